@@ -1,0 +1,91 @@
+# Every command of the project. `make` alone lists them.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PYTHON3 ?= python3
+PATH_OUTSIDE := $(PATH)
+BIN := $(CURDIR)/.venv/bin
+LOCAL := $(BIN)/python -m local
+ENVIRONMENT ?= default
+
+export PATH := $(BIN):$(PATH)
+# Bytecode beside the sources would make `sam build --cached` take an unchanged layer for a changed one.
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.local/pycache
+export PYTHONPATH := $(CURDIR):$(CURDIR)/layers/core
+export SAM_CLI_TELEMETRY := 0
+
+# A lock that changed makes the environments again; otherwise nothing happens.
+READY := .local/ready
+$(READY): requirements/bootstrap.txt requirements/dev.txt requirements/engine.txt .python-version local/set_up.py
+	@PATH="$(PATH_OUTSIDE)" $(PYTHON3) -m local.set_up
+	@touch $@
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+##### The stack on this machine
+
+.PHONY: run up down token logs emit listen
+run: $(READY) ## The stack and the demo, until Ctrl-C; ONCE=1 ends after the summary
+	@$(LOCAL) run $(if $(ONCE),--once)
+
+up: $(READY) ## The deployed stack, in the background; PORT=4566 picks its port
+	@$(LOCAL) up $(if $(PORT),--port $(PORT))
+
+down: $(READY) ## Stop what `make up` started, and clean up
+	@$(LOCAL) down
+
+token: $(READY) ## Print an ID token for the admin API; ACCOUNT=2020 for the other admin
+	@$(LOCAL) token $(if $(ACCOUNT),--account $(ACCOUNT))
+
+logs: $(READY) ## Print what the functions logged
+	@$(LOCAL) logs
+
+emit: $(READY) ## Put one event on the bus; EVENT=COURSE_COMPLETED ACCOUNT=1010
+	@$(LOCAL) emit $(EVENT) $(if $(ACCOUNT),--account $(ACCOUNT))
+
+listen: $(READY) ## A receiver that prints what comes; PORT=8080 SECRET=whsec_... or BASIC=user:password
+	@$(LOCAL) listen $(if $(PORT),--port $(PORT)) $(if $(SECRET),--secret '$(SECRET)') $(if $(BASIC),--basic '$(BASIC)')
+
+##### Quality
+
+SOURCES := $(wildcard bench events functions layers local tests)
+
+.PHONY: setup format test check
+setup: $(READY) ## Make the environments, as every other target does by itself
+
+format: $(READY) ## Format and mend what can be mended
+	@$(BIN)/ruff check --quiet --fix-only $(SOURCES)
+	@$(BIN)/ruff format $(SOURCES)
+
+test: $(READY) ## Every test; ARGS='-k dispatcher' picks some
+	@$(BIN)/pytest $(ARGS)
+
+check: $(READY) ## Format, lint, types, template, and each function imported as it is built
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy $(SOURCES)
+	AWS_DEFAULT_REGION=us-east-1 $(BIN)/sam validate --lint
+	$(BIN)/cfn-lint template.yaml
+	@$(LOCAL) check-build
+
+##### A real account
+
+.PHONY: build deploy lock
+build: $(READY) ## Build what is deployed, into .aws-sam/
+	$(BIN)/sam build --cached --parallel
+
+deploy: build ## Deploy to the account that you are signed in to; ENVIRONMENT=staging or prod
+	$(BIN)/sam deploy --guided --config-env $(ENVIRONMENT)
+
+# The layer takes its versions from the development lock: one version of each, tested and shipped.
+UV_COMPILE := .local/bootstrap/bin/uv pip compile --quiet --generate-hashes --no-header --no-annotate \
+    --universal --python-version $(shell cat .python-version) $(if $(UPGRADE),--upgrade)
+lock: $(READY) ## Compile the locks after a change of a .in file; UPGRADE=1 takes the newest of everything
+	$(UV_COMPILE) requirements/bootstrap.in -o requirements/bootstrap.txt
+	$(UV_COMPILE) requirements/engine.in -o requirements/engine.txt
+	$(UV_COMPILE) requirements/dev.in -o requirements/dev.txt
+	$(UV_COMPILE) layers/core/requirements.in -c requirements/dev.txt -o layers/core/requirements.txt

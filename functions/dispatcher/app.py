@@ -1,0 +1,41 @@
+"""Deliver real-time events to the webhooks that asked for them. Trigger: RealtimeQueue (SQS)."""
+
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from lms_webhooks import aws
+from lms_webhooks.delivery import Courier
+from lms_webhooks.delivery_store import DeliveryStore
+from lms_webhooks.dispatch import Dispatcher
+from lms_webhooks.observability import logger, metrics
+from lms_webhooks.queues import QuarantineQueue
+from lms_webhooks.registry import Registry
+from lms_webhooks.secrets import SecretBox
+from lms_webhooks.sender import Sender
+from lms_webhooks.settings import DispatcherSettings, read
+from lms_webhooks.webhook_store import WebhookStore
+
+# Built at cold start: a broken environment fails loudly at once, not on some delivery later.
+settings = read(DispatcherSettings)
+dynamodb = aws.dynamodb()
+dispatcher = Dispatcher(
+    registry=Registry(WebhookStore(dynamodb, settings.webhooks_table)),
+    deliveries=DeliveryStore(
+        dynamodb, settings.deliveries_table, retention_days=settings.delivery_retention_days
+    ),
+    courier=Courier(
+        SecretBox(aws.kms(), settings.kms_key_id),
+        Sender(loopback_allowed=settings.loopback_targets_allowed, trusted_ca_file=settings.trusted_ca_file),
+    ),
+    quarantine=QuarantineQueue(aws.sqs(), settings.quarantine_queue_url),
+    event_source=settings.event_source,
+)
+
+
+@metrics.log_metrics
+@logger.inject_lambda_context
+def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Dispatch one SQS batch. Messages that could not be made safe go back to SQS, alone."""
+    unsafe = dispatcher.dispatch(event["Records"], remaining_ms=context.get_remaining_time_in_millis)
+    return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in unsafe]}

@@ -1,0 +1,230 @@
+"""What the admin API takes and gives, field by field. The only models of pydantic in the system."""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+from lms_webhooks.event_types import EVENT_TYPES, Category
+from lms_webhooks.targets import ForbiddenTarget, check_url
+from lms_webhooks.webhooks import (
+    Authentication,
+    BasicAuthentication,
+    NoAuthentication,
+    SignatureAuthentication,
+    Status,
+    Webhook,
+)
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROL_BUT_LINES = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+
+
+def _broken(rule: str) -> PydanticCustomError:
+    return PydanticCustomError("rule", rule)
+
+
+def _one_line(text: str) -> str:
+    if _CONTROL.search(text):
+        raise _broken("must not contain control characters or line breaks")
+    return text
+
+
+def _trimmed(text: str) -> str:
+    if text != text.strip():
+        raise _broken("must not begin or end with white space")
+    return text
+
+
+def _lines(text: str) -> str:
+    if _CONTROL_BUT_LINES.search(text):
+        raise _broken("must not contain control characters other than line breaks")
+    return text
+
+
+def _without_colon(text: str) -> str:
+    if ":" in text:
+        raise _broken("must not contain a colon, which ends the user name in basic authentication")
+    return text
+
+
+def _allowed_target(url: str, info: ValidationInfo) -> str:
+    assert info.context is not None, "validate with the context that WebhookTaken names"
+    try:
+        check_url(url, loopback_allowed=info.context["loopback_allowed"])
+    except ForbiddenTarget as error:
+        raise _broken(error.rule) from None
+    return url
+
+
+def _known_event(name: str) -> str:
+    if name not in EVENT_TYPES:
+        raise _broken("must be an event name that GET /v1/event-types lists")
+    return name
+
+
+def _without_repeats(names: list[str]) -> list[str]:
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated:
+        raise _broken(f"must not name {repeated} twice")
+    return names
+
+
+class _Taken(BaseModel):
+    """Unknown fields are errors, and a number is no text: what an admin mistyped must not pass silently."""
+
+    model_config = ConfigDict(
+        strict=True, extra="forbid", frozen=True, alias_generator=to_camel, hide_input_in_errors=True
+    )
+
+
+class NoAuthenticationTaken(_Taken):
+    """Requests shall prove nothing."""
+
+    type: Literal["none"]
+
+
+class BasicAuthenticationTaken(_Taken):
+    """Requests shall carry this user name and password (RFC 7617)."""
+
+    type: Literal["basic"]
+    username: Annotated[
+        str, Field(min_length=1, max_length=255), AfterValidator(_one_line), AfterValidator(_without_colon)
+    ]
+    password: Annotated[str, Field(min_length=1, max_length=255, repr=False), AfterValidator(_one_line)]
+
+
+class SignatureAuthenticationTaken(_Taken):
+    """Requests shall be signed, with a secret that the system makes."""
+
+    type: Literal["signature"]
+
+
+class WebhookTaken(_Taken):
+    """A webhook to be created. Validate it with the context `{"loopback_allowed": bool}`."""
+
+    name: Annotated[
+        str, Field(min_length=1, max_length=80), AfterValidator(_one_line), AfterValidator(_trimmed)
+    ]
+    description: Annotated[str, Field(max_length=140), AfterValidator(_lines)] = ""
+    target_url: Annotated[str, AfterValidator(_allowed_target)]
+    authentication: Annotated[
+        NoAuthenticationTaken | BasicAuthenticationTaken | SignatureAuthenticationTaken,
+        Field(discriminator="type"),
+    ]
+    events: Annotated[
+        list[Annotated[str, AfterValidator(_known_event)]],
+        Field(min_length=1),
+        AfterValidator(_without_repeats),
+    ]
+    # A paused webhook keeps its events in the backlog, so it is taken from the day there is one.
+    status: Literal["active", "inactive"] = "active"
+
+
+class _Given(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, alias_generator=to_camel, validate_by_name=True, hide_input_in_errors=True
+    )
+
+
+class NoAuthenticationGiven(_Given):
+    """The webhook's requests prove nothing."""
+
+    type: Literal["none"] = "none"
+
+
+class BasicAuthenticationGiven(_Given):
+    """The webhook's requests carry this user name. The password is never given back."""
+
+    type: Literal["basic"] = "basic"
+    username: str
+
+
+class SignatureAuthenticationGiven(_Given):
+    """The webhook's requests are signed. `secret` is there in the answer that made it, and nowhere else."""
+
+    type: Literal["signature"] = "signature"
+    secret: Annotated[str | None, Field(repr=False)] = None
+
+
+class WebhookGiven(_Given):
+    """A webhook as the API shows it."""
+
+    webhook_id: str
+    name: str
+    description: str
+    target_url: str
+    authentication: NoAuthenticationGiven | BasicAuthenticationGiven | SignatureAuthenticationGiven
+    events: list[str]
+    status: Status
+    created_at: str
+    updated_at: str
+    created_by: str
+    updated_by: str
+
+
+class WebhookList(_Given):
+    """Every webhook of the account, oldest first."""
+
+    webhooks: list[WebhookGiven]
+
+
+class EventTypeGiven(_Given):
+    """One event type. `sample` is what `data` of such an event holds."""
+
+    event_name: str
+    label: str
+    category: Category
+    sample: dict[str, Any]
+
+
+class EventTypeList(_Given):
+    """The whole catalogue."""
+
+    event_types: list[EventTypeGiven]
+
+
+def show(webhook: Webhook, *, secret: str | None = None) -> WebhookGiven:
+    """`webhook` as the API shows it, with its signing secret where that has just been made."""
+    return WebhookGiven(
+        webhook_id=webhook.webhook_id,
+        name=webhook.name,
+        description=webhook.description,
+        target_url=webhook.target_url,
+        authentication=_show_authentication(webhook.authentication, secret),
+        events=[name for name in EVENT_TYPES if name in webhook.events],
+        status=webhook.status,
+        created_at=webhook.created_at,
+        updated_at=webhook.updated_at,
+        created_by=webhook.created_by,
+        updated_by=webhook.updated_by,
+    )
+
+
+def _show_authentication(
+    authentication: Authentication, secret: str | None
+) -> NoAuthenticationGiven | BasicAuthenticationGiven | SignatureAuthenticationGiven:
+    match authentication:
+        case NoAuthentication():
+            return NoAuthenticationGiven()
+        case BasicAuthentication():
+            return BasicAuthenticationGiven(username=authentication.username)
+        case SignatureAuthentication():
+            return SignatureAuthenticationGiven(secret=secret)
+
+
+def show_event_types() -> EventTypeList:
+    """The catalogue as the API shows it."""
+    return EventTypeList(
+        event_types=[
+            EventTypeGiven(
+                event_name=event_type.name,
+                label=event_type.label,
+                category=event_type.category,
+                sample=dict(event_type.sample),
+            )
+            for event_type in EVENT_TYPES.values()
+        ]
+    )

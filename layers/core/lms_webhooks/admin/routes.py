@@ -1,0 +1,131 @@
+"""Map HTTP to registrations: paths, methods, headers, status codes and problem documents."""
+
+import json
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from pydantic import BaseModel
+
+from lms_webhooks.admin.bodies import read_body
+from lms_webhooks.admin.caller import Caller, identify
+from lms_webhooks.admin.models import WebhookList, WebhookTaken, show, show_event_types
+from lms_webhooks.admin.registrations import Registrations
+from lms_webhooks.observability import logger
+from lms_webhooks.problems import Forbidden, InternalError, MethodNotAllowed, NoSuchPath, Problem
+from lms_webhooks.settings import AdminApiSettings
+from lms_webhooks.webhooks import Webhook
+
+# An answer may hold a secret, and is only good for the token that asked.
+_NOT_STORED = {"Cache-Control": "no-store"}
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+type _Handler = Callable[..., Response[str]]
+
+
+def build_api(registrations: Registrations, settings: AdminApiSettings) -> APIGatewayHttpResolver:
+    """The admin API, ready to resolve events of API Gateway's payload format 2.0."""
+    # Powertools' own validation is left off: importing it doubles the cold start.
+    app = APIGatewayHttpResolver()
+    calls = _Calls(app, registrations, settings)
+    routes: dict[str, dict[str, _Handler]] = {
+        "/v1/event-types": {"GET": calls.list_event_types},
+        "/v1/webhooks": {"GET": calls.list_webhooks, "POST": calls.create_webhook},
+        "/v1/webhooks/<webhook_id>": {"GET": calls.get_webhook, "DELETE": calls.delete_webhook},
+    }
+    for path, handlers in routes.items():
+        for method, handler in handlers.items():
+            app.route(path, method=method)(handler)
+        others = [method for method in _METHODS if method not in handlers]
+        app.route(path, method=others)(_refuse_method(tuple(handlers)))
+
+    def fault(_: Exception) -> Response[str]:
+        logger.exception("The call failed")
+        return _problem_answer(InternalError(app.lambda_context.aws_request_id))
+
+    app.not_found(lambda _: _problem_answer(NoSuchPath()))
+    app.exception_handler(Problem)(_problem_answer)
+    app.exception_handler(Exception)(fault)
+    return app
+
+
+class _Calls:
+    """One method a call. Powertools keeps the current event on the app, so there they find it."""
+
+    def __init__(
+        self, app: APIGatewayHttpResolver, registrations: Registrations, settings: AdminApiSettings
+    ) -> None:
+        self._app = app
+        self._registrations = registrations
+        self._settings = settings
+
+    def list_event_types(self) -> Response[str]:
+        self._caller()
+        return _answer(HTTPStatus.OK, show_event_types())
+
+    def create_webhook(self) -> Response[str]:
+        caller = self._caller()
+        wanted = read_body(
+            WebhookTaken,
+            self._app.current_event.raw_event,
+            context={"loopback_allowed": self._settings.loopback_targets_allowed},
+        )
+        webhook, secret = self._registrations.create(caller, wanted)
+        headers = {"Location": f"/v1/webhooks/{webhook.webhook_id}", "ETag": _etag(webhook)}
+        return _answer(HTTPStatus.CREATED, show(webhook, secret=secret), headers)
+
+    def list_webhooks(self) -> Response[str]:
+        webhooks = self._registrations.all(self._caller())
+        return _answer(HTTPStatus.OK, WebhookList(webhooks=[show(webhook) for webhook in webhooks]))
+
+    def get_webhook(self, webhook_id: str) -> Response[str]:
+        webhook = self._registrations.get(self._caller(), webhook_id)
+        return _answer(HTTPStatus.OK, show(webhook), {"ETag": _etag(webhook)})
+
+    def delete_webhook(self, webhook_id: str) -> Response[str]:
+        self._registrations.delete(self._caller(), webhook_id)
+        return Response(status_code=HTTPStatus.NO_CONTENT, body="", headers=_NOT_STORED)
+
+    def _caller(self) -> Caller:
+        """Who calls, once it is sure that they may: only GET is open to those who cannot write."""
+        event = self._app.current_event.raw_event
+        caller = identify(_claims(event), self._settings)
+        if event["requestContext"]["http"]["method"] != "GET" and not caller.can_write:
+            raise Forbidden(f"To change anything the token needs the role {self._settings.admin_role}.")
+        return caller
+
+
+def _claims(event: dict[str, Any]) -> dict[str, object]:
+    authorizer = event["requestContext"].get("authorizer") or {}
+    claims: dict[str, object] = authorizer.get("jwt", {}).get("claims", {})
+    return claims
+
+
+def _refuse_method(allowed: tuple[str, ...]) -> _Handler:
+    def refuse(**_: str) -> Response[str]:
+        raise MethodNotAllowed(allowed)
+
+    return refuse
+
+
+def _etag(webhook: Webhook) -> str:
+    return f'"{webhook.version}"'
+
+
+def _answer(status: HTTPStatus, model: BaseModel, headers: dict[str, str] | None = None) -> Response[str]:
+    return Response(
+        status_code=status,
+        content_type="application/json",
+        body=model.model_dump_json(by_alias=True, exclude_none=True),
+        headers={**_NOT_STORED, **(headers or {})},
+    )
+
+
+def _problem_answer(problem: Problem) -> Response[str]:
+    return Response(
+        status_code=problem.status,
+        content_type="application/problem+json",
+        body=json.dumps(problem.document()),
+        headers={**_NOT_STORED, **problem.headers},
+    )

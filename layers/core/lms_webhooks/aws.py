@@ -1,0 +1,39 @@
+"""Make AWS clients: one way to retry, to wait and to pool, for every service."""
+
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_kms import KMSClient
+    from mypy_boto3_sqs import SQSClient
+
+AWS_FAULTS = (BotoCoreError, ClientError)
+"""What a call of AWS raises: a fault of ours, never charged to an endpoint."""
+
+# Retries are botocore's. A call that hangs must not eat the time that deliveries need, so each try
+# is short: DynamoDB, SQS and KMS answer in milliseconds or not at all.
+_CONFIG = Config(
+    connect_timeout=2,
+    read_timeout=5,
+    retries={"mode": "standard", "total_max_attempts": 4},
+    max_pool_connections=64,
+)
+
+
+def dynamodb() -> "DynamoDBClient":
+    """A DynamoDB client, safe to share between threads."""
+    return boto3.client("dynamodb", config=_CONFIG)
+
+
+def sqs() -> "SQSClient":
+    """An SQS client, safe to share between threads."""
+    return boto3.client("sqs", config=_CONFIG)
+
+
+def kms() -> "KMSClient":
+    """A KMS client, safe to share between threads."""
+    return boto3.client("kms", config=_CONFIG)

@@ -1,0 +1,182 @@
+"""Know every event type that a webhook can subscribe to. Pure data, cheap to import."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+# The moment that Adobe Learning Manager's published sample shows, and its text form in `eventInfo`.
+_SAMPLE_SECONDS = 1727414643
+_SAMPLE_INFO = "1727414643000-047210-84242-0"
+_SAMPLE_EVENT_ID = "d5fb7071-10a9-46b2-9f9e-79dde346c052"
+
+
+class Category(StrEnum):
+    """How soon events of a type go out: each at once, or in batches on a schedule."""
+
+    REAL_TIME = "real-time"
+    NON_REAL_TIME = "non-real-time"
+
+
+@dataclass(frozen=True)
+class EventType:
+    """One row of the catalogue. `sample` is what `data` of such an event holds."""
+
+    name: str
+    label: str
+    category: Category
+    sample: Mapping[str, Any]
+
+    def sample_event(self, event_id: str = _SAMPLE_EVENT_ID) -> dict[str, Any]:
+        """A whole event of this type, as a receiver finds it in `events`. Its timestamp is fixed, in ms."""
+        return {
+            "eventId": event_id,
+            "eventName": self.name,
+            "timestamp": _SAMPLE_SECONDS * 1000,
+            "eventInfo": _SAMPLE_INFO,
+            "data": self.sample,
+        }
+
+
+_COURSE = {"loId": "course:7374992", "loInstanceId": "course:7374992_10250977", "loType": "course"}
+_PATH = {
+    "loId": "learningProgram:157165",
+    "loInstanceId": "learningProgram:157165_170254",
+    "loType": "learningProgram",
+}
+_CERTIFICATION = {
+    "loId": "certification:123418",
+    "loInstanceId": "certification:123418_131072",
+    "loType": "certification",
+}
+_COURSE_ITSELF = {"loId": _COURSE["loId"], "loType": _COURSE["loType"]}
+_SELF = {"enrollmentSource": "SELF_ENROLL"}
+_ADMIN = {"enrollmentSource": "ADMIN_ENROLL"}
+_LEARNER = {"userId": 4279332}
+_ENROLLED = {"dateEnrolled": _SAMPLE_SECONDS}
+_COMPLETED = {"dateCompleted": _SAMPLE_SECONDS}
+_PASSED = {**_COMPLETED, "hasPassed": True}
+_SEATS = {
+    "loInstanceId": _COURSE["loInstanceId"],
+    "waitlistCount": 2,
+    "enrollmentCount": 30,
+    "seatLimit": 30,
+}
+_PROGRESS = {**_LEARNER, **_COURSE, "dateStarted": _SAMPLE_SECONDS, "progressPercent": 40}
+_GROUP_ANSWER = {
+    "status": "SUCCESS",
+    "request": {
+        "metadata": {"event_id": "5b0c5c0e-6f5d-4f0e-8f4c-0a4b8f6f2d11"},
+        "data": [{"type": "user", "id": "4279332"}],
+    },
+}
+
+_REAL_TIME_ROWS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("CI_STATS", "Course instance seats or waitlist changed", _SEATS),
+    ("COURSE_ENROLLMENT", "Course enrollment", {**_LEARNER, **_COURSE, **_SELF, **_ENROLLED}),
+    ("COURSE_COMPLETED", "Course completion", {**_LEARNER, **_COURSE, **_SELF, **_PASSED}),
+    ("COURSE_UNENROLLMENT", "Course unenrollment", {**_LEARNER, **_COURSE, **_SELF}),
+    ("LEARNING_PATH_ENROLLMENT", "Learning path enrollment", {**_LEARNER, **_PATH, **_SELF, **_ENROLLED}),
+    ("LEARNING_PATH_COMPLETED", "Learning path completion", {**_LEARNER, **_PATH, **_SELF, **_PASSED}),
+    ("LEARNING_PATH_UNENROLLMENT", "Learning path unenrollment", {**_LEARNER, **_PATH, **_SELF}),
+    (
+        "LEARNING_PATH_COMPLETION_ROLLBACK",
+        "Learning path completion refreshed",
+        {**_LEARNER, **_PATH, **_SELF, **_ENROLLED},
+    ),
+    (
+        "CERTIFICATION_ENROLLMENT",
+        "Certification enrollment",
+        {**_LEARNER, **_CERTIFICATION, **_SELF, **_ENROLLED},
+    ),
+    (
+        "CERTIFICATION_COMPLETED",
+        "Certification completion",
+        {**_LEARNER, **_CERTIFICATION, **_SELF, **_COMPLETED},
+    ),
+    ("CERTIFICATION_UNENROLLMENT", "Certification unenrollment", {**_LEARNER, **_CERTIFICATION, **_SELF}),
+    ("LEARNING_OBJECT_DRAFT", "Learning object created or changed as a draft", _COURSE_ITSELF),
+    ("LEARNING_OBJECT_MODIFICATION", "Learning object published, changed or retired", _COURSE_ITSELF),
+    ("LEARNING_OBJECT_DELETION", "Learning object deleted", _COURSE_ITSELF),
+    (
+        "LEARNING_OBJECT_INSTANCE_MODIFICATION",
+        "Learning object instance created, changed or retired",
+        _COURSE,
+    ),
+    ("LEARNING_OBJECT_INSTANCE_DELETION", "Learning object instance deleted", _COURSE),
+    (
+        "RESPONSE:ASYNCAPI_USERGROUP_USER_ADDED",
+        "Asynchronous request to add users to a group ended",
+        _GROUP_ANSWER,
+    ),
+    (
+        "RESPONSE:ASYNCAPI_USERGROUP_USER_REMOVED",
+        "Asynchronous request to remove users from a group ended",
+        _GROUP_ANSWER,
+    ),
+)
+
+_NON_REAL_TIME_ROWS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    (
+        "COURSE_ENROLLMENT_BATCH",
+        "Course enrollment by others",
+        {**_LEARNER, **_COURSE, **_ADMIN, **_ENROLLED},
+    ),
+    ("COURSE_COMPLETED_BATCH", "Course completion by others", {**_LEARNER, **_COURSE, **_ADMIN, **_PASSED}),
+    ("COURSE_UNENROLLMENT_BATCH", "Course unenrollment by others", {**_LEARNER, **_COURSE, **_ADMIN}),
+    (
+        "LEARNING_PATH_ENROLLMENT_BATCH",
+        "Learning path enrollment by others",
+        {**_LEARNER, **_PATH, **_ADMIN, **_ENROLLED},
+    ),
+    (
+        "LEARNING_PATH_COMPLETED_BATCH",
+        "Learning path completion by others",
+        {**_LEARNER, **_PATH, **_ADMIN, **_PASSED},
+    ),
+    (
+        "LEARNING_PATH_UNENROLLMENT_BATCH",
+        "Learning path unenrollment by others",
+        {**_LEARNER, **_PATH, **_ADMIN},
+    ),
+    (
+        "LEARNING_PATH_COMPLETION_ROLLBACK_BATCH",
+        "Learning path completion refreshed by others",
+        {**_LEARNER, **_PATH, **_ADMIN, **_ENROLLED},
+    ),
+    (
+        "CERTIFICATION_ENROLLMENT_BATCH",
+        "Certification enrollment by others",
+        {**_LEARNER, **_CERTIFICATION, **_ADMIN, **_ENROLLED},
+    ),
+    (
+        "CERTIFICATION_COMPLETED_BATCH",
+        "Certification completion by others",
+        {**_LEARNER, **_CERTIFICATION, **_ADMIN, **_COMPLETED},
+    ),
+    (
+        "CERTIFICATION_UNENROLLMENT_BATCH",
+        "Certification unenrollment by others",
+        {**_LEARNER, **_CERTIFICATION, **_ADMIN},
+    ),
+    ("LEARNER_PROGRESS", "Learner progress in a module", _PROGRESS),
+    ("LEARNING_OBJECT_MODIFICATION_BATCH", "Learning objects changed by migration", _COURSE_ITSELF),
+    (
+        "LEARNING_OBJECT_INSTANCE_MODIFICATION_BATCH",
+        "Learning object instances created or changed by migration",
+        _COURSE,
+    ),
+)
+
+REAL_TIME = tuple(name for name, _, _ in _REAL_TIME_ROWS)
+NON_REAL_TIME = tuple(name for name, _, _ in _NON_REAL_TIME_ROWS)
+
+EVENT_TYPES: dict[str, EventType] = {
+    name: EventType(name, label, category, sample)
+    for category, rows in (
+        (Category.REAL_TIME, _REAL_TIME_ROWS),
+        (Category.NON_REAL_TIME, _NON_REAL_TIME_ROWS),
+    )
+    for name, label, sample in rows
+}
+"""By name, in the order that lists show them."""

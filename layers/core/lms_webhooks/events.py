@@ -1,0 +1,241 @@
+"""Read events as they come from the bus, without touching what they say. Pure.
+
+The text of an event is cut out of the message, never parsed and written again: unknown fields, large
+integers, decimals such as 1.10 and the order of keys reach the receiver as the LMS wrote them.
+
+MalformedEvent (an Exception; `reason` says which field, what it holds and the rule)
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from json.decoder import scanstring  # type: ignore[attr-defined]  # typeshed lacks it
+from typing import NoReturn
+
+from lms_webhooks.event_types import EVENT_TYPES
+
+MAX_DETAIL_BYTES = 240 * 1024  # leaves room for a DynamoDB item (400 KB) and for a POST of 256 KiB
+MAX_EVENT_ID_LENGTH = 240  # a sort key holds 1,024 bytes: times, and up to 4 bytes for each of these
+MAX_ACCOUNT_ID_LENGTH = 64
+
+_FIRST_MS = 946_684_800_000  # 2000-01-01
+_LAST_MS = 4_102_444_800_000  # 2100-01-01
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]*")
+_whitespace_end = re.compile(r"[ \t\n\r]*").match
+
+
+class MalformedEvent(Exception):
+    """A message that is not an event of the catalogue; `reason` is for the person who finds it."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event of one account.
+
+    `text` is its JSON as receivers get it: the detail from the bus without `accountId`.
+    `occurred_at_ms` is its own time; `accepted_at_ms` is when it was first put on a queue. Both in
+    UTC milliseconds since 1970.
+    """
+
+    account_id: str
+    event_id: str
+    event_name: str
+    occurred_at_ms: int
+    accepted_at_ms: int
+    text: str
+
+    @property
+    def sort_key(self) -> str:
+        """Orders an account's events by time, then by id, as text. The time has 13 digits until 2286."""
+        return f"{self.occurred_at_ms:013d}#{self.event_id}"
+
+
+def read_event(message: str, *, source: str, accepted_at_ms: int) -> Event:
+    """Read an EventBridge message.
+
+    Raises:
+        MalformedEvent: when the message is not one event of the catalogue from `source`.
+    """
+    try:
+        message.encode()  # a lone surrogate could be neither sent nor stored
+        envelope, end = _members(message, 0)
+        if _skip(message, end) != len(message):
+            raise ValueError("something follows the object")
+        has_detail = "detail" in envelope and isinstance(envelope["detail"].value, dict)
+        detail_start, detail_end = envelope["detail"].span if has_detail else (0, 0)
+        fields = _members(message, detail_start)[0] if has_detail else {}
+    except ValueError as error:
+        raise MalformedEvent(f"the message is not the JSON of an event: {error}") from None
+    except RecursionError:
+        raise MalformedEvent("the message is not the JSON of an event: it is nested too deeply") from None
+    if not has_detail:
+        raise MalformedEvent(
+            f"detail is {_shown(envelope, 'detail')}; it must be an object with the event's fields"
+        )
+    if _text(envelope, "source") != source:
+        raise MalformedEvent(f"source is {_shown(envelope, 'source')}; this bus takes events from {source!r}")
+    detail_bytes = len(message[detail_start:detail_end].encode())
+    if detail_bytes > MAX_DETAIL_BYTES:
+        raise MalformedEvent(f"detail has {detail_bytes} bytes; at most {MAX_DETAIL_BYTES} can be delivered")
+    event_name = _text(fields, "eventName")
+    if event_name not in EVENT_TYPES:
+        raise MalformedEvent(f"eventName is {_shown(fields, 'eventName')}; it must be one of the catalogue")
+    if _text(envelope, "detail-type") != event_name:
+        raise MalformedEvent(
+            f"detail-type is {_shown(envelope, 'detail-type')} and eventName {event_name!r}; they must agree"
+        )
+    return Event(
+        account_id=_account_id(fields),
+        event_id=_event_id(fields),
+        event_name=event_name,
+        occurred_at_ms=_occurred_at_ms(fields),
+        accepted_at_ms=accepted_at_ms,
+        text="{" + ",".join(field.text for key, field in fields.items() if key != "accountId") + "}",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """One `"key": value` of an object: its own text, where the value stands, and what it means.
+
+    Numbers are kept as their text: Python would round decimals and refuse integers of 4,300 digits.
+    """
+
+    text: str
+    span: tuple[int, int]
+    value: object
+    is_string: bool
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_decode = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_refuse_constant).raw_decode
+
+
+def _members(text: str, start: int) -> tuple[dict[str, _Member], int]:
+    """The members of the object that starts at `start`, and where it ends.
+
+    Raises:
+        ValueError: when it is no object, is cut short, or has a key twice (which counts would be
+            each receiver's guess).
+        RecursionError: when it is nested deeper than Python's parser goes.
+    """
+    members: dict[str, _Member] = {}
+    position = _skip(text, start)
+    if text[position : position + 1] != "{":
+        raise ValueError("an object must start with {")
+    position = _skip(text, position + 1)
+    if text[position : position + 1] == "}":
+        return members, position + 1
+    while True:
+        if text[position : position + 1] != '"':
+            raise ValueError("a key must be in quotes")
+        member_start = position
+        key, position = scanstring(text, position + 1, True)
+        position = _skip(text, position)
+        if text[position : position + 1] != ":":
+            raise ValueError("a key must be followed by a colon")
+        value_start = _skip(text, position + 1)
+        value, value_end = _decode(text, value_start)
+        if key in members:
+            raise ValueError(f"the key {ascii(key)[:80]} stands twice in one object")
+        members[key] = _Member(
+            text[member_start:value_end], (value_start, value_end), value, text[value_start] == '"'
+        )
+        position = _skip(text, value_end)
+        if text[position : position + 1] == "}":
+            return members, position + 1
+        if text[position : position + 1] != ",":
+            raise ValueError("members must be separated by commas")
+        position = _skip(text, position + 1)
+
+
+def _skip(text: str, position: int) -> int:
+    whitespace = _whitespace_end(text, position)
+    return whitespace.end() if whitespace else position
+
+
+def _text(members: dict[str, _Member], key: str) -> str | None:
+    member = members.get(key)
+    return member.value if member is not None and member.is_string and isinstance(member.value, str) else None
+
+
+def _shown(members: dict[str, _Member], key: str) -> str:
+    """What stands at `key`, short enough and safe for a log or an alarm mail."""
+    member = members.get(key)
+    if member is None:
+        return "missing"
+    if member.is_string:
+        return ascii(member.value)[:80]
+    kinds = {dict: "an object", list: "a list", bool: "a boolean", type(None): "null"}
+    return kinds.get(type(member.value), f"the number {str(member.value)[:40]}")
+
+
+def _account_id(fields: dict[str, _Member]) -> str:
+    member = fields.get("accountId")
+    if member is not None and isinstance(member.value, str):
+        value = member.value
+        if (member.is_string or _WHOLE_NUMBER.fullmatch(value)) and _is_id(value, MAX_ACCOUNT_ID_LENGTH):
+            return value
+    raise MalformedEvent(
+        f"accountId is {_shown(fields, 'accountId')}; it must be a whole number or a string of 1 to "
+        f"{MAX_ACCOUNT_ID_LENGTH} printable characters"
+    )
+
+
+def _event_id(fields: dict[str, _Member]) -> str:
+    value = _text(fields, "eventId")
+    if value is None or not _is_id(value, MAX_EVENT_ID_LENGTH):
+        raise MalformedEvent(
+            f"eventId is {_shown(fields, 'eventId')}; it must be a string of 1 to {MAX_EVENT_ID_LENGTH} "
+            "printable characters"
+        )
+    return value
+
+
+def _is_id(value: str, max_length: int) -> bool:
+    return 0 < len(value) <= max_length and value.isprintable()
+
+
+def _occurred_at_ms(fields: dict[str, _Member]) -> int:
+    """Adobe's samples carry all three forms; their ranges do not overlap between 2000 and 2100."""
+    member = fields.get("timestamp")
+    milliseconds = None
+    if member is not None and isinstance(member.value, str):
+        read = _milliseconds_of_iso if member.is_string else _milliseconds_of_number
+        milliseconds = read(member.value)
+    if milliseconds is None or not _FIRST_MS <= milliseconds < _LAST_MS:
+        raise MalformedEvent(
+            f"timestamp is {_shown(fields, 'timestamp')}; it must be epoch seconds, epoch milliseconds or "
+            "ISO 8601, between 2000 and 2100"
+        )
+    return milliseconds
+
+
+def _milliseconds_of_number(text: str) -> int | None:
+    number = float(text)
+    if _FIRST_MS <= number < _LAST_MS:
+        return int(number)
+    if _FIRST_MS <= number * 1000 < _LAST_MS:
+        return round(number * 1000)
+    return None
+
+
+def _milliseconds_of_iso(text: str) -> int | None:
+    if text.isdecimal() and len(text) > len("20240927"):
+        return None  # an epoch in quotes, of which fromisoformat may make a date
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - _EPOCH) // timedelta(milliseconds=1)

@@ -1,0 +1,190 @@
+"""What the admin API answers when it cannot do what it was asked, as RFC 9457 problem documents.
+
+Problem
+├── UnreadableBody        400  not JSON, or not UTF-8
+├── Forbidden             403  the token lacks what the call needs
+├── NotFound              404
+│   ├── NoSuchPath
+│   └── NoSuchWebhook          of another account, deleted, or never made: not told apart
+├── MethodNotAllowed      405
+├── TooManyWebhooks       409
+├── BodyTooLarge          413
+├── UnsupportedMediaType  415
+├── InvalidFields         422  one error for each bad field
+├── InternalError         500
+└── Busy                  503  others change the same account at this moment
+
+The stores raise these too: a limit that only a transaction can see needs no second name on its way up.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """What is wrong with one field. `pointer` is a JSON pointer (RFC 6901) into the request's body."""
+
+    pointer: str
+    detail: str
+
+
+class Problem(Exception):
+    """An answer of 4xx or 5xx. `detail` is for the caller: no secret and nothing of another account in it."""
+
+    status: ClassVar[int]
+    slug: ClassVar[str]
+    title: ClassVar[str]
+
+    def __init__(
+        self, detail: str, *, errors: tuple[FieldError, ...] = (), headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.errors = errors
+        self.headers = headers or {}
+
+    def document(self) -> dict[str, Any]:
+        """The problem as RFC 9457 writes it.
+
+        `type` is a URN, not a URL: a problem means the same on every deployment, whatever its host.
+        """
+        document: dict[str, Any] = {
+            "type": f"urn:lms-webhooks:problem:{self.slug}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+        }
+        if self.errors:
+            document["errors"] = [{"pointer": error.pointer, "detail": error.detail} for error in self.errors]
+        return document
+
+
+class UnreadableBody(Problem):
+    """The body cannot be read as JSON at all."""
+
+    status = 400
+    slug = "unreadable-body"
+    title = "The body is not JSON"
+
+
+class Forbidden(Problem):
+    """The token is valid, but does not allow this call."""
+
+    status = 403
+    slug = "forbidden"
+    title = "The token does not allow this"
+
+
+class NotFound(Problem):
+    """Nothing here for this caller."""
+
+    status = 404
+    slug = "not-found"
+    title = "Not found"
+
+
+class NoSuchPath(NotFound):
+    """The API has no such path."""
+
+    slug = "no-such-path"
+    title = "No such path"
+
+    def __init__(self) -> None:
+        super().__init__("The API has no such path.")
+
+
+class NoSuchWebhook(NotFound):
+    """The account has no such webhook."""
+
+    slug = "no-such-webhook"
+    title = "No such webhook"
+
+    def __init__(self) -> None:
+        super().__init__("This account has no webhook with this id.")
+
+
+class MethodNotAllowed(Problem):
+    """The path exists, the method does not."""
+
+    status = 405
+    slug = "method-not-allowed"
+    title = "Method not allowed"
+
+    def __init__(self, allowed: tuple[str, ...]) -> None:
+        methods = ", ".join(allowed)
+        super().__init__(f"This path knows {methods}.", headers={"Allow": methods})
+
+
+class TooManyWebhooks(Problem):
+    """The account has all the webhooks that it may have."""
+
+    status = 409
+    slug = "too-many-webhooks"
+    title = "Too many webhooks"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"An account has at most {limit} webhooks, whatever their status. Delete one to make another."
+        )
+
+
+class BodyTooLarge(Problem):
+    """The body is longer than any valid one."""
+
+    status = 413
+    slug = "body-too-large"
+    title = "The body is too large"
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"A body has at most {limit_bytes} bytes.")
+
+
+class UnsupportedMediaType(Problem):
+    """The body says that it is something else than JSON."""
+
+    status = 415
+    slug = "unsupported-media-type"
+    title = "Unsupported media type"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Send JSON, with the header content-type: application/json.",
+            headers={"Accept": "application/json"},
+        )
+
+
+class InvalidFields(Problem):
+    """The body is JSON, but fields of it break their rules."""
+
+    status = 422
+    slug = "invalid-fields"
+    title = "Fields break their rules"
+
+    def __init__(self, errors: tuple[FieldError, ...]) -> None:
+        super().__init__("See errors for each field and its rule.", errors=errors)
+
+
+class InternalError(Problem):
+    """A fault of ours. The log has it under `request_id`; the caller learns no more than that."""
+
+    status = 500
+    slug = "internal-error"
+    title = "Internal error"
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(f"The call failed on our side. Support finds it by request id {request_id}.")
+
+
+class Busy(Problem):
+    """Changes of the same account got in each other's way for too long. Nothing was changed."""
+
+    status = 503
+    slug = "busy"
+    title = "Busy"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Other changes of this account are under way. Nothing was changed; try again.",
+            headers={"Retry-After": "1"},
+        )

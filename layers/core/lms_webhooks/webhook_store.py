@@ -1,0 +1,279 @@
+"""Keep registrations in the webhooks table: the only module that reads or writes these items.
+
+| pk                    | sk                  | what                                                  |
+|-----------------------|---------------------|-------------------------------------------------------|
+| ACCOUNT#<accountId>   | WEBHOOK#<webhookId> | one registration                                      |
+| ACCOUNT#<accountId>   | ACCOUNT             | the ids of the account's webhooks, for the limit      |
+| TOMBSTONE#<accountId> | WEBHOOK#<webhookId> | a deleted one, for as long as its history lives (TTL) |
+"""
+
+import random
+import re
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from lms_webhooks.problems import Busy, NoSuchWebhook, TooManyWebhooks
+from lms_webhooks.webhooks import (
+    MAX_WEBHOOKS_PER_ACCOUNT,
+    Authentication,
+    BasicAuthentication,
+    NoAuthentication,
+    SignatureAuthentication,
+    Status,
+    Webhook,
+    rfc3339,
+)
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, TransactWriteItemTypeDef
+
+    type Item = dict[str, AttributeValueTypeDef]
+
+TOMBSTONE_DAYS = 31  # deliveries live 30; one more, since TTL counts them from their own write
+
+_WEBHOOK_ID = re.compile(r"wh_[A-Za-z0-9_-]{22}")
+
+# Of twenty transactions on one account at once, each round lets at least one through, so twelve rounds
+# with spread-out waits (about 3 s at worst) are far more than admins can need.
+_TRIES = 12
+_FIRST_WAIT_SECONDS = 0.025
+_MAX_WAIT_SECONDS = 0.4
+_PASSING_REASONS = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
+
+
+def new_webhook_id() -> str:
+    """A fresh id: opaque, not guessable, safe in a URL."""
+    return "wh_" + secrets.token_urlsafe(16)
+
+
+class WebhookStore:
+    """The registrations of every account. Safe to share between threads."""
+
+    def __init__(
+        self, client: "DynamoDBClient", table_name: str, *, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._client = client
+        self._table_name = table_name
+        self._sleep = sleep
+
+    def create(self, webhook: Webhook) -> None:
+        """Add `webhook`, if its account has room for it.
+
+        Raises:
+            TooManyWebhooks: the account has its five.
+            Busy: see `_transact`.
+        """
+        count_it: TransactWriteItemTypeDef = {
+            "Update": {
+                "TableName": self._table_name,
+                "Key": _account_key(webhook.account_id),
+                "UpdateExpression": "ADD webhook_ids :id",
+                "ConditionExpression": "attribute_not_exists(webhook_ids) OR size(webhook_ids) < :limit",
+                "ExpressionAttributeValues": {
+                    ":id": {"SS": [webhook.webhook_id]},
+                    ":limit": {"N": str(MAX_WEBHOOKS_PER_ACCOUNT)},
+                },
+            }
+        }
+        put_it: TransactWriteItemTypeDef = {
+            "Put": {
+                "TableName": self._table_name,
+                "Item": _item(webhook),
+                "ConditionExpression": "attribute_not_exists(pk)",
+            }
+        }
+        refused = self._transact([count_it, put_it])
+        if 0 in refused:
+            raise TooManyWebhooks(MAX_WEBHOOKS_PER_ACCOUNT)
+        if refused:
+            raise RuntimeError(f"webhook id {webhook.webhook_id} exists already; ids are 128 random bits")
+
+    def get(self, account_id: str, webhook_id: str) -> Webhook:
+        """One registration, as it stands now (consistent read).
+
+        Raises:
+            NoSuchWebhook: the account has none by this id.
+        """
+        # Anything else is no id of ours, and may be longer than a key can be.
+        if not _WEBHOOK_ID.fullmatch(webhook_id):
+            raise NoSuchWebhook
+        answer = self._client.get_item(
+            TableName=self._table_name, Key=_webhook_key(account_id, webhook_id), ConsistentRead=True
+        )
+        if "Item" not in answer:
+            raise NoSuchWebhook
+        return _webhook(answer["Item"])
+
+    def read_account(self, account_id: str) -> list[Webhook]:
+        """Every registration of an account, as they stand now (consistent read), oldest first."""
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._table_name,
+            KeyConditionExpression="pk = :pk AND begins_with(sk, :prefix)",
+            ExpressionAttributeValues={":pk": {"S": f"ACCOUNT#{account_id}"}, ":prefix": {"S": "WEBHOOK#"}},
+            ConsistentRead=True,
+        )
+        webhooks = [_webhook(item) for page in pages for item in page["Items"]]
+        return sorted(webhooks, key=lambda webhook: (webhook.created_at, webhook.webhook_id))
+
+    def delete(self, account_id: str, webhook_id: str, *, deleted_at: datetime, deleted_by: str) -> None:
+        """Remove a registration and leave its tombstone, by which its history stays explicable.
+
+        Raises:
+            NoSuchWebhook: the account has none by this id.
+            Busy: see `_transact`.
+        """
+        if not _WEBHOOK_ID.fullmatch(webhook_id):
+            raise NoSuchWebhook
+        expires_at = deleted_at + timedelta(days=TOMBSTONE_DAYS)
+        remove_it: TransactWriteItemTypeDef = {
+            "Delete": {
+                "TableName": self._table_name,
+                "Key": _webhook_key(account_id, webhook_id),
+                "ConditionExpression": "attribute_exists(pk)",
+            }
+        }
+        uncount_it: TransactWriteItemTypeDef = {
+            "Update": {
+                "TableName": self._table_name,
+                "Key": _account_key(account_id),
+                "UpdateExpression": "DELETE webhook_ids :id",
+                "ExpressionAttributeValues": {":id": {"SS": [webhook_id]}},
+            }
+        }
+        bury_it: TransactWriteItemTypeDef = {
+            "Put": {
+                "TableName": self._table_name,
+                "Item": {
+                    "pk": {"S": f"TOMBSTONE#{account_id}"},
+                    "sk": {"S": f"WEBHOOK#{webhook_id}"},
+                    "deleted_at": {"S": rfc3339(deleted_at)},
+                    "deleted_by": {"S": deleted_by},
+                    "expires_at": {"N": str(int(expires_at.timestamp()))},
+                },
+            }
+        }
+        if self._transact([remove_it, uncount_it, bury_it]):
+            raise NoSuchWebhook
+
+    def _transact(self, actions: "Sequence[TransactWriteItemTypeDef]") -> set[int]:
+        """Do all `actions`, or none: then the answer says which of them had a condition that failed.
+
+        Transactions of one account collide, since each changes the account's set of ids; a collision
+        says nothing about the conditions, so it is tried again after a random wait.
+
+        Raises:
+            Busy: it collided, or was throttled, at every try. Nothing was changed.
+            botocore.exceptions.ClientError: anything else that DynamoDB answers.
+        """
+        for tried in range(_TRIES):
+            if tried:
+                longest = min(_MAX_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2**tried)
+                self._sleep(random.uniform(0, longest))
+            try:
+                self._client.transact_write_items(TransactItems=actions)
+            except self._client.exceptions.TransactionCanceledException as error:
+                reasons = [reason.get("Code", "None") for reason in error.response["CancellationReasons"]]
+                refused = {index for index, code in enumerate(reasons) if code == "ConditionalCheckFailed"}
+                if refused:
+                    return refused
+                if _PASSING_REASONS.isdisjoint(reasons):
+                    raise
+            else:
+                return set()
+        raise Busy
+
+
+def _account_key(account_id: str) -> "Item":
+    return {"pk": {"S": f"ACCOUNT#{account_id}"}, "sk": {"S": "ACCOUNT"}}
+
+
+def _webhook_key(account_id: str, webhook_id: str) -> "Item":
+    return {"pk": {"S": f"ACCOUNT#{account_id}"}, "sk": {"S": f"WEBHOOK#{webhook_id}"}}
+
+
+def _item(webhook: Webhook) -> "Item":
+    return {
+        **_webhook_key(webhook.account_id, webhook.webhook_id),
+        "account_id": {"S": webhook.account_id},
+        "webhook_id": {"S": webhook.webhook_id},
+        "name": {"S": webhook.name},
+        "description": {"S": webhook.description},
+        "target_url": {"S": webhook.target_url},
+        "authentication": {"M": _authentication_item(webhook.authentication)},
+        "events": {"SS": sorted(webhook.events)},
+        "status": {"S": webhook.status.value},
+        "ordered": {"BOOL": webhook.ordered},
+        "headers": {"M": {name: {"S": value} for name, value in webhook.headers.items()}},
+        "created_at": {"S": webhook.created_at},
+        "updated_at": {"S": webhook.updated_at},
+        "created_by": {"S": webhook.created_by},
+        "updated_by": {"S": webhook.updated_by},
+        "epoch": {"N": str(webhook.epoch)},
+        "version": {"N": str(webhook.version)},
+    }
+
+
+def _authentication_item(authentication: Authentication) -> "Item":
+    match authentication:
+        case NoAuthentication():
+            return {"type": {"S": "none"}}
+        case BasicAuthentication():
+            return {
+                "type": {"S": "basic"},
+                "username": {"S": authentication.username},
+                "password_ciphertext": {"B": authentication.password_ciphertext},
+            }
+        case SignatureAuthentication():
+            item: Item = {
+                "type": {"S": "signature"},
+                "secret_ciphertext": {"B": authentication.secret_ciphertext},
+            }
+            if authentication.previous_secret_ciphertext is not None:
+                item["previous_secret_ciphertext"] = {"B": authentication.previous_secret_ciphertext}
+            if authentication.previous_secret_until is not None:
+                item["previous_secret_until"] = {"S": authentication.previous_secret_until}
+            return item
+
+
+def _webhook(item: "Item") -> Webhook:
+    return Webhook(
+        account_id=item["account_id"]["S"],
+        webhook_id=item["webhook_id"]["S"],
+        name=item["name"]["S"],
+        description=item["description"]["S"],
+        target_url=item["target_url"]["S"],
+        authentication=_authentication(item["authentication"]["M"]),
+        events=frozenset(item["events"]["SS"]),
+        status=Status(item["status"]["S"]),
+        ordered=item["ordered"]["BOOL"],
+        headers={name: value["S"] for name, value in item["headers"]["M"].items()},
+        created_at=item["created_at"]["S"],
+        updated_at=item["updated_at"]["S"],
+        created_by=item["created_by"]["S"],
+        updated_by=item["updated_by"]["S"],
+        epoch=int(item["epoch"]["N"]),
+        version=int(item["version"]["N"]),
+    )
+
+
+def _authentication(item: "Mapping[str, AttributeValueTypeDef]") -> Authentication:
+    kind = item["type"]["S"]
+    if kind == "none":
+        return NoAuthentication()
+    if kind == "basic":
+        return BasicAuthentication(
+            username=item["username"]["S"], password_ciphertext=bytes(item["password_ciphertext"]["B"])
+        )
+    if kind != "signature":
+        raise ValueError(f"stored authentication has type {kind!r}; expected none, basic or signature")
+    previous = item.get("previous_secret_ciphertext")
+    until = item.get("previous_secret_until")
+    return SignatureAuthentication(
+        secret_ciphertext=bytes(item["secret_ciphertext"]["B"]),
+        previous_secret_ciphertext=bytes(previous["B"]) if previous else None,
+        previous_secret_until=until["S"] if until else None,
+    )

@@ -1,0 +1,70 @@
+"""The registration of a webhook: what an admin said, as the rest of the system reads it. Pure."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+
+MAX_WEBHOOKS_PER_ACCOUNT = 5  # Adobe Learning Manager: "up to five webhooks"
+
+
+class Status(StrEnum):
+    """What the admin wants: send, hold, or retire."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    INACTIVE = "inactive"
+
+
+@dataclass(frozen=True)
+class NoAuthentication:
+    """Requests carry nothing that proves who sent them."""
+
+
+@dataclass(frozen=True)
+class BasicAuthentication:
+    """Requests carry `authorization: Basic`. The password is encrypted, see `secrets`."""
+
+    username: str
+    password_ciphertext: bytes
+
+
+@dataclass(frozen=True)
+class SignatureAuthentication:
+    """Requests are signed as Standard Webhooks says, with one secret, or with two during a rotation."""
+
+    secret_ciphertext: bytes
+    previous_secret_ciphertext: bytes | None = None
+    previous_secret_until: str | None = None
+    """RFC 3339; from then on the previous secret signs nothing."""
+
+
+Authentication = NoAuthentication | BasicAuthentication | SignatureAuthentication
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """One registration. Times are RFC 3339 in UTC."""
+
+    account_id: str
+    webhook_id: str
+    name: str
+    target_url: str
+    authentication: Authentication
+    events: frozenset[str]
+    status: Status
+    created_at: str
+    updated_at: str
+    created_by: str
+    updated_by: str
+    description: str = ""
+    ordered: bool = False
+    headers: dict[str, str] = field(default_factory=dict)
+    epoch: int = 1
+    """Raised by each change of URL, authentication or status, so that news about the old is told apart."""
+    version: int = 1
+    """Raised by every change; its ETag."""
+
+
+def rfc3339(moment: datetime) -> str:
+    """`moment` in UTC to the millisecond, `2026-11-03T12:00:00.000Z`: of one width, so text sorts as time."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,1 @@
+"""The whole system on one machine, and a demo of it. Nothing here is deployed."""

@@ -1,0 +1,133 @@
+"""The commands behind the Makefile: `python -m local up`, `down`, `run`, `token`, `emit`...."""
+
+import argparse
+import signal
+import sys
+import time
+from types import FrameType
+
+from local import deploy
+from local.check_build import check_build
+from local.demo import demo
+from local.emit import make_event
+from local.receiver import Received, Receiver, basic_authentication, signature
+from local.stack import Stack, current, down, up
+from local.steps import STATE_DIR, StepFailedError, paint
+
+
+def main() -> int:
+    """Run one command; answers the exit code."""
+    arguments = _parse()
+    # `kill` and a closed terminal must stop what was started, as Ctrl-C does.
+    for sign in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(sign, _interrupt)
+    try:
+        return _run(arguments)
+    except StepFailedError as failed:
+        print(f"\n{paint('Failed', 'red')} at {failed}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("up").add_argument("--port", type=int)
+    commands.add_parser("down")
+    commands.add_parser("logs")
+    commands.add_parser("check-build")
+    commands.add_parser("run").add_argument("--once", action="store_true")
+    commands.add_parser("token").add_argument("--account", default=deploy.ACCOUNT_IDS[0])
+    emit = commands.add_parser("emit")
+    emit.add_argument("event", nargs="?", default="COURSE_ENROLLMENT")
+    emit.add_argument("--account", default=deploy.ACCOUNT_IDS[0])
+    listen = commands.add_parser("listen")
+    listen.add_argument("--port", type=int, default=0)
+    listen.add_argument("--secret")
+    listen.add_argument("--basic", metavar="USER:PASSWORD")
+    return parser.parse_args()
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    match arguments.command:
+        case "up":
+            _up(arguments.port)
+        case "down":
+            print("Stopped." if down(STATE_DIR) else "Nothing was running.")
+        case "run":
+            return _demo(once=arguments.once)
+        case "token":
+            print(_stack().id_token(arguments.account))
+        case "logs":
+            stack = _stack()
+            stack.save_logs()
+            print(stack.log_file.read_text(), end="")
+        case "emit":
+            event = make_event(arguments.event, arguments.account)
+            _stack().emit([event])
+            print(f"{event['eventName']} {event['eventId']}")
+        case "listen":
+            _listen(arguments.port, arguments.secret, arguments.basic)
+        case "check-build":
+            check_build(deploy.build(STATE_DIR))
+    return 0
+
+
+def _stack() -> Stack:
+    stack = current(STATE_DIR)
+    if stack is None:
+        raise StepFailedError("looking for the stack: it is not up; `make up` starts it")
+    return stack
+
+
+def _up(port: int | None) -> None:
+    stack = current(STATE_DIR)
+    if stack is None:
+        print("Bringing the stack up", flush=True)
+        stack = up(STATE_DIR, port=port)
+    print(f"Ready: {stack.api_url}\n  described in {STATE_DIR / 'stack.json'}; `make down` stops it")
+
+
+def _demo(*, once: bool) -> int:
+    started = time.monotonic()
+    running = current(STATE_DIR)
+    try:
+        if running is None:
+            print("Bringing the stack up", flush=True)
+        else:
+            print("Using the stack that is up")
+        all_agree = demo(running or up(STATE_DIR), fresh=running is None, stay=not once)
+        print(f"  {time.monotonic() - started:.1f} s in all")
+        return 0 if all_agree else 1
+    finally:
+        # Only what this command started: a stack of `make up` is someone's.
+        if running is None and down(STATE_DIR):
+            print("\nStopped, and cleaned up.", flush=True)
+
+
+def _listen(port: int, secret: str | None, basic: str | None) -> None:
+    def show(received: Received) -> None:
+        checked = secret or basic
+        mark = paint(f"✗ {received.problem}", "red") if received.problem else paint("✓ verified", "green")
+        print(f"\n{received.path}  {mark if checked else 'not checked'}")
+        for name, value in received.headers.items():
+            print(paint(f"  {name}: {value}", "grey"))
+        print(f"  {received.body.decode(errors='replace')}", flush=True)
+
+    with Receiver(show, port=port) as receiver:
+        if secret:
+            receiver.checks["/"] = signature(secret)
+        elif basic:
+            username, _, password = basic.partition(":")
+            receiver.checks["/"] = basic_authentication(username, password)
+        print(f"Listening at {receiver.url}/  (Ctrl-C ends)", flush=True)
+        signal.pause()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""Import each function as it is deployed: its own build and the layer's, on a Python with nothing else.
+
+The emulator runs functions beside packages of its own, so what the layer lacks would go unnoticed there.
+"""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from local.steps import REPOSITORY, StepFailedError, step
+
+_PYTHON = REPOSITORY / ".venv" / "bin" / "python"
+_BYTECODE = "__pycache__/{}.cpython-313.pyc"
+_ARCHITECTURES = ("aarch64", "x86_64")
+
+# Isolated and without site-packages; then only what Lambda would put on the path.
+_IMPORT = "import sys; sys.path[:0] = sys.argv[2:]; __import__(sys.argv[1])"
+
+
+def check_build(built_template: Path) -> None:
+    """Check every function and every layer of a built template.
+
+    Raises:
+        StepFailedError: naming the function, with its traceback.
+    """
+    template = yaml.load(built_template.read_text(), _TemplateLoader)  # noqa: S506  # safe, see the class
+    root = built_template.parent
+    resources = template["Resources"]
+    layers = [
+        root / resource["Properties"]["ContentUri"]
+        for resource in resources.values()
+        if resource["Type"] == "AWS::Serverless::LayerVersion"
+    ]
+    for layer in layers:
+        with step(f"native modules of {layer.name} for both architectures"):
+            _check_native_modules(layer)
+        with step(f"bytecode of {layer.name}"):
+            _check_bytecode(layer)
+    shared = template.get("Globals", {}).get("Function", {})
+    for name, resource in resources.items():
+        if resource["Type"] == "AWS::Serverless::Function":
+            with step(f"importing {name} in a bare Python"):
+                _check_import(name, shared, resource["Properties"], template, root, layers)
+
+
+def _check_native_modules(layer: Path) -> None:
+    names = {
+        architecture: {
+            path.relative_to(layer).as_posix().replace(architecture, "*")
+            for path in layer.rglob(f"*{architecture}*.so")
+        }
+        for architecture in _ARCHITECTURES
+    }
+    first, second = _ARCHITECTURES
+    if not names[first] or names[first] != names[second]:
+        raise StepFailedError(f"layer {layer.name}: native modules differ by architecture: {names}")
+
+
+def _check_bytecode(layer: Path) -> None:
+    without = [
+        path for path in layer.rglob("*.py") if not (path.parent / _BYTECODE.format(path.stem)).exists()
+    ]
+    if without:
+        raise StepFailedError(
+            f"layer {layer.name}: no bytecode for {len(without)} modules, such as {without[0]}"
+        )
+
+
+def _check_import(
+    name: str,
+    shared: dict[str, Any],
+    properties: dict[str, Any],
+    template: dict[str, Any],
+    root: Path,
+    layers: list[Path],
+) -> None:
+    module = (properties.get("Handler") or shared["Handler"]).rpartition(".")[0]
+    code = root / properties["CodeUri"]
+    variables = {
+        **shared.get("Environment", {}).get("Variables", {}),
+        **properties.get("Environment", {}).get("Variables", {}),
+    }
+    environment = {key: _plausible(value, template.get("Parameters", {})) for key, value in variables.items()}
+    environment |= {
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_LAMBDA_FUNCTION_NAME": name,
+        "PATH": os.environ["PATH"],
+    }
+    paths = [code, *(layer / "python" for layer in layers)]
+    done = subprocess.run(
+        [_PYTHON, "-I", "-S", "-B", "-c", _IMPORT, module, *paths],
+        env=environment,
+        cwd=code,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise StepFailedError(f"importing {name} as built:\n{done.stderr}")
+
+
+def _plausible(value: object, parameters: dict[str, Any]) -> str:
+    """What the variable might hold: its text, its parameter's default, or a name."""
+    if isinstance(value, dict) and isinstance(reference := value.get("Ref"), str):
+        value = parameters.get(reference, {}).get("Default", "dummy")
+    return "dummy" if isinstance(value, dict) else str(value)
+
+
+class _TemplateLoader(yaml.SafeLoader):
+    """Reads `!Ref x` as `{"Ref": x}`, and so on; makes plain data only, like its parent."""
+
+
+def _short_form(loader: yaml.SafeLoader, name: str, node: yaml.Node) -> dict[str, Any]:
+    if isinstance(node, yaml.ScalarNode):
+        return {name: loader.construct_scalar(node)}
+    if isinstance(node, yaml.SequenceNode):
+        return {name: loader.construct_sequence(node, deep=True)}
+    assert isinstance(node, yaml.MappingNode)
+    return {name: loader.construct_mapping(node, deep=True)}
+
+
+_TemplateLoader.add_multi_constructor("!", _short_form)

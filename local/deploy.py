@@ -1,0 +1,188 @@
+"""Build and deploy the real template to the emulator, make the two admins, and write down where all is."""
+
+import fcntl
+import json
+import os
+import platform
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any
+
+import boto3
+
+from local.engine import Engine, log_file
+from local.steps import REPOSITORY, STATE_DIR, run, step
+from local.tls import Tls
+
+REGION = "us-east-1"
+STACK_NAME = "lms-webhooks-local"
+ACCOUNT_IDS = ("1010", "2020")
+ADMIN_GROUP = "integration-admin"
+
+_BIN = REPOSITORY / ".venv" / "bin"
+_SAM_CONFIG = REPOSITORY / "samconfig.toml"
+
+# Key of stack.json <- output of the stack. What a template does not have yet, the file has not either.
+_TABLES = {"webhooks": "WebhooksTableName", "deliveries": "DeliveriesTableName"}
+_QUEUES = {
+    "realtime": "RealtimeQueueUrl",
+    "realtimeDeadLetter": "RealtimeDeadLetterQueueUrl",
+    "batch": "BatchQueueUrl",
+    "drain": "DrainQueueUrl",
+    "quarantine": "QuarantineQueueUrl",
+}
+_FUNCTIONS = {
+    "adminApi": "AdminApiFunctionName",
+    "dispatcher": "DispatcherFunctionName",
+    "batch": "BatchFunctionName",
+    "drainer": "DrainerFunctionName",
+}
+
+
+def build(state_dir: Path, *, template: Path = REPOSITORY / "template.yaml") -> Path:
+    """Build `template` for this machine's architecture; answers the built template.
+
+    Every state folder gets a copy of one cached build, so that what did not change is not built again.
+    """
+    shared = STATE_DIR / "sam"
+    shared.mkdir(parents=True, exist_ok=True)
+    command: list[str | Path] = [
+        _BIN / "sam", "build", "--cached",
+        "--config-file", _SAM_CONFIG, "--config-env", "local",
+        "--template-file", template,
+        "--build-dir", shared / "build",
+        "--cache-dir", shared / "cache",
+        "--parameter-overrides", f"Architecture={_architecture()}",
+    ]  # fmt: skip
+    build_dir = state_dir / "build"
+    with (shared / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        log = state_dir / "logs" / "build.log"
+        run("building the functions and the layer (sam build)", command, log=log, env=_environment())
+        shutil.rmtree(build_dir, ignore_errors=True)
+        shutil.copytree(shared / "build", build_dir)
+    return build_dir / "template.yaml"
+
+
+def deploy(state_dir: Path, engine: Engine, tls: Tls, built_template: Path) -> dict[str, Any]:
+    """Deploy and write `stack.json`; answers what is in it."""
+    # A bucket of our own: `resolve_s3` would deploy a second stack just to have one.
+    bucket = f"{STACK_NAME}-artifacts"
+    client(engine.endpoint_url, "s3").create_bucket(Bucket=bucket)
+    overrides = {
+        "Architecture": _architecture(),
+        "Stage": "local",
+        "LoopbackTargetsAllowed": "true",
+        "TrustedCaFile": str(tls.ca_file),
+    }
+    run(
+        "deploying the stack (sam deploy)",
+        [
+            _BIN / "sam", "deploy",
+            "--config-file", _SAM_CONFIG, "--config-env", "local",
+            "--template-file", built_template,
+            "--stack-name", STACK_NAME,
+            "--s3-bucket", bucket,
+            "--parameter-overrides", *(f"{name}={value}" for name, value in overrides.items()),
+        ],
+        log=state_dir / "logs" / "deploy.log",
+        env=_environment() | {"AWS_ENDPOINT_URL": engine.endpoint_url},
+    )  # fmt: skip
+    _restate_concurrency(engine)
+    with step("making the admins of accounts " + " and ".join(ACCOUNT_IDS), log=log_file(state_dir)):
+        outputs = _outputs(engine)
+        admins = [_make_admin(engine, outputs["UserPoolId"], account_id) for account_id in ACCOUNT_IDS]
+    description = _describe(engine, tls, outputs) | {"admins": admins}
+    stack_file = state_dir / "stack.json"
+    stack_file.touch(mode=0o600)
+    stack_file.write_text(json.dumps(description, indent=2) + "\n")
+    return description
+
+
+def client(endpoint_url: str, service: str) -> Any:
+    """A boto3 client of `service` for the emulator at `endpoint_url`."""
+    return boto3.client(
+        service,  # type: ignore[call-overload]  # the stubs want a literal
+        endpoint_url=endpoint_url,
+        region_name=REGION,
+        aws_access_key_id="test",
+        aws_secret_access_key="test",  # noqa: S106  # the emulator's, public
+    )
+
+
+def _architecture() -> str:
+    return "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
+
+
+def _environment() -> dict[str, str]:
+    """For sam: its Python is the one it builds with, and the emulator's credentials are the only ones."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    return inherited | {
+        "PATH": f"{_BIN}:{os.environ.get('PATH', '')}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": REGION,
+        "SAM_CLI_TELEMETRY": "0",
+        "SAM_CLI_POLL_DELAY": "0.3",
+    }
+
+
+def _outputs(engine: Engine) -> dict[str, str]:
+    stacks = client(engine.endpoint_url, "cloudformation").describe_stacks(StackName=STACK_NAME)["Stacks"]
+    return {output["OutputKey"]: output["OutputValue"] for output in stacks[0]["Outputs"]}
+
+
+def _restate_concurrency(engine: Engine) -> None:
+    """Tell the emulator each event source's concurrency as a number.
+
+    From a parameter it takes it as text, compares that with a number, and polls the queue never.
+    """
+    functions = client(engine.endpoint_url, "lambda")
+    for mapping in functions.list_event_source_mappings()["EventSourceMappings"]:
+        if concurrency := mapping.get("ScalingConfig", {}).get("MaximumConcurrency"):
+            functions.update_event_source_mapping(
+                UUID=mapping["UUID"], ScalingConfig={"MaximumConcurrency": int(concurrency)}
+            )
+
+
+def _make_admin(engine: Engine, user_pool_id: str, account_id: str) -> dict[str, str]:
+    cognito = client(engine.endpoint_url, "cognito-idp")
+    username = f"admin-{account_id}@example.com"  # the pool's user names are mail addresses
+    password = f"Aa1!{secrets.token_urlsafe(18)}"
+    cognito.admin_create_user(
+        UserPoolId=user_pool_id,
+        Username=username,
+        UserAttributes=[
+            {"Name": "email", "Value": username},
+            {"Name": "email_verified", "Value": "true"},
+            {"Name": "custom:accountId", "Value": account_id},
+        ],
+        MessageAction="SUPPRESS",
+    )
+    cognito.admin_set_user_password(
+        UserPoolId=user_pool_id, Username=username, Password=password, Permanent=True
+    )
+    cognito.admin_add_user_to_group(UserPoolId=user_pool_id, Username=username, GroupName=ADMIN_GROUP)
+    return {"accountId": account_id, "username": username, "password": password}
+
+
+def _describe(engine: Engine, tls: Tls, outputs: dict[str, str]) -> dict[str, Any]:
+    def present(names: dict[str, str]) -> dict[str, str]:
+        return {key: outputs[output] for key, output in names.items() if output in outputs}
+
+    return {
+        "endpointUrl": engine.endpoint_url,
+        "region": REGION,
+        "stackName": STACK_NAME,
+        # The output has the host that AWS would give it, which only DNS tricks would lead here.
+        "apiUrl": f"{engine.endpoint_url}/_aws/execute-api/{outputs['ApiId']}/$default",
+        "eventBusName": outputs["EventBusName"],
+        "eventSource": outputs["EventSource"],
+        "userPoolId": outputs["UserPoolId"],
+        "clientId": outputs["UserPoolClientId"],
+        "tables": present(_TABLES),
+        "queues": present(_QUEUES),
+        "functions": present(_FUNCTIONS),
+        "tls": tls.as_json(),
+    }

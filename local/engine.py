@@ -1,0 +1,165 @@
+"""Start and stop the emulator, ministack, as a process of its own in its own environment.
+
+The process holds a lock on `engine.lock` for as long as it lives, however it ends. So whether it runs
+is never guessed from an id that a crash left behind and another process may have now.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from local.steps import REPOSITORY, StepFailedError, failure
+
+_PROGRAM = REPOSITORY / ".local" / "engine" / "bin" / "ministack"
+_START_SECONDS = 30.0
+_STOP_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A running emulator."""
+
+    pid: int
+    port: int
+
+    @property
+    def endpoint_url(self) -> str:
+        """Where every AWS client finds it."""
+        return f"http://127.0.0.1:{self.port}"
+
+
+def log_file(state_dir: Path) -> Path:
+    """What the emulator prints, and with it the logs of the functions."""
+    return state_dir / "logs" / "engine.log"
+
+
+def running(state_dir: Path) -> Engine | None:
+    """The emulator of `state_dir`, if it lives."""
+    record = state_dir / "engine.json"
+    lock = _lock(state_dir)
+    if lock is not None:
+        os.close(lock)
+        return None
+    try:
+        return Engine(**json.loads(record.read_text()))
+    except (OSError, ValueError) as error:
+        raise StepFailedError(
+            f"emulator: it is starting or stopping in another terminal ({record}: {error})"
+        ) from error
+
+
+def start(state_dir: Path, *, port: int | None = None) -> Engine:
+    """Start an empty emulator and wait until it answers."""
+    work = state_dir / "run"
+    shutil.rmtree(work, ignore_errors=True)
+    for directory in (work / "tmp", work / "state", work / "s3", log_file(state_dir).parent):
+        directory.mkdir(parents=True, exist_ok=True)
+    lock = _lock(state_dir)
+    if lock is None:
+        raise StepFailedError(f"emulator: already running for {state_dir}")
+    try:
+        port = port or free_port()
+        with log_file(state_dir).open("w") as log:
+            process = subprocess.Popen(
+                [_PROGRAM],
+                cwd=work,
+                env=_environment(work, port),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[lock],
+                start_new_session=True,  # Ctrl-C is for the demo, which then stops the emulator in order
+            )
+        engine = Engine(process.pid, port)
+        (state_dir / "engine.json").write_text(json.dumps({"pid": engine.pid, "port": engine.port}))
+    finally:
+        os.close(lock)
+    try:
+        _wait_until_ready(engine, process, log_file(state_dir))
+    except BaseException:
+        stop(state_dir)
+        raise
+    return engine
+
+
+def stop(state_dir: Path) -> bool:
+    """Stop the emulator of `state_dir` and remove what it kept. False when none was running."""
+    engine = running(state_dir)
+    if engine is not None:
+        _end(engine.pid, state_dir)
+    shutil.rmtree(state_dir / "run", ignore_errors=True)
+    (state_dir / "engine.json").unlink(missing_ok=True)
+    return engine is not None
+
+
+def free_port() -> int:
+    """A port on loopback that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _environment(work: Path, port: int) -> dict[str, str]:
+    # Nothing else of this machine's environment: the functions inherit the emulator's, and in Lambda
+    # there would be no proxy, no certificate bundle and no AWS profile of the developer's either.
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    return inherited | {
+        "GATEWAY_PORT": str(port),
+        "BIND_HOST": "127.0.0.1",
+        "MINISTACK_HOST": "127.0.0.1",
+        "IOT_MTLS_ENABLED": "0",
+        "SFTP_ENABLED": "0",
+        "STATE_DIR": str(work / "state"),
+        "S3_DATA_DIR": str(work / "s3"),
+        "TMPDIR": str(work / "tmp"),
+    }
+
+
+def _wait_until_ready(engine: Engine, process: subprocess.Popen[bytes], log: Path) -> None:
+    give_up_at = time.monotonic() + _START_SECONDS
+    while time.monotonic() < give_up_at:
+        if process.poll() is not None:
+            raise failure("emulator", f"it ended with {process.returncode} at its start", log)
+        try:
+            with urlopen(f"{engine.endpoint_url}/_ministack/ready", timeout=1):  # noqa: S310  # loopback
+                return
+        except (URLError, OSError):
+            time.sleep(0.05)
+    raise failure("emulator", f"no answer after {_START_SECONDS:.0f} s", log)
+
+
+def _end(pid: int, state_dir: Path) -> None:
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.kill(pid, sign)
+        except ProcessLookupError:
+            return
+        give_up_at = time.monotonic() + _STOP_SECONDS
+        while time.monotonic() < give_up_at:
+            lock = _lock(state_dir)
+            if lock is not None:
+                os.close(lock)
+                return
+            time.sleep(0.02)
+
+
+def _lock(state_dir: Path) -> int | None:
+    """An open, locked `engine.lock`; None when the emulator has it."""
+    state_dir.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(state_dir / "engine.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor

@@ -1,0 +1,179 @@
+"""The deployed stack of one state folder: bring it up, take it down, and talk to it.
+
+`up(state_dir)` works for any folder, so that the tests have a stack of their own beside `make up`'s.
+"""
+
+import fcntl
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from local import deploy, engine
+from local.steps import StepFailedError, failure, step
+from local.tls import ensure_tls
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the admin API said."""
+
+    status_code: int
+    body: Any
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A stack that is up, as `.local/stack.json` describes it."""
+
+    state_dir: Path
+    description: dict[str, Any]
+
+    @property
+    def api_url(self) -> str:
+        """The admin API, without `/v1`."""
+        return str(self.description["apiUrl"])
+
+    @property
+    def log_file(self) -> Path:
+        """What the functions logged until `save_logs` was last called."""
+        return self.state_dir / "logs" / "functions.log"
+
+    def save_logs(self) -> None:
+        """Copy what the functions logged, oldest first, to `log_file`: the emulator has it in memory only."""
+        logs = self.client("logs")
+        lines: list[tuple[int, str]] = []
+        for group in logs.get_paginator("describe_log_groups").paginate().search("logGroups[].logGroupName"):
+            for page in logs.get_paginator("filter_log_events").paginate(logGroupName=group):
+                lines += [(event["timestamp"], event["message"].rstrip()) for event in page["events"]]
+        lines.sort(key=lambda line: line[0])
+        self.log_file.parent.mkdir(parents=True, exist_ok=True)
+        self.log_file.write_text("".join(f"{text}\n" for _, text in lines))
+
+    def client(self, service: str) -> Any:
+        """A boto3 client of `service`."""
+        return deploy.client(self.description["endpointUrl"], service)
+
+    def id_token(self, account_id: str = deploy.ACCOUNT_IDS[0]) -> str:
+        """Sign in as the admin of `account_id`."""
+        admins = {admin["accountId"]: admin for admin in self.description["admins"]}
+        if account_id not in admins:
+            raise StepFailedError(f"sign-in: no admin of account {account_id}; there are {', '.join(admins)}")
+        admin = admins[account_id]
+        signed_in = self.client("cognito-idp").initiate_auth(
+            ClientId=self.description["clientId"],
+            AuthFlow="USER_PASSWORD_AUTH",
+            AuthParameters={"USERNAME": admin["username"], "PASSWORD": admin["password"]},
+        )
+        return str(signed_in["AuthenticationResult"]["IdToken"])
+
+    def call(self, method: str, path: str, *, token: str, body: object = None) -> Answer:
+        """Call the admin API at `path`, such as `/v1/webhooks`. An error status is an answer too."""
+        request = urllib.request.Request(  # noqa: S310  # loopback
+            self.api_url + path,
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"authorization": f"Bearer {token}", "content-type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+                return Answer(response.status, json.loads(response.read() or b"null"))
+        except urllib.error.HTTPError as error:
+            text = error.read().decode(errors="replace")
+            try:
+                return Answer(error.code, json.loads(text))
+            except ValueError:
+                return Answer(error.code, text)
+
+    def emit(self, events: list[dict[str, Any]]) -> None:
+        """Put `events` on the bus.
+
+        Raises:
+            StepFailedError: when the bus refused one.
+        """
+        bus = self.client("events")
+        for start in range(0, len(events), 10):  # PutEvents takes ten
+            entries = [
+                {
+                    "EventBusName": self.description["eventBusName"],
+                    "Source": self.description["eventSource"],
+                    "DetailType": event["eventName"],
+                    "Detail": json.dumps(event),
+                }
+                for event in events[start : start + 10]
+            ]
+            answer = bus.put_events(Entries=entries)
+            if answer["FailedEntryCount"]:
+                raise StepFailedError(
+                    f"put_events: {answer['FailedEntryCount']} refused: {answer['Entries']}"
+                )
+
+
+def current(state_dir: Path) -> Stack | None:
+    """The stack of `state_dir` if it is up and whole."""
+    stack_file = state_dir / "stack.json"
+    if engine.running(state_dir) is None or not stack_file.exists():
+        return None
+    return Stack(state_dir, json.loads(stack_file.read_text()))
+
+
+def up(state_dir: Path, *, port: int | None = None) -> Stack:
+    """Build, start, deploy; answers when the stack is ready to use. Nothing is left of a failed try."""
+    with _alone(state_dir):
+        _down(state_dir)
+        built_template = deploy.build(state_dir)
+        with step("starting the emulator", log=engine.log_file(state_dir)):
+            tls = ensure_tls(state_dir / "tls")
+            started = engine.start(state_dir, port=port)
+        try:
+            stack = Stack(state_dir, deploy.deploy(state_dir, started, tls, built_template))
+            _check(stack)
+        except BaseException:
+            _down(state_dir)
+            raise
+        return stack
+
+
+def down(state_dir: Path) -> bool:
+    """Stop the stack and remove its data; logs, certificates and the build cache stay. False if none ran."""
+    with _alone(state_dir):
+        return _down(state_dir)
+
+
+@contextmanager
+def _alone(state_dir: Path) -> Iterator[None]:
+    """Keep a second terminal from stopping the emulator under a deployment of the first."""
+    state_dir.mkdir(parents=True, exist_ok=True)
+    with (state_dir / "stack.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StepFailedError(
+                f"taking the stack: another command is bringing it up or down ({state_dir}); try again then"
+            ) from error
+        yield
+
+
+def _down(state_dir: Path) -> bool:
+    stack = current(state_dir)
+    if stack is not None:
+        with suppress(BotoCoreError, ClientError):  # one that is to be stopped may well be broken
+            stack.save_logs()
+    stopped = engine.stop(state_dir)
+    (state_dir / "stack.json").unlink(missing_ok=True)
+    return stopped
+
+
+def _check(stack: Stack) -> None:
+    title = "first call of the admin API"
+    with step(title, log=engine.log_file(stack.state_dir)):
+        answer = stack.call("GET", "/v1/event-types", token=stack.id_token())
+        if answer.status_code != 200:
+            stack.save_logs()
+            raise failure(title, f"{answer.status_code} {answer.body}", stack.log_file)

@@ -1,0 +1,150 @@
+"""Call the admin API as API Gateway does, on moto's DynamoDB and KMS."""
+
+import base64
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import boto3
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from moto import mock_aws
+
+from lms_webhooks.admin.registrations import Registrations
+from lms_webhooks.admin.routes import build_api
+from lms_webhooks.secrets import SecretBox
+from lms_webhooks.settings import AdminApiSettings
+from lms_webhooks.webhook_store import WebhookStore
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_kms import KMSClient
+
+TABLE = "webhooks"
+REGION = "us-east-1"
+NOW = datetime(2026, 11, 3, 12, 0, 0, 5000, tzinfo=UTC)
+ADMIN_CLAIMS: dict[str, object] = {
+    "custom:account_id": "1010",
+    "cognito:groups": "[integration-admin]",
+    "email": "ada@example.com",
+}
+VALID: dict[str, Any] = {
+    "name": "Enrollments to HR",
+    "targetUrl": "https://hooks.example.com/lms",
+    "authentication": {"type": "none"},
+    "events": ["COURSE_COMPLETED", "COURSE_ENROLLMENT"],
+    "status": "active",
+}
+
+
+def admin_settings(
+    kms_key_id: str = "unused", table_name: str = TABLE, *, loopback_targets_allowed: bool = False
+) -> AdminApiSettings:
+    return AdminApiSettings(
+        webhooks_table=table_name,
+        kms_key_id=kms_key_id,
+        account_claim="custom:account_id",
+        role_claim="cognito:groups",
+        admin_role="integration-admin",
+        reader_role="integration-reader",
+        loopback_targets_allowed=loopback_targets_allowed,
+        trusted_ca_file="",
+    )
+
+
+def make_table(client: "DynamoDBClient", table_name: str = TABLE) -> None:
+    client.create_table(
+        TableName=table_name,
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+        AttributeDefinitions=[
+            {"AttributeName": "pk", "AttributeType": "S"},
+            {"AttributeName": "sk", "AttributeType": "S"},
+        ],
+        BillingMode="PAY_PER_REQUEST",
+    )
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    text: str
+
+    @property
+    def body(self) -> Any:
+        return json.loads(self.text)
+
+    @property
+    def errors(self) -> dict[str, str]:
+        """The detail of each bad field, by its pointer."""
+        return {error["pointer"]: error["detail"] for error in self.body["errors"]}
+
+
+class AdminClient:
+    """One admin's way to the API. The clients are moto's."""
+
+    def __init__(self, dynamodb: "DynamoDBClient", kms: "KMSClient", settings: AdminApiSettings) -> None:
+        self.settings = settings
+        self.store = WebhookStore(dynamodb, settings.webhooks_table)
+        self.secret_box = SecretBox(kms, settings.kms_key_id)
+        self._dynamodb = dynamodb
+        self._api = build_api(Registrations(self.store, self.secret_box, now=lambda: NOW), settings)
+        make_table(dynamodb, settings.webhooks_table)
+
+    def forget_everything(self) -> None:
+        self._dynamodb.delete_table(TableName=self.settings.webhooks_table)
+        make_table(self._dynamodb, self.settings.webhooks_table)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        text: str | None = None,
+        content_type: str | None = "application/json",
+        is_base64: bool = False,
+        claims: dict[str, object] | None = None,
+    ) -> Answer:
+        """Send `body` as JSON, or `text` as it is."""
+        sent = text if text is not None else json.dumps(body) if body is not None else None
+        if sent is not None and is_base64:
+            sent = base64.b64encode(sent.encode("utf-8", "surrogatepass")).decode()
+        event = {
+            "version": "2.0",
+            "routeKey": "ANY /v1/{proxy+}",
+            "rawPath": path,
+            "rawQueryString": "",
+            "headers": {"content-type": content_type} if content_type else {},
+            "requestContext": {
+                "authorizer": {"jwt": {"claims": ADMIN_CLAIMS if claims is None else claims, "scopes": None}},
+                "http": {"method": method, "path": path, "sourceIp": "192.0.2.1"},
+                "requestId": "gateway-request",
+                "stage": "$default",
+            },
+            "isBase64Encoded": is_base64,
+            **({} if sent is None else {"body": sent}),
+        }
+        raw = self._api.resolve(event, cast("LambdaContext", SimpleNamespace(aws_request_id="request-7")))
+        return Answer(raw["statusCode"], raw.get("headers", {}), raw["body"])
+
+    def create(self, **changes: Any) -> Answer:
+        """Create a valid webhook with `changes`; a field that is changed to None is left out."""
+        body = {name: value for name, value in {**VALID, **changes}.items() if value is not None}
+        return self.call("POST", "/v1/webhooks", body)
+
+
+@contextmanager
+def admin_client(table_name: str = TABLE, *, loopback_targets_allowed: bool = False) -> Iterator[AdminClient]:
+    """An admin of a system of their own. Those that live at the same time need tables of different names."""
+    with mock_aws():
+        kms = boto3.client("kms", region_name=REGION)
+        settings = admin_settings(
+            kms.create_key()["KeyMetadata"]["KeyId"],
+            table_name,
+            loopback_targets_allowed=loopback_targets_allowed,
+        )
+        yield AdminClient(boto3.client("dynamodb", region_name=REGION), kms, settings)

@@ -1,0 +1,56 @@
+"""The catalogue is complete, and everything that is generated from it is fresh."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from events.generate import DIRECTORY, entry_text, file_name
+from lms_webhooks.event_types import EVENT_TYPES, NON_REAL_TIME, REAL_TIME, Category, EventType
+
+LAYER = Path(__file__).parents[2] / "layers" / "core"
+
+
+def test_the_catalogue_has_every_type_of_adobe_learning_manager() -> None:
+    assert (len(REAL_TIME), len(NON_REAL_TIME)) == (18, 13)
+    assert tuple(EVENT_TYPES) == REAL_TIME + NON_REAL_TIME
+    assert {
+        name for name, event_type in EVENT_TYPES.items() if event_type.category is Category.REAL_TIME
+    } == set(REAL_TIME)
+
+
+def test_a_batch_type_carries_what_its_real_time_type_carries() -> None:
+    pairs = [(name, name.removesuffix("_BATCH")) for name in NON_REAL_TIME if name.endswith("_BATCH")]
+    assert len(pairs) == 12
+    for batch, real_time in pairs:
+        assert EVENT_TYPES[batch].sample.keys() == EVENT_TYPES[real_time].sample.keys()
+
+
+@pytest.mark.parametrize("event_type", EVENT_TYPES.values(), ids=lambda event_type: event_type.name)
+def test_the_sample_file_is_what_the_command_writes(event_type: EventType) -> None:
+    text = (DIRECTORY / file_name(event_type)).read_text()
+    assert text == entry_text(event_type), "run: PYTHONPATH=layers/core python events/generate.py"
+    (entry,) = json.loads(text)
+    detail = json.loads(entry["Detail"])
+    assert entry["DetailType"] == detail["eventName"] == event_type.name
+    assert {"accountId", "eventId", "timestamp", "eventInfo", "data"} < detail.keys()
+
+
+def test_no_sample_file_is_left_over() -> None:
+    assert {path.name for path in DIRECTORY.iterdir()} == {file_name(one) for one in EVENT_TYPES.values()}
+
+
+@pytest.mark.parametrize("module", ["event_types", "webhook_store", "secrets"])
+def test_deliveries_do_not_pay_for_the_admin_apis_imports(module: str) -> None:
+    heavy = {"pydantic", "aws_lambda_powertools"}
+    code = f"import sys, lms_webhooks.{module}; print({heavy} & set(sys.modules))"
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(LAYER)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.strip() == "set()"

@@ -1,0 +1,876 @@
+"""Sending one POST to receivers of every kind, over real sockets on this machine.
+
+What a receiver does must show as the right status or error class, in the time allowed, having read no
+more than it may, and without a trace on other calls.
+"""
+
+import contextlib
+import datetime as dt
+import gc
+import gzip
+import socket
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+import urllib3
+
+from lms_webhooks import sender as sender_module
+from lms_webhooks.messages import Message
+from lms_webhooks.sender import KEPT_ANSWER_BYTES, MAX_ANSWER_BYTES, Answer, ErrorClass, Sender
+from tests.fakes import receiver as fake
+from tests.fakes.receiver import Behaviour, Receiver, Script, answer
+
+DEADLINE_SECONDS = 0.4
+SLACK_SECONDS = 1.0
+PATIENT_SECONDS = 20  # for calls that end by themselves
+BODY = b'{"accountId":1010,"events":[{"eventId":"e-1"}]}'
+
+type Post = Callable[..., Answer]
+
+
+@dataclass(frozen=True)
+class Certificates:
+    ca_file: Path
+    good: tuple[Path, Path]
+    expired: tuple[Path, Path]
+    not_yet_valid: tuple[Path, Path]
+    wrong_name: tuple[Path, Path]
+    unknown_authority: tuple[Path, Path]
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    directory = tmp_path_factory.mktemp("tls")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(directory / "ca.pem")
+
+    def issue(
+        name: str, host: str = "127.0.0.1", *, by: trustme.CA = authority, **when: Any
+    ) -> tuple[Path, Path]:
+        issued = by.issue_cert(host, **when)
+        chain, key = directory / f"{name}.pem", directory / f"{name}.key"
+        chain.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+        issued.private_key_pem.write_to_path(key)
+        return chain, key
+
+    now = dt.datetime.now(dt.UTC)
+    day = dt.timedelta(days=1)
+    return Certificates(
+        ca_file=directory / "ca.pem",
+        good=issue("good"),
+        expired=issue("expired", not_before=now - 2 * day, not_after=now - day),
+        not_yet_valid=issue("early", not_before=now + day, not_after=now + 2 * day),
+        wrong_name=issue("other", "other.example"),
+        unknown_authority=issue("unknown", by=trustme.CA()),
+    )
+
+
+@pytest.fixture
+def sender(certificates: Certificates) -> Iterator[Sender]:
+    made = Sender(loopback_allowed=True, trusted_ca_file=str(certificates.ca_file))
+    yield made
+    made._adapter.close()
+
+
+@pytest.fixture
+def post(sender: Sender) -> Post:
+    def post_to(url: str, *, deadline_seconds: float = PATIENT_SECONDS) -> Answer:
+        return sender.post(Message(url, {"x-test": "yes"}, BODY), deadline_seconds=deadline_seconds)
+
+    return post_to
+
+
+@pytest.fixture(params=["http", "https"])
+def receive(
+    request: pytest.FixtureRequest, certificates: Certificates
+) -> Iterator[Callable[[Script], Receiver]]:
+    """Makes receivers; each test that uses it runs over plain HTTP and over TLS."""
+    with contextlib.ExitStack() as stack:
+        certificate = certificates.good if request.param == "https" else None
+        yield lambda script: stack.enter_context(Receiver(script, certificate=certificate))
+
+
+type Receive = Callable[[Script], Receiver]
+
+
+# What each behaviour comes to
+
+
+def chunked(*chunks: bytes) -> Behaviour:
+    return fake.raw(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", *chunks, name="chunked")
+
+
+ANSWERED = [
+    (answer(200), 200),
+    (answer(201, body=b"created"), 201),
+    (answer(202), 202),
+    (answer(204), 204),
+    (answer(299), 299),
+    (answer(200, delay_seconds=0.05), 200),
+    (answer(200, version="1.0"), 200),
+    (answer(200, keep_alive=False), 200),
+    (answer(400), 400),
+    (answer(401, {"www-authenticate": "Basic"}), 401),
+    (answer(404), 404),
+    (fake.gone(), 410),
+    (answer(413), 413),
+    (fake.too_many_requests(7), 429),
+    (answer(500, body=b"oops"), 500),
+    (answer(503), 503),
+    (answer(599), 599),
+    (answer(999), 999),
+    (answer(304), 304),
+    *((fake.redirect("/elsewhere", status), status) for status in (300, 301, 302, 303, 307, 308)),
+    (fake.redirect("http://169.254.169.254/"), 302),
+    (fake.redirect(":// not a url \x7f"), 302),
+    (fake.interim(100), 200),
+    (fake.interim(102, 103), 200),
+    (fake.interim(*[100] * 50, *[103] * 50), 200),
+    (fake.interim(100, 103, 100, then=answer(503)), 503),
+    (fake.raw(b"HTTP/1.1 200\r\n\r\n", name="no reason"), 200),
+    (fake.raw(b"HTTP/1.1 204 \r\n\r\n", name="empty reason"), 204),
+    (fake.raw(b"HTTP/1.1 200 \xe4\xff\r\ncontent-length: 0\r\n\r\n", name="reason not ASCII"), 200),
+    (fake.raw(b"HTTP/1.1 200 OK\ncontent-length: 0\n\n", name="bare line feeds"), 200),
+    (fake.raw(b"H", b"TTP/1.1 20", b"0 OK\r", b"\n\r", b"\n", pause_seconds=0.01, name="in pieces"), 200),
+    (fake.raw(b"HTTP/1.1 200 OK\r\nset-cookie: =;;;\x00; expires=x\r\n\r\n", name="bad cookie"), 200),
+    (fake.raw(b"HTTP/1.1 200 OK\r\ncontent-length: many\r\n\r\nx", name="content-length no number"), 200),
+    (fake.raw(b"HTTP/1.1 200 OK\r\ncontent-length: -9\r\n\r\nx", name="content-length below zero"), 200),
+    (fake.raw(b"HTTP/1.1 200 OK\r\ncontent-length: " + b"9" * 5000 + b"\r\n\r\nx", name="huge length"), 200),
+]
+
+# A complete 2xx header acknowledges, whatever follows.
+BODY_MISBEHAVES = [
+    fake.hang_in_body(),
+    fake.trickle_body(),
+    fake.trickle_body(content_length=None),
+    fake.endless_body(),
+    fake.endless_body(chunked=False),
+    fake.gzip_bomb(),
+    fake.reset_in_body(),
+    fake.reset_after_answer(),
+    fake.close_after_answer(),
+    fake.half_close(),
+    fake.wrong_content_length(told=100),
+    fake.wrong_content_length(told=2),
+    answer(200, {"content-encoding": "gzip"}, b"this is no gzip"),
+    answer(200, {"content-encoding": "gzip"}, gzip.compress(b"x" * 1000)[:-20]),
+    answer(200, {"content-encoding": ", ".join(["gzip"] * 50)}, b"xx"),
+    answer(200, {"content-encoding": "nonsense"}, b"xx"),
+    answer(200, {"content-type": "text/html; charset=nonsense"}, b"\xff\xfe"),
+    chunked(b"5\r\nhello\r\n0\r\n\r\n"),
+    chunked(b"5\r\nhel"),
+    chunked(b"zz\r\nhello\r\n"),
+    chunked(b"-5\r\nhello\r\n"),
+    chunked(b"f" * 100_000),
+    chunked(b"ffffffffffffffff\r\nhello"),
+]
+
+LOST, BROKEN, TIMEOUT = ErrorClass.CONNECTION_LOST, ErrorClass.BROKEN_ANSWER, ErrorClass.TIMEOUT
+
+UNANSWERED = [
+    (fake.hang(), TIMEOUT),
+    (fake.trickle_header(), TIMEOUT),
+    (fake.raw(b"HTTP/1.1 200 OK\r\nx: 1\r\n", b"", pause_seconds=30, name="stall in header"), TIMEOUT),
+    (fake.interim(100, 103, then=fake.hang()), TIMEOUT),
+    (fake.endless_interim(100), TIMEOUT),
+    (fake.endless_interim(103), TIMEOUT),
+    (answer(200, delay_seconds=30), TIMEOUT),
+    (fake.reset_before_answer(), LOST),
+    (fake.reset_in_header(), LOST),
+    (fake.close_before_answer(), LOST),
+    (fake.half_close(answering=False), LOST),
+    (fake.truncated_header(), LOST),
+    (fake.truncated_header(204), LOST),
+    (fake.truncated_status_line(), LOST),
+    (fake.raw(b"HTTP/1.1 200 OK\r\nx: 1", name="cut in a line"), LOST),
+    (fake.interim(100, then=fake.close_before_answer()), LOST),
+    (fake.interim(103, then=fake.truncated_header()), LOST),
+    (fake.garbage(), BROKEN),
+    *(
+        (fake.raw(line + b"\r\ncontent-length: 0\r\n\r\n", name=repr(line)), BROKEN)
+        for line in (
+            b"",
+            b"HTTP/1.1",
+            b"HTTP/1.1 OK",
+            b"HTTP/1.1 20",
+            b"HTTP/1.1 2000 OK",
+            b"HTTP/1.1 2_0 OK",
+            b"HTTP/1.1 +200 OK",
+            b"HTTP/1.1 099 OK",
+            b"HTTP/1.1 200OK",
+            b"HTTP/2 200",
+            b"HTTP/2.0 200 OK",
+            b"HTTP/0.9 200 OK",
+            b"http/1.1 200 OK",
+            b"ICY 200 OK",
+            b" HTTP/1.1 200 OK",
+            b"SSH-2.0-OpenSSH_9.6",
+            b"HTTP/1.1 101 Switching Protocols",
+            b"HTTP/1.1 200 " + b"x" * 70_000,
+            b"HTTP/1.1 200 OK\r\nx: " + b"x" * 70_000,
+            b"HTTP/1.1 200 OK" + b"\r\nx: y" * 200,
+            b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2",
+        )
+    ),
+]
+
+
+def name_of(value: object) -> str | None:
+    return value.name if isinstance(value, Behaviour) else None
+
+
+@pytest.mark.parametrize(("behaviour", "status_code"), ANSWERED, ids=name_of)
+def test_an_answer_is_its_status(
+    post: Post, receive: Receive, behaviour: Behaviour, status_code: int
+) -> None:
+    receiver = receive(behaviour)
+    got = post(receiver.url("/hooks"))
+    assert (got.status_code, got.error_class) == (status_code, None)
+    assert got.is_success == (200 <= status_code < 300)
+    assert len(receiver.requests) == 1, "no redirect is followed, nothing is repeated"
+
+
+@pytest.mark.parametrize("behaviour", BODY_MISBEHAVES, ids=name_of)
+def test_a_complete_2xx_header_acknowledges_whatever_its_body_does(
+    post: Post, receive: Receive, behaviour: Behaviour
+) -> None:
+    receiver = receive(behaviour)
+    started = time.monotonic()
+    got = post(receiver.url(), deadline_seconds=DEADLINE_SECONDS)
+    assert time.monotonic() - started < DEADLINE_SECONDS + SLACK_SECONDS
+    assert (got.status_code, got.error_class, got.body) == (200, None, "")
+    assert len(receiver.requests) == 1
+
+
+@pytest.mark.parametrize(("behaviour", "error_class"), UNANSWERED, ids=name_of)
+def test_a_broken_answer_is_no_answer(
+    post: Post, receive: Receive, behaviour: Behaviour, error_class: ErrorClass
+) -> None:
+    receiver = receive(behaviour)
+    # What ends by itself gets time enough that a busy machine cannot turn it into a time-out.
+    deadline_seconds = DEADLINE_SECONDS if error_class is TIMEOUT else PATIENT_SECONDS
+    started = time.monotonic()
+    got = post(receiver.url(), deadline_seconds=deadline_seconds)
+    assert time.monotonic() - started < deadline_seconds + SLACK_SECONDS
+    assert (got.status_code, got.error_class) == (None, error_class)
+    assert not got.is_success
+    assert len(receiver.requests) == 1
+    if error_class is TIMEOUT:
+        assert DEADLINE_SECONDS * 1000 <= got.latency_ms < (DEADLINE_SECONDS + SLACK_SECONDS) * 1000
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        fake.hang_in_body(500, body=b"half"),
+        fake.wrong_content_length(500, body=b"half"),
+        fake.reset_in_body(500),
+    ],
+    ids=name_of,
+)
+def test_of_a_failure_s_body_what_came_is_kept(post: Post, receive: Receive, behaviour: Behaviour) -> None:
+    receiver = receive(behaviour)
+    got = post(receiver.url(), deadline_seconds=DEADLINE_SECONDS)
+    assert got.status_code == 500
+    assert "half".startswith(got.body)
+
+
+# What is sent
+
+
+@pytest.mark.parametrize(
+    "target", ["/", "/hooks", "/a%20b/%C3%A9?x=1&y=%2F", "/a/../b//c/./d?q=a/../b", "/?", "/;p=1"]
+)
+def test_what_is_sent_is_exactly_the_message(sender: Sender, target: str) -> None:
+    body = '{"é":1.10}'.encode()
+    headers = {"content-type": "application/json", "user-agent": "lms", "authorization": "Basic YTpi"}
+    with Receiver() as receiver:
+        assert sender.post(
+            Message(receiver.url(target), headers, body), deadline_seconds=PATIENT_SECONDS
+        ).is_success
+        (request,) = receiver.requests
+        assert request.method == "POST"
+        assert request.path == (target if target != "/?" else "/")
+        assert request.body == body
+        assert request.headers == {
+            **headers,
+            "host": f"127.0.0.1:{receiver.port}",
+            "content-length": str(len(body)),
+            "accept-encoding": "identity",
+        }
+
+
+def test_no_proxy_or_netrc_of_the_environment_is_used(
+    post: Post, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "netrc").write_text("default login ada password hunter2\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    with Receiver() as receiver:
+        assert post(receiver.url()).is_success
+        assert "authorization" not in receiver.requests[0].headers
+
+
+def test_a_large_request_goes_out_whole(sender: Sender, receive: Receive) -> None:
+    body = bytes(256 * 1024)
+    receiver = receive(answer())
+    assert sender.post(Message(receiver.url(), {}, body), deadline_seconds=PATIENT_SECONDS).is_success
+    assert receiver.requests[0].body == body
+
+
+def test_a_receiver_that_takes_no_bytes_is_cut_while_they_are_sent(sender: Sender) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        got = sender.post(Message(url, {}, bytes(1 << 25)), deadline_seconds=DEADLINE_SECONDS)
+    assert got.error_class is TIMEOUT
+
+
+# What is read
+
+
+@pytest.mark.parametrize("value", ["7", "0", "Wed, 21 Oct 2026 07:28:00 GMT", "soon"])
+@pytest.mark.parametrize("status_code", [429, 503])
+def test_retry_after_is_handed_on_as_it_came(post: Post, status_code: int, value: str) -> None:
+    with Receiver(answer(status_code, {"Retry-After": value})) as receiver:
+        assert post(receiver.url()).retry_after == value
+    with Receiver(answer(status_code)) as receiver:
+        assert post(receiver.url()).retry_after == ""
+
+
+@pytest.mark.parametrize(
+    ("body", "kept"),
+    [
+        (b"", ""),
+        (b"why", "why"),
+        (b"x" * 1024, "x" * 1024),
+        (b"x" * 1025, "x" * 1024),
+        (b"x" * 200_000, "x" * 1024),
+        (b"\xff\x00\xc3\xa9", "\ufffd\x00é"),
+        (b"x" * 1023 + "é".encode(), "x" * 1023 + "\ufffd"),
+    ],
+)
+def test_of_a_failure_one_kibibyte_is_kept_and_of_a_success_nothing(
+    post: Post, body: bytes, kept: str
+) -> None:
+    assert KEPT_ANSWER_BYTES == 1024
+    for headers, sent in (({}, body), ({"content-encoding": "gzip"}, gzip.compress(body))):
+        with Receiver([answer(400, headers, sent), answer(200, headers, sent)]) as receiver:
+            assert post(receiver.url()).body == kept
+            assert post(receiver.url()).body == ""
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        fake.gzip_bomb(500),
+        fake.endless_body(500),
+        fake.endless_body(500, chunked=False),
+        answer(500, body=bytes(1 << 20)),
+    ],
+    ids=name_of,
+)
+def test_no_more_than_64_kib_is_read_decompressed(
+    post: Post, monkeypatch: pytest.MonkeyPatch, behaviour: Behaviour
+) -> None:
+    read = urllib3.response.HTTPResponse.read
+    amounts: list[int] = []
+
+    def counted(*args: Any, **kwargs: Any) -> bytes:
+        data = read(*args, **kwargs)
+        amounts.append(len(data))
+        return data
+
+    monkeypatch.setattr(urllib3.response.HTTPResponse, "read", counted)
+    with Receiver(behaviour) as receiver:
+        tracemalloc.start()
+        got = post(receiver.url())
+        _, peak_bytes = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert got.status_code == 500
+        assert len(got.body) == 1024
+        assert sum(amounts) == MAX_ANSWER_BYTES == 64 * 1024
+        assert peak_bytes < 8 << 20
+        assert receiver.wait_for(lambda: receiver.open_connections == 0, 10), "what is unread is closed"
+
+
+# Connections
+
+
+def test_connections_are_kept_alive(post: Post, receive: Receive) -> None:
+    receiver = receive(
+        [answer(200, body=b"x" * 1000), answer(204), answer(500, body=b"y" * 60_000), answer()]
+    )
+    for _ in range(20):
+        assert post(receiver.url()).error_class is None
+    assert len(receiver.requests) == 20
+    assert receiver.connections == 1
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        answer(keep_alive=False),
+        answer(version="1.0"),
+        answer(500, body=b"x" * 70_000),
+        fake.close_after_answer(),
+    ],
+    ids=name_of,
+)
+def test_a_connection_that_may_not_be_kept_is_not(post: Post, receive: Receive, behaviour: Behaviour) -> None:
+    receiver = receive(behaviour)
+    for count in range(1, 4):
+        assert post(receiver.url()).error_class is None
+        assert receiver.wait_for(lambda: receiver.open_connections == 0, 10)
+        assert receiver.connections == len(receiver.requests) == count
+
+
+def test_parallel_calls_share_no_connection_and_leave_them_for_later_ones(
+    post: Post, receive: Receive
+) -> None:
+    gate = threading.Event()
+    receiver = receive(fake.gated(gate, answer()))
+    with ThreadPoolExecutor(8) as pool:
+        calls = [pool.submit(post, receiver.url("/hooks")) for _ in range(8)]
+        assert receiver.wait_for_requests(8)
+        gate.set()
+        assert all(call.result().is_success for call in calls)
+        assert receiver.max_in_flight("/hooks") == receiver.connections == 8
+        list(pool.map(lambda _: post(receiver.url("/hooks")), range(100)))
+    assert receiver.connections == 8
+
+
+def test_a_connection_idle_for_too_long_is_not_used_again(
+    post: Post, receive: Receive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender_module, "MAX_IDLE_SECONDS", 0)
+    receiver = receive(answer())
+    for _ in range(3):
+        assert post(receiver.url()).is_success
+    assert receiver.connections == len(receiver.requests) == 3
+
+
+LOSES_REUSED = [fake.close_before_answer(), fake.reset_before_answer()]
+
+
+@pytest.mark.parametrize("losing", LOSES_REUSED, ids=name_of)
+def test_a_reused_connection_that_is_lost_is_replaced_once(
+    post: Post, receive: Receive, losing: Behaviour
+) -> None:
+    receiver = receive([answer(), losing, answer(201)])
+    assert post(receiver.url()).status_code == 200
+    assert post(receiver.url()).status_code == 201
+    assert [request.connection for request in receiver.requests] == [0, 0, 1]
+    assert {request.body for request in receiver.requests} == {BODY}
+
+
+@pytest.mark.parametrize("losing", LOSES_REUSED, ids=name_of)
+def test_a_replaced_connection_that_is_lost_too_is_a_failure(
+    post: Post, receive: Receive, losing: Behaviour
+) -> None:
+    receiver = receive([answer(), losing, losing, answer()])
+    assert post(receiver.url()).is_success
+    assert post(receiver.url()).error_class is LOST
+    assert [request.connection for request in receiver.requests] == [0, 0, 1]
+
+
+def test_the_second_try_goes_over_a_new_connection_though_others_are_idle(
+    post: Post, receive: Receive
+) -> None:
+    """The receiver drops every kept-alive connection that is used again; five of them are at hand."""
+    gate = threading.Event()
+    receiver = receive(fake.gated(gate, answer()))
+    with ThreadPoolExecutor(5) as pool:
+        calls = [pool.submit(post, receiver.url()) for _ in range(5)]
+        assert receiver.wait_for_requests(5)
+        gate.set()
+        assert all(call.result().is_success for call in calls)
+    receiver.forget()
+    receiver.script = fake.close_before_answer()
+    assert post(receiver.url()).error_class is LOST
+    assert len(receiver.requests) == 2
+    assert receiver.requests[0].connection < 5
+    assert receiver.requests[1].connection == 5
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "error_class"),
+    [
+        (fake.truncated_header(), LOST),
+        (fake.truncated_status_line(), LOST),
+        (fake.reset_in_header(), LOST),
+        (fake.interim(103, then=fake.close_before_answer()), LOST),
+        (fake.garbage(), BROKEN),
+        (fake.hang(), TIMEOUT),
+    ],
+    ids=name_of,
+)
+def test_a_reused_connection_on_which_something_else_goes_wrong_is_a_failure(
+    post: Post, receive: Receive, behaviour: Behaviour, error_class: ErrorClass
+) -> None:
+    receiver = receive([answer(), behaviour, answer()])
+    assert post(receiver.url()).is_success
+    deadline_seconds = DEADLINE_SECONDS if error_class is TIMEOUT else PATIENT_SECONDS
+    assert post(receiver.url(), deadline_seconds=deadline_seconds).error_class is error_class
+    assert len(receiver.requests) == 2
+    assert post(receiver.url()).is_success, "and the connection is gone with it"
+    assert receiver.connections == 2
+
+
+def test_a_deadline_that_passes_late_leaves_the_connection_to_the_next_call(
+    sender: Sender, post: Post, receive: Receive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One call has given its connection back but not returned yet; another is in flight on it by then."""
+    gate = threading.Event()
+    receiver = receive([answer(), fake.gated(gate, answer(202)), answer()])
+    slow_thread: list[threading.Thread] = []
+    close = urllib3.response.HTTPResponse.close
+
+    def closes_slowly(response: urllib3.response.HTTPResponse) -> None:
+        close(response)
+        if threading.current_thread() in slow_thread:
+            assert receiver.wait_for_requests(2)
+            with sender._watch.limit(DEADLINE_SECONDS) as later:
+                ours, theirs = socket.socketpair()
+                with ours, theirs:
+                    later.guard(ours)
+                    assert ours.recv(1) == b""
+            gate.set()
+
+    monkeypatch.setattr(urllib3.response.HTTPResponse, "close", closes_slowly)
+    first: list[Answer] = []
+    slow_thread.append(
+        threading.Thread(target=lambda: first.append(post(receiver.url(), deadline_seconds=DEADLINE_SECONDS)))
+    )
+    slow_thread[0].start()
+    assert receiver.wait_for(lambda: receiver.ended == 1, 10)
+    # The connection is in the pool a moment after the answer is out.
+    idle = pool_of(sender, receiver).pool
+    connection = idle.get(timeout=10)
+    while connection is None:
+        connection = idle.get(timeout=10)
+    idle.put(connection)
+    assert post(receiver.url()).status_code == 202
+    slow_thread[0].join()
+    assert first[0].status_code == 200
+    assert receiver.connections == 1
+
+
+def pool_of(sender: Sender, receiver: Receiver) -> Any:
+    return sender._adapter.poolmanager.connection_from_url(receiver.url())
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_no_file_stays_open_over_many_calls_that_fail(receive: Receive, certificates: Certificates) -> None:
+    behaviours = [
+        answer(),
+        answer(500, body=b"x" * 100_000),
+        answer(version="1.0"),
+        fake.reset_before_answer(),
+        fake.reset_in_body(),
+        fake.close_before_answer(),
+        fake.truncated_header(),
+        fake.garbage(),
+        fake.gzip_bomb(mebibytes=1),
+        fake.endless_body(),
+        fake.hang(),
+        fake.hang_in_body(),
+        fake.trickle_body(content_length=None),
+        fake.interim(103),
+    ]
+    receiver = receive(lambda request: behaviours[int(request.path[1:]) % len(behaviours)])
+    refused = socket.create_server(("127.0.0.1", 0))
+    refused_url = f"http://127.0.0.1:{refused.getsockname()[1]}/"
+    refused.close()
+    gc.collect()
+    before = open_files()
+    sender = Sender(loopback_allowed=True, trusted_ca_file=str(certificates.ca_file))
+
+    def one(index: int) -> None:
+        url = refused_url if index % 20 == 0 else receiver.url(f"/{index}")
+        sender.post(Message(url, {}, BODY), deadline_seconds=0.25)
+
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(one, range(500)))
+    assert receiver.connections > 100
+    pooled = list(pool_of(sender, receiver).pool.queue)
+    idle = sum(1 for connection in pooled if connection is not None and connection.sock is not None)
+    del pooled
+    assert receiver.wait_for(lambda: receiver.open_connections == idle, 20), "only idle ones are open"
+    sender._adapter.close()
+    gc.collect()
+    assert receiver.wait_for(lambda: receiver.open_connections == 0, 20)
+    assert open_files() == before
+
+
+# TLS
+
+
+@pytest.mark.parametrize("flaw", ["expired", "not_yet_valid", "wrong_name", "unknown_authority"])
+def test_a_certificate_that_does_not_hold_is_a_tls_error(
+    post: Post, certificates: Certificates, flaw: str
+) -> None:
+    with Receiver(certificate=getattr(certificates, flaw)) as receiver:
+        got = post(receiver.url())
+        assert (got.status_code, got.error_class) == (None, ErrorClass.TLS)
+        assert receiver.wait_for(lambda: receiver.failed_handshakes == 1, 10)
+        assert receiver.requests == []
+
+
+def test_an_authority_that_was_not_given_is_not_trusted(certificates: Certificates) -> None:
+    sender = Sender(loopback_allowed=True)
+    with Receiver(certificate=certificates.good) as receiver:
+        got = sender.post(Message(receiver.url(), {}, BODY), deadline_seconds=PATIENT_SECONDS)
+        assert got.error_class is ErrorClass.TLS
+        assert receiver.requests == []
+
+
+def test_the_name_in_the_url_counts_and_not_the_address(post: Post, certificates: Certificates) -> None:
+    """The certificate is for 127.0.0.1; localhost leads there too."""
+    with Receiver(certificate=certificates.good) as receiver:
+        assert post(receiver.url(host="localhost")).error_class is ErrorClass.TLS
+        assert post(receiver.url()).is_success
+
+
+def test_a_plain_server_at_an_https_url_is_a_tls_error(post: Post) -> None:
+    got = post_to_handshake(post, b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    assert got.error_class is ErrorClass.TLS
+
+
+def post_to_handshake(post: Post, reply: bytes) -> Answer:
+    """What comes of a POST to a server that answers the TLS greeting with `reply` and closes."""
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+
+        def serve() -> None:
+            sock, _ = server.accept()
+            with sock:
+                sock.recv(65536)
+                sock.sendall(reply)
+
+        served = pool.submit(serve)
+        got = post(f"https://127.0.0.1:{server.getsockname()[1]}/")
+        served.result()
+    return got
+
+
+def test_a_handshake_that_stalls_is_cut(post: Post) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        got = post(f"https://127.0.0.1:{silent.getsockname()[1]}/", deadline_seconds=DEADLINE_SECONDS)
+    assert got.error_class is TIMEOUT
+    assert got.latency_ms < (DEADLINE_SECONDS + SLACK_SECONDS) * 1000
+
+
+def test_a_server_that_closes_during_the_handshake_is_a_lost_connection(post: Post) -> None:
+    assert post_to_handshake(post, b"").error_class is LOST
+
+
+# Addresses
+
+
+def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
+    """Every name leads to these; the port stays."""
+
+    def getaddrinfo(_host: str, port: int, **_: Any) -> list[Any]:
+        return [
+            (
+                socket.AF_INET6 if ":" in address else socket.AF_INET,
+                socket.SOCK_STREAM,
+                6,
+                "",
+                (address, port),
+            )
+            for address in addresses
+        ]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+
+def saw_nothing(receiver: Receiver) -> bool:
+    """Nobody connected before this: connections are accepted in the order they were opened."""
+    before = receiver.connections
+    with socket.create_connection(("127.0.0.1", receiver.port)):
+        assert receiver.wait_for(lambda: receiver.connections > before, 10)
+        return receiver.connections == before + 1 == 1
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "localhost",
+        "LOCALHOST",
+        "2130706433",
+        "0x7f000001",
+        "0177.0.0.1",
+        "127.1",
+        "[::1]",
+        "0.0.0.0",  # noqa: S104
+    ],
+)
+def test_a_forbidden_address_is_refused_before_a_connection_is_opened(host: str) -> None:
+    sender = Sender(loopback_allowed=False)
+    with Receiver() as receiver:
+        url = f"http://{host}:{receiver.port}/"
+        got = sender.post(Message(url, {}, BODY), deadline_seconds=PATIENT_SECONDS)
+        assert (got.status_code, got.error_class) == (None, ErrorClass.FORBIDDEN_ADDRESS)
+        assert saw_nothing(receiver)
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        ("127.0.0.1",),
+        ("8.8.8.8", "127.0.0.1"),
+        ("127.0.0.1", "8.8.8.8"),
+        ("2606:4700:4700::1111", "8.8.8.8", "1.1.1.1", "9.9.9.9", "8.8.4.4", "127.0.0.1"),
+        ("::ffff:127.0.0.1",),
+        ("169.254.169.254",),
+        ("fe80::1%eth0",),
+        ("64:ff9b::7f00:1",),
+    ],
+)
+def test_a_name_with_one_forbidden_address_is_refused_whole(
+    monkeypatch: pytest.MonkeyPatch, addresses: tuple[str, ...]
+) -> None:
+    sender = Sender(loopback_allowed=False)
+    with Receiver() as receiver:
+        resolve_to(monkeypatch, *addresses)
+        url = f"http://rebinding.example:{receiver.port}/"
+        got = sender.post(Message(url, {}, BODY), deadline_seconds=PATIENT_SECONDS)
+        assert got.error_class is ErrorClass.FORBIDDEN_ADDRESS
+        monkeypatch.undo()
+        assert saw_nothing(receiver)
+
+
+def test_the_addresses_of_a_name_are_tried_in_turn(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody listens on the first ones."""
+    with Receiver() as receiver:
+        resolve_to(monkeypatch, "127.0.0.2", "::1", "127.0.0.3", "127.0.0.1")
+        assert post(f"http://several.example:{receiver.port}/").is_success
+        assert receiver.requests[0].headers["host"] == f"several.example:{receiver.port}"
+
+
+def test_addresses_beyond_the_fourth_are_left_out(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Receiver() as receiver:
+        resolve_to(monkeypatch, *(f"127.0.0.{index}" for index in (2, 3, 4, 5, 1)))
+        assert post(f"http://many.example:{receiver.port}/").error_class is ErrorClass.CONNECT
+        monkeypatch.undo()
+        assert saw_nothing(receiver)
+
+
+def test_nobody_listening_is_a_connect_error(post: Post) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    got = post(f"http://127.0.0.1:{port}/")
+    assert (got.status_code, got.error_class) == (None, ErrorClass.CONNECT)
+
+
+@contextlib.contextmanager
+def black_hole(host: str = "127.0.0.1") -> Iterator[int]:
+    """A port that answers no connection attempt: its queue is full."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.create_server((host, 0), backlog=0))
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(server.getsockname())
+        yield server.getsockname()[1]
+
+
+def test_a_connection_that_is_not_answered_is_cut(post: Post) -> None:
+    with black_hole() as port:
+        got = post(f"http://127.0.0.1:{port}/", deadline_seconds=DEADLINE_SECONDS)
+    assert got.error_class is TIMEOUT
+    assert got.latency_ms < (DEADLINE_SECONDS + SLACK_SECONDS) * 1000
+
+
+def test_a_dead_address_leaves_time_for_the_next(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    with black_hole("127.0.0.2") as port, Receiver(port=port) as receiver:
+        resolve_to(monkeypatch, "127.0.0.2", "127.0.0.1")
+        assert post(f"http://several.example:{port}/", deadline_seconds=4).is_success
+        assert len(receiver.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "error", [socket.gaierror(-2, "Name or service not known"), UnicodeError("label too long")]
+)
+def test_a_name_that_leads_nowhere_is_a_dns_error(
+    post: Post, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def getaddrinfo(*_: Any, **__: Any) -> list[Any]:
+        raise error
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    got = post("https://nowhere.example/")
+    assert (got.status_code, got.error_class) == (None, ErrorClass.DNS)
+
+
+def test_a_name_server_that_does_not_answer_is_cut(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+
+    def getaddrinfo(*_: Any, **__: Any) -> list[Any]:
+        answered.wait(60)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    got = post("https://slow.example/", deadline_seconds=DEADLINE_SECONDS)
+    answered.set()
+    assert got.error_class is TIMEOUT
+    assert got.latency_ms < (DEADLINE_SECONDS + SLACK_SECONDS) * 1000
+
+
+@pytest.mark.parametrize(
+    "url", ["https://[::1", "https://", "https://example.com:x/", "https://a..b/", "nonsense"]
+)
+def test_no_url_makes_it_raise(post: Post, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """They are refused when a webhook is registered; should one slip through, a batch must not die of it."""
+    resolve_to(monkeypatch)
+    got = post(url)
+    assert got.status_code is None
+    assert got.error_class is not None
+
+
+# Isolation
+
+
+def test_receivers_that_hang_do_not_delay_the_others(post: Post) -> None:
+    """25 calls hang, of every kind; 25 threads make 20 calls each meanwhile, and all of them end first."""
+    hanging = [
+        fake.hang(),
+        fake.trickle_header(),
+        fake.trickle_body(),
+        fake.hang_in_body(),
+        fake.endless_interim(),
+    ]
+    with (
+        Receiver(lambda request: hanging[int(request.path[1:]) % len(hanging)]) as slow,
+        Receiver() as fast,
+        ThreadPoolExecutor(50) as pool,
+    ):
+        held = [pool.submit(post, slow.url(f"/{index}"), deadline_seconds=60) for index in range(25)]
+        assert slow.wait_for_requests(25)
+        answers = pool.map(lambda _: [post(fast.url(), deadline_seconds=5) for _ in range(20)], range(25))
+        assert all(each.is_success for twenty in answers for each in twenty)
+        assert not any(call.done() for call in held)
+        slow.close()
+        assert {call.result().error_class for call in held} <= {LOST, None}
+
+
+def test_each_of_many_calls_ends_in_its_own_time(post: Post) -> None:
+    with Receiver(fake.hang()) as receiver, ThreadPoolExecutor(50) as pool:
+        seconds = [0.1 + 0.01 * index for index in range(50)]
+        answers = list(pool.map(lambda each: post(receiver.url(), deadline_seconds=each), seconds))
+        for limit_seconds, got in zip(seconds, answers, strict=True):
+            assert got.error_class is TIMEOUT
+            assert limit_seconds * 1000 - 1 <= got.latency_ms < (limit_seconds + SLACK_SECONDS) * 1000

@@ -1,0 +1,261 @@
+"""Registrations are kept whole, five an account, and each account sees its own."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from moto import mock_aws
+
+from lms_webhooks.problems import Busy, NoSuchWebhook, TooManyWebhooks
+from lms_webhooks.webhook_store import WebhookStore, new_webhook_id
+from lms_webhooks.webhooks import (
+    Authentication,
+    BasicAuthentication,
+    NoAuthentication,
+    SignatureAuthentication,
+    Status,
+    Webhook,
+    rfc3339,
+)
+from tests.unit.admin_client import REGION, TABLE, make_table
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+NOW = datetime(2026, 11, 3, 12, 0, tzinfo=UTC)
+
+
+class Collisions:
+    """Stands before moto's transactions, which know no conflicts, and makes them collide as DynamoDB's do."""
+
+    def __init__(self, client: Any, *, first: int = 0, reason: str = "TransactionConflict") -> None:
+        self._client = client
+        self._lock = threading.Lock()
+        self._first = first
+        self._reason = reason
+        self.collisions = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def transact_write_items(self, **request: Any) -> Any:
+        if self.collisions < self._first or not self._lock.acquire(blocking=False):
+            self.collisions += 1
+            raise self._client.exceptions.TransactionCanceledException(
+                {
+                    "Error": {"Code": "TransactionCanceledException", "Message": "cancelled"},
+                    "CancellationReasons": [{"Code": self._reason}, {"Code": "None"}],
+                },
+                "TransactWriteItems",
+            )
+        try:
+            return self._client.transact_write_items(**request)
+        finally:
+            self._lock.release()
+
+
+@pytest.fixture
+def dynamodb() -> "Iterator[DynamoDBClient]":
+    with mock_aws():
+        client = boto3.client("dynamodb", region_name=REGION)
+        make_table(client)
+        yield client
+
+
+@pytest.fixture
+def store(dynamodb: "DynamoDBClient") -> WebhookStore:
+    return WebhookStore(dynamodb, TABLE)
+
+
+def webhook(account_id: str = "1010", **changes: Any) -> Webhook:
+    return replace(
+        Webhook(
+            account_id=account_id,
+            webhook_id=new_webhook_id(),
+            name="HR",
+            target_url="https://hooks.example.com/",
+            authentication=NoAuthentication(),
+            events=frozenset({"COURSE_ENROLLMENT"}),
+            status=Status.ACTIVE,
+            created_at=rfc3339(NOW),
+            updated_at=rfc3339(NOW),
+            created_by="ada",
+            updated_by="ada",
+        ),
+        **changes,
+    )
+
+
+@pytest.mark.parametrize(
+    "authentication",
+    [
+        NoAuthentication(),
+        BasicAuthentication(username="ada", password_ciphertext=b"\x00\xff"),
+        SignatureAuthentication(secret_ciphertext=b"now"),
+        SignatureAuthentication(b"now", b"before", "2026-11-04T12:00:00.000Z"),
+    ],
+)
+def test_every_field_comes_back(store: WebhookStore, authentication: Authentication) -> None:
+    kept = webhook(
+        authentication=authentication,
+        description="Two\nlines",
+        events=frozenset({"COURSE_ENROLLMENT", "CI_STATS"}),
+        status=Status.INACTIVE,
+        ordered=True,
+        headers={"x-team": "hr"},
+        updated_by="bob",
+        epoch=3,
+        version=7,
+    )
+    store.create(kept)
+    assert store.get("1010", kept.webhook_id) == kept
+    assert store.read_account("1010") == [kept]
+
+
+def test_authentication_of_an_unknown_type_is_named(dynamodb: "DynamoDBClient", store: WebhookStore) -> None:
+    kept = webhook()
+    store.create(kept)
+    dynamodb.update_item(
+        TableName=TABLE,
+        Key={"pk": {"S": "ACCOUNT#1010"}, "sk": {"S": f"WEBHOOK#{kept.webhook_id}"}},
+        UpdateExpression="SET authentication.#type = :type",
+        ExpressionAttributeNames={"#type": "type"},
+        ExpressionAttributeValues={":type": {"S": "telepathy"}},
+    )
+    with pytest.raises(ValueError, match="'telepathy'"):
+        store.get("1010", kept.webhook_id)
+
+
+def test_an_account_is_listed_oldest_first(store: WebhookStore) -> None:
+    late = webhook(created_at="2026-11-03T12:00:00.002Z")
+    early = webhook(created_at="2026-11-03T12:00:00.001Z")
+    twin = webhook(created_at="2026-11-03T12:00:00.002Z")
+    for one in (late, early, twin):
+        store.create(one)
+    assert store.read_account("1010") == [early, *sorted([late, twin], key=lambda one: one.webhook_id)]
+
+
+def test_every_page_of_an_account_is_read(dynamodb: "DynamoDBClient", store: WebhookStore) -> None:
+    # DynamoDB ends a page at 1 MB, and moto does too.
+    kept = [webhook(description="x" * 300_000) for _ in range(5)]
+    for one in kept:
+        store.create(one)
+    pages: list[Any] = []
+    dynamodb.meta.events.register("before-call.dynamodb.Query", lambda params, **_: pages.append(params))
+    assert {one.webhook_id for one in store.read_account("1010")} == {one.webhook_id for one in kept}
+    assert len(pages) == 2
+
+
+def test_accounts_do_not_see_each_other(store: WebhookStore) -> None:
+    mine = webhook("1010")
+    store.create(mine)
+    store.create(webhook("10"))
+    assert store.read_account("1010") == [mine]
+    for account_id in ("10", "2020", "101"):
+        with pytest.raises(NoSuchWebhook):
+            store.get(account_id, mine.webhook_id)
+        with pytest.raises(NoSuchWebhook):
+            store.delete(account_id, mine.webhook_id, deleted_at=NOW, deleted_by="eve")
+    assert store.get("1010", mine.webhook_id) == mine
+
+
+@pytest.mark.parametrize("webhook_id", ["", "wh_", "x" * 3000, "wh_" + "a" * 22 + "\n", "ACCOUNT"])
+def test_what_is_no_id_is_not_found(store: WebhookStore, webhook_id: str) -> None:
+    with pytest.raises(NoSuchWebhook):
+        store.get("1010", webhook_id)
+    with pytest.raises(NoSuchWebhook):
+        store.delete("1010", webhook_id, deleted_at=NOW, deleted_by="ada")
+
+
+def test_the_sixth_webhook_is_refused_until_one_is_deleted(store: WebhookStore) -> None:
+    first, *_ = kept = [webhook() for _ in range(5)]
+    for one in kept:
+        store.create(one)
+    with pytest.raises(TooManyWebhooks):
+        store.create(webhook())
+    assert len(store.read_account("1010")) == 5
+
+    store.delete("1010", first.webhook_id, deleted_at=NOW, deleted_by="ada")
+    store.create(webhook())
+    with pytest.raises(TooManyWebhooks):
+        store.create(webhook())
+    store.create(webhook("2020"))
+
+
+def test_of_twenty_creates_at_once_five_succeed(dynamodb: "DynamoDBClient") -> None:
+    colliding = Collisions(dynamodb)
+    store = WebhookStore(colliding, TABLE)  # type: ignore[arg-type]  # a stand-in for the client
+    start = threading.Barrier(20)
+
+    def create(_: int) -> bool:
+        start.wait()
+        try:
+            store.create(webhook())
+        except TooManyWebhooks:
+            return False
+        return True
+
+    with ThreadPoolExecutor(20) as pool:
+        created = list(pool.map(create, range(20)))
+    assert (created.count(True), len(store.read_account("1010"))) == (5, 5)
+    assert colliding.collisions > 0
+
+
+def test_a_collision_is_tried_again_after_growing_random_waits(dynamodb: "DynamoDBClient") -> None:
+    waits: list[float] = []
+    colliding: Any = Collisions(dynamodb, first=11)
+    WebhookStore(colliding, TABLE, sleep=waits.append).create(webhook())
+    assert len(waits) == 11
+    assert max(waits) <= 0.4
+    assert len(set(waits)) == 11
+
+
+def test_endless_collisions_end_as_busy_and_change_nothing(dynamodb: "DynamoDBClient") -> None:
+    colliding: Any = Collisions(dynamodb, first=1000)
+    store = WebhookStore(colliding, TABLE, sleep=lambda _: None)
+    with pytest.raises(Busy):
+        store.create(webhook())
+    assert colliding.collisions == 12
+    assert store.read_account("1010") == []
+
+
+def test_another_cancellation_is_not_hidden(dynamodb: "DynamoDBClient") -> None:
+    colliding: Any = Collisions(dynamodb, first=1, reason="ItemCollectionSizeLimitExceeded")
+    with pytest.raises(ClientError):
+        WebhookStore(colliding, TABLE).create(webhook())
+
+
+def test_an_id_that_exists_is_never_overwritten(store: WebhookStore) -> None:
+    kept = webhook()
+    store.create(kept)
+    with pytest.raises(RuntimeError, match=kept.webhook_id):
+        store.create(replace(kept, name="Another"))
+    assert store.get("1010", kept.webhook_id) == kept
+
+
+def test_a_deleted_webhook_leaves_a_tombstone_for_its_history(
+    dynamodb: "DynamoDBClient", store: WebhookStore
+) -> None:
+    kept = webhook()
+    store.create(kept)
+    store.delete("1010", kept.webhook_id, deleted_at=NOW, deleted_by="bob")
+    with pytest.raises(NoSuchWebhook):
+        store.get("1010", kept.webhook_id)
+    with pytest.raises(NoSuchWebhook):
+        store.delete("1010", kept.webhook_id, deleted_at=NOW, deleted_by="bob")
+    assert store.read_account("1010") == []
+    items = {item["pk"]["S"]: item for item in dynamodb.scan(TableName=TABLE)["Items"]}
+    assert items["TOMBSTONE#1010"] == {
+        "pk": {"S": "TOMBSTONE#1010"},
+        "sk": {"S": f"WEBHOOK#{kept.webhook_id}"},
+        "deleted_at": {"S": "2026-11-03T12:00:00.000Z"},
+        "deleted_by": {"S": "bob"},
+        "expires_at": {"N": str(int(NOW.timestamp()) + 31 * 86_400)},
+    }
+    assert "webhook_ids" not in items["ACCOUNT#1010"]
