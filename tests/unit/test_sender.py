@@ -402,6 +402,16 @@ def test_no_more_than_64_kib_is_read_decompressed(
         assert receiver.wait_for(lambda: receiver.open_connections == 0, 10), "what is unread is closed"
 
 
+@pytest.mark.parametrize("line", [b"no colon SECRET", b": SECRET", b"SE CRET: x", b" SECRET"])
+def test_neither_url_nor_answer_gets_into_a_log(
+    post: Post, caplog: pytest.LogCaptureFixture, line: bytes
+) -> None:
+    """urllib3 warns of headers that it cannot read, and quotes them."""
+    with Receiver(fake.raw(b"HTTP/1.1 200 OK\r\n" + line + b"\r\ncontent-length: 0\r\n\r\n")) as receiver:
+        assert post(receiver.url("/hooks?token=SECRET")).is_success
+    assert caplog.records == []
+
+
 # Connections
 
 

@@ -5,6 +5,7 @@ urllib3's connections: a total deadline, one TLS context for all, no redirects, 
 and the address rule of `targets` at the moment a socket is opened.
 """
 
+import logging
 import queue
 import re
 import socket
@@ -27,6 +28,9 @@ from urllib3.exceptions import HTTPError
 from lms_webhooks.deadlines import DeadlineWatch, Limit
 from lms_webhooks.messages import Message
 from lms_webhooks.targets import ForbiddenTarget, check_addresses
+
+# Its warnings quote target URLs and what receivers wrote in their headers: neither belongs in a log.
+logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 MAX_ANSWER_BYTES = 64 * 1024
 KEPT_ANSWER_BYTES = 1024
