@@ -1,15 +1,18 @@
-"""Deliver real-time events to the webhooks that asked for them. Trigger: RealtimeQueue (SQS)."""
+"""Take events to the webhooks that asked for them. Triggers: RealtimeQueue and BatchQueue (SQS)."""
 
 from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from lms_webhooks import aws
+from lms_webhooks.backlog import Backlog
 from lms_webhooks.delivery import Courier
 from lms_webhooks.delivery_store import DeliveryStore
 from lms_webhooks.dispatch import Dispatcher
+from lms_webhooks.dynamodb import Table
+from lms_webhooks.health_store import HealthStore
 from lms_webhooks.observability import logger, metrics
-from lms_webhooks.queues import QuarantineQueue
+from lms_webhooks.queues import DrainQueue, QuarantineQueue
 from lms_webhooks.registry import Registry
 from lms_webhooks.secrets import SecretBox
 from lms_webhooks.sender import Sender
@@ -19,17 +22,21 @@ from lms_webhooks.webhook_store import WebhookStore
 # Built at cold start: a broken environment fails loudly at once, not on some delivery later.
 settings = read(DispatcherSettings)
 dynamodb = aws.dynamodb()
+sqs = aws.sqs()
+deliveries_table = Table(dynamodb, settings.deliveries_table)
 dispatcher = Dispatcher(
     registry=Registry(WebhookStore(dynamodb, settings.webhooks_table)),
-    deliveries=DeliveryStore(
-        dynamodb, settings.deliveries_table, retention_days=settings.delivery_retention_days
-    ),
+    health=HealthStore(Table(dynamodb, settings.webhooks_table)),
+    deliveries=DeliveryStore(deliveries_table, retention_days=settings.delivery_retention_days),
+    backlog=Backlog(deliveries_table, retention_days=settings.backlog_retention_days),
     courier=Courier(
         SecretBox(aws.kms(), settings.kms_key_id),
         Sender(loopback_allowed=settings.loopback_targets_allowed, trusted_ca_file=settings.trusted_ca_file),
     ),
-    quarantine=QuarantineQueue(aws.sqs(), settings.quarantine_queue_url),
+    drain_queue=DrainQueue(sqs, settings.drain_queue_url),
+    quarantine=QuarantineQueue(sqs, settings.quarantine_queue_url),
     event_source=settings.event_source,
+    retention_days=settings.backlog_retention_days,
 )
 
 

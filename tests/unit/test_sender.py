@@ -24,7 +24,7 @@ import urllib3
 
 from lms_webhooks import sender as sender_module
 from lms_webhooks.messages import Message
-from lms_webhooks.sender import KEPT_ANSWER_BYTES, MAX_ANSWER_BYTES, Answer, ErrorClass, Sender
+from lms_webhooks.sender import KEPT_ANSWER_BYTES, MAX_ANSWER_BYTES, Answer, ErrorClass, Patience, Sender
 from tests.fakes import receiver as fake
 from tests.fakes.receiver import Behaviour, Receiver, Script, answer
 
@@ -80,10 +80,15 @@ def sender(certificates: Certificates) -> Iterator[Sender]:
     made._adapter.close()
 
 
+def within(seconds: float) -> Patience:
+    """As long for the connection, for the answer, and in all: what the dispatcher allows."""
+    return Patience(seconds, seconds, seconds)
+
+
 @pytest.fixture
 def post(sender: Sender) -> Post:
     def post_to(url: str, *, deadline_seconds: float = PATIENT_SECONDS) -> Answer:
-        return sender.post(Message(url, {"x-test": "yes"}, BODY), deadline_seconds=deadline_seconds)
+        return sender.post(Message(url, {"x-test": "yes"}, BODY), patience=within(deadline_seconds))
 
     return post_to
 
@@ -294,7 +299,7 @@ def test_what_is_sent_is_exactly_the_message(sender: Sender, target: str) -> Non
     headers = {"content-type": "application/json", "user-agent": "lms", "authorization": "Basic YTpi"}
     with Receiver() as receiver:
         assert sender.post(
-            Message(receiver.url(target), headers, body), deadline_seconds=PATIENT_SECONDS
+            Message(receiver.url(target), headers, body), patience=within(PATIENT_SECONDS)
         ).is_success
         (request,) = receiver.requests
         assert request.method == "POST"
@@ -323,14 +328,14 @@ def test_no_proxy_or_netrc_of_the_environment_is_used(
 def test_a_large_request_goes_out_whole(sender: Sender, receive: Receive) -> None:
     body = bytes(256 * 1024)
     receiver = receive(answer())
-    assert sender.post(Message(receiver.url(), {}, body), deadline_seconds=PATIENT_SECONDS).is_success
+    assert sender.post(Message(receiver.url(), {}, body), patience=within(PATIENT_SECONDS)).is_success
     assert receiver.requests[0].body == body
 
 
 def test_a_receiver_that_takes_no_bytes_is_cut_while_they_are_sent(sender: Sender) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
-        got = sender.post(Message(url, {}, bytes(1 << 25)), deadline_seconds=DEADLINE_SECONDS)
+        got = sender.post(Message(url, {}, bytes(1 << 25)), patience=within(DEADLINE_SECONDS))
     assert got.error_class is TIMEOUT
 
 
@@ -609,7 +614,7 @@ def test_no_file_stays_open_over_many_calls_that_fail(receive: Receive, certific
 
     def one(index: int) -> None:
         url = refused_url if index % 20 == 0 else receiver.url(f"/{index}")
-        sender.post(Message(url, {}, BODY), deadline_seconds=0.25)
+        sender.post(Message(url, {}, BODY), patience=within(0.25))
 
     with ThreadPoolExecutor(20) as pool:
         list(pool.map(one, range(500)))
@@ -641,7 +646,7 @@ def test_a_certificate_that_does_not_hold_is_a_tls_error(
 def test_an_authority_that_was_not_given_is_not_trusted(certificates: Certificates) -> None:
     sender = Sender(loopback_allowed=True)
     with Receiver(certificate=certificates.good) as receiver:
-        got = sender.post(Message(receiver.url(), {}, BODY), deadline_seconds=PATIENT_SECONDS)
+        got = sender.post(Message(receiver.url(), {}, BODY), patience=within(PATIENT_SECONDS))
         assert got.error_class is ErrorClass.TLS
         assert receiver.requests == []
 
@@ -732,7 +737,7 @@ def test_a_forbidden_address_is_refused_before_a_connection_is_opened(host: str)
     sender = Sender(loopback_allowed=False)
     with Receiver() as receiver:
         url = f"http://{host}:{receiver.port}/"
-        got = sender.post(Message(url, {}, BODY), deadline_seconds=PATIENT_SECONDS)
+        got = sender.post(Message(url, {}, BODY), patience=within(PATIENT_SECONDS))
         assert (got.status_code, got.error_class) == (None, ErrorClass.FORBIDDEN_ADDRESS)
         assert saw_nothing(receiver)
 
@@ -757,7 +762,7 @@ def test_a_name_with_one_forbidden_address_is_refused_whole(
     with Receiver() as receiver:
         resolve_to(monkeypatch, *addresses)
         url = f"http://rebinding.example:{receiver.port}/"
-        got = sender.post(Message(url, {}, BODY), deadline_seconds=PATIENT_SECONDS)
+        got = sender.post(Message(url, {}, BODY), patience=within(PATIENT_SECONDS))
         assert got.error_class is ErrorClass.FORBIDDEN_ADDRESS
         monkeypatch.undo()
         assert saw_nothing(receiver)
@@ -884,3 +889,42 @@ def test_each_of_many_calls_ends_in_its_own_time(post: Post) -> None:
         for limit_seconds, got in zip(seconds, answers, strict=True):
             assert got.error_class is TIMEOUT
             assert limit_seconds * 1000 - 1 <= got.latency_ms < (limit_seconds + SLACK_SECONDS) * 1000
+
+
+def test_an_answer_has_its_own_time_however_long_the_connection_might_have_taken(
+    sender: Sender, receive: Receive
+) -> None:
+    """The drainer's patience: a receiver that accepts at once and then says nothing is cut by the answer's
+    time, not by what the connection left over."""
+    receiver = receive(fake.hang())
+    started = time.monotonic()
+    got = sender.post(
+        Message(receiver.url(), {}, BODY),
+        patience=Patience(connect_seconds=60, answer_seconds=DEADLINE_SECONDS, total_seconds=60),
+    )
+    assert got.error_class is TIMEOUT
+    assert time.monotonic() - started < DEADLINE_SECONDS + SLACK_SECONDS
+
+
+def test_an_answer_may_take_longer_than_a_connection(sender: Sender, receive: Receive) -> None:
+    """Connected in time, and the answer comes after the time for connecting is over."""
+    receiver = receive(answer(200, delay_seconds=0.6))
+    got = sender.post(
+        Message(receiver.url(), {}, BODY),
+        patience=Patience(connect_seconds=0.5, answer_seconds=PATIENT_SECONDS, total_seconds=60),
+    )
+    assert got.is_success
+
+
+def test_all_of_it_together_has_a_limit_too(sender: Sender, receive: Receive) -> None:
+    """The dispatcher's patience: what connecting took is not given to the answer again."""
+    receiver = receive(fake.trickle_header())
+    started = time.monotonic()
+    got = sender.post(
+        Message(receiver.url(), {}, BODY),
+        patience=Patience(
+            connect_seconds=DEADLINE_SECONDS, answer_seconds=60, total_seconds=DEADLINE_SECONDS
+        ),
+    )
+    assert got.error_class is TIMEOUT
+    assert time.monotonic() - started < DEADLINE_SECONDS + SLACK_SECONDS

@@ -12,7 +12,10 @@ import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
 
-from lms_webhooks.problems import Busy, NoSuchWebhook, TooManyWebhooks
+from lms_webhooks.dynamodb import Table
+from lms_webhooks.health import Health, Mode
+from lms_webhooks.health_store import HealthStore
+from lms_webhooks.problems import Busy, ChangedMeanwhile, NoSuchWebhook, TooManyWebhooks
 from lms_webhooks.webhook_store import WebhookStore, new_webhook_id
 from lms_webhooks.webhooks import (
     Authentication,
@@ -92,6 +95,10 @@ def webhook(account_id: str = "1010", **changes: Any) -> Webhook:
     )
 
 
+def listed(store: WebhookStore, account_id: str) -> list[Webhook]:
+    return [each.webhook for each in store.read_account(account_id)]
+
+
 @pytest.mark.parametrize(
     "authentication",
     [
@@ -115,7 +122,7 @@ def test_every_field_comes_back(store: WebhookStore, authentication: Authenticat
     )
     store.create(kept)
     assert store.get("1010", kept.webhook_id) == kept
-    assert store.read_account("1010") == [kept]
+    assert listed(store, "1010") == [kept]
 
 
 def test_authentication_of_an_unknown_type_is_named(dynamodb: "DynamoDBClient", store: WebhookStore) -> None:
@@ -138,7 +145,7 @@ def test_an_account_is_listed_oldest_first(store: WebhookStore) -> None:
     twin = webhook(created_at="2026-11-03T12:00:00.002Z")
     for one in (late, early, twin):
         store.create(one)
-    assert store.read_account("1010") == [early, *sorted([late, twin], key=lambda one: one.webhook_id)]
+    assert listed(store, "1010") == [early, *sorted([late, twin], key=lambda one: one.webhook_id)]
 
 
 def test_every_page_of_an_account_is_read(dynamodb: "DynamoDBClient", store: WebhookStore) -> None:
@@ -148,7 +155,7 @@ def test_every_page_of_an_account_is_read(dynamodb: "DynamoDBClient", store: Web
         store.create(one)
     pages: list[Any] = []
     dynamodb.meta.events.register("before-call.dynamodb.Query", lambda params, **_: pages.append(params))
-    assert {one.webhook_id for one in store.read_account("1010")} == {one.webhook_id for one in kept}
+    assert {one.webhook_id for one in listed(store, "1010")} == {one.webhook_id for one in kept}
     assert len(pages) == 2
 
 
@@ -156,7 +163,7 @@ def test_accounts_do_not_see_each_other(store: WebhookStore) -> None:
     mine = webhook("1010")
     store.create(mine)
     store.create(webhook("10"))
-    assert store.read_account("1010") == [mine]
+    assert listed(store, "1010") == [mine]
     for account_id in ("10", "2020", "101"):
         with pytest.raises(NoSuchWebhook):
             store.get(account_id, mine.webhook_id)
@@ -259,3 +266,59 @@ def test_a_deleted_webhook_leaves_a_tombstone_for_its_history(
         "expires_at": {"N": str(int(NOW.timestamp()) + 31 * 86_400)},
     }
     assert "webhook_ids" not in items["ACCOUNT#1010"]
+
+
+def test_health_begins_and_ends_with_its_webhook(store: WebhookStore, dynamodb: "DynamoDBClient") -> None:
+    """Changes of health are on condition that its item exists: it must stand for the webhook's own life."""
+    kept = webhook()
+    store.create(kept)
+    assert [each.health for each in store.read_account("1010")] == [Health()]
+    store.delete("1010", kept.webhook_id, deleted_at=NOW, deleted_by="ada")
+    left = dynamodb.query(
+        TableName=TABLE,
+        KeyConditionExpression="pk = :pk",
+        ExpressionAttributeValues={":pk": {"S": "ACCOUNT#1010"}},
+    )["Items"]
+    assert [item["sk"]["S"] for item in left] == ["ACCOUNT"]
+
+
+def test_a_new_epoch_begins_in_the_backlog_and_keeps_the_lease(store: WebhookStore) -> None:
+    """The URL changed while a drainer holds the lease: what was known of the old endpoint is forgotten, the
+    lease is not, and what waits goes out before anything goes directly."""
+    kept = webhook()
+    store.create(kept)
+    health_store = HealthStore(Table(store._client, TABLE))
+    failing = replace(Health(), failures=3, last_error="HTTP 500")
+    assert health_store.save("1010", kept.webhook_id, failing, revision=0)
+    assert health_store.acquire("1010", kept.webhook_id, owner="me", now_ms=1, until_ms=99)
+    store.update(replace(kept, target_url="https://new.example.com/", epoch=2, version=2), expected=kept)
+    assert [each.health for each in store.read_account("1010")] == [Health(2, mode=Mode.BACKLOG)]
+    assert health_store.acquire("1010", kept.webhook_id, owner="other", now_ms=50, until_ms=99) is None
+
+
+def test_a_change_that_is_no_new_epoch_leaves_health_alone(store: WebhookStore) -> None:
+    kept = webhook()
+    store.create(kept)
+    failing = replace(Health(), failures=3)
+    assert HealthStore(Table(store._client, TABLE)).save("1010", kept.webhook_id, failing, revision=0)
+    store.update(replace(kept, name="Payroll", version=2), expected=kept)
+    ((changed, health),) = store.read_account("1010")
+    assert (changed.name, health.failures) == ("Payroll", 3)
+
+
+def test_of_two_changes_of_the_same_version_one_is_refused(store: WebhookStore) -> None:
+    kept = webhook()
+    store.create(kept)
+    store.update(replace(kept, name="First", version=2), expected=kept)
+    with pytest.raises(ChangedMeanwhile):
+        store.update(replace(kept, name="Second", version=2), expected=kept)
+    assert store.get("1010", kept.webhook_id).name == "First"
+
+
+def test_a_deleted_webhook_is_not_changed_back_to_life(store: WebhookStore) -> None:
+    kept = webhook()
+    store.create(kept)
+    store.delete("1010", kept.webhook_id, deleted_at=NOW, deleted_by="ada")
+    with pytest.raises(ChangedMeanwhile):
+        store.update(replace(kept, name="Ghost", epoch=2, version=2), expected=kept)
+    assert store.read_account("1010") == []

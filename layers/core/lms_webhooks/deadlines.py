@@ -16,12 +16,22 @@ from contextlib import contextmanager, suppress
 class Limit:
     """The time that one call has. `has_passed` says whether the watch had to cut it."""
 
-    def __init__(self, ends_at: float) -> None:
+    def __init__(self, watch: "DeadlineWatch", ends_at: float, *, latest: float) -> None:
+        self._watch = watch
         self._ends_at = ends_at
+        self._latest = latest
         self._lock = threading.Lock()
         self._wire: socket.socket | None = None
         self._is_over = False
         self.has_passed = False
+
+    def restart(self, seconds: float) -> None:
+        """Give the rest of the call `seconds` from now, but never more than the whole call has."""
+        ends_at = min(time.monotonic() + seconds, self._latest)
+        if ends_at != self._ends_at:
+            with self._lock:
+                self._ends_at = ends_at
+            self._watch.watch_over(self, ends_at)
 
     def remaining_seconds(self) -> float:
         """Never below a millisecond: zero would mean "do not block" to a socket."""
@@ -47,7 +57,7 @@ class Limit:
     def cut(self) -> None:
         """The time is up. Does nothing when the call has ended: its socket may serve another by now."""
         with self._lock:
-            if self._is_over:
+            if self._is_over or time.monotonic() < self._ends_at:
                 return
             self.has_passed = True
             if self._wire is not None:
@@ -75,10 +85,18 @@ class DeadlineWatch:
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def limit(self, seconds: float) -> Iterator[Limit]:
-        """Give the calls inside the block `seconds` in all."""
-        ends_at = time.monotonic() + seconds
-        limit = Limit(ends_at)
+    def limit(self, seconds: float, *, total_seconds: float | None = None) -> Iterator[Limit]:
+        """Give the calls inside the block `seconds`; with `restart` more, up to `total_seconds` in all."""
+        now = time.monotonic()
+        limit = Limit(self, now + seconds, latest=now + (seconds if total_seconds is None else total_seconds))
+        self.watch_over(limit, now + seconds)
+        try:
+            yield limit
+        finally:
+            limit.end()
+
+    def watch_over(self, limit: Limit, ends_at: float) -> None:
+        """Cut `limit` at `ends_at` (monotonic), if it still ends then."""
         with self._changed:
             entry = (ends_at, next(self._order), limit)
             heapq.heappush(self._limits, entry)
@@ -87,10 +105,6 @@ class DeadlineWatch:
                 self._thread.start()
             elif self._limits[0] is entry:
                 self._changed.notify()
-        try:
-            yield limit
-        finally:
-            limit.end()
 
     def _watch(self) -> None:
         while True:

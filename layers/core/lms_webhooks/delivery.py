@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from lms_webhooks.delivery_store import Attempt
+from lms_webhooks.attempts import Attempt
 from lms_webhooks.events import Event
 from lms_webhooks.messages import Credentials, compose
 from lms_webhooks.observability import logger
 from lms_webhooks.secrets import SecretBox
-from lms_webhooks.sender import Answer, Sender
+from lms_webhooks.sender import Answer, Patience, Sender
 from lms_webhooks.webhooks import BasicAuthentication, SignatureAuthentication, Webhook
 
 
@@ -22,7 +22,7 @@ class Courier:
         self._clock = clock
 
     def carry(
-        self, webhook: Webhook, events: Sequence[Event], *, deadline_seconds: float
+        self, webhook: Webhook, events: Sequence[Event], *, patience: Patience
     ) -> tuple[Answer, Attempt]:
         """POST `events` to `webhook`, in their order, in one request.
 
@@ -38,7 +38,7 @@ class Courier:
             headers=webhook.headers,
             timestamp_seconds=int(started_at),
         )
-        answer = self._sender.post(message, deadline_seconds=deadline_seconds)
+        answer = self._sender.post(message, patience=patience)
         logger.info(
             "attempt",
             accountId=webhook.account_id,

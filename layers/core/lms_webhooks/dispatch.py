@@ -1,45 +1,74 @@
-"""Deliver the events of one SQS batch to the webhooks that asked for them, at once.
+"""Take the events of one SQS batch to the webhooks that asked for them.
 
-Each webhook gets its events one after the other, all webhooks at the same time. Nothing that fails here
-is lost: the message of an event that some webhook has not acknowledged goes back to SQS, which brings it
-again until its receives are used up, then keeps it in the dead-letter queue. What was delivered is
-recorded, so a message that comes again reaches only those that missed it.
+A real-time event goes to a webhook in direct mode at once: each webhook gets its events one after the
+other, all webhooks at the same time. What cannot go now is put into the webhook's backlog, which is then
+marked; a message is acknowledged when each of its deliveries is recorded, or waits in a marked lane.
 """
 
+import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from lms_webhooks import health as endpoint
+from lms_webhooks.attempts import Attempt
 from lms_webhooks.aws import AWS_FAULTS
+from lms_webhooks.backlog import Backlog, Lane, Waiting
 from lms_webhooks.delivery import Courier
 from lms_webhooks.delivery_store import Delivery, DeliveryKey, DeliveryStore, Outcome
 from lms_webhooks.events import Event, MalformedEvent, read_event
-from lms_webhooks.matching import matching, wants
+from lms_webhooks.health import Health
+from lms_webhooks.health_store import HealthStore
+from lms_webhooks.matching import Way, choose_way
 from lms_webhooks.observability import Metric, count, logger, measure_ms
-from lms_webhooks.queues import QuarantineQueue
+from lms_webhooks.pace import Pace
+from lms_webhooks.queues import DrainQueue, QuarantineQueue
 from lms_webhooks.registry import Registry
+from lms_webhooks.retry import (
+    MAX_REJECTIONS_IN_A_ROW,
+    AnswerClass,
+    classify,
+    delay_seconds,
+    event_delay_seconds,
+    retry_after_seconds,
+)
+from lms_webhooks.sender import Answer, Patience
+from lms_webhooks.webhook_store import Registered
 from lms_webhooks.webhooks import MAX_WEBHOOKS_PER_ACCOUNT
 
-BATCH_SIZE = 10  # the template's BatchSize for this function
-DEADLINE_SECONDS = 5.0  # of one POST, all included; Adobe Learning Manager's socket time-out
-# To record what was sent and answer Lambda after the last POST has used its whole deadline.
+BATCH_SIZE = 10  # the template's BatchSize of the real-time queue
+PATIENCE = Patience(connect_seconds=5, answer_seconds=5, total_seconds=5)
+# To write down what was sent and what waits, after the last POST has used its whole time.
 _CLOSING_SECONDS = 5.0
 
 
 @dataclass
-class _Lane:
-    """The events of one batch for one webhook, and the messages that brought each."""
+class _Share:
+    """What one batch brings for one webhook: its events, and the messages that brought each."""
 
     account_id: str
     webhook_id: str
     events: dict[str, Event] = field(default_factory=dict)
     message_ids: dict[str, set[str]] = field(default_factory=dict)
+    # What became of them, by sort key:
+    delivered: list[Delivery] = field(default_factory=list)
+    safe: set[str] = field(default_factory=set)
+    failed_attempts: int = 0
 
     def add(self, event: Event, message_id: str) -> None:
         self.events[event.sort_key] = event
         self.message_ids.setdefault(event.sort_key, set()).add(message_id)
+
+    def unsafe_messages(self) -> set[str]:
+        """Those with an event that is neither delivered, nor waiting, nor unwanted."""
+        return {
+            message_id
+            for sort_key, message_ids in self.message_ids.items()
+            if sort_key not in self.safe
+            for message_id in message_ids
+        }
 
 
 class Dispatcher:
@@ -49,38 +78,51 @@ class Dispatcher:
         self,
         *,
         registry: Registry,
+        health: HealthStore,
         deliveries: DeliveryStore,
+        backlog: Backlog,
         courier: Courier,
+        drain_queue: DrainQueue,
         quarantine: QuarantineQueue,
         event_source: str,
+        retention_days: int,
         clock: Callable[[], float] = time.time,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         self._registry = registry
+        self._health = health
         self._deliveries = deliveries
+        self._backlog = backlog
         self._courier = courier
+        self._drain_queue = drain_queue
         self._quarantine = quarantine
         self._event_source = event_source
+        self._retention_ms = retention_days * 86_400_000
         self._clock = clock
+        self._jitter = jitter
+        self._pace = Pace()
         # As many threads as POSTs can be in flight, or a few endpoints that hang would hold up the rest.
         self._threads = ThreadPoolExecutor(BATCH_SIZE * MAX_WEBHOOKS_PER_ACCOUNT, thread_name_prefix="post")
 
     def dispatch(self, records: Sequence[dict[str, Any]], *, remaining_ms: Callable[[], int]) -> list[str]:
-        """Deliver the events in `records`; answer the ids of the messages that must come again."""
+        """See to the events in `records`; answer the ids of the messages that must come again."""
         ends_at = time.monotonic() + remaining_ms() / 1000 - _CLOSING_SECONDS
         unsafe: set[str] = set()
-        lanes: dict[str, _Lane] = {}
+        shares: dict[str, _Share] = {}
         for record in records:
-            message_id = record["messageId"]
             try:
-                self._sort(record, lanes)
+                self._share_out(record, shares)
             except AWS_FAULTS:
-                logger.exception("message not processed", messageId=message_id)
-                unsafe.add(message_id)
-        unsafe |= self._deliver(list(lanes.values()), ends_at)
+                logger.exception("message not processed", messageId=record["messageId"])
+                unsafe.add(record["messageId"])
+        if shares:
+            self._deliver(list(shares.values()), ends_at)
+        for share in shares.values():
+            unsafe |= share.unsafe_messages()
         return sorted(unsafe)
 
-    def _sort(self, record: dict[str, Any], lanes: dict[str, _Lane]) -> None:
-        """Read a message and put its event into the lane of each webhook that wants it."""
+    def _share_out(self, record: dict[str, Any], shares: dict[str, _Share]) -> None:
+        """Read a message, and put its event into the share of each webhook that may want it."""
         try:
             event = read_event(
                 record["body"],
@@ -92,75 +134,162 @@ class Dispatcher:
             logger.warning("event quarantined", messageId=record["messageId"], reason=malformed.reason)
             count(Metric.EVENTS_QUARANTINED)
             return
-        for webhook in matching(self._registry.webhooks(event.account_id), event):
-            lane = lanes.setdefault(webhook.webhook_id, _Lane(event.account_id, webhook.webhook_id))
-            lane.add(event, record["messageId"])
+        for webhook, health in self._registry.of_account(event.account_id):
+            if self._way(Registered(webhook, health), event) is not Way.NOWHERE:
+                share = shares.setdefault(webhook.webhook_id, _Share(event.account_id, webhook.webhook_id))
+                share.add(event, record["messageId"])
 
-    def _deliver(self, lanes: Sequence[_Lane], ends_at: float) -> set[str]:
-        """Send what is not yet delivered, all lanes at once; answer the messages that must come again."""
-        keys = [(lane.webhook_id, sort_key) for lane in lanes for sort_key in lane.events]
-        if not keys:
-            return set()
+    def _deliver(self, shares: Sequence[_Share], ends_at: float) -> None:
+        """Bring every share to an end, all at once; then record what was delivered."""
         try:
-            done = self._deliveries.find_delivered(keys, consistent=False)
+            done = self._deliveries.find_delivered(
+                [(share.webhook_id, sort_key) for share in shares for sort_key in share.events],
+                consistent=False,
+            )
         except AWS_FAULTS:
             logger.exception("history not read")
-            return {message_id for lane in lanes for ids in lane.message_ids.values() for message_id in ids}
-        results = list(self._threads.map(lambda lane: self._deliver_lane(lane, done, ends_at), lanes))
-        delivered = [delivery for result in results for delivery in result.delivered]
+            return
+        list(self._threads.map(lambda share: self._deliver_share(share, done, ends_at), shares))
+        delivered = [delivery for share in shares for delivery in share.delivered]
         unwritten = self._deliveries.record(delivered, recorded_at_seconds=int(self._clock()))
-        _report(results)
-        done |= {delivery.key for delivery in delivered} - unwritten
-        done |= {key for result in results for key in result.unwanted}
-        return {
-            message_id
-            for lane in lanes
-            for sort_key, message_ids in lane.message_ids.items()
-            if (lane.webhook_id, sort_key) not in done
-            for message_id in message_ids
-        }
+        for share in shares:
+            share.safe |= {each.event.sort_key for each in share.delivered if each.key not in unwritten}
+        _report(shares)
 
-    def _deliver_lane(self, lane: _Lane, done: set[DeliveryKey], ends_at: float) -> "_LaneResult":
-        """Send one webhook its events, oldest first, until one fails or the time is up."""
-        result = _LaneResult()
-        for sort_key in sorted(lane.events):
-            event = lane.events[sort_key]
-            if (lane.webhook_id, sort_key) in done:
-                continue
-            if time.monotonic() + DEADLINE_SECONDS > ends_at:
-                break
-            try:
+    def _deliver_share(self, share: _Share, done: set[DeliveryKey], ends_at: float) -> None:
+        """Take one webhook its events, oldest first. Those that cannot go now wait in its backlog."""
+        share.safe |= {sort_key for sort_key in share.events if (share.webhook_id, sort_key) in done}
+        events = [share.events[sort_key] for sort_key in sorted(share.events) if sort_key not in share.safe]
+        waiting: list[Event] = []
+        batch: list[Event] = []
+        delay_seconds = 0.0
+        try:
+            for event in events:
                 # Looked up again before each POST: an endpoint may have taken seconds for the last one.
-                webhook = self._registry.find(lane.account_id, lane.webhook_id)
-                if webhook is None or not wants(webhook, event):
-                    result.unwanted.append((lane.webhook_id, sort_key))
-                    continue
-                answer, attempt = self._courier.carry(webhook, [event], deadline_seconds=DEADLINE_SECONDS)
-            except AWS_FAULTS:
-                logger.exception("webhook not served", webhookId=lane.webhook_id)
-                break
-            if not answer.is_success:
-                result.failed_attempts += 1
-                break
-            result.delivered.append(Delivery(lane.webhook_id, event, Outcome.DELIVERED, (attempt,)))
-        return result
+                registered = self._registry.find(share.account_id, share.webhook_id)
+                way = self._way(registered, event) if registered is not None else Way.NOWHERE
+                if registered is None or way is Way.NOWHERE:
+                    share.safe.add(event.sort_key)
+                elif way is Way.BATCH_LANE:
+                    batch.append(event)
+                elif (
+                    way is Way.REALTIME_LANE or waiting or time.monotonic() + PATIENCE.total_seconds > ends_at
+                ):
+                    # Once one waits all wait: those behind it must not overtake it.
+                    waiting.append(event)
+                else:
+                    failure = self._attempt(share, registered, event)
+                    if failure is not None:
+                        delay_seconds = failure
+                        waiting.append(event)
+            self._keep(share, Lane.BATCH, batch)
+            self._keep(share, Lane.REALTIME, waiting, delay_seconds=delay_seconds)
+        except AWS_FAULTS:
+            logger.exception("webhook not served", webhookId=share.webhook_id)
+
+    def _attempt(self, share: _Share, registered: Registered, event: Event) -> float | None:
+        """POST one event; answer None when it is seen to, else how many seconds it must wait."""
+        webhook = registered.webhook
+        answer, attempt = self._courier.carry(webhook, [event], patience=PATIENCE)
+        match classify(answer.status_code):
+            case AnswerClass.DELIVERED:
+                share.delivered.append(Delivery(webhook.webhook_id, event, Outcome.DELIVERED, (attempt,)))
+                if self._pace.took(webhook.webhook_id, answer.latency_ms):
+                    self._leave_direct_mode(registered)
+                return None
+            case AnswerClass.EVENT if self._pace.rejected(webhook.webhook_id) < MAX_REJECTIONS_IN_A_ROW:
+                self._set_aside(share, event, attempt)
+                return None
+            case answer_class:
+                share.failed_attempts += 1
+                return self._fall_back(registered, answer, attempt, answer_class)
+
+    def _set_aside(self, share: _Share, event: Event, attempt: Attempt) -> None:
+        """The receiver rejected one event: it is tried again alone, and the others go on."""
+        delay = event_delay_seconds(1)
+        assert delay is not None
+        due_at_ms = int(self._clock() * 1000) + delay * 1000
+        waiting = Waiting(event, tries=1, due_at_ms=due_at_ms, attempts=(attempt,))
+        self._put(share, Lane.RETRY, [waiting], due_at_ms=due_at_ms, delay_seconds=delay)
+
+    def _fall_back(
+        self, registered: Registered, answer: Answer, attempt: Attempt, answer_class: AnswerClass
+    ) -> float:
+        """Note an endpoint failure, so that from now on the drainer alone sends; answer how long it waits.
+
+        A 410 is for the drainer to confirm: only who holds the lease switches a webhook off.
+        """
+        webhook, health = registered
+        now = self._clock()
+        delay = 0.0
+        if answer_class is not AnswerClass.GONE:
+            delay = delay_seconds(
+                1,
+                jitter=self._jitter(),
+                retry_after_seconds=retry_after_seconds(
+                    answer.retry_after, status_code=answer.status_code, now_seconds=now
+                ),
+            )
+        fallen = endpoint.after_failure(health, attempt, now_ms=int(now * 1000), delay_seconds=delay)
+        if answer_class is AnswerClass.EVENT:
+            fallen = replace(fallen, rejections=MAX_REJECTIONS_IN_A_ROW)
+        self._pace.forget(webhook.webhook_id)
+        self._save(registered, fallen)
+        return delay
+
+    def _leave_direct_mode(self, registered: Registered) -> None:
+        self._pace.forget(registered.webhook.webhook_id)
+        self._save(registered, endpoint.fall_back(registered.health, now_ms=int(self._clock() * 1000)))
+
+    def _save(self, registered: Registered, fallen: Health) -> None:
+        """Write a fall to backlog mode, unless something changed since the health was read: whoever was
+        faster knows more. Either way the old reading is no longer true here."""
+        webhook, health = registered
+        try:
+            self._health.save(webhook.account_id, webhook.webhook_id, fallen, revision=health.revision)
+        except AWS_FAULTS:
+            logger.exception("health not written", webhookId=webhook.webhook_id)
+        self._registry.forget(webhook.account_id)
+
+    def _keep(
+        self, share: _Share, lane: Lane, events: Sequence[Event], *, delay_seconds: float = 0.0
+    ) -> None:
+        if events:
+            self._put(share, lane, [Waiting(event) for event in events], delay_seconds=delay_seconds)
+
+    def _put(
+        self,
+        share: _Share,
+        lane: Lane,
+        waiting: Sequence[Waiting],
+        *,
+        due_at_ms: int = 0,
+        delay_seconds: float,
+    ) -> None:
+        """Put events into a lane and mark it; whoever made the mark sends for the drainer."""
+        unwritten = self._backlog.append(share.webhook_id, lane, waiting)
+        is_new = self._backlog.mark(
+            share.account_id,
+            share.webhook_id,
+            lane,
+            accepted_at_ms=min(each.event.accepted_at_ms for each in waiting),
+            due_at_ms=due_at_ms,
+        )
+        share.safe |= {each.event.sort_key for each in waiting} - unwritten
+        if is_new and lane is not Lane.BATCH:  # the schedule opens that one
+            self._drain_queue.send(share.account_id, share.webhook_id, delay_seconds=int(delay_seconds))
+
+    def _way(self, registered: Registered, event: Event) -> Way:
+        return choose_way(
+            *registered, event, now_ms=int(self._clock() * 1000), retention_ms=self._retention_ms
+        )
 
 
-@dataclass
-class _LaneResult:
-    """What came of one webhook's events in one batch."""
-
-    delivered: list[Delivery] = field(default_factory=list)
-    unwanted: list[DeliveryKey] = field(default_factory=list)
-    """Deleted or retired since the message was read."""
-    failed_attempts: int = 0
-
-
-def _report(results: Iterable[_LaneResult]) -> None:
-    for result in results:
-        if result.failed_attempts:
-            count(Metric.ATTEMPTS_FAILED, result.failed_attempts)
-        if result.delivered:
-            count(Metric.DELIVERIES, len(result.delivered))
-        for delivery in result.delivered:
+def _report(shares: Iterable[_Share]) -> None:
+    for share in shares:
+        if share.failed_attempts:
+            count(Metric.ATTEMPTS_FAILED, share.failed_attempts)
+        if share.delivered:
+            count(Metric.DELIVERIES, len(share.delivered))
+        for delivery in share.delivered:
             measure_ms(Metric.DELIVERY_LATENCY, delivery.attempts[-1].latency_ms)

@@ -1,20 +1,41 @@
-"""Decide which webhooks an event is for. Pure."""
+"""Decide what becomes of an event for a webhook: nothing, a POST at once, or a place in its backlog. Pure."""
 
-from collections.abc import Iterable
+from enum import Enum, auto
 
+from lms_webhooks.event_types import EVENT_TYPES, Category
 from lms_webhooks.events import Event
+from lms_webhooks.health import Health, Mode, SwitchOff
 from lms_webhooks.webhooks import Status, Webhook
 
 
-def wants(webhook: Webhook, event: Event) -> bool:
-    """Whether `event` becomes a delivery of `webhook`: same account, asked for, and not retired."""
-    return (
-        webhook.account_id == event.account_id
-        and event.event_name in webhook.events
-        and webhook.status is not Status.INACTIVE
-    )
+class Way(Enum):
+    """Where an event goes for one webhook."""
+
+    NOWHERE = auto()
+    DIRECT = auto()
+    REALTIME_LANE = auto()
+    BATCH_LANE = auto()
 
 
-def matching(webhooks: Iterable[Webhook], event: Event) -> list[Webhook]:
-    """Those of `webhooks` that want `event`."""
-    return [webhook for webhook in webhooks if wants(webhook, event)]
+def choose_way(webhook: Webhook, health: Health, event: Event, *, now_ms: int, retention_ms: int) -> Way:
+    """The way of `event` to `webhook`, which is of the same account, as things stand.
+
+    A webhook that was switched off for failing still takes events for one retention period, so that an
+    endpoint that comes back loses nothing; one that answered 410 takes none, like one that was retired.
+    """
+    if event.event_name not in webhook.events or webhook.status is Status.INACTIVE:
+        return Way.NOWHERE
+    if health.switched_off is SwitchOff.GONE:
+        return Way.NOWHERE
+    if health.switched_off is SwitchOff.FAILING and now_ms - health.switched_off_at_ms >= retention_ms:
+        return Way.NOWHERE
+    if EVENT_TYPES[event.event_name].category is Category.NON_REAL_TIME:
+        return Way.BATCH_LANE
+    if (
+        webhook.status is Status.PAUSED
+        or webhook.ordered
+        or health.mode is Mode.BACKLOG
+        or health.switched_off is not None
+    ):
+        return Way.REALTIME_LANE
+    return Way.DIRECT

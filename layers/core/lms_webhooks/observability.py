@@ -14,9 +14,15 @@ class Metric(StrEnum):
     """Every metric that the code emits. No dimension but the service: accounts would multiply the bill."""
 
     DELIVERIES = "Deliveries"
+    DELIVERY_LATENCY = "DeliveryLatency"
     ATTEMPTS_FAILED = "AttemptsFailed"
     EVENTS_QUARANTINED = "EventsQuarantined"
-    DELIVERY_LATENCY = "DeliveryLatency"
+    EVENTS_EXPIRED = "EventsExpired"
+    EVENTS_FAILED = "EventsFailed"
+    WEBHOOKS_SWITCHED_OFF = "WebhooksSwitchedOff"
+    BATCH_LANES_OPENED = "BatchLanesOpened"
+    LANES_WAITING = "LanesWaiting"
+    DRAINERS_SENT_FOR = "DrainersSentFor"
 
 
 def count(metric: Metric, value: int = 1) -> None:

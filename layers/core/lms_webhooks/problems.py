@@ -8,6 +8,7 @@ Problem
 │   └── NoSuchWebhook          of another account, deleted, or never made: not told apart
 ├── MethodNotAllowed      405
 ├── TooManyWebhooks       409
+├── ChangedMeanwhile      412  somebody else was faster
 ├── BodyTooLarge          413
 ├── UnsupportedMediaType  415
 ├── InvalidFields         422  one error for each bad field
@@ -127,6 +128,17 @@ class TooManyWebhooks(Problem):
         super().__init__(
             f"An account has at most {limit} webhooks, whatever their status. Delete one to make another."
         )
+
+
+class ChangedMeanwhile(Problem):
+    """The webhook is not what the caller took it for when asking for the change."""
+
+    status = 412
+    slug = "changed-meanwhile"
+    title = "Changed meanwhile"
+
+    def __init__(self) -> None:
+        super().__init__("The webhook was changed since you read it. Read it again, and decide anew.")
 
 
 class BodyTooLarge(Problem):

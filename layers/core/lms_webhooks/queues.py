@@ -1,10 +1,15 @@
 """Put messages on queues: the only module that talks to SQS."""
 
 import json
+from collections.abc import Sequence
+from itertools import batched
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
+
+MAX_DELAY_SECONDS = 900  # of an SQS message
+_BATCH_LIMIT = 10  # SendMessageBatch
 
 
 class QuarantineQueue:
@@ -29,3 +34,42 @@ class QuarantineQueue:
         except (ValueError, RecursionError):
             kept = f'"message":{json.dumps(message)}'
         self._client.send_message(QueueUrl=self._url, MessageBody=f'{{"reason":{json.dumps(reason)},{kept}}}')
+
+
+class DrainQueue:
+    """Where drainers are sent for."""
+
+    def __init__(self, client: "SQSClient", url: str) -> None:
+        self._client = client
+        self._url = url
+
+    def send(self, account_id: str, webhook_id: str, *, delay_seconds: int) -> None:
+        """Send for one drainer, after at most MAX_DELAY_SECONDS.
+
+        Raises:
+            aws.AWS_FAULTS: SQS did not take it; the sweep will send again.
+        """
+        self._client.send_message(
+            QueueUrl=self._url,
+            MessageBody=_drain_message(account_id, webhook_id),
+            DelaySeconds=min(delay_seconds, MAX_DELAY_SECONDS),
+        )
+
+    def send_all(self, ids: Sequence[tuple[str, str]]) -> None:
+        """Send for a drainer for each account id and webhook id, now. The next sweep repeats what is refused.
+
+        Raises:
+            aws.AWS_FAULTS: as `send`.
+        """
+        for chunk in batched(ids, _BATCH_LIMIT, strict=False):
+            self._client.send_message_batch(
+                QueueUrl=self._url,
+                Entries=[
+                    {"Id": str(index), "MessageBody": _drain_message(*each)}
+                    for index, each in enumerate(chunk)
+                ],
+            )
+
+
+def _drain_message(account_id: str, webhook_id: str) -> str:
+    return json.dumps({"accountId": account_id, "webhookId": webhook_id})

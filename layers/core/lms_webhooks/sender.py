@@ -12,6 +12,7 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from http.client import BadStatusLine, HTTPException, HTTPResponse, IncompleteRead
@@ -51,12 +52,22 @@ class ErrorClass(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a POST may take: to open a connection, then for the answer's header, and in all."""
+
+    connect_seconds: float
+    answer_seconds: float
+    total_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What came of one POST: a status code, or the class of error that stood in its way."""
 
     status_code: int | None
     error_class: ErrorClass | None
     latency_ms: int
+    """Until the answer's header was complete, or it was clear that there would be none."""
     retry_after: str = ""
     body: str = ""
     """The first KiB of a failure's body; nothing of a success."""
@@ -73,46 +84,55 @@ class Sender:
         self._watch = DeadlineWatch()
         self._adapter = _Adapter(_tls_context(trusted_ca_file), loopback_allowed=loopback_allowed)
 
-    def post(self, message: Message, *, deadline_seconds: float) -> Answer:
-        """Send `message`; wait for a complete answer header at most `deadline_seconds`, all included.
+    def post(self, message: Message, *, patience: Patience) -> Answer:
+        """Send `message`, and wait for a complete answer header as long as `patience` lasts.
 
         Never raises for what the receiver or the network does: that is an expected outcome.
         """
         started = time.perf_counter()
-        with self._watch.limit(deadline_seconds) as limit:
+        with self._watch.limit(patience.connect_seconds, total_seconds=patience.total_seconds) as limit:
+            _call.answer_seconds = patience.answer_seconds
             _call.wants_new = False
             while True:
                 _call.limit = limit
                 _call.is_reused = False
                 try:
-                    status_code, error_class, retry_after, body = self._exchange(message, limit)
+                    answer = self._exchange(message, limit, started)
                 finally:
                     _call.limit = None
                 # A server may close a kept-alive connection just as it is used again (RFC 9112 9.3.1):
                 # that says nothing about its health, so the request goes out once more, on a new one.
-                if error_class is ErrorClass.CONNECTION_LOST and _call.is_reused and not limit.has_passed:
+                if (
+                    answer.error_class is ErrorClass.CONNECTION_LOST
+                    and _call.is_reused
+                    and not limit.has_passed
+                ):
                     _call.wants_new = True
                     continue
-                break
-        latency_ms = round((time.perf_counter() - started) * 1000)
-        return Answer(status_code, error_class, latency_ms, retry_after, body)
+                return answer
 
-    def _exchange(self, message: Message, limit: Limit) -> tuple[int | None, ErrorClass | None, str, str]:
+    def _exchange(self, message: Message, limit: Limit, started: float) -> Answer:
         request = _prepare(message)
         seconds = limit.remaining_seconds()
         try:
             # Python's own time-outs only back the watch up, should the thread be late.
             response = self._adapter.send(request, stream=True, timeout=(seconds + 1, seconds + 1))
         except ForbiddenTarget:
-            return None, ErrorClass.FORBIDDEN_ADDRESS, "", ""
+            return Answer(None, ErrorClass.FORBIDDEN_ADDRESS, _milliseconds_since(started))
         except _Failed as failure:
-            return None, failure.error_class, "", ""
+            return Answer(None, failure.error_class, _milliseconds_since(started))
         except (requests.RequestException, HTTPError, HTTPException, OSError, ValueError) as error:
-            return None, ErrorClass.TIMEOUT if limit.has_passed else _class_of(error), "", ""
+            error_class = ErrorClass.TIMEOUT if limit.has_passed else _class_of(error)
+            return Answer(None, error_class, _milliseconds_since(started))
+        latency_ms = _milliseconds_since(started)
         is_success = 200 <= response.status_code < 300
         body = _read(response)
         retry_after = response.headers.get("retry-after", "")
-        return response.status_code, None, retry_after, "" if is_success else body
+        return Answer(response.status_code, None, latency_ms, retry_after[:100], "" if is_success else body)
+
+
+def _milliseconds_since(started: float) -> int:
+    return round((time.perf_counter() - started) * 1000)
 
 
 class _Failed(Exception):
@@ -127,6 +147,7 @@ class _Call(threading.local):
     """The call that this thread is in, for the connections far below `Sender.post`."""
 
     limit: Limit | None = None
+    answer_seconds = 0.0
     is_reused = False
     wants_new = False
 
@@ -257,6 +278,7 @@ class _Guarded:
     port: int
     sock: Any
     _dns_host: str
+    connect: Callable[[], None]
     _last_used = 0.0
 
     def _new_conn(self) -> socket.socket:
@@ -272,10 +294,14 @@ class _Guarded:
         limit = _call.limit
         if self.sock is not None and self._last_used and limit is not None:
             if _call.wants_new or time.monotonic() - self._last_used > MAX_IDLE_SECONDS:
-                self.close()  # and the next line opens another
+                self.close()
             else:
                 _call.is_reused = True
                 limit.guard(self.sock)
+        if self.sock is None:
+            self.connect()
+        if limit is not None:
+            limit.restart(_call.answer_seconds)
         super().request(*args, **kwargs)  # type: ignore[misc]  # urllib3's, by the classes below
         self._last_used = time.monotonic()
 

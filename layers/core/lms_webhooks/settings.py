@@ -33,10 +33,36 @@ class DispatcherSettings:
 
     webhooks_table: str
     deliveries_table: str
+    drain_queue_url: str
     quarantine_queue_url: str
     kms_key_id: str
     event_source: str
     delivery_retention_days: int
+    backlog_retention_days: int
+    loopback_targets_allowed: bool
+    trusted_ca_file: str
+
+
+@dataclass(frozen=True)
+class BatchSettings:
+    """What the batch function is told by the template."""
+
+    webhooks_table: str
+    deliveries_table: str
+    drain_queue_url: str
+    backlog_retention_days: int
+
+
+@dataclass(frozen=True)
+class DrainerSettings:
+    """What the drainer is told by the template."""
+
+    webhooks_table: str
+    deliveries_table: str
+    drain_queue_url: str
+    kms_key_id: str
+    delivery_retention_days: int
+    backlog_retention_days: int
     loopback_targets_allowed: bool
     trusted_ca_file: str
 

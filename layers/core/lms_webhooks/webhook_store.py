@@ -3,6 +3,7 @@
 | pk                    | sk                  | what                                                  |
 |-----------------------|---------------------|-------------------------------------------------------|
 | ACCOUNT#<accountId>   | WEBHOOK#<webhookId> | one registration                                      |
+| ACCOUNT#<accountId>   | HEALTH#<webhookId>  | made and deleted with it; `health_store` changes it   |
 | ACCOUNT#<accountId>   | ACCOUNT             | the ids of the account's webhooks, for the limit      |
 | TOMBSTONE#<accountId> | WEBHOOK#<webhookId> | a deleted one, for as long as its history lives (TTL) |
 """
@@ -13,9 +14,12 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from lms_webhooks.problems import Busy, NoSuchWebhook, TooManyWebhooks
+from lms_webhooks.dynamodb import Key, key_item
+from lms_webhooks.health import Health, Mode
+from lms_webhooks.health_store import health_attributes, health_key, read_health_item
+from lms_webhooks.problems import Busy, ChangedMeanwhile, NoSuchWebhook, TooManyWebhooks
 from lms_webhooks.webhooks import (
     MAX_WEBHOOKS_PER_ACCOUNT,
     Authentication,
@@ -48,6 +52,13 @@ _PASSING_REASONS = {"TransactionConflict", "ThrottlingError", "ProvisionedThroug
 def new_webhook_id() -> str:
     """A fresh id: opaque, not guessable, safe in a URL."""
     return "wh_" + secrets.token_urlsafe(16)
+
+
+class Registered(NamedTuple):
+    """A webhook as its admin wants it, and how its endpoint does."""
+
+    webhook: Webhook
+    health: Health
 
 
 class WebhookStore:
@@ -86,7 +97,16 @@ class WebhookStore:
                 "ConditionExpression": "attribute_not_exists(pk)",
             }
         }
-        refused = self._transact([count_it, put_it])
+        put_health: TransactWriteItemTypeDef = {
+            "Put": {
+                "TableName": self._table_name,
+                "Item": {
+                    **key_item(health_key(webhook.account_id, webhook.webhook_id)),
+                    **health_attributes(Health(webhook.epoch)),
+                },
+            }
+        }
+        refused = self._transact([count_it, put_it, put_health])
         if 0 in refused:
             raise TooManyWebhooks(MAX_WEBHOOKS_PER_ACCOUNT)
         if refused:
@@ -108,16 +128,53 @@ class WebhookStore:
             raise NoSuchWebhook
         return _webhook(answer["Item"])
 
-    def read_account(self, account_id: str) -> list[Webhook]:
-        """Every registration of an account, as they stand now (consistent read), oldest first."""
+    def update(self, webhook: Webhook, *, expected: Webhook) -> None:
+        """Write `webhook` over `expected`, the registration that the change was made from.
+
+        A new epoch resets what is known of the endpoint. Its events go through the backlog until what waits
+        there has gone out; whoever drains at this moment keeps the lease.
+
+        Raises:
+            ChangedMeanwhile: the registration is not `expected` any more.
+            Busy: see `_transact`.
+        """
+        put_it: TransactWriteItemTypeDef = {
+            "Put": {
+                "TableName": self._table_name,
+                "Item": _item(webhook),
+                "ConditionExpression": "version = :expected",
+                "ExpressionAttributeValues": {":expected": {"N": str(expected.version)}},
+            }
+        }
+        actions = [put_it]
+        if webhook.epoch != expected.epoch:
+            fresh = health_attributes(Health(webhook.epoch, mode=Mode.BACKLOG))
+            actions.append(
+                {
+                    "Update": {
+                        "TableName": self._table_name,
+                        "Key": key_item(health_key(webhook.account_id, webhook.webhook_id)),
+                        "UpdateExpression": "SET " + ", ".join(f"#{name} = :{name}" for name in fresh),
+                        "ExpressionAttributeNames": {f"#{name}": name for name in fresh},
+                        "ExpressionAttributeValues": {f":{name}": value for name, value in fresh.items()},
+                    }
+                }
+            )
+        if self._transact(actions):
+            raise ChangedMeanwhile
+
+    def read_account(self, account_id: str) -> list[Registered]:
+        """Every webhook of an account, as they stand now (consistent read), oldest first."""
         pages = self._client.get_paginator("query").paginate(
             TableName=self._table_name,
-            KeyConditionExpression="pk = :pk AND begins_with(sk, :prefix)",
-            ExpressionAttributeValues={":pk": {"S": f"ACCOUNT#{account_id}"}, ":prefix": {"S": "WEBHOOK#"}},
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues={":pk": {"S": f"ACCOUNT#{account_id}"}},
             ConsistentRead=True,
         )
-        webhooks = [_webhook(item) for page in pages for item in page["Items"]]
-        return sorted(webhooks, key=lambda webhook: (webhook.created_at, webhook.webhook_id))
+        items = {item["sk"]["S"]: item for page in pages for item in page["Items"]}
+        webhooks = [_webhook(item) for sort_key, item in items.items() if sort_key.startswith("WEBHOOK#")]
+        webhooks.sort(key=lambda webhook: (webhook.created_at, webhook.webhook_id))
+        return [Registered(webhook, _health(webhook, items)) for webhook in webhooks]
 
     def delete(self, account_id: str, webhook_id: str, *, deleted_at: datetime, deleted_by: str) -> None:
         """Remove a registration and leave its tombstone, by which its history stays explicable.
@@ -156,7 +213,10 @@ class WebhookStore:
                 },
             }
         }
-        if self._transact([remove_it, uncount_it, bury_it]):
+        remove_health: TransactWriteItemTypeDef = {
+            "Delete": {"TableName": self._table_name, "Key": key_item(health_key(account_id, webhook_id))}
+        }
+        if self._transact([remove_it, uncount_it, bury_it, remove_health]):
             raise NoSuchWebhook
 
     def _transact(self, actions: "Sequence[TransactWriteItemTypeDef]") -> set[int]:
@@ -187,12 +247,25 @@ class WebhookStore:
         raise Busy
 
 
+def webhook_key(account_id: str, webhook_id: str) -> Key:
+    """Where the registration of a webhook stands."""
+    return f"ACCOUNT#{account_id}", f"WEBHOOK#{webhook_id}"
+
+
 def _account_key(account_id: str) -> "Item":
-    return {"pk": {"S": f"ACCOUNT#{account_id}"}, "sk": {"S": "ACCOUNT"}}
+    return key_item((f"ACCOUNT#{account_id}", "ACCOUNT"))
 
 
 def _webhook_key(account_id: str, webhook_id: str) -> "Item":
-    return {"pk": {"S": f"ACCOUNT#{account_id}"}, "sk": {"S": f"WEBHOOK#{webhook_id}"}}
+    return key_item(webhook_key(account_id, webhook_id))
+
+
+def _health(webhook: Webhook, items: "Mapping[str, Item]") -> Health:
+    """The health that belongs to `webhook`. What is known of another epoch is about an endpoint that it has
+    no more; until its own is there, nothing goes out directly."""
+    item = items.get(f"HEALTH#{webhook.webhook_id}")
+    health = read_health_item(item) if item else None
+    return health if health and health.epoch == webhook.epoch else Health(webhook.epoch, mode=Mode.BACKLOG)
 
 
 def _item(webhook: Webhook) -> "Item":

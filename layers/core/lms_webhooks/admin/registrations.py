@@ -83,7 +83,7 @@ class Registrations:
 
     def all(self, caller: Caller) -> list[Webhook]:
         """Every webhook of the caller's account, oldest first."""
-        return self._store.read_account(caller.account_id)
+        return [each.webhook for each in self._store.read_account(caller.account_id)]
 
     def delete(self, caller: Caller, webhook_id: str) -> None:
         """Delete one webhook of the caller's account.

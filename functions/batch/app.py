@@ -1,0 +1,33 @@
+"""Send for drainers on time. Triggers: BatchSchedule and SweepSchedule (EventBridge rules)."""
+
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from lms_webhooks import aws
+from lms_webhooks.backlog import Backlog
+from lms_webhooks.dynamodb import Table
+from lms_webhooks.observability import logger, metrics
+from lms_webhooks.queues import DrainQueue
+from lms_webhooks.settings import BatchSettings, read
+from lms_webhooks.standings import Standings
+from lms_webhooks.sweep import Sweep
+
+# Built at cold start: a broken environment fails loudly at once, not on some event later.
+settings = read(BatchSettings)
+dynamodb = aws.dynamodb()
+sweep = Sweep(
+    backlog=Backlog(
+        Table(dynamodb, settings.deliveries_table), retention_days=settings.backlog_retention_days
+    ),
+    standings=Standings(Table(dynamodb, settings.webhooks_table)),
+    queue=DrainQueue(aws.sqs(), settings.drain_queue_url),
+)
+TASKS = {"open-batch-lanes": sweep.open_batch_lanes, "sweep": sweep.send_for_drainers}
+
+
+@metrics.log_metrics
+@logger.inject_lambda_context
+def lambda_handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
+    """Do the task that the schedule names; answer for how many webhooks there was something to do."""
+    return {"webhooks": TASKS[event["task"]]()}

@@ -1,0 +1,65 @@
+"""Send what waits for a webhook. Trigger: DrainQueue (SQS), one message a webhook."""
+
+import json
+from functools import partial
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from lms_webhooks import aws
+from lms_webhooks.backlog import Backlog
+from lms_webhooks.delivery import Courier
+from lms_webhooks.delivery_store import DeliveryStore
+from lms_webhooks.drain import Drainer
+from lms_webhooks.dynamodb import Table
+from lms_webhooks.health_store import HealthStore
+from lms_webhooks.observability import logger, metrics
+from lms_webhooks.queues import DrainQueue
+from lms_webhooks.registry import Registry
+from lms_webhooks.secrets import SecretBox
+from lms_webhooks.sender import Sender
+from lms_webhooks.settings import DrainerSettings, read
+from lms_webhooks.settling import Settler
+from lms_webhooks.turn import Turn
+from lms_webhooks.webhook_store import WebhookStore
+
+# Built at cold start: a broken environment fails loudly at once, not on some delivery later.
+settings = read(DrainerSettings)
+dynamodb = aws.dynamodb()
+deliveries_table = Table(dynamodb, settings.deliveries_table)
+registry = Registry(WebhookStore(dynamodb, settings.webhooks_table))
+health_store = HealthStore(Table(dynamodb, settings.webhooks_table))
+backlog = Backlog(deliveries_table, retention_days=settings.backlog_retention_days)
+settler = Settler(backlog, DeliveryStore(deliveries_table, retention_days=settings.delivery_retention_days))
+courier = Courier(
+    SecretBox(aws.kms(), settings.kms_key_id),
+    Sender(loopback_allowed=settings.loopback_targets_allowed, trusted_ca_file=settings.trusted_ca_file),
+)
+drainer = Drainer(
+    registry=registry,
+    health=health_store,
+    backlog=backlog,
+    settler=settler,
+    queue=DrainQueue(aws.sqs(), settings.drain_queue_url),
+    turn=partial(
+        Turn,
+        registry=registry,
+        health_store=health_store,
+        backlog=backlog,
+        settler=settler,
+        courier=courier,
+        retention_days=settings.backlog_retention_days,
+    ),
+)
+
+
+@metrics.log_metrics
+@logger.inject_lambda_context
+def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Drain the webhook that the message names. A batch is one message, so a failure is its own."""
+    for record in event["Records"]:
+        message = json.loads(record["body"])
+        drainer.drain(
+            message["accountId"], message["webhookId"], remaining_ms=context.get_remaining_time_in_millis
+        )
+    return {"batchItemFailures": []}

@@ -1,0 +1,302 @@
+"""Keep the events that wait, and the marks that say where some do: the only module for these items.
+
+| pk                         | sk                              | what                                      |
+|----------------------------|---------------------------------|-------------------------------------------|
+| BACKLOG#<webhookId>#<lane> | <13 digits of UTC ms>#<eventId> | an event that waits; oldest first         |
+| BACKLOG#<webhookId>#retry  | <due, 13 digits>#<as above>     | one that its receiver rejected; due first |
+| DUE#<shard 0-15>           | <webhookId>#<lane>              | the due mark of a lane that has events    |
+
+No item has a TTL: what waits ends delivered, failed or expired, and is removed only after that is recorded.
+
+An append sets the lane's mark, with a fresh token, after it wrote the events. Who finds a lane empty
+removes the mark only if its token is still the one read before: an append in between changed it.
+"""
+
+import secrets
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from lms_webhooks.attempts import Attempt
+from lms_webhooks.dynamodb import Table, holds, key_item
+from lms_webhooks.event_items import attempts_attribute, event_attributes, read_attempts, read_event_item
+from lms_webhooks.events import Event
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+
+    type Item = dict[str, AttributeValueTypeDef]
+
+SHARDS = 16  # the marks of one shard are one partition: 16 of them take 16,000 appends a second
+
+
+class Lane(StrEnum):
+    """Where events wait, in the order in which they are served."""
+
+    REALTIME = "realtime"
+    BATCH = "batch"
+    RETRY = "retry"
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """One event in a lane."""
+
+    event: Event
+    tries: int = 0
+    """How often its receiver rejected it."""
+    due_at_ms: int = 0
+    """Retry lane: not before."""
+    attempts: tuple[Attempt, ...] = ()
+    """Those that concerned this event alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Says that a lane has events. Times in UTC milliseconds."""
+
+    account_id: str
+    webhook_id: str
+    lane: Lane
+    token: str
+    due_at_ms: int
+    """Nothing in the lane is to be sent earlier."""
+    check_at_ms: int
+    """When the first of its events may expire."""
+    is_open: bool
+    """Batch lane: the schedule has opened it."""
+
+
+class Backlog:
+    """The lanes of every webhook. Safe to share between threads."""
+
+    def __init__(self, table: Table, *, retention_days: int) -> None:
+        self._table = table
+        self._retention_ms = retention_days * 86_400_000
+
+    def append(self, webhook_id: str, lane: Lane, waiting: Sequence[Waiting]) -> set[str]:
+        """Add events to a lane; answer the sort keys of the events that were not written.
+
+        The caller sets the mark then, before it acknowledges what brought the events.
+        """
+        items = [_item(webhook_id, lane, each) for each in waiting]
+        unwritten = self._table.put_all(items)
+        return {
+            each.event.sort_key
+            for each, item in zip(waiting, items, strict=True)
+            if (item["pk"]["S"], item["sk"]["S"]) in unwritten
+        }
+
+    def mark(
+        self, account_id: str, webhook_id: str, lane: Lane, *, accepted_at_ms: int, due_at_ms: int = 0
+    ) -> bool:
+        """Say that a lane has events; answer whether it had no mark before.
+
+        `accepted_at_ms` is the earliest acceptance among those appended: it says when the first may
+        expire. `due_at_ms` is when the first of them is to be sent.
+
+        Raises:
+            aws.AWS_FAULTS: the mark may be missing; the events must come again.
+        """
+        answer = self._table.client.update_item(
+            TableName=self._table.name,
+            Key=_mark_key(webhook_id, lane),
+            UpdateExpression=(
+                "SET #token = :token, account_id = :account, "
+                "due_at = if_not_exists(due_at, :due), check_at = if_not_exists(check_at, :check)"
+            ),
+            ExpressionAttributeNames={"#token": "token"},
+            ExpressionAttributeValues={
+                ":token": {"S": secrets.token_urlsafe(12)},
+                ":account": {"S": account_id},
+                ":due": {"N": str(due_at_ms)},
+                ":check": {"N": str(accepted_at_ms + self._retention_ms)},
+            },
+            ReturnValues="ALL_OLD",
+        )
+        old = answer.get("Attributes")
+        if not old:
+            return True
+        if int(old["due_at"]["N"]) > due_at_ms:
+            self._advance(webhook_id, lane, "due_at", due_at_ms)
+        if int(old["check_at"]["N"]) > accepted_at_ms + self._retention_ms:
+            self._advance(webhook_id, lane, "check_at", accepted_at_ms + self._retention_ms)
+        return False
+
+    def marks(self, webhook_id: str) -> dict[Lane, Mark]:
+        """The marks of one webhook, as they stand now (consistent read)."""
+        answer = self._table.client.query(
+            TableName=self._table.name,
+            KeyConditionExpression="pk = :pk AND begins_with(sk, :prefix)",
+            ExpressionAttributeValues={
+                ":pk": {"S": f"DUE#{_shard(webhook_id)}"},
+                ":prefix": {"S": f"{webhook_id}#"},
+            },
+            ConsistentRead=True,
+        )
+        return {mark.lane: mark for mark in map(_mark, answer["Items"])}
+
+    def all_marks(self) -> Iterator[Mark]:
+        """Every mark there is, shard by shard."""
+        paginator = self._table.client.get_paginator("query")
+        for shard in range(SHARDS):
+            pages = paginator.paginate(
+                TableName=self._table.name,
+                KeyConditionExpression="pk = :pk",
+                ExpressionAttributeValues={":pk": {"S": f"DUE#{shard}"}},
+            )
+            for page in pages:
+                yield from map(_mark, page["Items"])
+
+    def unmark(self, mark: Mark) -> bool:
+        """Remove `mark` unless events were appended since it was read; answer whether it is gone."""
+        return self._change(
+            lambda: self._table.client.delete_item(
+                TableName=self._table.name,
+                Key=_mark_key(mark.webhook_id, mark.lane),
+                ConditionExpression="#token = :token",
+                ExpressionAttributeNames={"#token": "token"},
+                ExpressionAttributeValues={":token": {"S": mark.token}},
+            )
+        )
+
+    def open_lane(self, mark: Mark) -> bool:
+        """Let the drainer serve the batch lane until it is empty."""
+        return self._set(mark.webhook_id, mark.lane, "is_open", {"BOOL": True})
+
+    def set_due(self, mark: Mark, due_at_ms: int) -> bool:
+        """Nothing in the lane is due before `due_at_ms`. Not if something was appended since."""
+        return self._set(mark.webhook_id, mark.lane, "due_at", {"N": str(due_at_ms)}, token=mark.token)
+
+    def set_check(self, mark: Mark, check_at_ms: int) -> bool:
+        """Nothing in the lane expires before `check_at_ms`. Not if something was appended since."""
+        return self._set(mark.webhook_id, mark.lane, "check_at", {"N": str(check_at_ms)}, token=mark.token)
+
+    def read(self, webhook_id: str, lane: Lane, *, limit: int) -> list[Waiting]:
+        """The first `limit` events of a lane, as they stand now (consistent read)."""
+        answer = self._table.client.query(
+            TableName=self._table.name,
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues={":pk": {"S": _lane_key(webhook_id, lane)}},
+            ConsistentRead=True,
+            Limit=limit,
+        )
+        return [_waiting(item, lane) for item in answer["Items"]]
+
+    def read_all(self, webhook_id: str, lane: Lane) -> Iterator[list[Waiting]]:
+        """Every event of a lane, in pages of at most a megabyte (consistent reads)."""
+        pages = self._table.client.get_paginator("query").paginate(
+            TableName=self._table.name,
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues={":pk": {"S": _lane_key(webhook_id, lane)}},
+            ConsistentRead=True,
+        )
+        for page in pages:
+            yield [_waiting(item, lane) for item in page["Items"]]
+
+    def remove(self, webhook_id: str, lane: Lane, waiting: Sequence[Waiting]) -> bool:
+        """Take events out of a lane, after what became of them is recorded; answer whether all are out."""
+        return not self._table.delete_all(
+            [(_lane_key(webhook_id, lane), _sort_key(each, lane)) for each in waiting]
+        )
+
+    def _advance(self, webhook_id: str, lane: Lane, attribute: str, value: int) -> None:
+        self._change(
+            lambda: self._table.client.update_item(
+                TableName=self._table.name,
+                Key=_mark_key(webhook_id, lane),
+                UpdateExpression="SET #attribute = :value",
+                ConditionExpression="#attribute > :value",
+                ExpressionAttributeNames={"#attribute": attribute},
+                ExpressionAttributeValues={":value": {"N": str(value)}},
+            )
+        )
+
+    def _set(
+        self,
+        webhook_id: str,
+        lane: Lane,
+        attribute: str,
+        value: "AttributeValueTypeDef",
+        *,
+        token: str | None = None,
+    ) -> bool:
+        values: Item = {":value": value}
+        names = {"#attribute": attribute}
+        condition = "attribute_exists(pk)"
+        if token is not None:
+            values[":token"] = {"S": token}
+            names["#token"] = "token"
+            condition = "#token = :token"
+        return self._change(
+            lambda: self._table.client.update_item(
+                TableName=self._table.name,
+                Key=_mark_key(webhook_id, lane),
+                UpdateExpression="SET #attribute = :value",
+                ConditionExpression=condition,
+                ExpressionAttributeNames=names,
+                ExpressionAttributeValues=values,
+            )
+        )
+
+    def _change(self, change: Callable[[], object]) -> bool:
+        return holds(change, self._table.client)
+
+
+def _shard(webhook_id: str) -> int:
+    return zlib.crc32(webhook_id.encode()) % SHARDS  # hash() differs from process to process
+
+
+def _mark_key(webhook_id: str, lane: Lane) -> "Item":
+    return key_item((f"DUE#{_shard(webhook_id)}", f"{webhook_id}#{lane}"))
+
+
+def _mark(item: "Item") -> Mark:
+    webhook_id, _, lane = item["sk"]["S"].rpartition("#")
+    return Mark(
+        account_id=item["account_id"]["S"],
+        webhook_id=webhook_id,
+        lane=Lane(lane),
+        token=item["token"]["S"],
+        due_at_ms=int(item["due_at"]["N"]),
+        check_at_ms=int(item["check_at"]["N"]),
+        is_open=item.get("is_open", {"BOOL": False})["BOOL"],
+    )
+
+
+def _lane_key(webhook_id: str, lane: Lane) -> str:
+    return f"BACKLOG#{webhook_id}#{lane}"
+
+
+def _sort_key(waiting: Waiting, lane: Lane) -> str:
+    if lane is Lane.RETRY:
+        return f"{waiting.due_at_ms:013d}#{waiting.event.sort_key}"
+    return waiting.event.sort_key
+
+
+def _item(webhook_id: str, lane: Lane, waiting: Waiting) -> "Item":
+    item: Item = {
+        **key_item((_lane_key(webhook_id, lane), _sort_key(waiting, lane))),
+        **event_attributes(waiting.event),
+    }
+    if waiting.tries:
+        item["tries"] = {"N": str(waiting.tries)}
+    if waiting.attempts:
+        item["attempts"] = attempts_attribute(waiting.attempts)
+    return item
+
+
+def _waiting(item: "Item", lane: Lane) -> Waiting:
+    sort_key = item["sk"]["S"]
+    due_at_ms = 0
+    if lane is Lane.RETRY:
+        due, _, sort_key = sort_key.partition("#")
+        due_at_ms = int(due)
+    return Waiting(
+        event=read_event_item(item, sort_key),
+        tries=int(item["tries"]["N"]) if "tries" in item else 0,
+        due_at_ms=due_at_ms,
+        attempts=read_attempts(item["attempts"]) if "attempts" in item else (),
+    )

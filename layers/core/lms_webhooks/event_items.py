@@ -1,0 +1,76 @@
+"""Write events and attempts as attributes of DynamoDB items, and read them back. Pure."""
+
+import zlib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from lms_webhooks.attempts import Attempt
+from lms_webhooks.events import Event
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+
+    type Item = dict[str, AttributeValueTypeDef]
+
+_COMPRESS_FROM_BYTES = 512  # below, zlib's header and a binary attribute win nothing worth the time
+
+
+def event_attributes(event: Event) -> "Item":
+    """All of `event` but its time and id, which are its sort key."""
+    return {
+        "account_id": {"S": event.account_id},
+        "event_name": {"S": event.event_name},
+        "accepted_at": {"N": str(event.accepted_at_ms)},
+        "event": _text_attribute(event.text),
+    }
+
+
+def read_event_item(item: "Item", sort_key: str) -> Event:
+    """The event that `event_attributes` wrote."""
+    occurred_at_ms, _, event_id = sort_key.partition("#")
+    text = item["event"]
+    return Event(
+        account_id=item["account_id"]["S"],
+        event_id=event_id,
+        event_name=item["event_name"]["S"],
+        occurred_at_ms=int(occurred_at_ms),
+        accepted_at_ms=int(item["accepted_at"]["N"]),
+        text=text["S"] if "S" in text else zlib.decompress(text["B"]).decode(),
+    )
+
+
+def attempts_attribute(attempts: Iterable[Attempt]) -> "AttributeValueTypeDef":
+    """A list of attempts, in short names: a kilobyte more is a write unit more."""
+    return {"L": [{"M": _attempt_item(attempt)} for attempt in attempts]}
+
+
+def read_attempts(attribute: "AttributeValueTypeDef") -> tuple[Attempt, ...]:
+    """The attempts that `attempts_attribute` wrote."""
+    return tuple(
+        Attempt(
+            started_at_ms=int(fields["at"]["N"]),
+            latency_ms=int(fields["ms"]["N"]),
+            status_code=int(fields["status"]["N"]) if "status" in fields else None,
+            error_class=fields["error"]["S"] if "error" in fields else None,
+        )
+        for fields in (each["M"] for each in attribute["L"])
+    )
+
+
+def _attempt_item(attempt: Attempt) -> "Item":
+    fields: Item = {"at": {"N": str(attempt.started_at_ms)}, "ms": {"N": str(attempt.latency_ms)}}
+    if attempt.status_code is not None:
+        fields["status"] = {"N": str(attempt.status_code)}
+    if attempt.error_class is not None:
+        fields["error"] = {"S": attempt.error_class}
+    return fields
+
+
+def _text_attribute(text: str) -> "AttributeValueTypeDef":
+    """As it is, or compressed where that is smaller: a written KB costs as much as a whole delivery."""
+    plain = text.encode()
+    if len(plain) >= _COMPRESS_FROM_BYTES:
+        compressed = zlib.compress(plain)
+        if len(compressed) < len(plain):
+            return {"B": compressed}
+    return {"S": text}

@@ -1,0 +1,59 @@
+"""Notice endpoints that are slow, or that reject one event after the other, before they fail outright.
+
+What is noticed lives in the memory of one execution environment: writing each latency down would cost as
+much as the delivery. Only the transition to backlog mode is written, by who notices.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from lms_webhooks.health import SLOW_MS
+
+SLOW_IN_A_ROW = 3
+AVERAGED_ANSWERS = 5
+_REMEMBERED_ANSWERS = 10
+_MAX_WEBHOOKS = 10_000
+
+
+@dataclass
+class _Answers:
+    latencies_ms: deque[int] = field(default_factory=lambda: deque(maxlen=_REMEMBERED_ANSWERS))
+    slow_in_a_row: int = 0
+    rejected_in_a_row: int = 0
+
+
+class Pace:
+    """What recent direct attempts said of each webhook's endpoint.
+
+    One webhook is only ever attempted by one thread of a batch at a time, so nothing here is locked.
+    """
+
+    def __init__(self) -> None:
+        self._answers: dict[str, _Answers] = {}
+
+    def took(self, webhook_id: str, latency_ms: int) -> bool:
+        """Note a 2xx; answer whether the endpoint is slow: three in a row over the threshold, or the
+        average over it across five or more."""
+        answers = self._of(webhook_id)
+        answers.rejected_in_a_row = 0
+        answers.latencies_ms.append(latency_ms)
+        answers.slow_in_a_row = answers.slow_in_a_row + 1 if latency_ms > SLOW_MS else 0
+        known = len(answers.latencies_ms)
+        return answers.slow_in_a_row >= SLOW_IN_A_ROW or (
+            known >= AVERAGED_ANSWERS and sum(answers.latencies_ms) / known > SLOW_MS
+        )
+
+    def rejected(self, webhook_id: str) -> int:
+        """Note an event that the receiver rejected; answer how many there were in a row."""
+        answers = self._of(webhook_id)
+        answers.rejected_in_a_row += 1
+        return answers.rejected_in_a_row
+
+    def forget(self, webhook_id: str) -> None:
+        """The webhook left direct mode; when it comes back, it starts afresh."""
+        self._answers.pop(webhook_id, None)
+
+    def _of(self, webhook_id: str) -> _Answers:
+        if len(self._answers) >= _MAX_WEBHOOKS:
+            self._answers.clear()
+        return self._answers.setdefault(webhook_id, _Answers())

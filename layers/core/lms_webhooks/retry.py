@@ -1,0 +1,91 @@
+"""Decide what follows a delivery attempt. Pure: no clock, no network, no AWS.
+
+| answer                                             | class     | what follows                              |
+|----------------------------------------------------|-----------|-------------------------------------------|
+| 2xx                                                | delivered | recorded                                  |
+| 410                                                | gone      | the webhook is switched off               |
+| none, 3xx, 5xx, and 4xx that speak of the endpoint | endpoint  | all its events wait, the next is a probe  |
+| other 4xx                                          | event     | this event is set aside, the others go on |
+"""
+
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+
+FIRST_DELAY_SECONDS = 5  # Adobe Learning Manager: "starting at 5 seconds"
+MAX_DELAY_SECONDS = 300  # Adobe Learning Manager: "a maximum of 5 minutes"
+MAX_WAIT_SECONDS = 900  # the longest delay of an SQS message
+JITTER = 0.1
+
+EVENT_DELAYS_SECONDS = (60, 600, 3_600, 21_600, 86_400, 172_800, 259_200)
+"""When an event that its receiver rejected is tried again: after 6.3 days at last, inside the seven that
+events are kept."""
+
+MAX_REJECTIONS_IN_A_ROW = 10
+"""From then on it is the endpoint that is broken, not one event after the other."""
+
+MAX_BATCH_SIZE = 100
+BATCH_CEILING_SECONDS = 86_400  # a batch that was too much today may be fine on a quieter day
+
+# 401 and 403: the receiver's configuration; 404, 405 and 421: its routing; 407: its proxy; 408, 425 and
+# 429: its load; 451: its lawyers. None of them is about the event that happened to be sent.
+_ENDPOINT_STATUS_CODES = frozenset({401, 403, 404, 405, 407, 408, 421, 425, 429, 451})
+_MAX_DOUBLINGS = 10  # 5 s doubled ten times is past every limit; more would only make large integers
+
+
+class AnswerClass(StrEnum):
+    """What an answer speaks of."""
+
+    DELIVERED = "delivered"
+    GONE = "gone"
+    ENDPOINT = "endpoint"
+    EVENT = "event"
+
+
+def classify(status_code: int | None) -> AnswerClass:
+    """The class of an answer; `None` stands for no answer at all."""
+    if status_code is None:
+        return AnswerClass.ENDPOINT
+    if 200 <= status_code < 300:
+        return AnswerClass.DELIVERED
+    if status_code == 410:
+        return AnswerClass.GONE
+    if 400 <= status_code < 500 and status_code not in _ENDPOINT_STATUS_CODES:
+        return AnswerClass.EVENT
+    return AnswerClass.ENDPOINT
+
+
+def delay_seconds(failures: int, *, jitter: float, retry_after_seconds: int = 0) -> float:
+    """Seconds to wait after `failures` endpoint failures in a row, counted from 1.
+
+    The caller draws `jitter` from [0, 1), so a test can name the exact delay it expects. Jitter only
+    adds: a receiver's Retry-After stays a floor, up to what an SQS message can wait.
+    """
+    doubled = FIRST_DELAY_SECONDS * 2.0 ** min(failures - 1, _MAX_DOUBLINGS)
+    floor = max(min(doubled, MAX_DELAY_SECONDS), retry_after_seconds)
+    return min(floor * (1 + JITTER * jitter), MAX_WAIT_SECONDS)
+
+
+def retry_after_seconds(header: str, *, status_code: int | None, now_seconds: float) -> int:
+    """What a receiver asks for with `Retry-After` (RFC 9110 10.2.3): seconds, or an HTTP date.
+
+    0 where it asks for nothing, where it cannot be read, and on answers for which it means nothing here.
+    """
+    if status_code not in (429, 503):
+        return 0
+    text = header.strip()
+    if text.isascii() and text.isdigit():
+        return min(int(text[:10]), MAX_WAIT_SECONDS)
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return 0
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    wait = (moment - datetime.fromtimestamp(now_seconds, UTC)).total_seconds()
+    return min(max(0, -int(-wait // 1)), MAX_WAIT_SECONDS)
+
+
+def event_delay_seconds(tries: int) -> int | None:
+    """Seconds until an event that was rejected `tries` times is tried again; None when it has failed."""
+    return EVENT_DELAYS_SECONDS[tries - 1] if tries <= len(EVENT_DELAYS_SECONDS) else None

@@ -1,0 +1,66 @@
+"""Settle what became of events that waited: record it first, then take them out of their lane.
+
+In this order a crash between the two leaves an event in its lane that is recorded already, and the next
+drainer only has to remove it.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+
+from lms_webhooks.attempts import Attempt
+from lms_webhooks.backlog import Backlog, Lane, Waiting
+from lms_webhooks.delivery_store import Delivery, DeliveryStore, Outcome
+from lms_webhooks.observability import Metric, count, measure_ms
+
+
+class Settler:
+    """Moves events from the backlog to the history."""
+
+    def __init__(
+        self, backlog: Backlog, deliveries: DeliveryStore, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._backlog = backlog
+        self._deliveries = deliveries
+        self._clock = clock
+
+    def already_delivered(self, webhook_id: str, waiting: Sequence[Waiting]) -> set[str]:
+        """The sort keys of those that the history has as delivered (consistent read).
+
+        Raises:
+            aws.AWS_FAULTS: the history could not be read.
+        """
+        keys = [(webhook_id, each.event.sort_key) for each in waiting]
+        return {sort_key for _, sort_key in self._deliveries.find_delivered(keys, consistent=True)}
+
+    def deliver(self, webhook_id: str, lane: Lane, waiting: Sequence[Waiting], attempt: Attempt) -> bool:
+        """Settle events that one POST delivered; answer whether all of them are recorded."""
+        unwritten = self._deliveries.record(
+            [
+                Delivery(webhook_id, each.event, Outcome.DELIVERED, (*each.attempts, attempt))
+                for each in waiting
+            ],
+            recorded_at_seconds=int(self._clock()),
+        )
+        self._remove_recorded(webhook_id, lane, waiting, unwritten)
+        count(Metric.DELIVERIES, len(waiting))
+        measure_ms(Metric.DELIVERY_LATENCY, attempt.latency_ms)
+        return not unwritten
+
+    def end(
+        self, webhook_id: str, lane: Lane, waiting: Sequence[Waiting], outcome: Outcome, reason: str
+    ) -> bool:
+        """Settle events that will not be delivered; answer whether all of them are recorded."""
+        unwritten = self._deliveries.record_unless_delivered(
+            [Delivery(webhook_id, each.event, outcome, each.attempts, reason) for each in waiting],
+            recorded_at_seconds=int(self._clock()),
+        )
+        self._remove_recorded(webhook_id, lane, waiting, unwritten)
+        count(Metric.EVENTS_EXPIRED if outcome is Outcome.EXPIRED else Metric.EVENTS_FAILED, len(waiting))
+        return not unwritten
+
+    def _remove_recorded(
+        self, webhook_id: str, lane: Lane, waiting: Sequence[Waiting], unwritten: set[tuple[str, str]]
+    ) -> None:
+        self._backlog.remove(
+            webhook_id, lane, [each for each in waiting if (webhook_id, each.event.sort_key) not in unwritten]
+        )

@@ -1,0 +1,297 @@
+"""One turn at draining a webhook: send what waits, oldest first, several events a request.
+
+A turn reads a lane's mark, then the lane, sends, and settles; it removes the mark of a lane that it found
+empty, unless events were appended since. What it learns about the endpoint is `health`, for whoever holds
+the lease to write when the turn is over.
+"""
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from lms_webhooks import health as endpoint
+from lms_webhooks.attempts import Attempt
+from lms_webhooks.backlog import Backlog, Lane, Mark, Waiting
+from lms_webhooks.delivery import Courier
+from lms_webhooks.delivery_store import Outcome
+from lms_webhooks.health import Health, SwitchOff
+from lms_webhooks.health_store import HealthStore
+from lms_webhooks.observability import Metric, count
+from lms_webhooks.registry import Registry
+from lms_webhooks.retry import (
+    MAX_REJECTIONS_IN_A_ROW,
+    AnswerClass,
+    classify,
+    delay_seconds,
+    event_delay_seconds,
+    retry_after_seconds,
+)
+from lms_webhooks.sender import Answer, ErrorClass, Patience
+from lms_webhooks.settling import Settler
+from lms_webhooks.webhooks import Status, Webhook
+
+CLOSING_SECONDS = 20  # no POST starts later: 15 s for it, 5 s to settle it and to give the lease back
+PATIENCE = Patience(
+    connect_seconds=10, answer_seconds=5, total_seconds=15
+)  # Adobe Learning Manager's two time-outs
+MAX_EVENTS_BYTES = 256 * 1024 - 256  # of a POST of 256 KiB, less what surrounds the events
+_FAULT_DELAY_SECONDS = 5.0  # when DynamoDB did not take a record: rather wait than send it again at once
+
+type DelaySeconds = float
+"""How long the successor waits."""
+
+
+class Turn:
+    """One turn. `before` is the health that `health` follows from."""
+
+    def __init__(
+        self,
+        webhook: Webhook,
+        health: Health,
+        remaining_seconds: Callable[[], float],
+        *,
+        registry: Registry,
+        health_store: HealthStore,
+        backlog: Backlog,
+        settler: Settler,
+        courier: Courier,
+        retention_days: int,
+        clock: Callable[[], float] = time.time,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._webhook: Webhook | None = webhook
+        self._account_id = webhook.account_id
+        self._webhook_id = webhook.webhook_id
+        self._remaining_seconds = remaining_seconds
+        self._registry = registry
+        self._health_store = health_store
+        self._backlog = backlog
+        self._settler = settler
+        self._courier = courier
+        self._retention_ms = retention_days * 86_400_000
+        self._clock = clock
+        self._jitter = jitter
+        self._checked_lanes: set[Lane] = set()
+        self.before = health
+        self.health = health
+
+    def may_send(self) -> bool:
+        """Whether the admin, and what the endpoint said, let anything be sent."""
+        return (
+            self._webhook is not None
+            and self._webhook.status is Status.ACTIVE
+            and self.health.switched_off is None
+        )
+
+    def serve(self) -> DelaySeconds | None:
+        """Send until nothing is left, the endpoint fails, or the time is up.
+
+        Answers how long a successor is to wait; None when there is nothing for one to do.
+
+        Raises:
+            aws.AWS_FAULTS: something could not be read; what was sent is settled or will be sent again.
+        """
+        while self._remaining_seconds() > 0:
+            if not self._look_up():
+                return 0.0  # deleted: the successor will bury what waits
+            marks = self._backlog.marks(self._webhook_id)
+            if self._expire_due(marks):
+                continue
+            if not self.may_send():
+                return None
+            lane = self._next_lane(marks)
+            if lane is None:
+                self._leave_backlog_mode(marks)
+                return None
+            delay = self._serve_lane(lane, marks[lane])
+            if delay is not None:
+                return delay if self.may_send() else None
+        return 0.0
+
+    def _look_up(self) -> bool:
+        """See whether the registration changed since the last POST; answer whether there still is one."""
+        registered = self._registry.find(self._account_id, self._webhook_id)
+        self._webhook = registered.webhook if registered is not None else None
+        if self._webhook is None:
+            return False
+        if self._webhook.epoch != self.health.epoch:
+            # What was learnt is about an endpoint that is not this webhook's any more.
+            health = self._health_store.read(self._account_id, self._webhook_id)
+            if health is None:
+                return False
+            self.before = self.health = health
+        return True
+
+    def _next_lane(self, marks: dict[Lane, Mark]) -> Lane | None:
+        now_ms = self._now_ms()
+        for lane in Lane:
+            mark = marks.get(lane)
+            if mark is None or mark.due_at_ms > now_ms or (lane is Lane.BATCH and not mark.is_open):
+                continue
+            return lane
+        return None
+
+    def _serve_lane(self, lane: Lane, mark: Mark) -> DelaySeconds | None:
+        """Send the first events of a lane; answer a delay when the turn must end with them."""
+        self.health = endpoint.without_old_ceiling(self.health, now_ms=self._now_ms())
+        limit = 1 if lane is Lane.RETRY else self.health.batch_size
+        waiting = self._backlog.read(self._webhook_id, lane, limit=limit)
+        if not waiting:
+            self._backlog.unmark(mark)
+            return None
+        if lane is Lane.RETRY and waiting[0].due_at_ms > self._now_ms():
+            self._backlog.set_due(mark, waiting[0].due_at_ms)
+            return None
+        waiting = self._without_ended(lane, waiting)
+        if not waiting or self._remaining_seconds() <= 0:
+            return None
+        return self._send(lane, _fitting(waiting))
+
+    def _without_ended(self, lane: Lane, waiting: list[Waiting]) -> list[Waiting]:
+        """Settle those that expired or were delivered by another way; answer the others."""
+        delivered = self._settler.already_delivered(self._webhook_id, waiting)
+        self._backlog.remove(
+            self._webhook_id, lane, [each for each in waiting if each.event.sort_key in delivered]
+        )
+        open_ones = [each for each in waiting if each.event.sort_key not in delivered]
+        oldest_ms = self._now_ms() - self._retention_ms
+        expired = [each for each in open_ones if each.event.accepted_at_ms <= oldest_ms]
+        self._expire(lane, expired)
+        return [each for each in open_ones if each.event.accepted_at_ms > oldest_ms]
+
+    def _send(self, lane: Lane, waiting: list[Waiting]) -> DelaySeconds | None:
+        assert self._webhook is not None
+        answer, attempt = self._courier.carry(
+            self._webhook, [each.event for each in waiting], patience=PATIENCE
+        )
+        match classify(answer.status_code):
+            case AnswerClass.DELIVERED:
+                self.health = endpoint.after_success(self.health, attempt, sent_events=len(waiting))
+                is_settled = self._settler.deliver(self._webhook_id, lane, waiting, attempt)
+                return None if is_settled else _FAULT_DELAY_SECONDS
+            case AnswerClass.GONE:
+                self.health = endpoint.after_gone(self.health, attempt, now_ms=self._now_ms())
+                count(Metric.WEBHOOKS_SWITCHED_OFF)
+                return 0.0
+            case AnswerClass.EVENT if len(waiting) > 1:
+                self._halve(answer, len(waiting))
+                return None
+            case AnswerClass.EVENT if self.health.rejections < MAX_REJECTIONS_IN_A_ROW:
+                return self._set_aside(lane, waiting[0], answer, attempt)
+            case _:
+                return self._fail(answer, attempt, len(waiting))
+
+    def _halve(self, answer: Answer, sent_events: int) -> None:
+        if answer.status_code == 413:
+            self.health = endpoint.with_lower_ceiling(self.health, sent_events, now_ms=self._now_ms())
+        else:
+            self.health = endpoint.with_smaller_batch(self.health, sent_events)
+
+    def _set_aside(
+        self, lane: Lane, waiting: Waiting, answer: Answer, attempt: Attempt
+    ) -> DelaySeconds | None:
+        """An event that its receiver rejects leaves the order and is tried alone, later and later."""
+        self.health = endpoint.after_rejection(self.health, attempt)
+        tries = waiting.tries + 1
+        attempts = (*waiting.attempts, attempt)
+        wait_seconds = event_delay_seconds(tries)
+        if wait_seconds is None:
+            rejected = replace(waiting, attempts=attempts)
+            reason = f"rejected {tries} times, at last with {attempt.outcome}"
+            is_safe = self._settler.end(self._webhook_id, lane, [rejected], Outcome.FAILED, reason)
+        else:
+            due_at_ms = self._now_ms() + wait_seconds * 1000
+            later = replace(waiting, tries=tries, attempts=attempts, due_at_ms=due_at_ms)
+            is_safe = self._move_to_retry(lane, waiting, later)
+        if not is_safe:
+            return _FAULT_DELAY_SECONDS
+        if self.health.rejections >= MAX_REJECTIONS_IN_A_ROW:
+            return self._fail(answer, attempt, 1)
+        return None
+
+    def _move_to_retry(self, lane: Lane, waiting: Waiting, later: Waiting) -> bool:
+        if self._backlog.append(self._webhook_id, Lane.RETRY, [later]):
+            return False
+        self._backlog.mark(
+            self._account_id,
+            self._webhook_id,
+            Lane.RETRY,
+            due_at_ms=later.due_at_ms,
+            accepted_at_ms=later.event.accepted_at_ms,
+        )
+        self._backlog.remove(self._webhook_id, lane, [waiting])
+        return True
+
+    def _fail(self, answer: Answer, attempt: Attempt, sent_events: int) -> DelaySeconds | None:
+        """An endpoint failure: everything waits for the next probe."""
+        now_ms = self._now_ms()
+        delay = delay_seconds(
+            self.health.failures + 1,
+            jitter=self._jitter(),
+            retry_after_seconds=retry_after_seconds(
+                answer.retry_after, status_code=answer.status_code, now_seconds=self._clock()
+            ),
+        )
+        self.health = endpoint.after_failure(self.health, attempt, now_ms=now_ms, delay_seconds=delay)
+        count(Metric.ATTEMPTS_FAILED)
+        if answer.error_class is ErrorClass.TIMEOUT:
+            self.health = endpoint.with_lower_ceiling(self.health, sent_events, now_ms=now_ms)
+        if now_ms - self.health.failing_since_ms >= self._retention_ms:
+            self.health = endpoint.switch_off(self.health, SwitchOff.FAILING, now_ms=now_ms)
+            count(Metric.WEBHOOKS_SWITCHED_OFF)
+        return delay
+
+    def _expire_due(self, marks: dict[Lane, Mark]) -> bool:
+        """Settle what expired in lanes whose check is due, once a turn; answer whether any was checked.
+
+        Lanes are in the order of the events' own time, so what was accepted long ago may stand anywhere.
+        """
+        due = [lane for lane, mark in marks.items() if mark.check_at_ms <= self._now_ms()]
+        due = [lane for lane in due if lane not in self._checked_lanes]
+        for lane in due:
+            self._checked_lanes.add(lane)
+            self._expire_lane(lane, marks[lane])
+        return bool(due)
+
+    def _expire_lane(self, lane: Lane, mark: Mark) -> None:
+        first_accepted_ms = self._now_ms()
+        for waiting in self._backlog.read_all(self._webhook_id, lane):
+            if self._remaining_seconds() <= 0:
+                return
+            oldest_ms = self._now_ms() - self._retention_ms
+            self._expire(lane, [each for each in waiting if each.event.accepted_at_ms <= oldest_ms])
+            kept = [each.event.accepted_at_ms for each in waiting if each.event.accepted_at_ms > oldest_ms]
+            first_accepted_ms = min([first_accepted_ms, *kept])
+        self._backlog.set_check(mark, first_accepted_ms + self._retention_ms)
+
+    def _expire(self, lane: Lane, expired: Sequence[Waiting]) -> None:
+        if expired:
+            days = self._retention_ms // 86_400_000
+            last_error = f"; the last error was {self.health.last_error}" if self.health.last_error else ""
+            reason = f"not delivered within {days} days{last_error}"
+            self._settler.end(self._webhook_id, lane, expired, Outcome.EXPIRED, reason)
+
+    def _leave_backlog_mode(self, marks: dict[Lane, Mark]) -> None:
+        assert self._webhook is not None
+        if (
+            Lane.REALTIME not in marks
+            and not self._webhook.ordered
+            and endpoint.is_ready_for_direct(self.health, now_ms=self._now_ms())
+        ):
+            self.health = endpoint.back_to_direct(self.health, now_ms=self._now_ms())
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)
+
+
+def _fitting(waiting: Sequence[Waiting]) -> list[Waiting]:
+    """The first ones that fit into a POST together; always one at least."""
+    fitting: list[Waiting] = []
+    size = 0
+    for each in waiting:
+        size += len(each.event.text.encode()) + 1
+        if fitting and size > MAX_EVENTS_BYTES:
+            break
+        fitting.append(each)
+    return fitting
