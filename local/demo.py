@@ -1,4 +1,7 @@
-"""The main job, shown: three webhooks, one event of each real-time type, and a check of each delivery."""
+"""The main job, shown: three webhooks, one event of each type, and a check of each delivery.
+
+While the non-real-time ones wait for their schedule, a fourth receiver goes down and comes back.
+"""
 
 import queue
 import secrets
@@ -9,16 +12,19 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Never
 
-from lms_webhooks.event_types import EVENT_TYPES
-from local.deploy import ACCOUNT_IDS
+from lms_webhooks.event_types import EVENT_TYPES, Category
+from local.deploy import ACCOUNT_IDS, BATCH_SCHEDULE_SECONDS
 from local.emit import make_event
 from local.engine import log_file
 from local.receiver import Received, Receiver, basic_authentication, no_authentication, signature
 from local.stack import Stack
 from local.steps import failure, paint, step
 
-ACCOUNT_ID = ACCOUNT_IDS[0]
+ACCOUNT_ID, OUTAGE_ACCOUNT_ID = ACCOUNT_IDS
 DELIVERY_WAIT_SECONDS = 60.0
+OUTAGE_EVENTS = 40
+OUTAGE_REFUSALS = 2  # the first attempt, and the first probe 5 s later; the next comes after 10 s more
+_OUTAGE_PATH = "/outage"
 # A dispatcher that already runs may know the account's webhooks as they were: registrations are
 # cached for at most this long.
 REGISTRATION_CACHE_SECONDS = 10.0
@@ -39,7 +45,7 @@ class Tally:
     emitted_at_seconds: float
     delivered: dict[tuple[str, str], str | None] = field(default_factory=dict)
     """(kind of webhook, event id) -> what was wrong with it."""
-    latencies_ms: list[float] = field(default_factory=list)
+    latencies_ms: dict[Category, list[float]] = field(default_factory=dict)
 
     @property
     def expected(self) -> int:
@@ -50,6 +56,17 @@ class Tally:
     def verified(self) -> int:
         """How many were right in every way."""
         return sum(problem is None for problem in self.delivered.values())
+
+    @property
+    def non_real_time(self) -> int:
+        """How many of the emitted ones wait for the schedule."""
+        names = [event["eventName"] for event in self.emitted.values()]
+        return sum(EVENT_TYPES[name].category is Category.NON_REAL_TIME for name in names)
+
+    @property
+    def is_complete(self) -> bool:
+        """Every event reached every webhook."""
+        return len(self.delivered) == self.expected
 
     def missing(self, kind: str) -> list[str]:
         """Names of the events that the webhook of this kind did not get."""
@@ -69,11 +86,12 @@ class Tally:
             latency_ms = (received.at_seconds - self.emitted_at_seconds) * 1000
             if event_id in self.emitted and not again:
                 self.delivered[kind, event_id] = problem
-                self.latencies_ms.append(latency_ms)
+                category = EVENT_TYPES[event["eventName"]].category
+                self.latencies_ms.setdefault(category, []).append(latency_ms)
             mark, colour = ("✗", "red") if problem else ("✓", "green")
             result = problem or _VERIFIED.get(kind, "not checked")
             print(
-                f"  {paint(mark, colour)} {event.get('eventName', '?'):<42} {kind:<10}"
+                f"  {paint(mark, colour)} {event.get('eventName', '?'):<44}{kind:<10}"
                 f" {result:<28}{paint(f'{latency_ms:7.0f} ms', 'grey')}{again}",
                 flush=True,
             )
@@ -85,25 +103,74 @@ class Tally:
         return None if event == sent else "not what was emitted"
 
 
+@dataclass
+class Outage:
+    """What came to the receiver that went down. `expected` is in the order that waiting events have."""
+
+    expected: list[str]
+    started_at_seconds: float
+    delivered: list[str] = field(default_factory=list)
+    requests: int = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Everything that was emitted into it has arrived."""
+        return len(set(self.delivered)) == len(self.expected)
+
+    def take(self, received: Received) -> None:
+        """Print a line for a request."""
+        carried = len(received.events)
+        seconds = received.at_seconds - self.started_at_seconds
+        if received.is_refused:
+            line = paint(f"  ✗ outage: down, answers 503 to {carried} event", "red")
+        else:
+            self.requests += 1
+            self.delivered += [str(event["eventId"]) for event in received.events]
+            line = f"  {paint('✓', 'green')} outage: back, takes {carried:>2} of those that waited"
+        print(f"{line}  {paint(f'{seconds:5.1f} s', 'grey')}", flush=True)
+
+    def summarize(self) -> bool:
+        """Print what it came to; True when nothing was lost and the order was kept."""
+        is_whole = self.delivered == self.expected
+        print(
+            f"  outage: {len(self.expected)} events emitted, {len(set(self.delivered))} delivered in"
+            f" {self.requests} requests  "
+            + (paint("✓ all, in order", "green") if is_whole else paint("✗ lost or out of order", "red")),
+            flush=True,
+        )
+        return is_whole
+
+
 def demo(stack: Stack, *, fresh: bool, stay: bool) -> bool:
     """Run it against `stack`; with `stay`, go on receiving until Ctrl-C. True when every number agrees."""
     received: queue.Queue[Received] = queue.Queue()
     with Receiver(received.put) as receiver:
         token = stack.id_token(ACCOUNT_ID)
+        outage_token = stack.id_token(OUTAGE_ACCOUNT_ID)
+        tokens = (token, outage_token)
         with step("registering three webhooks: none, basic, signature", log=log_file(stack.state_dir)):
-            remove_demo_webhooks(stack, token)
+            for each in tokens:
+                remove_demo_webhooks(stack, each)
             webhook_ids = _register(stack, token, receiver)
+        with step("registering one whose receiver will go down", log=log_file(stack.state_dir)):
+            _create(stack, outage_token, "outage", f"{receiver.url}{_OUTAGE_PATH}", {"type": "none"})
         try:
             if not fresh:
                 with step("waiting until the running dispatcher knows them"):
                     time.sleep(REGISTRATION_CACHE_SECONDS)
             tally = _emit(stack)
-            print(flush=True)
-            give_up_at = time.monotonic() + DELIVERY_WAIT_SECONDS
-            while len(tally.delivered) < tally.expected and time.monotonic() < give_up_at:
+            outage = _emit_into_outage(stack, receiver)
+            print(
+                f"\n  the {tally.non_real_time} non-real-time types go out on the batch schedule,"
+                f" here every {BATCH_SCHEDULE_SECONDS} s\n",
+                flush=True,
+            )
+            give_up_at = time.monotonic() + DELIVERY_WAIT_SECONDS + BATCH_SCHEDULE_SECONDS
+            while not (tally.is_complete and outage.is_over) and time.monotonic() < give_up_at:
                 with suppress(queue.Empty):
-                    tally.take(received.get(timeout=0.2))
-            all_agree = _summarize(stack, tally)
+                    request = received.get(timeout=0.2)
+                    (outage if request.path == _OUTAGE_PATH else tally).take(request)
+            all_agree = _summarize(stack, tally) and outage.summarize()
             if stay:
                 _suggest(stack, receiver, webhook_ids)
                 with suppress(KeyboardInterrupt):  # how it is meant to end
@@ -111,7 +178,8 @@ def demo(stack: Stack, *, fresh: bool, stay: bool) -> bool:
             return all_agree
         finally:
             with suppress(OSError):  # the stack may be what failed
-                remove_demo_webhooks(stack, token)
+                for each in tokens:
+                    remove_demo_webhooks(stack, each)
 
 
 def remove_demo_webhooks(stack: Stack, token: str) -> None:
@@ -136,30 +204,47 @@ def _register(stack: Stack, token: str, receiver: Receiver) -> list[str]:
     }
     webhook_ids = []
     for kind, (authentication, check_for) in ways.items():
-        webhook = {
-            "name": f"{_NAME_PREFIX}{kind}",
-            "targetUrl": f"{receiver.url}/{kind}",
-            "authentication": authentication,
-            "events": [event_type.name for event_type in EVENT_TYPES.values()],
-            "status": "active",
-        }
-        answer = stack.call("POST", "/v1/webhooks", token=token, body=webhook)
-        if answer.status_code != 201:
-            raise failure(
-                f"registering webhook {kind}", f"{answer.status_code} {answer.body}", stack.log_file
-            )
-        receiver.checks[f"/{kind}"] = check_for(answer.body)
-        webhook_ids.append(answer.body["webhookId"])
+        webhook = _create(stack, token, kind, f"{receiver.url}/{kind}", authentication)
+        receiver.checks[f"/{kind}"] = check_for(webhook)
+        webhook_ids.append(webhook["webhookId"])
     return webhook_ids
 
 
+def _create(stack: Stack, token: str, kind: str, url: str, authentication: dict[str, str]) -> dict[str, Any]:
+    webhook = {
+        "name": f"{_NAME_PREFIX}{kind}",
+        "targetUrl": url,
+        "authentication": authentication,
+        "events": list(EVENT_TYPES),
+        "status": "active",
+    }
+    answer = stack.call("POST", "/v1/webhooks", token=token, body=webhook)
+    if answer.status_code != 201:
+        raise failure(f"registering webhook {kind}", f"{answer.status_code} {answer.body}", stack.log_file)
+    created: dict[str, Any] = answer.body
+    return created
+
+
 def _emit(stack: Stack) -> Tally:
-    real_time = [name for name, event_type in EVENT_TYPES.items() if event_type.category == "real-time"]
-    events = [make_event(name, ACCOUNT_ID) for name in real_time]
+    events = [make_event(name, ACCOUNT_ID) for name in EVENT_TYPES]
     tally = Tally({event["eventId"]: event for event in events}, time.time())
-    with step(f"emitting one event of each of {len(events)} real-time types"):
+    with step(f"emitting one event of each of {len(events)} types"):
         stack.emit(events)
     return tally
+
+
+def _emit_into_outage(stack: Stack, receiver: Receiver) -> "Outage":
+    receiver.refusals[_OUTAGE_PATH] = OUTAGE_REFUSALS
+    events = [make_event("COURSE_ENROLLMENT", OUTAGE_ACCOUNT_ID) for _ in range(OUTAGE_EVENTS)]
+    outage = Outage([event["eventId"] for event in sorted(events, key=_order)], time.time())
+    with step(f"emitting {len(events)} events to a receiver that is down"):
+        stack.emit(events)
+    return outage
+
+
+def _order(event: dict[str, Any]) -> tuple[int, str]:
+    """As events that wait are ordered: by their time, then by their id."""
+    return event["timestamp"], event["eventId"]
 
 
 def _show_from_now_on(tally: Tally, received: queue.Queue[Received]) -> Never:
@@ -183,10 +268,12 @@ def _summarize(stack: Stack, tally: Tally) -> bool:
         f" delivered {delivered}, verified {tally.verified}  "
         + (paint("✓ all agree", "green") if all_agree else paint("✗ they differ", "red"))
     )
-    if tally.latencies_ms:
+    for category, latencies_ms in tally.latencies_ms.items():
+        included = "cold start" if category is Category.REAL_TIME else "the schedule"
         print(
-            f"  from put_events to the receiver: median {statistics.median(tally.latencies_ms):.0f} ms,"
-            f" last {max(tally.latencies_ms):.0f} ms, cold start included",
+            f"  from put_events to the receiver, {category}: median"
+            f" {statistics.median(latencies_ms) / 1000:.1f} s, last {max(latencies_ms) / 1000:.1f} s,"
+            f" {included} included",
             flush=True,
         )
     if not all_agree:

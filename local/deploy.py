@@ -77,6 +77,9 @@ def deploy(state_dir: Path, engine: Engine, tls: Tls, built_template: Path) -> d
         "Stage": "local",
         "LoopbackTargetsAllowed": "true",
         "TrustedCaFile": str(tls.ca_file),
+        # Each worker of the emulator is a process: more of them than cores only start up more slowly.
+        "DispatcherMaximumConcurrency": "4",
+        "BatchMaximumConcurrency": "2",
         # Nobody watches for a quarter of an hour. Quoted for sam, which splits at blanks.
         "BatchScheduleExpression": f'"{BATCH_SCHEDULE}"',
     }

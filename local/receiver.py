@@ -24,6 +24,8 @@ class Received:
     at_seconds: float
     problem: str | None
     """Why it should not be trusted; None when all is as it should be."""
+    is_refused: bool = False
+    """It was answered with 503, as a receiver that is down."""
 
     @property
     def events(self) -> list[dict[str, Any]]:
@@ -80,6 +82,8 @@ class Receiver:
     def __init__(self, on_request: Callable[[Received], None], *, port: int = 0) -> None:
         """Bind at once, so that `url` is known; `port` 0 takes a free one."""
         self.checks: dict[str, Check] = {}
+        self.refusals: dict[str, int] = {}
+        """How many more requests to a path are refused."""
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -91,8 +95,12 @@ class Receiver:
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 check = receiver.checks.get(self.path)
                 problem = check(headers, body) if check else None
-                on_request(Received(self.path, headers, body, time.time(), problem))
-                self.send_response(401 if problem else 204)
+                is_refused = receiver.refusals.get(self.path, 0) > 0
+                if is_refused:
+                    receiver.refusals[self.path] -= 1
+                on_request(Received(self.path, headers, body, time.time(), problem, is_refused))
+                self.send_response(503 if is_refused else 401 if problem else 204)
+                self.send_header("content-length", "0")
                 self.end_headers()
 
             def log_message(self, *_: object) -> None:
