@@ -28,7 +28,6 @@ settings = read(DrainerSettings)
 dynamodb = aws.dynamodb()
 deliveries_table = Table(dynamodb, settings.deliveries_table)
 registry = Registry(WebhookStore(dynamodb, settings.webhooks_table))
-health_store = HealthStore(Table(dynamodb, settings.webhooks_table))
 backlog = Backlog(deliveries_table, retention_days=settings.backlog_retention_days)
 settler = Settler(backlog, DeliveryStore(deliveries_table, retention_days=settings.delivery_retention_days))
 courier = Courier(
@@ -37,14 +36,13 @@ courier = Courier(
 )
 drainer = Drainer(
     registry=registry,
-    health=health_store,
+    health=HealthStore(Table(dynamodb, settings.webhooks_table)),
     backlog=backlog,
     settler=settler,
     queue=DrainQueue(aws.sqs(), settings.drain_queue_url),
     turn=partial(
         Turn,
         registry=registry,
-        health_store=health_store,
         backlog=backlog,
         settler=settler,
         courier=courier,

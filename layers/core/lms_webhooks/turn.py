@@ -16,7 +16,6 @@ from lms_webhooks.backlog import Backlog, Lane, Mark, Waiting
 from lms_webhooks.delivery import Courier
 from lms_webhooks.delivery_store import Outcome
 from lms_webhooks.health import Health, SwitchOff
-from lms_webhooks.health_store import HealthStore
 from lms_webhooks.observability import Metric, count
 from lms_webhooks.registry import Registry
 from lms_webhooks.retry import (
@@ -52,7 +51,6 @@ class Turn:
         remaining_seconds: Callable[[], float],
         *,
         registry: Registry,
-        health_store: HealthStore,
         backlog: Backlog,
         settler: Settler,
         courier: Courier,
@@ -65,7 +63,6 @@ class Turn:
         self._webhook_id = webhook.webhook_id
         self._remaining_seconds = remaining_seconds
         self._registry = registry
-        self._health_store = health_store
         self._backlog = backlog
         self._settler = settler
         self._courier = courier
@@ -112,16 +109,14 @@ class Turn:
     def _look_up(self) -> bool:
         """See whether the registration changed since the last POST; answer whether there still is one."""
         registered = self._registry.find(self._account_id, self._webhook_id)
+        if registered is not None and registered.webhook.epoch != self.health.epoch:
+            # Either what was learnt is about an endpoint that is not this webhook's any more, or the
+            # registration that is remembered is older than the lease.
+            registered = self._registry.find(self._account_id, self._webhook_id, fresh=True)
+            if registered is not None:
+                self.before = self.health = registered.health
         self._webhook = registered.webhook if registered is not None else None
-        if self._webhook is None:
-            return False
-        if self._webhook.epoch != self.health.epoch:
-            # What was learnt is about an endpoint that is not this webhook's any more.
-            health = self._health_store.read(self._account_id, self._webhook_id)
-            if health is None:
-                return False
-            self.before = self.health = health
-        return True
+        return registered is not None
 
     def _next_lane(self, marks: dict[Lane, Mark]) -> Lane | None:
         now_ms = self._now_ms()
