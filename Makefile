@@ -72,6 +72,10 @@ check: $(READY) ## Format, lint, types, template, and each function imported as 
 	$(BIN)/cfn-lint template.yaml
 	@$(LOCAL) check-build
 
+.PHONY: bench-backlog
+bench-backlog: $(READY) ## What a failing endpoint costs, and whom; ONLY=outage,poison EVENTS=5000
+	@python -m bench.backlog $(if $(ONLY),--only $(ONLY)) $(if $(EVENTS),--events $(EVENTS))
+
 ##### A real account
 
 .PHONY: build deploy lock

@@ -1,0 +1,1 @@
+"""Programs that measure: each prints numbers, and the same run's baseline beside them."""
