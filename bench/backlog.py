@@ -159,7 +159,8 @@ def outage(scenario: Scenario) -> None:
         count = scenario.events
         scenario.emit("e", count)
         emitted_seconds = time.monotonic() - began
-        wait_until(lambda: waiting(scenario, webhook_id) >= count, timeout_seconds=600)
+        # Rarely: the emulator reads the whole lane to count it.
+        wait_until(lambda: waiting(scenario, webhook_id) >= count, timeout_seconds=600, every_seconds=5)
         probes = len(receiver.requests) - spread
         scenario.say(
             f"{count} events emitted in {emitted_seconds:.0f} s, all waiting after"
@@ -335,13 +336,15 @@ def waiting(scenario: Scenario, webhook_id: str, lane: str = "realtime") -> int:
     return sum(page["Count"] for page in pages)
 
 
-def wait_until(is_so: Callable[[], bool], *, timeout_seconds: float = 180) -> None:
+def wait_until(
+    is_so: Callable[[], bool], *, timeout_seconds: float = 180, every_seconds: float = 0.2
+) -> None:
     """Poll what can only be seen by asking."""
     give_up_at = time.monotonic() + timeout_seconds
     while not is_so():
         if time.monotonic() > give_up_at:
             raise SystemExit(f"not within {timeout_seconds:.0f} s")
-        time.sleep(0.2)
+        time.sleep(every_seconds)
 
 
 def main() -> int:
