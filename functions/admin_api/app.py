@@ -8,6 +8,7 @@ from lms_webhooks import aws
 from lms_webhooks.admin.registrations import Registrations
 from lms_webhooks.admin.routes import build_api
 from lms_webhooks.observability import logger
+from lms_webhooks.queues import DrainQueue
 from lms_webhooks.secrets import SecretBox
 from lms_webhooks.settings import AdminApiSettings, read
 from lms_webhooks.webhook_store import WebhookStore
@@ -18,6 +19,7 @@ api = build_api(
     Registrations(
         WebhookStore(aws.dynamodb(), settings.webhooks_table),
         SecretBox(aws.kms(), settings.kms_key_id),
+        DrainQueue(aws.sqs(), settings.drain_queue_url),
     ),
     settings,
 )

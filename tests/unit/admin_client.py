@@ -15,6 +15,7 @@ from moto import mock_aws
 
 from lms_webhooks.admin.registrations import Registrations
 from lms_webhooks.admin.routes import build_api
+from lms_webhooks.queues import DrainQueue
 from lms_webhooks.secrets import SecretBox
 from lms_webhooks.settings import AdminApiSettings
 from lms_webhooks.webhook_store import WebhookStore
@@ -22,6 +23,7 @@ from lms_webhooks.webhook_store import WebhookStore
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_kms import KMSClient
+    from mypy_boto3_sqs import SQSClient
 
 TABLE = "webhooks"
 REGION = "us-east-1"
@@ -41,10 +43,15 @@ VALID: dict[str, Any] = {
 
 
 def admin_settings(
-    kms_key_id: str = "unused", table_name: str = TABLE, *, loopback_targets_allowed: bool = False
+    kms_key_id: str = "unused",
+    table_name: str = TABLE,
+    *,
+    drain_queue_url: str = "unused",
+    loopback_targets_allowed: bool = False,
 ) -> AdminApiSettings:
     return AdminApiSettings(
         webhooks_table=table_name,
+        drain_queue_url=drain_queue_url,
         kms_key_id=kms_key_id,
         account_claim="custom:account_id",
         role_claim="cognito:groups",
@@ -86,15 +93,35 @@ class Answer:
 class AdminClient:
     """One admin's way to the API. The clients are moto's."""
 
-    def __init__(self, dynamodb: "DynamoDBClient", kms: "KMSClient", settings: AdminApiSettings) -> None:
+    def __init__(
+        self,
+        dynamodb: "DynamoDBClient",
+        kms: "KMSClient",
+        sqs: "SQSClient",
+        settings: AdminApiSettings,
+    ) -> None:
         self.settings = settings
         self.store = WebhookStore(dynamodb, settings.webhooks_table)
         self.secret_box = SecretBox(kms, settings.kms_key_id)
         self._dynamodb = dynamodb
-        self._api = build_api(Registrations(self.store, self.secret_box, now=lambda: NOW), settings)
+        self._sqs = sqs
+        drain_queue = DrainQueue(sqs, settings.drain_queue_url)
+        registrations = Registrations(self.store, self.secret_box, drain_queue, now=lambda: NOW)
+        self._api = build_api(registrations, settings)
         make_table(dynamodb, settings.webhooks_table)
 
+    def sent_for_drainers(self) -> list[dict[str, str]]:
+        """What was put on the drain queue since the last time."""
+        answer = self._sqs.receive_message(QueueUrl=self.settings.drain_queue_url, MaxNumberOfMessages=10)
+        messages = answer.get("Messages", [])
+        for message in messages:
+            self._sqs.delete_message(
+                QueueUrl=self.settings.drain_queue_url, ReceiptHandle=message["ReceiptHandle"]
+            )
+        return [json.loads(message["Body"]) for message in messages]
+
     def forget_everything(self) -> None:
+        self.sent_for_drainers()
         self._dynamodb.delete_table(TableName=self.settings.webhooks_table)
         make_table(self._dynamodb, self.settings.webhooks_table)
 
@@ -108,6 +135,7 @@ class AdminClient:
         content_type: str | None = "application/json",
         is_base64: bool = False,
         claims: dict[str, object] | None = None,
+        headers: dict[str, str] | None = None,
     ) -> Answer:
         """Send `body` as JSON, or `text` as it is."""
         sent = text if text is not None else json.dumps(body) if body is not None else None
@@ -118,7 +146,7 @@ class AdminClient:
             "routeKey": "ANY /v1/{proxy+}",
             "rawPath": path,
             "rawQueryString": "",
-            "headers": {"content-type": content_type} if content_type else {},
+            "headers": ({"content-type": content_type} if content_type else {}) | (headers or {}),
             "requestContext": {
                 "authorizer": {"jwt": {"claims": ADMIN_CLAIMS if claims is None else claims, "scopes": None}},
                 "http": {"method": method, "path": path, "sourceIp": "192.0.2.1"},
@@ -142,9 +170,11 @@ def admin_client(table_name: str = TABLE, *, loopback_targets_allowed: bool = Fa
     """An admin of a system of their own. Those that live at the same time need tables of different names."""
     with mock_aws():
         kms = boto3.client("kms", region_name=REGION)
+        sqs = boto3.client("sqs", region_name=REGION)
         settings = admin_settings(
             kms.create_key()["KeyMetadata"]["KeyId"],
             table_name,
+            drain_queue_url=sqs.create_queue(QueueName=f"drain-{table_name}")["QueueUrl"],
             loopback_targets_allowed=loopback_targets_allowed,
         )
-        yield AdminClient(boto3.client("dynamodb", region_name=REGION), kms, settings)
+        yield AdminClient(boto3.client("dynamodb", region_name=REGION), kms, sqs, settings)

@@ -44,6 +44,9 @@ def test_a_webhook_is_created_read_listed_and_deleted(client: AdminClient) -> No
         "authentication": {"type": "none"},
         "events": ["COURSE_ENROLLMENT", "COURSE_COMPLETED"],
         "status": "active",
+        "ordered": False,
+        "headers": {},
+        "health": {"mode": "direct"},
         "createdAt": "2026-11-03T12:00:00.005Z",
         "updatedAt": "2026-11-03T12:00:00.005Z",
         "createdBy": "ada@example.com",
@@ -120,6 +123,10 @@ def test_fields_that_may_be_left_out(client: AdminClient) -> None:
         {"description": "two\nlines"},
         {"description": ""},
         {"status": "inactive"},
+        {"status": "paused"},
+        {"ordered": True},
+        {"headers": {f"X-Team-{number}": "v" * 1024 for number in range(10)}},
+        {"headers": {"x": "a b\tc"}},
         {"events": list(EVENT_TYPES)},
         {"targetUrl": "https://hooks.example.com:8443/a?b=c"},
         {"authentication": {"type": "basic", "username": "u" * 255, "password": "p" * 255}},
@@ -165,8 +172,40 @@ KNOWN_EVENT = "must be an event name that GET /v1/event-types lists"
         ),
         ({"events": ["CI_STATS", "CI_STATS"]}, {"/events": "must not name CI_STATS twice"}),
         ({"events": ["ci_stats"]}, {"/events/0": KNOWN_EVENT}),
-        ({"status": "paused"}, {"/status": "must be 'active' or 'inactive'"}),
-        ({"status": 1}, {"/status": "must be 'active' or 'inactive'"}),
+        ({"status": "retired"}, {"/status": "must be 'active', 'paused' or 'inactive'"}),
+        ({"status": 1}, {"/status": "must be 'active', 'paused' or 'inactive'"}),
+        ({"ordered": "yes"}, {"/ordered": "must be true or false, not text"}),
+        ({"headers": ["x"]}, {"/headers": "must be an object, not a list"}),
+        ({"headers": {"x": 1}}, {"/headers/x": "must be text, not a number"}),
+        (
+            {"headers": {f"x-{number}": "v" for number in range(11)}},
+            {"/headers": "must have at most 10 entries, has 11"},
+        ),
+        ({"headers": {"X-A": "1", "x-a": "2"}}, {"/headers": "must not name x-a twice"}),
+        (
+            {"headers": {"x a": "1"}},
+            {"/headers": "must have names of 1 to 64 letters, digits and hyphens"},
+        ),
+        *(
+            (
+                {"headers": {name: "v"}},
+                {"/headers": f"must not set {name.lower()}, which the system or the connection sets"},
+            )
+            for name in (
+                "Host",
+                "Webhook-Signature",
+                "authorization",
+                "Content-Length",
+                "Proxy-Authorization",
+            )
+        ),
+        *(
+            (
+                {"headers": {"x": value}},
+                {"/headers": "must have values of 1 to 1024 visible ASCII characters or spaces"},
+            )
+            for value in ("", " a", "a\r\nb: c", "ü", "v" * 1025)
+        ),
         ({"authentication": None}, {"/authentication": "is required"}),
         ({"authentication": "none"}, {"/authentication": "must be an object, not text"}),
         ({"authentication": {}}, {"/authentication/type": "is required"}),
@@ -211,12 +250,15 @@ KNOWN_EVENT = "must be an event name that GET /v1/event-types lists"
             {"authentication": {**BASIC, "password": ["hunter2"]}},
             {"/authentication/password": "must be text, not a list"},
         ),
-        ({"ordered": True}, {"/ordered": "is not a field that this call takes"}),
+        ({"retention": 7}, {"/retention": "is not a field that this call takes"}),
         ({"target_url": "https://x.example"}, {"/target_url": "is not a field that this call takes"}),
         ({"a/b~c": 1}, {"/a~1b~0c": "is not a field that this call takes"}),
         (
             {"name": 1, "status": "on"},
-            {"/name": "must be text, not a number", "/status": "must be 'active' or 'inactive'"},
+            {
+                "/name": "must be text, not a number",
+                "/status": "must be 'active', 'paused' or 'inactive'",
+            },
         ),
     ],
     ids=str,
@@ -339,7 +381,8 @@ def test_a_reader_reads_and_changes_nothing(client: AdminClient) -> None:
     webhook_id = client.create().body["webhookId"]
     for path in ("/v1/event-types", "/v1/webhooks", f"/v1/webhooks/{webhook_id}"):
         assert client.call("GET", path, claims=READER_CLAIMS).status == 200
-    for method, path in (("POST", "/v1/webhooks"), ("DELETE", f"/v1/webhooks/{webhook_id}")):
+    one = f"/v1/webhooks/{webhook_id}"
+    for method, path in (("POST", "/v1/webhooks"), ("PATCH", one), ("DELETE", one)):
         answer = client.call(method, path, VALID, claims=READER_CLAIMS)
         assert (answer.status, answer.body["type"]) == (403, "urn:lms-webhooks:problem:forbidden")
     assert len(client.store.read_account("1010")) == 1
@@ -367,7 +410,7 @@ def test_an_unknown_path_is_a_problem_too(client: AdminClient, path: str) -> Non
         ("POST", "/v1/event-types", "GET"),
         ("DELETE", "/v1/webhooks", "GET, POST"),
         ("HEAD", "/v1/webhooks", "GET, POST"),
-        ("PUT", "/v1/webhooks/wh_1", "GET, DELETE"),
+        ("PUT", "/v1/webhooks/wh_1", "GET, PATCH, DELETE"),
     ],
 )
 def test_a_method_that_a_path_lacks_is_answered_with_those_it_has(
@@ -406,6 +449,7 @@ def test_every_change_leaves_one_audit_line_without_secrets(
     webhook_id = client.create(authentication=BASIC).body["webhookId"]
     assert client.create(name="").status == 422
     assert client.call("GET", "/v1/webhooks").status == 200
+    client.call("PATCH", f"/v1/webhooks/{webhook_id}", {"authentication": BASIC, "name": "Payroll"})
     client.call("DELETE", f"/v1/webhooks/{webhook_id}")
     client.call("DELETE", f"/v1/webhooks/{webhook_id}")
     about = {"message": "audit", "accountId": "1010", "webhookId": webhook_id, "user": "ada@example.com"}
@@ -415,6 +459,7 @@ def test_every_change_leaves_one_audit_line_without_secrets(
             "action": "webhook.create",
             "changedFields": ["authentication", "events", "name", "status", "targetUrl"],
         },
+        {**about, "action": "webhook.change", "changedFields": ["authentication", "name"]},
         {**about, "action": "webhook.delete", "changedFields": []},
     ]
     assert "hunter2" not in str(lines)
@@ -426,6 +471,7 @@ def test_the_function_answers_its_sample_invocation(
     for name, value in {
         "AWS_DEFAULT_REGION": REGION,
         "WEBHOOKS_TABLE": client.settings.webhooks_table,
+        "DRAIN_QUEUE_URL": client.settings.drain_queue_url,
         "KMS_KEY_ID": client.settings.kms_key_id,
         "ACCOUNT_CLAIM": "custom:account_id",
         "ROLE_CLAIM": "cognito:groups",

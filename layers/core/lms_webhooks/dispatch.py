@@ -106,7 +106,10 @@ class Dispatcher:
 
     def dispatch(self, records: Sequence[dict[str, Any]], *, remaining_ms: Callable[[], int]) -> list[str]:
         """See to the events in `records`; answer the ids of the messages that must come again."""
-        ends_at = time.monotonic() + remaining_ms() / 1000 - _CLOSING_SECONDS
+
+        def remaining_seconds() -> float:
+            return remaining_ms() / 1000 - _CLOSING_SECONDS
+
         unsafe: set[str] = set()
         shares: dict[str, _Share] = {}
         for record in records:
@@ -116,7 +119,7 @@ class Dispatcher:
                 logger.exception("message not processed", messageId=record["messageId"])
                 unsafe.add(record["messageId"])
         if shares:
-            self._deliver(list(shares.values()), ends_at)
+            self._deliver(list(shares.values()), remaining_seconds)
         for share in shares.values():
             unsafe |= share.unsafe_messages()
         return sorted(unsafe)
@@ -139,7 +142,7 @@ class Dispatcher:
                 share = shares.setdefault(webhook.webhook_id, _Share(event.account_id, webhook.webhook_id))
                 share.add(event, record["messageId"])
 
-    def _deliver(self, shares: Sequence[_Share], ends_at: float) -> None:
+    def _deliver(self, shares: Sequence[_Share], remaining_seconds: Callable[[], float]) -> None:
         """Bring every share to an end, all at once; then record what was delivered."""
         try:
             done = self._deliveries.find_delivered(
@@ -149,14 +152,16 @@ class Dispatcher:
         except AWS_FAULTS:
             logger.exception("history not read")
             return
-        list(self._threads.map(lambda share: self._deliver_share(share, done, ends_at), shares))
+        list(self._threads.map(lambda share: self._deliver_share(share, done, remaining_seconds), shares))
         delivered = [delivery for share in shares for delivery in share.delivered]
         unwritten = self._deliveries.record(delivered, recorded_at_seconds=int(self._clock()))
         for share in shares:
             share.safe |= {each.event.sort_key for each in share.delivered if each.key not in unwritten}
         _report(shares)
 
-    def _deliver_share(self, share: _Share, done: set[DeliveryKey], ends_at: float) -> None:
+    def _deliver_share(
+        self, share: _Share, done: set[DeliveryKey], remaining_seconds: Callable[[], float]
+    ) -> None:
         """Take one webhook its events, oldest first. Those that cannot go now wait in its backlog."""
         share.safe |= {sort_key for sort_key in share.events if (share.webhook_id, sort_key) in done}
         events = [share.events[sort_key] for sort_key in sorted(share.events) if sort_key not in share.safe]
@@ -172,9 +177,7 @@ class Dispatcher:
                     share.safe.add(event.sort_key)
                 elif way is Way.BATCH_LANE:
                     batch.append(event)
-                elif (
-                    way is Way.REALTIME_LANE or waiting or time.monotonic() + PATIENCE.total_seconds > ends_at
-                ):
+                elif way is Way.REALTIME_LANE or waiting or remaining_seconds() < PATIENCE.total_seconds:
                     # Once one waits all wait: those behind it must not overtake it.
                     waiting.append(event)
                 else:

@@ -18,6 +18,7 @@ class AdminApiSettings:
     """What admin_api is told by the template."""
 
     webhooks_table: str
+    drain_queue_url: str
     kms_key_id: str
     account_claim: str
     role_claim: str

@@ -176,6 +176,17 @@ class WebhookStore:
         webhooks.sort(key=lambda webhook: (webhook.created_at, webhook.webhook_id))
         return [Registered(webhook, _health(webhook, items)) for webhook in webhooks]
 
+    def find(self, account_id: str, webhook_id: str) -> Registered:
+        """One webhook as it stands now (consistent read).
+
+        Raises:
+            NoSuchWebhook: the account has none by this id.
+        """
+        for registered in self.read_account(account_id):
+            if registered.webhook.webhook_id == webhook_id:
+                return registered
+        raise NoSuchWebhook
+
     def delete(self, account_id: str, webhook_id: str, *, deleted_at: datetime, deleted_by: str) -> None:
         """Remove a registration and leave its tombstone, by which its history stays explicable.
 

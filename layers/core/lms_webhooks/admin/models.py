@@ -3,11 +3,12 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from lms_webhooks.event_types import EVENT_TYPES, Category
+from lms_webhooks.health import Health, Mode, SwitchOff
 from lms_webhooks.targets import ForbiddenTarget, check_url
 from lms_webhooks.webhooks import (
     Authentication,
@@ -16,7 +17,35 @@ from lms_webhooks.webhooks import (
     SignatureAuthentication,
     Status,
     Webhook,
+    rfc3339_of_ms,
 )
+
+MAX_HEADERS = 10
+MAX_HEADER_VALUE_LENGTH = 1024
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")  # RFC 9110 5.6.2
+_HEADER_VALUE = re.compile(r"[!-~](?:[ \t!-~]*[!-~])?")  # RFC 9110 5.5, ASCII: what every server reads alike
+# Those that we set ourselves, and those that belong to the connection rather than to the request.
+_BARRED_HEADERS = frozenset(
+    {
+        "accept-encoding",
+        "authorization",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "cookie",
+        "expect",
+        "host",
+        "keep-alive",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "user-agent",
+    }
+)
+_BARRED_PREFIXES = ("webhook-", "proxy-")
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _CONTROL_BUT_LINES = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
@@ -65,6 +94,25 @@ def _known_event(name: str) -> str:
     return name
 
 
+def _allowed_headers(headers: dict[str, str]) -> dict[str, str]:
+    """Names in lower case: HTTP does not tell `X-Team` from `x-team`, and neither may be there twice."""
+    kept: dict[str, str] = {}
+    for given, value in headers.items():
+        name = given.lower()
+        if not _TOKEN.fullmatch(given):
+            raise _broken("must have names of 1 to 64 letters, digits and hyphens")
+        if name in _BARRED_HEADERS or name.startswith(_BARRED_PREFIXES):
+            raise _broken(f"must not set {name}, which the system or the connection sets")
+        if name in kept:
+            raise _broken(f"must not name {name} twice")
+        if len(value) > MAX_HEADER_VALUE_LENGTH or not _HEADER_VALUE.fullmatch(value):
+            raise _broken(
+                f"must have values of 1 to {MAX_HEADER_VALUE_LENGTH} visible ASCII characters or spaces"
+            )
+        kept[name] = value
+    return kept
+
+
 def _without_repeats(names: list[str]) -> list[str]:
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated:
@@ -102,25 +150,56 @@ class SignatureAuthenticationTaken(_Taken):
     type: Literal["signature"]
 
 
+type _Name = Annotated[
+    str, Field(min_length=1, max_length=80), AfterValidator(_one_line), AfterValidator(_trimmed)
+]
+type _Description = Annotated[str, Field(max_length=140), AfterValidator(_lines)]
+type _TargetUrl = Annotated[str, AfterValidator(_allowed_target)]
+type _Authentication = Annotated[
+    NoAuthenticationTaken | BasicAuthenticationTaken | SignatureAuthenticationTaken,
+    Field(discriminator="type"),
+]
+type _Events = Annotated[
+    list[Annotated[str, AfterValidator(_known_event)]],
+    Field(min_length=1),
+    AfterValidator(_without_repeats),
+]
+type _Status = Literal["active", "paused", "inactive"]
+type _Headers = Annotated[dict[str, str], Field(max_length=MAX_HEADERS), AfterValidator(_allowed_headers)]
+
+
 class WebhookTaken(_Taken):
     """A webhook to be created. Validate it with the context `{"loopback_allowed": bool}`."""
 
-    name: Annotated[
-        str, Field(min_length=1, max_length=80), AfterValidator(_one_line), AfterValidator(_trimmed)
-    ]
-    description: Annotated[str, Field(max_length=140), AfterValidator(_lines)] = ""
-    target_url: Annotated[str, AfterValidator(_allowed_target)]
-    authentication: Annotated[
-        NoAuthenticationTaken | BasicAuthenticationTaken | SignatureAuthenticationTaken,
-        Field(discriminator="type"),
-    ]
-    events: Annotated[
-        list[Annotated[str, AfterValidator(_known_event)]],
-        Field(min_length=1),
-        AfterValidator(_without_repeats),
-    ]
-    # A paused webhook keeps its events in the backlog, so it is taken from the day there is one.
-    status: Literal["active", "inactive"] = "active"
+    name: _Name
+    description: _Description = ""
+    target_url: _TargetUrl
+    authentication: _Authentication
+    events: _Events
+    status: _Status = "active"
+    ordered: bool = False
+    headers: _Headers = {}
+
+
+class WebhookChange(_Taken):
+    """What is to change of a webhook; what is not given stays. Validate it as `WebhookTaken`."""
+
+    name: _Name | None = None
+    description: _Description | None = None
+    target_url: _TargetUrl | None = None
+    authentication: _Authentication | None = None
+    events: _Events | None = None
+    status: _Status | None = None
+    ordered: bool | None = None
+    headers: _Headers | None = None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _given(cls, value: object) -> object:
+        """`None` stands for "not given"; there is nothing that null could take away."""
+        if value is None:
+            raise _broken("must not be null; leave out what is to stay")
+        return value
 
 
 class _Given(BaseModel):
@@ -159,10 +238,30 @@ class WebhookGiven(_Given):
     authentication: NoAuthenticationGiven | BasicAuthenticationGiven | SignatureAuthenticationGiven
     events: list[str]
     status: Status
+    ordered: bool
+    headers: dict[str, str]
+    health: "HealthGiven"
     created_at: str
     updated_at: str
     created_by: str
     updated_by: str
+
+
+class SwitchedOffGiven(_Given):
+    """The system sends nothing more, until an admin sets the status to active again."""
+
+    reason: SwitchOff
+    at: str
+
+
+class HealthGiven(_Given):
+    """How the endpoint does. What is not there is not the case."""
+
+    mode: Mode
+    failing_since: str | None = None
+    last_error: str | None = None
+    next_attempt_at: str | None = None
+    switched_off: SwitchedOffGiven | None = None
 
 
 class WebhookList(_Given):
@@ -186,8 +285,8 @@ class EventTypeList(_Given):
     event_types: list[EventTypeGiven]
 
 
-def show(webhook: Webhook, *, secret: str | None = None) -> WebhookGiven:
-    """`webhook` as the API shows it, with its signing secret where that has just been made."""
+def show(webhook: Webhook, health: Health, *, secret: str | None = None) -> WebhookGiven:
+    """A webhook as the API shows it, with its signing secret where that has just been made."""
     return WebhookGiven(
         webhook_id=webhook.webhook_id,
         name=webhook.name,
@@ -196,10 +295,28 @@ def show(webhook: Webhook, *, secret: str | None = None) -> WebhookGiven:
         authentication=_show_authentication(webhook.authentication, secret),
         events=[name for name in EVENT_TYPES if name in webhook.events],
         status=webhook.status,
+        ordered=webhook.ordered,
+        headers=webhook.headers,
+        health=_show_health(health),
         created_at=webhook.created_at,
         updated_at=webhook.updated_at,
         created_by=webhook.created_by,
         updated_by=webhook.updated_by,
+    )
+
+
+def _show_health(health: Health) -> HealthGiven:
+    switched_off = None
+    if health.switched_off is not None:
+        switched_off = SwitchedOffGiven(
+            reason=health.switched_off, at=rfc3339_of_ms(health.switched_off_at_ms)
+        )
+    return HealthGiven(
+        mode=health.mode,
+        failing_since=rfc3339_of_ms(health.failing_since_ms) if health.failing_since_ms else None,
+        last_error=health.last_error or None,
+        next_attempt_at=rfc3339_of_ms(health.next_attempt_at_ms) if health.failures else None,
+        switched_off=switched_off,
     )
 
 

@@ -1,7 +1,9 @@
 """Create, show and delete webhooks for a caller who may: the admin API without its HTTP."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 from pydantic.alias_generators import to_camel
 
@@ -10,12 +12,16 @@ from lms_webhooks.admin.models import (
     BasicAuthenticationTaken,
     NoAuthenticationTaken,
     SignatureAuthenticationTaken,
+    WebhookChange,
     WebhookTaken,
 )
+from lms_webhooks.health import Health
 from lms_webhooks.observability import logger
+from lms_webhooks.problems import ChangedMeanwhile
+from lms_webhooks.queues import DrainQueue
 from lms_webhooks.secrets import SecretBox
 from lms_webhooks.signing import new_secret
-from lms_webhooks.webhook_store import WebhookStore, new_webhook_id
+from lms_webhooks.webhook_store import Registered, WebhookStore, new_webhook_id
 from lms_webhooks.webhooks import (
     Authentication,
     BasicAuthentication,
@@ -26,6 +32,9 @@ from lms_webhooks.webhooks import (
     rfc3339,
 )
 
+_OF_AN_EPOCH = ("target_url", "authentication", "status")
+_CHANGE_TRIES = 5  # for those who do not say what they expect: two admins rarely meet, five never do
+
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
@@ -35,20 +44,26 @@ class Registrations:
     """The webhooks of every account; each call is for one caller and reaches only that caller's account."""
 
     def __init__(
-        self, store: WebhookStore, secret_box: SecretBox, *, now: Callable[[], datetime] = _utc_now
+        self,
+        store: WebhookStore,
+        secret_box: SecretBox,
+        drain_queue: DrainQueue,
+        *,
+        now: Callable[[], datetime] = _utc_now,
     ) -> None:
         self._store = store
         self._secret_box = secret_box
+        self._drain_queue = drain_queue
         self._now = now
 
-    def create(self, caller: Caller, wanted: WebhookTaken) -> tuple[Webhook, str | None]:
+    def create(self, caller: Caller, wanted: WebhookTaken) -> tuple[Registered, str | None]:
         """Register what `wanted` says; also answer its signing secret, when one was made.
 
         Raises:
             TooManyWebhooks, Busy: as the store does.
         """
         webhook_id = new_webhook_id()
-        authentication, secret = self._protect(caller.account_id, webhook_id, wanted)
+        authentication, secret = self._protect(caller.account_id, webhook_id, wanted.authentication)
         now = rfc3339(self._now())
         webhook = Webhook(
             account_id=caller.account_id,
@@ -59,6 +74,8 @@ class Registrations:
             authentication=authentication,
             events=frozenset(wanted.events),
             status=Status(wanted.status),
+            ordered=wanted.ordered,
+            headers=wanted.headers,
             created_at=now,
             updated_at=now,
             created_by=caller.user_id,
@@ -71,19 +88,61 @@ class Registrations:
             webhook_id,
             changed=sorted(to_camel(name) for name in wanted.model_fields_set),
         )
-        return webhook, secret
+        return Registered(webhook, Health(webhook.epoch)), secret
 
-    def get(self, caller: Caller, webhook_id: str) -> Webhook:
+    def change(
+        self,
+        caller: Caller,
+        webhook_id: str,
+        change: WebhookChange,
+        *,
+        is_expected: Callable[[Webhook], bool] | None = None,
+    ) -> tuple[Registered, str | None]:
+        """Change what `change` gives; also answer the new signing secret, when one was made.
+
+        A change of URL, authentication or status starts a new epoch: what is known of the endpoint is
+        forgotten, and what waits is sent for. So does setting a webhook active that the system switched off.
+
+        `is_expected` says whether the webhook is still what the caller takes it for; without it the last
+        change of a field wins.
+
+        Raises:
+            NoSuchWebhook, Busy: as the store does.
+            ChangedMeanwhile: it is not what the caller takes it for.
+        """
+        for tries_left in reversed(range(_CHANGE_TRIES)):
+            registered = self._store.find(caller.account_id, webhook_id)
+            if is_expected is not None and not is_expected(registered.webhook):
+                raise ChangedMeanwhile
+            changed, secret = self._changed(caller, registered, change)
+            try:
+                self._store.update(changed, expected=registered.webhook)
+            except ChangedMeanwhile:
+                if is_expected is not None or not tries_left:
+                    raise
+                continue
+            break
+        _audit(
+            caller,
+            "webhook.change",
+            webhook_id,
+            changed=sorted(to_camel(name) for name in change.model_fields_set),
+        )
+        if changed.epoch != registered.webhook.epoch:
+            self._drain_queue.send(caller.account_id, webhook_id, delay_seconds=0)
+        return self._store.find(caller.account_id, webhook_id), secret
+
+    def get(self, caller: Caller, webhook_id: str) -> Registered:
         """One webhook of the caller's account.
 
         Raises:
             NoSuchWebhook: it has none by this id.
         """
-        return self._store.get(caller.account_id, webhook_id)
+        return self._store.find(caller.account_id, webhook_id)
 
-    def all(self, caller: Caller) -> list[Webhook]:
+    def all(self, caller: Caller) -> list[Registered]:
         """Every webhook of the caller's account, oldest first."""
-        return [each.webhook for each in self._store.read_account(caller.account_id)]
+        return self._store.read_account(caller.account_id)
 
     def delete(self, caller: Caller, webhook_id: str) -> None:
         """Delete one webhook of the caller's account.
@@ -94,10 +153,48 @@ class Registrations:
         self._store.delete(caller.account_id, webhook_id, deleted_at=self._now(), deleted_by=caller.user_id)
         _audit(caller, "webhook.delete", webhook_id, changed=[])
 
-    def _protect(
-        self, account_id: str, webhook_id: str, wanted: WebhookTaken
+    def _changed(
+        self, caller: Caller, registered: Registered, change: WebhookChange
+    ) -> tuple[Webhook, str | None]:
+        """The webhook as `change` makes it, one version on."""
+        webhook, health = registered
+        given: dict[str, Any] = {name: getattr(change, name) for name in change.model_fields_set}
+        secret = None
+        if change.authentication is not None:
+            given["authentication"], secret = self._changed_authentication(webhook, change)
+        if change.events is not None:
+            given["events"] = frozenset(change.events)
+        if change.status is not None:
+            given["status"] = Status(change.status)
+        changed = replace(
+            webhook,
+            **given,
+            updated_at=rfc3339(self._now()),
+            updated_by=caller.user_id,
+            version=webhook.version + 1,
+        )
+        begins_anew = health.switched_off is not None and given.get("status") is Status.ACTIVE
+        if begins_anew or any(getattr(changed, name) != getattr(webhook, name) for name in _OF_AN_EPOCH):
+            changed = replace(changed, epoch=webhook.epoch + 1)
+        return changed, secret
+
+    def _changed_authentication(
+        self, webhook: Webhook, change: WebhookChange
     ) -> tuple[Authentication, str | None]:
-        match wanted.authentication:
+        """Who asks for signatures again keeps the secret: a new one is a call of its own."""
+        is_signed = isinstance(webhook.authentication, SignatureAuthentication)
+        if is_signed and isinstance(change.authentication, SignatureAuthenticationTaken):
+            return webhook.authentication, None
+        assert change.authentication is not None
+        return self._protect(webhook.account_id, webhook.webhook_id, change.authentication)
+
+    def _protect(
+        self,
+        account_id: str,
+        webhook_id: str,
+        wanted: NoAuthenticationTaken | BasicAuthenticationTaken | SignatureAuthenticationTaken,
+    ) -> tuple[Authentication, str | None]:
+        match wanted:
             case NoAuthenticationTaken():
                 return NoAuthentication(), None
             case BasicAuthenticationTaken(username=username, password=password):

@@ -1,0 +1,147 @@
+"""Read template.yaml as CloudFormation does, in few lines, and answer what the contract tests ask of it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+REPOSITORY = Path(__file__).parents[2]
+
+type Properties = dict[str, Any]
+
+
+class _Loader(yaml.SafeLoader):
+    """Knows the short forms of intrinsic functions: `!GetAtt A.Arn` becomes {"Fn::GetAtt": ["A", "Arn"]}."""
+
+
+def _intrinsic(loader: _Loader, tag: str, node: yaml.Node) -> dict[str, Any]:
+    value: Any
+    match node:
+        case yaml.ScalarNode():
+            value = loader.construct_scalar(node)
+        case yaml.SequenceNode():
+            value = loader.construct_sequence(node, deep=True)
+        case yaml.MappingNode():
+            value = loader.construct_mapping(node, deep=True)
+        case _:
+            raise AssertionError(node)
+    if tag == "GetAtt" and isinstance(value, str):
+        value = value.split(".", 1)
+    return {tag if tag in ("Ref", "Condition") else f"Fn::{tag}": value}
+
+
+_Loader.add_multi_constructor("!", _intrinsic)
+
+_TEXT = (REPOSITORY / "template.yaml").read_text()
+TEMPLATE: dict[str, Any] = yaml.load(_TEXT, _Loader)  # noqa: S506  # which is a SafeLoader
+PARAMETERS: dict[str, Properties] = TEMPLATE["Parameters"]
+RESOURCES: dict[str, dict[str, Any]] = TEMPLATE["Resources"]
+GLOBALS: Properties = TEMPLATE["Globals"]["Function"]
+
+
+def of_type(resource_type: str) -> dict[str, Properties]:
+    """Properties of each resource of a type, by logical name."""
+    return {
+        name: resource.get("Properties", {})
+        for name, resource in RESOURCES.items()
+        if resource["Type"] == resource_type
+    }
+
+
+FUNCTIONS = of_type("AWS::Serverless::Function")
+QUEUES = of_type("AWS::SQS::Queue")
+TABLES = of_type("AWS::DynamoDB::Table")
+RULES = of_type("AWS::Events::Rule")
+ROLES = of_type("AWS::IAM::Role")
+ALARMS = of_type("AWS::CloudWatch::Alarm")
+
+
+def as_list(value: Any) -> list[Any]:
+    """IAM and others take one, or a list."""
+    return value if isinstance(value, list) else [value]
+
+
+def names_in(value: Any) -> set[str]:
+    """The resources and parameters that a value refers to, in whichever way."""
+    match value:
+        case {"Ref": name}:
+            return {str(name)}
+        case {"Fn::GetAtt": [name, *_]}:
+            return {str(name)}
+        case {"Fn::Sub": text}:
+            return {part.split("}")[0].split(".")[0] for part in str(text).split("${")[1:]}
+        case dict():
+            return set().union(*(names_in(each) for each in value.values()))
+        case list():
+            return set().union(*(names_in(each) for each in value))
+        case _:
+            return set()
+
+
+def name_in(value: Any) -> str:
+    """The one resource that a value refers to."""
+    names = names_in(value)
+    assert len(names) == 1, value
+    return names.pop()
+
+
+def app_source(function: str) -> str:
+    """The text of a function's app.py."""
+    folder = str(FUNCTIONS[function]["CodeUri"])
+    return (REPOSITORY / folder / "app.py").read_text()
+
+
+def environment(function: str) -> Properties:
+    """What a function is told, without what Powertools reads."""
+    shared = GLOBALS.get("Environment", {}).get("Variables", {})
+    own = FUNCTIONS[function].get("Environment", {}).get("Variables", {})
+    return {name: value for name, value in (shared | own).items() if not name.startswith("POWERTOOLS_")}
+
+
+def event_sources() -> Iterator[tuple[str, str, Properties]]:
+    """Each SQS event source: its function, its queue and its properties."""
+    for function, properties in FUNCTIONS.items():
+        for event in properties.get("Events", {}).values():
+            if event["Type"] == "SQS":
+                yield function, name_in(event["Properties"]["Queue"]), event["Properties"]
+
+
+def statements(function: str) -> list[Properties]:
+    """What a function may do."""
+    role = ROLES[name_in(FUNCTIONS[function]["Role"])]
+    return [each for policy in role["Policies"] for each in policy["PolicyDocument"]["Statement"]]
+
+
+def rule_targets() -> Iterator[tuple[str, Properties]]:
+    """Each target with its rule's name."""
+    for rule, properties in RULES.items():
+        for target in properties["Targets"]:
+            yield rule, target
+
+
+def quarantine_queue() -> str:
+    """Where the rule of QuarantineRule leads."""
+    (target,) = RULES["QuarantineRule"]["Targets"]
+    return name_in(target["Arn"])
+
+
+def dead_letter_queues() -> set[str]:
+    """Where other queues, or rule targets, put what they cannot get rid of."""
+    of_queues = {
+        name_in(queue["RedrivePolicy"]["deadLetterTargetArn"])
+        for queue in QUEUES.values()
+        if "RedrivePolicy" in queue
+    }
+    of_targets = {
+        name_in(target["DeadLetterConfig"]["Arn"])
+        for _, target in rule_targets()
+        if "DeadLetterConfig" in target
+    }
+    return of_queues | of_targets
+
+
+def pattern_length(rule: str) -> int:
+    """Characters of an event pattern, as it is deployed."""
+    return len(json.dumps(RULES[rule]["EventPattern"], separators=(",", ":")))

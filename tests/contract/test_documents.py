@@ -1,0 +1,273 @@
+"""The documents say what the code says: commands, parameters, settings, alarms, metrics, delays, examples.
+
+Who adds one of these without a word about it fails here, and so does a link that leads nowhere.
+"""
+
+import json
+import re
+import time
+from collections.abc import Callable
+from dataclasses import fields
+from datetime import UTC, datetime
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import pytest
+import standardwebhooks
+
+from lms_webhooks import retry, settings
+from lms_webhooks.admin.models import WebhookTaken
+from lms_webhooks.event_types import NON_REAL_TIME, REAL_TIME
+from lms_webhooks.events import Event
+from lms_webhooks.messages import Credentials, compose
+from lms_webhooks.observability import Metric
+from lms_webhooks.retry import AnswerClass, classify
+from lms_webhooks.sender import ErrorClass
+from lms_webhooks.signing import new_secret
+from tests.contract.template import ALARMS, FUNCTIONS, PARAMETERS, REPOSITORY
+
+README = REPOSITORY / "README.md"
+RECEIVERS = REPOSITORY / "docs" / "receivers.md"
+OPERATIONS = REPOSITORY / "docs" / "operations.md"
+DECISIONS = sorted((REPOSITORY / "docs" / "decisions").iterdir())
+DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")])
+
+_FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+_OF_FOLDER = {str(properties["CodeUri"]).rpartition("/")[2] for properties in FUNCTIONS.values()}
+
+
+def section(document: Path, heading: str) -> str:
+    """What stands under a heading, up to the next one."""
+    text = document.read_text()
+    assert f"\n## {heading}\n" in text, f"{document.name} has no section {heading!r}"
+    return text.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+
+
+def rows(document: Path, heading: str) -> list[list[str]]:
+    """The cells of the first table under a heading, without its head."""
+    lines = [line for line in section(document, heading).splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def named(document: Path, heading: str) -> list[str]:
+    """The first cell of each row, which is a name in backquotes."""
+    return [row[0].strip("`") for row in rows(document, heading)]
+
+
+def fenced(document: Path, language: str) -> list[str]:
+    """The code blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", document.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def slug(heading: str) -> str:
+    """The anchor that a heading has on the pages of a code host."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+# What there is to call, to set and to watch
+
+
+def test_the_readme_has_every_command_of_the_makefile() -> None:
+    makefile = (REPOSITORY / "Makefile").read_text()
+    with_help = re.findall(r"^([a-z-]+):.*?## ", makefile, re.MULTILINE)
+    phony = [name for line in re.findall(r"^\.PHONY: (.+)$", makefile, re.MULTILINE) for name in line.split()]
+    assert sorted(with_help) == sorted(phony), "a command without help, or one that is no command"
+    assert sorted(named(README, "Commands")) == sorted(f"make {name}" for name in with_help)
+
+
+def test_every_parameter_is_explained_with_its_default() -> None:
+    explained = {row[0].strip("`"): row[1].strip("`") for row in rows(OPERATIONS, "Parameters")}
+    assert explained == {name: str(each["Default"]) or "(empty)" for name, each in PARAMETERS.items()}
+
+
+def test_every_variable_of_a_function_is_explained() -> None:
+    functions_of: dict[str, set[str]] = {}
+    for folder in _OF_FOLDER:
+        settings_type = getattr(settings, folder.title().replace("_", "") + "Settings")
+        for field in fields(settings_type):
+            functions_of.setdefault(field.name.upper(), set()).add(folder)
+    explained = {
+        variable.strip("`"): set(functions.split(", ")) if functions != "all four" else _OF_FOLDER
+        for variable, functions, _ in rows(OPERATIONS, "Environment of the functions")
+    }
+    assert explained == functions_of
+
+
+def test_every_alarm_is_explained() -> None:
+    assert sorted(named(OPERATIONS, "Alarms")) == sorted(ALARMS)
+
+
+def test_every_metric_is_explained() -> None:
+    assert named(OPERATIONS, "Metrics") == list(Metric)
+
+
+def test_every_error_class_is_named() -> None:
+    sentence = next(
+        line for line in section(OPERATIONS, "Logs").splitlines() if line.startswith("`errorClass`")
+    )
+    assert re.findall(r"`([a-z-]+)`", sentence) == list(ErrorClass)
+
+
+def test_the_readme_counts_the_event_types_right() -> None:
+    text = section(README, "Emitting events")
+    assert f"{len(REAL_TIME)} real-time types" in text
+    assert f"{len(NON_REAL_TIME)} non-real-time types" in text
+
+
+# What receivers are promised
+
+
+def test_the_delays_are_the_ones_that_receivers_are_told() -> None:
+    text = section(RECEIVERS, "What your answer does")
+    delays = [f"{retry.delay_seconds(failures, jitter=0):.0f}" for failures in range(1, 9)]
+    assert f"{', '.join(delays)}, ... seconds" in text
+    assert f"{retry.JITTER:.0%}".replace("%", " %") in text
+    units = ((3600, "h"), (60, "min"))
+    worded = [
+        next(f"{seconds // size} {unit}" for size, unit in units if seconds >= size)
+        for seconds in retry.EVENT_DELAYS_SECONDS
+    ]
+    assert f"{', '.join(worded)}. If it is rejected once more" in text
+    assert f"{PARAMETERS['BacklogRetentionDays']['Default']} days after it was accepted" in text
+
+
+def test_each_status_code_is_in_the_class_that_receivers_are_told() -> None:
+    told = {
+        int(code): AnswerClass.ENDPOINT
+        for answer, what, *_ in rows(RECEIVERS, "What your answer does")
+        for code in re.findall(r"\b\d{3}\b", answer)
+        if "**The endpoint fails.**" in what
+    }
+    told |= {410: AnswerClass.GONE}
+    for code in range(200, 600):
+        if code < 300:
+            expected = AnswerClass.DELIVERED
+        elif 400 <= code < 500:
+            expected = told.get(code, AnswerClass.EVENT)
+        else:
+            expected = AnswerClass.ENDPOINT
+        assert classify(code) is expected, code
+    assert classify(None) is AnswerClass.ENDPOINT
+
+
+def sample_request(document: Path) -> tuple[dict[str, str], bytes]:
+    """Headers and body of the POST that a document shows."""
+    (text,) = fenced(document, "http")
+    head, _, body = text.rstrip("\n").partition("\n\n")
+    lines = head.splitlines()[1:]
+    return {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}, body.encode()
+
+
+def sample_secret() -> str:
+    """The secret that signed it, as the page for receivers says."""
+    (secret,) = re.findall(r"signed with `(whsec_[^`]+)`", RECEIVERS.read_text())
+    return str(secret)
+
+
+def test_both_documents_show_the_same_request() -> None:
+    assert sample_request(README) == sample_request(RECEIVERS)
+
+
+def test_the_request_that_is_shown_is_the_one_that_is_sent() -> None:
+    headers, body = sample_request(RECEIVERS)
+    (shown,) = json.loads(body)["events"]
+    event = Event(
+        account_id="1010",
+        event_id=shown["eventId"],
+        event_name=shown["eventName"],
+        occurred_at_ms=shown["timestamp"],
+        accepted_at_ms=shown["timestamp"],
+        text=json.dumps(shown, separators=(",", ":")),
+    )
+    message = compose(
+        "https://example.com/hooks",
+        [event],
+        webhook_id="wh_1",
+        credentials=Credentials(signing_secrets=(sample_secret(),)),
+        headers={},
+        timestamp_seconds=int(headers["webhook-timestamp"]),
+    )
+    assert message.body == body
+    of_the_sender = {"host", "content-length", "accept-encoding"}
+    assert {name: value for name, value in headers.items() if name not in of_the_sender} == message.headers
+    assert headers["content-length"] == str(len(body))
+    signed_at = datetime.fromtimestamp(int(headers["webhook-timestamp"]), UTC)
+    verifier = standardwebhooks.Webhook(sample_secret())
+    assert headers["webhook-signature"] == verifier.sign(headers["webhook-id"], signed_at, body.decode())
+
+
+@pytest.fixture
+def receive(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str], bytes], int]:
+    """The receiver in Python that the page for receivers shows."""
+    (example,) = fenced(RECEIVERS, "python")
+    monkeypatch.setenv("WEBHOOK_SECRET", sample_secret())
+    namespace: dict[str, Any] = {}
+    exec(example, namespace)  # noqa: S102  # a file of this repository
+    function: Callable[[dict[str, str], bytes], int] = namespace["receive"]
+    return function
+
+
+def test_the_receiver_that_is_shown_takes_what_is_signed_and_nothing_else(
+    receive: Callable[[dict[str, str], bytes], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    events = [
+        Event("1010", event_id, "CI_STATS", 0, 0, f'{{"eventId":"{event_id}","eventName":"CI_STATS"}}')
+        for event_id in ("first", "second")
+    ]
+
+    def request(*signing_secrets: str) -> tuple[dict[str, str], bytes]:
+        message = compose(
+            "https://example.com/hooks",
+            events,
+            webhook_id="wh_1",
+            credentials=Credentials(signing_secrets=signing_secrets),
+            headers={},
+            timestamp_seconds=int(time.time()),
+        )
+        return message.headers, message.body
+
+    assert receive(*request(sample_secret())) == HTTPStatus.NO_CONTENT
+    assert capsys.readouterr().out == "1010 CI_STATS first\n1010 CI_STATS second\n"
+    headers, body = request(sample_secret())
+    assert receive(headers, body + b" ") == HTTPStatus.UNAUTHORIZED
+    assert receive(*request(new_secret())) == HTTPStatus.UNAUTHORIZED
+    # While a secret is being replaced, both sign.
+    assert receive(*request(new_secret(), sample_secret())) == HTTPStatus.NO_CONTENT
+
+
+# What is shown can be done
+
+
+def test_the_api_takes_the_webhook_that_the_readme_registers() -> None:
+    (command,) = [block for block in fenced(README, "sh") if "application/json" in block]
+    body = command.partition("-d '")[2].rpartition("'")[0]
+    WebhookTaken.model_validate(json.loads(body), context={"loopback_allowed": True})
+
+
+# The pages themselves
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_every_link_leads_somewhere(document: Path) -> None:
+    for link in _LINK.findall(_FENCED.sub("", document.read_text())):
+        if link.startswith("https://"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (document.parent / path).resolve() if path else document
+        assert target.exists(), link
+        assert target.is_relative_to(REPOSITORY), link
+        if anchor:
+            headings = _HEADING.findall(_FENCED.sub("", target.read_text()))
+            assert anchor in {slug(heading) for heading in headings}, link
+
+
+@pytest.mark.parametrize("number", range(1, len(DECISIONS) + 1))
+def test_decisions_are_numbered_dated_and_say_how_to_go_back(number: int) -> None:
+    page = DECISIONS[number - 1]
+    assert re.fullmatch(rf"{number:04d}-[a-z0-9-]+\.md", page.name)
+    text = page.read_text()
+    assert re.match(rf"# {number}\. .+\n\n\d{{4}}-\d\d-\d\d, ", text)
+    assert _HEADING.findall(text)[1:] == ["Context", "Decision", "Consequences", "How to revert"]

@@ -1,0 +1,550 @@
+"""template.yaml and the code say the same thing, and nothing in it is more open than it must be.
+
+Most of what stands here no emulator would notice: it would run, and fail or be unsafe in a real account.
+"""
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from lms_webhooks import dispatch, drain, settings
+from lms_webhooks.event_types import EVENT_TYPES, NON_REAL_TIME, REAL_TIME
+from lms_webhooks.observability import Metric
+from lms_webhooks.webhook_store import TOMBSTONE_DAYS, WebhookStore, new_webhook_id
+from lms_webhooks.webhooks import NoAuthentication, Status, Webhook
+from local import deploy
+from tests.contract.template import (
+    ALARMS,
+    FUNCTIONS,
+    GLOBALS,
+    PARAMETERS,
+    QUEUES,
+    REPOSITORY,
+    RESOURCES,
+    ROLES,
+    RULES,
+    TABLES,
+    TEMPLATE,
+    app_source,
+    as_list,
+    dead_letter_queues,
+    environment,
+    event_sources,
+    name_in,
+    names_in,
+    of_type,
+    pattern_length,
+    quarantine_queue,
+    rule_targets,
+    statements,
+)
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+FOURTEEN_DAYS = 14 * 86_400
+MAX_PATTERN_LENGTH = 2048  # EventBridge's quota, until one asks for more
+REDELIVERIES = 50  # an outage of ours must not push events into dead letters
+OPEN_ROUTES: set[str] = set()
+"""Route keys that need no token."""
+
+each_function = pytest.mark.parametrize("function", FUNCTIONS)
+each_table = pytest.mark.parametrize("table", TABLES)
+each_event_source = pytest.mark.parametrize(
+    ("function", "queue", "source"),
+    [pytest.param(*source, id=f"{source[0]}-{source[1]}") for source in event_sources()],
+)
+
+
+##### Functions and what they are told
+
+
+def settings_type(function: str) -> type[Any]:
+    """The class that a function's app.py reads its environment into."""
+    (name,) = re.findall(r"\bread\((\w+)\)", app_source(function))
+    found: type[Any] = getattr(settings, name)
+    return found
+
+
+def test_each_folder_of_functions_is_a_function_of_the_template() -> None:
+    folders = sorted(path.parent for path in REPOSITORY.glob("functions/*/app.py"))
+    assert folders == sorted(REPOSITORY / properties["CodeUri"] for properties in FUNCTIONS.values())
+    module, _, handler = GLOBALS["Handler"].partition(".")
+    assert module == "app"
+    for function in FUNCTIONS:
+        assert re.search(rf"^def {handler}\(", app_source(function), re.MULTILINE)
+
+
+@each_function
+def test_a_function_is_told_exactly_what_its_settings_read(function: str) -> None:
+    fields = settings_type(function).__dataclass_fields__
+    assert {name.upper() for name in fields} == set(environment(function))
+
+
+@each_function
+def test_the_parameters_defaults_can_be_read(function: str) -> None:
+    """A number where a number is read: a wrong one would fail every cold start of the first deployment."""
+    told = {
+        name: str(PARAMETERS[value["Ref"]]["Default"]) if value.get("Ref") in PARAMETERS else "made-by-aws"
+        for name, value in environment(function).items()
+    }
+    settings.read(settings_type(function), told)
+
+
+def test_a_variable_means_the_same_to_every_function() -> None:
+    meanings: dict[str, Any] = {}
+    for function in FUNCTIONS:
+        for name, value in environment(function).items():
+            assert meanings.setdefault(name, value) == value
+
+
+def test_functions_run_on_the_python_of_the_project_and_on_arm_unless_told_otherwise() -> None:
+    python = (REPOSITORY / ".python-version").read_text().strip()
+    assert GLOBALS["Runtime"] == f"python{python}"
+    assert GLOBALS["Architectures"] == [{"Ref": "Architecture"}]
+    assert PARAMETERS["Architecture"]["Default"] == "arm64"
+    for layer in of_type("AWS::Serverless::LayerVersion").values():
+        assert layer["CompatibleRuntimes"] == [GLOBALS["Runtime"]]
+        assert set(layer["CompatibleArchitectures"]) == set(PARAMETERS["Architecture"]["AllowedValues"])
+    for properties in FUNCTIONS.values():
+        assert not {"Runtime", "Handler", "Architectures", "Layers"} & properties.keys()
+
+
+def test_the_gateway_waits_as_long_as_the_admin_api_may_take() -> None:
+    for integration in of_type("AWS::ApiGatewayV2::Integration").values():
+        function = FUNCTIONS[name_in(integration["IntegrationUri"])]
+        assert integration["TimeoutInMillis"] == function["Timeout"] * 1000
+
+
+def test_the_drainer_s_lease_outlives_the_drainer() -> None:
+    assert FUNCTIONS["DrainerFunction"]["Timeout"] == drain.TIMEOUT_SECONDS < drain.LEASE_SECONDS
+
+
+##### Tables
+
+
+@each_table
+def test_tables_have_the_keys_and_the_ttl_that_the_stores_write(table: str) -> None:
+    properties = TABLES[table]
+    assert properties["KeySchema"] == [
+        {"AttributeName": "pk", "KeyType": "HASH"},
+        {"AttributeName": "sk", "KeyType": "RANGE"},
+    ]
+    assert properties["AttributeDefinitions"] == [
+        {"AttributeName": "pk", "AttributeType": "S"},
+        {"AttributeName": "sk", "AttributeType": "S"},
+    ]
+    assert properties["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
+
+
+@pytest.fixture
+def dynamodb() -> Iterator["DynamoDBClient"]:
+    """Moto's DynamoDB, with the tables as the template defines them."""
+    with mock_aws():
+        client = boto3.client("dynamodb", region_name="us-east-1")
+        for name, properties in TABLES.items():
+            client.create_table(
+                TableName=name,
+                KeySchema=properties["KeySchema"],
+                AttributeDefinitions=properties["AttributeDefinitions"],
+                BillingMode=properties["BillingMode"],
+            )
+        yield client
+
+
+def test_the_webhook_store_works_on_the_template_s_table(dynamodb: "DynamoDBClient") -> None:
+    store = WebhookStore(dynamodb, "WebhooksTable")
+    webhook = Webhook(
+        account_id="1010",
+        webhook_id=new_webhook_id(),
+        name="HR",
+        description="",
+        target_url="https://example.com/",
+        authentication=NoAuthentication(),
+        events=frozenset({"CI_STATS"}),
+        status=Status.ACTIVE,
+        created_at="2026-11-03T12:00:00.000Z",
+        updated_at="2026-11-03T12:00:00.000Z",
+        created_by="ada",
+        updated_by="ada",
+    )
+    store.create(webhook)
+    ttl = TABLES["WebhooksTable"]["TimeToLiveSpecification"]["AttributeName"]
+    assert not [item for item in dynamodb.scan(TableName="WebhooksTable")["Items"] if ttl in item]
+    deleted_at = datetime(2026, 11, 3, tzinfo=UTC)
+    store.delete("1010", webhook.webhook_id, deleted_at=deleted_at, deleted_by="ada")
+    (tombstone,) = [item for item in dynamodb.scan(TableName="WebhooksTable")["Items"] if ttl in item]
+    assert int(tombstone[ttl]["N"]) == int(deleted_at.timestamp()) + TOMBSTONE_DAYS * 86_400
+
+
+def test_a_tombstone_outlives_the_history_that_it_explains() -> None:
+    assert PARAMETERS["DeliveryRetentionDays"]["Default"] < TOMBSTONE_DAYS
+
+
+def test_data_and_the_key_that_it_needs_outlive_the_stack() -> None:
+    for name in (*TABLES, *of_type("AWS::KMS::Key"), *of_type("AWS::Cognito::UserPool")):
+        assert RESOURCES[name]["DeletionPolicy"] == RESOURCES[name]["UpdateReplacePolicy"] == "Retain"
+    registrations = TABLES["WebhooksTable"]
+    assert registrations["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+    assert registrations["DeletionProtectionEnabled"] == {"Fn::If": ["IsProtected", True, False]}
+
+
+##### Queues
+
+
+@each_event_source
+def test_a_message_is_hidden_for_six_times_as_long_as_its_consumer_may_take(
+    function: str, queue: str, source: dict[str, Any]
+) -> None:
+    """As AWS advises: Lambda itself tries again when it is throttled. A batching window counts as well."""
+    longest = FUNCTIONS[function]["Timeout"] + source.get("MaximumBatchingWindowInSeconds", 0)
+    assert QUEUES[queue]["VisibilityTimeout"] >= 6 * longest
+
+
+@each_event_source
+def test_a_consumer_gives_back_only_what_failed_and_is_bounded(
+    function: str, queue: str, source: dict[str, Any]
+) -> None:
+    assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"], f"{function} from {queue}"
+    assert '"batchItemFailures"' in app_source(function)
+    bound = PARAMETERS[source["ScalingConfig"]["MaximumConcurrency"]["Ref"]]
+    assert bound["MinValue"] >= 2  # the least that Lambda takes
+    assert bound["MaxValue"] <= 1000
+    if source["BatchSize"] > 10:
+        assert source["MaximumBatchingWindowInSeconds"] >= 1  # or Lambda refuses it
+
+
+def test_the_dispatcher_has_a_thread_for_every_post_of_a_real_time_batch() -> None:
+    (source,) = [source for _, queue, source in event_sources() if queue == "RealtimeQueue"]
+    assert source["BatchSize"] == dispatch.BATCH_SIZE
+
+
+def test_every_queue_has_dead_letters_or_is_where_things_end() -> None:
+    ends = dead_letter_queues() | {quarantine_queue()}
+    for name, queue in QUEUES.items():
+        assert queue["SqsManagedSseEnabled"] is True, name
+        if name in ends:
+            assert queue["MessageRetentionPeriod"] == FOURTEEN_DAYS, name
+            assert "RedrivePolicy" not in queue, name
+        else:
+            assert name_in(queue["RedrivePolicy"]["deadLetterTargetArn"]) in QUEUES, name
+    assert {queue for _, queue, _ in event_sources()} == QUEUES.keys() - ends
+
+
+def test_events_survive_an_outage_of_ours_on_their_queues() -> None:
+    fed_by_the_bus = {name_in(target["Arn"]) for _, target in rule_targets()} & QUEUES.keys()
+    for name in fed_by_the_bus - {quarantine_queue()}:
+        assert QUEUES[name]["RedrivePolicy"]["maxReceiveCount"] >= REDELIVERIES, name
+        assert QUEUES[name]["MessageRetentionPeriod"] == FOURTEEN_DAYS, name
+
+
+##### The bus
+
+
+def names_taken(rule: str) -> list[str]:
+    """The event names that a rule takes from our source."""
+    pattern = RULES[rule]["EventPattern"]
+    assert pattern == {"source": [{"Ref": "EventSource"}], "detail-type": pattern["detail-type"]}
+    names: list[str] = pattern["detail-type"]
+    return names
+
+
+def test_each_event_type_goes_to_the_queue_of_its_category() -> None:
+    queues: dict[str, str] = {}
+    for rule in RULES.keys() - {"QuarantineRule"}:
+        if "EventPattern" in RULES[rule]:
+            (target,) = RULES[rule]["Targets"]
+            for name in names_taken(rule):
+                assert name not in queues, f"two rules take {name}"
+                queues[name] = name_in(target["Arn"])
+    assert queues == dict.fromkeys(REAL_TIME, "RealtimeQueue") | dict.fromkeys(NON_REAL_TIME, "BatchQueue")
+
+
+def test_quarantine_takes_exactly_what_no_other_rule_takes() -> None:
+    pattern = RULES["QuarantineRule"]["EventPattern"]
+    names = pattern["$or"][1]["detail-type"][0]["anything-but"]
+    assert len(names) == len(set(names))
+    assert set(names) == set(EVENT_TYPES)
+    assert pattern == {
+        "$or": [
+            {"source": [{"anything-but": {"Ref": "EventSource"}}]},
+            {"detail-type": [{"anything-but": names}]},
+        ]
+    }
+
+
+def test_all_rules_are_on_our_bus_and_within_eventbridge_s_limits() -> None:
+    for name, rule in RULES.items():
+        if "EventPattern" in rule:
+            assert name_in(rule["EventBusName"]) in of_type("AWS::Events::EventBus")
+            assert pattern_length(name) <= MAX_PATTERN_LENGTH
+        else:
+            assert "EventBusName" not in rule, "schedules run on the default bus only"
+
+
+def test_every_rule_target_but_quarantine_s_has_dead_letters() -> None:
+    for rule, target in rule_targets():
+        if name_in(target["Arn"]) != quarantine_queue():
+            assert name_in(target["DeadLetterConfig"]["Arn"]) in QUEUES, rule
+
+
+def test_every_rule_may_reach_its_target_and_its_dead_letters() -> None:
+    """EventBridge asks the queue's policy, the function's permission. Emulators do not."""
+    may_reach = set()
+    for policy in of_type("AWS::SQS::QueuePolicy").values():
+        for statement in policy["PolicyDocument"]["Statement"]:
+            assert statement["Principal"] == {"Service": "events.amazonaws.com"}
+            assert statement["Action"] == "sqs:SendMessage"
+            assert names_in(statement["Resource"]) == names_in(policy["Queues"])
+            sources = statement["Condition"]["ArnEquals"]["aws:SourceArn"]
+            may_reach |= {(rule, queue) for rule in names_in(sources) for queue in names_in(policy["Queues"])}
+    for permission in of_type("AWS::Lambda::Permission").values():
+        if permission["Principal"] == "events.amazonaws.com":
+            may_reach.add((name_in(permission["SourceArn"]), name_in(permission["FunctionName"])))
+    needs = {(rule, name_in(target["Arn"])) for rule, target in rule_targets()}
+    needs |= {
+        (rule, name_in(target["DeadLetterConfig"]["Arn"]))
+        for rule, target in rule_targets()
+        if "DeadLetterConfig" in target
+    }
+    assert needs <= may_reach
+    assert {rule for rule, _ in may_reach} <= {rule for rule, _ in needs}
+
+
+def test_the_schedules_name_tasks_that_their_function_knows() -> None:
+    for rule, target in rule_targets():
+        if "ScheduleExpression" in RULES[rule]:
+            (task,) = re.findall(r'^{"task": "([a-z-]+)"}$', target["Input"])
+            assert f'"{task}"' in app_source(name_in(target["Arn"]))
+
+
+##### Who may do what
+
+
+def test_no_policy_is_wider_than_a_named_resource_and_named_actions() -> None:
+    for name, role in ROLES.items():
+        assert not {"ManagedPolicyArns", "PermissionsBoundary"} & role.keys(), name
+        for policy in role["Policies"]:
+            for statement in policy["PolicyDocument"]["Statement"]:
+                assert re.fullmatch(r"[A-Z][A-Za-z]+", statement["Sid"]), name
+                assert statement["Effect"] == "Allow"
+                for action in as_list(statement["Action"]):
+                    assert re.fullmatch(r"[a-z]+:[A-Za-z]+", action), f"{name}: {action}"
+                for resource in as_list(statement["Resource"]):
+                    assert names_in(resource) & RESOURCES.keys(), f"{name}: {resource}"
+    for name, properties in FUNCTIONS.items():
+        assert "Policies" not in properties, f"{name}: SAM's own policies are wider than they need be"
+
+
+def test_only_the_key_s_own_policy_says_star() -> None:
+    def stars(value: Any) -> int:
+        if isinstance(value, dict):
+            return sum(stars(each) for each in value.values())
+        if isinstance(value, list):
+            return sum(stars(each) for each in value)
+        return int(value == "*")
+
+    counted = {name: stars(resource) for name, resource in RESOURCES.items()}
+    assert {name: count for name, count in counted.items() if count} == {"DeliveryKey": 1}
+
+
+def test_every_function_has_its_own_role_and_log() -> None:
+    roles = [name_in(properties["Role"]) for properties in FUNCTIONS.values()]
+    logs = [name_in(properties["LoggingConfig"]["LogGroup"]) for properties in FUNCTIONS.values()]
+    assert len({*roles, *logs}) == 2 * len(FUNCTIONS)
+    assert set(roles) == set(ROLES)
+    groups = of_type("AWS::Logs::LogGroup")
+    assert set(logs) < set(groups)
+    for group in groups.values():
+        assert group["RetentionInDays"] == {"Ref": "LogRetentionDays"}
+    for role in ROLES.values():
+        (trusted,) = role["AssumeRolePolicyDocument"]["Statement"]
+        assert trusted["Principal"] == {"Service": "lambda.amazonaws.com"}
+        assert trusted["Action"] == "sts:AssumeRole"
+
+
+@each_function
+def test_a_function_may_touch_what_it_is_told_of_and_what_feeds_it(function: str) -> None:
+    touched = set().union(*(names_in(statement["Resource"]) for statement in statements(function)))
+    told_of = names_in(environment(function)) & RESOURCES.keys()
+    fed_by = {queue for name, queue, _ in event_sources() if name == function}
+    log = name_in(FUNCTIONS[function]["LoggingConfig"]["LogGroup"])
+    assert touched == told_of | fed_by | {log}
+
+
+@each_event_source
+def test_a_consumer_may_take_from_its_queue(function: str, queue: str, source: dict[str, Any]) -> None:
+    allowed = {
+        action
+        for statement in statements(function)
+        if queue in names_in(statement["Resource"])
+        for action in as_list(statement["Action"])
+    }
+    assert allowed >= {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}, source
+
+
+def test_only_what_sends_may_decrypt() -> None:
+    may_decrypt = {
+        function
+        for function in FUNCTIONS
+        for statement in statements(function)
+        if "kms:Decrypt" in as_list(statement["Action"])
+    }
+    assert may_decrypt == {function for function in FUNCTIONS if "import Sender" in app_source(function)}
+
+
+##### Alarms
+
+
+def alarmed(namespace: str, metric: str, dimension: str) -> set[str]:
+    """The resources that have an alarm on a metric, which somebody hears of."""
+    found = set()
+    for alarm in ALARMS.values():
+        (measured,) = alarm["Dimensions"]
+        if (alarm["Namespace"], alarm["MetricName"], measured["Name"]) == (namespace, metric, dimension):
+            found.add(name_in(measured["Value"]))
+    return found
+
+
+def test_dead_letters_and_quarantine_raise_an_alarm_at_the_first_message() -> None:
+    metric = "ApproximateNumberOfMessagesVisible"
+    assert alarmed("AWS/SQS", metric, "QueueName") == dead_letter_queues() | {quarantine_queue()}
+    for alarm in ALARMS.values():
+        if alarm["MetricName"] == metric:
+            assert (alarm["Statistic"], alarm["Threshold"]) == ("Maximum", 0)
+
+
+def test_failing_functions_and_a_failing_api_raise_an_alarm() -> None:
+    behind_the_api = {
+        name_in(integration["IntegrationUri"])
+        for integration in of_type("AWS::ApiGatewayV2::Integration").values()
+    }
+    assert alarmed("AWS/Lambda", "Errors", "FunctionName") >= FUNCTIONS.keys() - behind_the_api
+    assert alarmed("AWS/ApiGateway", "5xx", "ApiId") == set(of_type("AWS::ApiGatewayV2::Api"))
+
+
+def test_every_alarm_is_heard_and_says_what_to_think_of_it() -> None:
+    for name, alarm in ALARMS.items():
+        assert {name_in(action) for action in alarm["AlarmActions"]} <= of_type("AWS::SNS::Topic").keys()
+        assert alarm["AlarmActions"], name
+        assert alarm["AlarmDescription"].endswith("."), name
+        assert alarm["ComparisonOperator"] == "GreaterThanThreshold", name
+        assert alarm["TreatMissingData"] == "notBreaching", name
+
+
+def test_alarms_on_our_own_metrics_name_ones_that_the_code_emits() -> None:
+    variables = GLOBALS["Environment"]["Variables"]
+    for name, alarm in ALARMS.items():
+        if not alarm["Namespace"].startswith("AWS/"):
+            assert alarm["Namespace"] == variables["POWERTOOLS_METRICS_NAMESPACE"]
+            assert alarm["MetricName"] in set(Metric), name
+            assert alarm["Dimensions"] == [{"Name": "service", "Value": variables["POWERTOOLS_SERVICE_NAME"]}]
+
+
+##### The admin API
+
+
+def test_every_route_asks_for_a_token() -> None:
+    authorizers = of_type("AWS::ApiGatewayV2::Authorizer")
+    routes = of_type("AWS::ApiGatewayV2::Route")
+    assert routes
+    for route in routes.values():
+        if route["RouteKey"] not in OPEN_ROUTES:
+            assert route["AuthorizationType"] == "JWT", route["RouteKey"]
+            assert name_in(route["AuthorizerId"]) in authorizers
+    assert {route["RouteKey"] for route in routes.values()} >= OPEN_ROUTES
+
+
+def test_tokens_come_from_our_pool_or_from_the_issuer_that_the_deployer_names() -> None:
+    for authorizer in of_type("AWS::ApiGatewayV2::Authorizer").values():
+        assert authorizer["AuthorizerType"] == "JWT"
+        assert authorizer["IdentitySource"] == ["$request.header.Authorization"]
+        own, other = authorizer["JwtConfiguration"]["Issuer"]["Fn::If"][1:]
+        assert own == {"Fn::Sub": "https://cognito-idp.${AWS::Region}.${AWS::URLSuffix}/${UserPool}"}
+        assert other == {"Ref": "OidcIssuer"}
+        assert authorizer["JwtConfiguration"]["Audience"] == {
+            "Fn::If": ["HasOwnUserPool", [{"Ref": "UserPoolClient"}], [{"Ref": "OidcAudience"}]]
+        }
+    assert TEMPLATE["Conditions"]["HasOwnUserPool"] == {"Fn::Equals": [{"Ref": "OidcIssuer"}, ""]}
+
+
+def test_nobody_signs_up_and_nobody_changes_account() -> None:
+    (pool,) = of_type("AWS::Cognito::UserPool").values()
+    assert pool["AdminCreateUserConfig"]["AllowAdminCreateUserOnly"] is True
+    (account,) = [attribute for attribute in pool["Schema"] if attribute["Name"] == "accountId"]
+    assert account["Mutable"] is False
+    assert PARAMETERS["AccountClaim"]["Default"] == f"custom:{account['Name']}"
+    for client in of_type("AWS::Cognito::UserPoolClient").values():
+        assert "custom:accountId" in client["ReadAttributes"]
+        # Cognito lets a client write everything when the list is left out.
+        assert client["WriteAttributes"] == ["email"]
+        assert client["PreventUserExistenceErrors"] == "ENABLED"
+
+
+def test_the_roles_that_the_api_knows_are_groups_of_the_pool() -> None:
+    groups = {name_in(group["GroupName"]) for group in of_type("AWS::Cognito::UserPoolGroup").values()}
+    assert groups == {"AdminRole", "ReaderRole"}
+    assert PARAMETERS["RoleClaim"]["Default"] == "cognito:groups"
+    assert PARAMETERS["AdminRole"]["Default"] == deploy.ADMIN_GROUP
+
+
+def test_the_access_log_holds_no_token() -> None:
+    for stage in of_type("AWS::ApiGatewayV2::Stage").values():
+        logged = re.findall(r"\$context\.([A-Za-z.]+)", stage["AccessLogSettings"]["Format"])
+        assert {name for name in logged if name.startswith("authorizer")} <= {"authorizer.error"}
+        assert "$request" not in stage["AccessLogSettings"]["Format"]
+
+
+##### Parameters, rules and outputs
+
+
+def test_loopback_targets_are_for_the_local_stage_alone() -> None:
+    parameter = PARAMETERS["LoopbackTargetsAllowed"]
+    assert (parameter["Default"], parameter["AllowedValues"]) == ("false", ["true", "false"])
+    assert PARAMETERS["Stage"]["Default"] != "local"
+    assert {
+        "RuleCondition": {"Fn::Equals": [{"Ref": "LoopbackTargetsAllowed"}, "true"]},
+        "Assertions": [
+            {
+                "Assert": {"Fn::Equals": [{"Ref": "Stage"}, "local"]},
+                "AssertDescription": "LoopbackTargetsAllowed is for Stage=local only",
+            }
+        ],
+    } in TEMPLATE["Rules"].values()
+
+
+def test_an_issuer_of_one_s_own_needs_an_audience() -> None:
+    assert any(
+        rule["RuleCondition"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "OidcIssuer"}, ""]}]}
+        and rule["Assertions"][0]["Assert"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "OidcAudience"}, ""]}]}
+        for rule in TEMPLATE["Rules"].values()
+    )
+
+
+def test_every_parameter_is_described_has_a_default_and_stands_in_one_group() -> None:
+    groups = TEMPLATE["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    grouped = [name for group in groups for name in group["Parameters"]]
+    assert sorted(grouped) == sorted(PARAMETERS)
+    for name, parameter in PARAMETERS.items():
+        assert parameter["Description"], name
+        assert "Default" in parameter, name
+
+
+def test_every_output_that_the_local_stack_reads_is_there() -> None:
+    source = (REPOSITORY / "local" / "deploy.py").read_text()
+    wanted = set(re.findall(r"""outputs\[["'](\w+)["']\]""", source))
+    wanted |= {*deploy._TABLES.values(), *deploy._QUEUES.values(), *deploy._FUNCTIONS.values()}
+    assert "ApiId" in wanted
+    assert wanted <= TEMPLATE["Outputs"].keys()
+
+
+def test_what_is_deployed_locally_by_parameter_is_a_parameter() -> None:
+    source = (REPOSITORY / "local" / "deploy.py").read_text()
+    block = source.partition("overrides = {")[2].partition("}\n")[0]
+    given = set(re.findall(r'^\s+"(\w+)":', block, re.MULTILINE))
+    assert {"Stage", "LoopbackTargetsAllowed"} <= given <= PARAMETERS.keys()

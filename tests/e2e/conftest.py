@@ -1,0 +1,70 @@
+"""One deployed stack for all end-to-end tests, beside whatever `make up` runs; and receivers."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from local.stack import down, up
+from tests.e2e.system import Account, System
+from tests.fakes.receiver import Receiver
+
+BRINGING_UP_SECONDS = 600  # a first build fetches the layer's packages
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first test brings the stack up; on a fresh clone that takes longer than a test may."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(BRINGING_UP_SECONDS))
+
+
+@pytest.fixture(scope="session")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """The stack, deployed from the real template."""
+    state_dir = tmp_path_factory.mktemp("stack")
+    try:
+        with warnings.catch_warnings():
+            # The emulator is a process that outlives its Popen, knowingly: it is found again by its lock.
+            warnings.simplefilter("ignore", ResourceWarning)
+            stack = up(state_dir)
+        yield System(stack)
+    finally:
+        down(state_dir)
+
+
+@pytest.fixture
+def new_account(system: System) -> Iterator[Callable[[], Account]]:
+    """Makes accounts; their webhooks end with the test."""
+    accounts: list[Account] = []
+
+    def make() -> Account:
+        accounts.append(system.new_account())
+        return accounts[-1]
+
+    yield make
+    for account in accounts:
+        account.delete_all()
+
+
+@pytest.fixture
+def account(new_account: Callable[[], Account]) -> Account:
+    """An account of the test's own."""
+    return new_account()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """One that takes everything, until a test gives it another script."""
+    with Receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def tls_receiver(system: System) -> Iterator[Receiver]:
+    """As `receiver`, by TLS, with a certificate that the stack trusts."""
+    tls = system.stack.description["tls"]
+    with Receiver(certificate=(Path(tls["certFile"]), Path(tls["keyFile"]))) as receiver:
+        yield receiver

@@ -1,0 +1,264 @@
+"""The deployed stack as the tests meet it: through its API, its bus, its queues and what receivers get."""
+
+import json
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from lms_webhooks.event_types import REAL_TIME
+from local.emit import make_event
+from local.stack import Stack
+
+ADMIN, READER = "integration-admin", "integration-reader"
+_PASSWORD = "Correct-horse-1"
+
+
+def until[T](condition: Callable[[], T], what: str, *, seconds: float = 20) -> T:
+    """Ask again and again until the answer is true, and give it."""
+    give_up_at = time.monotonic() + seconds
+    while not (answer := condition()):
+        assert time.monotonic() < give_up_at, f"after {seconds:.0f} s still waiting for {what}"
+        time.sleep(0.02)
+    return answer
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the admin API answered; header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+    @property
+    def body(self) -> Any:
+        return json.loads(self.text)
+
+
+class System:
+    """One stack. Tests keep out of each other's way by accounts of their own."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self._quarantined: list[dict[str, Any]] = []
+
+    def client(self, service: str) -> Any:
+        return self.stack.client(service)
+
+    @cached_property
+    def _cognito(self) -> Any:
+        return self.client("cognito-idp")
+
+    @cached_property
+    def _events(self) -> Any:
+        return self.client("events")
+
+    @cached_property
+    def _sqs(self) -> Any:
+        return self.client("sqs")
+
+    @cached_property
+    def _dynamodb(self) -> Any:
+        return self.client("dynamodb")
+
+    def new_account(self) -> "Account":
+        """An account that nobody has used, and its first admin."""
+        account_id = str(10**9 + uuid.uuid4().int % 10**12)
+        return Account(self, account_id, self.sign_in(account_id))
+
+    def sign_in(self, account_id: str, group: str | None = ADMIN) -> str:
+        """The ID token of a new user of an account."""
+        pool = self.stack.description["userPoolId"]
+        user = f"{uuid.uuid4().hex}@example.com"
+        self._cognito.admin_create_user(
+            UserPoolId=pool,
+            Username=user,
+            UserAttributes=[
+                {"Name": "email", "Value": user},
+                {"Name": "custom:accountId", "Value": account_id},
+            ],
+            MessageAction="SUPPRESS",
+        )
+        self._cognito.admin_set_user_password(
+            UserPoolId=pool, Username=user, Password=_PASSWORD, Permanent=True
+        )
+        if group is not None:
+            self._cognito.admin_add_user_to_group(UserPoolId=pool, Username=user, GroupName=group)
+        signed_in = self._cognito.initiate_auth(
+            ClientId=self.stack.description["clientId"],
+            AuthFlow="USER_PASSWORD_AUTH",
+            AuthParameters={"USERNAME": user, "PASSWORD": _PASSWORD},
+        )
+        return str(signed_in["AuthenticationResult"]["IdToken"])
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        token: str | None,
+        body: object = None,
+        text: str | None = None,
+        content_type: str = "application/json",
+    ) -> Answer:
+        """Call the admin API with `body` as JSON, or with `text` as it is."""
+        sent = text if text is not None else None if body is None else json.dumps(body)
+        headers = {"content-type": content_type} | ({"authorization": f"Bearer {token}"} if token else {})
+        request = urllib.request.Request(  # noqa: S310  # loopback
+            self.stack.api_url + path,
+            method=method,
+            data=None if sent is None else sent.encode(),
+            headers=headers,
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=90) as response:  # noqa: S310
+                return _answer(response.status, response.headers, response.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return _answer(error.code, error.headers, error.read())
+
+    def put(
+        self, *entries: dict[str, Any], detail_type: str | None = None, source: str | None = None
+    ) -> None:
+        """Put events on the bus, up to ten, under their own name and our source unless told otherwise."""
+        answer = self._events.put_events(
+            Entries=[
+                {
+                    "EventBusName": self.stack.description["eventBusName"],
+                    "Source": source or self.stack.description["eventSource"],
+                    "DetailType": detail_type or event["eventName"],
+                    "Detail": json.dumps(event),
+                }
+                for event in entries
+            ]
+        )
+        assert answer["FailedEntryCount"] == 0, answer
+
+    def send_raw(self, message: str) -> None:
+        """Put a message on the real-time queue as if the bus had."""
+        self._sqs.send_message(QueueUrl=self.stack.description["queues"]["realtime"], MessageBody=message)
+
+    def envelope(self, detail: str, *, detail_type: str) -> str:
+        """The message that EventBridge makes of an event, with the text of `detail` as it is."""
+        return (
+            f'{{"version":"0","id":"{uuid.uuid4()}","detail-type":"{detail_type}",'
+            f'"source":"{self.stack.description["eventSource"]}","account":"000000000000",'
+            '"time":"2026-11-03T12:00:00Z","region":"us-east-1","resources":[],'
+            f'"detail":{detail}}}'
+        )
+
+    def dispatchers_at_once(self) -> int:
+        """How many of them this stack runs for the real-time queue."""
+        mappings = self.client("lambda").list_event_source_mappings()["EventSourceMappings"]
+        name = self.stack.description["queues"]["realtime"].rpartition("/")[2]
+        (mapping,) = [each for each in mappings if each["EventSourceArn"].endswith(f":{name}")]
+        return int(mapping["ScalingConfig"]["MaximumConcurrency"])
+
+    def wait_until_taken(self) -> None:
+        """Wait until a dispatcher has every message of the real-time queue."""
+        until(lambda: self._messages("") == 0, "dispatchers to take what is queued")
+
+    def wait_until_done(self) -> None:
+        """Wait until dispatchers have done everything that is to be done with those messages."""
+        until(lambda: self._messages("", "NotVisible") == 0, "dispatchers to be done")
+
+    def _messages(self, *kinds: str) -> int:
+        names = [f"ApproximateNumberOfMessages{kind}" for kind in kinds]
+        url = self.stack.description["queues"]["realtime"]
+        answer = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)
+        return sum(int(answer["Attributes"][name]) for name in names)
+
+    def wait_for_quarantined(self, marker: str) -> dict[str, Any]:
+        """The message in quarantine that has `marker` in it."""
+        url = self.stack.description["queues"]["quarantine"]
+
+        def find() -> dict[str, Any] | None:
+            answer = self._sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10)
+            for message in answer.get("Messages", []):
+                self._quarantined.append(json.loads(message["Body"]))
+                self._sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+            return next((each for each in self._quarantined if marker in json.dumps(each)), None)
+
+        found = until(find, f"{marker} in quarantine")
+        assert found is not None
+        return found
+
+    def history(self, webhook_id: str) -> list[dict[str, Any]]:
+        """What is recorded of a webhook's deliveries, oldest event first: items as DynamoDB has them."""
+        items: list[dict[str, Any]] = self._dynamodb.query(
+            TableName=self.stack.description["tables"]["deliveries"],
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues={":pk": {"S": f"DELIVERY#{webhook_id}"}},
+            ConsistentRead=True,
+        )["Items"]
+        return items
+
+    def wait_for_history(self, webhook_id: str, count: int) -> list[dict[str, Any]]:
+        """The history, once it has `count` records."""
+        return until(
+            lambda: items if len(items := self.history(webhook_id)) >= count else [],
+            f"{count} records of {webhook_id}",
+        )
+
+
+class Account:
+    """One account, through the eyes of its admin."""
+
+    def __init__(self, system: System, account_id: str, token: str) -> None:
+        self.system = system
+        self.account_id = account_id
+        self.token = token
+
+    def call(self, method: str, path: str, body: object = None) -> Answer:
+        return self.system.call(method, path, token=self.token, body=body)
+
+    def webhook(self, target_url: str, **changes: Any) -> dict[str, Any]:
+        """The body of a valid call that creates a webhook; a field changed to None is left out."""
+        body = {
+            "name": "Enrollments to HR",
+            "targetUrl": target_url,
+            "authentication": {"type": "none"},
+            "events": list(REAL_TIME),
+            "status": "active",
+        }
+        return {name: value for name, value in (body | changes).items() if value is not None}
+
+    def create(self, target_url: str, **changes: Any) -> dict[str, Any]:
+        """Create a webhook; answers what the API showed."""
+        answer = self.call("POST", "/v1/webhooks", self.webhook(target_url, **changes))
+        assert answer.status == 201, answer
+        created: dict[str, Any] = answer.body
+        return created
+
+    def webhooks(self) -> list[dict[str, Any]]:
+        listed: list[dict[str, Any]] = self.call("GET", "/v1/webhooks").body["webhooks"]
+        return listed
+
+    def delete(self, webhook_id: str) -> None:
+        answer = self.call("DELETE", f"/v1/webhooks/{webhook_id}")
+        assert answer.status == 204, answer
+
+    def delete_all(self) -> None:
+        """End what would go on: a webhook with a receiver that is gone is tried for days."""
+        for webhook in self.webhooks():
+            self.delete(webhook["webhookId"])
+
+    def event(self, event_name: str = "COURSE_ENROLLMENT", **changes: Any) -> dict[str, Any]:
+        """An event of this account, now; a field changed to None is left out."""
+        event = make_event(event_name, self.account_id) | changes
+        return {name: value for name, value in event.items() if value is not None}
+
+    def emit(self, event_name: str = "COURSE_ENROLLMENT", **changes: Any) -> dict[str, Any]:
+        """Put one event on the bus; answers it."""
+        event = self.event(event_name, **changes)
+        self.system.put(event)
+        return event
+
+
+def _answer(status: int, headers: Any, body: bytes) -> Answer:
+    return Answer(status, {name.lower(): value for name, value in headers.items()}, body.decode())

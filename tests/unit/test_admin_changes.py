@@ -1,0 +1,167 @@
+"""A webhook is changed field by field; what it means for the endpoint follows from the fields."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from lms_webhooks.dynamodb import Table
+from lms_webhooks.health import Health, Mode, SwitchOff
+from lms_webhooks.health_store import HealthStore
+from lms_webhooks.webhooks import Webhook
+from tests.unit.admin_client import AdminClient, admin_client
+
+
+@pytest.fixture(scope="module")
+def shared_client() -> Iterator[AdminClient]:
+    with admin_client("changes") as client:
+        yield client
+
+
+@pytest.fixture
+def client(shared_client: AdminClient) -> AdminClient:
+    shared_client.forget_everything()
+    return shared_client
+
+
+@pytest.fixture
+def path(client: AdminClient) -> str:
+    """Of a webhook that was just created."""
+    return str(client.create().headers["Location"])
+
+
+def stored(client: AdminClient) -> tuple[Webhook, Health]:
+    (registered,) = client.store.read_account("1010")
+    return registered
+
+
+@pytest.mark.parametrize(
+    ("change", "begins_anew"),
+    [
+        ({"name": "Payroll"}, False),
+        ({"description": "For payroll"}, False),
+        ({"events": ["CI_STATS"]}, False),
+        ({"ordered": True}, False),
+        ({"headers": {"x-team": "payroll"}}, False),
+        ({"targetUrl": "https://other.example.com/"}, True),
+        ({"status": "paused"}, True),
+        ({"status": "inactive"}, True),
+        ({"targetUrl": "https://hooks.example.com/lms", "status": "active"}, False),
+        ({}, False),
+    ],
+    ids=str,
+)
+def test_what_is_given_changes_and_nothing_else(
+    client: AdminClient, path: str, change: dict[str, Any], begins_anew: bool
+) -> None:
+    """Only URL, authentication and status say something about the endpoint: they begin a new epoch, in
+    backlog mode, and a drainer is sent for."""
+    before = client.call("GET", path).body
+    answer = client.call("PATCH", path, change)
+    assert (answer.status, answer.headers["ETag"]) == (200, '"2"'), answer.text
+    health = {"mode": "backlog" if begins_anew else "direct"}
+    assert answer.body == {**before, **change, "health": health}
+    assert client.call("GET", path).body == answer.body
+    webhook, _ = stored(client)
+    assert webhook.epoch == (2 if begins_anew else 1)
+    message = {"accountId": "1010", "webhookId": webhook.webhook_id}
+    assert client.sent_for_drainers() == ([message] if begins_anew else [])
+
+
+def test_authentication_is_changed_as_a_whole(client: AdminClient, path: str) -> None:
+    """A new signing secret is shown once; asking for signatures again keeps it."""
+    answer = client.call("PATCH", path, {"authentication": {"type": "signature"}})
+    secret = answer.body["authentication"]["secret"]
+    assert secret.startswith("whsec_")
+    kept = stored(client)[0].authentication
+    again = client.call("PATCH", path, {"authentication": {"type": "signature"}})
+    assert again.body["authentication"] == {"type": "signature"}
+    assert stored(client)[0].authentication == kept
+    assert stored(client)[0].epoch == 2
+    basic = {"type": "basic", "username": "ada", "password": "hunter2"}
+    assert client.call("PATCH", path, {"authentication": basic}).body["authentication"] == {
+        "type": "basic",
+        "username": "ada",
+    }
+    assert stored(client)[0].epoch == 3
+    half = client.call("PATCH", path, {"authentication": {"type": "basic", "username": "bob"}})
+    assert half.errors == {"/authentication/password": "is required"}
+
+
+def test_a_webhook_that_was_switched_off_is_set_active_again(client: AdminClient, path: str) -> None:
+    """The system switched it off, so its status is active already: the admin's word begins a new epoch."""
+    webhook, health = stored(client)
+    off = replace(
+        health, mode=Mode.BACKLOG, switched_off=SwitchOff.GONE, switched_off_at_ms=1_793_707_200_000
+    )
+    table = Table(client.store._client, client.settings.webhooks_table)
+    assert HealthStore(table).save("1010", webhook.webhook_id, off, revision=0)
+    shown = client.call("GET", path).body["health"]
+    assert shown["switchedOff"] == {"reason": "gone", "at": "2026-11-03T12:00:00.000Z"}
+    assert client.call("PATCH", path, {"name": "Payroll"}).body["health"] == shown
+    assert client.call("PATCH", path, {"status": "active"}).body["health"] == {"mode": "backlog"}
+    assert stored(client)[0].epoch == 2
+    assert len(client.sent_for_drainers()) == 1
+
+
+@pytest.mark.parametrize("if_match", ['"1"', "*", '"7", "1"'])
+def test_a_change_of_what_was_read_is_made(client: AdminClient, path: str, if_match: str) -> None:
+    answer = client.call("PATCH", path, {"name": "Payroll"}, headers={"if-match": if_match})
+    assert (answer.status, answer.body["name"]) == (200, "Payroll")
+
+
+@pytest.mark.parametrize("if_match", ['"2"', 'W/"1"', "1", "", '"1'])
+def test_a_change_of_something_else_is_refused(client: AdminClient, path: str, if_match: str) -> None:
+    answer = client.call("PATCH", path, {"name": "Payroll"}, headers={"if-match": if_match})
+    assert (answer.status, answer.body["type"]) == (412, "urn:lms-webhooks:problem:changed-meanwhile")
+    assert stored(client)[0].name == "Enrollments to HR"
+
+
+def test_of_two_who_change_at_once_both_are_heard(
+    client: AdminClient, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither says what it expects: the second change is made again, on what the first one left."""
+    update = client.store.update
+    others = iter([{"description": "Mine first"}])
+
+    def meet(webhook: Webhook, *, expected: Webhook) -> None:
+        for other in others:
+            assert client.call("PATCH", path, other).status == 200
+        update(webhook, expected=expected)
+
+    monkeypatch.setattr(client.store, "update", meet)
+    answer = client.call("PATCH", path, {"name": "Payroll"})
+    assert (answer.body["name"], answer.body["description"]) == ("Payroll", "Mine first")
+
+
+@pytest.mark.parametrize(
+    ("change", "errors"),
+    [
+        ({"name": None}, {"/name": "must not be null; leave out what is to stay"}),
+        ({"webhookId": "wh_1"}, {"/webhookId": "is not a field that this call takes"}),
+        ({"target_url": "https://a.example/"}, {"/target_url": "is not a field that this call takes"}),
+        (
+            {"name": " x", "events": []},
+            {
+                "/name": "must not begin or end with white space",
+                "/events": "must not be empty",
+            },
+        ),
+        ({"targetUrl": "http://hooks.example.com/"}, {"/targetUrl": "must start with https://"}),
+    ],
+    ids=str,
+)
+def test_the_rules_are_those_of_creating(
+    client: AdminClient, path: str, change: dict[str, Any], errors: dict[str, str]
+) -> None:
+    answer = client.call("PATCH", path, change)
+    assert (answer.status, answer.errors) == (422, errors)
+    assert stored(client)[0].version == 1
+
+
+def test_another_accounts_webhook_is_not_found(client: AdminClient, path: str) -> None:
+    claims: dict[str, object] = {"custom:account_id": "2020", "cognito:groups": "[integration-admin]"}
+    answer = client.call("PATCH", path, {"name": "Mine"}, claims=claims)
+    assert (answer.status, answer.body["type"]) == (404, "urn:lms-webhooks:problem:no-such-webhook")
+    assert stored(client)[0].name == "Enrollments to HR"
