@@ -188,6 +188,12 @@ class System:
         assert found is not None
         return found
 
+    def sweep(self) -> None:
+        """Sweep now: the schedule would in the next minute."""
+        self.client("lambda").invoke(
+            FunctionName=self.stack.description["functions"]["batch"], Payload=b'{"task": "sweep"}'
+        )
+
     def history(self, webhook_id: str) -> list[dict[str, Any]]:
         """What is recorded of a webhook's deliveries, oldest event first: items as DynamoDB has them."""
         items: list[dict[str, Any]] = self._dynamodb.query(
