@@ -1,0 +1,63 @@
+"""Where an event goes for a webhook: nowhere, at once, or into a lane."""
+
+from dataclasses import replace
+
+import pytest
+
+from lms_webhooks.events import Event
+from lms_webhooks.health import Health, Mode, SwitchOff
+from lms_webhooks.matching import Way, choose_way
+from lms_webhooks.webhooks import NoAuthentication, Status, Webhook
+
+NOW_MS = 1_793_707_200_000
+DAY_MS = 86_400_000
+RETENTION_MS = 7 * DAY_MS
+WEBHOOK = Webhook(
+    account_id="1010",
+    webhook_id="wh_1",
+    name="HR",
+    target_url="https://hooks.example.com/",
+    authentication=NoAuthentication(),
+    events=frozenset({"COURSE_ENROLLMENT", "LEARNER_PROGRESS"}),
+    status=Status.ACTIVE,
+    created_at="",
+    updated_at="",
+    created_by="",
+    updated_by="",
+)
+PAUSED = replace(WEBHOOK, status=Status.PAUSED)
+RETIRED = replace(WEBHOOK, status=Status.INACTIVE)
+ORDERED = replace(WEBHOOK, ordered=True)
+WELL = Health()
+FALLEN = Health(mode=Mode.BACKLOG)
+GONE = Health(mode=Mode.BACKLOG, switched_off=SwitchOff.GONE, switched_off_at_ms=NOW_MS)
+FAILING = Health(mode=Mode.BACKLOG, switched_off=SwitchOff.FAILING, switched_off_at_ms=NOW_MS - DAY_MS)
+LONG_FAILING = replace(FAILING, switched_off_at_ms=NOW_MS - RETENTION_MS)
+
+
+@pytest.mark.parametrize(
+    ("story", "webhook", "health", "real_time", "non_real_time"),
+    [
+        ("all is well", WEBHOOK, WELL, Way.DIRECT, Way.BATCH_LANE),
+        ("the endpoint failed", WEBHOOK, FALLEN, Way.REALTIME_LANE, Way.BATCH_LANE),
+        ("paused", PAUSED, WELL, Way.REALTIME_LANE, Way.BATCH_LANE),
+        ("ordered", ORDERED, WELL, Way.REALTIME_LANE, Way.BATCH_LANE),
+        ("retired", RETIRED, WELL, Way.NOWHERE, Way.NOWHERE),
+        ("it answered 410", WEBHOOK, GONE, Way.NOWHERE, Way.NOWHERE),
+        ("it failed for days", WEBHOOK, FAILING, Way.REALTIME_LANE, Way.BATCH_LANE),
+        ("and then for as long again", WEBHOOK, LONG_FAILING, Way.NOWHERE, Way.NOWHERE),
+        ("retired after it failed", RETIRED, FAILING, Way.NOWHERE, Way.NOWHERE),
+    ],
+)
+def test_the_way_of_an_event(
+    story: str, webhook: Webhook, health: Health, real_time: Way, non_real_time: Way
+) -> None:
+    for event_name, way in (("COURSE_ENROLLMENT", real_time), ("LEARNER_PROGRESS", non_real_time)):
+        event = Event("1010", "e1", event_name, NOW_MS, NOW_MS, "{}")
+        got = choose_way(webhook, health, event, now_ms=NOW_MS, retention_ms=RETENTION_MS)
+        assert got is way, f"{story}: {event_name}"
+
+
+def test_what_was_not_asked_for_goes_nowhere() -> None:
+    event = Event("1010", "e1", "CI_STATS", NOW_MS, NOW_MS, "{}")
+    assert choose_way(WEBHOOK, WELL, event, now_ms=NOW_MS, retention_ms=RETENTION_MS) is Way.NOWHERE

@@ -1,0 +1,55 @@
+"""Slow endpoints, and those that reject everything, are noticed before they fail."""
+
+import pytest
+
+from lms_webhooks.pace import Pace
+
+
+@pytest.mark.parametrize(
+    ("latencies_ms", "is_slow"),
+    [
+        ([1001, 1001], False),
+        ([1001, 1001, 1001], True),
+        ([1001, 1001, 1000, 1001, 1001], True),  # never three in a row, but the average over five
+        ([2000, 2000, 500, 500], False),
+        ([2000, 2000, 500, 500, 500], True),
+        ([1000] * 20, False),
+        ([4000, 10, 10, 10, 10], False),
+        ([5000, *[10] * 10, 1001, 1001], False),  # the first is forgotten after ten
+    ],
+)
+def test_three_slow_answers_in_a_row_or_a_slow_average(latencies_ms: list[int], is_slow: bool) -> None:
+    pace = Pace()
+    assert [pace.took("wh_1", each) for each in latencies_ms][-1] is is_slow
+
+
+def test_webhooks_are_told_apart() -> None:
+    pace = Pace()
+    for _ in range(2):
+        pace.took("wh_1", 3000)
+        pace.took("wh_2", 10)
+    assert pace.took("wh_1", 3000)
+    assert not pace.took("wh_2", 10)
+
+
+def test_rejections_in_a_row_are_counted_until_a_success() -> None:
+    pace = Pace()
+    assert [pace.rejected("wh_1") for _ in range(3)] == [1, 2, 3]
+    pace.took("wh_1", 10)
+    assert pace.rejected("wh_1") == 1
+
+
+def test_who_comes_back_to_direct_mode_starts_afresh() -> None:
+    pace = Pace()
+    for _ in range(2):
+        pace.took("wh_1", 3000)
+    pace.forget("wh_1")
+    pace.forget("wh_unknown")
+    assert not pace.took("wh_1", 3000)
+
+
+def test_memory_is_bounded() -> None:
+    pace = Pace()
+    for number in range(25_000):
+        pace.took(f"wh_{number}", 10)
+    assert len(pace._answers) <= 10_000
