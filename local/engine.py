@@ -37,6 +37,10 @@ class Engine:
         return f"http://127.0.0.1:{self.port}"
 
 
+# An emulator outlives the command that started it; Python would report a Popen that is dropped as a leak.
+_started: list[subprocess.Popen[bytes]] = []
+
+
 def log_file(state_dir: Path) -> Path:
     """What the emulator prints, and with it the logs of the functions."""
     return state_dir / "logs" / "engine.log"
@@ -79,6 +83,7 @@ def start(state_dir: Path, *, port: int | None = None) -> Engine:
                 pass_fds=[lock],
                 start_new_session=True,  # Ctrl-C is for the demo, which then stops the emulator in order
             )
+        _started.append(process)
         engine = Engine(process.pid, port)
         (state_dir / "engine.json").write_text(json.dumps({"pid": engine.pid, "port": engine.port}))
     finally:
@@ -96,6 +101,8 @@ def stop(state_dir: Path) -> bool:
     engine = running(state_dir)
     if engine is not None:
         _end(engine.pid, state_dir)
+        for process in _started:
+            process.poll()  # takes note that it ended, if it was this command's
     shutil.rmtree(state_dir / "run", ignore_errors=True)
     (state_dir / "engine.json").unlink(missing_ok=True)
     return engine is not None

@@ -1,6 +1,5 @@
 """One deployed stack for all end-to-end tests, beside whatever `make up` runs; and receivers."""
 
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,10 +25,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """The stack, deployed from the real template."""
     state_dir = tmp_path_factory.mktemp("stack")
     try:
-        with warnings.catch_warnings():
-            # The emulator is a process that outlives its Popen, knowingly: it is found again by its lock.
-            warnings.simplefilter("ignore", ResourceWarning)
-            stack = up(state_dir)
+        stack = up(state_dir)
         yield System(stack)
     finally:
         down(state_dir)

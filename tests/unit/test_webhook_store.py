@@ -263,7 +263,7 @@ def test_a_deleted_webhook_leaves_a_tombstone_for_its_history(
         "sk": {"S": f"WEBHOOK#{kept.webhook_id}"},
         "deleted_at": {"S": "2026-11-03T12:00:00.000Z"},
         "deleted_by": {"S": "bob"},
-        "expires_at": {"N": str(int(NOW.timestamp()) + 31 * 86_400)},
+        "expires_at": {"N": str(int(NOW.timestamp()) + 366 * 86_400)},
     }
     assert "webhook_ids" not in items["ACCOUNT#1010"]
 

@@ -91,11 +91,17 @@ class Drainer:
         return Lane.REALTIME in marks or (Lane.BATCH in marks and marks[Lane.BATCH].is_open)
 
     def _bury(self, account_id: str, webhook_id: str, remaining_ms: Callable[[], int]) -> None:
-        """Record what still waits for a deleted webhook as failed. Needs no lease: nothing is sent."""
+        """Record what still waits for a deleted webhook as failed. Needs no lease: nothing is sent.
+
+        The mark goes when all of its lane is settled; else the sweep finds it and sends for the next try.
+        """
         for lane, mark in self._backlog.marks(webhook_id).items():
+            is_settled = True
             for waiting in self._backlog.read_all(webhook_id, lane):
                 if remaining_ms() < CLOSING_SECONDS * 1000:
                     self._queue.send(account_id, webhook_id, delay_seconds=0)
                     return
-                self._settler.end(webhook_id, lane, waiting, Outcome.FAILED, "the webhook was deleted")
-            self._backlog.unmark(mark)
+                reason = "the webhook was deleted"
+                is_settled &= self._settler.end(webhook_id, lane, waiting, Outcome.FAILED, reason)
+            if is_settled:
+                self._backlog.unmark(mark)

@@ -49,18 +49,18 @@ class Settler:
     def end(
         self, webhook_id: str, lane: Lane, waiting: Sequence[Waiting], outcome: Outcome, reason: str
     ) -> bool:
-        """Settle events that will not be delivered; answer whether all of them are recorded."""
+        """Settle events that will not be delivered; answer whether all are recorded and out of their lane."""
         unwritten = self._deliveries.record_unless_delivered(
             [Delivery(webhook_id, each.event, outcome, each.attempts, reason) for each in waiting],
             recorded_at_seconds=int(self._clock()),
         )
-        self._remove_recorded(webhook_id, lane, waiting, unwritten)
+        is_removed = self._remove_recorded(webhook_id, lane, waiting, unwritten)
         count(Metric.EVENTS_EXPIRED if outcome is Outcome.EXPIRED else Metric.EVENTS_FAILED, len(waiting))
-        return not unwritten
+        return is_removed and not unwritten
 
     def _remove_recorded(
         self, webhook_id: str, lane: Lane, waiting: Sequence[Waiting], unwritten: set[tuple[str, str]]
-    ) -> None:
-        self._backlog.remove(
+    ) -> bool:
+        return self._backlog.remove(
             webhook_id, lane, [each for each in waiting if (webhook_id, each.event.sort_key) not in unwritten]
         )

@@ -172,7 +172,7 @@ class Turn:
             case AnswerClass.EVENT if len(waiting) > 1:
                 self._halve(answer, len(waiting))
                 return None
-            case AnswerClass.EVENT if self.health.rejections < MAX_REJECTIONS_IN_A_ROW:
+            case AnswerClass.EVENT:
                 return self._set_aside(lane, waiting[0], answer, attempt)
             case _:
                 return self._fail(answer, attempt, len(waiting))
@@ -186,8 +186,17 @@ class Turn:
     def _set_aside(
         self, lane: Lane, waiting: Waiting, answer: Answer, attempt: Attempt
     ) -> DelaySeconds | None:
-        """An event that its receiver rejects leaves the order and is tried alone, later and later."""
+        """An event that its receiver rejects leaves the order and is tried alone, later and later.
+
+        So does each probe of an endpoint that rejected too many in a row: it may be the events after all, and
+        those behind them must not wait for ever.
+        """
+        rejected_before = self.health
         self.health = endpoint.after_rejection(self.health, attempt)
+        if lane is Lane.RETRY:  # the same event once more says nothing new of the endpoint
+            self.health = replace(
+                self.health, rejections=rejected_before.rejections, batch_size=rejected_before.batch_size
+            )
         tries = waiting.tries + 1
         attempts = (*waiting.attempts, attempt)
         wait_seconds = event_delay_seconds(tries)
@@ -201,7 +210,7 @@ class Turn:
             is_safe = self._move_to_retry(lane, waiting, later)
         if not is_safe:
             return _FAULT_DELAY_SECONDS
-        if self.health.rejections >= MAX_REJECTIONS_IN_A_ROW:
+        if lane is not Lane.RETRY and self.health.rejections >= MAX_REJECTIONS_IN_A_ROW:
             return self._fail(answer, attempt, 1)
         return None
 
@@ -228,7 +237,9 @@ class Turn:
                 answer.retry_after, status_code=answer.status_code, now_seconds=self._clock()
             ),
         )
-        self.health = endpoint.after_failure(self.health, attempt, now_ms=now_ms, delay_seconds=delay)
+        failed = endpoint.after_failure(self.health, attempt, now_ms=now_ms, delay_seconds=delay)
+        # The next is a probe: as large as this one, it would fail for ever where large requests fail.
+        self.health = replace(failed, batch_size=1)
         count(Metric.ATTEMPTS_FAILED)
         if answer.error_class is ErrorClass.TIMEOUT:
             self.health = endpoint.with_lower_ceiling(self.health, sent_events, now_ms=now_ms)
@@ -250,22 +261,28 @@ class Turn:
         return bool(due)
 
     def _expire_lane(self, lane: Lane, mark: Mark) -> None:
-        first_accepted_ms = self._now_ms()
+        first_accepted_ms: list[int] = []  # of each page
         for waiting in self._backlog.read_all(self._webhook_id, lane):
             if self._remaining_seconds() <= 0:
                 return
             oldest_ms = self._now_ms() - self._retention_ms
-            self._expire(lane, [each for each in waiting if each.event.accepted_at_ms <= oldest_ms])
+            if not self._expire(lane, [each for each in waiting if each.event.accepted_at_ms <= oldest_ms]):
+                return  # the check stays due
             kept = [each.event.accepted_at_ms for each in waiting if each.event.accepted_at_ms > oldest_ms]
-            first_accepted_ms = min([first_accepted_ms, *kept])
-        self._backlog.set_check(mark, first_accepted_ms + self._retention_ms)
+            first_accepted_ms += [min(kept)] if kept else []
+        if first_accepted_ms:
+            self._backlog.set_check(mark, min(first_accepted_ms) + self._retention_ms)
+        else:
+            self._backlog.unmark(mark)
 
-    def _expire(self, lane: Lane, expired: Sequence[Waiting]) -> None:
-        if expired:
-            days = self._retention_ms // 86_400_000
-            last_error = f"; the last error was {self.health.last_error}" if self.health.last_error else ""
-            reason = f"not delivered within {days} days{last_error}"
-            self._settler.end(self._webhook_id, lane, expired, Outcome.EXPIRED, reason)
+    def _expire(self, lane: Lane, expired: Sequence[Waiting]) -> bool:
+        """Settle what expired; answer whether all of it is out of its lane."""
+        if not expired:
+            return True
+        days = self._retention_ms // 86_400_000
+        last_error = f"; the last error was {self.health.last_error}" if self.health.last_error else ""
+        reason = f"not delivered within {days} days{last_error}"
+        return self._settler.end(self._webhook_id, lane, expired, Outcome.EXPIRED, reason)
 
     def _leave_backlog_mode(self, marks: dict[Lane, Mark]) -> None:
         assert self._webhook is not None

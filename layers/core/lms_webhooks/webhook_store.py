@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     type Item = dict[str, AttributeValueTypeDef]
 
-TOMBSTONE_DAYS = 31  # deliveries live 30; one more, since TTL counts them from their own write
+TOMBSTONE_DAYS = 366  # the longest that DeliveryRetentionDays allows, and one more: TTL deletes late
 
 _WEBHOOK_ID = re.compile(r"wh_[A-Za-z0-9_-]{22}")
 

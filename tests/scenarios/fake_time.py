@@ -1,0 +1,207 @@
+"""Fake time for several processes at once. They are threads, but only one runs at any moment.
+
+A process runs until it sleeps; then the clock jumps to whatever comes next. So what takes a week takes
+milliseconds, two runs of a test do the same in the same order, and what happens during a POST really does
+happen during it.
+"""
+
+import heapq
+import threading
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Self, cast
+
+_MAX_STEPS_AT_ONCE = 100_000  # at one moment of fake time: more is a loop that waits for nothing
+
+
+class Killed(BaseException):
+    """This process is dead. No `except Exception` may answer that with another call."""
+
+
+class Process:
+    """What dies together: the memory and the threads of one execution environment."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.is_dead = False
+
+
+class _Thread:
+    def __init__(self, process: Process, run: Callable[[], None], parent: "_Thread | None") -> None:
+        self.process = process
+        self.run = run
+        self.parent = parent
+        self.turn = threading.Semaphore(0)
+        self.is_done = False
+        self.alarm = 0  # which entry of the agenda wakes it; the others are out of date
+
+
+type _Entry = tuple[float, int, _Thread | Callable[[], None]]
+
+
+class FakeTime:
+    """A clock, and who runs when. `clock` and `sleep` stand in for `time.time` and `time.sleep`."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+        self._agenda: list[_Entry] = []
+        self._entries = 0
+        self._until = now
+        self._running: _Thread | None = None
+        self._scheduler = threading.Semaphore(0)
+        self._alive: set[_Thread] = set()
+        self._error: BaseException | None = None
+
+    def clock(self) -> float:
+        """Seconds since 1970."""
+        return self.now
+
+    @property
+    def process(self) -> Process | None:
+        """Whose code runs; None is the test's own."""
+        return self._running.process if self._running else None
+
+    def at(self, moment: float, do: Callable[[], None]) -> None:
+        """Do something then; it takes no time."""
+        self._enter(moment, do)
+
+    def start(self, process: Process, run: Callable[[], None]) -> None:
+        """Let a thread of `process` begin now."""
+        self._start(process, run, None)
+
+    def sleep(self, seconds: float) -> None:
+        """Let `seconds` pass. A test that calls this waits, and all the others run."""
+        moment = self.now + seconds
+        thread = self._running
+        if thread is None:
+            self.run_until(moment)
+        elif thread.process.is_dead:
+            raise Killed
+        elif moment <= self._until and (not self._agenda or self._agenda[0][0] > moment):
+            self.now = moment  # nobody else has anything to do until then
+        else:
+            self._set_alarm(thread, moment)
+            self._hand_over(thread)
+
+    def run_until(self, moment: float) -> None:
+        """Let time pass for everybody until `moment`."""
+        assert self._running is None, "only the test itself moves the clock"
+        self._until = moment
+        steps = 0
+        while self._agenda and self._agenda[0][0] <= moment:
+            due, entry, what = heapq.heappop(self._agenda)
+            steps = steps + 1 if due == self.now else 0
+            if steps > _MAX_STEPS_AT_ONCE:
+                raise AssertionError(f"no time passes at {self.now}")
+            self.now = max(self.now, due)
+            if not isinstance(what, _Thread):
+                what()
+            elif what.alarm == entry and not what.is_done:
+                self._let_run(what)
+            if self._error is not None:
+                error, self._error = self._error, None
+                raise error
+        self.now = max(self.now, moment)
+
+    def next_moment(self) -> float | None:
+        """When something happens next."""
+        return self._agenda[0][0] if self._agenda else None
+
+    def kill(self, process: Process) -> None:
+        """Nothing of `process` runs any more: each of its threads ends where it stands."""
+        process.is_dead = True
+        for thread in self._alive:
+            if thread.process is process and thread is not self._running:
+                self._set_alarm(thread, self.now)
+
+    def close(self) -> None:
+        """End every thread."""
+        for thread in list(self._alive):
+            thread.process.is_dead = True
+        for thread in list(self._alive):
+            if not thread.is_done:
+                self._let_run(thread)
+
+    def map[T, R](self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+        """`function` of each item, all at the same time, as a pool of threads would do it."""
+        parent = self._running
+        if parent is None:
+            return [function(item) for item in items]
+        results: list[Any] = []
+        errors: list[BaseException] = []
+        children: list[_Thread] = []
+
+        def run(index: int, item: T) -> None:
+            try:
+                results[index] = function(item)
+            except Killed:
+                raise
+            except BaseException as error:  # noqa: BLE001  # it is the caller's, below
+                errors.append(error)
+
+        for index, item in enumerate(items):
+            results.append(None)
+            children.append(self._start(parent.process, partial(run, index, item), parent))
+        while not all(child.is_done for child in children):
+            self._hand_over(parent)
+        if errors:
+            raise errors[0]
+        return cast("list[R]", results)
+
+    def _start(self, process: Process, run: Callable[[], None], parent: _Thread | None) -> _Thread:
+        thread = _Thread(process, run, parent)
+        self._alive.add(thread)
+        threading.Thread(target=self._live, args=(thread,), daemon=True).start()
+        self._set_alarm(thread, self.now)
+        return thread
+
+    def _live(self, thread: _Thread) -> None:
+        thread.turn.acquire()
+        try:
+            if not thread.process.is_dead:
+                thread.run()
+        except Killed:
+            pass
+        except BaseException as error:  # noqa: BLE001  # the test fails with it
+            self._error = error
+        thread.is_done = True
+        self._alive.discard(thread)
+        if thread.parent is not None and not thread.parent.is_done:
+            self._set_alarm(thread.parent, self.now)
+        self._scheduler.release()
+
+    def _let_run(self, thread: _Thread) -> None:
+        self._running = thread
+        thread.turn.release()
+        self._scheduler.acquire()
+        self._running = None
+
+    def _hand_over(self, thread: _Thread) -> None:
+        self._scheduler.release()
+        thread.turn.acquire()
+        if thread.process.is_dead:
+            raise Killed
+
+    def _set_alarm(self, thread: _Thread, moment: float) -> None:
+        thread.alarm = self._enter(moment, thread)
+
+    def _enter(self, moment: float, what: _Thread | Callable[[], None]) -> int:
+        self._entries += 1
+        heapq.heappush(self._agenda, (moment, self._entries, what))
+        return self._entries
+
+
+class Threads:
+    """Stands in for a ThreadPoolExecutor, in fake time."""
+
+    def __init__(self, time: FakeTime) -> None:
+        self._time = time
+
+    def map[T, R](self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+        return self._time.map(function, items)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass

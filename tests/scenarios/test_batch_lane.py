@@ -1,0 +1,96 @@
+"""Non-real-time events wait for the schedule; then the drainer sends them, in either mode."""
+
+from lms_webhooks.backlog import Lane
+from lms_webhooks.health import Mode
+from tests.scenarios.endpoints import DOWN, HANGS, OK, always, in_turn, rejecting, until
+from tests.scenarios.world import HOUR, MINUTE, NON_REAL_TIME, START, World
+
+
+def test_they_wait_for_the_schedule_and_go_out_in_batches(world: World) -> None:
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    ids = world.emit(300, name=NON_REAL_TIME)
+    world.run(14 * MINUTE)
+    assert endpoint.posts == []
+    assert world.waiting_ids(webhook, Lane.BATCH) == ids
+    world.run(MINUTE + 5)
+    assert endpoint.acknowledged == ids
+    assert endpoint.sizes == [1, 2, 4, 8, 16, 32, 64, 100, 73]
+    assert endpoint.posts[0].started_at - START < 15 * MINUTE + 1
+    assert world.outcomes(webhook) == {"delivered": 300}
+    assert world.marks(webhook) == {}
+    assert world.metrics["BatchLanesOpened"] == 1
+
+
+def test_what_comes_after_the_opening_waits_for_the_next(world: World) -> None:
+    endpoint = world.endpoint()
+    world.register(endpoint)
+    first = world.emit(3, name=NON_REAL_TIME)
+    world.run(16 * MINUTE)
+    assert endpoint.acknowledged == first
+    second = world.emit(3, name=NON_REAL_TIME)
+    world.run(13 * MINUTE)
+    assert endpoint.acknowledged == first
+    world.run(2 * MINUTE)
+    assert endpoint.acknowledged == first + second
+
+
+def test_real_time_events_do_not_wait_for_the_others(world: World) -> None:
+    """While two thousand are drained at half a second a POST, real-time events go out directly."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    world.emit(2000, name=NON_REAL_TIME)
+    world.run(15 * MINUTE + 1)
+    for _ in range(5):
+        (event,) = world.emit(1)
+        world.run(0.5)
+        assert event in endpoint.acknowledged
+    assert world.health(webhook).mode is Mode.DIRECT
+    world.run_until_quiet()
+
+
+def test_a_failure_in_the_batch_lane_sets_backlog_mode(world: World) -> None:
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    batch = world.emit(5, name=NON_REAL_TIME)
+    endpoint.script = until(world.now + 16 * MINUTE, DOWN)
+    world.run(15 * MINUTE + 10)
+    assert world.health(webhook).mode is Mode.BACKLOG
+    real_time = world.emit(5)
+    world.run(5)
+    assert endpoint.posts_of("dispatcher") == []
+    world.run_until_quiet()
+    assert endpoint.acknowledged == real_time + batch, "the real-time lane goes first"
+
+
+def test_an_opened_lane_stays_open_while_its_endpoint_is_down(world: World) -> None:
+    endpoint = world.endpoint()
+    world.register(endpoint)
+    ids = world.emit(5, name=NON_REAL_TIME)
+    endpoint.script = until(world.now + 2 * HOUR, HANGS)
+    world.run(2 * HOUR + 6 * MINUTE)
+    assert endpoint.acknowledged == ids
+
+
+def test_both_kinds_are_set_aside_alike(world: World) -> None:
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    ids = world.emit(20, name=NON_REAL_TIME)
+    endpoint.script = rejecting(ids[7])
+    world.run(15 * MINUTE + 10)
+    assert endpoint.acknowledged == [each for each in ids if each != ids[7]]
+    assert world.waiting_ids(webhook, Lane.RETRY) == [ids[7]]
+    endpoint.script = always(OK)
+    world.run(2 * MINUTE)
+    assert world.outcomes(webhook) == {"delivered": 20}
+
+
+def test_a_message_of_the_batch_queue_that_comes_twice(world: World) -> None:
+    endpoint = world.endpoint()
+    world.register(endpoint)
+    endpoint.script = in_turn(OK)
+    ids = world.emit(3, name=NON_REAL_TIME)
+    world.duplicate(ids[0], name=NON_REAL_TIME, delay_seconds=60)
+    world.duplicate(ids[1], name=NON_REAL_TIME, delay_seconds=HOUR)
+    world.run(2 * HOUR)
+    assert endpoint.acknowledged == ids

@@ -1,0 +1,279 @@
+"""Our own faults: calls that fail, messages that are lost, processes that die. They charge no endpoint."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from lms_webhooks.backlog import Lane
+from lms_webhooks.health import Mode
+from lms_webhooks.webhooks import SignatureAuthentication
+from tests.scenarios.endpoints import DOWN, OK, Reply, Script, always, in_turn, until
+from tests.scenarios.world import ACCOUNT, HOUR, MINUTE, NON_REAL_TIME, Call, World
+
+
+def signed(world: World) -> Callable[[str], SignatureAuthentication]:
+    secret = "whsec_" + "A" * 43 + "="
+    return lambda webhook_id: SignatureAuthentication(
+        world.secret_box.encrypt(secret, account_id=ACCOUNT, webhook_id=webhook_id)
+    )
+
+
+def flapping(period: float) -> Script:
+    return lambda _, now: Reply(500 if int(now / period) % 3 == 0 else 200, seconds=0.4)
+
+
+@pytest.mark.parametrize("service", ["dynamodb", "sqs"])
+def test_a_fault_while_events_come_in_loses_none(world: World, service: str) -> None:
+    """For ten minutes each call fails. Messages come again after their visibility timeout."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    ids: list[str] = []
+    with world.fault(service):
+        for _ in range(10):
+            ids += world.emit(3)
+            world.run(MINUTE)
+    world.run(10 * MINUTE)
+    assert sorted(endpoint.acknowledged) == ids
+    assert world.outcomes(webhook) == {"delivered": 30}
+    assert world.health(webhook).revision == 0
+
+
+@pytest.mark.parametrize("service", ["dynamodb", "sqs"])
+def test_a_fault_while_events_are_drained_loses_none(world: World, service: str) -> None:
+    """Events wait when the fault begins. When it is over, the drain goes on within two minutes."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    endpoint.script = until(world.now + 4, DOWN, Reply(seconds=0.3))
+    ids = world.emit(400)
+    world.run(6.5)
+    assert len(world.waiting_ids(webhook)) > 300
+    with world.fault(service):
+        world.run(10 * MINUTE)
+    world.run(2 * MINUTE)
+    assert endpoint.acknowledged[:3] == ids[:3]
+    assert world.outcomes(webhook) == {"delivered": 400}
+    assert world.marks(webhook) == {}
+    assert world.duplicates() <= 64, "what was under way when the records could not be written"
+    assert sum(attempt.status_code != 200 for attempt in world.health(webhook).attempts) <= 1
+
+
+@pytest.mark.parametrize("operation", ["BatchWriteItem", "BatchGetItem", "UpdateItem", "Query", "PutItem"])
+def test_one_kind_of_call_that_fails_for_a_while(world: World, operation: str) -> None:
+    """Half of a function's calls work, so it gets far: to the middle of everything."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    endpoint.script = until(world.now + 30, DOWN)
+    ids: list[str] = []
+    with world.fault("dynamodb", operations=(operation,)):
+        for _ in range(10):
+            ids += world.emit(5)
+            ids += world.emit(2, name=NON_REAL_TIME)
+            world.run(20)
+    world.run_until_quiet(at_most=HOUR)
+    assert set(endpoint.acknowledged) == set(ids)
+    assert world.outcomes(webhook) == {"delivered": 70}
+
+
+def test_answers_that_are_lost_after_the_call_took_effect(world: World) -> None:
+    """Every third call of DynamoDB is done, but its answer does not come back, for five minutes."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    endpoint.script = until(world.now + 30, DOWN)
+
+    def lose_answer(call: Call, proceed: Callable[[], Any]) -> Any:
+        answer = proceed()
+        if call.service == "dynamodb" and call.number % 3 == 0:
+            raise world.aws_error("RequestTimeout", call)
+        return answer
+
+    world.taps.append(lose_answer)
+    ids: list[str] = []
+    for _ in range(15):
+        ids += world.emit(5)
+        world.run(20)
+    world.taps.clear()
+    world.run_until_quiet(at_most=HOUR)
+    assert set(endpoint.acknowledged) == set(ids)
+    assert world.outcomes(webhook) == {"delivered": 75}
+
+
+def test_batches_of_which_dynamodb_does_only_a_part(world: World) -> None:
+    """Each BatchWriteItem leaves its last item, and now and then it does so until the code gives up."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    endpoint.script = until(world.now + 30, DOWN)
+
+    def leave_last(call: Call, proceed: Callable[[], Any]) -> Any:
+        if call.operation != "BatchWriteItem":
+            return proceed()
+        ((table, requests),) = call.params["RequestItems"].items()
+        if len(requests) == 1 and call.number % 2 == 0:
+            return proceed()
+        call.params["RequestItems"] = {table: requests[:-1]}
+        if len(requests) > 1:
+            proceed()
+        return {"UnprocessedItems": {table: requests[-1:]}}
+
+    world.taps.append(leave_last)
+    ids: list[str] = []
+    for _ in range(15):
+        ids += world.emit(5)
+        world.run(20)
+    world.taps.clear()
+    world.run_until_quiet(at_most=HOUR)
+    assert set(endpoint.acknowledged) == set(ids)
+    assert world.outcomes(webhook) == {"delivered": 75}
+
+
+@pytest.mark.parametrize("ordered", [False, True], ids=["direct", "ordered"])
+def test_kms_is_down(world: World, *, ordered: bool) -> None:
+    """Nothing can be signed, so nothing is sent; the endpoint is not to blame, and its health says so."""
+    endpoint, open_endpoint = world.endpoint(), world.endpoint("open")
+    webhook = world.register(endpoint, authentication=signed(world), ordered=ordered)
+    world.register(open_endpoint)
+    with world.fault("kms", code="KMSInternalException"):
+        ids = world.emit(5)
+        world.run(10 * MINUTE)
+        assert endpoint.posts == []
+        assert world.health(webhook).failures == 0
+        assert world.problems() == []
+        assert open_endpoint.acknowledged == ids, "who needs no secret is served"
+    world.run(15 * MINUTE)
+    assert endpoint.acknowledged == ids
+    assert all(post.headers["webhook-signature"] for post in endpoint.posts)
+    assert world.health(webhook).failing_since_ms == 0
+
+
+def test_a_lost_drain_message_is_replaced_by_the_sweep_within_a_minute(world: World) -> None:
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    endpoint.script = in_turn(DOWN, OK)
+    world.emit(3)
+    world.run(1)
+    assert world.drain_queue.lose_all() == 1
+    due_at = world.health(webhook).next_attempt_at_ms / 1000
+    world.run(2 * MINUTE)
+    assert endpoint.posts[1].started_at <= due_at + MINUTE + 1
+    assert world.outcomes(webhook) == {"delivered": 3}
+
+
+def test_every_drain_message_is_lost(world: World) -> None:
+    """The sweep alone keeps things going."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    endpoint.script = in_turn(DOWN, DOWN, DOWN, DOWN, OK)
+
+    def lose(call: Call, proceed: Callable[[], Any]) -> Any:
+        return {"MessageId": "m"} if call.operation == "SendMessage" else proceed()
+
+    world.taps.append(lose)
+    ids = world.emit(30)
+    world.run(10 * MINUTE)
+    assert endpoint.acknowledged == ids
+    assert world.outcomes(webhook) == {"delivered": 30}
+
+
+def test_many_drain_messages_make_one_drainer(world: World) -> None:
+    """Messages that nobody sent, early, late, together. `World.problems` would see two drainers at once."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    endpoint.script = until(world.now + 20, DOWN, Reply(seconds=0.5))
+    ids = world.emit(1000)
+    for number in range(100):
+        world.send_for_drainer(webhook, delay_seconds=number % 30)
+        world.send_for_drainer(webhook, delay_seconds=5)
+    world.run_until_quiet()
+    assert endpoint.acknowledged == ids
+    drained = [post.reply.status for post in endpoint.posts_of("drainer")]
+    assert drained.count(500) == 2, "after 5 and 10 s, whatever messages come"
+    assert world.duplicates() == 0
+
+
+def test_a_drain_message_without_work_does_nothing(world: World) -> None:
+    webhook = world.register(world.endpoint())
+    world.send_for_drainer(webhook)
+    world.run(5)
+    assert world.posts() == []
+    assert world.health(webhook).revision == 0
+    assert world.drain_queue.messages == []
+
+
+def test_a_killed_drainer_is_replaced_when_its_lease_is_over(world: World) -> None:
+    """It dies in the middle of a POST of 32 events. Those come twice, no others do; order is kept."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    endpoint.script = in_turn(DOWN, Reply(seconds=1))
+    ids = world.emit(300)
+    world.run_while(lambda: endpoint.posts[-1:] == [] or endpoint.sizes[-1] < 32, at_most=MINUTE)
+    world.run(0.5)
+    assert world.kill("drainer") == 1
+    killed_at = world.now
+    posts = len(endpoint.posts)
+    world.run_until_quiet()
+    assert 60 < endpoint.posts[posts].started_at - killed_at < 70 + MINUTE
+    assert sorted(set(endpoint.acknowledged)) == ids
+    assert world.duplicates() == 32
+    assert world.outcomes(webhook) == {"delivered": 300}
+
+
+def test_a_killed_dispatcher_is_replaced_by_the_messages_that_come_again(world: World) -> None:
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    endpoint.script = always(Reply(seconds=0.5))
+    ids = world.emit(10)
+    world.run(2.2)
+    assert world.kill("dispatcher") == 1
+    world.run(10 * MINUTE)
+    assert set(endpoint.acknowledged) == set(ids)
+    assert world.duplicates() == 5, "the five that it had sent and not yet recorded"
+    assert world.outcomes(webhook) == {"delivered": 10}
+
+
+def test_kills_at_random_lose_nothing(world: World) -> None:
+    """Dispatchers and drainers are killed every second while events come, and ten endpoints flap."""
+    endpoints = [world.endpoint(f"hooks{number}") for number in range(10)]
+    webhooks = [world.register(each, account=str(number // 5)) for number, each in enumerate(endpoints)]
+    for number, endpoint in enumerate(endpoints):
+        endpoint.script = flapping(period=20 + number)
+    ids: dict[str, list[str]] = {"0": [], "1": []}
+    for number in range(100):
+        for account in ids:
+            ids[account] += world.emit(5, account=account)
+        world.run(1 + (number * 7 % 11) / 10)
+        world.kill("dispatcher" if number % 2 else "drainer")
+    for endpoint in endpoints:
+        endpoint.script = always(OK)
+    world.run_until_quiet(at_most=2 * HOUR)
+    assert world.deaths > 25
+    for number, (endpoint, webhook) in enumerate(zip(endpoints, webhooks, strict=True)):
+        assert set(endpoint.acknowledged) == set(ids[str(number // 5)])
+        assert world.outcomes(webhook) == {"delivered": 500}
+        assert world.litter(webhook) == []
+
+
+def test_malformed_messages_go_to_quarantine_and_hold_up_nobody(world: World) -> None:
+    endpoint = world.endpoint()
+    world.register(endpoint)
+    world.realtime_queue.send(json.dumps({"source": "lms", "detail": {"eventId": "x"}}))
+    ids = world.emit(3)
+    world.run(2)
+    assert endpoint.acknowledged == ids
+    assert len(world.quarantined) == 1
+    assert world.realtime_queue.messages == []
+
+
+def test_an_event_that_is_set_aside_twice_ends_once(world: World) -> None:
+    """Its message comes twice, so it stands in the retry lane twice. It is delivered once."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    endpoint.script = in_turn(Reply(422), Reply(422), OK)
+    (event,) = world.emit(1)
+    world.duplicate(event, delay_seconds=20)
+    world.run(30)
+    assert len(world.waiting_ids(webhook, Lane.RETRY)) == 2
+    world.run(5 * MINUTE)
+    assert endpoint.acknowledged == [event]
+    assert world.marks(webhook) == {}
+    assert world.health(webhook).mode is Mode.DIRECT

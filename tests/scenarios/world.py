@@ -1,0 +1,813 @@
+"""The whole delivery side in one process and in fake time: the real code, wired as the functions wire it.
+
+    with World() as world:
+        endpoint = world.endpoint()
+        webhook = world.register(endpoint)
+        endpoint.script = always(DOWN)
+        world.emit(100)
+        world.run(60)
+
+Every call of AWS and every POST of the functions goes through `World._call`: `world.taps` see each, and may
+delay it, refuse it, let the process die before it or after it. The test's own calls are not tapped.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import lru_cache, partial
+from typing import Any, Self, cast
+from unittest.mock import patch
+
+import boto3
+from botocore.exceptions import ClientError
+from botocore.validate import validate_parameters
+from moto import mock_aws
+
+from lms_webhooks import delivery_store
+from lms_webhooks.backlog import Backlog, Lane, Mark, Waiting
+from lms_webhooks.delivery import Courier
+from lms_webhooks.delivery_store import DeliveryStore
+from lms_webhooks.dispatch import Dispatcher
+from lms_webhooks.drain import TIMEOUT_SECONDS, Drainer
+from lms_webhooks.dynamodb import Table
+from lms_webhooks.event_types import EVENT_TYPES, Category
+from lms_webhooks.health import Health
+from lms_webhooks.health_store import HealthStore
+from lms_webhooks.messages import Message
+from lms_webhooks.observability import metrics
+from lms_webhooks.queues import DrainQueue, QuarantineQueue
+from lms_webhooks.registry import Registry
+from lms_webhooks.secrets import SecretBox
+from lms_webhooks.sender import Answer, Patience, Sender
+from lms_webhooks.settling import Settler
+from lms_webhooks.standings import Standings
+from lms_webhooks.sweep import Sweep
+from lms_webhooks.turn import Turn
+from lms_webhooks.webhook_store import WebhookStore, new_webhook_id
+from lms_webhooks.webhooks import Authentication, NoAuthentication, Status, Webhook, rfc3339
+from tests.scenarios.endpoints import Endpoint, Post, answer_of
+from tests.scenarios.fake_time import FakeTime, Killed, Process, Threads
+from tests.scenarios.queues import Queue, event_ids_in
+from tests.scenarios.tables import Refused, Tables
+
+START = datetime(2026, 11, 3, 12, tzinfo=UTC).timestamp()
+ACCOUNT = "1010"
+REAL_TIME = "COURSE_COMPLETED"
+NON_REAL_TIME = "COURSE_COMPLETED_BATCH"
+MINUTE = 60.0
+HOUR = 3600.0
+DAY = 86_400.0
+
+_SOURCE = "lms"
+_WEBHOOKS = "webhooks"
+_DELIVERIES = "deliveries"
+_DRAIN_URL = "https://sqs.test/drain"
+_QUARANTINE_URL = "https://sqs.test/quarantine"
+_CALL_SECONDS = 0.004  # of AWS, there and back
+_SWEEP_SECONDS = 60
+_BATCH_SECONDS = 900
+_READS = {"GetItem", "Query", "BatchGetItem", "Decrypt", "POST"}
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of AWS, or one POST (service and operation are `POST`), as a tap sees it."""
+
+    number: int
+    process: Process
+    function: str
+    service: str
+    operation: str
+    params: dict[str, Any]
+
+
+type Tap = Callable[[Call, Callable[[], Any]], Any]
+"""Gets a call, and what does it; answers what the caller gets."""
+type Engine = Callable[[str, dict[str, Any]], dict[str, Any]]
+"""Does what a service does: an operation and its parameters in, the answer out."""
+type Handler = Callable[[dict[str, Any], Callable[[], int]], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One delivery of the history."""
+
+    outcome: str
+    reason: str
+    statuses: list[int | None]
+    """Of its attempts; None where there was no answer."""
+
+
+class Environment(Process):
+    """One execution environment of a function: what its cold start built."""
+
+    def __init__(self, function: str, handler: Handler) -> None:
+        super().__init__(function)
+        self.handler = handler
+
+
+@dataclass
+class Function:
+    """A function, and its environments that wait for the next invocation."""
+
+    name: str
+    timeout_seconds: float
+    build: Callable[[], Handler]
+    idle: list[Environment]
+
+    def environment(self) -> Environment:
+        """A warm one, or a cold start."""
+        return self.idle.pop() if self.idle else Environment(self.name, self.build())
+
+
+class World:
+    """Everything from the queues to the receivers. A context manager.
+
+    `moto` keeps the tables in moto instead of `tables`; `sender` sends for real instead of to `endpoints`.
+    """
+
+    def __init__(
+        self,
+        *,
+        retention_days: int = 7,
+        jitter: float = 0.0,
+        moto: bool = False,
+        sender: Sender | None = None,
+    ) -> None:
+        self.time = FakeTime(START)
+        self.taps: list[Tap] = []
+        self.jitter = jitter
+        self.endpoints: dict[str, Endpoint] = {}
+        self.emitted: dict[str, str] = {}
+        """The names of the accepted events, by id."""
+        self.webhooks: dict[str, Webhook] = {}
+        """As registered last, by id; deleted ones as they were."""
+        self.refused: set[tuple[str, str]] = set()
+        """Webhook and event ids: what a test knows to be taken by nobody."""
+        self.metrics: Counter[str] = Counter()
+        """The sum of each."""
+        self.deaths = 0
+        self.calls = 0
+        self._retention_days = retention_days
+        self._sender = sender
+        self._writes = 0
+        self._swept_writes = -1
+        self._nothing_before = 0.0
+        self._bodies: dict[str, str] = {}
+        self._accounts: dict[str, str] = {}
+        self._accepted_at: dict[str, float] = {}
+        self._running: set[Environment] = set()
+        self._opening: ExitStack = ExitStack()
+        self._tables: Engine = Tables(_WEBHOOKS, _DELIVERIES).call
+        if moto:
+            self._opening.enter_context(mock_aws())
+            self._tables = moto_tables()
+        self._opening.enter_context(patch.object(metrics, "add_metric", self._note_metric))
+        self._dynamodb = self._client("dynamodb")
+        self._sqs = self._client("sqs")
+        self._kms = self._client("kms")
+        self._opening.enter_context(
+            patch.object(delivery_store, "ThreadPoolExecutor", lambda _: Threads(self.time))
+        )
+        self.functions = {
+            "dispatcher": Function("dispatcher", 60, self._build_dispatcher, []),
+            "drainer": Function("drainer", TIMEOUT_SECONDS, self._build_drainer, []),
+            "batch": Function("batch", 50, self._build_batch, []),
+        }
+        self.realtime_queue = self._queue("dispatcher", 360, 10, 50)
+        self.batch_queue = self._queue("dispatcher", 390, 100, 50, window_seconds=5)
+        self.drain_queue = self._queue("drainer", 360, 1, 3, concurrency=50)
+        self.quarantined: list[str] = []
+        # The test's own way to the tables:
+        self.store = WebhookStore(self._dynamodb, _WEBHOOKS, sleep=self.time.sleep)
+        self.secret_box = SecretBox(self._kms, "key")
+        self._backlog = Backlog(self._table(_DELIVERIES), retention_days=retention_days)
+        self._health = HealthStore(self._table(_WEBHOOKS))
+        self.time.at(START + _SWEEP_SECONDS, self._sweep)
+        self.time.at(START + _BATCH_SECONDS, self._open_batch_lanes)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.time.close()
+        self._opening.close()
+
+    # What a test does
+
+    @property
+    def now(self) -> float:
+        """Fake seconds since 1970."""
+        return self.time.now
+
+    def run(self, seconds: float) -> None:
+        """Let time pass."""
+        self.time.run_until(self.now + seconds)
+
+    def run_while(self, condition: Callable[[], bool], *, at_most: float) -> None:
+        """Let time pass until `condition` is false."""
+        end = self.now + at_most
+        while condition():
+            moment = self.time.next_moment()
+            assert moment is not None, "nothing happens any more"
+            assert moment <= end, f"still so after {at_most} s"
+            self.time.run_until(moment)
+
+    def run_until_quiet(self, *, at_most: float = 10 * MINUTE) -> None:
+        """Let time pass until no event stands in a queue or a lane."""
+        self.run_while(self._is_busy, at_most=at_most)
+        self.run(2)  # for what is still to be written down
+
+    def endpoint(self, name: str = "hooks") -> Endpoint:
+        """A receiver that answers 200 until it is told otherwise."""
+        url = f"https://{name}.example.com/"
+        return self.endpoints.setdefault(url, Endpoint(url))
+
+    def register(
+        self,
+        endpoint: Endpoint | str,
+        *,
+        account: str = ACCOUNT,
+        events: Sequence[str] = (REAL_TIME, NON_REAL_TIME),
+        status: Status = Status.ACTIVE,
+        ordered: bool = False,
+        authentication: Callable[[str], Authentication] = lambda _: NoAuthentication(),
+    ) -> str:
+        """Register a webhook; answer its id."""
+        webhook_id = new_webhook_id()
+        now = rfc3339(datetime.fromtimestamp(self.now, UTC))
+        webhook = Webhook(
+            account_id=account,
+            webhook_id=webhook_id,
+            name="test",
+            target_url=endpoint if isinstance(endpoint, str) else endpoint.url,
+            authentication=authentication(webhook_id),
+            events=frozenset(events),
+            status=status,
+            created_at=now,
+            updated_at=now,
+            created_by="test",
+            updated_by="test",
+            ordered=ordered,
+        )
+        self.store.create(webhook)
+        self.webhooks[webhook_id] = webhook
+        return webhook_id
+
+    def change(self, webhook_id: str, **changes: Any) -> None:
+        """Change a registration as the admin API does: a new version, and a new epoch where one is due."""
+        before = self.webhooks[webhook_id]
+        has_new_epoch = not {"target_url", "authentication", "status"}.isdisjoint(changes)
+        after = replace(
+            before, **changes, version=before.version + 1, epoch=before.epoch + (1 if has_new_epoch else 0)
+        )
+        self.store.update(after, expected=before)
+        self.webhooks[webhook_id] = after
+
+    def delete(self, webhook_id: str) -> None:
+        """Delete a webhook."""
+        self.store.delete(
+            self.webhooks[webhook_id].account_id,
+            webhook_id,
+            deleted_at=datetime.fromtimestamp(self.now, UTC),
+            deleted_by="test",
+        )
+
+    def emit(
+        self,
+        count: int = 1,
+        *,
+        name: str = REAL_TIME,
+        account: str = ACCOUNT,
+        occurred_at: float | None = None,
+        prefix: str = "e",
+        data_bytes: int = 0,
+    ) -> list[str]:
+        """Let the LMS emit `count` events, a millisecond of their own time apart; answer their ids."""
+        event_ids = []
+        is_real_time = EVENT_TYPES[name].category is Category.REAL_TIME
+        queue = self.realtime_queue if is_real_time else self.batch_queue
+        first_ms = int((self.now if occurred_at is None else occurred_at) * 1000)
+        for index in range(count):
+            event_id = f"{prefix}{len(self.emitted):06d}"
+            self.emitted[event_id] = name
+            self._accounts[event_id] = account
+            self._bodies[event_id] = event_message(
+                event_id, name, first_ms + index, account, data_bytes=data_bytes
+            )
+            self._accepted_at[event_id] = self.now
+            queue.send(self._bodies[event_id])
+            event_ids.append(event_id)
+        return event_ids
+
+    def duplicate(self, event_id: str, *, name: str = REAL_TIME, delay_seconds: float = 0) -> None:
+        """Deliver an event's message once more. It keeps the time that it was sent at first."""
+        queue = self.realtime_queue if name == REAL_TIME else self.batch_queue
+        queue.send(
+            self._bodies[event_id], delay_seconds=delay_seconds, accepted_at=self._accepted_at[event_id]
+        )
+
+    def send_for_drainer(self, webhook_id: str, *, delay_seconds: float = 0) -> None:
+        """A drain message that nobody of ours sent."""
+        ids = {"accountId": self.webhooks[webhook_id].account_id, "webhookId": webhook_id}
+        self.drain_queue.send(json.dumps(ids), delay_seconds=delay_seconds)
+
+    def kill(self, function: str) -> int:
+        """Kill every process of a function that runs at the moment; answer how many there were."""
+        running = [process for process in self._running if process.name == function]
+        for process in running:
+            self._die(process)
+        return len(running)
+
+    def die(self, call: Call) -> None:
+        """For a tap: the process that makes `call` dies here."""
+        self._die(call.process)
+        raise Killed
+
+    def aws_error(self, code: str, call: Call) -> ClientError:
+        """What botocore raises when AWS answers `code`."""
+        return ClientError({"Error": {"Code": code, "Message": "test"}}, call.operation)
+
+    @contextmanager
+    def fault(
+        self,
+        *services: str,
+        function: str | None = None,
+        operations: Sequence[str] = (),
+        code: str = "ThrottlingException",
+    ) -> Iterator[None]:
+        """AWS answers nothing but errors: of these services, to this function or to all, for these operations
+        or for all."""
+
+        def refuse(call: Call, proceed: Callable[[], Any]) -> Any:
+            is_meant = function in (None, call.function) and (not operations or call.operation in operations)
+            if call.service in services and is_meant:
+                raise self.aws_error(code, call)
+            return proceed()
+
+        self.taps.append(refuse)
+        try:
+            yield
+        finally:
+            self.taps.remove(refuse)
+
+    # What a test sees
+
+    def health(self, webhook_id: str) -> Health:
+        """How its endpoint does."""
+        health = self._health.read(self.webhooks[webhook_id].account_id, webhook_id)
+        assert health is not None
+        return health
+
+    def waiting(self, webhook_id: str, lane: Lane = Lane.REALTIME) -> list[Waiting]:
+        """What stands in a lane, in order."""
+        return [each for page in self._backlog.read_all(webhook_id, lane) for each in page]
+
+    def waiting_ids(self, webhook_id: str, *lanes: Lane) -> list[str]:
+        """The ids of what stands in these lanes, or in all."""
+        return [each.event.event_id for lane in lanes or Lane for each in self.waiting(webhook_id, lane)]
+
+    def marks(self, webhook_id: str) -> dict[Lane, Mark]:
+        """Its due marks."""
+        return self._backlog.marks(webhook_id)
+
+    def history(self, webhook_id: str) -> dict[str, "Recorded"]:
+        """What is recorded of its deliveries, by event id."""
+        recorded = {}
+        pages = self._dynamodb.get_paginator("query").paginate(
+            TableName=_DELIVERIES,
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues={":pk": {"S": f"DELIVERY#{webhook_id}"}},
+            ConsistentRead=True,
+        )
+        for page in pages:
+            for item in page["Items"]:
+                attempts = [each["M"] for each in item["attempts"]["L"]]
+                recorded[item["sk"]["S"].partition("#")[2]] = Recorded(
+                    outcome=item["outcome"]["S"],
+                    reason=item.get("reason", {"S": ""})["S"],
+                    statuses=[int(each["status"]["N"]) if "status" in each else None for each in attempts],
+                )
+        return recorded
+
+    def outcomes(self, webhook_id: str) -> Counter[str]:
+        """How many deliveries ended in which way."""
+        return Counter(each.outcome for each in self.history(webhook_id).values())
+
+    def posts(self) -> list[Post]:
+        """Every POST, in the order in which they began."""
+        return sorted(
+            (post for endpoint in self.endpoints.values() for post in endpoint.posts),
+            key=lambda post: post.started_at,
+        )
+
+    def duplicates(self) -> int:
+        """How many events were acknowledged more than once, counted each time more."""
+        taken = Counter(
+            (endpoint.url, event_id)
+            for endpoint in self.endpoints.values()
+            for event_id in endpoint.acknowledged
+        )
+        return sum(taken.values()) - len(taken)
+
+    def litter(self, webhook_id: str) -> list[str]:
+        """What stands in a lane without a mark, though its end is recorded. The next drain removes it."""
+        marks = self.marks(webhook_id)
+        history = self.history(webhook_id)
+        ids = [each for lane in Lane if lane not in marks for each in self.waiting_ids(webhook_id, lane)]
+        return [each for each in ids if each in history]
+
+    def problems(self) -> list[str]:
+        """What does not hold of what must always hold; right at every moment of every scenario."""
+        in_queues = event_ids_in(self.realtime_queue) | event_ids_in(self.batch_queue)
+        problems = [f"dead letter: {message.body}" for message in self._dead_letters()]
+        for webhook_id, webhook in self.webhooks.items():
+            history = self.history(webhook_id)
+            marks = self.marks(webhook_id)
+            waiting = {lane: self.waiting_ids(webhook_id, lane) for lane in Lane}
+            safe = {*in_queues, *history, *(each for ids in waiting.values() for each in ids)}
+            problems += [
+                f"lost: {event_id} for {webhook.target_url}"
+                for event_id, name in self.emitted.items()
+                if name in webhook.events
+                and self._accounts[event_id] == webhook.account_id
+                and event_id not in safe
+                and (webhook_id, event_id) not in self.refused
+            ]
+            # What is safe elsewhere may stand unmarked for a while, or be litter, see `litter`.
+            marked = {each for lane in marks for each in waiting[lane]}
+            problems += [
+                f"stranded: {event_id} in {lane} of {webhook.target_url}, where no mark is"
+                for lane, ids in waiting.items()
+                if lane not in marks
+                for event_id in ids
+                if event_id not in marked | in_queues | history.keys()
+            ]
+            problems += [
+                f"without a reason: {event_id} {recorded.outcome}"
+                for event_id, recorded in history.items()
+                if recorded.outcome != "delivered" and not recorded.reason
+            ]
+        problems += self._overlaps()
+        problems += [
+            f"out of order: {post.event_ids}"
+            for post in self.posts()
+            if (keys := [(event["timestamp"], event["eventId"]) for event in post.events]) != sorted(keys)
+        ]
+        return problems
+
+    # How it works
+
+    def _build_dispatcher(self) -> Handler:
+        dispatcher = Dispatcher(
+            registry=self._registry(),
+            health=HealthStore(self._table(_WEBHOOKS)),
+            deliveries=DeliveryStore(self._table(_DELIVERIES), retention_days=30),
+            backlog=Backlog(self._table(_DELIVERIES), retention_days=self._retention_days),
+            courier=self._courier(),
+            drain_queue=DrainQueue(self._sqs, _DRAIN_URL),
+            quarantine=QuarantineQueue(self._sqs, _QUARANTINE_URL),
+            event_source=_SOURCE,
+            retention_days=self._retention_days,
+            clock=self.time.clock,
+            jitter=lambda: self.jitter,
+        )
+        dispatcher._threads.shutdown()
+        dispatcher._threads = cast("Any", Threads(self.time))
+
+        def handle(event: dict[str, Any], remaining_ms: Callable[[], int]) -> dict[str, Any]:
+            unsafe = dispatcher.dispatch(event["Records"], remaining_ms=remaining_ms)
+            return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in unsafe]}
+
+        return handle
+
+    def _build_drainer(self) -> Handler:
+        registry = self._registry()
+        backlog = Backlog(self._table(_DELIVERIES), retention_days=self._retention_days)
+        deliveries = DeliveryStore(self._table(_DELIVERIES), retention_days=30)
+        settler = Settler(backlog, deliveries, clock=self.time.clock)
+        drainer = Drainer(
+            registry=registry,
+            health=HealthStore(self._table(_WEBHOOKS)),
+            backlog=backlog,
+            settler=settler,
+            queue=DrainQueue(self._sqs, _DRAIN_URL),
+            turn=partial(
+                Turn,
+                registry=registry,
+                backlog=backlog,
+                settler=settler,
+                courier=self._courier(),
+                retention_days=self._retention_days,
+                clock=self.time.clock,
+                jitter=lambda: self.jitter,
+            ),
+            clock=self.time.clock,
+            sleep=self.time.sleep,
+        )
+
+        def handle(event: dict[str, Any], remaining_ms: Callable[[], int]) -> dict[str, Any]:
+            for record in event["Records"]:
+                message = json.loads(record["body"])
+                drainer.drain(message["accountId"], message["webhookId"], remaining_ms=remaining_ms)
+            return {"batchItemFailures": []}
+
+        return handle
+
+    def _build_batch(self) -> Handler:
+        sweep = Sweep(
+            backlog=Backlog(self._table(_DELIVERIES), retention_days=self._retention_days),
+            standings=Standings(self._table(_WEBHOOKS)),
+            queue=DrainQueue(self._sqs, _DRAIN_URL),
+            clock=self.time.clock,
+        )
+        tasks = {"open-batch-lanes": sweep.open_batch_lanes, "sweep": sweep.send_for_drainers}
+        return lambda event, _: {"webhooks": tasks[event["task"]]()}
+
+    def _registry(self) -> Registry:
+        store = WebhookStore(self._dynamodb, _WEBHOOKS, sleep=self.time.sleep)
+        return Registry(store, clock=self.time.clock)
+
+    def _courier(self) -> Courier:
+        sender = self._sender or cast("Sender", _FakeSender(self))
+        return Courier(SecretBox(self._kms, "key"), sender, clock=self.time.clock)
+
+    def _table(self, name: str) -> Table:
+        return Table(self._dynamodb, name, sleep=self.time.sleep)
+
+    def _queue(
+        self,
+        function: str,
+        visibility_seconds: float,
+        batch_size: int,
+        max_receives: int,
+        *,
+        window_seconds: float = 0,
+        concurrency: int = 5,
+    ) -> Queue:
+        return Queue(
+            self.time,
+            lambda records, then: self._invoke(function, {"Records": records}, then),
+            visibility_seconds,
+            batch_size,
+            max_receives,
+            window_seconds=window_seconds,
+            concurrency=concurrency,
+        )
+
+    def _invoke(
+        self, name: str, event: dict[str, Any], then: Callable[[dict[str, Any] | None], None]
+    ) -> None:
+        """Invoke a function as Lambda does: one invocation an environment, killed when its time is over."""
+        function = self.functions[name]
+        environment = function.environment()
+        ends_at = self.now + function.timeout_seconds
+        is_over = False
+        self._running.add(environment)
+
+        def end(answer: dict[str, Any] | None) -> None:
+            nonlocal is_over
+            is_over = True
+            self._running.discard(environment)
+            if not environment.is_dead:
+                function.idle.append(environment)
+            then(answer)
+
+        def run() -> None:
+            answer = None
+            try:
+                answer = environment.handler(event, lambda: int((ends_at - self.now) * 1000))
+            except ClientError:
+                pass  # an invocation that failed; the environment lives on
+            finally:
+                end(answer if not environment.is_dead else None)
+
+        def time_out() -> None:
+            if not is_over:
+                self._die(environment)
+
+        self.time.start(environment, run)
+        self.time.at(ends_at, time_out)
+
+    def _die(self, process: Process) -> None:
+        if not process.is_dead:
+            self.deaths += 1
+            self.time.kill(process)
+
+    def _client(self, service: str) -> Any:
+        """A client of botocore that ends here instead of at AWS."""
+        real = _real_client(service)
+        client = object.__new__(type(real))
+        client.__dict__.update(real.__dict__)  # making one costs as much as a scenario
+        model = client.meta.service_model
+        engines = {"dynamodb": self._tables, "sqs": self._send_message, "kms": self._kms_call}
+
+        def make_api_call(operation: str, params: dict[str, Any]) -> Any:
+            if service != "dynamodb":  # the tables mind what they get; and it would cost half the time
+                validate_parameters(params, model.operation_model(operation).input_shape)
+
+            def act() -> Any:
+                try:
+                    return engines[service](operation, params)
+                except Refused as refused:
+                    error = client.exceptions.from_code(refused.code)
+                    reasons = [{"Code": code} for code in refused.reasons or []]
+                    raise error(
+                        {"Error": {"Code": refused.code, "Message": "test"}, "CancellationReasons": reasons},
+                        operation,
+                    ) from None
+
+            return self._call(service, operation, params, act, seconds=_CALL_SECONDS)
+
+        client._make_api_call = make_api_call
+        return client
+
+    def _call(
+        self,
+        service: str,
+        operation: str,
+        params: dict[str, Any],
+        act: Callable[[], Any],
+        *,
+        seconds: float,
+    ) -> Any:
+        """Let a call happen, in the middle of the time that it takes."""
+        process = self.time.process
+        if operation not in _READS:
+            self._writes += 1
+        if process is None:
+            return act()  # the test's own
+        if process.is_dead:
+            raise Killed
+
+        def travel() -> Any:
+            self.time.sleep(seconds / 2)
+            answer = act()
+            self.time.sleep(seconds / 2)
+            return answer
+
+        self.calls += 1
+        call = Call(self.calls, process, process.name, service, operation, params)
+        step: Callable[[], Any] = travel
+        for tap in reversed(self.taps):
+            step = partial(tap, call, step)
+        return step()
+
+    def _post(self, message: Message, patience: Patience) -> Answer:
+        """A POST to a receiver in fake time."""
+        process = self.time.process
+        assert process is not None
+
+        def act() -> Answer:
+            post = self.endpoints[message.url].receive(message, patience, function=process.name, now=self.now)
+            self.time.sleep(post.reply.seconds)
+            post.ended_at = self.now
+            return answer_of(post.reply)
+
+        answer: Answer = self._call(
+            "POST", "POST", {"message": message, "patience": patience}, act, seconds=0
+        )
+        return answer
+
+    def _send_message(self, operation: str, params: dict[str, Any]) -> dict[str, Any]:
+        entries = params["Entries"] if operation == "SendMessageBatch" else [params]
+        if len(entries) > 10 or any(not 0 <= each.get("DelaySeconds", 0) <= 900 for each in entries):
+            raise Refused("InvalidParameterValue")
+        for entry in entries:
+            if params["QueueUrl"] == _QUARANTINE_URL:
+                self.quarantined.append(entry["MessageBody"])
+            else:
+                assert params["QueueUrl"] == _DRAIN_URL
+                self.drain_queue.send(entry["MessageBody"], delay_seconds=entry.get("DelaySeconds", 0))
+        return {"Successful": [], "Failed": []} if operation == "SendMessageBatch" else {"MessageId": "m"}
+
+    def _kms_call(self, operation: str, params: dict[str, Any]) -> dict[str, Any]:
+        context = params["EncryptionContext"]
+        if operation == "Encrypt":
+            sealed = json.dumps([context, params["Plaintext"].decode()], sort_keys=True)
+            return {"CiphertextBlob": sealed.encode()}
+        sealed_context, plaintext = json.loads(params["CiphertextBlob"])
+        if sealed_context != context:
+            raise Refused("InvalidCiphertextException")
+        return {"Plaintext": plaintext.encode()}
+
+    def _note_metric(self, *, name: str, value: float, **_: object) -> None:
+        self.metrics[str(name)] += round(value)
+
+    def _sweep(self) -> None:
+        self.time.at(self.now + _SWEEP_SECONDS, self._sweep)
+        # A sweep does what the tables and the time tell it. Where they are as they were at the last one,
+        # which had nothing to do, and nothing fell due since, this one has nothing to do either.
+        if self._writes == self._swept_writes and self.now < self._nothing_before:
+            return
+
+        writes = self._writes
+        self._swept_writes = -1
+
+        def note(answer: dict[str, Any] | None) -> None:
+            if answer == {"webhooks": 0}:
+                self.time.at(self.now, remember)
+
+        def remember() -> None:
+            self._swept_writes = writes
+            self._nothing_before = self._next_due()
+
+        self._invoke("batch", {"task": "sweep"}, note)
+
+    def _next_due(self) -> float:
+        """The next moment at which a sweep may see something new."""
+        times = [
+            moment
+            for mark in self._backlog.all_marks()
+            for moment in (mark.due_at_ms, mark.check_at_ms, *self._health_times(mark))
+        ]
+        return min((each / 1000 for each in times if each > self.now * 1000), default=float("inf"))
+
+    def _health_times(self, mark: Mark) -> list[int]:
+        answer = self._dynamodb.get_item(
+            TableName=_WEBHOOKS,
+            Key={"pk": {"S": f"ACCOUNT#{mark.account_id}"}, "sk": {"S": f"HEALTH#{mark.webhook_id}"}},
+            ConsistentRead=True,
+        )
+        item = answer.get("Item", {})
+        # A lease is over a millisecond after its end.
+        return [int(item[name]["N"]) + 1 for name in ("lease_until_ms", "next_attempt_at_ms") if name in item]
+
+    def _open_batch_lanes(self) -> None:
+        self.time.at(self.now + _BATCH_SECONDS, self._open_batch_lanes)
+        if any(mark.lane is Lane.BATCH for mark in self._backlog.all_marks()):
+            self._invoke("batch", {"task": "open-batch-lanes"}, lambda _: None)
+
+    def _is_busy(self) -> bool:
+        return bool(
+            self.realtime_queue.messages
+            or self.batch_queue.messages
+            or any(True for _ in self._backlog.all_marks())
+        )
+
+    def _dead_letters(self) -> list[Any]:
+        # A dead drain message is no loss: the marks hold what is to be done, and the sweep sends again.
+        return [*self.realtime_queue.dead, *self.batch_queue.dead]
+
+    def _overlaps(self) -> Iterator[str]:
+        """Drainers that send to one webhook at the same time."""
+        for endpoint in self.endpoints.values():
+            free_at = 0.0
+            for post in endpoint.posts_of("drainer"):
+                if post.started_at < free_at:
+                    yield f"two drainers at {endpoint.url} at {post.started_at}"
+                if post.ended_at is not None:
+                    free_at = post.ended_at
+
+
+class _FakeSender:
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def post(self, message: Message, *, patience: Patience) -> Answer:
+        return self._world._post(message, patience)
+
+
+def event_message(event_id: str, name: str, timestamp_ms: int, account: str, *, data_bytes: int = 0) -> str:
+    """An event as EventBridge puts it on a queue."""
+    detail = {
+        "accountId": int(account),
+        "eventId": event_id,
+        "eventName": name,
+        "timestamp": timestamp_ms,
+        "eventInfo": "test",
+        "data": {"userId": 7, "note": "x" * data_bytes},
+    }
+    return json.dumps({"source": _SOURCE, "detail-type": name, "detail": detail})
+
+
+@lru_cache
+def _real_client(service: str) -> Any:
+    return boto3.client(
+        cast("Any", service),
+        region_name="us-east-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+
+
+def moto_tables() -> Engine:
+    """The two tables in moto."""
+    client = _real_client("dynamodb")
+    for name in (_WEBHOOKS, _DELIVERIES):
+        client.create_table(
+            TableName=name,
+            KeySchema=[
+                {"AttributeName": "pk", "KeyType": "HASH"},
+                {"AttributeName": "sk", "KeyType": "RANGE"},
+            ],
+            AttributeDefinitions=[
+                {"AttributeName": "pk", "AttributeType": "S"},
+                {"AttributeName": "sk", "AttributeType": "S"},
+            ],
+            BillingMode="PAY_PER_REQUEST",
+        )
+    return cast("Engine", client._make_api_call)
