@@ -1,7 +1,7 @@
 """Receivers in fake time: each answers as its script says, and remembers what it got."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -138,8 +138,3 @@ def answer_of(reply: Reply) -> Answer:
     if reply.error is not None:
         return Answer(None, reply.error, latency_ms)
     return Answer(reply.status, None, latency_ms, reply.retry_after)
-
-
-def flat(lists: Sequence[Sequence[str]]) -> list[str]:
-    """All of them, one after the other."""
-    return [each for one in lists for each in one]

@@ -190,7 +190,7 @@ class _Words:
     def __init__(self, expression: str, names: Names, values: Values) -> None:
         self.words = _TOKEN.findall(expression)
         if "".join(self.words) != re.sub(r"\s", "", expression):
-            raise NotImplementedError(expression)
+            raise LookupError(expression)
         self.names = names
         self.values = values
 
@@ -204,7 +204,7 @@ class _Words:
 
     def expect(self, wanted: str) -> None:
         if self.take(wanted) is None:
-            raise NotImplementedError(f"{wanted!r} expected before {self.words}")
+            raise LookupError(f"{wanted!r} expected before {self.words}")
 
     def name(self) -> str:
         word = self.next()
@@ -221,7 +221,7 @@ class _Condition(_Words):
     def holds(self, item: Item) -> bool:
         result = self._any(item)
         if self.words:
-            raise NotImplementedError(f"condition goes on with {self.words}")
+            raise LookupError(f"condition goes on with {self.words}")
         return result
 
     def _any(self, item: Item) -> bool:
@@ -285,7 +285,7 @@ class _Update(_Words):
                 if not left:
                     del item[name]
             case _:
-                raise NotImplementedError(clause)
+                raise LookupError(clause)
 
     def _value(self, old: Item) -> dict[str, Any]:
         if self.take("if_not_exists"):
@@ -318,7 +318,7 @@ def _key_condition(expression: str, values: Values) -> Key:
     """The partition and the prefix of what is asked for."""
     read = re.fullmatch(r"pk = (:\w+)(?: AND begins_with\(sk, (:\w+)\))?", expression)
     if not read:
-        raise NotImplementedError(expression)
+        raise LookupError(expression)
     return values[read[1]]["S"], values[read[2]]["S"] if read[2] else ""
 
 

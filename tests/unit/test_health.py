@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lms_webhooks import health as endpoint
 from lms_webhooks.attempts import Attempt
-from lms_webhooks.health import Health, Mode, SwitchOff
+from lms_webhooks.health import MAX_STAY_SECONDS, MIN_STAY_SECONDS, Health, Mode, SwitchOff
 
 NOW_MS = 1_793_707_200_000
 MINUTE_MS = 60_000
@@ -37,6 +37,17 @@ def test_failures_are_counted_from_the_first() -> None:
     assert (got.failures, got.failing_since_ms, got.last_error) == (3, NOW_MS, "timeout")
 
 
+def test_the_probe_after_a_failure_is_one_event_however_large_the_batch_was() -> None:
+    got = endpoint.after_failure(fallen(batch_size=64), attempt(502), now_ms=NOW_MS, delay_seconds=5)
+    assert got.batch_size == 1
+
+
+def test_a_time_out_during_an_outage_says_nothing_of_batches() -> None:
+    failing = endpoint.after_failure(fallen(failures=1), attempt(None), now_ms=NOW_MS, delay_seconds=5)
+    got = endpoint.with_lower_ceiling(failing, 64, now_ms=NOW_MS)
+    assert (got.batch_size, got.batch_ceiling) == (32, 100)
+
+
 def test_a_success_ends_the_count_but_not_backlog_mode() -> None:
     failed = endpoint.after_failure(Health(), attempt(500), now_ms=NOW_MS, delay_seconds=5)
     got = endpoint.after_success(failed, attempt(), sent_events=1)
@@ -44,10 +55,12 @@ def test_a_success_ends_the_count_but_not_backlog_mode() -> None:
     assert got.batch_size == 2
 
 
-def test_only_the_last_twenty_attempts_are_kept() -> None:
+def test_only_the_last_twenty_attempts_are_kept_whatever_came_of_them() -> None:
     got = Health()
-    for number in range(30):
+    for number in range(0, 30, 3):
         got = endpoint.after_success(got, attempt(at_ms=number), sent_events=1)
+        got = endpoint.after_rejection(got, attempt(400, at_ms=number + 1))
+        got = endpoint.after_failure(got, attempt(500, at_ms=number + 2), now_ms=NOW_MS, delay_seconds=5)
     assert [each.started_at_ms for each in got.attempts] == list(range(10, 30))
 
 
@@ -77,23 +90,103 @@ def test_one_event_that_timed_out_says_nothing_of_batches() -> None:
     assert endpoint.with_lower_ceiling(fallen(), 1, now_ms=NOW_MS) == fallen()
 
 
-@given(st.lists(st.sampled_from(["success", "smaller", "ceiling", "failure", "rejection"]), max_size=60))
-def test_a_batch_is_always_between_1_and_100(steps: list[str]) -> None:
-    got = fallen()
-    for step in steps:
+def test_an_outage_is_not_followed_by_a_day_of_tiny_batches() -> None:
+    """It hung in the midst of draining, for hours. That its probes took too long says nothing of their size:
+    back again, it catches up in large requests."""
+    got, sent = fallen(batch_size=100), 100
+    for failure in range(12):
+        now_ms = NOW_MS + failure * 5 * MINUTE_MS
+        got = endpoint.after_failure(got, attempt(None, at_ms=now_ms), now_ms=now_ms, delay_seconds=300)
+        got = endpoint.with_lower_ceiling(got, sent, now_ms=now_ms)
         sent = got.batch_size
+    assert (got.batch_size, got.batch_ceiling) == (1, 50)
+    for _ in range(6):
+        got = endpoint.after_success(got, attempt(), sent_events=got.batch_size)
+    assert got.batch_size == 50
+
+
+def test_an_endpoint_that_needs_60_ms_an_event_settles_on_a_batch_that_it_takes() -> None:
+    """A hundred would take 6 s, and 5 are all that it has. Each batch that is too much is halved, and after a
+    success none as large is tried again that day."""
+    got, sizes, failed = fallen(), [], 0
+    for number in range(100):
+        sent = got.batch_size
+        if sent * 60 > 5000:
+            failed += 1
+            now_ms = NOW_MS + number
+            got = endpoint.after_failure(got, attempt(None), now_ms=now_ms, delay_seconds=5)
+            got = endpoint.with_lower_ceiling(got, sent, now_ms=now_ms)
+        else:
+            got = endpoint.after_success(got, attempt(latency_ms=sent * 60), sent_events=sent)
+        sizes.append(sent)
+    assert failed == 1
+    assert sizes[-1] == 50
+
+
+def test_a_request_that_is_too_large_is_halved_also_while_the_endpoint_fails() -> None:
+    """Else a 413 after two failures would be sent again as it was, for ever."""
+    assert endpoint.with_lower_ceiling(fallen(failures=2, batch_size=8), 8, now_ms=NOW_MS).batch_size == 4
+
+
+@pytest.mark.parametrize(("sent", "next_size"), [(100, 50), (3, 1), (2, 1), (1, 1)])
+def test_a_refused_batch_is_halved_until_the_culprit_is_alone(sent: int, next_size: int) -> None:
+    got = endpoint.with_smaller_batch(fallen(batch_size=100), sent)
+    assert (got.batch_size, got.batch_ceiling) == (next_size, 100)
+
+
+def test_a_second_ceiling_is_lower_and_its_day_is_its_own() -> None:
+    got = endpoint.with_lower_ceiling(fallen(batch_size=100), 100, now_ms=NOW_MS)
+    got = endpoint.with_lower_ceiling(got, 50, now_ms=NOW_MS + MINUTE_MS)
+    day_ms = 24 * 60 * MINUTE_MS
+    assert (got.batch_ceiling, got.batch_ceiling_until_ms) == (25, NOW_MS + MINUTE_MS + day_ms)
+    assert endpoint.without_old_ceiling(got, now_ms=NOW_MS + day_ms) == got
+    forgotten = endpoint.without_old_ceiling(got, now_ms=NOW_MS + MINUTE_MS + day_ms)
+    assert (forgotten.batch_ceiling, forgotten.batch_size) == (100, 25), "it grows again from where it is"
+
+
+def test_rejections_are_counted_until_a_success_and_sent_alone() -> None:
+    got = fallen(batch_size=8)
+    for _ in range(3):
+        got = endpoint.after_rejection(got, attempt(422))
+    assert (got.rejections, got.batch_size, got.failures) == (3, 1, 0)
+    assert endpoint.after_success(got, attempt(), sent_events=1).rejections == 0
+
+
+STEPS = ["success", "smaller", "ceiling", "timeout", "failure", "rejection", "day", "direct", "fall", "gone"]
+
+
+@given(st.lists(st.tuples(st.sampled_from(STEPS), st.integers(1, 100)), max_size=80))
+def test_a_batch_is_always_between_1_and_100(steps: list[tuple[str, int]]) -> None:
+    """Whatever the sequence, and however few of the batch there were to send."""
+    got, now_ms = fallen(), NOW_MS
+    for step, waiting in steps:
+        got = endpoint.without_old_ceiling(got, now_ms=now_ms)
+        sent = min(got.batch_size, waiting)
         match step:
             case "success":
                 got = endpoint.after_success(got, attempt(), sent_events=sent)
             case "smaller":
                 got = endpoint.with_smaller_batch(got, sent)
             case "ceiling":
-                got = endpoint.with_lower_ceiling(got, sent, now_ms=NOW_MS)
+                got = endpoint.with_lower_ceiling(got, sent, now_ms=now_ms)
+            case "timeout":
+                got = endpoint.after_failure(got, attempt(None), now_ms=now_ms, delay_seconds=5)
+                got = endpoint.with_lower_ceiling(got, sent, now_ms=now_ms)
             case "failure":
-                got = endpoint.after_failure(got, attempt(500), now_ms=NOW_MS, delay_seconds=5)
+                got = endpoint.after_failure(got, attempt(500), now_ms=now_ms, delay_seconds=5)
             case "rejection":
                 got = endpoint.after_rejection(got, attempt(400))
+            case "day":
+                now_ms += 24 * 60 * MINUTE_MS
+            case "direct":
+                got = endpoint.back_to_direct(got, now_ms=now_ms)
+            case "fall":
+                got = endpoint.fall_back(got, now_ms=now_ms)
+            case "gone":
+                got = endpoint.after_gone(got, attempt(410), now_ms=now_ms)
         assert 1 <= got.batch_size <= got.batch_ceiling <= 100
+        assert len(got.attempts) <= 20
+        assert MIN_STAY_SECONDS <= got.min_stay_seconds <= MAX_STAY_SECONDS
 
 
 def test_who_flaps_stays_longer_each_time_up_to_a_quarter_of_an_hour() -> None:
@@ -105,6 +198,25 @@ def test_who_flaps_stays_longer_each_time_up_to_a_quarter_of_an_hour() -> None:
         got = endpoint.back_to_direct(got, now_ms=now_ms)
         now_ms += MINUTE_MS
     assert stays == [60, 120, 240, 480, 900, 900]
+
+
+def test_a_minute_is_enough_for_who_never_fell_before() -> None:
+    got = endpoint.fall_back(Health(min_stay_seconds=60), now_ms=NOW_MS)
+    assert (got.min_stay_seconds, got.backlog_since_ms, got.next_attempt_at_ms) == (60, NOW_MS, NOW_MS)
+
+
+@pytest.mark.parametrize(("minutes", "stay_seconds"), [(0, 240), (14.99, 240), (15, 60)])
+def test_who_falls_within_a_quarter_of_an_hour_flaps(minutes: float, stay_seconds: int) -> None:
+    got = endpoint.back_to_direct(fallen(min_stay_seconds=120), now_ms=NOW_MS)
+    got = endpoint.fall_back(got, now_ms=NOW_MS + int(minutes * MINUTE_MS))
+    assert got.min_stay_seconds == stay_seconds
+
+
+def test_who_is_back_in_direct_mode_is_as_before_but_for_what_it_learnt() -> None:
+    got = endpoint.back_to_direct(fallen(batch_size=32, attempts=(attempt(),)), now_ms=NOW_MS + MINUTE_MS)
+    assert (got.mode, got.backlog_since_ms, got.recovered_at_ms) == (Mode.DIRECT, 0, NOW_MS + MINUTE_MS)
+    assert got.attempts == (attempt(),)
+    assert endpoint.fall_back(got, now_ms=NOW_MS + 2 * MINUTE_MS).batch_size == 1, "the first probe is of one"
 
 
 def test_who_was_well_for_a_while_begins_with_a_minute_again() -> None:
@@ -126,6 +238,16 @@ def test_falling_back_twice_is_falling_back_once() -> None:
         ("it still fails", fallen(failures=1), 1, False),
         ("it is in direct mode already", Health(), 1, False),
         ("it answers quickly", fallen(attempts=(attempt(latency_ms=80),)), 1, True),
+        (
+            "it answers just not well under the threshold",
+            fallen(attempts=(attempt(latency_ms=500),)),
+            1,
+            False,
+        ),
+        ("it answers just well under it", fallen(attempts=(attempt(latency_ms=499),)), 1, True),
+        ("its answers are no successes", fallen(attempts=(attempt(302, latency_ms=80),)), 1, True),
+        ("none of its probes was answered", fallen(attempts=(attempt(None),), failures=1), 9, False),
+        ("a new epoch: nothing is known", Health(epoch=2, mode=Mode.BACKLOG), 0, True),
         ("it answers slowly", fallen(attempts=(attempt(latency_ms=700),)), 1, False),
         (
             "a batch took long, one event did not",
@@ -158,3 +280,16 @@ def test_a_receiver_that_is_gone_switches_its_webhook_off() -> None:
     got = endpoint.after_gone(Health(), attempt(410), now_ms=NOW_MS)
     assert (got.switched_off, got.switched_off_at_ms, got.mode) == (SwitchOff.GONE, NOW_MS, Mode.BACKLOG)
     assert got.last_error == "HTTP 410"
+    assert got.attempts == (attempt(410),)
+
+
+def test_who_fails_for_as_long_as_events_are_kept_is_switched_off_and_stays_as_it_was() -> None:
+    failing = fallen(failures=2016, failing_since_ms=NOW_MS, last_error="HTTP 503")
+    got = endpoint.switch_off(failing, SwitchOff.FAILING, now_ms=NOW_MS + 7)
+    assert got == replace(failing, switched_off=SwitchOff.FAILING, switched_off_at_ms=NOW_MS + 7)
+
+
+def test_failing_began_with_the_first_attempt_that_failed_not_when_it_was_given_up() -> None:
+    slow = attempt(None, latency_ms=5000, at_ms=NOW_MS - 5000)
+    got = endpoint.after_failure(Health(), slow, now_ms=NOW_MS, delay_seconds=5)
+    assert (got.failing_since_ms, got.backlog_since_ms) == (NOW_MS - 5000, NOW_MS)

@@ -24,7 +24,15 @@ import urllib3
 
 from lms_webhooks import sender as sender_module
 from lms_webhooks.messages import Message
-from lms_webhooks.sender import KEPT_ANSWER_BYTES, MAX_ANSWER_BYTES, Answer, ErrorClass, Patience, Sender
+from lms_webhooks.sender import (
+    COURTESY_SECONDS,
+    KEPT_ANSWER_BYTES,
+    MAX_ANSWER_BYTES,
+    Answer,
+    ErrorClass,
+    Patience,
+    Sender,
+)
 from tests.fakes import receiver as fake
 from tests.fakes.receiver import Behaviour, Receiver, Script, answer
 
@@ -864,8 +872,6 @@ def test_receivers_that_hang_do_not_delay_the_others(post: Post) -> None:
     hanging = [
         fake.hang(),
         fake.trickle_header(),
-        fake.trickle_body(),
-        fake.hang_in_body(),
         fake.endless_interim(),
     ]
     with (
@@ -928,3 +934,15 @@ def test_all_of_it_together_has_a_limit_too(sender: Sender, receive: Receive) ->
     )
     assert got.error_class is TIMEOUT
     assert time.monotonic() - started < DEADLINE_SECONDS + SLACK_SECONDS
+
+
+@pytest.mark.parametrize("behaviour", [fake.hang_in_body(), fake.trickle_body()], ids=lambda each: each.name)
+def test_who_dawdles_over_the_body_of_a_success_holds_up_nobody(
+    sender: Sender, receive: Receive, behaviour: Behaviour
+) -> None:
+    """The header acknowledged: the rest is read for a moment, so that the connection can be used again."""
+    receiver = receive(behaviour)
+    started = time.monotonic()
+    got = sender.post(Message(receiver.url(), {}, BODY), patience=within(PATIENT_SECONDS))
+    assert got.is_success
+    assert time.monotonic() - started < COURTESY_SECONDS + SLACK_SECONDS

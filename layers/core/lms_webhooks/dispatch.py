@@ -238,7 +238,11 @@ class Dispatcher:
             fallen = replace(fallen, rejections=MAX_REJECTIONS_IN_A_ROW)
         self._pace.forget(webhook.webhook_id)
         self._save(registered, fallen)
-        return delay
+        # Another may have been faster, and knows of a later next attempt: a drainer sent for before that
+        # would find itself early.
+        now_known = self._registry.find(webhook.account_id, webhook.webhook_id)
+        wait_ms = now_known.health.next_attempt_at_ms - int(now * 1000) if now_known is not None else 0
+        return max(delay, wait_ms / 1000)
 
     def _leave_direct_mode(self, registered: Registered) -> None:
         self._pace.forget(registered.webhook.webhook_id)

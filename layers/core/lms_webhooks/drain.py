@@ -79,7 +79,13 @@ class Drainer:
             logger.exception("turn broke off", webhookId=webhook_id)
             delay_seconds = _FAULT_DELAY_SECONDS
         # Before the successor is sent for: it would find the lease taken and end silently.
-        self._health.release(account_id, webhook_id, owner=owner, health=turn.health, before=turn.before)
+        is_last_word = self._health.release(
+            account_id, webhook_id, owner=owner, health=turn.health, before=turn.before
+        )
+        if not is_last_word:
+            delay_seconds = (
+                0  # something changed meanwhile, and who sent for a drainer then found the lease taken
+            )
         if delay_seconds is None and turn.may_send() and self._has_work(webhook_id):
             delay_seconds = 0
         if delay_seconds is not None:

@@ -76,13 +76,17 @@ def fall_back(health: Health, *, now_ms: int) -> Health:
 
 
 def after_failure(health: Health, attempt: Attempt, *, now_ms: int, delay_seconds: float) -> Health:
-    """An endpoint failure: backlog mode, and the next probe after `delay_seconds`."""
+    """An endpoint failure: backlog mode, and the next probe after `delay_seconds`, of one event.
+
+    Were it as large as what failed, whoever fails on large requests would fail for ever.
+    """
     return replace(
         _with_attempt(fall_back(health, now_ms=now_ms), attempt),
         failures=health.failures + 1,
         failing_since_ms=health.failing_since_ms or attempt.started_at_ms,
         last_error=attempt.outcome,
         next_attempt_at_ms=now_ms + int(delay_seconds * 1000),
+        batch_size=1,
     )
 
 
@@ -113,10 +117,13 @@ def with_smaller_batch(health: Health, sent_events: int) -> Health:
 def with_lower_ceiling(health: Health, sent_events: int, *, now_ms: int) -> Health:
     """A batch was too much for the receiver (no answer in time, or 413): for a day, none is as large.
 
-    Without the memory, doubling would run into the same time-out again and again.
+    Without the memory, doubling would run into the same time-out again and again. An endpoint that was
+    failing before says nothing of size: remembered, its outage would be followed by a day of tiny batches.
     """
     if sent_events < 2:
         return health
+    if health.failures > 1:
+        return with_smaller_batch(health, sent_events)
     half = sent_events // 2
     return replace(
         health,

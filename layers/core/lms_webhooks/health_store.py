@@ -63,6 +63,8 @@ class HealthStore:
     ) -> Health | None:
         """Take the lease of a webhook, if nobody has it and its next attempt is due.
 
+        Each `owner` is fresh, so that one who has it already is this call, tried again by botocore.
+
         Returns its health, or None when another drains it, it is too early, or the webhook is gone.
         """
         values: Item = {
@@ -77,7 +79,8 @@ class HealthStore:
                 UpdateExpression="SET lease_owner = :owner, lease_until_ms = :until",
                 ConditionExpression=(
                     "attribute_exists(pk) AND next_attempt_at_ms <= :now"
-                    " AND (attribute_not_exists(lease_until_ms) OR lease_until_ms < :now)"
+                    " AND (attribute_not_exists(lease_until_ms) OR lease_until_ms < :now"
+                    " OR lease_owner = :owner)"
                 ),
                 ExpressionAttributeValues=values,
                 ReturnValues="ALL_NEW",

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from itertools import batched
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -29,7 +29,7 @@ class QuarantineQueue:
             aws.AWS_FAULTS: SQS did not take it.
         """
         try:
-            json.loads(message)
+            json.loads(message, parse_int=str, parse_constant=_refuse_constant)
             kept = f'"event":{message}'
         except (ValueError, RecursionError):
             kept = f'"message":{json.dumps(message)}'
@@ -69,6 +69,10 @@ class DrainQueue:
                     for index, each in enumerate(chunk)
                 ],
             )
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _drain_message(account_id: str, webhook_id: str) -> str:

@@ -75,7 +75,7 @@ def retry_after_seconds(header: str, *, status_code: int | None, now_seconds: fl
         return 0
     text = header.strip()
     if text.isascii() and text.isdigit():
-        return min(int(text[:10]), MAX_WAIT_SECONDS)
+        return min(int(text.lstrip("0")[:10] or 0), MAX_WAIT_SECONDS)
     try:
         moment = parsedate_to_datetime(text)
     except (ValueError, TypeError, IndexError, OverflowError):

@@ -35,6 +35,7 @@ logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 MAX_ANSWER_BYTES = 64 * 1024
 KEPT_ANSWER_BYTES = 1024
+COURTESY_SECONDS = 0.2  # a receiver that dawdles over the body of its 2xx holds up nobody but itself
 MAX_ADDRESSES_TRIED = 4  # of a name with many, so that dead ones leave time for the next
 MAX_IDLE_SECONDS = 50  # common load balancers close idle connections after 60
 
@@ -126,6 +127,9 @@ class Sender:
             return Answer(None, error_class, _milliseconds_since(started))
         latency_ms = _milliseconds_since(started)
         is_success = 200 <= response.status_code < 300
+        if is_success and response.raw.length_remaining != 0:
+            # It is acknowledged; the rest is read so that the connection can be used again, and for no more.
+            limit.restart(COURTESY_SECONDS)
         body = _read(response)
         retry_after = response.headers.get("retry-after", "")
         return Answer(response.status_code, None, latency_ms, retry_after[:100], "" if is_success else body)

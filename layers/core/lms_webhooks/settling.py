@@ -55,7 +55,8 @@ class Settler:
             recorded_at_seconds=int(self._clock()),
         )
         is_removed = self._remove_recorded(webhook_id, lane, waiting, unwritten)
-        count(Metric.EVENTS_EXPIRED if outcome is Outcome.EXPIRED else Metric.EVENTS_FAILED, len(waiting))
+        metric = Metric.EVENTS_EXPIRED if outcome is Outcome.EXPIRED else Metric.EVENTS_FAILED
+        count(metric, len(waiting) - len(unwritten))
         return is_removed and not unwritten
 
     def _remove_recorded(

@@ -35,6 +35,7 @@ PATIENCE = Patience(
     connect_seconds=10, answer_seconds=5, total_seconds=15
 )  # Adobe Learning Manager's two time-outs
 MAX_EVENTS_BYTES = 256 * 1024 - 256  # of a POST of 256 KiB, less what surrounds the events
+_CHECKED_PAGES = 10  # megabytes of a lane; were it all of it, a long one would leave no time to send
 _FAULT_DELAY_SECONDS = 5.0  # when DynamoDB did not take a record: rather wait than send it again at once
 
 type DelaySeconds = float
@@ -237,9 +238,7 @@ class Turn:
                 answer.retry_after, status_code=answer.status_code, now_seconds=self._clock()
             ),
         )
-        failed = endpoint.after_failure(self.health, attempt, now_ms=now_ms, delay_seconds=delay)
-        # The next is a probe: as large as this one, it would fail for ever where large requests fail.
-        self.health = replace(failed, batch_size=1)
+        self.health = endpoint.after_failure(self.health, attempt, now_ms=now_ms, delay_seconds=delay)
         count(Metric.ATTEMPTS_FAILED)
         if answer.error_class is ErrorClass.TIMEOUT:
             self.health = endpoint.with_lower_ceiling(self.health, sent_events, now_ms=now_ms)
@@ -262,9 +261,9 @@ class Turn:
 
     def _expire_lane(self, lane: Lane, mark: Mark) -> None:
         first_accepted_ms: list[int] = []  # of each page
-        for waiting in self._backlog.read_all(self._webhook_id, lane):
-            if self._remaining_seconds() <= 0:
-                return
+        for number, waiting in enumerate(self._backlog.read_all(self._webhook_id, lane)):
+            if self._remaining_seconds() <= 0 or number == _CHECKED_PAGES:
+                return  # what is due is mostly what came first; the rest is the next turn's
             oldest_ms = self._now_ms() - self._retention_ms
             if not self._expire(lane, [each for each in waiting if each.event.accepted_at_ms <= oldest_ms]):
                 return  # the check stays due
