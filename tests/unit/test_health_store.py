@@ -2,16 +2,18 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 
-import boto3
 import pytest
-from moto import mock_aws
+from botocore.exceptions import ClientError
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from lms_webhooks.attempts import Attempt
 from lms_webhooks.dynamodb import Table, key_item
 from lms_webhooks.health import Health, Mode, SwitchOff
 from lms_webhooks.health_store import HealthStore, health_attributes, health_key, read_health_item
-from tests.unit.admin_client import REGION, TABLE, make_table
+from tests.unit.tables import Fails, before, tables
 
 ME, OTHER = "me", "other"
 WEBHOOK = ("1010", "wh_1")
@@ -30,10 +32,8 @@ FAILING = Health(
 
 @pytest.fixture
 def table() -> Iterator[Table]:
-    with mock_aws():
-        client = boto3.client("dynamodb", region_name=REGION)
-        make_table(client)
-        yield Table(client, TABLE)
+    with tables() as (webhooks, _):
+        yield webhooks
 
 
 @pytest.fixture
@@ -60,6 +60,79 @@ def acquire(store: HealthStore, owner: str, *, now_ms: int) -> Health | None:
 def test_every_field_comes_back(store: HealthStore, table: Table) -> None:
     assert store.save(*WEBHOOK, FAILING, revision=0)
     assert stored(table) == replace(FAILING, revision=1)
+
+
+times = st.integers(0, 4_102_444_800_000)
+attempts = st.builds(
+    Attempt,
+    times,
+    st.integers(0, 15_000),
+    st.none() | st.integers(100, 999),
+    st.none() | st.sampled_from(["timeout", "dns"]),
+)
+
+
+@given(
+    st.builds(
+        Health,
+        epoch=st.integers(1, 10**6),
+        revision=st.integers(0, 10**9),
+        mode=st.sampled_from(Mode),
+        failures=st.integers(0, 10**6),
+        rejections=st.integers(0, 10**6),
+        failing_since_ms=times,
+        last_error=st.sampled_from(["", "HTTP 503", "timeout"]),
+        next_attempt_at_ms=times,
+        backlog_since_ms=times,
+        recovered_at_ms=times,
+        min_stay_seconds=st.integers(60, 900),
+        batch_size=st.integers(1, 100),
+        batch_ceiling=st.integers(1, 100),
+        batch_ceiling_until_ms=times,
+        switched_off=st.none() | st.sampled_from(SwitchOff),
+        switched_off_at_ms=times,
+        attempts=st.lists(attempts, max_size=20).map(tuple),
+    )
+)
+def test_any_health_comes_back_from_its_item(health: Health) -> None:
+    assert read_health_item(health_attributes(health)) == health
+
+
+def test_what_is_stored_is_read(store: HealthStore) -> None:
+    assert store.read(*WEBHOOK) == Health()
+    assert store.read("2020", WEBHOOK[1]) is None
+
+
+def test_each_write_is_a_revision_of_its_own(store: HealthStore, table: Table) -> None:
+    """Whoever read revision 0 notices, though what stands looks as it did then."""
+    assert store.save(*WEBHOOK, Health(failures=1), revision=0)
+    assert store.save(*WEBHOOK, Health(), revision=1)
+    assert not store.save(*WEBHOOK, Health(failures=9), revision=0)
+    assert stored(table) == Health(revision=2)
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_news_of_another_epoch_is_not_written(store: HealthStore, table: Table, epoch: int) -> None:
+    put(table, Health(epoch=2))
+    assert not store.save(*WEBHOOK, replace(FAILING, epoch=epoch), revision=0)
+    assert store.save(*WEBHOOK, replace(FAILING, epoch=2), revision=0)
+
+
+def test_a_dispatcher_s_write_takes_no_lease(store: HealthStore) -> None:
+    """The endpoint failed directly while a drainer is at work."""
+    assert acquire(store, ME, now_ms=0)
+    assert store.save(*WEBHOOK, Health(mode=Mode.BACKLOG), revision=0)
+    assert acquire(store, OTHER, now_ms=1) is None
+
+
+def test_a_fault_is_not_a_lost_race(store: HealthStore, table: Table) -> None:
+    before(table).answers["update_item"] = Fails(before(table).behind.update_item)
+    with pytest.raises(ClientError):
+        store.save(*WEBHOOK, FAILING, revision=0)
+    with pytest.raises(ClientError):
+        acquire(store, ME, now_ms=0)
+    with pytest.raises(ClientError):
+        store.release(*WEBHOOK, owner=ME, health=FAILING, before=Health())
 
 
 def test_of_two_who_saw_the_same_state_one_writes(store: HealthStore, table: Table) -> None:
@@ -93,6 +166,33 @@ def test_a_call_that_took_effect_unseen_gets_the_lease_when_it_is_tried_again(st
     """botocore repeats a call whose answer was lost: the lease that it finds is its own."""
     assert acquire(store, ME, now_ms=0) == Health()
     assert acquire(store, ME, now_ms=1) == Health()
+    assert acquire(store, OTHER, now_ms=2) is None
+
+
+@pytest.mark.parametrize(
+    ("story", "lease", "next_attempt_at_ms", "is_taken"),
+    [
+        ("free, and due", None, 100, True),
+        ("free, and never tried", None, 0, True),
+        ("free, and too early", None, 101, False),
+        ("another's, and it lives", (OTHER, 101), 0, False),
+        ("another's, in its last millisecond", (OTHER, 100), 0, False),
+        ("another's, and it has ended", (OTHER, 99), 0, True),
+        ("another's, ended, and too early", (OTHER, 99), 101, False),
+    ],
+)
+def test_who_may_take_the_lease(
+    store: HealthStore,
+    story: str,
+    lease: tuple[str, int] | None,
+    next_attempt_at_ms: int,
+    is_taken: bool,
+) -> None:
+    if lease:
+        owner, until_ms = lease
+        assert store.acquire(*WEBHOOK, owner=owner, now_ms=0, until_ms=until_ms)
+    assert store.save(*WEBHOOK, Health(next_attempt_at_ms=next_attempt_at_ms), revision=0)
+    assert (acquire(store, ME, now_ms=100) is not None) is is_taken, story
 
 
 def test_before_the_next_attempt_nobody_gets_the_lease(store: HealthStore, table: Table) -> None:
@@ -148,3 +248,49 @@ def test_who_lost_the_lease_releases_nothing(store: HealthStore, table: Table) -
     assert not store.release(*WEBHOOK, owner=ME, health=FAILING, before=before)
     assert stored(table) == Health()
     assert acquire(store, ME, now_ms=72) is None
+
+
+def test_of_what_another_holds_nothing_is_given_back(store: HealthStore) -> None:
+    """Not even by who learnt nothing."""
+    before = acquire(store, ME, now_ms=0)
+    assert before is not None
+    assert acquire(store, OTHER, now_ms=71)
+    assert store.release(*WEBHOOK, owner=ME, health=before, before=before), "there was nothing to write"
+    assert acquire(store, ME, now_ms=72) is None
+
+
+def test_a_lease_is_given_back_once(store: HealthStore, table: Table) -> None:
+    """The call timed out after it took effect; meanwhile another took the lease."""
+    before = acquire(store, ME, now_ms=0)
+    assert before is not None
+    learnt = replace(before, failures=1)
+    assert store.release(*WEBHOOK, owner=ME, health=learnt, before=before)
+    assert acquire(store, OTHER, now_ms=1)
+    store.release(*WEBHOOK, owner=ME, health=learnt, before=before)
+    assert stored(table) == replace(learnt, revision=1)
+    assert acquire(store, ME, now_ms=2) is None
+
+
+examples = count()
+
+
+@given(st.lists(st.tuples(st.sampled_from([ME, OTHER]), st.booleans(), st.integers(0, 50)), max_size=25))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+def test_a_lease_never_has_two_owners(table: Table, steps: list[tuple[str, bool, int]]) -> None:
+    """Each takes it, or gives it back, whenever; time goes on, or not."""
+    store, now_ms = HealthStore(table), 0
+    webhook = ("1010", f"wh_{next(examples)}")
+    item = {**key_item(health_key(*webhook)), **health_attributes(Health())}
+    table.client.put_item(TableName=table.name, Item=item)
+    until_ms: dict[str, int] = {}
+    for number, (name, takes, passes_ms) in enumerate(steps):
+        now_ms += passes_ms
+        if takes:
+            owner = f"{name}-{number}"
+            if store.acquire(*webhook, owner=owner, now_ms=now_ms, until_ms=now_ms + 70):
+                assert not [each for each, until in until_ms.items() if until >= now_ms]
+                until_ms[owner] = now_ms + 70
+        else:
+            for owner in [each for each in until_ms if each.startswith(name)]:
+                store.release(*webhook, owner=owner, health=Health(), before=Health())
+                del until_ms[owner]

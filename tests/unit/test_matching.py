@@ -1,6 +1,7 @@
 """Where an event goes for a webhook: nowhere, at once, or into a lane."""
 
 from dataclasses import replace
+from itertools import product
 
 import pytest
 
@@ -56,6 +57,43 @@ def test_the_way_of_an_event(
         event = Event("1010", "e1", event_name, NOW_MS, NOW_MS, "{}")
         got = choose_way(webhook, health, event, now_ms=NOW_MS, retention_ms=RETENTION_MS)
         assert got is way, f"{story}: {event_name}"
+
+
+SWITCHED_OFF = {
+    "no": None,
+    "gone": NOW_MS,
+    "failing": NOW_MS - RETENTION_MS + 1,
+    "long": NOW_MS - RETENTION_MS,
+}
+
+
+@pytest.mark.parametrize(
+    ("status", "mode", "switched_off", "ordered", "is_real_time", "is_asked_for"),
+    list(product(Status, Mode, SWITCHED_OFF, [False, True], [False, True], [False, True])),
+)
+def test_every_combination(
+    status: Status, mode: Mode, switched_off: str, ordered: bool, is_real_time: bool, is_asked_for: bool
+) -> None:
+    event = Event(
+        "1010", "e1", "COURSE_ENROLLMENT" if is_real_time else "LEARNER_PROGRESS", NOW_MS, NOW_MS, "{}"
+    )
+    webhook = replace(
+        WEBHOOK,
+        status=status,
+        ordered=ordered,
+        events=WEBHOOK.events if is_asked_for else WEBHOOK.events - {event.event_name},
+    )
+    why = {"no": None, "gone": SwitchOff.GONE}.get(switched_off, SwitchOff.FAILING)
+    health = Health(mode=mode, switched_off=why, switched_off_at_ms=SWITCHED_OFF[switched_off] or 0)
+
+    takes_it = is_asked_for and status is not Status.INACTIVE and switched_off in ("no", "failing")
+    at_once = status is Status.ACTIVE and mode is Mode.DIRECT and switched_off == "no" and not ordered
+    expected = Way.NOWHERE
+    if takes_it and not is_real_time:
+        expected = Way.BATCH_LANE
+    elif takes_it:
+        expected = Way.DIRECT if at_once else Way.REALTIME_LANE
+    assert choose_way(webhook, health, event, now_ms=NOW_MS, retention_ms=RETENTION_MS) is expected
 
 
 def test_what_was_not_asked_for_goes_nowhere() -> None:

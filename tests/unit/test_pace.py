@@ -14,6 +14,11 @@ from lms_webhooks.pace import Pace
         ([2000, 2000, 500, 500], False),
         ([2000, 2000, 500, 500, 500], True),
         ([1000] * 20, False),
+        ([1001], False),
+        ([1001, 1001, 999, 1001, 1001], True),  # 1,000.6 on average
+        ([1001, 1001, 1000, 1000, 998], False),  # 1,000.0: at the threshold, not over it
+        ([5000, 1, 1, 5000], False),  # an average over four is none
+        ([5000, 1, 1, 5000, 1], True),
         ([4000, 10, 10, 10, 10], False),
         ([5000, *[10] * 10, 1001, 1001], False),  # the first is forgotten after ten
     ],
@@ -37,6 +42,35 @@ def test_rejections_in_a_row_are_counted_until_a_success() -> None:
     assert [pace.rejected("wh_1") for _ in range(3)] == [1, 2, 3]
     pace.took("wh_1", 10)
     assert pace.rejected("wh_1") == 1
+
+
+def test_rejections_are_no_answers_whose_time_counts() -> None:
+    pace = Pace()
+    for _ in range(2):
+        pace.took("wh_1", 3000)
+        pace.rejected("wh_1")
+    assert pace.took("wh_1", 3000), "three in a row, of those that it took"
+
+
+def test_the_count_of_rejections_is_each_webhook_s_own() -> None:
+    pace = Pace()
+    pace.rejected("wh_1")
+    assert pace.rejected("wh_2") == 1
+    pace.forget("wh_1")
+    assert (pace.rejected("wh_1"), pace.rejected("wh_2")) == (1, 2)
+
+
+def test_who_stays_slow_is_told_so_each_time() -> None:
+    """The write of the transition may have failed."""
+    pace = Pace()
+    assert [pace.took("wh_1", 2000) for _ in range(12)] == [False] * 2 + [True] * 10
+
+
+def test_one_webhook_does_not_fill_the_memory() -> None:
+    pace = Pace()
+    for _ in range(1000):
+        pace.took("wh_1", 10)
+    assert len(pace._answers["wh_1"].latencies_ms) == 10
 
 
 def test_who_comes_back_to_direct_mode_starts_afresh() -> None:

@@ -3,13 +3,13 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import boto3
 import pytest
-from moto import mock_aws
+from botocore.exceptions import ClientError
 
-from lms_webhooks.backlog import Backlog, Lane
+from lms_webhooks.backlog import Backlog, Lane, _shard
 from lms_webhooks.dynamodb import Table
 from lms_webhooks.health import Health, Mode, SwitchOff
 from lms_webhooks.health_store import HealthStore
@@ -17,37 +17,23 @@ from lms_webhooks.queues import DrainQueue
 from lms_webhooks.standings import Standings
 from lms_webhooks.sweep import Sweep
 from lms_webhooks.webhook_store import WebhookStore
-from lms_webhooks.webhooks import NoAuthentication, Status, Webhook
-from tests.unit.admin_client import REGION, make_table
+from lms_webhooks.webhooks import Status, Webhook
+from tests.unit.admin_client import REGION
+from tests.unit.tables import DAY_MS, NOW_MS, Before, Fails, before, tables, webhook
 
-NOW_MS = 1_793_707_200_000
-RETENTION_MS = 7 * 86_400_000
-WEBHOOK = Webhook(
-    account_id="1010",
-    webhook_id="wh_" + "a" * 22,
-    name="HR",
-    target_url="https://hooks.example.com/",
-    authentication=NoAuthentication(),
-    events=frozenset({"COURSE_ENROLLMENT"}),
-    status=Status.ACTIVE,
-    created_at="",
-    updated_at="",
-    created_by="",
-    updated_by="",
-)
+RETENTION_MS = 7 * DAY_MS
+WEBHOOK = webhook()
+ID = (WEBHOOK.account_id, WEBHOOK.webhook_id)
 
 
 class World:
-    def __init__(self) -> None:
-        client = boto3.client("dynamodb", region_name=REGION)
-        make_table(client, "webhooks")
-        make_table(client, "deliveries")
-        self.sqs = boto3.client("sqs", region_name=REGION)
+    def __init__(self, webhooks: Table, deliveries: Table) -> None:
+        self.sqs = cast("Any", Before(boto3.client("sqs", region_name=REGION)))
         self.url = self.sqs.create_queue(QueueName="drain")["QueueUrl"]
-        webhooks = Table(client, "webhooks")
-        self.store = WebhookStore(client, "webhooks")
+        self.deliveries = deliveries
+        self.store = WebhookStore(webhooks.client, webhooks.name)
         self.health = HealthStore(webhooks)
-        self.backlog = Backlog(Table(client, "deliveries"), retention_days=7)
+        self.backlog = Backlog(deliveries, retention_days=7)
         self.sweep = Sweep(
             backlog=self.backlog,
             standings=Standings(webhooks),
@@ -60,16 +46,18 @@ class World:
         self.backlog.mark(webhook.account_id, webhook.webhook_id, lane, accepted_at_ms=accepted_at_ms, **more)
 
     def sent_for(self) -> list[str]:
-        webhook_ids = []
-        while messages := self.sqs.receive_message(QueueUrl=self.url, MaxNumberOfMessages=10).get("Messages"):
-            webhook_ids += [json.loads(message["Body"])["webhookId"] for message in messages]
-        return sorted(webhook_ids)
+        messages: list[dict[str, str]] = []
+        while got := self.sqs.receive_message(QueueUrl=self.url, MaxNumberOfMessages=10).get("Messages"):
+            messages += [json.loads(message["Body"]) for message in got]
+        assert all(each.keys() == {"accountId", "webhookId"} for each in messages)
+        assert {each["accountId"] for each in messages} <= {"1010"}
+        return sorted(each["webhookId"] for each in messages)
 
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    with mock_aws():
-        yield World()
+    with tables() as both:
+        yield World(*both)
 
 
 @pytest.mark.parametrize(
@@ -82,6 +70,8 @@ def world() -> Iterator[World]:
         ("paused", Status.PAUSED, Health(), False),
         ("retired", Status.INACTIVE, Health(), False),
         ("switched off", Status.ACTIVE, Health(switched_off=SwitchOff.GONE), False),
+        ("it failed for days", Status.ACTIVE, Health(switched_off=SwitchOff.FAILING), False),
+        ("it fails, and is due", Status.ACTIVE, Health(mode=Mode.BACKLOG, failures=9), True),
     ],
 )
 def test_who_is_sent_for(world: World, story: str, status: Status, health: Health, is_sent_for: bool) -> None:
@@ -145,3 +135,104 @@ def test_one_drainer_for_all_lanes_of_a_webhook_and_one_for_each_of_many(world: 
         world.mark(webhook=other)
     assert world.sweep.send_for_drainers() == 121
     assert world.sent_for() == sorted([WEBHOOK.webhook_id, *(other.webhook_id for other in others)])
+
+
+@pytest.mark.parametrize("lane", Lane)
+@pytest.mark.parametrize("health", [Health(), Health(switched_off=SwitchOff.GONE)])
+def test_what_may_have_expired_is_looked_at_in_every_lane(world: World, lane: Lane, health: Health) -> None:
+    """Whether or not the lane is open or due: nothing is sent, it is only settled."""
+    world.store.create(WEBHOOK)
+    world.health.save(*ID, health, revision=0)
+    world.mark(lane, accepted_at_ms=NOW_MS - RETENTION_MS, due_at_ms=NOW_MS + 5)
+    assert world.sweep.send_for_drainers() == 1
+
+
+@pytest.mark.parametrize(("left_ms", "is_sent_for"), [(1, False), (0, True)])
+def test_what_has_not_expired_yet_is_let_be(world: World, left_ms: int, is_sent_for: bool) -> None:
+    world.store.create(replace(WEBHOOK, status=Status.PAUSED))
+    world.mark(accepted_at_ms=NOW_MS - RETENTION_MS + left_ms)
+    assert world.sweep.send_for_drainers() == int(is_sent_for)
+
+
+def test_nobody_is_sent_who_would_find_the_lease_taken_or_come_too_early(world: World) -> None:
+    """Not even for what may have expired: a minute later is soon enough."""
+    world.store.create(WEBHOOK)
+    world.mark(accepted_at_ms=NOW_MS - RETENTION_MS)
+    assert world.health.acquire(*ID, owner="me", now_ms=NOW_MS, until_ms=NOW_MS)
+    assert world.sweep.send_for_drainers() == 0
+    assert world.health.release(
+        *ID, owner="me", health=Health(next_attempt_at_ms=NOW_MS + 1), before=Health()
+    )
+    assert world.sweep.send_for_drainers() == 0
+
+
+def test_a_rejected_event_of_a_paused_webhook_waits(world: World) -> None:
+    world.store.create(replace(WEBHOOK, status=Status.PAUSED))
+    world.mark(Lane.RETRY, due_at_ms=NOW_MS - 1)
+    assert world.sweep.send_for_drainers() == 0
+
+
+def test_where_nothing_waits_nobody_is_sent(world: World) -> None:
+    world.store.create(WEBHOOK)
+    assert world.sweep.send_for_drainers() == 0
+    assert world.sweep.open_batch_lanes() == 0
+    assert world.sent_for() == []
+
+
+def test_a_webhook_is_another_account_s_only_if_that_account_says_so(world: World) -> None:
+    """Its id with another account's is no webhook: what waits there is buried, and nothing is read of it."""
+    world.store.create(replace(WEBHOOK, status=Status.PAUSED))
+    world.mark(webhook=replace(WEBHOOK, account_id="2020"))
+    assert world.sweep.send_for_drainers() == 1
+
+
+def test_the_lanes_of_one_webhook_that_are_read_apart_are_one_drainer_s(world: World) -> None:
+    """Marks are looked at a hundred at a time, and between two lanes of one webhook a hundred end."""
+    by_shard = sorted((f"wh_{number:022d}" for number in range(99)), key=lambda each: (_shard(each), each))
+    for webhook_id in by_shard:
+        for lane in (Lane.RETRY, Lane.REALTIME, Lane.BATCH):
+            world.mark(lane, webhook=replace(WEBHOOK, webhook_id=webhook_id))
+    marks = list(world.backlog.all_marks())
+    assert marks[99].webhook_id == marks[100].webhook_id
+    assert world.sweep.send_for_drainers() == 99
+    assert world.sent_for() == sorted(by_shard)
+
+
+def test_opened_lanes_are_those_that_still_have_events(world: World) -> None:
+    """Between the reading of the marks and the opening, a drainer may have removed one."""
+    other = replace(WEBHOOK, webhook_id="wh_" + "b" * 22)
+    for each in (WEBHOOK, other):
+        world.mark(Lane.BATCH, webhook=each)
+    gone = world.backlog.marks(WEBHOOK.webhook_id)[Lane.BATCH]
+    client = before(world.deliveries)
+
+    def update_item(**call: Any) -> Any:
+        client.answers.clear()
+        world.backlog.unmark(gone)
+        return client.behind.update_item(**call)
+
+    client.answers["update_item"] = update_item
+    assert world.sweep.open_batch_lanes() in (1, 2), "2 where the other one is opened first"
+    assert world.backlog.marks(other.webhook_id)[Lane.BATCH].is_open
+    assert Lane.BATCH not in world.backlog.marks(WEBHOOK.webhook_id)
+
+
+def test_lanes_whose_drainers_sqs_did_not_take_are_found_by_the_sweep(world: World) -> None:
+    world.store.create(WEBHOOK)
+    world.mark(Lane.BATCH)
+    world.sqs.answers["send_message_batch"] = Fails(world.sqs.behind.send_message_batch, 1)
+    with pytest.raises(ClientError):
+        world.sweep.open_batch_lanes()
+    assert world.sweep.send_for_drainers() == 1
+    assert world.sent_for() == [WEBHOOK.webhook_id]
+
+
+def test_a_sweep_that_fails_is_made_up_for_by_the_next(world: World) -> None:
+    world.store.create(WEBHOOK)
+    world.mark()
+    before(world.deliveries).answers["batch_get_item"] = Fails(
+        before(world.deliveries).behind.batch_get_item, 1
+    )
+    with pytest.raises(ClientError):
+        world.sweep.send_for_drainers()
+    assert world.sweep.send_for_drainers() == 1

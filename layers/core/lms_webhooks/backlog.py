@@ -118,14 +118,15 @@ class Backlog:
             ReturnValues="ALL_OLD",
         )
         old = answer.get("Attributes")
-        # Our own token: botocore repeated a call that had made the mark, and nobody else sends for a drainer.
-        if not old or old["token"]["S"] == token:
+        if not old:
             return True
         if int(old["due_at"]["N"]) > due_at_ms:
             self._advance(webhook_id, lane, "due_at", due_at_ms)
         if int(old["check_at"]["N"]) > accepted_at_ms + self._retention_ms:
             self._advance(webhook_id, lane, "check_at", accepted_at_ms + self._retention_ms)
-        return False
+        # Our own token: botocore repeated a call that may have made the mark, and nobody else would send for
+        # a drainer.
+        return old["token"]["S"] == token
 
     def marks(self, webhook_id: str) -> dict[Lane, Mark]:
         """The marks of one webhook, as they stand now (consistent read)."""

@@ -1,0 +1,204 @@
+"""Many items are read and written in as many calls as it takes, and what was not is told."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from lms_webhooks.dynamodb import Key, Table, holds, item_key, key_item
+from tests.unit.tables import THROTTLED, Fails, before, keep_requests, tables
+
+TRIES = 5
+
+
+def keys(count: int) -> list[Key]:
+    return [("LANE", f"{number:04d}") for number in range(count)]
+
+
+def items(count: int, **attributes: Any) -> list[Any]:
+    return [{**key_item(key), "n": {"N": str(int(key[1]))}, **attributes} for key in keys(count)]
+
+
+@pytest.fixture
+def table() -> Iterator[Table]:
+    with tables() as (_, deliveries):
+        yield deliveries
+
+
+def stand_in(table: Table, name: str, call: Any) -> None:
+    before(table).answers[name] = call
+
+
+def stored(table: Table) -> list[Key]:
+    pages = table.client.get_paginator("scan").paginate(TableName=table.name)
+    return sorted(item_key(item) for page in pages for item in page["Items"])
+
+
+class Unprocessed:
+    """DynamoDB leaves of each call what `is_left` says, for the first `times` calls."""
+
+    def __init__(self, table: Table, is_left: Any, *, times: int) -> None:
+        self._client = before(table).behind
+        self._is_left = is_left
+        self._times = times
+        self.sizes: list[int] = []
+
+    def write(self, RequestItems: Any) -> Any:  # noqa: N803  # as boto3 has it
+        return self._part(RequestItems, self._client.batch_write_item, "UnprocessedItems")
+
+    def read(self, RequestItems: Any) -> Any:  # noqa: N803
+        return self._part(RequestItems, self._client.batch_get_item, "UnprocessedKeys")
+
+    def _part(self, wanted: Any, call: Any, unprocessed: str) -> Any:
+        ((name, asked),) = wanted.items()
+        all_of_it = asked["Keys"] if isinstance(asked, dict) else asked
+        self.sizes.append(len(all_of_it))
+        left = [each for each in all_of_it if self._is_left(str(each))] * (len(self.sizes) <= self._times)
+        rest = [each for each in all_of_it if each not in left]
+        as_asked = (lambda part: {**asked, "Keys": part}) if isinstance(asked, dict) else (lambda part: part)
+        answer = call(RequestItems={name: as_asked(rest)}) if rest else {"Responses": {}}
+        return {**answer, unprocessed: {name: as_asked(left)} if left else {}}
+
+
+def test_reads_are_of_a_hundred_keys_and_each_is_asked_once(table: Table) -> None:
+    table.put_all(items(250))
+    calls = Unprocessed(table, lambda _: False, times=0)
+    stand_in(table, "batch_get_item", calls.read)
+    got = table.get_all([*keys(250), *keys(30)], attributes=("n",), consistent=True)
+    assert calls.sizes == [100, 100, 50]
+    assert sorted(map(item_key, got)) == keys(250)
+
+
+def test_nothing_asked_is_nothing_called(table: Table) -> None:
+    assert table.get_all([], attributes=("n",), consistent=True) == []
+    assert table.put_all([]) == table.delete_all([]) == set()
+    assert not before(table).calls
+
+
+def test_only_what_exists_comes_and_only_what_was_asked_of_it(table: Table) -> None:
+    table.put_all(items(1, event={"S": "long"}, status={"S": "active"}))
+    got = table.get_all(keys(2), attributes=("n", "#s"), names={"#s": "status"}, consistent=False)
+    assert got == [{**key_item(keys(1)[0]), "n": {"N": "0"}, "status": {"S": "active"}}]
+
+
+@pytest.mark.parametrize("consistent", [True, False])
+def test_reads_are_as_consistent_as_they_are_asked_to_be(table: Table, consistent: bool) -> None:
+    asked = keep_requests(table, "batch_get_item")
+    table.get_all(keys(1), attributes=("n",), consistent=consistent)
+    assert asked[0]["RequestItems"][table.name]["ConsistentRead"] is consistent
+
+
+def test_keys_that_dynamodb_left_unread_are_asked_again_alone(table: Table) -> None:
+    table.put_all(items(10))
+    calls = Unprocessed(table, lambda key: "0003" in key or "0007" in key, times=2)
+    stand_in(table, "batch_get_item", calls.read)
+    got = table.get_all(keys(10), attributes=("n",), consistent=True)
+    assert sorted(map(item_key, got)) == keys(10)
+    assert calls.sizes == [10, 2, 2]
+
+
+def test_a_key_that_is_never_read_counts_as_absent(table: Table) -> None:
+    table.put_all(items(3))
+    calls = Unprocessed(table, lambda key: "0001" in key, times=99)
+    stand_in(table, "batch_get_item", calls.read)
+    got = table.get_all(keys(3), attributes=("n",), consistent=True)
+    assert sorted(map(item_key, got)) == [keys(3)[0], keys(3)[2]]
+    assert calls.sizes == [3, *[1] * (TRIES - 1)]
+
+
+def test_a_read_that_fails_is_not_an_empty_one(table: Table) -> None:
+    stand_in(table, "batch_get_item", Fails(before(table).behind.batch_get_item, 2))
+    with pytest.raises(ClientError, match="slow down"):
+        table.get_all(keys(101), attributes=("n",), consistent=True)
+
+
+def test_writes_are_of_twenty_five_items(table: Table) -> None:
+    calls = Unprocessed(table, lambda _: False, times=0)
+    stand_in(table, "batch_write_item", calls.write)
+    assert table.put_all(items(60)) == set()
+    assert stored(table) == keys(60)
+    assert table.delete_all([*keys(51), *keys(20)]) == set()
+    assert stored(table) == keys(60)[51:]
+    assert calls.sizes == [25, 25, 10, 25, 25, 1]
+
+
+def test_of_two_items_with_one_key_the_last_is_written(table: Table) -> None:
+    """One call with both would be refused whole."""
+    (item,) = items(1)
+    assert table.put_all([item, {**item, "n": {"N": "7"}}]) == set()
+    assert table.get_all(keys(1), attributes=("n",), consistent=True) == [{**item, "n": {"N": "7"}}]
+
+
+@pytest.mark.parametrize("deletes", [False, True])
+def test_what_dynamodb_left_unwritten_is_written_again_alone(table: Table, deletes: bool) -> None:
+    if deletes:
+        table.put_all(items(30))
+    calls = Unprocessed(table, lambda request: "0002" in request or "0027" in request, times=1)
+    stand_in(table, "batch_write_item", calls.write)
+    assert (table.delete_all(keys(30)) if deletes else table.put_all(items(30))) == set()
+    assert stored(table) == ([] if deletes else keys(30))
+    assert calls.sizes[:2] == [25, 1]
+
+
+@pytest.mark.parametrize("deletes", [False, True])
+def test_what_is_never_written_is_told_and_the_rest_is_written(table: Table, deletes: bool) -> None:
+    if deletes:
+        table.put_all(items(60))
+    stubborn = keys(60)[31]
+    calls = Unprocessed(table, lambda request: stubborn[1] in request, times=99)
+    stand_in(table, "batch_write_item", calls.write)
+    assert (table.delete_all(keys(60)) if deletes else table.put_all(items(60))) == {stubborn}
+    assert stored(table) == ([stubborn] if deletes else [key for key in keys(60) if key != stubborn])
+    assert calls.sizes == [25, 25, *[1] * (TRIES - 1), 10]
+
+
+def test_a_call_that_fails_leaves_its_own_items_and_no_others(table: Table) -> None:
+    stand_in(table, "batch_write_item", Fails(before(table).behind.batch_write_item, 2))
+    assert table.put_all(items(60)) == set(keys(60)[25:50])
+    assert stored(table) == keys(60)[:25] + keys(60)[50:]
+
+
+def test_a_second_try_that_fails_leaves_what_the_first_left(table: Table) -> None:
+    calls = Unprocessed(table, lambda request: "0004" in request, times=99)
+    stand_in(table, "batch_write_item", Fails(calls.write, 2))
+    assert table.put_all(items(10)) == {keys(10)[4]}
+    assert len(stored(table)) == 9
+
+
+def test_tries_wait_longer_and_longer_at_random(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[tuple[float, float]] = []
+    waits: list[float] = []
+
+    def draw(shortest: float, longest: float) -> float:
+        drawn.append((shortest, longest))
+        return longest
+
+    monkeypatch.setattr("lms_webhooks.dynamodb.random.uniform", draw)
+    impatient = Table(table.client, table.name, sleep=waits.append)
+    stand_in(table, "batch_write_item", Unprocessed(table, lambda _: True, times=99).write)
+    impatient.put_all(items(1))
+    assert waits == [0.1, 0.2, 0.4, 0.8], "none before the first; a drainer has 5 s to settle what it sent"
+    assert drawn == [(0, longest) for longest in waits]
+
+
+def test_a_change_on_condition_tells_whether_it_was_made(table: Table) -> None:
+    def put_new() -> object:
+        return table.client.put_item(
+            TableName=table.name, Item=items(1)[0], ConditionExpression="attribute_not_exists(pk)"
+        )
+
+    assert holds(put_new, table.client)
+    assert not holds(put_new, table.client)
+
+
+def test_a_change_that_fails_is_not_one_whose_condition_failed(table: Table) -> None:
+    def fail() -> object:
+        raise THROTTLED
+
+    with pytest.raises(ClientError, match="slow down"):
+        holds(fail, table.client)
+
+
+def test_keys_are_written_and_read_alike() -> None:
+    assert item_key(key_item(("DUE#3", "wh_1#retry"))) == ("DUE#3", "wh_1#retry")
