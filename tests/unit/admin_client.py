@@ -15,6 +15,8 @@ from moto import mock_aws
 
 from lms_webhooks.admin.registrations import Registrations
 from lms_webhooks.admin.routes import build_api
+from lms_webhooks.backlog import Backlog
+from lms_webhooks.dynamodb import Table
 from lms_webhooks.queues import DrainQueue
 from lms_webhooks.secrets import SecretBox
 from lms_webhooks.settings import AdminApiSettings
@@ -51,6 +53,8 @@ def admin_settings(
 ) -> AdminApiSettings:
     return AdminApiSettings(
         webhooks_table=table_name,
+        deliveries_table=f"{table_name}-deliveries",
+        backlog_retention_days=7,
         drain_queue_url=drain_queue_url,
         kms_key_id=kms_key_id,
         account_claim="custom:account_id",
@@ -106,9 +110,11 @@ class AdminClient:
         self._dynamodb = dynamodb
         self._sqs = sqs
         drain_queue = DrainQueue(sqs, settings.drain_queue_url)
-        registrations = Registrations(self.store, self.secret_box, drain_queue, now=lambda: NOW)
+        self.deliveries_table = Table(dynamodb, settings.deliveries_table)
+        self.backlog = Backlog(self.deliveries_table, retention_days=settings.backlog_retention_days)
+        registrations = Registrations(self.store, self.secret_box, drain_queue, self.backlog, now=lambda: NOW)
         self._api = build_api(registrations, settings)
-        make_table(dynamodb, settings.webhooks_table)
+        self._make_tables()
 
     def sent_for_drainers(self) -> list[dict[str, str]]:
         """What was put on the drain queue since the last time."""
@@ -122,8 +128,13 @@ class AdminClient:
 
     def forget_everything(self) -> None:
         self.sent_for_drainers()
-        self._dynamodb.delete_table(TableName=self.settings.webhooks_table)
-        make_table(self._dynamodb, self.settings.webhooks_table)
+        for name in (self.settings.webhooks_table, self.settings.deliveries_table):
+            self._dynamodb.delete_table(TableName=name)
+        self._make_tables()
+
+    def _make_tables(self) -> None:
+        for name in (self.settings.webhooks_table, self.settings.deliveries_table):
+            make_table(self._dynamodb, name)
 
     def call(
         self,

@@ -54,6 +54,14 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class Count:
+    """How many events stand in a lane, or how many at least."""
+
+    events: int
+    is_complete: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Mark:
     """Says that a lane has events. Times in UTC milliseconds."""
 
@@ -187,6 +195,26 @@ class Backlog:
             Limit=limit,
         )
         return [_waiting(item, lane) for item in answer["Items"]]
+
+    def count(self, webhook_id: str, *, limit: int) -> dict[Lane, Count]:
+        """How many events stand in each lane that has a mark, counted up to `limit` or a megabyte of them.
+
+        A lane without a mark is empty, or about to be marked: an idle webhook costs one read.
+        """
+        counts: dict[Lane, Count] = {}
+        for lane in self.marks(webhook_id):
+            answer = self._table.client.query(
+                TableName=self._table.name,
+                KeyConditionExpression="pk = :pk",
+                ExpressionAttributeValues={":pk": {"S": _lane_key(webhook_id, lane)}},
+                Select="COUNT",
+                Limit=limit + 1,  # one more than is shown: it tells "all" from "at least"
+            )
+            counted = answer["Count"]
+            counts[lane] = Count(
+                min(counted, limit), is_complete=counted <= limit and "LastEvaluatedKey" not in answer
+            )
+        return counts
 
     def read_all(self, webhook_id: str, lane: Lane) -> Iterator[list[Waiting]]:
         """Every event of a lane, in pages of at most a megabyte (consistent reads)."""

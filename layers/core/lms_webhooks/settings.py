@@ -18,8 +18,10 @@ class AdminApiSettings:
     """What admin_api is told by the template."""
 
     webhooks_table: str
+    deliveries_table: str
     drain_queue_url: str
     kms_key_id: str
+    backlog_retention_days: int
     account_claim: str
     role_claim: str
     admin_role: str

@@ -1,12 +1,14 @@
 """What the admin API takes and gives, field by field. The only models of pydantic in the system."""
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
+from lms_webhooks.backlog import Count, Lane
 from lms_webhooks.event_types import EVENT_TYPES, Category
 from lms_webhooks.health import Health, Mode, SwitchOff
 from lms_webhooks.targets import ForbiddenTarget, check_url
@@ -241,6 +243,7 @@ class WebhookGiven(_Given):
     ordered: bool
     headers: dict[str, str]
     health: "HealthGiven"
+    waiting: "WaitingGiven"
     created_at: str
     updated_at: str
     created_by: str
@@ -264,6 +267,21 @@ class HealthGiven(_Given):
     switched_off: SwitchedOffGiven | None = None
 
 
+class LaneGiven(_Given):
+    """How many events wait in one lane; with `atLeast`, more may."""
+
+    count: int
+    at_least: bool = False
+
+
+class WaitingGiven(_Given):
+    """How many events wait for the webhook, in all and by lane. Lanes in which none waits are left out."""
+
+    count: int
+    at_least: bool = False
+    lanes: dict[Lane, LaneGiven]
+
+
 class WebhookList(_Given):
     """Every webhook of the account, oldest first."""
 
@@ -285,7 +303,9 @@ class EventTypeList(_Given):
     event_types: list[EventTypeGiven]
 
 
-def show(webhook: Webhook, health: Health, *, secret: str | None = None) -> WebhookGiven:
+def show(
+    webhook: Webhook, health: Health, waiting: Mapping[Lane, Count], *, secret: str | None = None
+) -> WebhookGiven:
     """A webhook as the API shows it, with its signing secret where that has just been made."""
     return WebhookGiven(
         webhook_id=webhook.webhook_id,
@@ -298,6 +318,7 @@ def show(webhook: Webhook, health: Health, *, secret: str | None = None) -> Webh
         ordered=webhook.ordered,
         headers=webhook.headers,
         health=_show_health(health),
+        waiting=show_waiting(waiting),
         created_at=webhook.created_at,
         updated_at=webhook.updated_at,
         created_by=webhook.created_by,
@@ -317,6 +338,18 @@ def _show_health(health: Health) -> HealthGiven:
         last_error=health.last_error or None,
         next_attempt_at=rfc3339_of_ms(health.next_attempt_at_ms) if health.failures else None,
         switched_off=switched_off,
+    )
+
+
+def show_waiting(waiting: Mapping[Lane, Count]) -> WaitingGiven:
+    """How many events wait, lane by lane in the order in which they are served."""
+    lanes = {lane: waiting[lane] for lane in Lane if lane in waiting and waiting[lane].events}
+    return WaitingGiven(
+        count=sum(each.events for each in lanes.values()),
+        at_least=not all(each.is_complete for each in lanes.values()),
+        lanes={
+            lane: LaneGiven(count=each.events, at_least=not each.is_complete) for lane, each in lanes.items()
+        },
     )
 
 

@@ -15,6 +15,8 @@ from lms_webhooks.admin.models import (
     WebhookChange,
     WebhookTaken,
 )
+from lms_webhooks.aws import AWS_FAULTS
+from lms_webhooks.backlog import Backlog, Count, Lane
 from lms_webhooks.health import Health
 from lms_webhooks.observability import logger
 from lms_webhooks.problems import ChangedMeanwhile
@@ -48,12 +50,14 @@ class Registrations:
         store: WebhookStore,
         secret_box: SecretBox,
         drain_queue: DrainQueue,
+        backlog: Backlog,
         *,
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
         self._store = store
         self._secret_box = secret_box
         self._drain_queue = drain_queue
+        self._backlog = backlog
         self._now = now
 
     def create(self, caller: Caller, wanted: WebhookTaken) -> tuple[Registered, str | None]:
@@ -129,7 +133,7 @@ class Registrations:
             changed=sorted(to_camel(name) for name in change.model_fields_set),
         )
         if changed.epoch != registered.webhook.epoch:
-            self._drain_queue.send(caller.account_id, webhook_id, delay_seconds=0)
+            self._send_for_drainer(caller.account_id, webhook_id)
         return self._store.find(caller.account_id, webhook_id), secret
 
     def get(self, caller: Caller, webhook_id: str) -> Registered:
@@ -144,6 +148,10 @@ class Registrations:
         """Every webhook of the caller's account, oldest first."""
         return self._store.read_account(caller.account_id)
 
+    def count_waiting(self, webhook: Webhook, *, limit: int) -> dict[Lane, Count]:
+        """How many events wait for one webhook, counted up to `limit` a lane."""
+        return self._backlog.count(webhook.webhook_id, limit=limit)
+
     def delete(self, caller: Caller, webhook_id: str) -> None:
         """Delete one webhook of the caller's account.
 
@@ -152,6 +160,13 @@ class Registrations:
         """
         self._store.delete(caller.account_id, webhook_id, deleted_at=self._now(), deleted_by=caller.user_id)
         _audit(caller, "webhook.delete", webhook_id, changed=[])
+
+    def _send_for_drainer(self, account_id: str, webhook_id: str) -> None:
+        try:
+            self._drain_queue.send(account_id, webhook_id, delay_seconds=0)
+        except AWS_FAULTS:
+            # The change is made; an error would say that it is not. The sweep sends within a minute.
+            logger.exception("drainer not sent for", webhookId=webhook_id)
 
     def _changed(
         self, caller: Caller, registered: Registered, change: WebhookChange

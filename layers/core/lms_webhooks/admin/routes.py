@@ -10,16 +10,27 @@ from pydantic import BaseModel
 
 from lms_webhooks.admin.bodies import read_body
 from lms_webhooks.admin.caller import Caller, identify
-from lms_webhooks.admin.models import WebhookChange, WebhookList, WebhookTaken, show, show_event_types
+from lms_webhooks.admin.models import (
+    WebhookChange,
+    WebhookGiven,
+    WebhookList,
+    WebhookTaken,
+    show,
+    show_event_types,
+)
 from lms_webhooks.admin.registrations import Registrations
 from lms_webhooks.observability import logger
 from lms_webhooks.problems import Forbidden, InternalError, MethodNotAllowed, NoSuchPath, Problem
 from lms_webhooks.settings import AdminApiSettings
+from lms_webhooks.webhook_store import Registered
 from lms_webhooks.webhooks import Webhook
 
 # An answer may hold a secret, and is only good for the token that asked.
 _NOT_STORED = {"Cache-Control": "no-store"}
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+_COUNTED_WAITING = 1000  # events a lane: about a megabyte of reading, once for one webhook
+_LISTED_WAITING = 100  # for each of five webhooks
 
 type _Handler = Callable[..., Response[str]]
 
@@ -73,15 +84,18 @@ class _Calls:
         created, secret = self._registrations.create(caller, self._read(WebhookTaken))
         webhook = created.webhook
         headers = {"Location": f"/v1/webhooks/{webhook.webhook_id}", "ETag": _etag(webhook)}
-        return _answer(HTTPStatus.CREATED, show(*created, secret=secret), headers)
+        return _answer(HTTPStatus.CREATED, show(*created, {}, secret=secret), headers)
 
     def list_webhooks(self) -> Response[str]:
         webhooks = self._registrations.all(self._caller())
-        return _answer(HTTPStatus.OK, WebhookList(webhooks=[show(*each) for each in webhooks]))
+        return _answer(
+            HTTPStatus.OK,
+            WebhookList(webhooks=[self._show(each, limit=_LISTED_WAITING) for each in webhooks]),
+        )
 
     def get_webhook(self, webhook_id: str) -> Response[str]:
         found = self._registrations.get(self._caller(), webhook_id)
-        return _answer(HTTPStatus.OK, show(*found), {"ETag": _etag(found.webhook)})
+        return _answer(HTTPStatus.OK, self._show(found), {"ETag": _etag(found.webhook)})
 
     def change_webhook(self, webhook_id: str) -> Response[str]:
         caller = self._caller()
@@ -93,11 +107,18 @@ class _Calls:
             change,
             is_expected=None if expected is None else lambda webhook: _matches(expected, webhook),
         )
-        return _answer(HTTPStatus.OK, show(*changed, secret=secret), {"ETag": _etag(changed.webhook)})
+        answer = self._show(changed, secret=secret)
+        return _answer(HTTPStatus.OK, answer, {"ETag": _etag(changed.webhook)})
 
     def delete_webhook(self, webhook_id: str) -> Response[str]:
         self._registrations.delete(self._caller(), webhook_id)
         return Response(status_code=HTTPStatus.NO_CONTENT, body="", headers=_NOT_STORED)
+
+    def _show(
+        self, registered: Registered, *, secret: str | None = None, limit: int = _COUNTED_WAITING
+    ) -> WebhookGiven:
+        waiting = self._registrations.count_waiting(registered.webhook, limit=limit)
+        return show(*registered, waiting, secret=secret)
 
     def _read[Model: BaseModel](self, model: type[Model]) -> Model:
         return read_body(
