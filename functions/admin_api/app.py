@@ -1,12 +1,14 @@
 """Answer the admin API. Trigger: the HTTP API's /v1 routes, behind its JWT authorizer."""
 
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from lms_webhooks import aws
 from lms_webhooks.admin.registrations import Registrations
 from lms_webhooks.admin.routes import build_api
+from lms_webhooks.admin.trial_limit import TrialLimit
 from lms_webhooks.backlog import Backlog
 from lms_webhooks.dynamodb import Table
 from lms_webhooks.observability import logger
@@ -15,18 +17,36 @@ from lms_webhooks.secrets import SecretBox
 from lms_webhooks.settings import AdminApiSettings, read
 from lms_webhooks.webhook_store import WebhookStore
 
+if TYPE_CHECKING:
+    from lms_webhooks.admin.trials import Trials
+
 # Built at cold start: a broken environment fails loudly at once, not on some call later.
 settings = read(AdminApiSettings)
 dynamodb = aws.dynamodb()
-api = build_api(
-    Registrations(
-        WebhookStore(dynamodb, settings.webhooks_table),
-        SecretBox(aws.kms(), settings.kms_key_id),
-        DrainQueue(aws.sqs(), settings.drain_queue_url),
-        Backlog(Table(dynamodb, settings.deliveries_table), retention_days=settings.backlog_retention_days),
-    ),
-    settings,
+secret_box = SecretBox(aws.kms(), settings.kms_key_id)
+registrations = Registrations(
+    WebhookStore(dynamodb, settings.webhooks_table),
+    secret_box,
+    DrainQueue(aws.sqs(), settings.drain_queue_url),
+    Backlog(Table(dynamodb, settings.deliveries_table), retention_days=settings.backlog_retention_days),
 )
+
+
+@cache
+def trials() -> "Trials":
+    """What test sends need, made by the first: it reads a bundle of CAs that other calls do not use."""
+    from lms_webhooks.admin.trials import Trials  # noqa: PLC0415
+    from lms_webhooks.delivery import Courier  # noqa: PLC0415
+    from lms_webhooks.sender import Sender  # noqa: PLC0415
+
+    sender = Sender(
+        loopback_allowed=settings.loopback_targets_allowed, trusted_ca_file=settings.trusted_ca_file
+    )
+    limit = TrialLimit(Table(dynamodb, settings.webhooks_table))
+    return Trials(registrations, Courier(secret_box, sender), limit)
+
+
+api = build_api(registrations, settings, trials=trials)
 
 
 @logger.inject_lambda_context

@@ -15,10 +15,16 @@ from moto import mock_aws
 
 from lms_webhooks.admin.registrations import Registrations
 from lms_webhooks.admin.routes import build_api
+from lms_webhooks.admin.trial_limit import TrialLimit
+from lms_webhooks.admin.trials import Trials
 from lms_webhooks.backlog import Backlog
+from lms_webhooks.delivery import Courier
 from lms_webhooks.dynamodb import Table
+from lms_webhooks.messages import Message
 from lms_webhooks.queues import DrainQueue
 from lms_webhooks.secrets import SecretBox
+from lms_webhooks.sender import Answer as SenderAnswer
+from lms_webhooks.sender import Patience, Sender
 from lms_webhooks.settings import AdminApiSettings
 from lms_webhooks.webhook_store import WebhookStore
 
@@ -113,8 +119,27 @@ class AdminClient:
         self.deliveries_table = Table(dynamodb, settings.deliveries_table)
         self.backlog = Backlog(self.deliveries_table, retention_days=settings.backlog_retention_days)
         registrations = Registrations(self.store, self.secret_box, drain_queue, self.backlog, now=lambda: NOW)
-        self._api = build_api(registrations, settings)
+        self.posted: list[Message] = []
+        self.answer: SenderAnswer = SenderAnswer(204, None, 12)
+        """What receivers answer to test sends."""
+        self.now_seconds = NOW.timestamp()
+        trials = Trials(
+            registrations,
+            Courier(self.secret_box, cast("Sender", self), clock=self._clock),
+            TrialLimit(Table(dynamodb, settings.webhooks_table), clock=self._clock),
+            clock=self._clock,
+        )
+        self._api = build_api(registrations, settings, trials=lambda: trials)
         self._make_tables()
+
+    def post(self, message: Message, *, patience: Patience) -> SenderAnswer:
+        """The sender's part: keep what a receiver would get."""
+        assert patience.total_seconds == 5
+        self.posted.append(message)
+        return self.answer
+
+    def _clock(self) -> float:
+        return self.now_seconds
 
     def sent_for_drainers(self) -> list[dict[str, str]]:
         """What was put on the drain queue since the last time."""

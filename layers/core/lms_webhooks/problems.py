@@ -12,6 +12,7 @@ Problem
 ├── BodyTooLarge          413
 ├── UnsupportedMediaType  415
 ├── InvalidFields         422  one error for each bad field
+├── TooManyTests          429  ten test sends a minute
 ├── InternalError         500
 └── Busy                  503  others change the same account at this moment
 
@@ -175,6 +176,20 @@ class InvalidFields(Problem):
 
     def __init__(self, errors: tuple[FieldError, ...]) -> None:
         super().__init__("See errors for each field and its rule.", errors=errors)
+
+
+class TooManyTests(Problem):
+    """The account has made all the test sends that it may make in a minute."""
+
+    status = 429
+    slug = "too-many-tests"
+    title = "Too many test sends"
+
+    def __init__(self, limit: int, wait_seconds: int) -> None:
+        super().__init__(
+            f"An account makes at most {limit} test sends a minute. Try again in {wait_seconds} s.",
+            headers={"Retry-After": str(wait_seconds)},
+        )
 
 
 class InternalError(Problem):

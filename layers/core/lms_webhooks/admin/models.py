@@ -204,6 +204,12 @@ class WebhookChange(_Taken):
         return value
 
 
+class TrialTaken(_Taken):
+    """Which sample is to be sent; without one it is the first of the webhook's events."""
+
+    event_name: Annotated[str, AfterValidator(_known_event)] | None = None
+
+
 class _Given(BaseModel):
     model_config = ConfigDict(
         frozen=True, alias_generator=to_camel, validate_by_name=True, hide_input_in_errors=True
@@ -286,6 +292,17 @@ class WebhookList(_Given):
     """Every webhook of the account, oldest first."""
 
     webhooks: list[WebhookGiven]
+
+
+class TrialGiven(_Given):
+    """What became of a test send: a status code, or the class of error that stood in its way."""
+
+    delivered: bool
+    status_code: int | None = None
+    latency_ms: int
+    error_class: str | None = None
+    response_body: str | None = None
+    """Of a failure, the first KiB."""
 
 
 class EventTypeGiven(_Given):

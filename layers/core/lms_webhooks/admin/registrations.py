@@ -66,6 +66,18 @@ class Registrations:
         Raises:
             TooManyWebhooks, Busy: as the store does.
         """
+        webhook, secret = self.draft(caller, wanted)
+        self._store.create(webhook)
+        _audit(
+            caller,
+            "webhook.create",
+            webhook.webhook_id,
+            changed=sorted(to_camel(name) for name in wanted.model_fields_set),
+        )
+        return Registered(webhook, Health(webhook.epoch)), secret
+
+    def draft(self, caller: Caller, wanted: WebhookTaken) -> tuple[Webhook, str | None]:
+        """What `wanted` says, under a new id, and its signing secret. Nothing is written."""
         webhook_id = new_webhook_id()
         authentication, secret = self._protect(caller.account_id, webhook_id, wanted.authentication)
         now = rfc3339(self._now())
@@ -85,14 +97,7 @@ class Registrations:
             created_by=caller.user_id,
             updated_by=caller.user_id,
         )
-        self._store.create(webhook)
-        _audit(
-            caller,
-            "webhook.create",
-            webhook_id,
-            changed=sorted(to_camel(name) for name in wanted.model_fields_set),
-        )
-        return Registered(webhook, Health(webhook.epoch)), secret
+        return webhook, secret
 
     def change(
         self,

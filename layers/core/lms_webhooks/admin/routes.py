@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from pydantic import BaseModel
@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from lms_webhooks.admin.bodies import read_body
 from lms_webhooks.admin.caller import Caller, identify
 from lms_webhooks.admin.models import (
+    TrialTaken,
     WebhookChange,
     WebhookGiven,
     WebhookList,
@@ -25,6 +26,9 @@ from lms_webhooks.settings import AdminApiSettings
 from lms_webhooks.webhook_store import Registered
 from lms_webhooks.webhooks import Webhook
 
+if TYPE_CHECKING:
+    from lms_webhooks.admin.trials import Trials
+
 # An answer may hold a secret, and is only good for the token that asked.
 _NOT_STORED = {"Cache-Control": "no-store"}
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -35,19 +39,26 @@ _LISTED_WAITING = 100  # for each of five webhooks
 type _Handler = Callable[..., Response[str]]
 
 
-def build_api(registrations: Registrations, settings: AdminApiSettings) -> APIGatewayHttpResolver:
-    """The admin API, ready to resolve events of API Gateway's payload format 2.0."""
+def build_api(
+    registrations: Registrations, settings: AdminApiSettings, *, trials: "Callable[[], Trials]"
+) -> APIGatewayHttpResolver:
+    """The admin API, ready to resolve events of API Gateway's payload format 2.0.
+
+    `trials` is called by the calls that send, and makes what they need at the first of them.
+    """
     # Powertools' own validation is left off: its import is a fifth of the cold start again.
     app = APIGatewayHttpResolver()
-    calls = _Calls(app, registrations, settings)
+    calls = _Calls(app, registrations, settings, trials)
     routes: dict[str, dict[str, _Handler]] = {
         "/v1/event-types": {"GET": calls.list_event_types},
         "/v1/webhooks": {"GET": calls.list_webhooks, "POST": calls.create_webhook},
+        "/v1/webhooks/test": {"POST": calls.test_unsaved},
         "/v1/webhooks/<webhook_id>": {
             "GET": calls.get_webhook,
             "PATCH": calls.change_webhook,
             "DELETE": calls.delete_webhook,
         },
+        "/v1/webhooks/<webhook_id>/test": {"POST": calls.test_saved},
     }
     for path, handlers in routes.items():
         for method, handler in handlers.items():
@@ -69,11 +80,16 @@ class _Calls:
     """One method a call. Powertools keeps the current event on the app, so there they find it."""
 
     def __init__(
-        self, app: APIGatewayHttpResolver, registrations: Registrations, settings: AdminApiSettings
+        self,
+        app: APIGatewayHttpResolver,
+        registrations: Registrations,
+        settings: AdminApiSettings,
+        trials: "Callable[[], Trials]",
     ) -> None:
         self._app = app
         self._registrations = registrations
         self._settings = settings
+        self._trials = trials
 
     def list_event_types(self) -> Response[str]:
         self._caller()
@@ -113,6 +129,16 @@ class _Calls:
     def delete_webhook(self, webhook_id: str) -> Response[str]:
         self._registrations.delete(self._caller(), webhook_id)
         return Response(status_code=HTTPStatus.NO_CONTENT, body="", headers=_NOT_STORED)
+
+    def test_unsaved(self) -> Response[str]:
+        caller = self._caller()
+        return _answer(HTTPStatus.OK, self._trials().of_unsaved(caller, self._read(WebhookTaken)))
+
+    def test_saved(self, webhook_id: str) -> Response[str]:
+        caller = self._caller()
+        # A body is allowed, not needed: there is nothing that it must say.
+        taken = self._read(TrialTaken) if self._app.current_event.raw_event.get("body") else TrialTaken()
+        return _answer(HTTPStatus.OK, self._trials().of_saved(caller, webhook_id, taken.event_name))
 
     def _show(
         self, registered: Registered, *, secret: str | None = None, limit: int = _COUNTED_WAITING

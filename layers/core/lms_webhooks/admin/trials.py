@@ -1,0 +1,95 @@
+"""Send a sample to a webhook, as it is saved or before it is: the request that a real event would be.
+
+Imports the sender, so this is imported by the first call that needs it and not at cold start.
+"""
+
+import json
+import secrets
+import time
+from collections.abc import Callable
+
+from lms_webhooks.admin.caller import Caller
+from lms_webhooks.admin.models import TrialGiven, WebhookTaken
+from lms_webhooks.admin.registrations import Registrations
+from lms_webhooks.admin.trial_limit import TrialLimit
+from lms_webhooks.delivery import Courier
+from lms_webhooks.event_types import EVENT_TYPES
+from lms_webhooks.events import Event
+from lms_webhooks.observability import logger
+from lms_webhooks.sender import Patience
+from lms_webhooks.webhooks import Webhook
+
+PATIENCE = Patience(connect_seconds=5, answer_seconds=5, total_seconds=5)  # as the dispatcher's
+EVENT_ID_PREFIX = "test-"
+"""By which receivers know a sample from an event that happened."""
+
+
+class Trials:
+    """The test sends of every account."""
+
+    def __init__(
+        self,
+        registrations: Registrations,
+        courier: Courier,
+        limit: TrialLimit,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._registrations = registrations
+        self._courier = courier
+        self._limit = limit
+        self._clock = clock
+
+    def of_saved(self, caller: Caller, webhook_id: str, event_name: str | None) -> TrialGiven:
+        """Send a sample to a webhook of the caller's account, whatever its status.
+
+        Raises:
+            NoSuchWebhook: the account has none by this id.
+            TooManyTests, Busy: as the limit does.
+        """
+        webhook, _ = self._registrations.get(caller, webhook_id)
+        return self._send(caller, webhook, event_name)
+
+    def of_unsaved(self, caller: Caller, wanted: WebhookTaken) -> TrialGiven:
+        """Send a sample to what `wanted` would be; nothing is saved.
+
+        A signature is made with a secret that nobody has: only a saved webhook's can be verified.
+
+        Raises:
+            TooManyTests, Busy: as the limit does.
+        """
+        webhook, _ = self._registrations.draft(caller, wanted)
+        return self._send(caller, webhook, None)
+
+    def _send(self, caller: Caller, webhook: Webhook, event_name: str | None) -> TrialGiven:
+        self._limit.take(caller.account_id)
+        name = event_name or next(name for name in EVENT_TYPES if name in webhook.events)
+        answer, _ = self._courier.carry(webhook, [self._sample(caller.account_id, name)], patience=PATIENCE)
+        logger.info(
+            "audit",
+            action="webhook.test",
+            accountId=caller.account_id,
+            webhookId=webhook.webhook_id,
+            user=caller.user_id,
+            changedFields=[],
+        )
+        return TrialGiven(
+            delivered=answer.is_success,
+            status_code=answer.status_code,
+            latency_ms=answer.latency_ms,
+            error_class=answer.error_class,
+            response_body=answer.body or None,
+        )
+
+    def _sample(self, account_id: str, event_name: str) -> Event:
+        now_ms = int(self._clock() * 1000)
+        event_id = EVENT_ID_PREFIX + secrets.token_hex(16)
+        sample = EVENT_TYPES[event_name].sample_event(event_id) | {"timestamp": now_ms}
+        return Event(
+            account_id=account_id,
+            event_id=event_id,
+            event_name=event_name,
+            occurred_at_ms=now_ms,
+            accepted_at_ms=now_ms,
+            text=json.dumps({name: value for name, value in sample.items() if name != "accountId"}),
+        )
