@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from lms_webhooks import aws
+from lms_webhooks.admin.idempotency import Idempotency
 from lms_webhooks.admin.registrations import Registrations
 from lms_webhooks.admin.routes import build_api
 from lms_webhooks.admin.trial_limit import TrialLimit
@@ -46,7 +47,12 @@ def trials() -> "Trials":
     return Trials(registrations, Courier(secret_box, sender), limit)
 
 
-api = build_api(registrations, settings, trials=trials)
+api = build_api(
+    registrations,
+    settings,
+    idempotency=Idempotency(Table(dynamodb, settings.webhooks_table), secret_box),
+    trials=trials,
+)
 
 
 @logger.inject_lambda_context

@@ -13,6 +13,7 @@ import boto3
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from moto import mock_aws
 
+from lms_webhooks.admin.idempotency import Idempotency
 from lms_webhooks.admin.registrations import Registrations
 from lms_webhooks.admin.routes import build_api
 from lms_webhooks.admin.trial_limit import TrialLimit
@@ -129,7 +130,14 @@ class AdminClient:
             TrialLimit(Table(dynamodb, settings.webhooks_table), clock=self._clock),
             clock=self._clock,
         )
-        self._api = build_api(registrations, settings, trials=lambda: trials)
+        self._api = build_api(
+            registrations,
+            settings,
+            idempotency=Idempotency(
+                Table(dynamodb, settings.webhooks_table), self.secret_box, clock=self._clock
+            ),
+            trials=lambda: trials,
+        )
         self._make_tables()
 
     def post(self, message: Message, *, patience: Patience) -> SenderAnswer:

@@ -2,16 +2,20 @@
 
 Problem
 ├── UnreadableBody        400  not JSON, or not UTF-8
+├── InvalidParameters     400  one error for each bad header or query parameter
 ├── Forbidden             403  the token lacks what the call needs
 ├── NotFound              404
 │   ├── NoSuchPath
 │   └── NoSuchWebhook          of another account, deleted, or never made: not told apart
 ├── MethodNotAllowed      405
 ├── TooManyWebhooks       409
+├── NotSigned             409  the webhook has no signing secret to change
+├── KeyInUse              409  a call with the same Idempotency-Key is under way
 ├── ChangedMeanwhile      412  somebody else was faster
 ├── BodyTooLarge          413
 ├── UnsupportedMediaType  415
 ├── InvalidFields         422  one error for each bad field
+├── KeyReused             422  the Idempotency-Key came before, with another call
 ├── TooManyTests          429  ten test sends a minute
 ├── InternalError         500
 └── Busy                  503  others change the same account at this moment
@@ -19,7 +23,7 @@ Problem
 The stores raise these too: a limit that only a transaction can see needs no second name on its way up.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 
@@ -31,6 +35,14 @@ class FieldError:
     detail: str
 
 
+@dataclass(frozen=True)
+class ParameterError:
+    """What is wrong with one query parameter or header."""
+
+    parameter: str
+    detail: str
+
+
 class Problem(Exception):
     """An answer of 4xx or 5xx. `detail` is for the caller: no secret and nothing of another account in it."""
 
@@ -39,7 +51,11 @@ class Problem(Exception):
     title: ClassVar[str]
 
     def __init__(
-        self, detail: str, *, errors: tuple[FieldError, ...] = (), headers: dict[str, str] | None = None
+        self,
+        detail: str,
+        *,
+        errors: tuple[FieldError | ParameterError, ...] = (),
+        headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
@@ -58,7 +74,7 @@ class Problem(Exception):
             "detail": self.detail,
         }
         if self.errors:
-            document["errors"] = [{"pointer": error.pointer, "detail": error.detail} for error in self.errors]
+            document["errors"] = [asdict(error) for error in self.errors]
         return document
 
 
@@ -68,6 +84,17 @@ class UnreadableBody(Problem):
     status = 400
     slug = "unreadable-body"
     title = "The body is not JSON"
+
+
+class InvalidParameters(Problem):
+    """Query parameters or headers break their rules."""
+
+    status = 400
+    slug = "invalid-parameters"
+    title = "Parameters break their rules"
+
+    def __init__(self, *errors: ParameterError) -> None:
+        super().__init__("See errors for each parameter and its rule.", errors=errors)
 
 
 class Forbidden(Problem):
@@ -131,6 +158,31 @@ class TooManyWebhooks(Problem):
         )
 
 
+class NotSigned(Problem):
+    """The webhook's requests are not signed, so there is no secret to make anew."""
+
+    status = 409
+    slug = "not-signed"
+    title = "The webhook does not sign"
+
+    def __init__(self) -> None:
+        super().__init__("Set the webhook's authentication to signature first; that makes a secret as well.")
+
+
+class KeyInUse(Problem):
+    """A call with this Idempotency-Key has not ended yet."""
+
+    status = 409
+    slug = "idempotency-key-in-use"
+    title = "The call is under way"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A call with this Idempotency-Key is under way. Ask again, and get its answer.",
+            headers={"Retry-After": "1"},
+        )
+
+
 class ChangedMeanwhile(Problem):
     """The webhook is not what the caller took it for when asking for the change."""
 
@@ -176,6 +228,17 @@ class InvalidFields(Problem):
 
     def __init__(self, errors: tuple[FieldError, ...]) -> None:
         super().__init__("See errors for each field and its rule.", errors=errors)
+
+
+class KeyReused(Problem):
+    """This Idempotency-Key came in the last 24 hours, with another path or body."""
+
+    status = 422
+    slug = "idempotency-key-reused"
+    title = "The idempotency key belongs to another call"
+
+    def __init__(self) -> None:
+        super().__init__("This Idempotency-Key came with another path or body before. Use a fresh one.")
 
 
 class TooManyTests(Problem):

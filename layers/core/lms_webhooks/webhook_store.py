@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from lms_webhooks.dynamodb import Key, key_item
 from lms_webhooks.health import Health, Mode
 from lms_webhooks.health_store import health_attributes, health_key, read_health_item
-from lms_webhooks.problems import Busy, ChangedMeanwhile, NoSuchWebhook, TooManyWebhooks
+from lms_webhooks.problems import Busy, ChangedMeanwhile, KeyInUse, NoSuchWebhook, TooManyWebhooks
 from lms_webhooks.webhooks import (
     MAX_WEBHOOKS_PER_ACCOUNT,
     Authentication,
@@ -71,11 +71,12 @@ class WebhookStore:
         self._table_name = table_name
         self._sleep = sleep
 
-    def create(self, webhook: Webhook) -> None:
-        """Add `webhook`, if its account has room for it.
+    def create(self, webhook: Webhook, *, along: "Sequence[TransactWriteItemTypeDef]" = ()) -> None:
+        """Add `webhook`, if its account has room for it; and do what is to be done `along` with it.
 
         Raises:
             TooManyWebhooks: the account has its five.
+            KeyInUse: a condition of `along` failed: the call is made elsewhere.
             Busy: see `_transact`.
         """
         count_it: TransactWriteItemTypeDef = {
@@ -106,9 +107,12 @@ class WebhookStore:
                 },
             }
         }
-        refused = self._transact([count_it, put_it, put_health])
+        actions = [count_it, put_it, put_health]
+        refused = self._transact([*actions, *along])
         if 0 in refused:
             raise TooManyWebhooks(MAX_WEBHOOKS_PER_ACCOUNT)
+        if refused and min(refused) >= len(actions):
+            raise KeyInUse
         if refused:
             raise RuntimeError(f"webhook id {webhook.webhook_id} exists already; ids are 128 random bits")
 
@@ -128,14 +132,22 @@ class WebhookStore:
             raise NoSuchWebhook
         return _webhook(answer["Item"])
 
-    def update(self, webhook: Webhook, *, expected: Webhook) -> None:
-        """Write `webhook` over `expected`, the registration that the change was made from.
+    def update(
+        self,
+        webhook: Webhook,
+        *,
+        expected: Webhook,
+        along: "Sequence[TransactWriteItemTypeDef]" = (),
+    ) -> None:
+        """Write `webhook` over `expected`, the registration that the change was made from; and do what is to
+        be done `along` with it.
 
         A new epoch resets what is known of the endpoint. Its events go through the backlog until what waits
         there has gone out; whoever drains at this moment keeps the lease.
 
         Raises:
             ChangedMeanwhile: the registration is not `expected` any more.
+            KeyInUse: as `create`.
             Busy: see `_transact`.
         """
         put_it: TransactWriteItemTypeDef = {
@@ -160,7 +172,10 @@ class WebhookStore:
                     }
                 }
             )
-        if self._transact(actions):
+        refused = self._transact([*actions, *along])
+        if refused and min(refused) >= len(actions):
+            raise KeyInUse
+        if refused:
             raise ChangedMeanwhile
 
     def read_account(self, account_id: str) -> list[Registered]:

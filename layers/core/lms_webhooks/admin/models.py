@@ -294,6 +294,14 @@ class WebhookList(_Given):
     webhooks: list[WebhookGiven]
 
 
+class SigningSecretGiven(_Given):
+    """A new signing secret. It is in this answer only, and signs along with the previous one for a day."""
+
+    webhook_id: str
+    secret: Annotated[str, Field(repr=False)]
+    previous_secret_expires_at: str
+
+
 class TrialGiven(_Given):
     """What became of a test send: a status code, or the class of error that stood in its way."""
 

@@ -1,9 +1,9 @@
 """Create, show and delete webhooks for a caller who may: the admin API without its HTTP."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 from pydantic.alias_generators import to_camel
 
@@ -19,7 +19,7 @@ from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.backlog import Backlog, Count, Lane
 from lms_webhooks.health import Health
 from lms_webhooks.observability import logger
-from lms_webhooks.problems import ChangedMeanwhile
+from lms_webhooks.problems import ChangedMeanwhile, NotSigned
 from lms_webhooks.queues import DrainQueue
 from lms_webhooks.secrets import SecretBox
 from lms_webhooks.signing import new_secret
@@ -34,12 +34,22 @@ from lms_webhooks.webhooks import (
     rfc3339,
 )
 
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
+
+    type Record = Callable[[Registered, str | None], Sequence[TransactWriteItemTypeDef]]
+
+SECRET_OVERLAP = timedelta(hours=24)
 _OF_AN_EPOCH = ("target_url", "authentication", "status")
 _CHANGE_TRIES = 5  # for those who do not say what they expect: two admins rarely meet, five never do
 
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+def _record_nothing(_registered: Registered, _secret: str | None) -> "Sequence[TransactWriteItemTypeDef]":
+    return ()
 
 
 class Registrations:
@@ -60,21 +70,26 @@ class Registrations:
         self._backlog = backlog
         self._now = now
 
-    def create(self, caller: Caller, wanted: WebhookTaken) -> tuple[Registered, str | None]:
+    def create(
+        self, caller: Caller, wanted: WebhookTaken, *, record: "Record" = _record_nothing
+    ) -> tuple[Registered, str | None]:
         """Register what `wanted` says; also answer its signing secret, when one was made.
+
+        What `record` makes of the two is done in the same transaction.
 
         Raises:
             TooManyWebhooks, Busy: as the store does.
         """
         webhook, secret = self.draft(caller, wanted)
-        self._store.create(webhook)
+        registered = Registered(webhook, Health(webhook.epoch))
+        self._store.create(webhook, along=record(registered, secret))
         _audit(
             caller,
             "webhook.create",
             webhook.webhook_id,
             changed=sorted(to_camel(name) for name in wanted.model_fields_set),
         )
-        return Registered(webhook, Health(webhook.epoch)), secret
+        return registered, secret
 
     def draft(self, caller: Caller, wanted: WebhookTaken) -> tuple[Webhook, str | None]:
         """What `wanted` says, under a new id, and its signing secret. Nothing is written."""
@@ -140,6 +155,56 @@ class Registrations:
         if changed.epoch != registered.webhook.epoch:
             self._send_for_drainer(caller.account_id, webhook_id)
         return self._store.find(caller.account_id, webhook_id), secret
+
+    def rotate_secret(
+        self,
+        caller: Caller,
+        webhook_id: str,
+        *,
+        is_expected: Callable[[Webhook], bool] | None = None,
+        record: "Record" = _record_nothing,
+    ) -> tuple[Registered, str | None]:
+        """Make a new signing secret; the one before signs along for a day, any before that no more.
+
+        The endpoint is the same, so its epoch goes on. What `record` makes of the answer is done in the same
+        transaction.
+
+        Raises:
+            NotSigned: the webhook's authentication is no signature.
+            NoSuchWebhook, ChangedMeanwhile, Busy: as `change`.
+        """
+        for tries_left in reversed(range(_CHANGE_TRIES)):
+            webhook, health = self._store.find(caller.account_id, webhook_id)
+            if is_expected is not None and not is_expected(webhook):
+                raise ChangedMeanwhile
+            if not isinstance(webhook.authentication, SignatureAuthentication):
+                raise NotSigned
+            fresh, secret = self._protect(
+                caller.account_id, webhook_id, SignatureAuthenticationTaken(type="signature")
+            )
+            assert isinstance(fresh, SignatureAuthentication)
+            now = self._now()
+            changed = replace(
+                webhook,
+                authentication=replace(
+                    fresh,
+                    previous_secret_ciphertext=webhook.authentication.secret_ciphertext,
+                    previous_secret_until=rfc3339(now + SECRET_OVERLAP),
+                ),
+                updated_at=rfc3339(now),
+                updated_by=caller.user_id,
+                version=webhook.version + 1,
+            )
+            registered = Registered(changed, health)
+            try:
+                self._store.update(changed, expected=webhook, along=record(registered, secret))
+            except ChangedMeanwhile:
+                if is_expected is not None or not tries_left:
+                    raise
+                continue
+            break
+        _audit(caller, "webhook.rotate-secret", webhook_id, changed=["authentication"])
+        return registered, secret
 
     def get(self, caller: Caller, webhook_id: str) -> Registered:
         """One webhook of the caller's account.

@@ -1,7 +1,7 @@
 """Map HTTP to registrations: paths, methods, headers, status codes and problem documents."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,9 @@ from pydantic import BaseModel
 
 from lms_webhooks.admin.bodies import read_body
 from lms_webhooks.admin.caller import Caller, identify
+from lms_webhooks.admin.idempotency import AnswerSecret, Claim, Idempotency, StoredAnswer
 from lms_webhooks.admin.models import (
+    SigningSecretGiven,
     TrialTaken,
     WebhookChange,
     WebhookGiven,
@@ -24,9 +26,12 @@ from lms_webhooks.observability import logger
 from lms_webhooks.problems import Forbidden, InternalError, MethodNotAllowed, NoSuchPath, Problem
 from lms_webhooks.settings import AdminApiSettings
 from lms_webhooks.webhook_store import Registered
-from lms_webhooks.webhooks import Webhook
+from lms_webhooks.webhooks import SignatureAuthentication, Webhook
 
 if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
+
+    from lms_webhooks.admin.registrations import Record
     from lms_webhooks.admin.trials import Trials
 
 # An answer may hold a secret, and is only good for the token that asked.
@@ -40,7 +45,11 @@ type _Handler = Callable[..., Response[str]]
 
 
 def build_api(
-    registrations: Registrations, settings: AdminApiSettings, *, trials: "Callable[[], Trials]"
+    registrations: Registrations,
+    settings: AdminApiSettings,
+    *,
+    idempotency: Idempotency,
+    trials: "Callable[[], Trials]",
 ) -> APIGatewayHttpResolver:
     """The admin API, ready to resolve events of API Gateway's payload format 2.0.
 
@@ -48,7 +57,7 @@ def build_api(
     """
     # Powertools' own validation is left off: its import is a fifth of the cold start again.
     app = APIGatewayHttpResolver()
-    calls = _Calls(app, registrations, settings, trials)
+    calls = _Calls(app, registrations, settings, idempotency, trials)
     routes: dict[str, dict[str, _Handler]] = {
         "/v1/event-types": {"GET": calls.list_event_types},
         "/v1/webhooks": {"GET": calls.list_webhooks, "POST": calls.create_webhook},
@@ -59,6 +68,7 @@ def build_api(
             "DELETE": calls.delete_webhook,
         },
         "/v1/webhooks/<webhook_id>/test": {"POST": calls.test_saved},
+        "/v1/webhooks/<webhook_id>/signature": {"POST": calls.rotate_secret},
     }
     for path, handlers in routes.items():
         for method, handler in handlers.items():
@@ -84,11 +94,13 @@ class _Calls:
         app: APIGatewayHttpResolver,
         registrations: Registrations,
         settings: AdminApiSettings,
+        idempotency: Idempotency,
         trials: "Callable[[], Trials]",
     ) -> None:
         self._app = app
         self._registrations = registrations
         self._settings = settings
+        self._idempotency = idempotency
         self._trials = trials
 
     def list_event_types(self) -> Response[str]:
@@ -97,10 +109,19 @@ class _Calls:
 
     def create_webhook(self) -> Response[str]:
         caller = self._caller()
-        created, secret = self._registrations.create(caller, self._read(WebhookTaken))
-        webhook = created.webhook
-        headers = {"Location": f"/v1/webhooks/{webhook.webhook_id}", "ETag": _etag(webhook)}
-        return _answer(HTTPStatus.CREATED, show(*created, {}, secret=secret), headers)
+        wanted = self._read(WebhookTaken)
+
+        def answer(created: Registered, secret: str | None) -> Response[str]:
+            webhook = created.webhook
+            headers = {"Location": f"/v1/webhooks/{webhook.webhook_id}", "ETag": _etag(webhook)}
+            return _answer(HTTPStatus.CREATED, show(*created, {}, secret=secret), headers)
+
+        return self._once(
+            caller,
+            lambda claim: answer(
+                *self._registrations.create(caller, wanted, record=_recorder(claim, answer))
+            ),
+        )
 
     def list_webhooks(self) -> Response[str]:
         webhooks = self._registrations.all(self._caller())
@@ -116,12 +137,8 @@ class _Calls:
     def change_webhook(self, webhook_id: str) -> Response[str]:
         caller = self._caller()
         change = self._read(WebhookChange)
-        expected = self._app.current_event.raw_event.get("headers", {}).get("if-match")
         changed, secret = self._registrations.change(
-            caller,
-            webhook_id,
-            change,
-            is_expected=None if expected is None else lambda webhook: _matches(expected, webhook),
+            caller, webhook_id, change, is_expected=self._expectation()
         )
         answer = self._show(changed, secret=secret)
         return _answer(HTTPStatus.OK, answer, {"ETag": _etag(changed.webhook)})
@@ -130,15 +147,86 @@ class _Calls:
         self._registrations.delete(self._caller(), webhook_id)
         return Response(status_code=HTTPStatus.NO_CONTENT, body="", headers=_NOT_STORED)
 
+    def rotate_secret(self, webhook_id: str) -> Response[str]:
+        caller = self._caller()
+        is_expected = self._expectation()
+
+        def answer(registered: Registered, secret: str | None) -> Response[str]:
+            authentication = registered.webhook.authentication
+            assert isinstance(authentication, SignatureAuthentication)
+            assert authentication.previous_secret_until is not None
+            assert secret is not None
+            given = SigningSecretGiven(
+                webhook_id=webhook_id,
+                secret=secret,
+                previous_secret_expires_at=authentication.previous_secret_until,
+            )
+            file_name = f"{webhook_id}-signing-secret.json"
+            headers = {
+                "Content-Disposition": f'attachment; filename="{file_name}"',
+                "ETag": _etag(registered.webhook),
+            }
+            return _answer(HTTPStatus.OK, given, headers)
+
+        return self._once(
+            caller,
+            lambda claim: answer(
+                *self._registrations.rotate_secret(
+                    caller, webhook_id, is_expected=is_expected, record=_recorder(claim, answer)
+                )
+            ),
+        )
+
     def test_unsaved(self) -> Response[str]:
         caller = self._caller()
-        return _answer(HTTPStatus.OK, self._trials().of_unsaved(caller, self._read(WebhookTaken)))
+        wanted = self._read(WebhookTaken)
+        return self._once(caller, lambda _: _answer(HTTPStatus.OK, self._trials().of_unsaved(caller, wanted)))
 
     def test_saved(self, webhook_id: str) -> Response[str]:
         caller = self._caller()
         # A body is allowed, not needed: there is nothing that it must say.
-        taken = self._read(TrialTaken) if self._app.current_event.raw_event.get("body") else TrialTaken()
-        return _answer(HTTPStatus.OK, self._trials().of_saved(caller, webhook_id, taken.event_name))
+        taken = self._read(TrialTaken) if self._event.get("body") else TrialTaken()
+        return self._once(
+            caller,
+            lambda _: _answer(HTTPStatus.OK, self._trials().of_saved(caller, webhook_id, taken.event_name)),
+        )
+
+    @property
+    def _event(self) -> dict[str, Any]:
+        return self._app.current_event.raw_event
+
+    def _header(self, name: str) -> str | None:
+        """A header of the call; API Gateway writes names in lower case."""
+        value: str | None = self._event.get("headers", {}).get(name)
+        return value
+
+    def _expectation(self) -> Callable[[Webhook], bool] | None:
+        """Whether a webhook is what the caller takes it for; None when they do not say."""
+        if_match = self._header("if-match")
+        return None if if_match is None else lambda webhook: _matches(if_match, webhook)
+
+    def _once(self, caller: Caller, call: Callable[[Claim | None], Response[str]]) -> Response[str]:
+        """Make a call; under an Idempotency-Key not again, but answer what it answered then."""
+        key = self._header("idempotency-key")
+        if key is None:
+            return call(None)
+        claim = self._idempotency.claim(
+            caller, key, path=self._event["rawPath"], body=self._event.get("body") or ""
+        )
+        if isinstance(claim, StoredAnswer):
+            return Response(
+                status_code=claim.status,
+                content_type="application/json",
+                body=claim.body,
+                headers={**claim.headers, "Idempotency-Replayed": "true"},
+            )
+        try:
+            answer = call(claim)
+        except BaseException:
+            claim.give_up()
+            raise
+        claim.finish(_stored(answer))
+        return answer
 
     def _show(
         self, registered: Registered, *, secret: str | None = None, limit: int = _COUNTED_WAITING
@@ -149,13 +237,13 @@ class _Calls:
     def _read[Model: BaseModel](self, model: type[Model]) -> Model:
         return read_body(
             model,
-            self._app.current_event.raw_event,
+            self._event,
             context={"loopback_allowed": self._settings.loopback_targets_allowed},
         )
 
     def _caller(self) -> Caller:
         """Who calls, once it is sure that they may: only GET is open to those who cannot write."""
-        event = self._app.current_event.raw_event
+        event = self._event
         caller = identify(_claims(event), self._settings)
         if event["requestContext"]["http"]["method"] != "GET" and not caller.can_write:
             raise Forbidden(f"To change anything the token needs the role {self._settings.admin_role}.")
@@ -166,6 +254,23 @@ def _claims(event: dict[str, Any]) -> dict[str, object]:
     authorizer = event["requestContext"].get("authorizer") or {}
     claims: dict[str, object] = authorizer.get("jwt", {}).get("claims", {})
     return claims
+
+
+def _stored(answer: Response[str]) -> StoredAnswer:
+    headers = {name: str(value) for name, value in answer.headers.items() if name != "Content-Type"}
+    return StoredAnswer(answer.status_code, headers, answer.body or "")
+
+
+def _recorder(claim: Claim | None, answer: Callable[[Registered, str | None], Response[str]]) -> "Record":
+    """Has the answer to a keyed call written down together with what it does."""
+
+    def record(registered: Registered, secret: str | None) -> "Sequence[TransactWriteItemTypeDef]":
+        if claim is None:
+            return ()
+        in_answer = AnswerSecret(registered.webhook.webhook_id, secret) if secret is not None else None
+        return claim.record(_stored(answer(registered, secret)), in_answer)
+
+    return record
 
 
 def _refuse_method(allowed: tuple[str, ...]) -> _Handler:

@@ -1,0 +1,103 @@
+"""A new signing secret: given once, and the one before signs along for a day."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import standardwebhooks
+
+from lms_webhooks.webhooks import SignatureAuthentication
+from tests.unit.admin_client import NOW, AdminClient, admin_client
+
+
+@pytest.fixture(scope="module")
+def shared_client() -> Iterator[AdminClient]:
+    with admin_client("signature") as client:
+        yield client
+
+
+@pytest.fixture
+def client(shared_client: AdminClient) -> AdminClient:
+    shared_client.forget_everything()
+    shared_client.posted.clear()
+    shared_client.now_seconds = NOW.timestamp()
+    return shared_client
+
+
+@pytest.fixture
+def created(client: AdminClient) -> dict[str, Any]:
+    body: dict[str, Any] = client.create(authentication={"type": "signature"}).body
+    return body
+
+
+def verifies(client: AdminClient, secret: str) -> bool:
+    """Whether a receiver that knows `secret` alone takes the last request."""
+    message = client.posted[-1]
+    signature = standardwebhooks.Webhook(secret).sign(
+        message.headers["webhook-id"],
+        NOW + timedelta(seconds=client.now_seconds - NOW.timestamp()),
+        message.body.decode(),
+    )
+    return signature in message.headers["webhook-signature"].split(" ")
+
+
+def test_both_secrets_sign_for_a_day_and_then_the_new_one(client: AdminClient, created: Any) -> None:
+    path = f"/v1/webhooks/{created['webhookId']}"
+    old = created["authentication"]["secret"]
+    answer = client.call("POST", f"{path}/signature")
+    assert answer.status == 200
+    assert answer.body == {
+        "webhookId": created["webhookId"],
+        "secret": answer.body["secret"],
+        "previousSecretExpiresAt": "2026-11-04T12:00:00.005Z",
+    }
+    new = answer.body["secret"]
+    assert new.startswith("whsec_")
+    assert new != old
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.headers["Content-Disposition"] == (
+        f'attachment; filename="{created["webhookId"]}-signing-secret.json"'
+    )
+    assert answer.headers["Cache-Control"] == "no-store"
+    for seconds, old_verifies in ((0, True), (86_399, True), (86_401, False)):
+        client.now_seconds = NOW.timestamp() + seconds
+        assert client.call("POST", f"{path}/test").body["delivered"]
+        assert (verifies(client, old), verifies(client, new)) == (old_verifies, True)
+
+
+def test_it_is_no_new_epoch_and_the_secret_is_never_shown_again(client: AdminClient, created: Any) -> None:
+    path = f"/v1/webhooks/{created['webhookId']}"
+    rotated = client.call("POST", f"{path}/signature")
+    (registered,) = client.store.read_account("1010")
+    assert (registered.webhook.epoch, registered.webhook.version) == (1, 2)
+    assert rotated.headers["ETag"] == client.call("GET", path).headers["ETag"] == '"2"'
+    assert client.sent_for_drainers() == []
+    assert "whsec_" not in client.call("GET", path).text
+
+
+def test_of_two_changes_in_a_day_only_the_last_secret_but_one_signs_along(
+    client: AdminClient, created: Any
+) -> None:
+    path = f"/v1/webhooks/{created['webhookId']}"
+    second = client.call("POST", f"{path}/signature").body["secret"]
+    third = client.call("POST", f"{path}/signature").body["secret"]
+    client.call("POST", f"{path}/test")
+    assert not verifies(client, created["authentication"]["secret"])
+    assert verifies(client, second)
+    assert verifies(client, third)
+
+
+def test_a_webhook_that_does_not_sign_has_no_secret_to_change(client: AdminClient) -> None:
+    path = client.create().headers["Location"]
+    answer = client.call("POST", f"{path}/signature")
+    assert (answer.status, answer.body["type"]) == (409, "urn:lms-webhooks:problem:not-signed")
+
+
+def test_what_was_read_meanwhile_is_guarded(client: AdminClient, created: Any) -> None:
+    path = f"/v1/webhooks/{created['webhookId']}/signature"
+    assert client.call("POST", path, headers={"if-match": '"7"'}).status == 412
+    assert client.call("POST", path, headers={"if-match": '"1"'}).status == 200
+    (registered,) = client.store.read_account("1010")
+    assert isinstance(registered.webhook.authentication, SignatureAuthentication)
+    assert client.call("POST", "/v1/webhooks/wh_" + "a" * 22 + "/signature").status == 404
