@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from lms_webhooks import aws
+from lms_webhooks.admin.deliveries import Deliveries
 from lms_webhooks.admin.idempotency import Idempotency
 from lms_webhooks.admin.registrations import Registrations
 from lms_webhooks.admin.routes import build_api
 from lms_webhooks.admin.trial_limit import TrialLimit
 from lms_webhooks.backlog import Backlog
+from lms_webhooks.delivery_store import DeliveryStore
 from lms_webhooks.dynamodb import Table
 from lms_webhooks.observability import logger
 from lms_webhooks.queues import DrainQueue
@@ -25,11 +27,15 @@ if TYPE_CHECKING:
 settings = read(AdminApiSettings)
 dynamodb = aws.dynamodb()
 secret_box = SecretBox(aws.kms(), settings.kms_key_id)
+store = WebhookStore(dynamodb, settings.webhooks_table)
+deliveries_table = Table(dynamodb, settings.deliveries_table)
+backlog = Backlog(deliveries_table, retention_days=settings.backlog_retention_days)
+delivery_store = DeliveryStore(deliveries_table, retention_days=settings.delivery_retention_days)
 registrations = Registrations(
-    WebhookStore(dynamodb, settings.webhooks_table),
+    store,
     secret_box,
     DrainQueue(aws.sqs(), settings.drain_queue_url),
-    Backlog(Table(dynamodb, settings.deliveries_table), retention_days=settings.backlog_retention_days),
+    backlog,
 )
 
 
@@ -50,6 +56,7 @@ def trials() -> "Trials":
 api = build_api(
     registrations,
     settings,
+    deliveries=Deliveries(store, delivery_store, backlog),
     idempotency=Idempotency(Table(dynamodb, settings.webhooks_table), secret_box),
     trials=trials,
 )

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import parse_qsl
 
 import boto3
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from moto import mock_aws
 
+from lms_webhooks.admin.deliveries import Deliveries
 from lms_webhooks.admin.idempotency import Idempotency
 from lms_webhooks.admin.registrations import Registrations
 from lms_webhooks.admin.routes import build_api
@@ -20,6 +22,7 @@ from lms_webhooks.admin.trial_limit import TrialLimit
 from lms_webhooks.admin.trials import Trials
 from lms_webhooks.backlog import Backlog
 from lms_webhooks.delivery import Courier
+from lms_webhooks.delivery_store import DeliveryStore
 from lms_webhooks.dynamodb import Table
 from lms_webhooks.messages import Message
 from lms_webhooks.queues import DrainQueue
@@ -61,6 +64,7 @@ def admin_settings(
     return AdminApiSettings(
         webhooks_table=table_name,
         deliveries_table=f"{table_name}-deliveries",
+        delivery_retention_days=30,
         backlog_retention_days=7,
         drain_queue_url=drain_queue_url,
         kms_key_id=kms_key_id,
@@ -119,6 +123,7 @@ class AdminClient:
         drain_queue = DrainQueue(sqs, settings.drain_queue_url)
         self.deliveries_table = Table(dynamodb, settings.deliveries_table)
         self.backlog = Backlog(self.deliveries_table, retention_days=settings.backlog_retention_days)
+        self.history = DeliveryStore(self.deliveries_table, retention_days=settings.delivery_retention_days)
         registrations = Registrations(self.store, self.secret_box, drain_queue, self.backlog, now=lambda: NOW)
         self.posted: list[Message] = []
         self.answer: SenderAnswer = SenderAnswer(204, None, 12)
@@ -133,6 +138,7 @@ class AdminClient:
         self._api = build_api(
             registrations,
             settings,
+            deliveries=Deliveries(self.store, self.history, self.backlog),
             idempotency=Idempotency(
                 Table(dynamodb, settings.webhooks_table), self.secret_box, clock=self._clock
             ),
@@ -185,11 +191,14 @@ class AdminClient:
         sent = text if text is not None else json.dumps(body) if body is not None else None
         if sent is not None and is_base64:
             sent = base64.b64encode(sent.encode("utf-8", "surrogatepass")).decode()
+        path, _, query = path.partition("?")
+        parameters = dict(parse_qsl(query, keep_blank_values=True))
         event = {
             "version": "2.0",
             "routeKey": "ANY /v1/{proxy+}",
             "rawPath": path,
-            "rawQueryString": "",
+            "rawQueryString": query,
+            **({"queryStringParameters": parameters} if parameters else {}),
             "headers": ({"content-type": content_type} if content_type else {}) | (headers or {}),
             "requestContext": {
                 "authorizer": {"jwt": {"claims": ADMIN_CLAIMS if claims is None else claims, "scopes": None}},

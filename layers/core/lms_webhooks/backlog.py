@@ -20,7 +20,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from lms_webhooks.attempts import Attempt
-from lms_webhooks.dynamodb import Table, holds, key_item
+from lms_webhooks.dynamodb import Page, Range, Table, holds, key_item
 from lms_webhooks.event_items import attempts_attribute, event_attributes, read_attempts, read_event_item
 from lms_webhooks.events import Event
 
@@ -195,6 +195,20 @@ class Backlog:
             Limit=limit,
         )
         return [_waiting(item, lane) for item in answer["Items"]]
+
+    def page(self, webhook_id: str, lane: Lane, of: Range, *, limit: int) -> Page[Waiting]:
+        """At most `limit` events of a range of a lane, the last ones first."""
+        page = self._table.page(_lane_key(webhook_id, lane), of, limit=limit, newest_first=True)
+        return Page([_waiting(item, lane) for item in page.entries], page.read_to)
+
+    def find(self, webhook_id: str, lane: Lane, sort_key: str) -> Waiting | None:
+        """One event of a lane that is in the order of its events' sort keys: not the retry lane."""
+        answer = self._table.client.get_item(
+            TableName=self._table.name,
+            Key=key_item((_lane_key(webhook_id, lane), sort_key)),
+            ConsistentRead=True,
+        )
+        return _waiting(answer["Item"], lane) if "Item" in answer else None
 
     def count(self, webhook_id: str, *, limit: int) -> dict[Lane, Count]:
         """How many events stand in each lane that has a mark, counted up to `limit` or a megabyte of them.

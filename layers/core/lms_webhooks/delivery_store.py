@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from lms_webhooks.attempts import Attempt
 from lms_webhooks.aws import AWS_FAULTS
-from lms_webhooks.dynamodb import Key, Table, holds, item_key, key_item
-from lms_webhooks.event_items import attempts_attribute, event_attributes
+from lms_webhooks.dynamodb import Key, Page, Range, Table, holds, item_key, key_item
+from lms_webhooks.event_items import attempts_attribute, event_attributes, read_attempts, read_event_item
 from lms_webhooks.events import Event
 from lms_webhooks.observability import logger
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     type Item = dict[str, AttributeValueTypeDef]
 
+_RECORDED = ("event_name", "accepted_at", "outcome", "attempts", "reason")
 _WRITERS = 16  # conditional writes at once: they have no batch form
 
 type DeliveryKey = tuple[str, str]
@@ -54,6 +55,18 @@ class Delivery:
         return self.webhook_id, self.event.sort_key
 
 
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A delivery of the history, without its event's text."""
+
+    sort_key: str
+    event_name: str
+    accepted_at_ms: int
+    outcome: Outcome
+    attempts: tuple[Attempt, ...]
+    reason: str = ""
+
+
 class DeliveryStore:
     """The history of every webhook. Safe to share between threads."""
 
@@ -73,6 +86,29 @@ class DeliveryStore:
             consistent=consistent,
         )
         return {_delivery_key(item_key(item)) for item in items if item["outcome"]["S"] == Outcome.DELIVERED}
+
+    def page(self, webhook_id: str, of: Range, *, limit: int) -> Page[Recorded]:
+        """At most `limit` deliveries of a range, newest first.
+
+        Raises:
+            aws.AWS_FAULTS: the history could not be read.
+        """
+        page = self._table.page(
+            _key(webhook_id, "")[0], of, limit=limit, newest_first=True, attributes=_RECORDED
+        )
+        return Page([_recorded(item) for item in page.entries], page.read_to)
+
+    def find(self, webhook_id: str, sort_key: str) -> tuple[Recorded, Event] | None:
+        """One delivery with its event; None when the history has none.
+
+        Raises:
+            aws.AWS_FAULTS: the history could not be read.
+        """
+        answer = self._table.client.get_item(
+            TableName=self._table.name, Key=key_item(_key(webhook_id, sort_key)), ConsistentRead=True
+        )
+        item = answer.get("Item")
+        return (_recorded(item), read_event_item(item, sort_key)) if item else None
 
     def record(self, deliveries: Sequence[Delivery], *, recorded_at_seconds: int) -> set[DeliveryKey]:
         """Write `deliveries`, whatever stands there; answer the keys of those that were not written."""
@@ -116,6 +152,17 @@ def _key(webhook_id: str, sort_key: str) -> Key:
 
 def _delivery_key(key: Key) -> DeliveryKey:
     return key[0].removeprefix("DELIVERY#"), key[1]
+
+
+def _recorded(item: "Item") -> Recorded:
+    return Recorded(
+        sort_key=item["sk"]["S"],
+        event_name=item["event_name"]["S"],
+        accepted_at_ms=int(item["accepted_at"]["N"]),
+        outcome=Outcome(item["outcome"]["S"]),
+        attempts=read_attempts(item["attempts"]),
+        reason=item["reason"]["S"] if "reason" in item else "",
+    )
 
 
 def _item(delivery: Delivery, expires_at: int) -> "Item":

@@ -6,6 +6,7 @@ botocore retries calls that DynamoDB refuses, but not the items that an accepted
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import batched
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,23 @@ _GET_LIMIT = 100  # BatchGetItem
 _WRITE_LIMIT = 25  # BatchWriteItem
 _TRIES = 5
 _FIRST_WAIT_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Which sort keys are asked for: from `low` on, and below `high`."""
+
+    low: str
+    high: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page[T]:
+    """Some of what a range holds, in its order."""
+
+    entries: list[T]
+    read_to: str | None
+    """The sort key up to which all of it is there; None when that is the whole range."""
 
 
 class Table:
@@ -84,6 +102,44 @@ class Table:
     def delete_all(self, keys: Sequence[Key]) -> set[Key]:
         """Delete what stands at `keys`; answer those where it may still stand."""
         return self._write({key: {"DeleteRequest": {"Key": key_item(key)}} for key in keys})
+
+    def page(
+        self,
+        partition: str,
+        of: Range,
+        *,
+        limit: int,
+        newest_first: bool,
+        attributes: Sequence[str] = (),
+        consistent: bool = False,
+    ) -> "Page[Item]":
+        """At most `limit` items, and a megabyte, of a range; with their keys and `attributes`, or all.
+
+        Raises:
+            aws.AWS_FAULTS: DynamoDB did not answer.
+        """
+        names = {f"#{name}": name for name in ("pk", "sk", *attributes)}
+        projection: dict[str, str] = {"ProjectionExpression": ", ".join(names)} if attributes else {}
+        answer = self.client.query(
+            TableName=self.name,
+            KeyConditionExpression="#pk = :pk AND #sk BETWEEN :low AND :high",
+            ExpressionAttributeNames=names if attributes else {"#pk": "pk", "#sk": "sk"},
+            ExpressionAttributeValues={
+                ":pk": {"S": partition},
+                ":low": {"S": of.low},
+                ":high": {"S": of.high},  # BETWEEN takes it in, so what stands there is dropped below
+            },
+            ScanIndexForward=not newest_first,
+            ConsistentRead=consistent,
+            Limit=limit + 1,
+            **projection,  # type: ignore[arg-type]  # one of query's own parameters
+        )
+        items = [item for item in answer["Items"] if item["sk"]["S"] != of.high]
+        if "LastEvaluatedKey" not in answer and len(items) <= limit:
+            return Page(items, None)
+        items = items[:limit]
+        read_to = items[-1]["sk"]["S"] if items else answer["LastEvaluatedKey"]["sk"]["S"]
+        return Page(items, read_to)
 
     def _write(self, requests: "dict[Key, WriteRequestTypeDef]") -> set[Key]:
         unwritten: set[Key] = set()

@@ -6,7 +6,8 @@ Problem
 ├── Forbidden             403  the token lacks what the call needs
 ├── NotFound              404
 │   ├── NoSuchPath
-│   └── NoSuchWebhook          of another account, deleted, or never made: not told apart
+│   ├── NoSuchWebhook          of another account, deleted, or never made: not told apart
+│   └── NoSuchDelivery
 ├── MethodNotAllowed      405
 ├── TooManyWebhooks       409
 ├── NotSigned             409  the webhook has no signing secret to change
@@ -131,6 +132,16 @@ class NoSuchWebhook(NotFound):
 
     def __init__(self) -> None:
         super().__init__("This account has no webhook with this id.")
+
+
+class NoSuchDelivery(NotFound):
+    """The webhook has no such delivery, or has it no more."""
+
+    slug = "no-such-delivery"
+    title = "No such delivery"
+
+    def __init__(self) -> None:
+        super().__init__("This webhook has no delivery with this id, or its record has passed its retention.")
 
 
 class MethodNotAllowed(Problem):

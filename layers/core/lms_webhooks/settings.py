@@ -21,6 +21,7 @@ class AdminApiSettings:
     deliveries_table: str
     drain_queue_url: str
     kms_key_id: str
+    delivery_retention_days: int
     backlog_retention_days: int
     account_claim: str
     role_claim: str

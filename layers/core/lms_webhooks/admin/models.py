@@ -8,6 +8,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
+from lms_webhooks.admin.deliveries import DeliveryPage, Shown
+from lms_webhooks.admin.parameters import DeliveryStatus, delivery_id
+from lms_webhooks.attempts import Attempt
 from lms_webhooks.backlog import Count, Lane
 from lms_webhooks.event_types import EVENT_TYPES, Category
 from lms_webhooks.health import Health, Mode, SwitchOff
@@ -313,6 +316,46 @@ class TrialGiven(_Given):
     """Of a failure, the first KiB."""
 
 
+class AttemptGiven(_Given):
+    """One POST: a status code, or the class of error that stood in its way."""
+
+    at: str
+    latency_ms: int
+    status_code: int | None = None
+    error_class: str | None = None
+
+
+class DeliveryGiven(_Given):
+    """One event for one webhook, and how it stands."""
+
+    delivery_id: str
+    event_id: str
+    event_name: str
+    status: DeliveryStatus
+    occurred_at: str
+    """The event's own time."""
+    accepted_at: str
+    attempt_count: int
+    last_attempt: AttemptGiven | None = None
+    next_attempt_at: str | None = None
+    reason: str | None = None
+
+
+class DeliveryDetailGiven(DeliveryGiven):
+    """A delivery with each of its attempts and, in `event`, the event as receivers get it."""
+
+    attempts: list[AttemptGiven]
+
+
+class DeliveryListGiven(_Given):
+    """Some deliveries, newest first. With `nextCursor` there may be more, even after a short page."""
+
+    deliveries: list[DeliveryGiven]
+    next_cursor: str | None = None
+    incomplete: bool | None = None
+    """More events are set aside for later tries than were looked at: some may be missing here."""
+
+
 class EventTypeGiven(_Given):
     """One event type. `sample` is what `data` of such an event holds."""
 
@@ -375,6 +418,47 @@ def show_waiting(waiting: Mapping[Lane, Count]) -> WaitingGiven:
         lanes={
             lane: LaneGiven(count=each.events, at_least=not each.is_complete) for lane, each in lanes.items()
         },
+    )
+
+
+def show_deliveries(page: DeliveryPage) -> DeliveryListGiven:
+    """A page of deliveries as the API shows it."""
+    return DeliveryListGiven(
+        deliveries=[DeliveryGiven(**_delivery(each)) for each in page.deliveries],
+        next_cursor=page.next_cursor,
+        incomplete=page.is_incomplete or None,
+    )
+
+
+def show_delivery(shown: Shown) -> DeliveryDetailGiven:
+    """One delivery as the API shows it, without its event."""
+    return DeliveryDetailGiven(
+        **_delivery(shown), attempts=[_show_attempt(attempt) for attempt in shown.attempts]
+    )
+
+
+def _delivery(shown: Shown) -> dict[str, Any]:
+    occurred_at_ms, _, event_id = shown.sort_key.partition("#")
+    return {
+        "delivery_id": delivery_id(shown.sort_key),
+        "event_id": event_id,
+        "event_name": shown.event_name,
+        "status": shown.status,
+        "occurred_at": rfc3339_of_ms(int(occurred_at_ms)),
+        "accepted_at": rfc3339_of_ms(shown.accepted_at_ms),
+        "attempt_count": len(shown.attempts),
+        "last_attempt": _show_attempt(shown.attempts[-1]) if shown.attempts else None,
+        "next_attempt_at": rfc3339_of_ms(shown.next_attempt_at_ms) if shown.next_attempt_at_ms else None,
+        "reason": shown.reason or None,
+    }
+
+
+def _show_attempt(attempt: Attempt) -> AttemptGiven:
+    return AttemptGiven(
+        at=rfc3339_of_ms(attempt.started_at_ms),
+        latency_ms=attempt.latency_ms,
+        status_code=attempt.status_code,
+        error_class=attempt.error_class,
     )
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from lms_webhooks.admin.bodies import read_body
 from lms_webhooks.admin.caller import Caller, identify
+from lms_webhooks.admin.deliveries import Deliveries
 from lms_webhooks.admin.idempotency import AnswerSecret, Claim, Idempotency, StoredAnswer
 from lms_webhooks.admin.models import (
     SigningSecretGiven,
@@ -19,8 +20,11 @@ from lms_webhooks.admin.models import (
     WebhookList,
     WebhookTaken,
     show,
+    show_deliveries,
+    show_delivery,
     show_event_types,
 )
+from lms_webhooks.admin.parameters import read_delivery_id, read_delivery_query
 from lms_webhooks.admin.registrations import Registrations
 from lms_webhooks.observability import logger
 from lms_webhooks.problems import Forbidden, InternalError, MethodNotAllowed, NoSuchPath, Problem
@@ -48,6 +52,7 @@ def build_api(
     registrations: Registrations,
     settings: AdminApiSettings,
     *,
+    deliveries: Deliveries,
     idempotency: Idempotency,
     trials: "Callable[[], Trials]",
 ) -> APIGatewayHttpResolver:
@@ -57,7 +62,7 @@ def build_api(
     """
     # Powertools' own validation is left off: its import is a fifth of the cold start again.
     app = APIGatewayHttpResolver()
-    calls = _Calls(app, registrations, settings, idempotency, trials)
+    calls = _Calls(app, registrations, settings, deliveries, idempotency, trials)
     routes: dict[str, dict[str, _Handler]] = {
         "/v1/event-types": {"GET": calls.list_event_types},
         "/v1/webhooks": {"GET": calls.list_webhooks, "POST": calls.create_webhook},
@@ -69,6 +74,8 @@ def build_api(
         },
         "/v1/webhooks/<webhook_id>/test": {"POST": calls.test_saved},
         "/v1/webhooks/<webhook_id>/signature": {"POST": calls.rotate_secret},
+        "/v1/webhooks/<webhook_id>/deliveries": {"GET": calls.list_deliveries},
+        "/v1/webhooks/<webhook_id>/deliveries/<delivery_id>": {"GET": calls.get_delivery},
     }
     for path, handlers in routes.items():
         for method, handler in handlers.items():
@@ -94,12 +101,14 @@ class _Calls:
         app: APIGatewayHttpResolver,
         registrations: Registrations,
         settings: AdminApiSettings,
+        deliveries: Deliveries,
         idempotency: Idempotency,
         trials: "Callable[[], Trials]",
     ) -> None:
         self._app = app
         self._registrations = registrations
         self._settings = settings
+        self._deliveries = deliveries
         self._idempotency = idempotency
         self._trials = trials
 
@@ -190,6 +199,22 @@ class _Calls:
             caller,
             lambda _: _answer(HTTPStatus.OK, self._trials().of_saved(caller, webhook_id, taken.event_name)),
         )
+
+    def list_deliveries(self, webhook_id: str) -> Response[str]:
+        caller = self._caller()
+        query = read_delivery_query(
+            self._event.get("queryStringParameters") or {},
+            account_id=caller.account_id,
+            webhook_id=webhook_id,
+        )
+        return _answer(HTTPStatus.OK, show_deliveries(self._deliveries.page(caller, webhook_id, query)))
+
+    def get_delivery(self, webhook_id: str, delivery_id: str) -> Response[str]:
+        shown, event = self._deliveries.find(self._caller(), webhook_id, read_delivery_id(delivery_id))
+        answer = _answer(HTTPStatus.OK, show_delivery(shown))
+        # The event's own text: parsed and written again, 1.10 would become 1.1.
+        answer.body = f'{(answer.body or "")[:-1]},"event":{event.text}}}'
+        return answer
 
     @property
     def _event(self) -> dict[str, Any]:
