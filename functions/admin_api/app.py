@@ -9,6 +9,7 @@ from lms_webhooks import aws
 from lms_webhooks.admin.deliveries import Deliveries
 from lms_webhooks.admin.idempotency import Idempotency
 from lms_webhooks.admin.registrations import Registrations
+from lms_webhooks.admin.resends import Resends
 from lms_webhooks.admin.routes import build_api
 from lms_webhooks.admin.trial_limit import TrialLimit
 from lms_webhooks.backlog import Backlog
@@ -16,6 +17,7 @@ from lms_webhooks.delivery_store import DeliveryStore
 from lms_webhooks.dynamodb import Table
 from lms_webhooks.observability import logger
 from lms_webhooks.queues import DrainQueue
+from lms_webhooks.replay import ReplayStore
 from lms_webhooks.secrets import SecretBox
 from lms_webhooks.settings import AdminApiSettings, read
 from lms_webhooks.webhook_store import WebhookStore
@@ -31,10 +33,11 @@ store = WebhookStore(dynamodb, settings.webhooks_table)
 deliveries_table = Table(dynamodb, settings.deliveries_table)
 backlog = Backlog(deliveries_table, retention_days=settings.backlog_retention_days)
 delivery_store = DeliveryStore(deliveries_table, retention_days=settings.delivery_retention_days)
+drain_queue = DrainQueue(aws.sqs(), settings.drain_queue_url)
 registrations = Registrations(
     store,
     secret_box,
-    DrainQueue(aws.sqs(), settings.drain_queue_url),
+    drain_queue,
     backlog,
 )
 
@@ -53,10 +56,12 @@ def trials() -> "Trials":
     return Trials(registrations, Courier(secret_box, sender), limit)
 
 
+deliveries = Deliveries(store, delivery_store, backlog)
 api = build_api(
     registrations,
     settings,
-    deliveries=Deliveries(store, delivery_store, backlog),
+    deliveries=deliveries,
+    resends=Resends(store, deliveries, backlog, ReplayStore(deliveries_table), drain_queue),
     idempotency=Idempotency(Table(dynamodb, settings.webhooks_table), secret_box),
     trials=trials,
 )

@@ -16,6 +16,7 @@ from lms_webhooks.health_store import HealthStore
 from lms_webhooks.observability import logger, metrics
 from lms_webhooks.queues import DrainQueue
 from lms_webhooks.registry import Registry
+from lms_webhooks.replay import Replays, ReplayStore
 from lms_webhooks.secrets import SecretBox
 from lms_webhooks.sender import Sender
 from lms_webhooks.settings import DrainerSettings, read
@@ -29,7 +30,9 @@ dynamodb = aws.dynamodb()
 deliveries_table = Table(dynamodb, settings.deliveries_table)
 registry = Registry(WebhookStore(dynamodb, settings.webhooks_table))
 backlog = Backlog(deliveries_table, retention_days=settings.backlog_retention_days)
-settler = Settler(backlog, DeliveryStore(deliveries_table, retention_days=settings.delivery_retention_days))
+deliveries = DeliveryStore(deliveries_table, retention_days=settings.delivery_retention_days)
+settler = Settler(backlog, deliveries)
+replays = Replays(ReplayStore(deliveries_table), deliveries, backlog)
 courier = Courier(
     SecretBox(aws.kms(), settings.kms_key_id),
     Sender(loopback_allowed=settings.loopback_targets_allowed, trusted_ca_file=settings.trusted_ca_file),
@@ -39,6 +42,7 @@ drainer = Drainer(
     health=HealthStore(Table(dynamodb, settings.webhooks_table)),
     backlog=backlog,
     settler=settler,
+    replays=replays,
     queue=DrainQueue(aws.sqs(), settings.drain_queue_url),
     turn=partial(
         Turn,
@@ -46,6 +50,7 @@ drainer = Drainer(
         backlog=backlog,
         settler=settler,
         courier=courier,
+        replays=replays,
         retention_days=settings.backlog_retention_days,
     ),
 )

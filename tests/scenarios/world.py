@@ -40,6 +40,7 @@ from lms_webhooks.messages import Message
 from lms_webhooks.observability import metrics
 from lms_webhooks.queues import DrainQueue, QuarantineQueue
 from lms_webhooks.registry import Registry
+from lms_webhooks.replay import Replays, ReplayStore
 from lms_webhooks.secrets import SecretBox
 from lms_webhooks.sender import Answer, Patience, Sender
 from lms_webhooks.settling import Settler
@@ -489,11 +490,14 @@ class World:
         backlog = Backlog(self._table(_DELIVERIES), retention_days=self._retention_days)
         deliveries = DeliveryStore(self._table(_DELIVERIES), retention_days=30)
         settler = Settler(backlog, deliveries, clock=self.time.clock)
+        replay_store = ReplayStore(self._table(_DELIVERIES), sleep=self.time.sleep)
+        replays = Replays(replay_store, deliveries, backlog, clock=self.time.clock)
         drainer = Drainer(
             registry=registry,
             health=HealthStore(self._table(_WEBHOOKS)),
             backlog=backlog,
             settler=settler,
+            replays=replays,
             queue=DrainQueue(self._sqs, _DRAIN_URL),
             turn=partial(
                 Turn,
@@ -501,6 +505,7 @@ class World:
                 backlog=backlog,
                 settler=settler,
                 courier=self._courier(),
+                replays=replays,
                 retention_days=self._retention_days,
                 clock=self.time.clock,
                 jitter=lambda: self.jitter,

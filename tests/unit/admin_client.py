@@ -17,6 +17,7 @@ from moto import mock_aws
 from lms_webhooks.admin.deliveries import Deliveries
 from lms_webhooks.admin.idempotency import Idempotency
 from lms_webhooks.admin.registrations import Registrations
+from lms_webhooks.admin.resends import Resends
 from lms_webhooks.admin.routes import build_api
 from lms_webhooks.admin.trial_limit import TrialLimit
 from lms_webhooks.admin.trials import Trials
@@ -26,6 +27,7 @@ from lms_webhooks.delivery_store import DeliveryStore
 from lms_webhooks.dynamodb import Table
 from lms_webhooks.messages import Message
 from lms_webhooks.queues import DrainQueue
+from lms_webhooks.replay import ReplayStore
 from lms_webhooks.secrets import SecretBox
 from lms_webhooks.sender import Answer as SenderAnswer
 from lms_webhooks.sender import Patience, Sender
@@ -135,10 +137,19 @@ class AdminClient:
             TrialLimit(Table(dynamodb, settings.webhooks_table), clock=self._clock),
             clock=self._clock,
         )
+        deliveries = Deliveries(self.store, self.history, self.backlog)
         self._api = build_api(
             registrations,
             settings,
-            deliveries=Deliveries(self.store, self.history, self.backlog),
+            deliveries=deliveries,
+            resends=Resends(
+                self.store,
+                deliveries,
+                self.backlog,
+                ReplayStore(self.deliveries_table, sleep=lambda _: None),
+                drain_queue,
+                clock=self._clock,
+            ),
             idempotency=Idempotency(
                 Table(dynamodb, settings.webhooks_table), self.secret_box, clock=self._clock
             ),

@@ -3,6 +3,7 @@
 | pk                         | sk                              | what                                      |
 |----------------------------|---------------------------------|-------------------------------------------|
 | BACKLOG#<webhookId>#<lane> | <13 digits of UTC ms>#<eventId> | an event that waits; oldest first         |
+| BACKLOG#<webhookId>#replay | as the first                    | one to be sent again, see `replay`        |
 | BACKLOG#<webhookId>#retry  | <due, 13 digits>#<as above>     | one that its receiver rejected; due first |
 | DUE#<shard 0-15>           | <webhookId>#<lane>              | the due mark of a lane that has events    |
 
@@ -25,10 +26,11 @@ from lms_webhooks.event_items import attempts_attribute, event_attributes, read_
 from lms_webhooks.events import Event
 
 if TYPE_CHECKING:
-    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, TransactWriteItemTypeDef
 
     type Item = dict[str, AttributeValueTypeDef]
 
+NEVER_MS = 9_999_999_999_999  # the last moment of 13 digits, in 2286
 SHARDS = 16  # the marks of one shard are one partition: 16 of them take 16,000 appends a second
 
 
@@ -38,6 +40,7 @@ class Lane(StrEnum):
     REALTIME = "realtime"
     BATCH = "batch"
     RETRY = "retry"
+    REPLAY = "replay"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +138,25 @@ class Backlog:
         # Our own token: botocore repeated a call that may have made the mark, and nobody else would send for
         # a drainer.
         return old["token"]["S"] == token
+
+    def mark_action(self, account_id: str, webhook_id: str, lane: Lane) -> "TransactWriteItemTypeDef":
+        """What marks a lane whose events do not expire, to be part of a transaction."""
+        return {
+            "Update": {
+                "TableName": self._table.name,
+                "Key": _mark_key(webhook_id, lane),
+                "UpdateExpression": (
+                    "SET #token = :token, account_id = :account, due_at = :due, check_at = :check"
+                ),
+                "ExpressionAttributeNames": {"#token": "token"},
+                "ExpressionAttributeValues": {
+                    ":token": {"S": secrets.token_urlsafe(12)},
+                    ":account": {"S": account_id},
+                    ":due": {"N": "0"},
+                    ":check": {"N": str(NEVER_MS)},
+                },
+            }
+        }
 
     def marks(self, webhook_id: str) -> dict[Lane, Mark]:
         """The marks of one webhook, as they stand now (consistent read)."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     type Item = dict[str, AttributeValueTypeDef]
 
 _RECORDED = ("event_name", "accepted_at", "outcome", "attempts", "reason")
+_KEPT_ATTEMPTS = 500  # of one delivery: some 30 KB
 _WRITERS = 16  # conditional writes at once: they have no batch form
 
 type DeliveryKey = tuple[str, str]
@@ -65,6 +66,8 @@ class Recorded:
     outcome: Outcome
     attempts: tuple[Attempt, ...]
     reason: str = ""
+    replay_id: str = ""
+    """The last replay that sent it."""
 
 
 class DeliveryStore:
@@ -97,6 +100,18 @@ class DeliveryStore:
             _key(webhook_id, "")[0], of, limit=limit, newest_first=True, attributes=_RECORDED
         )
         return Page([_recorded(item) for item in page.entries], page.read_to)
+
+    def walk(self, webhook_id: str, of: Range, *, limit: int) -> Page[tuple[Recorded, Event]]:
+        """At most `limit` deliveries of a range with their events, oldest first, as they stand now.
+
+        Raises:
+            aws.AWS_FAULTS: the history could not be read.
+        """
+        page = self._table.page(_key(webhook_id, "")[0], of, limit=limit, newest_first=False, consistent=True)
+        return Page(
+            [(_recorded(item), read_event_item(item, item["sk"]["S"])) for item in page.entries],
+            page.read_to,
+        )
 
     def find(self, webhook_id: str, sort_key: str) -> tuple[Recorded, Event] | None:
         """One delivery with its event; None when the history has none.
@@ -137,6 +152,102 @@ class DeliveryStore:
             safe = list(writers.map(is_safe, deliveries))
         return {delivery.key for delivery, written in zip(deliveries, safe, strict=True) if not written}
 
+    def add_attempt(
+        self,
+        sent: Sequence[tuple[str, Event]],
+        attempt: Attempt,
+        *,
+        is_delivered: bool,
+        recorded_at_seconds: int,
+        replay_id: str = "",
+    ) -> set[DeliveryKey]:
+        """Add `attempt` to the deliveries of events, by webhook id, that were sent again (by `replay_id`).
+
+        What is delivered stays so; with `is_delivered` it is from now on. Answers the keys of those that were
+        not written.
+        """
+        expires_at = recorded_at_seconds + self._retention_seconds
+
+        def is_safe(delivery: tuple[str, Event]) -> bool:
+            try:
+                self._add_attempt(
+                    *delivery,
+                    attempt,
+                    is_delivered=is_delivered,
+                    expires_at=expires_at,
+                    replay_id=replay_id,
+                )
+            except AWS_FAULTS:
+                logger.exception("attempt not added", webhookId=delivery[0])
+                return False
+            return True
+
+        with ThreadPoolExecutor(_WRITERS) as writers:
+            safe = list(writers.map(is_safe, sent))
+        return {
+            (webhook_id, event.sort_key)
+            for (webhook_id, event), written in zip(sent, safe, strict=True)
+            if not written
+        }
+
+    def _add_attempt(
+        self,
+        webhook_id: str,
+        event: Event,
+        attempt: Attempt,
+        *,
+        is_delivered: bool,
+        expires_at: int,
+        replay_id: str,
+    ) -> None:
+        key = key_item(_key(webhook_id, event.sort_key))
+        added = attempts_attribute([attempt])
+        values: Item = {
+            ":none": {"L": []},
+            ":added": added,
+            ":one": added["L"][0],
+            ":most": {"N": str(_KEPT_ATTEMPTS)},
+            ":outcome": {"S": Outcome.DELIVERED if is_delivered else Outcome.FAILED},
+            ":expires": {"N": str(expires_at)},
+        }
+        names = {"#outcome": "outcome", "#attempts": "attempts"}
+        update = "SET #attempts = list_append(if_not_exists(#attempts, :none), :added), "
+        update += "expires_at = if_not_exists(expires_at, :expires), "
+        update += "#outcome = :outcome" if is_delivered else "#outcome = if_not_exists(#outcome, :outcome)"
+        # Its record may have passed its retention meanwhile: then this makes a new one.
+        for name, value in event_attributes(event).items():
+            names[f"#{name}"] = name
+            values[f":{name}"] = value
+            update += f", #{name} = if_not_exists(#{name}, :{name})"
+        if replay_id:
+            update += ", replay_id = :replay"
+            values[":replay"] = {"S": replay_id}
+        if is_delivered:
+            update += " REMOVE reason"
+        is_added = holds(
+            lambda: self._table.client.update_item(
+                TableName=self._table.name,
+                Key=key,
+                UpdateExpression=update,
+                # A call that botocore repeats must not add it twice, and an item has 400 KB.
+                ConditionExpression=(
+                    "attribute_not_exists(#attempts)"
+                    " OR (size(#attempts) < :most AND NOT contains(#attempts, :one))"
+                ),
+                ExpressionAttributeNames=names,
+                ExpressionAttributeValues=values,
+            ),
+            self._table.client,
+        )
+        if not is_added and is_delivered:
+            self._table.client.update_item(
+                TableName=self._table.name,
+                Key=key,
+                UpdateExpression="SET #outcome = :outcome REMOVE reason",
+                ExpressionAttributeNames={"#outcome": "outcome"},
+                ExpressionAttributeValues={":outcome": {"S": Outcome.DELIVERED}},
+            )
+
     def _put_unless_delivered(self, item: "Item") -> None:
         self._table.client.put_item(
             TableName=self._table.name,
@@ -162,6 +273,7 @@ def _recorded(item: "Item") -> Recorded:
         outcome=Outcome(item["outcome"]["S"]),
         attempts=read_attempts(item["attempts"]),
         reason=item["reason"]["S"] if "reason" in item else "",
+        replay_id=item["replay_id"]["S"] if "replay_id" in item else "",
     )
 
 

@@ -17,6 +17,7 @@ from lms_webhooks.health_store import HealthStore
 from lms_webhooks.observability import logger
 from lms_webhooks.queues import DrainQueue
 from lms_webhooks.registry import Registry
+from lms_webhooks.replay import Replays
 from lms_webhooks.settling import Settler
 from lms_webhooks.turn import CLOSING_SECONDS, Turn
 from lms_webhooks.webhooks import Webhook
@@ -37,6 +38,7 @@ class Drainer:
         health: HealthStore,
         backlog: Backlog,
         settler: Settler,
+        replays: Replays,
         queue: DrainQueue,
         turn: Callable[[Webhook, Health, Callable[[], float]], Turn],
         clock: Callable[[], float] = time.time,
@@ -46,6 +48,7 @@ class Drainer:
         self._health = health
         self._backlog = backlog
         self._settler = settler
+        self._replays = replays
         self._queue = queue
         self._turn = turn
         self._clock = clock
@@ -94,7 +97,9 @@ class Drainer:
     def _has_work(self, webhook_id: str) -> bool:
         """Whether events were appended while we held the lease: their own drainer found it taken."""
         marks = self._backlog.marks(webhook_id)
-        return Lane.REALTIME in marks or (Lane.BATCH in marks and marks[Lane.BATCH].is_open)
+        return not marks.keys().isdisjoint((Lane.REALTIME, Lane.REPLAY)) or (
+            Lane.BATCH in marks and marks[Lane.BATCH].is_open
+        )
 
     def _bury(self, account_id: str, webhook_id: str, remaining_ms: Callable[[], int]) -> None:
         """Record what still waits for a deleted webhook as failed. Needs no lease: nothing is sent.
@@ -107,7 +112,10 @@ class Drainer:
                 if remaining_ms() < CLOSING_SECONDS * 1000:
                     self._queue.send(account_id, webhook_id, delay_seconds=0)
                     return
-                reason = "the webhook was deleted"
-                is_settled &= self._settler.end(webhook_id, lane, waiting, Outcome.FAILED, reason)
+                if lane is not Lane.REPLAY:
+                    reason = "the webhook was deleted"
+                    is_settled &= self._settler.end(webhook_id, lane, waiting, Outcome.FAILED, reason)
+                else:
+                    is_settled &= self._replays.bury(webhook_id, waiting)
             if is_settled:
                 self._backlog.unmark(mark)

@@ -7,9 +7,11 @@ Problem
 ├── NotFound              404
 │   ├── NoSuchPath
 │   ├── NoSuchWebhook          of another account, deleted, or never made: not told apart
-│   └── NoSuchDelivery
+│   ├── NoSuchDelivery
+│   └── NoSuchReplay
 ├── MethodNotAllowed      405
 ├── TooManyWebhooks       409
+├── ReplayRunning         409  one replay a webhook at a time
 ├── NotSigned             409  the webhook has no signing secret to change
 ├── KeyInUse              409  a call with the same Idempotency-Key is under way
 ├── ChangedMeanwhile      412  somebody else was faster
@@ -144,6 +146,16 @@ class NoSuchDelivery(NotFound):
         super().__init__("This webhook has no delivery with this id, or its record has passed its retention.")
 
 
+class NoSuchReplay(NotFound):
+    """The webhook's history was never replayed, or not for long."""
+
+    slug = "no-such-replay"
+    title = "No such replay"
+
+    def __init__(self) -> None:
+        super().__init__("There has been no replay of this webhook in the last 30 days.")
+
+
 class MethodNotAllowed(Problem):
     """The path exists, the method does not."""
 
@@ -167,6 +179,17 @@ class TooManyWebhooks(Problem):
         super().__init__(
             f"An account has at most {limit} webhooks, whatever their status. Delete one to make another."
         )
+
+
+class ReplayRunning(Problem):
+    """The webhook has a replay under way."""
+
+    status = 409
+    slug = "replay-running"
+    title = "A replay is under way"
+
+    def __init__(self) -> None:
+        super().__init__("This webhook has a replay under way. GET this path for its progress.")
 
 
 class NotSigned(Problem):

@@ -18,6 +18,7 @@ from lms_webhooks.delivery_store import Outcome
 from lms_webhooks.health import Health, SwitchOff
 from lms_webhooks.observability import Metric, count
 from lms_webhooks.registry import Registry
+from lms_webhooks.replay import Portion, Replays
 from lms_webhooks.retry import (
     MAX_REJECTIONS_IN_A_ROW,
     AnswerClass,
@@ -55,6 +56,7 @@ class Turn:
         backlog: Backlog,
         settler: Settler,
         courier: Courier,
+        replays: Replays,
         retention_days: int,
         clock: Callable[[], float] = time.time,
         jitter: Callable[[], float] = random.random,
@@ -67,10 +69,12 @@ class Turn:
         self._backlog = backlog
         self._settler = settler
         self._courier = courier
+        self._replays = replays
         self._retention_ms = retention_days * 86_400_000
         self._clock = clock
         self._jitter = jitter
         self._checked_lanes: set[Lane] = set()
+        self._portion: Portion | None = None
         self.before = health
         self.health = health
 
@@ -131,6 +135,8 @@ class Turn:
     def _serve_lane(self, lane: Lane, mark: Mark) -> DelaySeconds | None:
         """Send the first events of a lane; answer a delay when the turn must end with them."""
         self.health = endpoint.without_old_ceiling(self.health, now_ms=self._now_ms())
+        if lane is Lane.REPLAY:
+            return self._serve_replay(mark)
         limit = 1 if lane is Lane.RETRY else self.health.batch_size
         waiting = self._backlog.read(self._webhook_id, lane, limit=limit)
         if not waiting:
@@ -143,6 +149,17 @@ class Turn:
         if not waiting or self._remaining_seconds() <= 0:
             return None
         return self._send(lane, _fitting(waiting))
+
+    def _serve_replay(self, mark: Mark) -> DelaySeconds | None:
+        """Send the next events that an admin wants sent again."""
+        self._portion = self._replays.next_portion(self._webhook_id, limit=self.health.batch_size)
+        if self._portion is None:
+            self._backlog.unmark(mark)
+        elif not self._portion.waiting:
+            self._replays.pass_over(self._portion)
+        elif self._remaining_seconds() > 0:
+            return self._send(Lane.REPLAY, _fitting(self._portion.waiting))
+        return None
 
     def _without_ended(self, lane: Lane, waiting: list[Waiting]) -> list[Waiting]:
         """Settle those that expired or were delivered by another way; answer the others."""
@@ -164,7 +181,7 @@ class Turn:
         match classify(answer.status_code):
             case AnswerClass.DELIVERED:
                 self.health = endpoint.after_success(self.health, attempt, sent_events=len(waiting))
-                is_settled = self._settler.deliver(self._webhook_id, lane, waiting, attempt)
+                is_settled = self._settle_delivered(lane, waiting, attempt)
                 return None if is_settled else _FAULT_DELAY_SECONDS
             case AnswerClass.GONE:
                 self.health = endpoint.after_gone(self.health, attempt, now_ms=self._now_ms())
@@ -177,6 +194,12 @@ class Turn:
                 return self._set_aside(lane, waiting[0], answer, attempt)
             case _:
                 return self._fail(answer, attempt, len(waiting))
+
+    def _settle_delivered(self, lane: Lane, waiting: list[Waiting], attempt: Attempt) -> bool:
+        if lane is Lane.REPLAY:
+            assert self._portion is not None
+            return self._replays.settle(self._portion, waiting, attempt, is_delivered=True)
+        return self._settler.deliver(self._webhook_id, lane, waiting, attempt)
 
     def _halve(self, answer: Answer, sent_events: int) -> None:
         if answer.status_code == 413:
@@ -194,10 +217,14 @@ class Turn:
         """
         rejected_before = self.health
         self.health = endpoint.after_rejection(self.health, attempt)
-        if lane is Lane.RETRY:  # the same event once more says nothing new of the endpoint
+        if lane in (Lane.RETRY, Lane.REPLAY):  # the same event once more says nothing new of the endpoint
             self.health = replace(
                 self.health, rejections=rejected_before.rejections, batch_size=rejected_before.batch_size
             )
+        if lane is Lane.REPLAY:  # it was asked for once more, not until it succeeds
+            assert self._portion is not None
+            is_safe = self._replays.settle(self._portion, [waiting], attempt, is_delivered=False)
+            return None if is_safe else _FAULT_DELAY_SECONDS
         tries = waiting.tries + 1
         attempts = (*waiting.attempts, attempt)
         wait_seconds = event_delay_seconds(tries)

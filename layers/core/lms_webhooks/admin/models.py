@@ -2,18 +2,29 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from lms_webhooks.admin.deliveries import DeliveryPage, Shown
-from lms_webhooks.admin.parameters import DeliveryStatus, delivery_id
+from lms_webhooks.admin.parameters import DeliveryStatus, delivery_id, read_moment
 from lms_webhooks.attempts import Attempt
 from lms_webhooks.backlog import Count, Lane
+from lms_webhooks.delivery_store import Outcome
 from lms_webhooks.event_types import EVENT_TYPES, Category
 from lms_webhooks.health import Health, Mode, SwitchOff
+from lms_webhooks.replay import Replay, ReplayState
 from lms_webhooks.targets import ForbiddenTarget, check_url
 from lms_webhooks.webhooks import (
     Authentication,
@@ -213,6 +224,31 @@ class TrialTaken(_Taken):
     event_name: Annotated[str, AfterValidator(_known_event)] | None = None
 
 
+def _moment(value: object) -> int:
+    milliseconds = read_moment(value) if isinstance(value, str) else None
+    if milliseconds is None:
+        raise _broken("must be a time such as 2026-11-03T12:00:00Z")
+    return milliseconds
+
+
+type _Moment = Annotated[int, BeforeValidator(_moment, json_schema_input_type=str)]
+
+
+class ReplayTaken(_Taken):
+    """Which part of the history is to be sent again: events of this time, as the events themselves say."""
+
+    from_time: Annotated[_Moment, Field(alias="from")]
+    to_time: Annotated[_Moment | None, Field(alias="to")] = None
+    status: Literal["delivered", "failed", "expired"] | None = None
+    event_name: Annotated[str, AfterValidator(_known_event)] | None = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.to_time is not None and self.to_time <= self.from_time:
+            raise _broken("must have a to that is later than from")
+        return self
+
+
 class _Given(BaseModel):
     model_config = ConfigDict(
         frozen=True, alias_generator=to_camel, validate_by_name=True, hide_input_in_errors=True
@@ -347,6 +383,27 @@ class DeliveryDetailGiven(DeliveryGiven):
     attempts: list[AttemptGiven]
 
 
+class ReplayGiven(_Given):
+    """A replay: what it covers and how far it is. Of `read` deliveries, those that it covers were sent."""
+
+    replay_id: str
+    state: ReplayState
+    from_time: Annotated[str, Field(alias="from")]
+    to_time: Annotated[str, Field(alias="to")]
+    status: Outcome | None = None
+    event_name: str | None = None
+    read: int
+    """Deliveries that it came by."""
+    delivered: int
+    rejected: int
+    """By their receiver, each alone; they are not tried again."""
+    read_to: str | None = None
+    """The time of the last event that it came by."""
+    started_at: str
+    started_by: str
+    ended_at: str | None = None
+
+
 class DeliveryListGiven(_Given):
     """Some deliveries, newest first. With `nextCursor` there may be more, even after a short page."""
 
@@ -434,6 +491,31 @@ def show_delivery(shown: Shown) -> DeliveryDetailGiven:
     """One delivery as the API shows it, without its event."""
     return DeliveryDetailGiven(
         **_delivery(shown), attempts=[_show_attempt(attempt) for attempt in shown.attempts]
+    )
+
+
+def show_redelivery(shown: Shown) -> DeliveryGiven:
+    """A delivery as the API shows it in a list."""
+    return DeliveryGiven(**_delivery(shown))
+
+
+def show_replay(replay: Replay) -> ReplayGiven:
+    """A replay as the API shows it."""
+    read_to_ms = replay.position.partition("#")[0]
+    return ReplayGiven(
+        replay_id=replay.replay_id,
+        state=replay.state,
+        from_time=rfc3339_of_ms(int(replay.of.low)),
+        to_time=rfc3339_of_ms(int(replay.of.high)),
+        status=replay.outcome,
+        event_name=replay.event_name,
+        read=replay.read,
+        delivered=replay.delivered,
+        rejected=replay.rejected,
+        read_to=rfc3339_of_ms(int(read_to_ms)) if read_to_ms else None,
+        started_at=rfc3339_of_ms(replay.started_at_ms),
+        started_by=replay.started_by,
+        ended_at=rfc3339_of_ms(replay.ended_at_ms) if replay.ended_at_ms else None,
     )
 
 

@@ -130,7 +130,7 @@ class _Reader:
         text = self._left.pop(name, None)
         if text is None:
             return None
-        milliseconds = _milliseconds(text)
+        milliseconds = read_moment(text)
         if milliseconds is None:
             self.refuse(name, "must be a time such as 2026-11-03T12:00:00Z")
         return milliseconds
@@ -160,7 +160,8 @@ class _Reader:
         return str(position)
 
 
-def _milliseconds(text: str) -> int | None:
+def read_moment(text: str) -> int | None:
+    """UTC milliseconds of a time in RFC 3339; None when it is none, or has no offset."""
     try:
         # A plus sign that was not escaped arrives as a space.
         moment = datetime.fromisoformat(re.sub(r" (\d\d:\d\d)$", r"+\1", text))

@@ -13,6 +13,7 @@ from lms_webhooks.admin.caller import Caller, identify
 from lms_webhooks.admin.deliveries import Deliveries
 from lms_webhooks.admin.idempotency import AnswerSecret, Claim, Idempotency, StoredAnswer
 from lms_webhooks.admin.models import (
+    ReplayTaken,
     SigningSecretGiven,
     TrialTaken,
     WebhookChange,
@@ -23,9 +24,12 @@ from lms_webhooks.admin.models import (
     show_deliveries,
     show_delivery,
     show_event_types,
+    show_redelivery,
+    show_replay,
 )
 from lms_webhooks.admin.parameters import read_delivery_id, read_delivery_query
 from lms_webhooks.admin.registrations import Registrations
+from lms_webhooks.admin.resends import Resends
 from lms_webhooks.observability import logger
 from lms_webhooks.problems import Forbidden, InternalError, MethodNotAllowed, NoSuchPath, Problem
 from lms_webhooks.settings import AdminApiSettings
@@ -53,6 +57,7 @@ def build_api(
     settings: AdminApiSettings,
     *,
     deliveries: Deliveries,
+    resends: Resends,
     idempotency: Idempotency,
     trials: "Callable[[], Trials]",
 ) -> APIGatewayHttpResolver:
@@ -62,7 +67,7 @@ def build_api(
     """
     # Powertools' own validation is left off: its import is a fifth of the cold start again.
     app = APIGatewayHttpResolver()
-    calls = _Calls(app, registrations, settings, deliveries, idempotency, trials)
+    calls = _Calls(app, registrations, settings, deliveries, resends, idempotency, trials)
     routes: dict[str, dict[str, _Handler]] = {
         "/v1/event-types": {"GET": calls.list_event_types},
         "/v1/webhooks": {"GET": calls.list_webhooks, "POST": calls.create_webhook},
@@ -76,6 +81,8 @@ def build_api(
         "/v1/webhooks/<webhook_id>/signature": {"POST": calls.rotate_secret},
         "/v1/webhooks/<webhook_id>/deliveries": {"GET": calls.list_deliveries},
         "/v1/webhooks/<webhook_id>/deliveries/<delivery_id>": {"GET": calls.get_delivery},
+        "/v1/webhooks/<webhook_id>/deliveries/<delivery_id>/redeliver": {"POST": calls.redeliver},
+        "/v1/webhooks/<webhook_id>/replay": {"GET": calls.get_replay, "POST": calls.start_replay},
     }
     for path, handlers in routes.items():
         for method, handler in handlers.items():
@@ -102,6 +109,7 @@ class _Calls:
         registrations: Registrations,
         settings: AdminApiSettings,
         deliveries: Deliveries,
+        resends: Resends,
         idempotency: Idempotency,
         trials: "Callable[[], Trials]",
     ) -> None:
@@ -109,6 +117,7 @@ class _Calls:
         self._registrations = registrations
         self._settings = settings
         self._deliveries = deliveries
+        self._resends = resends
         self._idempotency = idempotency
         self._trials = trials
 
@@ -215,6 +224,33 @@ class _Calls:
         # The event's own text: parsed and written again, 1.10 would become 1.1.
         answer.body = f'{(answer.body or "")[:-1]},"event":{event.text}}}'
         return answer
+
+    def redeliver(self, webhook_id: str, delivery_id: str) -> Response[str]:
+        caller = self._caller()
+        sort_key = read_delivery_id(delivery_id)
+        location = {"Location": f"/v1/webhooks/{webhook_id}/deliveries/{delivery_id}"}
+        return self._once(
+            caller,
+            lambda _: _answer(
+                HTTPStatus.ACCEPTED,
+                show_redelivery(self._resends.redeliver(caller, webhook_id, sort_key)),
+                location,
+            ),
+        )
+
+    def start_replay(self, webhook_id: str) -> Response[str]:
+        caller = self._caller()
+        wanted = self._read(ReplayTaken)
+        location = {"Location": f"/v1/webhooks/{webhook_id}/replay"}
+        return self._once(
+            caller,
+            lambda _: _answer(
+                HTTPStatus.ACCEPTED, show_replay(self._resends.start(caller, webhook_id, wanted)), location
+            ),
+        )
+
+    def get_replay(self, webhook_id: str) -> Response[str]:
+        return _answer(HTTPStatus.OK, show_replay(self._resends.progress(self._caller(), webhook_id)))
 
     @property
     def _event(self) -> dict[str, Any]:

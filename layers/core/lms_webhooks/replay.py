@@ -1,0 +1,344 @@
+"""Send again what is in the history: single deliveries, or all of a time range. The drainer's part of it.
+
+| pk                 | sk  | what                                                                  |
+|--------------------|-----|-----------------------------------------------------------------------|
+| REPLAY#<webhookId> | JOB | the webhook's replay: what it sends, how far it is, what came of it   |
+
+Single deliveries stand in the replay lane as other events do in theirs. A replay is not copied there: the
+drainer walks the history itself, and the job remembers the place. What it sends gains an attempt, and the
+job's id, before the job moves on: so who comes after a crash sees what was sent already.
+
+A replay only adds: what was delivered stays delivered, whatever its receiver says the second time.
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from lms_webhooks.attempts import Attempt
+from lms_webhooks.backlog import Backlog, Lane, Waiting
+from lms_webhooks.delivery_store import DeliveryStore, Outcome, Recorded
+from lms_webhooks.dynamodb import Range, Table, holds, key_item
+from lms_webhooks.observability import Metric, count, measure_ms
+from lms_webhooks.problems import Busy, ReplayRunning
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+
+    type Item = dict[str, AttributeValueTypeDef]
+
+KEPT_DAYS = 30  # the outcome of a replay, after it ended
+_READ_AT_ONCE = 100  # deliveries of the history, of which a filter may let few through
+_TRIES = 6
+_MAX_WAIT_SECONDS = 0.2
+
+
+class ReplayState(StrEnum):
+    """Whether there is more to send."""
+
+    RUNNING = "running"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """One replay of a webhook's history, oldest event first."""
+
+    replay_id: str
+    account_id: str
+    webhook_id: str
+    of: Range
+    """Sort keys of the deliveries."""
+    outcome: Outcome | None
+    event_name: str | None
+    started_at_ms: int
+    started_by: str
+    state: ReplayState = ReplayState.RUNNING
+    position: str = ""
+    """The sort key of the last delivery that is behind it."""
+    read: int = 0
+    delivered: int = 0
+    rejected: int = 0
+    ended_at_ms: int = 0
+
+    @property
+    def left(self) -> Range:
+        """What it has still to read."""
+        return Range(self.position + "\x00", self.of.high) if self.position else self.of
+
+    def wants(self, recorded: Recorded) -> bool:
+        """Whether a delivery is one that it sends."""
+        return (self.outcome is None or recorded.outcome is self.outcome) and (
+            self.event_name is None or recorded.event_name == self.event_name
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One delivery that a replay comes by."""
+
+    sort_key: str
+    must_send: bool = False
+    was_delivered: bool | None = None
+    """When it was sent in this replay already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """What is to be sent next. `waiting` may be empty: then the replay came by deliveries of no concern."""
+
+    webhook_id: str
+    waiting: list[Waiting]
+    replay: Replay | None = None
+    steps: tuple[_Step, ...] = ()
+    is_last: bool = False
+
+
+class ReplayStore:
+    """The replay of every webhook: one at a time, the last one remembered."""
+
+    def __init__(self, table: Table, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._table = table
+        self._sleep = sleep
+
+    def find(self, webhook_id: str) -> Replay | None:
+        """The webhook's replay that runs, or the last one that did (consistent read)."""
+        answer = self._table.client.get_item(
+            TableName=self._table.name, Key=_key(webhook_id), ConsistentRead=True
+        )
+        return _replay(answer["Item"]) if "Item" in answer else None
+
+    def start(self, replay: Replay, backlog: Backlog) -> None:
+        """Begin a replay, and mark the lane in the same transaction: one without the other would never move.
+
+        Raises:
+            ReplayRunning: the webhook has one under way.
+            Busy: the lane's mark changed each time at the same moment. Nothing was begun.
+        """
+        for tried in range(_TRIES):
+            if tried:
+                self._sleep(random.uniform(0, _MAX_WAIT_SECONDS))
+            try:
+                self._table.client.transact_write_items(
+                    TransactItems=[
+                        {
+                            "Put": {
+                                "TableName": self._table.name,
+                                "Item": _item(replay),
+                                "ConditionExpression": "attribute_not_exists(pk) OR #state <> :running",
+                                "ExpressionAttributeNames": {"#state": "state"},
+                                "ExpressionAttributeValues": {":running": {"S": ReplayState.RUNNING}},
+                            }
+                        },
+                        backlog.mark_action(replay.account_id, replay.webhook_id, Lane.REPLAY),
+                    ]
+                )
+            except self._table.client.exceptions.TransactionCanceledException as error:
+                reasons = [reason.get("Code", "None") for reason in error.response["CancellationReasons"]]
+                if reasons[0] == "ConditionalCheckFailed":
+                    raise ReplayRunning from None
+                if "ValidationError" in reasons:
+                    raise
+            else:
+                return
+        raise Busy
+
+    def advance(
+        self, replay: Replay, position: str, *, read: int, delivered: int, rejected: int, ended_at_ms: int
+    ) -> bool:
+        """Move on to `position` and count what was passed; with `ended_at_ms` it is the end.
+
+        Answers whether it stood where `replay` says: one step is counted once.
+        """
+        values: Item = {
+            ":id": {"S": replay.replay_id},
+            ":from": {"S": replay.position},
+            ":to": {"S": position},
+            ":read": {"N": str(read)},
+            ":delivered": {"N": str(delivered)},
+            ":rejected": {"N": str(rejected)},
+        }
+        names = {"#position": "position", "#read": "read", "#delivered": "delivered", "#rejected": "rejected"}
+        update = "SET #position = :to"
+        if ended_at_ms:
+            names["#state"] = "state"
+            update += ", #state = :done, ended_at = :ended, expires_at = :expires"
+            values[":done"] = {"S": ReplayState.DONE}
+            values[":ended"] = {"N": str(ended_at_ms)}
+            values[":expires"] = {"N": str(ended_at_ms // 1000 + KEPT_DAYS * 86_400)}
+        update += " ADD #read :read, #delivered :delivered, #rejected :rejected"
+        return holds(
+            lambda: self._table.client.update_item(
+                TableName=self._table.name,
+                Key=_key(replay.webhook_id),
+                UpdateExpression=update,
+                ConditionExpression="replay_id = :id AND #position = :from",
+                ExpressionAttributeNames=names,
+                ExpressionAttributeValues=values,
+            ),
+            self._table.client,
+        )
+
+    def forget(self, webhook_id: str) -> None:
+        """Remove what is known of a deleted webhook's replay."""
+        self._table.client.delete_item(TableName=self._table.name, Key=_key(webhook_id))
+
+
+class Replays:
+    """Portion by portion, what is to be sent again; and what came of it."""
+
+    def __init__(
+        self,
+        store: ReplayStore,
+        deliveries: DeliveryStore,
+        backlog: Backlog,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._deliveries = deliveries
+        self._backlog = backlog
+        self._clock = clock
+
+    def next_portion(self, webhook_id: str, *, limit: int) -> Portion | None:
+        """At most `limit` events to send again: single ones first. None when there is nothing to do.
+
+        Raises:
+            aws.AWS_FAULTS: something could not be read.
+        """
+        waiting = self._backlog.read(webhook_id, Lane.REPLAY, limit=limit)
+        if waiting:
+            return Portion(webhook_id, waiting)
+        replay = self._store.find(webhook_id)
+        if replay is None or replay.state is ReplayState.DONE:
+            return None
+        page = self._deliveries.walk(webhook_id, replay.left, limit=_READ_AT_ONCE)
+        steps: list[_Step] = []
+        for recorded, event in page.entries:
+            step = _step(replay, recorded)
+            if step.must_send:
+                if len(waiting) == limit:
+                    return Portion(webhook_id, waiting, replay, tuple(steps))
+                waiting.append(Waiting(event))
+            steps.append(step)
+        return Portion(webhook_id, waiting, replay, tuple(steps), is_last=page.read_to is None)
+
+    def pass_over(self, portion: Portion) -> None:
+        """Move on where there was nothing to send."""
+        self._advance(portion, set(), is_delivered=False)
+
+    def settle(
+        self, portion: Portion, sent: Sequence[Waiting], attempt: Attempt, *, is_delivered: bool
+    ) -> bool:
+        """Add an attempt to what was `sent` of a portion, and move on; answer whether all is recorded."""
+        unwritten = self._deliveries.add_attempt(
+            [(portion.webhook_id, each.event) for each in sent],
+            attempt,
+            is_delivered=is_delivered,
+            recorded_at_seconds=int(self._clock()),
+            replay_id=portion.replay.replay_id if portion.replay is not None else "",
+        )
+        written = [each for each in sent if (portion.webhook_id, each.event.sort_key) not in unwritten]
+        if is_delivered:
+            count(Metric.DELIVERIES, len(written))
+            measure_ms(Metric.DELIVERY_LATENCY, attempt.latency_ms)
+        if portion.replay is None:
+            is_removed = self._backlog.remove(portion.webhook_id, Lane.REPLAY, written)
+            return is_removed and not unwritten
+        self._advance(portion, {each.event.sort_key for each in written}, is_delivered=is_delivered)
+        return not unwritten
+
+    def bury(self, webhook_id: str, waiting: Iterable[Waiting]) -> bool:
+        """Forget what of a deleted webhook was to be sent again: its history says what became of that before.
+
+        Answers whether all is gone.
+        """
+        is_gone = self._backlog.remove(webhook_id, Lane.REPLAY, list(waiting))
+        self._store.forget(webhook_id)
+        return is_gone
+
+    def _advance(self, portion: Portion, sent: set[str], *, is_delivered: bool) -> None:
+        """Past everything up to the first that was to be sent and was not."""
+        replay = portion.replay
+        assert replay is not None
+        outcomes: list[bool] = []
+        read = 0
+        position = replay.position
+        for step in portion.steps:
+            if step.must_send and step.sort_key not in sent:
+                break
+            read += 1
+            position = step.sort_key
+            if step.must_send:
+                outcomes.append(is_delivered)
+            elif step.was_delivered is not None:
+                outcomes.append(step.was_delivered)
+        has_ended = portion.is_last and read == len(portion.steps)
+        if read or has_ended:
+            self._store.advance(
+                replay,
+                position,
+                read=read,
+                delivered=outcomes.count(True),
+                rejected=outcomes.count(False),
+                ended_at_ms=int(self._clock() * 1000) if has_ended else 0,
+            )
+
+
+def _step(replay: Replay, recorded: Recorded) -> _Step:
+    last = recorded.attempts[-1] if recorded.attempts else None
+    if recorded.replay_id == replay.replay_id and last is not None:
+        # By whoever died before the job moved on.
+        is_delivered = last.status_code is not None and 200 <= last.status_code < 300
+        return _Step(recorded.sort_key, was_delivered=is_delivered)
+    if recorded.outcome is Outcome.DELIVERED and last and last.started_at_ms >= replay.started_at_ms:
+        return _Step(recorded.sort_key)  # went out for the first time while the replay was under way
+    return _Step(recorded.sort_key, must_send=replay.wants(recorded))
+
+
+def _key(webhook_id: str) -> "Item":
+    return key_item((f"REPLAY#{webhook_id}", "JOB"))
+
+
+def _item(replay: Replay) -> "Item":
+    item: Item = {
+        **_key(replay.webhook_id),
+        "replay_id": {"S": replay.replay_id},
+        "account_id": {"S": replay.account_id},
+        "low": {"S": replay.of.low},
+        "high": {"S": replay.of.high},
+        "started_at": {"N": str(replay.started_at_ms)},
+        "started_by": {"S": replay.started_by},
+        "state": {"S": replay.state.value},
+        "position": {"S": replay.position},
+        "read": {"N": str(replay.read)},
+        "delivered": {"N": str(replay.delivered)},
+        "rejected": {"N": str(replay.rejected)},
+    }
+    if replay.outcome is not None:
+        item["outcome"] = {"S": replay.outcome.value}
+    if replay.event_name is not None:
+        item["event_name"] = {"S": replay.event_name}
+    return item
+
+
+def _replay(item: "Item") -> Replay:
+    return Replay(
+        replay_id=item["replay_id"]["S"],
+        account_id=item["account_id"]["S"],
+        webhook_id=item["pk"]["S"].removeprefix("REPLAY#"),
+        of=Range(item["low"]["S"], item["high"]["S"]),
+        outcome=Outcome(item["outcome"]["S"]) if "outcome" in item else None,
+        event_name=item["event_name"]["S"] if "event_name" in item else None,
+        started_at_ms=int(item["started_at"]["N"]),
+        started_by=item["started_by"]["S"],
+        state=ReplayState(item["state"]["S"]),
+        position=item["position"]["S"],
+        read=int(item["read"]["N"]),
+        delivered=int(item["delivered"]["N"]),
+        rejected=int(item["rejected"]["N"]),
+        ended_at_ms=int(item["ended_at"]["N"]) if "ended_at" in item else 0,
+    )

@@ -1,0 +1,274 @@
+"""What was sent is sent again on an admin's word: after what waits, once each, and nothing is taken back."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from lms_webhooks.backlog import NEVER_MS, Backlog, Lane, Waiting
+from lms_webhooks.delivery_store import DeliveryStore, Outcome
+from lms_webhooks.dynamodb import Range
+from lms_webhooks.queues import DrainQueue
+from lms_webhooks.replay import Replay, ReplayState, ReplayStore
+from lms_webhooks.webhooks import Status
+from tests.scenarios.endpoints import DOWN, OK, Reply, always, in_turn, rejecting, until
+from tests.scenarios.world import ACCOUNT, MINUTE, Call, World
+
+_DELIVERIES = "deliveries"
+_DRAIN_URL = "https://sqs.test/drain"
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """On moto: the tables in memory know nothing of ranges and lists."""
+    with World(moto=True, retention_days=1) as world:
+        yield world
+        assert world.problems() == []
+
+
+def history(world: World) -> DeliveryStore:
+    return DeliveryStore(world._table(_DELIVERIES), retention_days=30)
+
+
+def replays(world: World) -> ReplayStore:
+    return ReplayStore(world._table(_DELIVERIES))
+
+
+def start(world: World, webhook_id: str, *, outcome: Outcome | None = None, replay_id: str = "rp_1") -> None:
+    """As the admin API does it, for everything until now."""
+    now_ms = int(world.now * 1000)
+    replay = Replay(
+        replay_id=replay_id,
+        account_id=ACCOUNT,
+        webhook_id=webhook_id,
+        of=Range("0", f"{now_ms:013d}"),
+        outcome=outcome,
+        event_name=None,
+        started_at_ms=now_ms,
+        started_by="ada",
+    )
+    replays(world).start(replay, Backlog(world._table(_DELIVERIES), retention_days=7))
+    DrainQueue(world._sqs, _DRAIN_URL).send(ACCOUNT, webhook_id, delay_seconds=0)
+
+
+def redeliver(world: World, webhook_id: str, sort_key: str) -> None:
+    """As the admin API does it."""
+    found = history(world).find(webhook_id, sort_key)
+    assert found is not None
+    backlog = Backlog(world._table(_DELIVERIES), retention_days=7)
+    backlog.append(webhook_id, Lane.REPLAY, [Waiting(found[1])])
+    backlog.mark(ACCOUNT, webhook_id, Lane.REPLAY, accepted_at_ms=NEVER_MS)
+    DrainQueue(world._sqs, _DRAIN_URL).send(ACCOUNT, webhook_id, delay_seconds=0)
+
+
+def progress(world: World, webhook_id: str) -> Replay:
+    found = replays(world).find(webhook_id)
+    assert found is not None
+    return found
+
+
+def recorded(world: World, webhook_id: str) -> dict[str, tuple[str, list[int | None]]]:
+    """Outcome and status codes, by event id."""
+    page = history(world).walk(webhook_id, Range("0", ":"), limit=1000)
+    return {
+        event.event_id: (each.outcome.value, [attempt.status_code for attempt in each.attempts])
+        for each, event in page.entries
+    }
+
+
+def test_a_replay_sends_all_of_it_once_more_oldest_first(world: World) -> None:
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    ids = world.emit(230)
+    world.run(20)
+    endpoint.posts.clear()
+    start(world, webhook)
+    world.run(30)
+    assert endpoint.acknowledged == ids
+    assert max(endpoint.sizes) <= 100
+    ended = progress(world, webhook)
+    assert (ended.state, ended.read, ended.delivered, ended.rejected) == (ReplayState.DONE, 230, 230, 0)
+    assert ended.ended_at_ms
+    assert set(map(str, recorded(world, webhook).values())) == {"('delivered', [200, 200])"}
+    assert world.marks(webhook) == {}
+
+
+def test_only_what_ended_otherwise_is_sent_where_that_is_asked(world: World) -> None:
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    world.emit(5)
+    world.run(5)
+    failed = DeliveryStore(world._table(_DELIVERIES), retention_days=30)
+    page = failed.walk(webhook, Range("0", ":"), limit=2)
+    world._dynamodb.update_item(
+        TableName=_DELIVERIES,
+        Key={"pk": {"S": f"DELIVERY#{webhook}"}, "sk": {"S": page.entries[1][0].sort_key}},
+        UpdateExpression="SET outcome = :failed, reason = :reason",
+        ExpressionAttributeValues={":failed": {"S": "failed"}, ":reason": {"S": "tried in vain"}},
+    )
+    endpoint.posts.clear()
+    start(world, webhook, outcome=Outcome.FAILED)
+    world.run(10)
+    assert endpoint.acknowledged == [page.entries[1][1].event_id]
+    assert world.outcomes(webhook) == {"delivered": 5}
+    ended = progress(world, webhook)
+    assert (ended.read, ended.delivered) == (5, 1)
+
+
+def test_what_is_rejected_the_second_time_stays_delivered(world: World) -> None:
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    ids = world.emit(6)
+    world.run(5)
+    endpoint.posts.clear()
+    endpoint.script = rejecting(ids[2])
+    start(world, webhook)
+    world.run(20)
+    assert world.outcomes(webhook) == {"delivered": 6}
+    assert recorded(world, webhook)[ids[2]] == ("delivered", [200, 422])
+    ended = progress(world, webhook)
+    assert (ended.state, ended.delivered, ended.rejected) == (ReplayState.DONE, 5, 1)
+    assert world.waiting_ids(webhook, Lane.RETRY) == []
+
+
+def test_an_endpoint_that_fails_holds_the_replay_up_and_then_it_goes_on(world: World) -> None:
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    ids = world.emit(40)
+    world.run(10)
+    endpoint.posts.clear()
+    endpoint.script = until(world.now + 60, DOWN)
+    start(world, webhook)
+    world.run(30)
+    running = progress(world, webhook)
+    assert (running.state, running.read) == (ReplayState.RUNNING, 0)
+    world.run(3 * MINUTE)
+    assert endpoint.acknowledged == ids
+    assert progress(world, webhook).delivered == 40
+
+
+def test_live_events_go_first(world: World) -> None:
+    """An ordered webhook has one way only: whatever arrives during a replay overtakes the rest of it."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint, ordered=True)
+    world.emit(300)
+    world.run(30)
+    endpoint.posts.clear()
+    start(world, webhook)
+    world.run_while(lambda: not endpoint.posts, at_most=20)
+    (live,) = world.emit(1, prefix="live")
+    world.run(60)
+    sent = [event_id for post in endpoint.posts for event_id in post.event_ids]
+    assert sent.index(live) < 230
+    assert progress(world, webhook).delivered == 300
+    assert Counter(sent).most_common(1)[0][1] == 1
+
+
+def test_a_paused_webhook_keeps_its_replay_and_a_deleted_one_forgets_it(world: World) -> None:
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    world.emit(5)
+    world.run(5)
+    endpoint.posts.clear()
+    world.change(webhook, status=Status.PAUSED)
+    start(world, webhook)
+    (first, *_) = history(world).walk(webhook, Range("0", ":"), limit=1).entries
+    redeliver(world, webhook, first[0].sort_key)
+    world.run(25 * 60 * MINUTE)
+    assert endpoint.posts == []
+    assert progress(world, webhook).state is ReplayState.RUNNING
+    world.delete(webhook)
+    world.run(3 * MINUTE)
+    assert replays(world).find(webhook) is None
+    assert world.marks(webhook) == {}
+    assert world.waiting_ids(webhook, Lane.REPLAY) == []
+    assert world.outcomes(webhook) == {"delivered": 5}
+
+
+def test_one_delivery_is_sent_again(world: World) -> None:
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    ids = world.emit(3)
+    world.run(5)
+    endpoint.posts.clear()
+    second = history(world).walk(webhook, Range("0", ":"), limit=3).entries[1][0]
+    redeliver(world, webhook, second.sort_key)
+    world.run(5)
+    assert endpoint.acknowledged == [ids[1]]
+    assert recorded(world, webhook)[ids[1]] == ("delivered", [200, 200])
+    assert world.marks(webhook) == {}
+
+
+def test_what_waits_to_be_tried_again_can_be_sent_at_once(world: World) -> None:
+    """Set aside for an hour; the receiver is mended, and the admin need not wait. It is not sent twice."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    endpoint.script = always(Reply(422))
+    (event_id,) = world.emit(1)
+    world.run(2 * MINUTE)
+    endpoint.script = always(OK)
+    endpoint.posts.clear()
+    backlog = Backlog(world._table(_DELIVERIES), retention_days=7)
+    (waiting,) = backlog.read(webhook, Lane.RETRY, limit=2)
+    backlog.append(webhook, Lane.REPLAY, [Waiting(waiting.event)])
+    backlog.mark(ACCOUNT, webhook, Lane.REPLAY, accepted_at_ms=NEVER_MS)
+    DrainQueue(world._sqs, _DRAIN_URL).send(ACCOUNT, webhook, delay_seconds=0)
+    world.run(5)
+    assert endpoint.acknowledged == [event_id]
+    world.run(24 * 60 * MINUTE)
+    assert endpoint.acknowledged == [event_id]
+    assert world.outcomes(webhook) == {"delivered": 1}
+    assert world.marks(webhook) == {}
+
+
+def run(hit: int, *, after: bool) -> tuple[int, int, bool]:
+    """Replay twelve events with a death at one call of the drainers.
+
+    Answers how many calls there were, how many events went out twice, and whether that was to be.
+    """
+    with World(moto=True) as world:
+        endpoint = world.endpoint()
+        webhook = world.register(endpoint)
+        ids = world.emit(12)
+        world.run(5)
+        endpoint.posts.clear()
+        endpoint.script = in_turn(OK, DOWN, OK)
+        first = world.calls
+        may_repeat = False
+
+        def die_once(call: Call, proceed: Callable[[], Any]) -> Any:
+            nonlocal may_repeat
+            if call.number - first != hit:
+                return proceed()
+            # Between the POST and the record of its events, nobody can know what the receiver got.
+            is_record = call.params.get("Key", {}).get("pk", {}).get("S", "").startswith("DELIVERY#")
+            may_repeat = (call.operation == "POST" and after) or is_record
+            if after:
+                proceed()
+            return world.die(call)
+
+        world.taps.append(die_once)
+        start(world, webhook)
+        world.run(10 * MINUTE)
+        calls = world.calls - first
+        assert world.problems() == []
+        assert world.outcomes(webhook) == {"delivered": 12}
+        assert world.marks(webhook) == {}
+        ended = progress(world, webhook)
+        counted = (ended.state, ended.read, ended.delivered, ended.rejected)
+        assert counted == (ReplayState.DONE, 12, 12, 0)
+        times = Counter(endpoint.acknowledged)
+        assert set(times) == set(ids)
+        return calls, sum(times.values()) - 12, may_repeat
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_death_at_each_call_loses_nothing_and_repeats_one_request_at_most(after: bool) -> None:
+    """The counts are right whatever happens."""
+    calls, repeated, _ = run(0, after=after)
+    assert calls > 20
+    assert repeated == 0
+    for hit in range(1, min(calls, 45) + 1):
+        _, repeated, may_repeat = run(hit, after=after)
+        assert repeated <= (8 if may_repeat else 0), f"call {hit}"
