@@ -54,12 +54,15 @@ listen: $(READY) ## A receiver that prints what comes; PORT=8080 SECRET=whsec_..
 
 SOURCES := $(wildcard bench events functions layers local tests)
 
-.PHONY: setup format test check
+.PHONY: setup format openapi test check
 setup: $(READY) ## Make the environments, as every other target does by itself
 
 format: $(READY) ## Format and mend what can be mended
 	@$(BIN)/ruff check --quiet --fix-only $(SOURCES)
 	@$(BIN)/ruff format $(SOURCES)
+
+openapi: $(READY) ## Write docs/openapi.json, and what is served, from the code
+	@$(BIN)/python -m local.openapi
 
 test: $(READY) ## Every test; ARGS='-k dispatcher' picks some
 	@$(BIN)/pytest $(ARGS)

@@ -185,7 +185,9 @@ type _Headers = Annotated[dict[str, str], Field(max_length=MAX_HEADERS), AfterVa
 
 
 class WebhookTaken(_Taken):
-    """A webhook to be created. Validate it with the context `{"loopback_allowed": bool}`."""
+    """A webhook to be created."""
+
+    # Validate it with the context {"loopback_allowed": bool}.
 
     name: _Name
     description: _Description = ""
@@ -197,17 +199,8 @@ class WebhookTaken(_Taken):
     headers: _Headers = {}
 
 
-class WebhookChange(_Taken):
-    """What is to change of a webhook; what is not given stays. Validate it as `WebhookTaken`."""
-
-    name: _Name | None = None
-    description: _Description | None = None
-    target_url: _TargetUrl | None = None
-    authentication: _Authentication | None = None
-    events: _Events | None = None
-    status: _Status | None = None
-    ordered: bool | None = None
-    headers: _Headers | None = None
+class _TakenInPart(_Taken):
+    """A body in which fields may be left out."""
 
     @field_validator("*", mode="before")
     @classmethod
@@ -218,7 +211,22 @@ class WebhookChange(_Taken):
         return value
 
 
-class TrialTaken(_Taken):
+class WebhookChange(_TakenInPart):
+    """What is to change of a webhook; what is not given stays."""
+
+    # Validate it as WebhookTaken.
+
+    name: _Name | None = None
+    description: _Description | None = None
+    target_url: _TargetUrl | None = None
+    authentication: _Authentication | None = None
+    events: _Events | None = None
+    status: _Status | None = None
+    ordered: bool | None = None
+    headers: _Headers | None = None
+
+
+class TrialTaken(_TakenInPart):
     """Which sample is to be sent; without one it is the first of the webhook's events."""
 
     event_name: Annotated[str, AfterValidator(_known_event)] | None = None
@@ -234,7 +242,7 @@ def _moment(value: object) -> int:
 type _Moment = Annotated[int, BeforeValidator(_moment, json_schema_input_type=str)]
 
 
-class ReplayTaken(_Taken):
+class ReplayTaken(_TakenInPart):
     """Which part of the history is to be sent again: events of this time, as the events themselves say."""
 
     from_time: Annotated[_Moment, Field(alias="from")]
@@ -312,7 +320,7 @@ class HealthGiven(_Given):
     switched_off: SwitchedOffGiven | None = None
 
 
-class LaneGiven(_Given):
+class LaneCountGiven(_Given):
     """How many events wait in one lane; with `atLeast`, more may."""
 
     count: int
@@ -324,7 +332,7 @@ class WaitingGiven(_Given):
 
     count: int
     at_least: bool = False
-    lanes: dict[Lane, LaneGiven]
+    lanes: dict[Lane, LaneCountGiven]
 
 
 class WebhookList(_Given):
@@ -473,7 +481,8 @@ def show_waiting(waiting: Mapping[Lane, Count]) -> WaitingGiven:
         count=sum(each.events for each in lanes.values()),
         at_least=not all(each.is_complete for each in lanes.values()),
         lanes={
-            lane: LaneGiven(count=each.events, at_least=not each.is_complete) for lane, each in lanes.items()
+            lane: LaneCountGiven(count=each.events, at_least=not each.is_complete)
+            for lane, each in lanes.items()
         },
     )
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
@@ -46,6 +47,26 @@ if TYPE_CHECKING:
 _NOT_STORED = {"Cache-Control": "no-store"}
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
+ROUTES: dict[str, dict[str, str]] = {
+    "/openapi.json": {"GET": "get_openapi"},
+    "/v1/event-types": {"GET": "list_event_types"},
+    "/v1/webhooks": {"GET": "list_webhooks", "POST": "create_webhook"},
+    "/v1/webhooks/test": {"POST": "test_unsaved"},
+    "/v1/webhooks/<webhook_id>": {
+        "GET": "get_webhook",
+        "PATCH": "change_webhook",
+        "DELETE": "delete_webhook",
+    },
+    "/v1/webhooks/<webhook_id>/test": {"POST": "test_saved"},
+    "/v1/webhooks/<webhook_id>/signature": {"POST": "rotate_secret"},
+    "/v1/webhooks/<webhook_id>/deliveries": {"GET": "list_deliveries"},
+    "/v1/webhooks/<webhook_id>/deliveries/<delivery_id>": {"GET": "get_delivery"},
+    "/v1/webhooks/<webhook_id>/deliveries/<delivery_id>/redeliver": {"POST": "redeliver"},
+    "/v1/webhooks/<webhook_id>/replay": {"GET": "get_replay", "POST": "start_replay"},
+}
+"""Each path, its methods, and the method of `_Calls` that answers."""
+
+_DESCRIPTION = Path(__file__).with_name("openapi.json")
 _COUNTED_WAITING = 1000  # events a lane: about a megabyte of reading, once for one webhook
 _LISTED_WAITING = 100  # for each of five webhooks
 
@@ -68,25 +89,9 @@ def build_api(
     # Powertools' own validation is left off: its import is a fifth of the cold start again.
     app = APIGatewayHttpResolver()
     calls = _Calls(app, registrations, settings, deliveries, resends, idempotency, trials)
-    routes: dict[str, dict[str, _Handler]] = {
-        "/v1/event-types": {"GET": calls.list_event_types},
-        "/v1/webhooks": {"GET": calls.list_webhooks, "POST": calls.create_webhook},
-        "/v1/webhooks/test": {"POST": calls.test_unsaved},
-        "/v1/webhooks/<webhook_id>": {
-            "GET": calls.get_webhook,
-            "PATCH": calls.change_webhook,
-            "DELETE": calls.delete_webhook,
-        },
-        "/v1/webhooks/<webhook_id>/test": {"POST": calls.test_saved},
-        "/v1/webhooks/<webhook_id>/signature": {"POST": calls.rotate_secret},
-        "/v1/webhooks/<webhook_id>/deliveries": {"GET": calls.list_deliveries},
-        "/v1/webhooks/<webhook_id>/deliveries/<delivery_id>": {"GET": calls.get_delivery},
-        "/v1/webhooks/<webhook_id>/deliveries/<delivery_id>/redeliver": {"POST": calls.redeliver},
-        "/v1/webhooks/<webhook_id>/replay": {"GET": calls.get_replay, "POST": calls.start_replay},
-    }
-    for path, handlers in routes.items():
-        for method, handler in handlers.items():
-            app.route(path, method=method)(handler)
+    for path, handlers in ROUTES.items():
+        for method, name in handlers.items():
+            app.route(path, method=method)(getattr(calls, name))
         others = [method for method in _METHODS if method not in handlers]
         app.route(path, method=others)(_refuse_method(tuple(handlers)))
 
@@ -120,6 +125,15 @@ class _Calls:
         self._resends = resends
         self._idempotency = idempotency
         self._trials = trials
+
+    def get_openapi(self) -> Response[str]:
+        """For everybody: it says nothing of anybody."""
+        return Response(
+            status_code=HTTPStatus.OK,
+            content_type="application/json",
+            body=_DESCRIPTION.read_text(),
+            headers={"Cache-Control": "public, max-age=300"},
+        )
 
     def list_event_types(self) -> Response[str]:
         self._caller()

@@ -1,0 +1,560 @@
+"""Write the OpenAPI description of the admin API, from its routes, models and problems.
+
+`make openapi` does; a test fails while what is committed is not what this would write. What pydantic's own
+schemas cannot know (a rule that is code, a problem that a call may answer) stands in the tables here.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from lms_webhooks import problems
+from lms_webhooks.admin import models, parameters
+from lms_webhooks.admin.routes import ROUTES
+from lms_webhooks.event_types import EVENT_TYPES
+from lms_webhooks.problems import Problem
+from local.steps import REPOSITORY
+
+SERVED = REPOSITORY / "layers" / "core" / "lms_webhooks" / "admin" / "openapi.json"
+COMMITTED = REPOSITORY / "docs" / "openapi.json"
+
+type Schema = dict[str, Any]
+
+_ALWAYS: tuple[type[Problem], ...] = (problems.Forbidden, problems.InternalError)
+_OF_A_WEBHOOK: tuple[type[Problem], ...] = (problems.NoSuchWebhook,)
+_OF_A_BODY: tuple[type[Problem], ...] = (
+    problems.UnreadableBody,
+    problems.BodyTooLarge,
+    problems.UnsupportedMediaType,
+    problems.InvalidFields,
+)
+_OF_A_KEY: tuple[type[Problem], ...] = (
+    problems.InvalidParameters,
+    problems.KeyInUse,
+    problems.KeyReused,
+    problems.Busy,
+)
+_OF_A_CHANGE: tuple[type[Problem], ...] = (problems.ChangedMeanwhile, problems.Busy)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What is to be known of one call beside its path."""
+
+    id: str
+    summary: str
+    tag: str
+    status: int
+    answer: type[BaseModel] | None = None
+    body: type[BaseModel] | None = None
+    needs_body: bool = True
+    refusals: tuple[type[Problem], ...] = ()
+    headers: tuple[str, ...] = ()
+    """Of the answer."""
+    parameters: tuple[str, ...] = ()
+    links: dict[str, Schema] = field(default_factory=dict)
+    description: str = ""
+
+
+_WEBHOOK_LINKS: dict[str, Schema] = {
+    name: {"operationId": name, "parameters": {"webhookId": "$response.body#/webhookId"}}
+    for name in (
+        "getWebhook",
+        "changeWebhook",
+        "deleteWebhook",
+        "testWebhook",
+        "makeSignature",
+        "listDeliveries",
+        "startReplay",
+    )
+}
+_DELIVERY_LINKS: dict[str, Schema] = {
+    name: {
+        "operationId": name,
+        "parameters": {
+            "webhookId": "$request.path.webhookId",
+            "deliveryId": "$response.body#/deliveries/0/deliveryId",
+        },
+    }
+    for name in ("getDelivery", "redeliver")
+}
+_REPLAY_LINKS: dict[str, Schema] = {
+    "getReplay": {"operationId": "getReplay", "parameters": {"webhookId": "$request.path.webhookId"}}
+}
+
+OPERATIONS: dict[str, Operation] = {
+    "list_event_types": Operation(
+        "listEventTypes", "The catalogue of event types", "Event types", 200, models.EventTypeList
+    ),
+    "list_webhooks": Operation(
+        "listWebhooks", "Every webhook of the account, oldest first", "Webhooks", 200, models.WebhookList
+    ),
+    "create_webhook": Operation(
+        "createWebhook",
+        "Create a webhook",
+        "Webhooks",
+        201,
+        models.WebhookGiven,
+        models.WebhookTaken,
+        refusals=(*_OF_A_BODY, *_OF_A_KEY, problems.TooManyWebhooks),
+        headers=("Location", "ETag", "Idempotency-Replayed"),
+        parameters=("Idempotency-Key",),
+        links=_WEBHOOK_LINKS,
+        description="The signing secret of a signature webhook is in this answer only.",
+    ),
+    "test_unsaved": Operation(
+        "testUnsavedWebhook",
+        "Send a sample to a webhook that is not saved",
+        "Webhooks",
+        200,
+        models.TrialGiven,
+        models.WebhookTaken,
+        refusals=(*_OF_A_BODY, *_OF_A_KEY, problems.TooManyTests),
+        headers=("Idempotency-Replayed",),
+        parameters=("Idempotency-Key",),
+        description=(
+            "Ten test sends in any 60 seconds for an account. A signature is made with a secret that nobody"
+            " has: only a saved webhook's can be verified."
+        ),
+    ),
+    "get_webhook": Operation(
+        "getWebhook",
+        "One webhook",
+        "Webhooks",
+        200,
+        models.WebhookGiven,
+        refusals=_OF_A_WEBHOOK,
+        headers=("ETag",),
+    ),
+    "change_webhook": Operation(
+        "changeWebhook",
+        "Change what is given of a webhook",
+        "Webhooks",
+        200,
+        models.WebhookGiven,
+        models.WebhookChange,
+        refusals=(*_OF_A_WEBHOOK, *_OF_A_BODY, *_OF_A_CHANGE),
+        headers=("ETag",),
+        parameters=("If-Match",),
+        description=(
+            "What is left out stays. A change of targetUrl, authentication or status forgets how the endpoint"
+            " did, and so does status active for a webhook that the system switched off. Authentication is"
+            " given whole; a webhook that signs already keeps its secret."
+        ),
+    ),
+    "delete_webhook": Operation(
+        "deleteWebhook",
+        "Delete a webhook",
+        "Webhooks",
+        204,
+        refusals=(*_OF_A_WEBHOOK, problems.Busy),
+    ),
+    "test_saved": Operation(
+        "testWebhook",
+        "Send a sample to a webhook, whatever its status",
+        "Webhooks",
+        200,
+        models.TrialGiven,
+        models.TrialTaken,
+        needs_body=False,
+        refusals=(*_OF_A_WEBHOOK, *_OF_A_BODY, *_OF_A_KEY, problems.TooManyTests),
+        headers=("Idempotency-Replayed",),
+        parameters=("Idempotency-Key",),
+        description="Ten test sends in any 60 seconds for an account.",
+    ),
+    "rotate_secret": Operation(
+        "makeSignature",
+        "Make a new signing secret, as a JSON file to download",
+        "Webhooks",
+        200,
+        models.SigningSecretGiven,
+        refusals=(*_OF_A_WEBHOOK, *_OF_A_KEY, *_OF_A_CHANGE, problems.NotSigned),
+        headers=("Content-Disposition", "ETag", "Idempotency-Replayed"),
+        parameters=("Idempotency-Key", "If-Match"),
+        description=(
+            "The previous secret signs along for 24 hours; one before that no more. Requests carry the new"
+            " signature 10 seconds later at the latest."
+        ),
+    ),
+    "list_deliveries": Operation(
+        "listDeliveries",
+        "What became of a webhook's events, newest first",
+        "Deliveries",
+        200,
+        models.DeliveryListGiven,
+        refusals=(*_OF_A_WEBHOOK, problems.InvalidParameters),
+        parameters=("status", "eventName", "from", "to", "limit", "cursor"),
+        links=_DELIVERY_LINKS,
+        description="A page may be short and yet not be the last: go on while there is a nextCursor.",
+    ),
+    "get_delivery": Operation(
+        "getDelivery",
+        "One delivery with its event and attempts",
+        "Deliveries",
+        200,
+        models.DeliveryDetailGiven,
+        refusals=(*_OF_A_WEBHOOK, problems.NoSuchDelivery),
+    ),
+    "redeliver": Operation(
+        "redeliver",
+        "Send one event again",
+        "Deliveries",
+        202,
+        models.DeliveryGiven,
+        refusals=(*_OF_A_WEBHOOK, problems.NoSuchDelivery, *_OF_A_KEY),
+        headers=("Location", "Idempotency-Replayed"),
+        parameters=("Idempotency-Key",),
+        description="After what waits. It adds an attempt; what is delivered stays delivered.",
+    ),
+    "start_replay": Operation(
+        "startReplay",
+        "Send part of the history again, oldest event first",
+        "Deliveries",
+        202,
+        models.ReplayGiven,
+        models.ReplayTaken,
+        refusals=(*_OF_A_WEBHOOK, *_OF_A_BODY, *_OF_A_KEY, problems.ReplayRunning),
+        headers=("Location", "Idempotency-Replayed"),
+        parameters=("Idempotency-Key",),
+        links=_REPLAY_LINKS,
+        description="One at a time for a webhook, after what waits. Without `to` it covers events until now.",
+    ),
+    "get_replay": Operation(
+        "getReplay",
+        "How far the webhook's replay is, or the last one came",
+        "Deliveries",
+        200,
+        models.ReplayGiven,
+        refusals=(*_OF_A_WEBHOOK, problems.NoSuchReplay),
+    ),
+}
+"""By the method of the routes that answers. What is not here is open to everybody and describes itself."""
+
+_OPEN = {"get_openapi"}
+
+_MOMENT: Schema = {"type": "string", "format": "date-time"}
+_EVENT_NAME: Schema = {"type": "string", "enum": list(EVENT_TYPES)}
+_PARAMETERS: dict[str, Schema] = {
+    "webhookId": {"in": "path", "required": True, "schema": {"type": "string"}},
+    "deliveryId": {"in": "path", "required": True, "schema": {"type": "string"}},
+    "If-Match": {
+        "in": "header",
+        "description": "The ETag of the webhook as you know it; what was changed since is not overwritten.",
+        "schema": {"type": "string"},
+        "example": '"3"',
+    },
+    "Idempotency-Key": {
+        "in": "header",
+        "description": "A value of your own. A call that is repeated under it is made once in 24 hours.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
+    },
+    "status": {
+        "in": "query",
+        "schema": {"type": "string", "enum": list(parameters.DeliveryStatus)},
+    },
+    "eventName": {"in": "query", "schema": _EVENT_NAME},
+    "from": {"in": "query", "description": "Events of this time on.", "schema": _MOMENT},
+    "to": {"in": "query", "description": "Events before this time.", "schema": _MOMENT},
+    "limit": {
+        "in": "query",
+        "schema": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": parameters.MAX_PAGE,
+            "default": parameters.DEFAULT_PAGE,
+        },
+    },
+    "cursor": {
+        "in": "query",
+        "description": "The nextCursor of a call with the same other parameters, limit excepted.",
+        "schema": {"type": "string"},
+    },
+}
+_HEADERS: dict[str, Schema] = {
+    "Location": {"description": "The path of what was made.", "schema": {"type": "string"}},
+    "ETag": {"description": "The version of the webhook, for If-Match.", "schema": {"type": "string"}},
+    "Content-Disposition": {"description": "A name for the file.", "schema": {"type": "string"}},
+    "Idempotency-Replayed": {
+        "description": "true when this is the answer to an earlier call under the same key.",
+        "schema": {"type": "string", "const": "true"},
+    },
+    "Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}},
+    "Allow": {"description": "The methods of this path.", "schema": {"type": "string"}},
+}
+_SENT_HEADERS = {
+    409: ("Retry-After",),
+    429: ("Retry-After",),
+    503: ("Retry-After",),
+}
+
+# Rules that are code in the models, as far as a schema can say them.
+_ONE_LINE = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
+_CONTROL = r"\u0000-\u001f\u007f-\u009f\u2028\u2029"
+_TRIMMED = rf"^[^\s{_CONTROL}]([^{_CONTROL}]*[^\s{_CONTROL}])?$"
+_WEBHOOK_RULES: dict[str, Schema] = {
+    "name": {"pattern": _TRIMMED},
+    "description": {"description": "Line breaks are allowed, other control characters are not."},
+    "targetUrl": {
+        "format": "uri",
+        "pattern": "^https?://",
+        "description": (
+            "https, without a user name, and not at a private, loopback, link-local or otherwise special"
+            " address. The stack on one machine also takes http and loopback."
+        ),
+    },
+    "events": {"uniqueItems": True, "items": _EVENT_NAME},
+    "headers": {
+        "propertyNames": {"pattern": r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}$"},
+        "additionalProperties": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": models.MAX_HEADER_VALUE_LENGTH,
+            "pattern": r"^[!-~]([ \t!-~]*[!-~])?$",
+        },
+        "description": (
+            "Sent with each request. Those that we set, that belong to the connection, or that carry"
+            " credentials are refused."
+        ),
+    },
+}
+_RULES: dict[str, dict[str, Schema]] = {
+    "WebhookInput": _WEBHOOK_RULES,
+    "WebhookChange": _WEBHOOK_RULES,
+    "BasicAuthenticationInput": {
+        "username": {"pattern": r"^[^:\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"},
+        "password": {"pattern": _ONE_LINE, "format": "password"},
+    },
+    "TrialInput": {"eventName": _EVENT_NAME},
+    "ReplayInput": {"eventName": _EVENT_NAME, "from": _MOMENT, "to": _MOMENT},
+    "DeliveryDetail": {
+        "event": {"type": "object", "description": "The event as receivers get it, to the last digit."}
+    },
+}
+_GATEWAY = {
+    401: "The gateway's own: no token, or one that is not valid.",
+    403: "The gateway's own, when the token lacks a scope.",
+    404: "The gateway's own, for paths outside of the API.",
+    429: "The gateway's own: too many calls at once.",
+    500: "The gateway's own, when something of ours is broken.",
+    503: "The gateway's own, when something of ours does not answer.",
+}
+
+
+def describe() -> Schema:
+    """The whole description."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "LMS Webhooks",
+            "version": "1",
+            "summary": "Register webhooks for the events of a learning platform, and see what became of them",
+            "description": (
+                "A token of your OpenID Connect provider says which account you are of and what you may do."
+                " Nothing of another account can be told from what does not exist: both answer 404."
+            ),
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [{"url": "/", "description": "The deployment that this is served by"}],
+        "security": [{"token": []}],
+        "tags": [{"name": name} for name in ("Event types", "Webhooks", "Deliveries")],
+        "paths": {
+            _path(path): {
+                method.lower(): _operation(path, OPERATIONS[name])
+                for method, name in handlers.items()
+                if name not in _OPEN
+            }
+            for path, handlers in ROUTES.items()
+            if not _OPEN.issuperset(handlers.values())
+        },
+        "components": {
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+            "schemas": dict(sorted(_schemas().items())),
+        },
+    }
+
+
+def text() -> str:
+    """The description as it is written."""
+    return json.dumps(describe(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _path(route: str) -> str:
+    return route.replace("<webhook_id>", "{webhookId}").replace("<delivery_id>", "{deliveryId}")
+
+
+def _operation(route: str, operation: Operation) -> Schema:
+    described: Schema = {
+        "operationId": operation.id,
+        "summary": operation.summary,
+        "tags": [operation.tag],
+    }
+    if operation.description:
+        described["description"] = operation.description
+    in_path = [name for name in ("webhookId", "deliveryId") if f"{{{name}}}" in _path(route)]
+    named = [*in_path, *operation.parameters]
+    if named:
+        described["parameters"] = [{"name": name, **_PARAMETERS[name]} for name in named]
+    if operation.body is not None:
+        described["requestBody"] = {
+            "required": operation.needs_body,
+            "content": {"application/json": {"schema": _ref(_name(operation.body))}},
+        }
+    described["responses"] = {str(status): answer for status, answer in sorted(_answers(operation))}
+    return described
+
+
+def _answers(operation: Operation) -> Iterator[tuple[int, Schema]]:
+    success: Schema = {"description": operation.summary + "."}
+    if operation.headers:
+        success["headers"] = {name: _HEADERS[name] for name in operation.headers}
+    if operation.answer is not None:
+        success["content"] = {"application/json": {"schema": _ref(_name(operation.answer))}}
+    if operation.links:
+        success["links"] = operation.links
+    yield operation.status, success
+    by_status: dict[int, list[type[Problem]]] = {}
+    for problem in dict.fromkeys((*_ALWAYS, *operation.refusals)):
+        by_status.setdefault(problem.status, []).append(problem)
+    for status in by_status.keys() | _GATEWAY.keys():
+        yield status, _refusal(status, by_status.get(status, []))
+
+
+def _refusal(status: int, possible: list[type[Problem]]) -> Schema:
+    refusal: Schema = {
+        "description": " ".join(
+            [
+                *(f"{problem.title}." for problem in possible),
+                *([_GATEWAY[status]] if status in _GATEWAY else []),
+            ]
+        ),
+        "content": {},
+    }
+    if status in _SENT_HEADERS and possible:
+        refusal["headers"] = {name: _HEADERS[name] for name in _SENT_HEADERS[status]}
+    if possible:
+        types = [f"urn:lms-webhooks:problem:{problem.slug}" for problem in possible]
+        refusal["content"]["application/problem+json"] = {
+            "schema": {"allOf": [_ref("Problem"), {"properties": {"type": {"enum": types}}}]}
+        }
+    if status in _GATEWAY:
+        refusal["content"]["application/json"] = {"schema": _ref("GatewayMessage")}
+    return refusal
+
+
+def _schemas() -> dict[str, Schema]:
+    taken = {operation.body for operation in OPERATIONS.values() if operation.body is not None}
+    given = {operation.answer for operation in OPERATIONS.values() if operation.answer is not None}
+    _, definitions = models_json_schema(
+        [
+            *((model, "validation") for model in sorted(taken, key=_name)),
+            *((model, "serialization") for model in sorted(given, key=_name)),
+        ],
+        ref_template="#/components/schemas/{model}",
+    )
+    # Those whose names begin with an underscore are parts of a field's type, of no interest by themselves.
+    parts = {name: schema for name, schema in definitions["$defs"].items() if name.startswith("_")}
+    schemas = {
+        _short(name): _cleaned(_inlined(schema, parts), is_answer=name.endswith(("Given", "List")))
+        for name, schema in definitions["$defs"].items()
+        if name not in parts
+    }
+    assert len(schemas) == len(definitions["$defs"]) - len(parts), "two models have one short name"
+    for name, rules in _RULES.items():
+        for property_name, rule in rules.items():
+            schemas[name]["properties"].setdefault(property_name, {}).update(rule)
+    schemas["DeliveryDetail"]["required"].append("event")
+    return schemas | _PROBLEM_SCHEMAS
+
+
+_PROBLEM_SCHEMAS: dict[str, Schema] = {
+    "Problem": {
+        "type": "object",
+        "description": "RFC 9457. `errors` has a JSON pointer to each bad field, or a parameter's name.",
+        "properties": {
+            "type": {"type": "string"},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "detail": {"type": "string"},
+            "errors": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "pointer": {"type": "string"},
+                        "parameter": {"type": "string"},
+                        "detail": {"type": "string"},
+                    },
+                    "required": ["detail"],
+                },
+            },
+        },
+        "required": ["type", "title", "status", "detail"],
+    },
+    "GatewayMessage": {
+        "type": "object",
+        "description": "What API Gateway answers by itself, before the API is asked.",
+        "properties": {"message": {"type": ["string", "null"]}},
+        "required": ["message"],
+    },
+}
+
+
+def _inlined(schema: Any, parts: dict[str, Schema]) -> Any:
+    if isinstance(schema, list):
+        return [_inlined(each, parts) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    part = parts.get(str(schema.get("$ref", "")).rpartition("/")[2])
+    if part is not None:
+        schema = {**part, **{key: value for key, value in schema.items() if key != "$ref"}}
+    return {key: _inlined(value, parts) for key, value in schema.items()}
+
+
+def _cleaned(schema: Any, *, is_answer: bool) -> Any:
+    """Without titles that repeat names, and without nulls: what is not there is left out."""
+    if isinstance(schema, list):
+        return [_cleaned(each, is_answer=is_answer) for each in schema]
+    if not isinstance(schema, dict):
+        return _short_ref(schema) if isinstance(schema, str) else schema
+    cleaned = {
+        key: _cleaned(value, is_answer=is_answer)
+        for key, value in schema.items()
+        if not (key == "title" and isinstance(value, str)) and not (key == "default" and value is None)
+    }
+    options = cleaned.get("anyOf")
+    if isinstance(options, list) and {"type": "null"} in options:
+        left = [option for option in options if option != {"type": "null"}]
+        del cleaned["anyOf"]
+        cleaned = {**left[0], **cleaned} if len(left) == 1 else {**cleaned, "anyOf": left}
+    return cleaned
+
+
+def _name(model: type[BaseModel]) -> str:
+    return _short(model.__name__)
+
+
+def _short(name: str) -> str:
+    if name.endswith("Taken"):
+        return name.removesuffix("Taken") + "Input"
+    return name.removesuffix("Given")
+
+
+def _short_ref(text: str) -> str:
+    prefix = "#/components/schemas/"
+    return prefix + _short(text.removeprefix(prefix)) if text.startswith(prefix) else text
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+if __name__ == "__main__":
+    described = text()
+    for path in (SERVED, COMMITTED):
+        path.write_text(described)
+    sys.stdout.write(f"{len(OPERATIONS)} operations in {COMMITTED.relative_to(REPOSITORY)}\n")
