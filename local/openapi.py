@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from lms_webhooks import problems
-from lms_webhooks.admin import models, parameters
+from lms_webhooks.admin import models, parameters, stats
 from lms_webhooks.admin.routes import ROUTES
 from lms_webhooks.event_types import EVENT_TYPES
 from lms_webhooks.problems import Problem
@@ -71,6 +71,7 @@ _WEBHOOK_LINKS: dict[str, Schema] = {
         "makeSignature",
         "listDeliveries",
         "startReplay",
+        "getStats",
     )
 }
 _DELIVERY_LINKS: dict[str, Schema] = {
@@ -211,6 +212,16 @@ OPERATIONS: dict[str, Operation] = {
         parameters=("Idempotency-Key",),
         description="After what waits. It adds an attempt; what is delivered stays delivered.",
     ),
+    "get_stats": Operation(
+        "getStats",
+        "Counts and latency by hour, and what waits",
+        "Deliveries",
+        200,
+        models.StatsGiven,
+        refusals=(*_OF_A_WEBHOOK, problems.InvalidParameters),
+        parameters=("hours",),
+        description="By the hour of the events' own time. What one call counts is bounded: see countedFrom.",
+    ),
     "start_replay": Operation(
         "startReplay",
         "Send part of the history again, oldest event first",
@@ -267,6 +278,16 @@ _PARAMETERS: dict[str, Schema] = {
             "minimum": 1,
             "maximum": parameters.MAX_PAGE,
             "default": parameters.DEFAULT_PAGE,
+        },
+    },
+    "hours": {
+        "in": "query",
+        "description": "This hour and those before it, in all.",
+        "schema": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": stats.MAX_HOURS,
+            "default": stats.DEFAULT_HOURS,
         },
     },
     "cursor": {

@@ -11,6 +11,7 @@ from lms_webhooks.admin.idempotency import Idempotency
 from lms_webhooks.admin.registrations import Registrations
 from lms_webhooks.admin.resends import Resends
 from lms_webhooks.admin.routes import build_api
+from lms_webhooks.admin.stats import StatsReader
 from lms_webhooks.admin.trial_limit import TrialLimit
 from lms_webhooks.backlog import Backlog
 from lms_webhooks.delivery_store import DeliveryStore
@@ -18,6 +19,7 @@ from lms_webhooks.dynamodb import Table
 from lms_webhooks.observability import logger
 from lms_webhooks.queues import DrainQueue
 from lms_webhooks.replay import ReplayStore
+from lms_webhooks.schedule import BatchSchedule
 from lms_webhooks.secrets import SecretBox
 from lms_webhooks.settings import AdminApiSettings, read
 from lms_webhooks.webhook_store import WebhookStore
@@ -61,6 +63,13 @@ api = build_api(
     registrations,
     settings,
     deliveries=deliveries,
+    stats=StatsReader(
+        store,
+        delivery_store,
+        backlog,
+        BatchSchedule(deliveries_table),
+        batch_schedule_expression=settings.batch_schedule_expression,
+    ),
     resends=Resends(store, deliveries, backlog, ReplayStore(deliveries_table), drain_queue),
     idempotency=Idempotency(Table(dynamodb, settings.webhooks_table), secret_box),
     trials=trials,

@@ -19,6 +19,7 @@ from lms_webhooks.admin.idempotency import Idempotency
 from lms_webhooks.admin.registrations import Registrations
 from lms_webhooks.admin.resends import Resends
 from lms_webhooks.admin.routes import build_api
+from lms_webhooks.admin.stats import StatsReader
 from lms_webhooks.admin.trial_limit import TrialLimit
 from lms_webhooks.admin.trials import Trials
 from lms_webhooks.backlog import Backlog
@@ -28,6 +29,7 @@ from lms_webhooks.dynamodb import Table
 from lms_webhooks.messages import Message
 from lms_webhooks.queues import DrainQueue
 from lms_webhooks.replay import ReplayStore
+from lms_webhooks.schedule import BatchSchedule
 from lms_webhooks.secrets import SecretBox
 from lms_webhooks.sender import Answer as SenderAnswer
 from lms_webhooks.sender import Patience, Sender
@@ -68,6 +70,7 @@ def admin_settings(
         deliveries_table=f"{table_name}-deliveries",
         delivery_retention_days=30,
         backlog_retention_days=7,
+        batch_schedule_expression="rate(15 minutes)",
         drain_queue_url=drain_queue_url,
         kms_key_id=kms_key_id,
         account_claim="custom:account_id",
@@ -142,6 +145,14 @@ class AdminClient:
             registrations,
             settings,
             deliveries=deliveries,
+            stats=StatsReader(
+                self.store,
+                self.history,
+                self.backlog,
+                BatchSchedule(self.deliveries_table),
+                batch_schedule_expression=settings.batch_schedule_expression,
+                clock=self._clock,
+            ),
             resends=Resends(
                 self.store,
                 deliveries,

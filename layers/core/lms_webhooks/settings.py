@@ -23,6 +23,7 @@ class AdminApiSettings:
     kms_key_id: str
     delivery_retention_days: int
     backlog_retention_days: int
+    batch_schedule_expression: str
     account_claim: str
     role_claim: str
     admin_role: str

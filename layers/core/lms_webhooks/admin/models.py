@@ -19,6 +19,7 @@ from pydantic_core import PydanticCustomError
 
 from lms_webhooks.admin.deliveries import DeliveryPage, Shown
 from lms_webhooks.admin.parameters import DeliveryStatus, delivery_id, read_moment
+from lms_webhooks.admin.stats import Hour, Stats, percentile
 from lms_webhooks.attempts import Attempt
 from lms_webhooks.backlog import Count, Lane
 from lms_webhooks.delivery_store import Outcome
@@ -421,6 +422,41 @@ class DeliveryListGiven(_Given):
     """More events are set aside for later tries than were looked at: some may be missing here."""
 
 
+class LatencyGiven(_Given):
+    """Of the attempts that delivered, in milliseconds."""
+
+    p50: int
+    p95: int
+    max: int
+
+
+class HourGiven(_Given):
+    """The events of one hour, by their own time, and how they ended."""
+
+    starts_at: str
+    delivered: int
+    failed: int
+    expired: int
+    latency_ms: LatencyGiven | None = None
+
+
+class StatsGiven(_Given):
+    """How a webhook did and what waits for it. Hours without a record are left out; newest first."""
+
+    from_time: Annotated[str, Field(alias="from")]
+    to_time: Annotated[str, Field(alias="to")]
+    counted_from: str
+    """Later than `from` when there is more than one call counts."""
+    hours: list[HourGiven]
+    waiting: WaitingGiven
+    oldest_waiting_at: str | None = None
+    """The time of the oldest event that waits."""
+    next_expiry_at: str | None = None
+    """Nothing that waits expires earlier."""
+    next_batch_at: str | None = None
+    """When non-real-time events go out next, if that can be told."""
+
+
 class EventTypeGiven(_Given):
     """One event type. `sample` is what `data` of such an event holds."""
 
@@ -526,6 +562,40 @@ def show_replay(replay: Replay) -> ReplayGiven:
         started_by=replay.started_by,
         ended_at=rfc3339_of_ms(replay.ended_at_ms) if replay.ended_at_ms else None,
     )
+
+
+def show_stats(stats: Stats) -> StatsGiven:
+    """A webhook's stats as the API shows them."""
+    return StatsGiven(
+        from_time=rfc3339_of_ms(stats.from_ms),
+        to_time=rfc3339_of_ms(stats.to_ms),
+        counted_from=rfc3339_of_ms(stats.counted_from_ms),
+        hours=[_show_hour(hour) for hour in stats.hours],
+        waiting=show_waiting(stats.waiting),
+        oldest_waiting_at=_moment_or_none(stats.oldest_waiting_ms),
+        next_expiry_at=_moment_or_none(stats.next_expiry_ms),
+        next_batch_at=_moment_or_none(stats.next_batch_ms),
+    )
+
+
+def _show_hour(hour: Hour) -> HourGiven:
+    latencies_ms = sorted(hour.latencies_ms)
+    latency = None
+    if latencies_ms:
+        latency = LatencyGiven(
+            p50=percentile(latencies_ms, 50), p95=percentile(latencies_ms, 95), max=latencies_ms[-1]
+        )
+    return HourGiven(
+        starts_at=rfc3339_of_ms(hour.starts_at_ms),
+        delivered=hour.outcomes[Outcome.DELIVERED],
+        failed=hour.outcomes[Outcome.FAILED],
+        expired=hour.outcomes[Outcome.EXPIRED],
+        latency_ms=latency,
+    )
+
+
+def _moment_or_none(milliseconds: int | None) -> str | None:
+    return None if milliseconds is None else rfc3339_of_ms(milliseconds)
 
 
 def _delivery(shown: Shown) -> dict[str, Any]:

@@ -72,6 +72,18 @@ def read_delivery_query(given: Mapping[str, str], *, account_id: str, webhook_id
     )
 
 
+def read_hours(given: Mapping[str, str], *, default: int, maximum: int) -> int:
+    """How many hours of stats a call asks for.
+
+    Raises:
+        InvalidParameters: naming each one that breaks its rule.
+    """
+    read = _Reader(given)
+    hours = read.number("hours", default=default, maximum=maximum)
+    read.finish()
+    return hours
+
+
 def write_cursor(filters: str, position: str) -> str:
     """Where the next page of a query begins: below the sort key `position`."""
     return _encode(json.dumps([filters, position], ensure_ascii=False))

@@ -27,10 +27,12 @@ from lms_webhooks.admin.models import (
     show_event_types,
     show_redelivery,
     show_replay,
+    show_stats,
 )
-from lms_webhooks.admin.parameters import read_delivery_id, read_delivery_query
+from lms_webhooks.admin.parameters import read_delivery_id, read_delivery_query, read_hours
 from lms_webhooks.admin.registrations import Registrations
 from lms_webhooks.admin.resends import Resends
+from lms_webhooks.admin.stats import DEFAULT_HOURS, MAX_HOURS, StatsReader
 from lms_webhooks.observability import logger
 from lms_webhooks.problems import Forbidden, InternalError, MethodNotAllowed, NoSuchPath, Problem
 from lms_webhooks.settings import AdminApiSettings
@@ -62,6 +64,7 @@ ROUTES: dict[str, dict[str, str]] = {
     "/v1/webhooks/<webhook_id>/deliveries": {"GET": "list_deliveries"},
     "/v1/webhooks/<webhook_id>/deliveries/<delivery_id>": {"GET": "get_delivery"},
     "/v1/webhooks/<webhook_id>/deliveries/<delivery_id>/redeliver": {"POST": "redeliver"},
+    "/v1/webhooks/<webhook_id>/stats": {"GET": "get_stats"},
     "/v1/webhooks/<webhook_id>/replay": {"GET": "get_replay", "POST": "start_replay"},
 }
 """Each path, its methods, and the method of `_Calls` that answers."""
@@ -79,6 +82,7 @@ def build_api(
     *,
     deliveries: Deliveries,
     resends: Resends,
+    stats: StatsReader,
     idempotency: Idempotency,
     trials: "Callable[[], Trials]",
 ) -> APIGatewayHttpResolver:
@@ -88,7 +92,7 @@ def build_api(
     """
     # Powertools' own validation is left off: its import is a fifth of the cold start again.
     app = APIGatewayHttpResolver()
-    calls = _Calls(app, registrations, settings, deliveries, resends, idempotency, trials)
+    calls = _Calls(app, registrations, settings, deliveries, resends, stats, idempotency, trials)
     for path, handlers in ROUTES.items():
         for method, name in handlers.items():
             app.route(path, method=method)(getattr(calls, name))
@@ -115,6 +119,7 @@ class _Calls:
         settings: AdminApiSettings,
         deliveries: Deliveries,
         resends: Resends,
+        stats: StatsReader,
         idempotency: Idempotency,
         trials: "Callable[[], Trials]",
     ) -> None:
@@ -123,6 +128,7 @@ class _Calls:
         self._settings = settings
         self._deliveries = deliveries
         self._resends = resends
+        self._stats = stats
         self._idempotency = idempotency
         self._trials = trials
 
@@ -265,6 +271,13 @@ class _Calls:
 
     def get_replay(self, webhook_id: str) -> Response[str]:
         return _answer(HTTPStatus.OK, show_replay(self._resends.progress(self._caller(), webhook_id)))
+
+    def get_stats(self, webhook_id: str) -> Response[str]:
+        caller = self._caller()
+        hours = read_hours(
+            self._event.get("queryStringParameters") or {}, default=DEFAULT_HOURS, maximum=MAX_HOURS
+        )
+        return _answer(HTTPStatus.OK, show_stats(self._stats.read(caller, webhook_id, hours=hours)))
 
     @property
     def _event(self) -> dict[str, Any]:

@@ -1,0 +1,119 @@
+"""Count what became of a webhook's events, hour by hour, and what waits: with reads that are bounded."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from lms_webhooks.admin.caller import Caller
+from lms_webhooks.backlog import Backlog, Count, Lane
+from lms_webhooks.delivery_store import DeliveryStore, Outcome, Recorded
+from lms_webhooks.dynamodb import Range
+from lms_webhooks.schedule import BatchSchedule
+from lms_webhooks.webhook_store import WebhookStore
+
+HOUR_MS = 3_600_000
+DEFAULT_HOURS = 24
+MAX_HOURS = 7 * 24
+_MAX_PAGES = 10  # megabytes of the history: ten thousand deliveries and more
+_PAGE = 5_000  # more than a megabyte holds
+_COUNTED_WAITING = 1000  # as for a single webhook
+
+
+@dataclass
+class Hour:
+    """The events of one hour, by their own time."""
+
+    starts_at_ms: int
+    outcomes: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
+    latencies_ms: list[int] = field(default_factory=list)
+    """Of the attempts that delivered."""
+
+    def add(self, recorded: Recorded) -> None:
+        self.outcomes[recorded.outcome] += 1
+        if recorded.outcome is Outcome.DELIVERED and recorded.attempts:
+            self.latencies_ms.append(recorded.attempts[-1].latency_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What an admin sees at a glance. Hours in which nothing was recorded are left out; newest first."""
+
+    from_ms: int
+    to_ms: int
+    counted_from_ms: int
+    """Later than `from_ms` when there is more than was read."""
+    hours: list[Hour]
+    waiting: dict[Lane, Count]
+    oldest_waiting_ms: int | None
+    next_expiry_ms: int | None
+    """Nothing that waits expires earlier."""
+    next_batch_ms: int | None
+
+
+class StatsReader:
+    """The stats of every account's webhooks."""
+
+    def __init__(
+        self,
+        store: WebhookStore,
+        deliveries: DeliveryStore,
+        backlog: Backlog,
+        schedule: BatchSchedule,
+        *,
+        batch_schedule_expression: str,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._deliveries = deliveries
+        self._backlog = backlog
+        self._schedule = schedule
+        self._expression = batch_schedule_expression
+        self._clock = clock
+
+    def read(self, caller: Caller, webhook_id: str, *, hours: int) -> Stats:
+        """The stats of this hour and those before it, `hours` in all.
+
+        Raises:
+            NoSuchWebhook: the account has none by this id.
+        """
+        self._store.get(caller.account_id, webhook_id)
+        now_ms = int(self._clock() * 1000)
+        to_ms = (now_ms // HOUR_MS + 1) * HOUR_MS
+        from_ms = to_ms - hours * HOUR_MS
+        by_hour, counted_from_ms = self._count(webhook_id, from_ms, to_ms)
+        marks = self._backlog.marks(webhook_id)
+        expiring = [mark.check_at_ms for lane, mark in marks.items() if lane is not Lane.REPLAY]
+        firsts = [
+            each.event.occurred_at_ms
+            for lane in marks
+            if lane is not Lane.REPLAY
+            for each in self._backlog.read(webhook_id, lane, limit=1)
+        ]
+        return Stats(
+            from_ms=from_ms,
+            to_ms=to_ms,
+            counted_from_ms=counted_from_ms,
+            hours=by_hour,
+            waiting=self._backlog.count(webhook_id, limit=_COUNTED_WAITING),
+            oldest_waiting_ms=min(firsts, default=None),
+            next_expiry_ms=min(expiring, default=None) if firsts else None,
+            next_batch_ms=self._schedule.next_opening_ms(self._expression, now_ms=now_ms),
+        )
+
+    def _count(self, webhook_id: str, from_ms: int, to_ms: int) -> tuple[list[Hour], int]:
+        by_hour: dict[int, Hour] = {}
+        of = Range(f"{from_ms:013d}", f"{to_ms:013d}")
+        for _ in range(_MAX_PAGES):
+            page = self._deliveries.page(webhook_id, of, limit=_PAGE)
+            for recorded in page.entries:
+                starts_at_ms = int(recorded.sort_key[:13]) // HOUR_MS * HOUR_MS
+                by_hour.setdefault(starts_at_ms, Hour(starts_at_ms)).add(recorded)
+            if page.read_to is None:
+                return list(by_hour.values()), from_ms
+            of = Range(of.low, page.read_to)
+        return list(by_hour.values()), int(of.high[:13])
+
+
+def percentile(sorted_values: Sequence[int], percent: int) -> int:
+    """The smallest of `sorted_values` that `percent` of them do not exceed."""
+    return sorted_values[max(0, -(-len(sorted_values) * percent // 100) - 1)]
