@@ -26,7 +26,10 @@ COMMITTED = REPOSITORY / "docs" / "openapi.json"
 type Schema = dict[str, Any]
 
 _ALWAYS: tuple[type[Problem], ...] = (problems.Forbidden, problems.InternalError)
-_OF_A_WEBHOOK: tuple[type[Problem], ...] = (problems.NoSuchWebhook,)
+_OF_A_WEBHOOK: tuple[type[Problem], ...] = (
+    problems.NoSuchWebhook,
+    problems.NoSuchPath,  # when an id has characters that none of ours has
+)
 _OF_A_BODY: tuple[type[Problem], ...] = (
     problems.UnreadableBody,
     problems.BodyTooLarge,
@@ -251,8 +254,16 @@ _OPEN = {"get_openapi"}
 _MOMENT: Schema = {"type": "string", "format": "date-time"}
 _EVENT_NAME: Schema = {"type": "string", "enum": list(EVENT_TYPES)}
 _PARAMETERS: dict[str, Schema] = {
-    "webhookId": {"in": "path", "required": True, "schema": {"type": "string"}},
-    "deliveryId": {"in": "path", "required": True, "schema": {"type": "string"}},
+    "webhookId": {
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^wh_[A-Za-z0-9_-]{22}$"},
+    },
+    "deliveryId": {
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]{20,1400}$"},
+    },
     "If-Match": {
         "in": "header",
         "description": "The ETag of the webhook as you know it; what was changed since is not overwritten.",
@@ -293,7 +304,7 @@ _PARAMETERS: dict[str, Schema] = {
     "cursor": {
         "in": "query",
         "description": "The nextCursor of a call with the same other parameters, limit excepted.",
-        "schema": {"type": "string"},
+        "schema": {"type": "string", "minLength": 1},
     },
 }
 _HEADERS: dict[str, Schema] = {

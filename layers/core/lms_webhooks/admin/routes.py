@@ -1,6 +1,7 @@
 """Map HTTP to registrations: paths, methods, headers, status codes and problem documents."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from pathlib import Path
@@ -103,7 +104,7 @@ def build_api(
         logger.exception("The call failed")
         return _problem_answer(InternalError(app.lambda_context.aws_request_id))
 
-    app.not_found(lambda _: _problem_answer(NoSuchPath()))
+    app.not_found(lambda _: _problem_answer(_nothing_there(app.current_event.raw_event)))
     app.exception_handler(Problem)(_problem_answer)
     app.exception_handler(Exception)(fault)
     return app
@@ -359,6 +360,15 @@ def _recorder(claim: Claim | None, answer: Callable[[Registered, str | None], Re
         return claim.record(_stored(answer(registered, secret)), in_answer)
 
     return record
+
+
+def _nothing_there(event: dict[str, Any]) -> Problem:
+    """Why no route took a call: the path is none of ours, or the method is one that HTTP has got since."""
+    for path, handlers in ROUTES.items():
+        is_path = re.fullmatch(re.sub(r"<\w+>", "[^/]+", path), event["rawPath"])
+        if is_path and event["requestContext"]["http"]["method"] not in handlers:
+            return MethodNotAllowed(tuple(handlers))
+    return NoSuchPath()
 
 
 def _refuse_method(allowed: tuple[str, ...]) -> _Handler:
