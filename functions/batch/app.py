@@ -8,6 +8,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from lms_webhooks import aws
 from lms_webhooks.backlog import Backlog
 from lms_webhooks.dynamodb import Table
+from lms_webhooks.notices import NoticeBox, Notifier
 from lms_webhooks.observability import logger, metrics
 from lms_webhooks.queues import DrainQueue
 from lms_webhooks.schedule import BatchSchedule
@@ -20,8 +21,10 @@ settings = read(BatchSettings)
 dynamodb = aws.dynamodb()
 deliveries_table = Table(dynamodb, settings.deliveries_table)
 schedule = BatchSchedule(deliveries_table)
+backlog = Backlog(deliveries_table, retention_days=settings.backlog_retention_days)
+notifier = Notifier(NoticeBox(deliveries_table), backlog, aws.sns(), settings.notice_topic_arn)
 sweep = Sweep(
-    backlog=Backlog(deliveries_table, retention_days=settings.backlog_retention_days),
+    backlog=backlog,
     standings=Standings(Table(dynamodb, settings.webhooks_table)),
     queue=DrainQueue(aws.sqs(), settings.drain_queue_url),
 )
@@ -34,7 +37,14 @@ def open_batch_lanes() -> int:
     return opened
 
 
-TASKS = {"open-batch-lanes": open_batch_lanes, "sweep": sweep.send_for_drainers}
+def send_for_drainers() -> int:
+    """Send for drainers, and then tell what there is to tell: events come first."""
+    sent_for = sweep.send_for_drainers()
+    notifier.send()
+    return sent_for
+
+
+TASKS = {"open-batch-lanes": open_batch_lanes, "sweep": send_for_drainers}
 
 
 @metrics.log_metrics

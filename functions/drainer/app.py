@@ -13,6 +13,7 @@ from lms_webhooks.delivery_store import DeliveryStore
 from lms_webhooks.drain import Drainer
 from lms_webhooks.dynamodb import Table
 from lms_webhooks.health_store import HealthStore
+from lms_webhooks.notices import NoticeBox
 from lms_webhooks.observability import logger, metrics
 from lms_webhooks.queues import DrainQueue
 from lms_webhooks.registry import Registry
@@ -43,6 +44,7 @@ drainer = Drainer(
     backlog=backlog,
     settler=settler,
     replays=replays,
+    notices=NoticeBox(deliveries_table),
     queue=DrainQueue(aws.sqs(), settings.drain_queue_url),
     turn=partial(
         Turn,

@@ -37,6 +37,7 @@ from lms_webhooks.event_types import EVENT_TYPES, Category
 from lms_webhooks.health import Health
 from lms_webhooks.health_store import HealthStore
 from lms_webhooks.messages import Message
+from lms_webhooks.notices import NoticeBox
 from lms_webhooks.observability import metrics
 from lms_webhooks.queues import DrainQueue, QuarantineQueue
 from lms_webhooks.registry import Registry
@@ -498,6 +499,7 @@ class World:
             backlog=backlog,
             settler=settler,
             replays=replays,
+            notices=NoticeBox(self._table(_DELIVERIES)),
             queue=DrainQueue(self._sqs, _DRAIN_URL),
             turn=partial(
                 Turn,

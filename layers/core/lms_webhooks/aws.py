@@ -13,6 +13,7 @@ from botocore.session import get_session
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_kms import KMSClient
+    from mypy_boto3_sns import SNSClient
     from mypy_boto3_sqs import SQSClient
 
 AWS_FAULTS = (BotoCoreError, ClientError)
@@ -42,3 +43,8 @@ def sqs() -> "SQSClient":
 def kms() -> "KMSClient":
     """A KMS client, safe to share between threads."""
     return cast("KMSClient", _session.create_client("kms", config=_CONFIG))
+
+
+def sns() -> "SNSClient":
+    """An SNS client, safe to share between threads."""
+    return cast("SNSClient", _session.create_client("sns", config=_CONFIG))

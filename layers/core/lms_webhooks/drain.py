@@ -14,6 +14,7 @@ from lms_webhooks.backlog import Backlog, Lane
 from lms_webhooks.delivery_store import Outcome
 from lms_webhooks.health import Health
 from lms_webhooks.health_store import HealthStore
+from lms_webhooks.notices import NoticeBox, notices_of
 from lms_webhooks.observability import logger
 from lms_webhooks.queues import DrainQueue
 from lms_webhooks.registry import Registry
@@ -39,6 +40,7 @@ class Drainer:
         backlog: Backlog,
         settler: Settler,
         replays: Replays,
+        notices: NoticeBox,
         queue: DrainQueue,
         turn: Callable[[Webhook, Health, Callable[[], float]], Turn],
         clock: Callable[[], float] = time.time,
@@ -49,6 +51,7 @@ class Drainer:
         self._backlog = backlog
         self._settler = settler
         self._replays = replays
+        self._notices = notices
         self._queue = queue
         self._turn = turn
         self._clock = clock
@@ -81,6 +84,7 @@ class Drainer:
         except AWS_FAULTS:
             logger.exception("turn broke off", webhookId=webhook_id)
             delay_seconds = _FAULT_DELAY_SECONDS
+        self._note(webhook, turn)
         # Before the successor is sent for: it would find the lease taken and end silently.
         is_last_word = self._health.release(
             account_id, webhook_id, owner=owner, health=turn.health, before=turn.before
@@ -93,6 +97,14 @@ class Drainer:
             delay_seconds = 0
         if delay_seconds is not None:
             self._queue.send(account_id, webhook_id, delay_seconds=int(delay_seconds))
+
+    def _note(self, webhook: Webhook, turn: Turn) -> None:
+        """Have its owners told what the turn found, while nobody else can find the same."""
+        for notice in notices_of(webhook, turn.before, turn.health, now_ms=int(self._clock() * 1000)):
+            try:
+                self._notices.put(notice)
+            except AWS_FAULTS:
+                logger.exception("notice not noted", webhookId=webhook.webhook_id)  # events are what matters
 
     def _has_work(self, webhook_id: str) -> bool:
         """Whether events were appended while we held the lease: their own drainer found it taken."""

@@ -55,6 +55,7 @@ class BatchSettings:
     webhooks_table: str
     deliveries_table: str
     drain_queue_url: str
+    notice_topic_arn: str
     backlog_retention_days: int
 
 

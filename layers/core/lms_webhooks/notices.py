@@ -1,0 +1,272 @@
+"""Tell the owners of a webhook that it fails, was switched off, or does well again.
+
+| pk                 | sk                     | what                                                   |
+|--------------------|------------------------|--------------------------------------------------------|
+| NOTICE#<webhookId> | <what, since when>     | that this was to be told: so it is told once (TTL)     |
+| NOTICES            | <webhookId>#<as above> | what is still to be told                               |
+
+The drainer, who alone knows, writes both in one transaction before it gives the lease back. The sweep sends
+what is to be told, and removes it.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from lms_webhooks.backlog import Backlog, Lane
+from lms_webhooks.dynamodb import Table, key_item
+from lms_webhooks.health import Health
+from lms_webhooks.observability import logger
+from lms_webhooks.webhooks import Webhook, rfc3339_of_ms
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+    from mypy_boto3_sns import SNSClient
+
+    type Item = dict[str, AttributeValueTypeDef]
+
+PATIENCE_MS = 15 * 60_000  # a deployment or a restart of the receiver is nobody's concern
+DAY_MS = 86_400_000
+_KEPT_SECONDS = 90 * 86_400  # far longer than any failure goes on
+_AT_ONCE = 100  # notices a sweep: publishing takes some 20 ms each, and the next sweep is a minute away
+_COUNTED_WAITING = 1000
+_SUBJECT_LENGTH = 100  # of SNS
+
+
+class Kind(StrEnum):
+    """What there is to tell."""
+
+    FAILING = "failing"
+    STILL_FAILING = "still-failing"
+    SWITCHED_OFF = "switched-off"
+    RECOVERED = "recovered"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One thing to tell about one webhook. Times in UTC milliseconds."""
+
+    account_id: str
+    webhook_id: str
+    name: str
+    kind: Kind
+    key: str
+    """The same whenever the same is to be told."""
+    at_ms: int
+    since_ms: int
+    """When the failure began."""
+    last_error: str
+
+
+def notices_of(webhook: Webhook, before: Health, after: Health, *, now_ms: int) -> Iterator[Notice]:
+    """What is to be told when the health of `webhook` went from `before` to `after`. Pure.
+
+    A failure is told after 15 minutes and then each day, as long as it goes on: again and again under the
+    same key, so that one lost with a drainer is told by the next.
+    """
+
+    def notice(kind: Kind, since_ms: int, number: int = 0) -> Notice:
+        return Notice(
+            account_id=webhook.account_id,
+            webhook_id=webhook.webhook_id,
+            name=webhook.name,
+            kind=kind,
+            key=f"{after.epoch}#{since_ms:013d}#{kind}#{number}",
+            at_ms=now_ms,
+            since_ms=since_ms,
+            last_error=after.last_error or before.last_error,
+        )
+
+    if after.switched_off is not None:
+        if before.switched_off is None:
+            yield notice(Kind.SWITCHED_OFF, after.failing_since_ms or after.switched_off_at_ms)
+    elif after.failing_since_ms:
+        lasted_ms = now_ms - after.failing_since_ms
+        if lasted_ms >= DAY_MS:
+            yield notice(Kind.STILL_FAILING, after.failing_since_ms, lasted_ms // DAY_MS)
+        elif lasted_ms >= PATIENCE_MS:
+            yield notice(Kind.FAILING, after.failing_since_ms)
+    elif before.failing_since_ms and now_ms - before.failing_since_ms >= PATIENCE_MS:
+        yield notice(Kind.RECOVERED, before.failing_since_ms)
+
+
+class NoticeBox:
+    """What is to be told of every webhook."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def put(self, notice: Notice) -> bool:
+        """Have `notice` told, unless it was put before; answer whether it is new.
+
+        Raises:
+            aws.AWS_FAULTS: it may not have been written; the next drainer finds the same to tell.
+        """
+        told: Item = {
+            **key_item((f"NOTICE#{notice.webhook_id}", notice.key)),
+            "expires_at": {"N": str(notice.at_ms // 1000 + _KEPT_SECONDS)},
+        }
+        try:
+            self._table.client.transact_write_items(
+                TransactItems=[
+                    {
+                        "Put": {
+                            "TableName": self._table.name,
+                            "Item": told,
+                            "ConditionExpression": "attribute_not_exists(pk)",
+                        }
+                    },
+                    {"Put": {"TableName": self._table.name, "Item": _item(notice)}},
+                ]
+            )
+        except self._table.client.exceptions.TransactionCanceledException as error:
+            reasons = [reason.get("Code", "None") for reason in error.response["CancellationReasons"]]
+            if reasons[0] == "ConditionalCheckFailed":
+                return False
+            raise
+        return True
+
+    def read(self) -> list[Notice]:
+        """Some of what is still to be told."""
+        answer = self._table.client.query(
+            TableName=self._table.name,
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues={":pk": {"S": "NOTICES"}},
+            Limit=_AT_ONCE,
+        )
+        return [_notice(item) for item in answer["Items"]]
+
+    def remove(self, notice: Notice) -> None:
+        """It has been told."""
+        self._table.client.delete_item(
+            TableName=self._table.name, Key=key_item(("NOTICES", f"{notice.webhook_id}#{notice.key}"))
+        )
+
+
+class Notifier:
+    """Tells what is to be told, through a topic whose subscribers choose their account by its attribute."""
+
+    def __init__(self, box: NoticeBox, backlog: Backlog, client: "SNSClient", topic_arn: str) -> None:
+        self._box = box
+        self._backlog = backlog
+        self._client = client
+        self._topic_arn = topic_arn
+
+    def send(self) -> int:
+        """Tell it; answer how much was told. One that dies between telling and noting it tells it twice.
+
+        Raises:
+            aws.AWS_FAULTS: the rest is the next sweep's.
+        """
+        notices = self._box.read()
+        for notice in notices:
+            waiting = self._backlog.count(notice.webhook_id, limit=_COUNTED_WAITING)
+            count = sum(each.events for lane, each in waiting.items() if lane is not Lane.REPLAY)
+            is_complete = all(each.is_complete for each in waiting.values())
+            marks = self._backlog.marks(notice.webhook_id)
+            expiry_ms = min(
+                (mark.check_at_ms for lane, mark in marks.items() if lane is not Lane.REPLAY), default=None
+            )
+            facts = _facts(notice, count, expiry_ms if count else None, is_complete=is_complete)
+            self._client.publish(
+                TopicArn=self._topic_arn,
+                Subject=_subject(notice),
+                Message=json.dumps({"default": json.dumps(facts), "email": _mail(notice, facts)}),
+                MessageStructure="json",
+                MessageAttributes={
+                    name: {"DataType": "String", "StringValue": value}
+                    for name, value in (
+                        ("accountId", notice.account_id),
+                        ("webhookId", notice.webhook_id),
+                        ("kind", notice.kind.value),
+                    )
+                },
+            )
+            self._box.remove(notice)
+            logger.info("notice", webhookId=notice.webhook_id, kind=notice.kind)
+        return len(notices)
+
+
+_HEADLINES = {
+    Kind.FAILING: "is failing",
+    Kind.STILL_FAILING: "is still failing",
+    Kind.SWITCHED_OFF: "was switched off",
+    Kind.RECOVERED: "works again",
+}
+
+
+def _subject(notice: Notice) -> str:
+    # SNS takes ASCII, and no line breaks; a webhook's name has none.
+    name = notice.name.encode("ascii", "replace").decode()
+    headline = _HEADLINES[notice.kind]
+    room = _SUBJECT_LENGTH - len(f"Webhook  {headline}")
+    return f"Webhook {name[:room]} {headline}"
+
+
+def _facts(
+    notice: Notice, waiting: int, next_expiry_ms: int | None, *, is_complete: bool
+) -> dict[str, str | int | bool]:
+    facts: dict[str, str | int | bool] = {
+        "kind": notice.kind.value,
+        "accountId": notice.account_id,
+        "webhookId": notice.webhook_id,
+        "name": notice.name,
+        "at": rfc3339_of_ms(notice.at_ms),
+        "since": rfc3339_of_ms(notice.since_ms),
+        "waiting": waiting,
+        "waitingAtLeast": not is_complete,
+    }
+    if notice.last_error:
+        facts["lastError"] = notice.last_error
+    if next_expiry_ms is not None:
+        facts["nextExpiryAt"] = rfc3339_of_ms(next_expiry_ms)
+    return facts
+
+
+def _mail(notice: Notice, facts: dict[str, str | int | bool]) -> str:
+    lines = [
+        f"Webhook: {notice.name} ({notice.webhook_id})",
+        f"Account: {notice.account_id}",
+        "",
+        f"It {_HEADLINES[notice.kind]}.",
+        f"{'It failed from' if notice.kind is Kind.RECOVERED else 'Since'} {facts['since']}.",
+    ]
+    if notice.last_error:
+        lines.append(f"The last error: {notice.last_error}.")
+    if facts["waiting"]:
+        at_least = "at least " if facts["waitingAtLeast"] else ""
+        lines.append(f"Events that wait for it: {at_least}{facts['waiting']}.")
+    if "nextExpiryAt" in facts:
+        lines.append(f"The first of them expires: {facts['nextExpiryAt']}.")
+    if notice.kind is Kind.SWITCHED_OFF:
+        lines.append("Nothing is sent to it until its status is set to active again.")
+    return "\n".join(lines) + "\n"
+
+
+def _item(notice: Notice) -> "Item":
+    return {
+        **key_item(("NOTICES", f"{notice.webhook_id}#{notice.key}")),
+        "account_id": {"S": notice.account_id},
+        "webhook_id": {"S": notice.webhook_id},
+        "webhook_name": {"S": notice.name},
+        "kind": {"S": notice.kind.value},
+        "key": {"S": notice.key},
+        "at": {"N": str(notice.at_ms)},
+        "since": {"N": str(notice.since_ms)},
+        "last_error": {"S": notice.last_error},
+    }
+
+
+def _notice(item: "Item") -> Notice:
+    return Notice(
+        account_id=item["account_id"]["S"],
+        webhook_id=item["webhook_id"]["S"],
+        name=item["webhook_name"]["S"],
+        kind=Kind(item["kind"]["S"]),
+        key=item["key"]["S"],
+        at_ms=int(item["at"]["N"]),
+        since_ms=int(item["since"]["N"]),
+        last_error=item["last_error"]["S"],
+    )

@@ -1,0 +1,151 @@
+"""Owners hear once of what concerns them: a failure, each day that it goes on, its end, a switch-off."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from lms_webhooks.attempts import Attempt
+from lms_webhooks.backlog import NEVER_MS, Backlog, Lane, Waiting
+from lms_webhooks.dynamodb import Table
+from lms_webhooks.health import Health, Mode, SwitchOff
+from lms_webhooks.notices import Kind, NoticeBox, Notifier, notices_of
+from tests.unit.tables import DAY_MS, NOW_MS, THROTTLED, event, tables, webhook
+
+MINUTE_MS = 60_000
+WELL = Health()
+FAILING = Health(mode=Mode.BACKLOG, failures=3, failing_since_ms=NOW_MS, last_error="HTTP 503")
+OFF = replace(FAILING, switched_off=SwitchOff.FAILING, switched_off_at_ms=NOW_MS + 7 * DAY_MS)
+GONE = replace(
+    WELL,
+    switched_off=SwitchOff.GONE,
+    switched_off_at_ms=NOW_MS,
+    last_error="HTTP 410",
+    attempts=(Attempt(NOW_MS, 10, 410, None),),
+)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "after_ms", "kind", "number"),
+    [
+        (WELL, WELL, 0, None, 0),
+        (WELL, FAILING, 0, None, 0),
+        (FAILING, FAILING, 15 * MINUTE_MS - 1, None, 0),
+        (FAILING, FAILING, 15 * MINUTE_MS, Kind.FAILING, 0),
+        (FAILING, FAILING, DAY_MS - 1, Kind.FAILING, 0),
+        (FAILING, FAILING, DAY_MS, Kind.STILL_FAILING, 1),
+        (FAILING, FAILING, 3 * DAY_MS + 5, Kind.STILL_FAILING, 3),
+        (FAILING, WELL, 15 * MINUTE_MS - 1, None, 0),
+        (FAILING, WELL, 15 * MINUTE_MS, Kind.RECOVERED, 0),
+        (FAILING, OFF, 7 * DAY_MS, Kind.SWITCHED_OFF, 0),
+        (OFF, OFF, 7 * DAY_MS + 1, None, 0),
+        (WELL, GONE, 0, Kind.SWITCHED_OFF, 0),
+    ],
+)
+def test_what_is_told(before: Health, after: Health, after_ms: int, kind: Kind | None, number: int) -> None:
+    told = list(notices_of(webhook(), before, after, now_ms=NOW_MS + after_ms))
+    assert [notice.kind for notice in told] == ([] if kind is None else [kind])
+    for notice in told:
+        assert notice.key == f"1#{NOW_MS:013d}#{kind}#{number}"
+        assert notice.last_error == ("HTTP 410" if after is GONE else "HTTP 503")
+
+
+class Topic:
+    """SNS's part: keeps what is published."""
+
+    def __init__(self) -> None:
+        self.published: list[dict[str, Any]] = []
+        self.fails = False
+
+    def publish(self, **message: Any) -> None:
+        if self.fails:
+            raise THROTTLED
+        self.published.append(message)
+
+
+@pytest.fixture
+def table() -> Iterator[Table]:
+    with tables() as (_, deliveries):
+        yield deliveries
+
+
+def notifier(table: Table, topic: Any) -> Notifier:
+    return Notifier(NoticeBox(table), Backlog(table, retention_days=7), topic, "arn:topic")
+
+
+def failing_notice(*, at_ms: int = NOW_MS + 15 * MINUTE_MS, **changes: Any) -> Any:
+    (notice,) = notices_of(webhook(**changes), FAILING, FAILING, now_ms=at_ms)
+    return notice
+
+
+def test_it_is_told_once_to_people_and_to_programs(table: Table) -> None:
+    """Each probe of the same failure finds the same to tell; what waits is counted when it is told."""
+    box, topic = NoticeBox(table), Topic()
+    backlog = Backlog(table, retention_days=7)
+    webhook_id = webhook().webhook_id
+    backlog.append(webhook_id, Lane.REALTIME, [Waiting(event("e1")), Waiting(event("e2"))])
+    backlog.mark("1010", webhook_id, Lane.REALTIME, accepted_at_ms=NOW_MS)
+    backlog.append(webhook_id, Lane.REPLAY, [Waiting(event("e3"))])
+    backlog.mark("1010", webhook_id, Lane.REPLAY, accepted_at_ms=NEVER_MS)
+    assert box.put(failing_notice())
+    assert not box.put(failing_notice(at_ms=NOW_MS + 20 * MINUTE_MS))
+    assert notifier(table, topic).send() == 1
+    assert not box.put(failing_notice(at_ms=NOW_MS + 25 * MINUTE_MS))
+    assert notifier(table, topic).send() == 0
+    (message,) = topic.published
+    assert message["TopicArn"] == "arn:topic"
+    assert message["Subject"] == "Webhook HR is failing"
+    assert {name: each["StringValue"] for name, each in message["MessageAttributes"].items()} == {
+        "accountId": "1010",
+        "webhookId": webhook_id,
+        "kind": "failing",
+    }
+    texts = json.loads(message["Message"])
+    assert json.loads(texts["default"]) == {
+        "kind": "failing",
+        "accountId": "1010",
+        "webhookId": webhook_id,
+        "name": "HR",
+        "at": "2026-11-03T12:15:00.000Z",
+        "since": "2026-11-03T12:00:00.000Z",
+        "waiting": 2,
+        "waitingAtLeast": False,
+        "lastError": "HTTP 503",
+        "nextExpiryAt": "2026-11-10T12:00:00.000Z",
+    }
+    assert texts["email"] == (
+        f"Webhook: HR ({webhook_id})\nAccount: 1010\n\nIt is failing.\nSince 2026-11-03T12:00:00.000Z.\n"
+        "The last error: HTTP 503.\nEvents that wait for it: 2.\n"
+        "The first of them expires: 2026-11-10T12:00:00.000Z.\n"
+    )
+
+
+def test_each_day_is_told(table: Table) -> None:
+    box = NoticeBox(table)
+    told = [
+        box.put(failing_notice(at_ms=NOW_MS + hours * 3_600_000)) for hours in (1, 23, 24, 25, 47, 48, 49)
+    ]
+    assert told == [True, False, True, False, False, True, False]
+
+
+def test_what_could_not_be_told_is_told_later(table: Table) -> None:
+    topic = Topic()
+    NoticeBox(table).put(failing_notice())
+    topic.fails = True
+    with pytest.raises(type(THROTTLED)):
+        notifier(table, topic).send()
+    topic.fails = False
+    assert notifier(table, topic).send() == 1
+    assert len(topic.published) == 1
+
+
+def test_a_subject_is_short_and_ascii_whatever_a_webhook_is_called(table: Table) -> None:
+    topic = Topic()
+    NoticeBox(table).put(failing_notice(name="Überweisung 😀 " + "x" * 66))
+    notifier(table, topic).send()
+    subject = topic.published[0]["Subject"]
+    assert len(subject) <= 100
+    assert subject.startswith("Webhook ?berweisung ? xxx")
+    assert subject.endswith(" is failing")
