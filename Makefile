@@ -61,7 +61,7 @@ format: $(READY) ## Format and mend what can be mended
 	@$(BIN)/ruff check --quiet --fix-only $(SOURCES)
 	@$(BIN)/ruff format $(SOURCES)
 
-openapi: $(READY) ## Write docs/openapi.json, and what is served, from the code
+openapi: $(READY) ## Write the description of the admin API from the code
 	@$(BIN)/python -m local.openapi
 
 test: $(READY) ## Every test; ARGS='-k dispatcher' picks some

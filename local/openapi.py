@@ -14,14 +14,14 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from lms_webhooks import problems
-from lms_webhooks.admin import models, parameters, stats
+from lms_webhooks.admin import given, parameters, stats, taken
 from lms_webhooks.admin.routes import ROUTES
 from lms_webhooks.event_types import EVENT_TYPES
 from lms_webhooks.problems import Problem
 from local.steps import REPOSITORY
 
-SERVED = REPOSITORY / "layers" / "core" / "lms_webhooks" / "admin" / "openapi.json"
-COMMITTED = REPOSITORY / "docs" / "openapi.json"
+COMMITTED = REPOSITORY / "layers" / "core" / "lms_webhooks" / "admin" / "openapi.json"
+"""Where the API serves it from."""
 
 type Schema = dict[str, Any]
 
@@ -93,18 +93,18 @@ _REPLAY_LINKS: dict[str, Schema] = {
 
 OPERATIONS: dict[str, Operation] = {
     "list_event_types": Operation(
-        "listEventTypes", "The catalogue of event types", "Event types", 200, models.EventTypeList
+        "listEventTypes", "The catalogue of event types", "Event types", 200, given.EventTypeList
     ),
     "list_webhooks": Operation(
-        "listWebhooks", "Every webhook of the account, oldest first", "Webhooks", 200, models.WebhookList
+        "listWebhooks", "Every webhook of the account, oldest first", "Webhooks", 200, given.WebhookList
     ),
     "create_webhook": Operation(
         "createWebhook",
         "Create a webhook",
         "Webhooks",
         201,
-        models.WebhookGiven,
-        models.WebhookTaken,
+        given.WebhookGiven,
+        taken.WebhookTaken,
         refusals=(*_OF_A_BODY, *_OF_A_KEY, problems.TooManyWebhooks),
         headers=("Location", "ETag", "Idempotency-Replayed"),
         parameters=("Idempotency-Key",),
@@ -116,8 +116,8 @@ OPERATIONS: dict[str, Operation] = {
         "Send a sample to a webhook that is not saved",
         "Webhooks",
         200,
-        models.TrialGiven,
-        models.WebhookTaken,
+        given.TrialGiven,
+        taken.WebhookTaken,
         refusals=(*_OF_A_BODY, *_OF_A_KEY, problems.TooManyTests),
         headers=("Idempotency-Replayed",),
         parameters=("Idempotency-Key",),
@@ -131,7 +131,7 @@ OPERATIONS: dict[str, Operation] = {
         "One webhook",
         "Webhooks",
         200,
-        models.WebhookGiven,
+        given.WebhookGiven,
         refusals=_OF_A_WEBHOOK,
         headers=("ETag",),
     ),
@@ -140,8 +140,8 @@ OPERATIONS: dict[str, Operation] = {
         "Change what is given of a webhook",
         "Webhooks",
         200,
-        models.WebhookGiven,
-        models.WebhookChange,
+        given.WebhookGiven,
+        taken.WebhookChange,
         refusals=(*_OF_A_WEBHOOK, *_OF_A_BODY, *_OF_A_CHANGE),
         headers=("ETag",),
         parameters=("If-Match",),
@@ -163,8 +163,8 @@ OPERATIONS: dict[str, Operation] = {
         "Send a sample to a webhook, whatever its status",
         "Webhooks",
         200,
-        models.TrialGiven,
-        models.TrialTaken,
+        given.TrialGiven,
+        taken.TrialTaken,
         needs_body=False,
         refusals=(*_OF_A_WEBHOOK, *_OF_A_BODY, *_OF_A_KEY, problems.TooManyTests),
         headers=("Idempotency-Replayed",),
@@ -176,7 +176,7 @@ OPERATIONS: dict[str, Operation] = {
         "Make a new signing secret, as a JSON file to download",
         "Webhooks",
         200,
-        models.SigningSecretGiven,
+        given.SigningSecretGiven,
         refusals=(*_OF_A_WEBHOOK, *_OF_A_KEY, *_OF_A_CHANGE, problems.NotSigned),
         headers=("Content-Disposition", "ETag", "Idempotency-Replayed"),
         parameters=("Idempotency-Key", "If-Match"),
@@ -190,7 +190,7 @@ OPERATIONS: dict[str, Operation] = {
         "What became of a webhook's events, newest first",
         "Deliveries",
         200,
-        models.DeliveryListGiven,
+        given.DeliveryListGiven,
         refusals=(*_OF_A_WEBHOOK, problems.InvalidParameters),
         parameters=("status", "eventName", "from", "to", "limit", "cursor"),
         links=_DELIVERY_LINKS,
@@ -201,7 +201,7 @@ OPERATIONS: dict[str, Operation] = {
         "One delivery with its event and attempts",
         "Deliveries",
         200,
-        models.DeliveryDetailGiven,
+        given.DeliveryDetailGiven,
         refusals=(*_OF_A_WEBHOOK, problems.NoSuchDelivery),
     ),
     "redeliver": Operation(
@@ -209,7 +209,7 @@ OPERATIONS: dict[str, Operation] = {
         "Send one event again",
         "Deliveries",
         202,
-        models.DeliveryGiven,
+        given.DeliveryGiven,
         refusals=(*_OF_A_WEBHOOK, problems.NoSuchDelivery, *_OF_A_KEY),
         headers=("Location", "Idempotency-Replayed"),
         parameters=("Idempotency-Key",),
@@ -220,7 +220,7 @@ OPERATIONS: dict[str, Operation] = {
         "Counts and latency by hour, and what waits",
         "Deliveries",
         200,
-        models.StatsGiven,
+        given.StatsGiven,
         refusals=(*_OF_A_WEBHOOK, problems.InvalidParameters),
         parameters=("hours",),
         description="By the hour of the events' own time. What one call counts is bounded: see countedFrom.",
@@ -230,8 +230,8 @@ OPERATIONS: dict[str, Operation] = {
         "Send part of the history again, oldest event first",
         "Deliveries",
         202,
-        models.ReplayGiven,
-        models.ReplayTaken,
+        given.ReplayGiven,
+        taken.ReplayTaken,
         refusals=(*_OF_A_WEBHOOK, *_OF_A_BODY, *_OF_A_KEY, problems.ReplayRunning),
         headers=("Location", "Idempotency-Replayed"),
         parameters=("Idempotency-Key",),
@@ -243,7 +243,7 @@ OPERATIONS: dict[str, Operation] = {
         "How far the webhook's replay is, or the last one came",
         "Deliveries",
         200,
-        models.ReplayGiven,
+        given.ReplayGiven,
         refusals=(*_OF_A_WEBHOOK, problems.NoSuchReplay),
     ),
 }
@@ -345,7 +345,7 @@ _WEBHOOK_RULES: dict[str, Schema] = {
         "additionalProperties": {
             "type": "string",
             "minLength": 1,
-            "maxLength": models.MAX_HEADER_VALUE_LENGTH,
+            "maxLength": taken.MAX_HEADER_VALUE_LENGTH,
             "pattern": r"^[!-~]([ \t!-~]*[!-~])?$",
         },
         "description": (
@@ -479,12 +479,12 @@ def _refusal(status: int, possible: list[type[Problem]]) -> Schema:
 
 
 def _schemas() -> dict[str, Schema]:
-    taken = {operation.body for operation in OPERATIONS.values() if operation.body is not None}
-    given = {operation.answer for operation in OPERATIONS.values() if operation.answer is not None}
+    bodies = {operation.body for operation in OPERATIONS.values() if operation.body is not None}
+    answers = {operation.answer for operation in OPERATIONS.values() if operation.answer is not None}
     _, definitions = models_json_schema(
         [
-            *((model, "validation") for model in sorted(taken, key=_name)),
-            *((model, "serialization") for model in sorted(given, key=_name)),
+            *((model, "validation") for model in sorted(bodies, key=_name)),
+            *((model, "serialization") for model in sorted(answers, key=_name)),
         ],
         ref_template="#/components/schemas/{model}",
     )
@@ -586,7 +586,5 @@ def _ref(name: str) -> Schema:
 
 
 if __name__ == "__main__":
-    described = text()
-    for path in (SERVED, COMMITTED):
-        path.write_text(described)
+    COMMITTED.write_text(text())
     sys.stdout.write(f"{len(OPERATIONS)} operations in {COMMITTED.relative_to(REPOSITORY)}\n")

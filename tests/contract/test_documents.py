@@ -17,7 +17,7 @@ import pytest
 import standardwebhooks
 
 from lms_webhooks import retry, settings
-from lms_webhooks.admin.models import WebhookTaken
+from lms_webhooks.admin.taken import WebhookTaken
 from lms_webhooks.event_types import NON_REAL_TIME, REAL_TIME
 from lms_webhooks.events import Event
 from lms_webhooks.messages import Credentials, compose

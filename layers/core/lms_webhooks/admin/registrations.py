@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic.alias_generators import to_camel
 
 from lms_webhooks.admin.caller import Caller
-from lms_webhooks.admin.models import (
+from lms_webhooks.admin.taken import (
     BasicAuthenticationTaken,
     NoAuthenticationTaken,
     SignatureAuthenticationTaken,

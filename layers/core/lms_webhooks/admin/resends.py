@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from lms_webhooks.admin.caller import Caller
 from lms_webhooks.admin.deliveries import Deliveries, Shown
-from lms_webhooks.admin.models import ReplayTaken
+from lms_webhooks.admin.taken import ReplayTaken
 from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.backlog import NEVER_MS, Backlog, Lane, Waiting
 from lms_webhooks.delivery_store import Outcome

@@ -13,15 +13,10 @@ from pydantic import BaseModel
 from lms_webhooks.admin.bodies import read_body
 from lms_webhooks.admin.caller import Caller, identify
 from lms_webhooks.admin.deliveries import Deliveries
-from lms_webhooks.admin.idempotency import AnswerSecret, Claim, Idempotency, StoredAnswer
-from lms_webhooks.admin.models import (
-    ReplayTaken,
+from lms_webhooks.admin.given import (
     SigningSecretGiven,
-    TrialTaken,
-    WebhookChange,
     WebhookGiven,
     WebhookList,
-    WebhookTaken,
     show,
     show_deliveries,
     show_delivery,
@@ -30,10 +25,12 @@ from lms_webhooks.admin.models import (
     show_replay,
     show_stats,
 )
+from lms_webhooks.admin.idempotency import AnswerSecret, Claim, Idempotency, StoredAnswer
 from lms_webhooks.admin.parameters import read_delivery_id, read_delivery_query, read_hours
 from lms_webhooks.admin.registrations import Registrations
 from lms_webhooks.admin.resends import Resends
 from lms_webhooks.admin.stats import DEFAULT_HOURS, MAX_HOURS, StatsReader
+from lms_webhooks.admin.taken import ReplayTaken, TrialTaken, WebhookChange, WebhookTaken
 from lms_webhooks.observability import logger
 from lms_webhooks.problems import Forbidden, InternalError, MethodNotAllowed, NoSuchPath, Problem
 from lms_webhooks.settings import AdminApiSettings

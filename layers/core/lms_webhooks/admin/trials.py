@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable
 
 from lms_webhooks.admin.caller import Caller
-from lms_webhooks.admin.models import TrialGiven, WebhookTaken
+from lms_webhooks.admin.given import TrialGiven
 from lms_webhooks.admin.registrations import Registrations
+from lms_webhooks.admin.taken import WebhookTaken
 from lms_webhooks.admin.trial_limit import TrialLimit
 from lms_webhooks.delivery import Courier
 from lms_webhooks.event_types import EVENT_TYPES

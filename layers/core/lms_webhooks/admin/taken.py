@@ -1,0 +1,241 @@
+"""What the admin API takes, field by field, and the rule of each."""
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+from lms_webhooks.admin.parameters import read_moment
+from lms_webhooks.event_types import EVENT_TYPES
+from lms_webhooks.targets import ForbiddenTarget, check_url
+
+MAX_HEADERS = 10
+MAX_HEADER_VALUE_LENGTH = 1024
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")  # RFC 9110 5.6.2
+_HEADER_VALUE = re.compile(r"[!-~](?:[ \t!-~]*[!-~])?")  # RFC 9110 5.5, ASCII: what every server reads alike
+# Those that we set ourselves, and those that belong to the connection rather than to the request.
+_BARRED_HEADERS = frozenset(
+    {
+        "accept-encoding",
+        "authorization",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "cookie",
+        "expect",
+        "host",
+        "keep-alive",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "user-agent",
+    }
+)
+_BARRED_PREFIXES = ("webhook-", "proxy-")
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROL_BUT_LINES = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+
+
+def _broken(rule: str) -> PydanticCustomError:
+    return PydanticCustomError("rule", rule)
+
+
+def _one_line(text: str) -> str:
+    if _CONTROL.search(text):
+        raise _broken("must not contain control characters or line breaks")
+    return text
+
+
+def _trimmed(text: str) -> str:
+    if text != text.strip():
+        raise _broken("must not begin or end with white space")
+    return text
+
+
+def _lines(text: str) -> str:
+    if _CONTROL_BUT_LINES.search(text):
+        raise _broken("must not contain control characters other than line breaks")
+    return text
+
+
+def _without_colon(text: str) -> str:
+    if ":" in text:
+        raise _broken("must not contain a colon, which ends the user name in basic authentication")
+    return text
+
+
+def _allowed_target(url: str, info: ValidationInfo) -> str:
+    assert info.context is not None, "validate with the context that WebhookTaken names"
+    try:
+        check_url(url, loopback_allowed=info.context["loopback_allowed"])
+    except ForbiddenTarget as error:
+        raise _broken(error.rule) from None
+    return url
+
+
+def _known_event(name: str) -> str:
+    if name not in EVENT_TYPES:
+        raise _broken("must be an event name that GET /v1/event-types lists")
+    return name
+
+
+def _allowed_headers(headers: dict[str, str]) -> dict[str, str]:
+    """Names in lower case: HTTP does not tell `X-Team` from `x-team`, and neither may be there twice."""
+    kept: dict[str, str] = {}
+    for given, value in headers.items():
+        name = given.lower()
+        if not _TOKEN.fullmatch(given):
+            raise _broken("must have names of 1 to 64 letters, digits and hyphens")
+        if name in _BARRED_HEADERS or name.startswith(_BARRED_PREFIXES):
+            raise _broken(f"must not set {name}, which the system or the connection sets")
+        if name in kept:
+            raise _broken(f"must not name {name} twice")
+        if len(value) > MAX_HEADER_VALUE_LENGTH or not _HEADER_VALUE.fullmatch(value):
+            raise _broken(
+                f"must have values of 1 to {MAX_HEADER_VALUE_LENGTH} visible ASCII characters or spaces"
+            )
+        kept[name] = value
+    return kept
+
+
+def _without_repeats(names: list[str]) -> list[str]:
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated:
+        raise _broken(f"must not name {repeated} twice")
+    return names
+
+
+class _Taken(BaseModel):
+    """Unknown fields are errors, and a number is no text: what an admin mistyped must not pass silently."""
+
+    model_config = ConfigDict(
+        strict=True, extra="forbid", frozen=True, alias_generator=to_camel, hide_input_in_errors=True
+    )
+
+
+class NoAuthenticationTaken(_Taken):
+    """Requests shall prove nothing."""
+
+    type: Literal["none"]
+
+
+class BasicAuthenticationTaken(_Taken):
+    """Requests shall carry this user name and password (RFC 7617)."""
+
+    type: Literal["basic"]
+    username: Annotated[
+        str, Field(min_length=1, max_length=255), AfterValidator(_one_line), AfterValidator(_without_colon)
+    ]
+    password: Annotated[str, Field(min_length=1, max_length=255, repr=False), AfterValidator(_one_line)]
+
+
+class SignatureAuthenticationTaken(_Taken):
+    """Requests shall be signed, with a secret that the system makes."""
+
+    type: Literal["signature"]
+
+
+type _Name = Annotated[
+    str, Field(min_length=1, max_length=80), AfterValidator(_one_line), AfterValidator(_trimmed)
+]
+type _Description = Annotated[str, Field(max_length=140), AfterValidator(_lines)]
+type _TargetUrl = Annotated[str, AfterValidator(_allowed_target)]
+type _Authentication = Annotated[
+    NoAuthenticationTaken | BasicAuthenticationTaken | SignatureAuthenticationTaken,
+    Field(discriminator="type"),
+]
+type _Events = Annotated[
+    list[Annotated[str, AfterValidator(_known_event)]],
+    Field(min_length=1),
+    AfterValidator(_without_repeats),
+]
+type _Status = Literal["active", "paused", "inactive"]
+type _Headers = Annotated[dict[str, str], Field(max_length=MAX_HEADERS), AfterValidator(_allowed_headers)]
+
+
+class WebhookTaken(_Taken):
+    """A webhook to be created."""
+
+    # Validate it with the context {"loopback_allowed": bool}.
+
+    name: _Name
+    description: _Description = ""
+    target_url: _TargetUrl
+    authentication: _Authentication
+    events: _Events
+    status: _Status = "active"
+    ordered: bool = False
+    headers: _Headers = {}
+
+
+class _TakenInPart(_Taken):
+    """A body in which fields may be left out."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _given(cls, value: object) -> object:
+        """`None` stands for "not given"; there is nothing that null could take away."""
+        if value is None:
+            raise _broken("must not be null; leave out what is to stay")
+        return value
+
+
+class WebhookChange(_TakenInPart):
+    """What is to change of a webhook; what is not given stays."""
+
+    # Validate it as WebhookTaken.
+
+    name: _Name | None = None
+    description: _Description | None = None
+    target_url: _TargetUrl | None = None
+    authentication: _Authentication | None = None
+    events: _Events | None = None
+    status: _Status | None = None
+    ordered: bool | None = None
+    headers: _Headers | None = None
+
+
+class TrialTaken(_TakenInPart):
+    """Which sample is to be sent; without one it is the first of the webhook's events."""
+
+    event_name: Annotated[str, AfterValidator(_known_event)] | None = None
+
+
+def _moment(value: object) -> int:
+    milliseconds = read_moment(value) if isinstance(value, str) else None
+    if milliseconds is None:
+        raise _broken("must be a time such as 2026-11-03T12:00:00Z")
+    return milliseconds
+
+
+type _Moment = Annotated[int, BeforeValidator(_moment, json_schema_input_type=str)]
+
+
+class ReplayTaken(_TakenInPart):
+    """Which part of the history is to be sent again: events of this time, as the events themselves say."""
+
+    from_time: Annotated[_Moment, Field(alias="from")]
+    to_time: Annotated[_Moment | None, Field(alias="to")] = None
+    status: Literal["delivered", "failed", "expired"] | None = None
+    event_name: Annotated[str, AfterValidator(_known_event)] | None = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.to_time is not None and self.to_time <= self.from_time:
+            raise _broken("must have a to that is later than from")
+        return self
