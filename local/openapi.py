@@ -5,12 +5,14 @@ schemas cannot know (a rule that is code, a problem that a call may answer) stan
 """
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.alias_generators import to_camel
 from pydantic.json_schema import models_json_schema
 
 from lms_webhooks import problems
@@ -87,6 +89,18 @@ _DELIVERY_LINKS: dict[str, Schema] = {
     }
     for name in ("getDelivery", "redeliver")
 }
+_ADDED_SUBSCRIPTION_LINKS: dict[str, Schema] = {
+    "removeNoticeSubscription": {
+        "operationId": "removeNoticeSubscription",
+        "parameters": {"subscriptionId": "$response.body#/subscriptionId"},
+    }
+}
+_SUBSCRIPTION_LINKS: dict[str, Schema] = {
+    "removeNoticeSubscription": {
+        "operationId": "removeNoticeSubscription",
+        "parameters": {"subscriptionId": "$response.body#/subscriptions/0/subscriptionId"},
+    }
+}
 _REPLAY_LINKS: dict[str, Schema] = {
     "getReplay": {"operationId": "getReplay", "parameters": {"webhookId": "$request.path.webhookId"}}
 }
@@ -118,7 +132,7 @@ OPERATIONS: dict[str, Operation] = {
         200,
         given.TrialGiven,
         taken.WebhookTaken,
-        refusals=(*_OF_A_BODY, *_OF_A_KEY, problems.TooManyTests),
+        refusals=(*_OF_A_BODY, *_OF_A_KEY, problems.TooManySends),
         headers=("Idempotency-Replayed",),
         parameters=("Idempotency-Key",),
         description=(
@@ -166,7 +180,7 @@ OPERATIONS: dict[str, Operation] = {
         given.TrialGiven,
         taken.TrialTaken,
         needs_body=False,
-        refusals=(*_OF_A_WEBHOOK, *_OF_A_BODY, *_OF_A_KEY, problems.TooManyTests),
+        refusals=(*_OF_A_WEBHOOK, *_OF_A_BODY, *_OF_A_KEY, problems.TooManySends),
         headers=("Idempotency-Replayed",),
         parameters=("Idempotency-Key",),
         description="Ten test sends in any 60 seconds for an account.",
@@ -238,6 +252,37 @@ OPERATIONS: dict[str, Operation] = {
         links=_REPLAY_LINKS,
         description="One at a time for a webhook, after what waits. Without `to` it covers events until now.",
     ),
+    "list_subscriptions": Operation(
+        "listNoticeSubscriptions",
+        "Who is mailed about the account's webhooks",
+        "Notices",
+        200,
+        given.SubscriptionList,
+        links=_SUBSCRIPTION_LINKS,
+    ),
+    "add_subscription": Operation(
+        "addNoticeSubscription",
+        "Have somebody mailed when a webhook fails, goes on failing, is switched off, or works again",
+        "Notices",
+        201,
+        given.SubscriptionGiven,
+        taken.SubscriptionTaken,
+        refusals=(*_OF_A_BODY, *_OF_A_KEY, problems.TooManySubscriptions, problems.TooManySends),
+        headers=("Idempotency-Replayed",),
+        parameters=("Idempotency-Key",),
+        links=_ADDED_SUBSCRIPTION_LINKS,
+        description=(
+            "They get a link to confirm with first, good for two days; the same call once more sends it"
+            " again. Ten at most for an account."
+        ),
+    ),
+    "remove_subscription": Operation(
+        "removeNoticeSubscription",
+        "Have somebody mailed no more",
+        "Notices",
+        204,
+        refusals=(problems.NoSuchSubscription, problems.NoSuchPath, problems.Busy),
+    ),
     "get_replay": Operation(
         "getReplay",
         "How far the webhook's replay is, or the last one came",
@@ -263,6 +308,11 @@ _PARAMETERS: dict[str, Schema] = {
         "in": "path",
         "required": True,
         "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]{20,1400}$"},
+    },
+    "subscriptionId": {
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^ns_[A-Za-z0-9_-]{22}$"},
     },
     "If-Match": {
         "in": "header",
@@ -328,6 +378,8 @@ _SENT_HEADERS = {
 _ONE_LINE = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
 _CONTROL = r"\u0000-\u001f\u007f-\u009f\u2028\u2029"
 _TRIMMED = rf"^[^\s{_CONTROL}]([^{_CONTROL}]*[^\s{_CONTROL}])?$"
+_LABEL = r"[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
+_ADDRESS = rf"^[a-zA-Z0-9.!#$%&'*+/=?^_`{{|}}~-]{{1,64}}@{_LABEL}(\.{_LABEL})+$"
 _WEBHOOK_RULES: dict[str, Schema] = {
     "name": {"pattern": _TRIMMED},
     "description": {"description": "Line breaks are allowed, other control characters are not."},
@@ -362,6 +414,7 @@ _RULES: dict[str, dict[str, Schema]] = {
         "password": {"pattern": _ONE_LINE, "format": "password"},
     },
     "TrialInput": {"eventName": _EVENT_NAME},
+    "SubscriptionInput": {"email": {"format": "email", "pattern": _ADDRESS}},
     "ReplayInput": {"eventName": _EVENT_NAME, "from": _MOMENT, "to": _MOMENT},
     "DeliveryDetail": {
         "event": {"type": "object", "description": "The event as receivers get it, to the last digit."}
@@ -393,7 +446,7 @@ def describe() -> Schema:
         },
         "servers": [{"url": "/", "description": "The deployment that this is served by"}],
         "security": [{"token": []}],
-        "tags": [{"name": name} for name in ("Event types", "Webhooks", "Deliveries")],
+        "tags": [{"name": name} for name in ("Event types", "Webhooks", "Deliveries", "Notices")],
         "paths": {
             _path(path): {
                 method.lower(): _operation(path, OPERATIONS[name])
@@ -416,7 +469,7 @@ def text() -> str:
 
 
 def _path(route: str) -> str:
-    return route.replace("<webhook_id>", "{webhookId}").replace("<delivery_id>", "{deliveryId}")
+    return re.sub(r"<(\w+)>", lambda name: "{" + to_camel(name[1]) + "}", route)
 
 
 def _operation(route: str, operation: Operation) -> Schema:
@@ -427,7 +480,7 @@ def _operation(route: str, operation: Operation) -> Schema:
     }
     if operation.description:
         described["description"] = operation.description
-    in_path = [name for name in ("webhookId", "deliveryId") if f"{{{name}}}" in _path(route)]
+    in_path = re.findall(r"{(\w+)}", _path(route))
     named = [*in_path, *operation.parameters]
     if named:
         described["parameters"] = [{"name": name, **_PARAMETERS[name]} for name in named]

@@ -11,8 +11,9 @@ from lms_webhooks.admin.idempotency import Idempotency
 from lms_webhooks.admin.registrations import Registrations
 from lms_webhooks.admin.resends import Resends
 from lms_webhooks.admin.routes import build_api
+from lms_webhooks.admin.send_limit import SendLimit
 from lms_webhooks.admin.stats import StatsReader
-from lms_webhooks.admin.trial_limit import TrialLimit
+from lms_webhooks.admin.subscriptions import Subscriptions
 from lms_webhooks.backlog import Backlog
 from lms_webhooks.delivery_store import DeliveryStore
 from lms_webhooks.dynamodb import Table
@@ -32,16 +33,13 @@ settings = read(AdminApiSettings)
 dynamodb = aws.dynamodb()
 secret_box = SecretBox(aws.kms(), settings.kms_key_id)
 store = WebhookStore(dynamodb, settings.webhooks_table)
+webhooks_table = Table(dynamodb, settings.webhooks_table)
 deliveries_table = Table(dynamodb, settings.deliveries_table)
 backlog = Backlog(deliveries_table, retention_days=settings.backlog_retention_days)
 delivery_store = DeliveryStore(deliveries_table, retention_days=settings.delivery_retention_days)
 drain_queue = DrainQueue(aws.sqs(), settings.drain_queue_url)
-registrations = Registrations(
-    store,
-    secret_box,
-    drain_queue,
-    backlog,
-)
+registrations = Registrations(store, secret_box, drain_queue, backlog)
+send_limit = SendLimit(webhooks_table)
 
 
 @cache
@@ -54,8 +52,13 @@ def trials() -> "Trials":
     sender = Sender(
         loopback_allowed=settings.loopback_targets_allowed, trusted_ca_file=settings.trusted_ca_file
     )
-    limit = TrialLimit(Table(dynamodb, settings.webhooks_table))
-    return Trials(registrations, Courier(secret_box, sender), limit)
+    return Trials(registrations, Courier(secret_box, sender), send_limit)
+
+
+@cache
+def subscriptions() -> Subscriptions:
+    """Who is mailed: few calls are about that, and a client takes its time to be made."""
+    return Subscriptions(webhooks_table, aws.sns(), settings.notice_topic_arn, send_limit)
 
 
 deliveries = Deliveries(store, delivery_store, backlog)
@@ -71,7 +74,8 @@ api = build_api(
         batch_schedule_expression=settings.batch_schedule_expression,
     ),
     resends=Resends(store, deliveries, backlog, ReplayStore(deliveries_table), drain_queue),
-    idempotency=Idempotency(Table(dynamodb, settings.webhooks_table), secret_box),
+    subscriptions=subscriptions,
+    idempotency=Idempotency(webhooks_table, secret_box),
     trials=trials,
 )
 

@@ -19,8 +19,9 @@ from lms_webhooks.admin.idempotency import Idempotency
 from lms_webhooks.admin.registrations import Registrations
 from lms_webhooks.admin.resends import Resends
 from lms_webhooks.admin.routes import build_api
+from lms_webhooks.admin.send_limit import SendLimit
 from lms_webhooks.admin.stats import StatsReader
-from lms_webhooks.admin.trial_limit import TrialLimit
+from lms_webhooks.admin.subscriptions import Subscriptions
 from lms_webhooks.admin.trials import Trials
 from lms_webhooks.backlog import Backlog
 from lms_webhooks.delivery import Courier
@@ -39,6 +40,7 @@ from lms_webhooks.webhook_store import WebhookStore
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_kms import KMSClient
+    from mypy_boto3_sns import SNSClient
     from mypy_boto3_sqs import SQSClient
 
 TABLE = "webhooks"
@@ -63,6 +65,7 @@ def admin_settings(
     table_name: str = TABLE,
     *,
     drain_queue_url: str = "unused",
+    notice_topic_arn: str = "unused",
     loopback_targets_allowed: bool = False,
 ) -> AdminApiSettings:
     return AdminApiSettings(
@@ -71,6 +74,7 @@ def admin_settings(
         delivery_retention_days=30,
         backlog_retention_days=7,
         batch_schedule_expression="rate(15 minutes)",
+        notice_topic_arn=notice_topic_arn,
         drain_queue_url=drain_queue_url,
         kms_key_id=kms_key_id,
         account_claim="custom:account_id",
@@ -118,6 +122,7 @@ class AdminClient:
         dynamodb: "DynamoDBClient",
         kms: "KMSClient",
         sqs: "SQSClient",
+        sns: "SNSClient",
         settings: AdminApiSettings,
     ) -> None:
         self.settings = settings
@@ -125,6 +130,7 @@ class AdminClient:
         self.secret_box = SecretBox(kms, settings.kms_key_id)
         self._dynamodb = dynamodb
         self._sqs = sqs
+        self.sns = sns
         drain_queue = DrainQueue(sqs, settings.drain_queue_url)
         self.deliveries_table = Table(dynamodb, settings.deliveries_table)
         self.backlog = Backlog(self.deliveries_table, retention_days=settings.backlog_retention_days)
@@ -134,11 +140,19 @@ class AdminClient:
         self.answer: SenderAnswer = SenderAnswer(204, None, 12)
         """What receivers answer to test sends."""
         self.now_seconds = NOW.timestamp()
+        send_limit = SendLimit(Table(dynamodb, settings.webhooks_table), clock=self._clock)
         trials = Trials(
             registrations,
             Courier(self.secret_box, cast("Sender", self), clock=self._clock),
-            TrialLimit(Table(dynamodb, settings.webhooks_table), clock=self._clock),
+            send_limit,
             clock=self._clock,
+        )
+        subscriptions = Subscriptions(
+            Table(dynamodb, settings.webhooks_table),
+            sns,
+            settings.notice_topic_arn,
+            send_limit,
+            now=lambda: NOW,
         )
         deliveries = Deliveries(self.store, self.history, self.backlog)
         self._api = build_api(
@@ -164,6 +178,7 @@ class AdminClient:
             idempotency=Idempotency(
                 Table(dynamodb, settings.webhooks_table), self.secret_box, clock=self._clock
             ),
+            subscriptions=lambda: subscriptions,
             trials=lambda: trials,
         )
         self._make_tables()
@@ -246,10 +261,12 @@ def admin_client(table_name: str = TABLE, *, loopback_targets_allowed: bool = Fa
     with mock_aws():
         kms = boto3.client("kms", region_name=REGION)
         sqs = boto3.client("sqs", region_name=REGION)
+        sns = boto3.client("sns", region_name=REGION)
         settings = admin_settings(
             kms.create_key()["KeyMetadata"]["KeyId"],
             table_name,
+            notice_topic_arn=sns.create_topic(Name="notices")["TopicArn"],
             drain_queue_url=sqs.create_queue(QueueName=f"drain-{table_name}")["QueueUrl"],
             loopback_targets_allowed=loopback_targets_allowed,
         )
-        yield AdminClient(boto3.client("dynamodb", region_name=REGION), kms, sqs, settings)
+        yield AdminClient(boto3.client("dynamodb", region_name=REGION), kms, sqs, sns, settings)

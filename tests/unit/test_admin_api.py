@@ -448,8 +448,8 @@ def test_every_change_leaves_one_audit_line_without_secrets(
 ) -> None:
     lines: list[dict[str, Any]] = []
     monkeypatch.setattr(
-        "lms_webhooks.admin.registrations.logger",
-        SimpleNamespace(info=lambda message, **fields: lines.append({"message": message, **fields})),
+        "lms_webhooks.admin.audit.logger",
+        SimpleNamespace(info=lambda message, extra: lines.append({"message": message, **extra})),
     )
     webhook_id = client.create(authentication=BASIC).body["webhookId"]
     assert client.create(name="").status == 422

@@ -8,9 +8,11 @@ Problem
 │   ├── NoSuchPath
 │   ├── NoSuchWebhook          of another account, deleted, or never made: not told apart
 │   ├── NoSuchDelivery
-│   └── NoSuchReplay
+│   ├── NoSuchReplay
+│   └── NoSuchSubscription
 ├── MethodNotAllowed      405
 ├── TooManyWebhooks       409
+├── TooManySubscriptions  409
 ├── ReplayRunning         409  one replay a webhook at a time
 ├── NotSigned             409  the webhook has no signing secret to change
 ├── KeyInUse              409  a call with the same Idempotency-Key is under way
@@ -19,7 +21,7 @@ Problem
 ├── UnsupportedMediaType  415
 ├── InvalidFields         422  one error for each bad field
 ├── KeyReused             422  the Idempotency-Key came before, with another call
-├── TooManyTests          429  ten test sends a minute
+├── TooManySends          429  ten test sends and links to confirm a minute
 ├── InternalError         500
 └── Busy                  503  others change the same account at this moment
 
@@ -156,6 +158,16 @@ class NoSuchReplay(NotFound):
         super().__init__("There has been no replay of this webhook in the last 30 days.")
 
 
+class NoSuchSubscription(NotFound):
+    """The account has no such notice subscription."""
+
+    slug = "no-such-subscription"
+    title = "No such notice subscription"
+
+    def __init__(self) -> None:
+        super().__init__("This account has no notice subscription with this id.")
+
+
 class MethodNotAllowed(Problem):
     """The path exists, the method does not."""
 
@@ -178,6 +190,20 @@ class TooManyWebhooks(Problem):
     def __init__(self, limit: int) -> None:
         super().__init__(
             f"An account has at most {limit} webhooks, whatever their status. Delete one to make another."
+        )
+
+
+class TooManySubscriptions(Problem):
+    """As many people are mailed as may be."""
+
+    status = 409
+    slug = "too-many-subscriptions"
+    title = "Too many notice subscriptions"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"An account has at most {limit} notice subscriptions, and an address is mailed for a bounded"
+            " number of accounts. Delete one to make another; a mailing list counts as one."
         )
 
 
@@ -275,16 +301,17 @@ class KeyReused(Problem):
         super().__init__("This Idempotency-Key came with another path or body before. Use a fresh one.")
 
 
-class TooManyTests(Problem):
-    """The account has made all the test sends that it may make in a minute."""
+class TooManySends(Problem):
+    """The account has had sent all that it may in a minute."""
 
     status = 429
-    slug = "too-many-tests"
-    title = "Too many test sends"
+    slug = "too-many-sends"
+    title = "Too many sends"
 
     def __init__(self, limit: int, wait_seconds: int) -> None:
         super().__init__(
-            f"An account makes at most {limit} test sends a minute. Try again in {wait_seconds} s.",
+            f"An account has at most {limit} test sends and notice subscriptions a minute."
+            f" Try again in {wait_seconds} s.",
             headers={"Retry-After": str(wait_seconds)},
         )
 

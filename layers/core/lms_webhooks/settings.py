@@ -24,6 +24,7 @@ class AdminApiSettings:
     delivery_retention_days: int
     backlog_retention_days: int
     batch_schedule_expression: str
+    notice_topic_arn: str
     account_claim: str
     role_claim: str
     admin_role: str

@@ -9,6 +9,7 @@ from pydantic.alias_generators import to_camel
 from lms_webhooks.admin.deliveries import DeliveryPage, Shown
 from lms_webhooks.admin.parameters import DeliveryStatus, delivery_id
 from lms_webhooks.admin.stats import Hour, Stats, percentile
+from lms_webhooks.admin.subscriptions import Subscription, SubscriptionStatus
 from lms_webhooks.attempts import Attempt
 from lms_webhooks.backlog import Count, Lane
 from lms_webhooks.delivery_store import Outcome
@@ -225,6 +226,23 @@ class StatsGiven(_Given):
     """When non-real-time events go out next, if that can be told."""
 
 
+class SubscriptionGiven(_Given):
+    """Somebody who is mailed about the account's webhooks, once they have confirmed that they want to be."""
+
+    subscription_id: str
+    email: str
+    status: SubscriptionStatus
+    """ended: they never confirmed, or followed the link in a notice that ends it."""
+    created_at: str
+    created_by: str
+
+
+class SubscriptionList(_Given):
+    """Everybody who is mailed about the account's webhooks, oldest first."""
+
+    subscriptions: list[SubscriptionGiven]
+
+
 class EventTypeGiven(_Given):
     """One event type. `sample` is what `data` of such an event holds."""
 
@@ -401,6 +419,17 @@ def _show_authentication(
             return BasicAuthenticationGiven(username=authentication.username)
         case SignatureAuthentication():
             return SignatureAuthenticationGiven(secret=secret)
+
+
+def show_subscription(subscription: Subscription) -> SubscriptionGiven:
+    """Who is mailed, as the API shows it."""
+    return SubscriptionGiven(
+        subscription_id=subscription.subscription_id,
+        email=subscription.email,
+        status=subscription.status,
+        created_at=subscription.created_at,
+        created_by=subscription.created_by,
+    )
 
 
 def show_event_types() -> EventTypeList:

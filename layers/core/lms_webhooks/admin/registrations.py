@@ -1,4 +1,4 @@
-"""Create, show and delete webhooks for a caller who may: the admin API without its HTTP."""
+"""Create, show, change and delete webhooks for a caller who may: the admin API without its HTTP."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic.alias_generators import to_camel
 
+from lms_webhooks.admin.audit import audit
 from lms_webhooks.admin.caller import Caller
 from lms_webhooks.admin.taken import (
     BasicAuthenticationTaken,
@@ -83,11 +84,11 @@ class Registrations:
         webhook, secret = self.draft(caller, wanted)
         registered = Registered(webhook, Health(webhook.epoch))
         self._store.create(webhook, along=record(registered, secret))
-        _audit(
+        audit(
             caller,
             "webhook.create",
-            webhook.webhook_id,
-            changed=sorted(to_camel(name) for name in wanted.model_fields_set),
+            changed=map(to_camel, wanted.model_fields_set),
+            webhookId=webhook.webhook_id,
         )
         return registered, secret
 
@@ -146,12 +147,7 @@ class Registrations:
                     raise
                 continue
             break
-        _audit(
-            caller,
-            "webhook.change",
-            webhook_id,
-            changed=sorted(to_camel(name) for name in change.model_fields_set),
-        )
+        audit(caller, "webhook.change", changed=map(to_camel, change.model_fields_set), webhookId=webhook_id)
         if changed.epoch != registered.webhook.epoch:
             self._send_for_drainer(caller.account_id, webhook_id)
         return self._store.find(caller.account_id, webhook_id), secret
@@ -203,7 +199,7 @@ class Registrations:
                     raise
                 continue
             break
-        _audit(caller, "webhook.rotate-secret", webhook_id, changed=["authentication"])
+        audit(caller, "webhook.rotate-secret", changed=["authentication"], webhookId=webhook_id)
         return registered, secret
 
     def get(self, caller: Caller, webhook_id: str) -> Registered:
@@ -229,7 +225,7 @@ class Registrations:
             NoSuchWebhook, Busy: as the store does.
         """
         self._store.delete(caller.account_id, webhook_id, deleted_at=self._now(), deleted_by=caller.user_id)
-        _audit(caller, "webhook.delete", webhook_id, changed=[])
+        audit(caller, "webhook.delete", webhookId=webhook_id)
 
     def _send_for_drainer(self, account_id: str, webhook_id: str) -> None:
         try:
@@ -289,15 +285,3 @@ class Registrations:
                 secret = new_secret()
                 ciphertext = self._secret_box.encrypt(secret, account_id=account_id, webhook_id=webhook_id)
                 return SignatureAuthentication(secret_ciphertext=ciphertext), secret
-
-
-def _audit(caller: Caller, action: str, webhook_id: str, *, changed: list[str]) -> None:
-    """One line for each change: who did what to which webhook. Names of fields, never their values."""
-    logger.info(
-        "audit",
-        action=action,
-        accountId=caller.account_id,
-        webhookId=webhook_id,
-        user=caller.user_id,
-        changedFields=changed,
-    )

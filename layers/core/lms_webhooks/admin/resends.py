@@ -4,6 +4,7 @@ import secrets
 import time
 from collections.abc import Callable
 
+from lms_webhooks.admin.audit import audit
 from lms_webhooks.admin.caller import Caller
 from lms_webhooks.admin.deliveries import Deliveries, Shown
 from lms_webhooks.admin.taken import ReplayTaken
@@ -52,7 +53,7 @@ class Resends:
             raise Busy
         self._backlog.mark(caller.account_id, webhook_id, Lane.REPLAY, accepted_at_ms=NEVER_MS)
         self._send_for_drainer(caller, webhook_id)
-        self._audit(caller, "delivery.redeliver", webhook_id)
+        audit(caller, "delivery.redeliver", webhookId=webhook_id, sortKey=sort_key)
         return shown
 
     def start(self, caller: Caller, webhook_id: str, wanted: ReplayTaken) -> Replay:
@@ -79,7 +80,7 @@ class Resends:
         )
         self._replays.start(replay, self._backlog)
         self._send_for_drainer(caller, webhook_id)
-        self._audit(caller, "webhook.replay", webhook_id)
+        audit(caller, "webhook.replay", webhookId=webhook_id, replayId=replay.replay_id)
         return replay
 
     def progress(self, caller: Caller, webhook_id: str) -> Replay:
@@ -99,13 +100,3 @@ class Resends:
             self._drain_queue.send(caller.account_id, webhook_id, delay_seconds=0)
         except AWS_FAULTS:
             logger.exception("drainer not sent for", webhookId=webhook_id)  # the sweep finds the mark
-
-    def _audit(self, caller: Caller, action: str, webhook_id: str) -> None:
-        logger.info(
-            "audit",
-            action=action,
-            accountId=caller.account_id,
-            webhookId=webhook_id,
-            user=caller.user_id,
-            changedFields=[],
-        )

@@ -15,6 +15,7 @@ from lms_webhooks.admin.caller import Caller, identify
 from lms_webhooks.admin.deliveries import Deliveries
 from lms_webhooks.admin.given import (
     SigningSecretGiven,
+    SubscriptionList,
     WebhookGiven,
     WebhookList,
     show,
@@ -24,13 +25,14 @@ from lms_webhooks.admin.given import (
     show_redelivery,
     show_replay,
     show_stats,
+    show_subscription,
 )
 from lms_webhooks.admin.idempotency import AnswerSecret, Claim, Idempotency, StoredAnswer
 from lms_webhooks.admin.parameters import read_delivery_id, read_delivery_query, read_hours
 from lms_webhooks.admin.registrations import Registrations
 from lms_webhooks.admin.resends import Resends
 from lms_webhooks.admin.stats import DEFAULT_HOURS, MAX_HOURS, StatsReader
-from lms_webhooks.admin.taken import ReplayTaken, TrialTaken, WebhookChange, WebhookTaken
+from lms_webhooks.admin.taken import ReplayTaken, SubscriptionTaken, TrialTaken, WebhookChange, WebhookTaken
 from lms_webhooks.observability import logger
 from lms_webhooks.problems import Forbidden, InternalError, MethodNotAllowed, NoSuchPath, Problem
 from lms_webhooks.settings import AdminApiSettings
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
 
     from lms_webhooks.admin.registrations import Record
+    from lms_webhooks.admin.subscriptions import Subscriptions
     from lms_webhooks.admin.trials import Trials
 
 # An answer may hold a secret, and is only good for the token that asked.
@@ -64,6 +67,8 @@ ROUTES: dict[str, dict[str, str]] = {
     "/v1/webhooks/<webhook_id>/deliveries/<delivery_id>/redeliver": {"POST": "redeliver"},
     "/v1/webhooks/<webhook_id>/stats": {"GET": "get_stats"},
     "/v1/webhooks/<webhook_id>/replay": {"GET": "get_replay", "POST": "start_replay"},
+    "/v1/notice-subscriptions": {"GET": "list_subscriptions", "POST": "add_subscription"},
+    "/v1/notice-subscriptions/<subscription_id>": {"DELETE": "remove_subscription"},
 }
 """Each path, its methods, and the method of `_Calls` that answers."""
 
@@ -81,16 +86,27 @@ def build_api(
     deliveries: Deliveries,
     resends: Resends,
     stats: StatsReader,
+    subscriptions: "Callable[[], Subscriptions]",
     idempotency: Idempotency,
     trials: "Callable[[], Trials]",
 ) -> APIGatewayHttpResolver:
     """The admin API, ready to resolve events of API Gateway's payload format 2.0.
 
-    `trials` is called by the calls that send, and makes what they need at the first of them.
+    `trials` and `subscriptions` make what few calls need, at the first of them.
     """
     # Powertools' own validation is left off: its import is a fifth of the cold start again.
     app = APIGatewayHttpResolver()
-    calls = _Calls(app, registrations, settings, deliveries, resends, stats, idempotency, trials)
+    calls = _Calls(
+        app,
+        registrations,
+        settings,
+        deliveries,
+        resends,
+        stats,
+        subscriptions,
+        idempotency,
+        trials,
+    )
     for path, handlers in ROUTES.items():
         for method, name in handlers.items():
             app.route(path, method=method)(getattr(calls, name))
@@ -118,6 +134,7 @@ class _Calls:
         deliveries: Deliveries,
         resends: Resends,
         stats: StatsReader,
+        subscriptions: "Callable[[], Subscriptions]",
         idempotency: Idempotency,
         trials: "Callable[[], Trials]",
     ) -> None:
@@ -127,6 +144,7 @@ class _Calls:
         self._deliveries = deliveries
         self._resends = resends
         self._stats = stats
+        self._subscriptions = subscriptions
         self._idempotency = idempotency
         self._trials = trials
 
@@ -276,6 +294,28 @@ class _Calls:
             self._event.get("queryStringParameters") or {}, default=DEFAULT_HOURS, maximum=MAX_HOURS
         )
         return _answer(HTTPStatus.OK, show_stats(self._stats.read(caller, webhook_id, hours=hours)))
+
+    def list_subscriptions(self) -> Response[str]:
+        caller = self._caller()
+        found = self._subscriptions().all(caller)
+        return _answer(
+            HTTPStatus.OK, SubscriptionList(subscriptions=[show_subscription(each) for each in found])
+        )
+
+    def add_subscription(self) -> Response[str]:
+        caller = self._caller()
+        wanted = self._read(SubscriptionTaken)
+
+        return self._once(
+            caller,
+            lambda _: _answer(
+                HTTPStatus.CREATED, show_subscription(self._subscriptions().add(caller, wanted.email))
+            ),
+        )
+
+    def remove_subscription(self, subscription_id: str) -> Response[str]:
+        self._subscriptions().remove(self._caller(), subscription_id)
+        return Response(status_code=HTTPStatus.NO_CONTENT, body="", headers=_NOT_STORED)
 
     @property
     def _event(self) -> dict[str, Any]:

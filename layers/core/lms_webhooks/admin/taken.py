@@ -47,6 +47,11 @@ _BARRED_HEADERS = frozenset(
 )
 _BARRED_PREFIXES = ("webhook-", "proxy-")
 
+# As HTML's input type=email has it (WHATWG), and a host with a dot: SNS itself says what it can mail.
+_ADDRESS = re.compile(
+    r"[a-zA-Z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
+    r"(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)+"
+)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _CONTROL_BUT_LINES = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
@@ -214,6 +219,19 @@ class TrialTaken(_TakenInPart):
     """Which sample is to be sent; without one it is the first of the webhook's events."""
 
     event_name: Annotated[str, AfterValidator(_known_event)] | None = None
+
+
+def _address(text: str) -> str:
+    """In lower case: in practice no mail server tells Ada@ from ada@, and neither must be mailed twice."""
+    if not _ADDRESS.fullmatch(text):
+        raise _broken("must be a mail address such as team@example.com")
+    return text.lower()
+
+
+class SubscriptionTaken(_Taken):
+    """Who is to be mailed about the account's webhooks."""
+
+    email: Annotated[str, Field(max_length=254), AfterValidator(_address)]
 
 
 def _moment(value: object) -> int:

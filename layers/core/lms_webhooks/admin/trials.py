@@ -8,15 +8,15 @@ import secrets
 import time
 from collections.abc import Callable
 
+from lms_webhooks.admin.audit import audit
 from lms_webhooks.admin.caller import Caller
 from lms_webhooks.admin.given import TrialGiven
 from lms_webhooks.admin.registrations import Registrations
+from lms_webhooks.admin.send_limit import SendLimit
 from lms_webhooks.admin.taken import WebhookTaken
-from lms_webhooks.admin.trial_limit import TrialLimit
 from lms_webhooks.delivery import Courier
 from lms_webhooks.event_types import EVENT_TYPES
 from lms_webhooks.events import Event
-from lms_webhooks.observability import logger
 from lms_webhooks.sender import Patience
 from lms_webhooks.webhooks import Webhook
 
@@ -32,7 +32,7 @@ class Trials:
         self,
         registrations: Registrations,
         courier: Courier,
-        limit: TrialLimit,
+        limit: SendLimit,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -46,7 +46,7 @@ class Trials:
 
         Raises:
             NoSuchWebhook: the account has none by this id.
-            TooManyTests, Busy: as the limit does.
+            TooManySends, Busy: as the limit does.
         """
         webhook, _ = self._registrations.get(caller, webhook_id)
         return self._send(caller, webhook, event_name)
@@ -57,7 +57,7 @@ class Trials:
         A signature is made with a secret that nobody has: only a saved webhook's can be verified.
 
         Raises:
-            TooManyTests, Busy: as the limit does.
+            TooManySends, Busy: as the limit does.
         """
         webhook, _ = self._registrations.draft(caller, wanted)
         return self._send(caller, webhook, None)
@@ -66,14 +66,7 @@ class Trials:
         self._limit.take(caller.account_id)
         name = event_name or next(name for name in EVENT_TYPES if name in webhook.events)
         answer, _ = self._courier.carry(webhook, [self._sample(caller.account_id, name)], patience=PATIENCE)
-        logger.info(
-            "audit",
-            action="webhook.test",
-            accountId=caller.account_id,
-            webhookId=webhook.webhook_id,
-            user=caller.user_id,
-            changedFields=[],
-        )
+        audit(caller, "webhook.test", webhookId=webhook.webhook_id)
         return TrialGiven(
             delivered=answer.is_success,
             status_code=answer.status_code,

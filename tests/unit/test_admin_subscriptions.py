@@ -1,0 +1,136 @@
+"""People are mailed about the webhooks of accounts that want it, each through one subscription of SNS."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.unit.admin_client import ADMIN_CLAIMS, AdminClient, admin_client
+
+PATH = "/v1/notice-subscriptions"
+OTHER_CLAIMS = ADMIN_CLAIMS | {"custom:account_id": "2020"}
+
+
+@pytest.fixture
+def client() -> Iterator[AdminClient]:
+    with admin_client("subscriptions") as client:
+        yield client
+
+
+def policies(client: AdminClient) -> dict[str, Any]:
+    """The filter of each subscription that SNS has, by its address."""
+    sns, topic = client.sns, client.settings.notice_topic_arn
+    found = sns.list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]
+    return {
+        each["Endpoint"]: json.loads(
+            sns.get_subscription_attributes(SubscriptionArn=each["SubscriptionArn"])["Attributes"][
+                "FilterPolicy"
+            ]
+        )
+        for each in found
+    }
+
+
+def test_who_is_added_is_mailed_about_this_account_and_listed(client: AdminClient) -> None:
+    added = client.call("POST", PATH, {"email": "Team@Example.com"})
+    assert added.status == 201
+    assert added.body["subscriptionId"].startswith("ns_")
+    assert (added.body["email"], added.body["status"]) == ("team@example.com", "confirmed")
+    assert added.body["createdBy"] == "ada@example.com"
+    assert policies(client) == {"team@example.com": {"accountId": ["1010"]}}
+    assert client.call("GET", PATH).body == {"subscriptions": [added.body]}
+    assert client.call("GET", PATH, claims=OTHER_CLAIMS).body == {"subscriptions": []}
+
+
+def test_who_is_removed_is_mailed_no_more(client: AdminClient) -> None:
+    kept = client.call("POST", PATH, {"email": "kept@example.com"}).body
+    gone = client.call("POST", PATH, {"email": "gone@example.com"}).body
+    removed = client.call("DELETE", f"{PATH}/{gone['subscriptionId']}")
+    assert (removed.status, removed.text) == (204, "")
+    assert policies(client) == {"kept@example.com": {"accountId": ["1010"]}}
+    assert client.call("GET", PATH).body == {"subscriptions": [kept]}
+    again = client.call("DELETE", f"{PATH}/{gone['subscriptionId']}")
+    assert (again.status, again.body["type"]) == (404, "urn:lms-webhooks:problem:no-such-subscription")
+
+
+def test_the_same_address_again_is_the_same_subscription(client: AdminClient) -> None:
+    first = client.call("POST", PATH, {"email": "team@example.com"}).body
+    second = client.call("POST", PATH, {"email": "team@example.com"})
+    assert (second.status, second.body) == (201, first)
+    assert len(client.call("GET", PATH).body["subscriptions"]) == 1
+
+
+def test_accounts_that_mail_the_same_person_share_it_without_knowing(client: AdminClient) -> None:
+    mine = client.call("POST", PATH, {"email": "agency@example.com"}).body
+    theirs = client.call("POST", PATH, {"email": "agency@example.com"}, claims=OTHER_CLAIMS).body
+    assert theirs["subscriptionId"] != mine["subscriptionId"]
+    assert policies(client) == {"agency@example.com": {"accountId": ["1010", "2020"]}}
+    stolen = client.call("DELETE", f"{PATH}/{mine['subscriptionId']}", claims=OTHER_CLAIMS)
+    assert stolen.status == 404
+    client.call("DELETE", f"{PATH}/{mine['subscriptionId']}")
+    assert policies(client) == {"agency@example.com": {"accountId": ["2020"]}}
+    assert client.call("GET", PATH, claims=OTHER_CLAIMS).body == {"subscriptions": [theirs]}
+
+
+def test_who_ended_it_by_the_link_in_a_mail_is_shown_so_and_may_be_added_again(client: AdminClient) -> None:
+    added = client.call("POST", PATH, {"email": "team@example.com"}).body
+    (found,) = client.sns.list_subscriptions()["Subscriptions"]
+    client.sns.unsubscribe(SubscriptionArn=found["SubscriptionArn"])
+    assert client.call("GET", PATH).body == {"subscriptions": [added | {"status": "ended"}]}
+    assert client.call("POST", PATH, {"email": "team@example.com"}).body == added
+    assert policies(client) == {"team@example.com": {"accountId": ["1010"]}}
+
+
+def test_one_that_is_not_confirmed_is_pending(client: AdminClient) -> None:
+    client.call("POST", PATH, {"email": "team@example.com"})
+    original = client.sns.get_subscription_attributes
+
+    def pending(**arguments: str) -> Any:
+        answer: Any = original(**arguments)
+        return {"Attributes": answer["Attributes"] | {"PendingConfirmation": "true"}}
+
+    client.sns.get_subscription_attributes = pending  # type: ignore[method-assign]
+    assert [each["status"] for each in client.call("GET", PATH).body["subscriptions"]] == ["pending"]
+
+
+def test_an_account_has_ten_and_makes_ten_a_minute(client: AdminClient) -> None:
+    for number in range(10):
+        assert client.call("POST", PATH, {"email": f"{number}@example.com"}).status == 201
+    hasty = client.call("POST", PATH, {"email": "more@example.com"})
+    assert (hasty.status, hasty.headers["Retry-After"]) == (429, "60")
+    client.now_seconds += 61
+    full = client.call("POST", PATH, {"email": "more@example.com"})
+    assert (full.status, full.body["type"]) == (409, "urn:lms-webhooks:problem:too-many-subscriptions")
+    assert "more@example.com" not in policies(client)
+    assert client.call("POST", PATH, {"email": "3@example.com"}).status == 201
+
+
+@pytest.mark.parametrize(
+    "email",
+    [
+        "",
+        "ada",
+        "ada@",
+        "@example.com",
+        "ada@localhost",
+        "a b@example.com",
+        "ada@exa_mple.com",
+        "ü@example.com",
+        "ada@example.com\n",
+        "a@" + "x" * 250 + ".com",
+        "ada@-example.com",
+        "ada@example..com",
+    ],
+)
+def test_what_is_no_address_is_refused(client: AdminClient, email: str) -> None:
+    answer = client.call("POST", PATH, {"email": email})
+    assert answer.status == 422
+    assert list(answer.errors) == ["/email"]
+    assert policies(client) == {}
+
+
+def test_a_reader_sees_them_and_adds_none(client: AdminClient) -> None:
+    reader = ADMIN_CLAIMS | {"cognito:groups": "[integration-reader]"}
+    assert client.call("GET", PATH, claims=reader).status == 200
+    assert client.call("POST", PATH, {"email": "team@example.com"}, claims=reader).status == 403
