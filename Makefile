@@ -24,7 +24,7 @@ $(READY): requirements/bootstrap.txt requirements/dev.txt requirements/engine.tx
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 ##### The stack on this machine
 
@@ -75,9 +75,17 @@ check: $(READY) ## Format, lint, types, template, and each function imported as 
 	$(BIN)/cfn-lint template.yaml
 	@$(LOCAL) check-build
 
+.PHONY: fuzz-api
+fuzz-api: $(READY) ## Call the API as its description allows, and as it does not, for some minutes; SEED=11
+	@python -m tests.fuzz $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS))
+
 .PHONY: bench-backlog
 bench-backlog: $(READY) ## What a failing endpoint costs, and whom; ONLY=outage,poison EVENTS=5000
 	@python -m bench.backlog $(if $(ONLY),--only $(ONLY)) $(if $(EVENTS),--events $(EVENTS))
+
+.PHONY: bench-admin
+bench-admin: $(READY) ## What replays and changes of secrets cost the flow; ONLY=replay EVENTS=2000
+	@python -m bench.admin $(if $(ONLY),--only $(ONLY)) $(if $(EVENTS),--events $(EVENTS))
 
 ##### A real account
 

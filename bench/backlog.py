@@ -6,112 +6,15 @@
 Each scenario prints what it found and ✓ or ✗ for what must hold; the exit status says whether all did.
 """
 
-import argparse
-import itertools
 import statistics
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
-from local.deploy import ACCOUNT_IDS
-from local.stack import Stack, down, up
+from bench.scenario import CACHE_SECONDS, Scenario, arrive, flow, p99, run, wait_until, waiting
 from tests.fakes.receiver import Behaviour, Receiver, Request, answer
-
-ACCOUNT_ID = ACCOUNT_IDS[0]
-CACHE_SECONDS = 2.5  # registrations are remembered for two
-
-
-@dataclass
-class Scenario:
-    """One scenario's stack, and whether all that it checked held."""
-
-    stack: Stack
-    token: str
-    events: int
-    holds: bool = True
-    emitted_at: dict[str, float] = field(default_factory=dict)
-    """Event id -> when it was put on the bus (monotonic)."""
-
-    def say(self, text: str) -> None:
-        print(f"    {text}", flush=True)
-
-    def check(self, claim: str, is_true: bool) -> None:
-        self.holds &= is_true
-        print(f"    {'✓' if is_true else '✗'} {claim}", flush=True)
-
-    def register(self, name: str, url: str, **more: Any) -> str:
-        body = {
-            "name": name,
-            "targetUrl": url,
-            "authentication": {"type": "none"},
-            "events": ["COURSE_ENROLLMENT"],
-            "status": "active",
-            **more,
-        }
-        created = self.stack.call("POST", "/v1/webhooks", token=self.token, body=body)
-        if created.status_code != 201:
-            raise SystemExit(f"could not register {name}: {created.status_code} {created.body}")
-        return str(created.body["webhookId"])
-
-    def change(self, webhook_id: str, **fields: Any) -> None:
-        changed = self.stack.call("PATCH", f"/v1/webhooks/{webhook_id}", token=self.token, body=fields)
-        if changed.status_code != 200:
-            raise SystemExit(f"could not change {fields}: {changed.status_code} {changed.body}")
-
-    def emit(self, prefix: str, count: int, *, per_second: float = 0) -> list[str]:
-        """Emit `count` events, whose ids and times are in one order; answer the ids."""
-        first_ms = time.time_ns() // 1_000_000
-        ids = [f"{prefix}{index:06d}" for index in range(count)]
-        for start in range(0, count, 10):
-            began = time.monotonic()
-            self.emitted_at.update(dict.fromkeys(ids[start : start + 10], began))
-            self.stack.emit(
-                [
-                    {
-                        "accountId": int(ACCOUNT_ID),
-                        "eventId": id_,
-                        "eventName": "COURSE_ENROLLMENT",
-                        "timestamp": first_ms + start + offset,
-                        "data": {"userId": 4279332, "loId": "course:7374992"},
-                    }
-                    for offset, id_ in enumerate(ids[start : start + 10])
-                ]
-            )
-            if per_second:
-                time.sleep(max(0.0, 10 / per_second - (time.monotonic() - began)))
-        return ids
-
-    def deliveries(self, webhook_id: str) -> dict[str, dict[str, Any]]:
-        """The history of a webhook, by event id."""
-        pages = (
-            self.stack.client("dynamodb")
-            .get_paginator("query")
-            .paginate(
-                TableName=self.stack.description["tables"]["deliveries"],
-                KeyConditionExpression="pk = :pk",
-                ExpressionAttributeValues={":pk": {"S": f"DELIVERY#{webhook_id}"}},
-            )
-        )
-        return {item["sk"]["S"].partition("#")[2]: item for page in pages for item in page["Items"]}
-
-    def delete(self, *webhook_ids: str) -> None:
-        for webhook_id in webhook_ids:
-            self.stack.call("DELETE", f"/v1/webhooks/{webhook_id}", token=self.token)
-
-    def latencies_ms(self, receiver: Receiver, prefix: str) -> list[float]:
-        """From the bus to the receiver, for the first arrival of each event."""
-        arrived: dict[str, float] = {}
-        for request in receiver.requests:
-            for id_ in request.event_ids:
-                if id_.startswith(prefix):
-                    arrived.setdefault(id_, request.received_at)
-        return [(at - self.emitted_at[id_]) * 1000 for id_, at in arrived.items()]
 
 
 def failing_then_well(scenario: Scenario) -> None:
@@ -265,27 +168,14 @@ def pause(scenario: Scenario) -> None:
 
 def changes(scenario: Scenario) -> None:
     """Fifty changes of the target URL under flow: how long the old one still gets requests."""
-    stop = threading.Event()
-
-    def flow() -> None:
-        for index in itertools.count():
-            if stop.is_set():
-                return
-            scenario.emit(f"c{index:05d}-", 10, per_second=100)
-
     with Receiver() as receiver:
         webhook_id = scenario.register("changing", receiver.url("/0"))
-        emitter = threading.Thread(target=flow)
-        emitter.start()
         changed_at: list[float] = []
-        try:
+        with flow(scenario, "c", per_second=100):
             for change in range(1, 51):
                 scenario.change(webhook_id, targetUrl=receiver.url(f"/{change}"))
                 changed_at.append(time.monotonic())
                 wait_until(lambda path=f"/{change}": bool(receiver.requests_to(path)))  # type: ignore[misc]
-        finally:
-            stop.set()
-            emitter.join()
         time.sleep(10)  # the stragglers of the last change, if there are any
         late = [
             max((request.received_at - at for request in receiver.requests_to(f"/{change}")), default=0.0)
@@ -310,70 +200,5 @@ SCENARIOS: dict[str, Callable[[Scenario], None]] = {
 }
 
 
-def p99(values: Sequence[float]) -> float:
-    return sorted(values)[int(len(values) * 0.99)]
-
-
-def arrive(receiver: Receiver, prefix: str, count: int, *, timeout_seconds: float = 120) -> None:
-    """Wait until `count` different events whose ids start with `prefix` came in requests answered 2xx."""
-
-    def have_arrived() -> bool:
-        return len({id_ for r in receiver.requests for id_ in r.event_ids if id_.startswith(prefix)}) >= count
-
-    if not receiver.wait_for(have_arrived, timeout_seconds):
-        raise SystemExit(f"{prefix}: not all of {count} events arrived in {timeout_seconds:.0f} s")
-
-
-def waiting(scenario: Scenario, webhook_id: str, lane: str = "realtime") -> int:
-    """How many events stand in a lane."""
-    pages = (
-        scenario.stack.client("dynamodb")
-        .get_paginator("query")
-        .paginate(
-            TableName=scenario.stack.description["tables"]["deliveries"],
-            KeyConditionExpression="pk = :pk",
-            ExpressionAttributeValues={":pk": {"S": f"BACKLOG#{webhook_id}#{lane}"}},
-            Select="COUNT",
-        )
-    )
-    return sum(page["Count"] for page in pages)
-
-
-def wait_until(
-    is_so: Callable[[], bool], *, timeout_seconds: float = 180, every_seconds: float = 0.2
-) -> None:
-    """Poll what can only be seen by asking."""
-    give_up_at = time.monotonic() + timeout_seconds
-    while not is_so():
-        if time.monotonic() > give_up_at:
-            raise SystemExit(f"not within {timeout_seconds:.0f} s")
-        time.sleep(every_seconds)
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--only", default=",".join(SCENARIOS), help="scenarios, separated by commas")
-    parser.add_argument("--events", type=int, default=20_000, help="of the outage")
-    arguments = parser.parse_args()
-    holds = True
-    with tempfile.TemporaryDirectory() as folder:
-        stack = up(Path(folder))
-        try:
-            for name in arguments.only.split(","):
-                run = SCENARIOS[name]
-                print(f"\n{name}: {run.__doc__}", flush=True)
-                began = time.monotonic()
-                scenario = Scenario(stack, stack.id_token(ACCOUNT_ID), arguments.events)
-                run(scenario)
-                scenario.say(f"({time.monotonic() - began:.0f} s)")
-                holds &= scenario.holds
-        finally:
-            down(Path(folder))
-    print("\nall of it holds" if holds else "\nnot all of it holds")
-    return 0 if holds else 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(SCENARIOS, __doc__))

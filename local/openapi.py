@@ -107,7 +107,12 @@ _REPLAY_LINKS: dict[str, Schema] = {
 
 OPERATIONS: dict[str, Operation] = {
     "list_event_types": Operation(
-        "listEventTypes", "The catalogue of event types", "Event types", 200, given.EventTypeList
+        "listEventTypes",
+        "The catalogue of event types",
+        "Event types",
+        200,
+        given.EventTypeList,
+        links={"createWebhook": {"operationId": "createWebhook"}},
     ),
     "list_webhooks": Operation(
         "listWebhooks", "Every webhook of the account, oldest first", "Webhooks", 200, given.WebhookList
@@ -195,8 +200,8 @@ OPERATIONS: dict[str, Operation] = {
         headers=("Content-Disposition", "ETag", "Idempotency-Replayed"),
         parameters=("Idempotency-Key", "If-Match"),
         description=(
-            "The previous secret signs along for 24 hours; one before that no more. Requests carry the new"
-            " signature 10 seconds later at the latest."
+            "The previous secret signs along for 24 hours; one before that no more. The answer takes two"
+            " seconds: when it is there, every request that begins carries both signatures."
         ),
     ),
     "list_deliveries": Operation(
@@ -379,7 +384,8 @@ _ONE_LINE = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
 _CONTROL = r"\u0000-\u001f\u007f-\u009f\u2028\u2029"
 _TRIMMED = rf"^[^\s{_CONTROL}]([^{_CONTROL}]*[^\s{_CONTROL}])?$"
 _LABEL = r"[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
-_ADDRESS = rf"^[a-zA-Z0-9.!#$%&'*+/=?^_`{{|}}~-]{{1,64}}@{_LABEL}(\.{_LABEL})+$"
+_ATOM = r"[a-zA-Z0-9!#$%&'*+/=?^_`{|}~-]+"
+_ADDRESS = rf"^{_ATOM}(\.{_ATOM})*@{_LABEL}(\.{_LABEL})+$"
 _WEBHOOK_RULES: dict[str, Schema] = {
     "name": {"pattern": _TRIMMED},
     "description": {"description": "Line breaks are allowed, other control characters are not."},

@@ -135,7 +135,15 @@ class AdminClient:
         self.deliveries_table = Table(dynamodb, settings.deliveries_table)
         self.backlog = Backlog(self.deliveries_table, retention_days=settings.backlog_retention_days)
         self.history = DeliveryStore(self.deliveries_table, retention_days=settings.delivery_retention_days)
-        registrations = Registrations(self.store, self.secret_box, drain_queue, self.backlog, now=lambda: NOW)
+        self.slept_seconds: list[float] = []
+        registrations = Registrations(
+            self.store,
+            self.secret_box,
+            drain_queue,
+            self.backlog,
+            now=lambda: NOW,
+            sleep=self.slept_seconds.append,
+        )
         self.posted: list[Message] = []
         self.answer: SenderAnswer = SenderAnswer(204, None, 12)
         """What receivers answer to test sends."""

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import standardwebhooks
 
+from lms_webhooks.registry import MAX_AGE_SECONDS
 from lms_webhooks.webhooks import SignatureAuthentication
 from tests.unit.admin_client import NOW, AdminClient, admin_client
 
@@ -21,6 +22,7 @@ def shared_client() -> Iterator[AdminClient]:
 def client(shared_client: AdminClient) -> AdminClient:
     shared_client.forget_everything()
     shared_client.posted.clear()
+    shared_client.slept_seconds.clear()
     shared_client.now_seconds = NOW.timestamp()
     return shared_client
 
@@ -52,6 +54,7 @@ def test_both_secrets_sign_for_a_day_and_then_the_new_one(client: AdminClient, c
         "secret": answer.body["secret"],
         "previousSecretExpiresAt": "2026-11-04T12:00:00.005Z",
     }
+    assert client.slept_seconds == [MAX_AGE_SECONDS], "until no sender knows the old one alone"
     new = answer.body["secret"]
     assert new.startswith("whsec_")
     assert new != old

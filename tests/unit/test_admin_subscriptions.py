@@ -121,6 +121,9 @@ def test_an_account_has_ten_and_makes_ten_a_minute(client: AdminClient) -> None:
         "a@" + "x" * 250 + ".com",
         "ada@-example.com",
         "ada@example..com",
+        ".ada@example.com",
+        "a..da@example.com",
+        "a" * 65 + "@example.com",
     ],
 )
 def test_what_is_no_address_is_refused(client: AdminClient, email: str) -> None:

@@ -1,5 +1,6 @@
 """Create, show, change and delete webhooks for a caller who may: the admin API without its HTTP."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from lms_webhooks.health import Health
 from lms_webhooks.observability import logger
 from lms_webhooks.problems import ChangedMeanwhile, NotSigned
 from lms_webhooks.queues import DrainQueue
+from lms_webhooks.registry import MAX_AGE_SECONDS
 from lms_webhooks.secrets import SecretBox
 from lms_webhooks.signing import new_secret
 from lms_webhooks.webhook_store import Registered, WebhookStore, new_webhook_id
@@ -64,12 +66,14 @@ class Registrations:
         backlog: Backlog,
         *,
         now: Callable[[], datetime] = _utc_now,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._store = store
         self._secret_box = secret_box
         self._drain_queue = drain_queue
         self._backlog = backlog
         self._now = now
+        self._sleep = sleep
 
     def create(
         self, caller: Caller, wanted: WebhookTaken, *, record: "Record" = _record_nothing
@@ -162,6 +166,9 @@ class Registrations:
     ) -> tuple[Registered, str | None]:
         """Make a new signing secret; the one before signs along for a day, any before that no more.
 
+        Answers when every sender has heard of it: a receiver that from then on knows the new secret alone
+        gets no request that only the old one signed.
+
         The endpoint is the same, so its epoch goes on. What `record` makes of the answer is done in the same
         transaction.
 
@@ -199,6 +206,7 @@ class Registrations:
                     raise
                 continue
             break
+        self._sleep(MAX_AGE_SECONDS)
         audit(caller, "webhook.rotate-secret", changed=["authentication"], webhookId=webhook_id)
         return registered, secret
 

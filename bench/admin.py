@@ -1,0 +1,159 @@
+"""Measure what an admin's calls do to the flow of events: replay and change of secrets.
+
+    make bench-admin              both, on a stack of their own, about five minutes
+    make bench-admin ONLY=replay EVENTS=2000
+
+Each scenario prints what it found and ✓ or ✗ for what must hold; the exit status says whether all did.
+"""
+
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import standardwebhooks
+
+from bench.scenario import ACCOUNT_ID, CACHE_SECONDS, Scenario, arrive, flow, p99, run, wait_until
+from local.stack import Stack
+from tests.fakes.receiver import Receiver, Request
+
+
+def replay(scenario: Scenario) -> None:
+    """Replay a history while live events flow, and kill the drainer in the middle."""
+    count = scenario.events
+    with Receiver() as receiver:
+        webhook_id = scenario.register("replayed", receiver.url())
+        scenario.emit("h", count)
+        arrive(receiver, "h", count, timeout_seconds=600)
+        wait_until(lambda: len(scenario.deliveries(webhook_id)) == count, timeout_seconds=300)
+        history_until = datetime.now(UTC).isoformat()  # their times are a millisecond apart: all are past
+        scenario.emit("alone", 600, per_second=60)
+        arrive(receiver, "alone", 600)
+        path = f"/v1/webhooks/{webhook_id}/replay"
+        sent_first = len(receiver.requests)
+
+        def sent_again() -> Counter[str]:
+            requests = receiver.requests[sent_first:]
+            return Counter(id_ for each in requests for id_ in each.event_ids if id_.startswith("h"))
+
+        body = {"from": "2020-01-01T00:00:00Z", "to": history_until}
+        started = scenario.stack.call("POST", path, token=scenario.token, body=body)
+        began = time.monotonic()
+        with flow(scenario, "beside", per_second=60):
+            progress, wrong = watch_replay(scenario, path, count, lambda: len(sent_again()))
+        again = sent_again()
+        arrive(receiver, "beside", sum(id_.startswith("beside") for id_ in scenario.emitted_at))
+        alone, beside = (p99(scenario.latencies_ms(receiver, prefix)) for prefix in ("alone", "beside"))
+        seconds = time.monotonic() - began
+        scenario.say(f"{count} events in {seconds:.0f} s; p99 live {beside:.0f} ms, alone {alone:.0f} ms")
+        scenario.check("accepted with 202", started.status_code == 202)
+        scenario.check(f"all {count} were sent again", len(again) == count)
+        twice = sum(number > 1 for number in again.values())
+        scenario.check(f"{twice} of them twice: no more than were in flight at the kill", twice <= 100)
+        scenario.check(f"progress was right at each step (wrong: {wrong[:3]})", not wrong)
+        scenario.check(
+            "at the end it says so",
+            (progress["delivered"], progress["rejected"], progress["read"]) == (count, 0, count),
+        )
+        scenario.check(f"p99 of live events x{beside / alone:.2f}, at most x1.5", beside <= alone * 1.5)
+        scenario.delete(webhook_id)
+
+
+def watch_replay(
+    scenario: Scenario, path: str, count: int, sent_again: Callable[[], int]
+) -> tuple[dict[str, Any], list[tuple[int, int, int]]]:
+    """Follow a replay to its end, kill its drainer half way; answer its last progress, and any wrong ones."""
+    is_killed = False
+    wrong: list[tuple[int, int, int]] = []
+    while True:
+        before = sent_again()
+        progress: dict[str, Any] = scenario.stack.call("GET", path, token=scenario.token).body
+        after = sent_again()
+        # What is on its way is counted when it is recorded: a request of a hundred at most.
+        if not before - 100 <= progress["delivered"] <= after:
+            wrong.append((before, progress["delivered"], after))
+        if progress["state"] == "done":
+            return progress, wrong
+        if not is_killed and progress["delivered"] >= count / 2:
+            is_killed = True
+            killed = kill_workers(scenario.stack, "drainer")
+            scenario.say(f"killed {killed} drainer(s) at {progress['delivered']} of {count}")
+        time.sleep(0.5)
+
+
+def rotation(scenario: Scenario) -> None:
+    """Change a signing secret under flow, and ask receivers that know the old, the new, or both."""
+    with Receiver() as receiver:
+        webhook_id = scenario.register("signed", receiver.url(), authentication={"type": "signature"})
+        path = f"/v1/webhooks/{webhook_id}/signature"
+        old = scenario.stack.call("POST", path, token=scenario.token).body["secret"]
+        with flow(scenario, "r", per_second=100):
+            receiver.wait_for(lambda: len(receiver.requests) >= 300, 60)
+            new = scenario.stack.call("POST", path, token=scenario.token).body["secret"]
+            rotated = len(receiver.requests)
+            receiver.wait_for(lambda: len(receiver.requests) >= rotated + 500, 60)
+            overlap = len(receiver.requests)
+            end_overlap(scenario, webhook_id)
+            time.sleep(CACHE_SECONDS)
+            ended = len(receiver.requests)
+            receiver.wait_for(lambda: len(receiver.requests) >= ended + 300, 60)
+        during = receiver.requests[rotated:overlap]
+        after = receiver.requests[ended:]
+        # A request that began before the answer may come after it: as many as dispatchers send at once.
+        begun_before = sum(not verifies(new, request) for request in during[:10])
+        scenario.say(f"{len(during)} requests in the overlap, {len(after)} after it")
+        scenario.check(
+            "the old secret verifies all before", all(verifies(old, r) for r in receiver.requests[:rotated])
+        )
+        scenario.check("the old secret verifies all of the overlap", all(verifies(old, r) for r in during))
+        scenario.check(
+            f"the new secret too, from the answer on ({begun_before} had begun before)",
+            all(verifies(new, request) for request in during[begun_before:]),
+        )
+        scenario.check("after it the new one verifies all", all(verifies(new, r) for r in after))
+        scenario.check("and the old one nothing", not any(verifies(old, r) for r in after))
+        scenario.delete(webhook_id)
+
+
+SCENARIOS: dict[str, Callable[[Scenario], None]] = {"replay": replay, "rotation": rotation}
+
+
+def verifies(secret: str, request: Request) -> bool:
+    """Whether a receiver that knows `secret` alone takes a request, by the public library."""
+    try:
+        standardwebhooks.Webhook(secret).verify(request.body, dict(request.headers))
+    except standardwebhooks.WebhookVerificationError:
+        return False
+    return True
+
+
+def end_overlap(scenario: Scenario, webhook_id: str) -> None:
+    """Make the day pass after which the previous secret signs no more."""
+    scenario.stack.client("dynamodb").update_item(
+        TableName=scenario.stack.description["tables"]["webhooks"],
+        Key={"pk": {"S": f"ACCOUNT#{ACCOUNT_ID}"}, "sk": {"S": f"WEBHOOK#{webhook_id}"}},
+        UpdateExpression="SET authentication.previous_secret_until = :past",
+        ExpressionAttributeValues={":past": {"S": "2026-01-01T00:00:00Z"}},
+    )
+
+
+def kill_workers(stack: Stack, function: str) -> int:
+    """Kill the processes that run a function, as a crash of their host would; answer how many there were."""
+    name = f"AWS_LAMBDA_FUNCTION_NAME={stack.description['functions'][function]}".encode()
+    killed = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended meanwhile, or is somebody else's
+            if name in (process / "environ").read_bytes().split(b"\0"):
+                os.kill(int(process.name), signal.SIGKILL)
+                killed += 1
+    return killed
+
+
+if __name__ == "__main__":
+    sys.exit(run(SCENARIOS, __doc__))
