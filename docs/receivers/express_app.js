@@ -19,7 +19,8 @@ app.post("/hooks", express.raw({ type: "application/json", limit: "256kb" }), (r
   const message = verified(request.body, request.headers);
   if (!message) return response.sendStatus(401);
   store(message);
-  response.sendStatus(204); // another process works on the inbox, and skips ids that start with test-
+  // Another process works on the inbox, and skips ids that start with test-.
+  response.sendStatus(204);
 });
 
 // The message, if one of the secrets signed it within the last five minutes.

@@ -27,9 +27,8 @@ async def receive(request: Request) -> Response:
     if message is None:
         return Response(status_code=401)
     await run_in_threadpool(store, message)
-    return Response(
-        status_code=204
-    )  # another process works on the inbox, and skips ids that start with test-
+    # Another process works on the inbox, and skips ids that start with test-.
+    return Response(status_code=204)
 
 
 def verified(body: bytes, headers: dict[str, str]) -> Any:

@@ -26,7 +26,8 @@ def receive() -> tuple[str, int]:
     if message is None:
         return "", 401
     store(message)
-    return "", 204  # another process works on the inbox, and skips ids that start with test-
+    # Another process works on the inbox, and skips ids that start with test-.
+    return "", 204
 
 
 def verified(body: bytes, headers: dict[str, str]) -> Any:
