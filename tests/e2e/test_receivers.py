@@ -251,6 +251,16 @@ def test_what_nobody_signed_just_now_is_refused(example: Example) -> None:
     assert example.kept() == ["good"]
 
 
+def test_either_of_two_secrets_will_do(example: Example) -> None:
+    """As requests are signed while a change of the secret gets about, or by two webhooks."""
+    secrets = {"new": new_secret(), "old": new_secret()}
+    example.start(*secrets.values())
+    for name, secret in secrets.items():
+        assert example.post(body_of(name), signed(secret, body_of(name))) == HTTPStatus.NO_CONTENT
+    assert example.post(body_of("none"), signed(new_secret(), body_of("none"))) == HTTPStatus.UNAUTHORIZED
+    assert sorted(example.kept()) == ["new", "old"]
+
+
 def test_the_largest_request_is_taken_whole(example: Example) -> None:
     """100 events, 256 KiB to the byte, most of it beyond ASCII."""
     secret = new_secret()
