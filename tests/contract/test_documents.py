@@ -30,6 +30,7 @@ from tests.contract.template import ALARMS, FUNCTIONS, PARAMETERS, REPOSITORY
 
 README = REPOSITORY / "README.md"
 RECEIVERS = REPOSITORY / "docs" / "receivers.md"
+ADMIN_API = REPOSITORY / "docs" / "admin-api.md"
 OPERATIONS = REPOSITORY / "docs" / "operations.md"
 DECISIONS = sorted((REPOSITORY / "docs" / "decisions").iterdir())
 DOCUMENTS = sorted(

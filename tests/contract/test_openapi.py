@@ -10,6 +10,7 @@ import pytest
 from lms_webhooks import problems
 from lms_webhooks.admin.routes import ROUTES
 from local import openapi
+from tests.contract.test_documents import ADMIN_API, rows
 from tests.unit.admin_client import AdminClient, admin_client
 
 DESCRIBED: dict[str, Any] = json.loads(openapi.text())
@@ -77,6 +78,20 @@ def test_every_problem_is_an_answer_of_some_call() -> None:
     named = set(re.findall(r"urn:lms-webhooks:problem:([a-z-]+)", json.dumps(DESCRIBED["paths"])))
     expected = {problem.slug for problem in all_problems()} - {"method-not-allowed"}
     assert named == expected
+
+
+def test_the_document_has_every_problem() -> None:
+    documented = {row[1].strip("`"): row[0] for row in rows(ADMIN_API, "Errors")}
+    assert documented == {problem.slug: str(problem.status) for problem in all_problems()}
+
+
+def test_the_document_makes_every_call() -> None:
+    """The end-to-end tests make those that it makes."""
+    text = ADMIN_API.read_text()
+    for path, method, operation in operations():
+        request = re.escape(f"{method.upper()} {path}")
+        request = re.sub(r"\\{\w+\\}", "[A-Za-z0-9_-]+", request)
+        assert re.search(rf"^{request}(\?.*)?$", text, re.MULTILINE), operation["operationId"]
 
 
 def test_every_call_that_needs_a_token_says_so_with_the_gateway_s_refusals() -> None:

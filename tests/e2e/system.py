@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 from lms_webhooks.event_types import REAL_TIME
@@ -105,15 +106,18 @@ class System:
         body: object = None,
         text: str | None = None,
         content_type: str = "application/json",
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> Answer:
         """Call the admin API with `body` as JSON, or with `text` as it is."""
         sent = text if text is not None else None if body is None else json.dumps(body)
-        headers = {"content-type": content_type} | ({"authorization": f"Bearer {token}"} if token else {})
+        sent_headers = {"content-type": content_type, **headers}
+        if token:
+            sent_headers["authorization"] = f"Bearer {token}"
         request = urllib.request.Request(  # noqa: S310  # loopback
             self.stack.api_url + path,
             method=method,
             data=None if sent is None else sent.encode(),
-            headers=headers,
+            headers=sent_headers,
         )
         try:
             with urllib.request.urlopen(request, timeout=90) as response:  # noqa: S310

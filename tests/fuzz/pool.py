@@ -20,10 +20,15 @@ _KNOWN_SHARE = 0.7
 
 
 @schemathesis.hook
-def map_path_parameters(context: Any, path_parameters: dict[str, Any]) -> dict[str, Any]:
+def map_path_parameters(context: Any, path_parameters: dict[str, Any] | None) -> dict[str, Any] | None:
     """Mostly about what exists."""
-    webhook_id = path_parameters.get("webhookId")
-    if _is_valid(webhook_id) and webhook_id not in _account_of and random.random() < _KNOWN_SHARE:
+    webhook_id = path_parameters.get("webhookId") if path_parameters else None
+    if (
+        path_parameters
+        and _is_valid(webhook_id)
+        and webhook_id not in _account_of
+        and random.random() < _KNOWN_SHARE
+    ):
         account = random.choice(POOL)
         path_parameters["webhookId"] = account["webhookId"]
         if "deliveryId" in path_parameters:

@@ -272,3 +272,19 @@ def test_a_death_at_each_call_loses_nothing_and_repeats_one_request_at_most(afte
     for hit in range(1, min(calls, 45) + 1):
         _, repeated, may_repeat = run(hit, after=after)
         assert repeated <= (8 if may_repeat else 0), f"call {hit}"
+
+
+def test_what_was_sent_again_alone_is_in_the_replay_too(world: World) -> None:
+    """Only what goes out for the first time after a replay began is none of its concern."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    first, second = world.emit(2)
+    world.run(20)
+    (sort_key, _) = (
+        each.sort_key for each, _ in history(world).walk(webhook, Range("0", ":"), limit=2).entries
+    )
+    start(world, webhook)
+    redeliver(world, webhook, sort_key)
+    world.run(30)
+    assert Counter(endpoint.acknowledged) == {first: 3, second: 2}
+    assert (progress(world, webhook).delivered, progress(world, webhook).read) == (2, 2)

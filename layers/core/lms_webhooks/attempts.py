@@ -13,6 +13,11 @@ class Attempt:
     error_class: str | None
 
     @property
+    def is_success(self) -> bool:
+        """Whether the receiver acknowledged it."""
+        return self.status_code is not None and 200 <= self.status_code < 300
+
+    @property
     def outcome(self) -> str:
         """In words: `HTTP 503`, or the error class."""
         return f"HTTP {self.status_code}" if self.status_code is not None else str(self.error_class)

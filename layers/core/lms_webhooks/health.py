@@ -169,9 +169,7 @@ def is_ready_for_direct(health: Health, *, now_ms: int) -> bool:
     latencies_ms = [
         attempt.latency_ms
         for attempt in health.attempts
-        if attempt.status_code is not None
-        and 200 <= attempt.status_code < 300
-        and attempt.started_at_ms >= health.backlog_since_ms
+        if attempt.is_success and attempt.started_at_ms >= health.backlog_since_ms
     ]
     return not latencies_ms or min(latencies_ms) < SLOW_MS // 2
 

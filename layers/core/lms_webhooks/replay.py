@@ -289,12 +289,11 @@ class Replays:
 
 
 def _step(replay: Replay, recorded: Recorded) -> _Step:
-    last = recorded.attempts[-1] if recorded.attempts else None
-    if recorded.replay_id == replay.replay_id and last is not None:
+    if recorded.replay_id == replay.replay_id:
         # By whoever died before the job moved on.
-        is_delivered = last.status_code is not None and 200 <= last.status_code < 300
-        return _Step(recorded.sort_key, was_delivered=is_delivered)
-    if recorded.outcome is Outcome.DELIVERED and last and last.started_at_ms >= replay.started_at_ms:
+        return _Step(recorded.sort_key, was_delivered=recorded.attempts[-1].is_success)
+    first_success = next((attempt for attempt in recorded.attempts if attempt.is_success), None)
+    if first_success is not None and first_success.started_at_ms >= replay.started_at_ms:
         return _Step(recorded.sort_key)  # went out for the first time while the replay was under way
     return _Step(recorded.sort_key, must_send=replay.wants(recorded))
 
