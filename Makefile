@@ -54,7 +54,7 @@ listen: $(READY) ## A receiver that prints what comes; PORT=8080 SECRET=whsec_..
 
 SOURCES := $(wildcard bench events functions layers local tests)
 
-.PHONY: setup format openapi test check
+.PHONY: setup format openapi events test check
 setup: $(READY) ## Make the environments, as every other target does by itself
 
 format: $(READY) ## Format and mend what can be mended
@@ -63,6 +63,9 @@ format: $(READY) ## Format and mend what can be mended
 
 openapi: $(READY) ## Write docs/openapi.json, and what is served, from the code
 	@$(BIN)/python -m local.openapi
+
+events: $(READY) ## Write the samples in events/ from the catalogue
+	@$(BIN)/python -m events.generate
 
 test: $(READY) ## Every test; ARGS='-k dispatcher' picks some
 	@$(BIN)/pytest $(ARGS)
