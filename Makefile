@@ -64,7 +64,7 @@ format: $(READY) ## Format and mend what can be mended
 openapi: $(READY) ## Write docs/openapi.json, and what is served, from the code
 	@$(BIN)/python -m local.openapi
 
-events: $(READY) ## Write the samples in events/ from the catalogue
+events: $(READY) ## Write the samples in events/ and the schemas in docs/schemas/ from the catalogue
 	@$(BIN)/python -m events.generate
 
 test: $(READY) ## Every test; ARGS='-k dispatcher' picks some

@@ -8,6 +8,8 @@ reads. The entries name no bus, since that is each stack's own; add `EventBusNam
 
 `dispatcher_realtime.json`, `dispatcher_batch.json` and `drainer.json` are what Lambda hands to these
 functions from their queues: `sam local invoke DispatcherFunction -e events/dispatcher_realtime.json`.
+
+`docs/schemas/` has the JSON Schema of each event type, and of what a receiver gets.
 """
 
 import hashlib
@@ -17,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from events import schemas
 from lms_webhooks.event_types import EVENT_TYPES, EventType
 
 SOURCE = "lms"
@@ -24,7 +27,9 @@ ACCOUNT_ID = 1010
 WEBHOOK_ID = "wh_0123456789abcdefghijkl"
 HERE = Path(__file__).parent
 DIRECTORY = HERE / "put_events"
+SCHEMAS = HERE.parent / "docs" / "schemas"
 
+_BATCH_OF_TWO = ("COURSE_ENROLLMENT_BATCH", "LEARNER_PROGRESS")
 _ACCEPTED_AT_MS = 1_793_707_200_000  # 2026-11-03 12:00. Old enough for what waits to expire at once
 
 
@@ -51,19 +56,30 @@ def entry_text(event_type: EventType) -> str:
 def invocations() -> dict[Path, str]:
     """What Lambda hands over from each queue, by file."""
     real_time = ("COURSE_ENROLLMENT", "COURSE_COMPLETED")
-    non_real_time = ("COURSE_ENROLLMENT_BATCH", "LEARNER_PROGRESS")
     drain = json.dumps({"accountId": str(ACCOUNT_ID), "webhookId": WEBHOOK_ID})
     return {
         HERE / "dispatcher_realtime.json": _from_queue("RealtimeQueue", [*map(_message, real_time)]),
-        HERE / "dispatcher_batch.json": _from_queue("BatchQueue", [*map(_message, non_real_time)]),
+        HERE / "dispatcher_batch.json": _from_queue("BatchQueue", [*map(_message, _BATCH_OF_TWO)]),
         HERE / "drainer.json": _from_queue("DrainQueue", [drain]),
     }
+
+
+def detail_schema(event_type: EventType) -> dict[str, Any]:
+    """The schema of the `Detail` of a type."""
+    return schemas.of_detail(event_type, detail(event_type))
+
+
+def request_schema() -> dict[str, Any]:
+    """The schema of what a receiver gets."""
+    samples = [EVENT_TYPES[name].sample_event(_id("sample", name)) for name in _BATCH_OF_TWO]
+    return schemas.of_request({"accountId": ACCOUNT_ID, "events": samples})
 
 
 def files() -> dict[Path, str]:
     """Everything that is generated: what each file must hold."""
     samples = {DIRECTORY / file_name(each): entry_text(each) for each in EVENT_TYPES.values()}
-    return samples | invocations()
+    described = {SCHEMAS / file_name(each): _text(detail_schema(each)) for each in EVENT_TYPES.values()}
+    return samples | invocations() | described | {SCHEMAS / "request.json": _text(request_schema())}
 
 
 def _message(name: str) -> str:
