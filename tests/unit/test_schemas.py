@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -134,6 +134,7 @@ def test_the_request_s_schema_is_one_and_takes_every_sample() -> None:
         assert not validator.is_valid({"accountId": 1010, "events": wrong})
 
 
+@settings(deadline=None, max_examples=300)
 @given(st.data())
 def test_what_the_system_refuses_a_schema_refuses_and_the_other_way_round(data: st.DataObject) -> None:
     fields: dict[str, Any] = detail(EVENT_TYPES[NAME])
@@ -148,6 +149,7 @@ def test_what_the_system_refuses_a_schema_refuses_and_the_other_way_round(data: 
     assert DETAIL.is_valid(fields) == (read(fields) is not None)
 
 
+@settings(deadline=None, max_examples=300)
 @given(st.dictionaries(st.text(max_size=8).map(lambda name: f"x-{name}"), anything))
 def test_fields_that_nobody_knows_are_welcome(more: dict[str, Any]) -> None:
     fields = detail(EVENT_TYPES[NAME]) | more
@@ -158,6 +160,7 @@ def test_fields_that_nobody_knows_are_welcome(more: dict[str, Any]) -> None:
     REQUEST.validate(json.loads(compose_body([event])))
 
 
+@settings(deadline=None, max_examples=300)
 @given(st.data())
 def test_what_is_made_of_a_good_detail_is_a_good_request(data: st.DataObject) -> None:
     """Whatever its account and time look like, and without `data`, which nobody requires."""
