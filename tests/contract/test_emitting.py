@@ -14,7 +14,7 @@ import pytest
 from lms_webhooks.event_types import EVENT_TYPES
 from lms_webhooks.events import MAX_DETAIL_BYTES, MalformedEvent, read_event
 from tests.contract.template import PARAMETERS, REPOSITORY, RULES, TEMPLATE
-from tests.contract.test_documents import fenced, rows
+from tests.contract.test_documents import README, fenced, rows
 from tests.fakes.receiver import Behaviour, Receiver, Request, answer, reset_before_answer
 
 EMITTING = REPOSITORY / "docs" / "emitting.md"
@@ -161,6 +161,17 @@ def test_a_call_stays_below_a_megabyte_and_an_event_below_its_limit(bus: Bus, pr
     assert all(len(entry["Detail"].encode()) <= MAX_DETAIL_BYTES for call in bus.calls for entry in call)
     with pytest.raises(ValueError, match=f"more than {MAX_DETAIL_BYTES} bytes"):
         program["emit"](events_of(program, 1, text="é" * 123_000))
+
+
+def test_the_short_form_in_the_readme_puts_an_event_and_minds_a_failure(bus: Bus) -> None:
+    (short,) = fenced(README, "python")
+    exec(short, {})  # noqa: S102  # a file of this repository
+    (entry,) = bus.calls[0]
+    message = {"source": entry["Source"], "detail-type": entry["DetailType"], "detail": bus.taken[0]}
+    assert read_event(json.dumps(message), source="lms", accepted_at_ms=1).account_id == "1010"
+    bus.errors = lambda _call, _event: "InternalFailure"
+    with pytest.raises(RuntimeError, match="InternalFailure"):
+        exec(short, {})  # noqa: S102  # as above
 
 
 def test_an_entry_can_be_validated_as_it_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
