@@ -55,7 +55,7 @@ listen: $(READY) ## A receiver that prints what comes; PORT=8080 SECRET=whsec_..
 
 SOURCES := $(wildcard bench docs events functions layers local tests)
 
-.PHONY: setup format openapi test check
+.PHONY: setup format openapi events test check
 setup: $(READY) ## Make the environments, as every other target does by itself
 
 format: $(READY) ## Format and mend what can be mended
@@ -64,6 +64,9 @@ format: $(READY) ## Format and mend what can be mended
 
 openapi: $(READY) ## Write the description of the admin API from the code
 	@$(BIN)/python -m local.openapi
+
+events: $(READY) ## Write the samples in events/ and the schemas in docs/schemas/ from the catalogue
+	@$(BIN)/python -m events.generate
 
 test: $(READY) ## Every test; ARGS='-k dispatcher' picks some
 	@$(BIN)/pytest $(ARGS)

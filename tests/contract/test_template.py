@@ -316,6 +316,34 @@ def test_every_rule_may_reach_its_target_and_its_dead_letters() -> None:
     assert {rule for rule, _ in may_reach} <= {rule for rule, _ in needs}
 
 
+def test_other_accounts_may_put_events_on_the_bus_only_when_named_and_only_from_our_source() -> None:
+    parameter = PARAMETERS["ProducerAccounts"]
+    for accounts, is_taken in (
+        ("", True),
+        ("111122223333", True),
+        ("111122223333,444455556666", True),
+        ("*", False),
+        ("1111", False),
+        ("111122223333, 444455556666", False),
+        ("111122223333,", False),
+    ):
+        assert bool(re.search(parameter["AllowedPattern"], accounts)) == is_taken, accounts
+    assert parameter["Default"] == ""
+    assert TEMPLATE["Conditions"]["HasProducerAccounts"] == {
+        "Fn::Not": [{"Fn::Equals": [{"Ref": "ProducerAccounts"}, ""]}]
+    }
+    (policy,) = of_type("AWS::Events::EventBusPolicy").values()
+    assert RESOURCES["ProducersPolicy"]["Condition"] == "HasProducerAccounts"
+    assert name_in(policy["EventBusName"]) == "EventBus"
+    assert policy["Statement"] == {
+        "Effect": "Allow",
+        "Principal": {"AWS": {"Fn::Split": [",", {"Ref": "ProducerAccounts"}]}},
+        "Action": "events:PutEvents",
+        "Resource": {"Fn::GetAtt": ["EventBus", "Arn"]},
+        "Condition": {"ForAllValues:StringEquals": {"events:source": {"Ref": "EventSource"}}},
+    }
+
+
 def test_the_schedules_name_tasks_that_their_function_knows() -> None:
     for rule, target in rule_targets():
         if "ScheduleExpression" in RULES[rule]:

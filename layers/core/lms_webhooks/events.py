@@ -19,8 +19,8 @@ MAX_DETAIL_BYTES = 240 * 1024  # leaves room for a DynamoDB item (400 KB) and fo
 MAX_EVENT_ID_LENGTH = 240  # a sort key holds 1,024 bytes: times, and up to 4 bytes for each of these
 MAX_ACCOUNT_ID_LENGTH = 64
 
-_FIRST_MS = 946_684_800_000  # 2000-01-01
-_LAST_MS = 4_102_444_800_000  # 2100-01-01
+FIRST_MS = 946_684_800_000  # 2000-01-01
+LAST_MS = 4_102_444_800_000  # 2100-01-01
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]*")
 _whitespace_end = re.compile(r"[ \t\n\r]*").match
@@ -212,7 +212,7 @@ def _occurred_at_ms(fields: dict[str, _Member]) -> int:
     if member is not None and isinstance(member.value, str):
         read = _milliseconds_of_iso if member.is_string else _milliseconds_of_number
         milliseconds = read(member.value)
-    if milliseconds is None or not _FIRST_MS <= milliseconds < _LAST_MS:
+    if milliseconds is None or not FIRST_MS <= milliseconds < LAST_MS:
         raise MalformedEvent(
             f"timestamp is {_shown(fields, 'timestamp')}; it must be epoch seconds, epoch milliseconds or "
             "ISO 8601, between 2000 and 2100"
@@ -222,9 +222,9 @@ def _occurred_at_ms(fields: dict[str, _Member]) -> int:
 
 def _milliseconds_of_number(text: str) -> int | None:
     number = float(text)
-    if _FIRST_MS <= number < _LAST_MS:
+    if FIRST_MS <= number < LAST_MS:
         return int(number)
-    if _FIRST_MS <= number * 1000 < _LAST_MS:
+    if FIRST_MS <= number * 1000 < LAST_MS:
         return round(number * 1000)
     return None
 
