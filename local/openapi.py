@@ -528,9 +528,9 @@ def _refusal(status: int, possible: list[type[Problem]]) -> Schema:
     if status in _SENT_HEADERS and possible:
         refusal["headers"] = {name: _HEADERS[name] for name in _SENT_HEADERS[status]}
     if possible:
-        types = [f"urn:lms-webhooks:problem:{problem.slug}" for problem in possible]
+        refused = [_ref(_problem_name(problem)) for problem in possible]
         refusal["content"]["application/problem+json"] = {
-            "schema": {"allOf": [_ref("Problem"), {"properties": {"type": {"enum": types}}}]}
+            "schema": refused[0] if len(refused) == 1 else {"oneOf": refused}
         }
     if status in _GATEWAY:
         refusal["content"]["application/json"] = {"schema": _ref("GatewayMessage")}
@@ -559,32 +559,40 @@ def _schemas() -> dict[str, Schema]:
         for property_name, rule in rules.items():
             schemas[name]["properties"].setdefault(property_name, {}).update(rule)
     schemas["DeliveryDetail"]["required"].append("event")
-    return schemas | _PROBLEM_SCHEMAS
+    refusals = {problem for operation in OPERATIONS.values() for problem in operation.refusals} | {*_ALWAYS}
+    return schemas | _PROBLEM_SCHEMAS | {_problem_name(each): _problem(each) for each in refusals}
+
+
+def _problem_name(problem: type[Problem]) -> str:
+    return f"{problem.__name__}Problem"
+
+
+def _problem(problem: type[Problem]) -> Schema:
+    """Whole, by its own type: generators of clients do not merge what a problem has beside the others."""
+    return {
+        "type": "object",
+        "description": f"{problem.title}. RFC 9457.",
+        "properties": {
+            "type": {"const": f"urn:lms-webhooks:problem:{problem.slug}"},
+            "title": {"type": "string"},
+            "status": {"const": problem.status},
+            "detail": {"type": "string"},
+            "errors": {"type": "array", "items": _ref("ProblemError")},
+        },
+        "required": ["type", "title", "status", "detail"],
+    }
 
 
 _PROBLEM_SCHEMAS: dict[str, Schema] = {
-    "Problem": {
+    "ProblemError": {
         "type": "object",
-        "description": "RFC 9457. `errors` has a JSON pointer to each bad field, or a parameter's name.",
+        "description": "A rule that is broken, by a JSON pointer to the field or by the parameter's name.",
         "properties": {
-            "type": {"type": "string"},
-            "title": {"type": "string"},
-            "status": {"type": "integer"},
+            "pointer": {"type": "string"},
+            "parameter": {"type": "string"},
             "detail": {"type": "string"},
-            "errors": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "properties": {
-                        "pointer": {"type": "string"},
-                        "parameter": {"type": "string"},
-                        "detail": {"type": "string"},
-                    },
-                    "required": ["detail"],
-                },
-            },
         },
-        "required": ["type", "title", "status", "detail"],
+        "required": ["detail"],
     },
     "GatewayMessage": {
         "type": "object",

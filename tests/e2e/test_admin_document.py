@@ -20,9 +20,10 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 _MADE = re.compile(
     r"(wh|ns|rp)_[A-Za-z0-9_-]{22}|whsec_[A-Za-z0-9+/]{43}=|[\w-]+@example\.com"
     r"|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-    r"|MT[A-Za-z0-9_-]{20,}|Wy[A-Za-z0-9_-]{20,}"  # ids of deliveries, and cursors
+    r"|MT[A-Za-z0-9_-]{18,}|Wy[A-Za-z0-9_-]{20,}"  # ids of deliveries, and cursors
 )
-_MEASURED = {"latencyMs", "p50", "p95", "max"}
+_MEASURED = {"latencyMs", "p50", "p95", "max", "timestamp"}
+"""Numbers that differ from run to run."""
 
 
 @dataclass

@@ -20,7 +20,7 @@ from local.steps import REPOSITORY
 from tests.e2e.system import Account, System
 from tests.fakes.receiver import Receiver
 
-ACCOUNTS = 30  # with ten test sends a minute each
+ACCOUNTS = 60  # with ten test sends a minute each
 EVENTS = 5
 MIN_CALLS = 2_000
 MIN_DONE = 20

@@ -7,6 +7,8 @@ a made-up id of a delivery is never one. What breaks the description on purpose 
 import json
 import os
 import random
+import re
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ import schemathesis
 POOL: list[dict[str, Any]] = json.loads(Path(os.environ["FUZZ_POOL"]).read_text())
 """For each account its `token`, a `webhookId` and the `deliveryIds` of that."""
 
-_account_of = {account["webhookId"]: account for account in POOL}
+_owner_of = {account["webhookId"]: account for account in POOL}
+"""By the id of what they made: webhooks and notice subscriptions."""
 _KNOWN_SHARE = 0.7
 
 
@@ -23,12 +26,8 @@ _KNOWN_SHARE = 0.7
 def map_path_parameters(context: Any, path_parameters: dict[str, Any] | None) -> dict[str, Any] | None:
     """Mostly about what exists."""
     webhook_id = path_parameters.get("webhookId") if path_parameters else None
-    if (
-        path_parameters
-        and _is_valid(webhook_id)
-        and webhook_id not in _account_of
-        and random.random() < _KNOWN_SHARE
-    ):
+    is_made_up = _is_webhook_id(webhook_id) and webhook_id not in _owner_of
+    if path_parameters and is_made_up and random.random() < _KNOWN_SHARE:
         account = random.choice(POOL)
         path_parameters["webhookId"] = account["webhookId"]
         if "deliveryId" in path_parameters:
@@ -37,26 +36,36 @@ def map_path_parameters(context: Any, path_parameters: dict[str, Any] | None) ->
 
 
 @schemathesis.hook
+def map_headers(context: Any, headers: Any) -> Any:
+    """A fresh key each time: under a used one a call answers what it made then, which may be gone by now."""
+    if headers and re.fullmatch(r"[!-~]+", str(headers.get("Idempotency-Key", ""))):
+        headers["Idempotency-Key"] = str(uuid.uuid4())
+    return headers
+
+
+@schemathesis.hook
 def after_call(context: Any, case: Any, response: Any) -> None:
-    """Remember whose the webhooks are that calls create."""
-    if response.status_code == 201 and case.operation.path == "/v1/webhooks":
+    """Remember whose it is that a call made."""
+    if response.status_code == 201:
         token = case.headers["Authorization"].removeprefix("Bearer ")
         (account,) = (account for account in POOL if account["token"] == token)
-        _account_of[response.json()["webhookId"]] = account
+        made = response.json()
+        _owner_of[made.get("webhookId") or made["subscriptionId"]] = account
 
 
 @schemathesis.auth(refresh_interval=None)
-class AccountOfTheWebhook:
-    """The token of the account that the call's webhook is of, or of any."""
+class TokenOfTheOwner:
+    """The token of the account that the call's webhook or subscription is of, or of any."""
 
     def get(self, case: Any, context: Any) -> str:
-        account = _account_of.get((case.path_parameters or {}).get("webhookId")) or random.choice(POOL)
-        token: str = account["token"]
+        ids = (case.path_parameters or {}).values()
+        owners = (_owner_of[each] for each in ids if isinstance(each, str) and each in _owner_of)
+        token: str = next(owners, random.choice(POOL))["token"]
         return token
 
     def set(self, case: Any, data: str, context: Any) -> None:
         case.headers = {**(case.headers or {}), "Authorization": f"Bearer {data}"}
 
 
-def _is_valid(webhook_id: object) -> bool:
-    return isinstance(webhook_id, str) and webhook_id.startswith("wh_") and len(webhook_id) == 25
+def _is_webhook_id(value: object) -> bool:
+    return isinstance(value, str) and value.startswith("wh_") and len(value) == 25
