@@ -4,6 +4,7 @@ import argparse
 import signal
 import sys
 import time
+from contextlib import suppress
 from types import FrameType
 
 from local import deploy
@@ -12,7 +13,7 @@ from local.demo import demo
 from local.emit import make_event
 from local.receiver import Received, Receiver, basic_authentication, signature
 from local.stack import Stack, current, down, up
-from local.steps import STATE_DIR, StepFailedError, paint
+from local.steps import STATE_DIR, StepFailedError, paint, step
 
 
 def main() -> int:
@@ -58,7 +59,9 @@ def _run(arguments: argparse.Namespace) -> int:
         case "up":
             _up(arguments.port)
         case "down":
-            print("Stopped." if down(STATE_DIR) else "Nothing was running.")
+            with step("stopping the stack, its logs kept"):
+                stopped = down(STATE_DIR)
+            print("Stopped." if stopped else "Nothing was running.")
         case "run":
             return _demo(once=arguments.once)
         case "token":
@@ -90,7 +93,11 @@ def _up(port: int | None) -> None:
     if stack is None:
         print("Bringing the stack up", flush=True)
         stack = up(STATE_DIR, port=port)
-    print(f"Ready: {stack.api_url}\n  described in {STATE_DIR / 'stack.json'}; `make down` stops it")
+    print(
+        f"Ready: {stack.api_url}\n"
+        f"  non-real-time events go out every {stack.description['batchScheduleSeconds']} s\n"
+        f"  described in {STATE_DIR / 'stack.json'}; `make down` stops it"
+    )
 
 
 def _demo(*, once: bool) -> int:
@@ -106,8 +113,11 @@ def _demo(*, once: bool) -> int:
         return 0 if all_agree else 1
     finally:
         # Only what this command started: a stack of `make up` is someone's.
-        if running is None and down(STATE_DIR):
-            print("\nStopped, and cleaned up.", flush=True)
+        if running is None:
+            print()
+            with step("stopping the stack, its logs kept"):
+                down(STATE_DIR)
+            print("Stopped, and cleaned up.", flush=True)
 
 
 def _listen(port: int, secret: str | None, basic: str | None) -> None:
@@ -126,7 +136,8 @@ def _listen(port: int, secret: str | None, basic: str | None) -> None:
             username, _, password = basic.partition(":")
             receiver.checks["/"] = basic_authentication(username, password)
         print(f"Listening at {receiver.url}/  (Ctrl-C ends)", flush=True)
-        signal.pause()
+        with suppress(KeyboardInterrupt):  # the way to end it, and no error
+            signal.pause()
 
 
 if __name__ == "__main__":

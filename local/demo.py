@@ -122,7 +122,7 @@ class Outage:
         carried = len(received.events)
         seconds = received.at_seconds - self.started_at_seconds
         if received.is_refused:
-            line = paint(f"  ✗ outage: down, answers 503 to {carried} event", "red")
+            line = paint(f"  ✗ outage: down on purpose, answers 503 to {carried} event", "red")
         else:
             self.requests += 1
             self.delivered += [str(event["eventId"]) for event in received.events]
