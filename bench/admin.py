@@ -6,21 +6,17 @@
 Each scenario prints what it found and ✓ or ✗ for what must hold; the exit status says whether all did.
 """
 
-import os
-import signal
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import standardwebhooks
 
 from bench.scenario import ACCOUNT_ID, CACHE_SECONDS, Scenario, arrive, flow, p99, run, wait_until
-from local.stack import Stack
+from tests.e2e.workers import kill, workers
 from tests.fakes.receiver import Receiver, Request
 
 
@@ -82,7 +78,7 @@ def watch_replay(
             return progress, wrong
         if not is_killed and progress["delivered"] >= count / 2:
             is_killed = True
-            killed = kill_workers(scenario.stack, "drainer")
+            killed = sum(map(kill, workers(scenario.stack, "drainer")))
             scenario.say(f"killed {killed} drainer(s) at {progress['delivered']} of {count}")
         time.sleep(0.5)
 
@@ -141,18 +137,6 @@ def end_overlap(scenario: Scenario, webhook_id: str) -> None:
         UpdateExpression="SET authentication.previous_secret_until = :past",
         ExpressionAttributeValues={":past": {"S": "2026-01-01T00:00:00Z"}},
     )
-
-
-def kill_workers(stack: Stack, function: str) -> int:
-    """Kill the processes that run a function, as a crash of their host would; answer how many there were."""
-    name = f"AWS_LAMBDA_FUNCTION_NAME={stack.description['functions'][function]}".encode()
-    killed = 0
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it has ended meanwhile, or is somebody else's
-            if name in (process / "environ").read_bytes().split(b"\0"):
-                os.kill(int(process.name), signal.SIGKILL)
-                killed += 1
-    return killed
 
 
 if __name__ == "__main__":

@@ -50,7 +50,10 @@ def main() -> int:
 
 def _prepare(account: Account, receiver: Receiver) -> dict[str, Any]:
     """An account with a webhook that has a history."""
-    created = account.create(receiver.url(), authentication={"type": "signature"})
+    signed = account.create(
+        receiver.url(), events=["COURSE_UNENROLLMENT"], authentication={"type": "signature"}
+    )
+    created = account.create(receiver.url())
     for _ in range(EVENTS):
         account.emit()
     account.system.wait_for_history(created["webhookId"], EVENTS)
@@ -58,6 +61,7 @@ def _prepare(account: Account, receiver: Receiver) -> dict[str, Any]:
     return {
         "token": account.token,
         "webhookId": created["webhookId"],
+        "signedWebhookId": signed["webhookId"],
         "deliveryIds": [delivery["deliveryId"] for delivery in listed],
     }
 

@@ -15,9 +15,9 @@ from typing import Any
 import schemathesis
 
 POOL: list[dict[str, Any]] = json.loads(Path(os.environ["FUZZ_POOL"]).read_text())
-"""For each account its `token`, a `webhookId` and the `deliveryIds` of that."""
+"""For each account its `token`, a `webhookId` with its `deliveryIds`, and a `signedWebhookId`."""
 
-_owner_of = {account["webhookId"]: account for account in POOL}
+_owner_of = {account[name]: account for account in POOL for name in ("webhookId", "signedWebhookId")}
 """By the id of what they made: webhooks and notice subscriptions."""
 _KNOWN_SHARE = 0.7
 
@@ -31,7 +31,9 @@ def map_path_parameters(context: Any, path_parameters: dict[str, Any] | None) ->
     draw = random.Random(str(webhook_id))
     if path_parameters and is_made_up and draw.random() < _KNOWN_SHARE:
         account = draw.choice(POOL)
-        path_parameters["webhookId"] = account["webhookId"]
+        # One for this call alone: others would take the signature away from it.
+        is_rotation = context.operation.path.endswith("/signature")
+        path_parameters["webhookId"] = account["signedWebhookId" if is_rotation else "webhookId"]
         if "deliveryId" in path_parameters:
             path_parameters["deliveryId"] = draw.choice(account["deliveryIds"])
     return path_parameters
