@@ -54,7 +54,7 @@ listen: $(READY) ## A receiver that prints what comes; PORT=8080 SECRET=whsec_..
 
 SOURCES := $(wildcard bench events functions layers local tests)
 
-.PHONY: setup format openapi test check
+.PHONY: setup format openapi test check conformance
 setup: $(READY) ## Make the environments, as every other target does by itself
 
 format: $(READY) ## Format and mend what can be mended
@@ -66,6 +66,9 @@ openapi: $(READY) ## Write docs/openapi.json, and what is served, from the code
 
 test: $(READY) ## Every test; ARGS='-k dispatcher' picks some
 	@$(BIN)/pytest $(ARGS)
+
+conformance: $(READY) ## What hostile receivers do, and what our sender and plain requests make of it
+	@$(BIN)/python -m tests.conformance
 
 check: $(READY) ## Format, lint, types, template, and each function imported as it is built
 	$(BIN)/ruff format --check $(SOURCES)
