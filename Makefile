@@ -52,7 +52,7 @@ listen: $(READY) ## A receiver that prints what comes; PORT=8080 SECRET=whsec_..
 
 ##### Quality
 
-SOURCES := $(wildcard bench events functions layers local tests)
+SOURCES := $(wildcard bench events functions layers local operations tests)
 
 .PHONY: setup format openapi test check conformance
 setup: $(READY) ## Make the environments, as every other target does by itself
@@ -84,12 +84,16 @@ bench-backlog: $(READY) ## What a failing endpoint costs, and whom; ONLY=outage,
 
 ##### A real account
 
-.PHONY: build deploy lock
+.PHONY: build deploy redrive lock
 build: $(READY) ## Build what is deployed, into .aws-sam/
 	$(BIN)/sam build --cached --parallel
 
 deploy: build ## Deploy to the account that you are signed in to; ENVIRONMENT=staging or prod
 	$(BIN)/sam deploy --guided --config-env $(ENVIRONMENT)
+
+redrive: $(READY) ## Dead letters or quarantined events go back; QUEUE=RealtimeDeadLetterQueue, DRY_RUN=1 shows them; STACK=... on AWS
+	@$(BIN)/python -m operations.redrive '$(QUEUE)' $(if $(STACK),--stack '$(STACK)') $(if $(DRY_RUN),--dry-run) \
+	    $(if $(PAYLOAD),--payload) $(if $(RATE),--rate $(RATE)) $(if $(LIMIT),--limit $(LIMIT))
 
 # The layer takes its versions from the development lock: one version of each, tested and shipped.
 UV_COMPILE := .local/bootstrap/bin/uv pip compile --quiet --generate-hashes --no-header --no-annotate \
