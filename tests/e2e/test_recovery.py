@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import uuid
@@ -19,6 +20,14 @@ from tests.fakes.receiver import Receiver
 
 type Redrive = Callable[..., str]
 
+_ENVIRONMENT = os.environ | {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'layers' / 'core'}"}
+
+
+def command(system: System, queue: str, *options: str) -> list[str]:
+    """The command of `make redrive`, for this stack."""
+    stack_json = str(system.stack.state_dir / "stack.json")
+    return [sys.executable, "-m", "operations.redrive", queue, "--stack-json", stack_json, *options]
+
 
 @pytest.fixture
 def deployed(system: System) -> Deployed:
@@ -30,11 +39,10 @@ def redrive(system: System) -> Redrive:
     """Runs the command against the stack; answers what it printed."""
 
     def run(queue: str, *options: str, exit_code: int = 0) -> str:
-        stack_json = str(system.stack.state_dir / "stack.json")
         done = subprocess.run(
-            [sys.executable, "-m", "operations.redrive", queue, "--stack-json", stack_json, *options],
+            command(system, queue, *options),
             cwd=REPOSITORY,
-            env=os.environ | {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'layers' / 'core'}"},
+            env=_ENVIRONMENT,
             capture_output=True,
             text=True,
             check=False,
@@ -69,6 +77,31 @@ def test_real_time_dead_letters_reach_their_webhook(
     assert receiver.wait_for_requests(12)
     assert {request.event_ids[0] for request in receiver.requests} == {event["eventId"] for event in events}
     assert "about 0 messages" in redrive(queue, "--dry-run")
+
+
+def test_ctrl_c_loses_nothing(
+    system: System, deployed: Deployed, redrive: Redrive, account: Account, receiver: Receiver
+) -> None:
+    """Ten are moved; the other two have to wait for the rate, and the command does not live to see it."""
+    account.create(receiver.url())
+    queue = "RealtimeDeadLetterQueue"
+    events = [dead_letter(deployed, queue, account, "COURSE_ENROLLMENT") for _ in range(12)]
+    with subprocess.Popen(
+        command(system, queue, "--rate", "0.1"),
+        cwd=REPOSITORY,
+        env=_ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as running:
+        assert receiver.wait_for_requests(10, 20)
+        running.send_signal(signal.SIGINT)
+        told, _ = running.communicate(timeout=20)
+    assert running.returncode == 130
+    assert "Interrupted" in told
+    assert "10 sent to RealtimeQueue" in told
+    assert " sent to RealtimeQueue, 0 left as they are" in redrive(queue)
+    assert receiver.wait_for_requests(12)
+    assert {request.event_ids[0] for request in receiver.requests} == {event["eventId"] for event in events}
 
 
 def test_non_real_time_dead_letters_wait_for_the_schedule_after_all(
