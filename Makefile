@@ -53,9 +53,9 @@ listen: $(READY) ## A receiver that prints what comes; PORT=8080 SECRET=whsec_..
 
 ##### Quality
 
-SOURCES := $(wildcard bench docs events functions layers local tests)
+SOURCES := $(wildcard bench docs events functions layers local operations tests)
 
-.PHONY: setup format openapi events test check
+.PHONY: setup format openapi events test check conformance
 setup: $(READY) ## Make the environments, as every other target does by itself
 
 format: $(READY) ## Format and mend what can be mended
@@ -70,6 +70,9 @@ events: $(READY) ## Write the samples in events/ and the schemas in docs/schemas
 
 test: $(READY) ## Every test; ARGS='-k dispatcher' picks some
 	@$(BIN)/pytest $(ARGS)
+
+conformance: $(READY) ## What hostile receivers do, and what our sender and plain requests make of it
+	@$(BIN)/python -m tests.conformance
 
 check: $(READY) ## Format, lint, types, template, and each function imported as it is built
 	$(BIN)/ruff format --check $(SOURCES)
@@ -93,12 +96,16 @@ bench-admin: $(READY) ## What replays and changes of secrets cost the flow; ONLY
 
 ##### A real account
 
-.PHONY: build deploy lock
+.PHONY: build deploy redrive lock
 build: $(READY) ## Build what is deployed, into .aws-sam/
 	$(BIN)/sam build --cached --parallel
 
 deploy: build ## Deploy to the account that you are signed in to; ENVIRONMENT=staging or prod
 	$(BIN)/sam deploy --guided --config-env $(ENVIRONMENT)
+
+redrive: $(READY) ## Dead letters or quarantined events go back; QUEUE=RealtimeDeadLetterQueue, DRY_RUN=1 shows them; STACK=... on AWS
+	@$(BIN)/python -m operations.redrive '$(QUEUE)' $(if $(STACK),--stack '$(STACK)') $(if $(DRY_RUN),--dry-run) \
+	    $(if $(PAYLOAD),--payload) $(if $(RATE),--rate $(RATE)) $(if $(LIMIT),--limit $(LIMIT))
 
 # The layer takes its versions from the development lock: one version of each, tested and shipped.
 UV_COMPILE := .local/bootstrap/bin/uv pip compile --quiet --generate-hashes --no-header --no-annotate \

@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 import sqlite3
+import subprocess
 from contextlib import closing
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -26,7 +27,15 @@ from lms_webhooks.messages import Credentials, compose
 from lms_webhooks.observability import Metric
 from lms_webhooks.retry import AnswerClass, classify
 from lms_webhooks.sender import ErrorClass
-from tests.contract.template import ALARMS, FUNCTIONS, PARAMETERS, REPOSITORY
+from tests.contract.template import (
+    ALARMS,
+    FUNCTIONS,
+    PARAMETERS,
+    QUEUES,
+    REPOSITORY,
+    RESOURCES,
+    TEMPLATE,
+)
 
 README = REPOSITORY / "README.md"
 RECEIVERS = REPOSITORY / "docs" / "receivers.md"
@@ -107,6 +116,38 @@ def test_every_variable_of_a_function_is_explained() -> None:
 
 def test_every_alarm_is_explained() -> None:
     assert sorted(named(OPERATIONS, "Alarms")) == sorted(ALARMS)
+
+
+def test_the_runbook_has_commands_for_every_alarm() -> None:
+    parts = section(OPERATIONS, "Runbook").split("\n### ")[1:]
+    assert [part.split("\n")[0] for part in parts] == named(OPERATIONS, "Alarms")
+    links = dict(zip(named(OPERATIONS, "Alarms"), rows(OPERATIONS, "Alarms"), strict=True))
+    for alarm, part in zip(links, parts, strict=True):
+        assert "\n```bash\n" in part, alarm
+        assert f"](#{slug(alarm)})" in links[alarm][2], alarm
+
+
+def test_the_commands_of_the_runbook_name_resources_of_the_template() -> None:
+    text = "".join(fenced(OPERATIONS, "bash"))
+    named_there = re.findall(r'"\$\((?:resource|arn) (\w+)\)"', text)
+    named_there += re.findall(r"^(?:faults|sum) (\w+)", text, re.MULTILINE)
+    assert len(named_there) > 20
+    assert set(named_there) <= set(RESOURCES)
+    assert set(re.findall(r"QUEUE=(\w+)", text)) <= set(QUEUES)
+    assert set(re.findall(r"OutputKey==`(\w+)`", text)) <= set(TEMPLATE["Outputs"])
+
+
+@pytest.mark.parametrize("block", fenced(OPERATIONS, "bash"), ids=lambda block: block.split("\n")[0][:40])
+def test_the_commands_of_the_runbook_can_be_read(block: str) -> None:
+    subprocess.run(["bash", "-n"], input=block, text=True, check=True)
+
+
+def test_what_a_redrive_takes_is_what_the_makefile_hands_on() -> None:
+    recipe = (REPOSITORY / "Makefile").read_text().split("\nredrive:")[1].split("\n\n")[0].partition("\n")[2]
+    tables = section(OPERATIONS, "Recovery").split("\n\n")
+    (table,) = [each for each in tables if each.startswith("| variable |")]
+    explained = re.findall(r"^\| `([A-Z_]+)", table, re.MULTILINE)
+    assert sorted(explained) == sorted(set(re.findall(r"\$\(([A-Z_]+)\)", recipe)) - {"BIN"})
 
 
 def test_every_metric_is_explained() -> None:

@@ -278,6 +278,22 @@ def test_quarantine_takes_exactly_what_no_other_rule_takes() -> None:
     }
 
 
+def test_an_archive_keeps_all_that_comes_on_our_bus_and_only_if_somebody_wants_one() -> None:
+    """The emulator's CloudFormation knows no archives, and 0 days would mean for ever to EventBridge."""
+    (name, archive), *others = of_type("AWS::Events::Archive").items()
+    assert others == []
+    assert archive["SourceArn"] == {"Fn::GetAtt": ["EventBus", "Arn"]}
+    assert archive["RetentionDays"] == {"Ref": "ArchiveRetentionDays"}
+    assert "EventPattern" not in archive
+    assert TEMPLATE["Conditions"]["HasArchive"] == {
+        "Fn::Not": [{"Fn::Equals": [{"Ref": "ArchiveRetentionDays"}, 0]}]
+    }
+    assert RESOURCES[name]["Condition"] == TEMPLATE["Outputs"]["EventArchiveArn"]["Condition"] == "HasArchive"
+    assert (
+        PARAMETERS["ArchiveRetentionDays"]["Default"] == PARAMETERS["ArchiveRetentionDays"]["MinValue"] == 0
+    )
+
+
 def test_all_rules_are_on_our_bus_and_within_eventbridge_s_limits() -> None:
     for name, rule in RULES.items():
         if "EventPattern" in rule:

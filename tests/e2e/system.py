@@ -208,11 +208,12 @@ class System:
         )["Items"]
         return items
 
-    def wait_for_history(self, webhook_id: str, count: int) -> list[dict[str, Any]]:
+    def wait_for_history(self, webhook_id: str, count: int, *, seconds: float = 20) -> list[dict[str, Any]]:
         """The history, once it has `count` records."""
         return until(
             lambda: items if len(items := self.history(webhook_id)) >= count else [],
             f"{count} records of {webhook_id}",
+            seconds=seconds,
         )
 
 

@@ -1,11 +1,10 @@
 """Sending one POST to receivers of every kind, over real sockets on this machine.
 
-What a receiver does must show as the right status or error class, in the time allowed, having read no
-more than it may, and without a trace on other calls.
+What comes of each thing that receivers do is the conformance kit's to say: see test_conformance.py. Here is
+the rest: what is sent, kept and reused, where connections may go, and that no call leaves a trace on another.
 """
 
 import contextlib
-import datetime as dt
 import gc
 import gzip
 import socket
@@ -14,12 +13,10 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 import urllib3
 
 from lms_webhooks import sender as sender_module
@@ -33,8 +30,10 @@ from lms_webhooks.sender import (
     Patience,
     Sender,
 )
-from tests.fakes import receiver as fake
-from tests.fakes.receiver import Behaviour, Receiver, Script, answer
+from tests.conformance import behaviours as fake
+from tests.conformance.behaviours import answer
+from tests.conformance.certificates import Certificates, Tls
+from tests.fakes.receiver import Behaviour, Receiver, Script
 
 DEADLINE_SECONDS = 0.4
 SLACK_SECONDS = 1.0
@@ -44,41 +43,9 @@ BODY = b'{"accountId":1010,"events":[{"eventId":"e-1"}]}'
 type Post = Callable[..., Answer]
 
 
-@dataclass(frozen=True)
-class Certificates:
-    ca_file: Path
-    good: tuple[Path, Path]
-    expired: tuple[Path, Path]
-    not_yet_valid: tuple[Path, Path]
-    wrong_name: tuple[Path, Path]
-    unknown_authority: tuple[Path, Path]
-
-
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    directory = tmp_path_factory.mktemp("tls")
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(directory / "ca.pem")
-
-    def issue(
-        name: str, host: str = "127.0.0.1", *, by: trustme.CA = authority, **when: Any
-    ) -> tuple[Path, Path]:
-        issued = by.issue_cert(host, **when)
-        chain, key = directory / f"{name}.pem", directory / f"{name}.key"
-        chain.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
-        issued.private_key_pem.write_to_path(key)
-        return chain, key
-
-    now = dt.datetime.now(dt.UTC)
-    day = dt.timedelta(days=1)
-    return Certificates(
-        ca_file=directory / "ca.pem",
-        good=issue("good"),
-        expired=issue("expired", not_before=now - 2 * day, not_after=now - day),
-        not_yet_valid=issue("early", not_before=now + day, not_after=now + 2 * day),
-        wrong_name=issue("other", "other.example"),
-        unknown_authority=issue("unknown", by=trustme.CA()),
-    )
+    return Certificates(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture
@@ -107,177 +74,18 @@ def receive(
 ) -> Iterator[Callable[[Script], Receiver]]:
     """Makes receivers; each test that uses it runs over plain HTTP and over TLS."""
     with contextlib.ExitStack() as stack:
-        certificate = certificates.good if request.param == "https" else None
+        certificate = certificates.files(Tls.GOOD) if request.param == "https" else None
         yield lambda script: stack.enter_context(Receiver(script, certificate=certificate))
 
 
 type Receive = Callable[[Script], Receiver]
 
 
-# What each behaviour comes to
-
-
-def chunked(*chunks: bytes) -> Behaviour:
-    return fake.raw(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", *chunks, name="chunked")
-
-
-ANSWERED = [
-    (answer(200), 200),
-    (answer(201, body=b"created"), 201),
-    (answer(202), 202),
-    (answer(204), 204),
-    (answer(299), 299),
-    (answer(200, delay_seconds=0.05), 200),
-    (answer(200, version="1.0"), 200),
-    (answer(200, keep_alive=False), 200),
-    (answer(400), 400),
-    (answer(401, {"www-authenticate": "Basic"}), 401),
-    (answer(404), 404),
-    (fake.gone(), 410),
-    (answer(413), 413),
-    (fake.too_many_requests(7), 429),
-    (answer(500, body=b"oops"), 500),
-    (answer(503), 503),
-    (answer(599), 599),
-    (answer(999), 999),
-    (answer(304), 304),
-    *((fake.redirect("/elsewhere", status), status) for status in (300, 301, 302, 303, 307, 308)),
-    (fake.redirect("http://169.254.169.254/"), 302),
-    (fake.redirect(":// not a url \x7f"), 302),
-    (fake.interim(100), 200),
-    (fake.interim(102, 103), 200),
-    (fake.interim(*[100] * 50, *[103] * 50), 200),
-    (fake.interim(100, 103, 100, then=answer(503)), 503),
-    (fake.raw(b"HTTP/1.1 200\r\n\r\n", name="no reason"), 200),
-    (fake.raw(b"HTTP/1.1 204 \r\n\r\n", name="empty reason"), 204),
-    (fake.raw(b"HTTP/1.1 200 \xe4\xff\r\ncontent-length: 0\r\n\r\n", name="reason not ASCII"), 200),
-    (fake.raw(b"HTTP/1.1 200 OK\ncontent-length: 0\n\n", name="bare line feeds"), 200),
-    (fake.raw(b"H", b"TTP/1.1 20", b"0 OK\r", b"\n\r", b"\n", pause_seconds=0.01, name="in pieces"), 200),
-    (fake.raw(b"HTTP/1.1 200 OK\r\nset-cookie: =;;;\x00; expires=x\r\n\r\n", name="bad cookie"), 200),
-    (fake.raw(b"HTTP/1.1 200 OK\r\ncontent-length: many\r\n\r\nx", name="content-length no number"), 200),
-    (fake.raw(b"HTTP/1.1 200 OK\r\ncontent-length: -9\r\n\r\nx", name="content-length below zero"), 200),
-    (fake.raw(b"HTTP/1.1 200 OK\r\ncontent-length: " + b"9" * 5000 + b"\r\n\r\nx", name="huge length"), 200),
-]
-
-# A complete 2xx header acknowledges, whatever follows.
-BODY_MISBEHAVES = [
-    fake.hang_in_body(),
-    fake.trickle_body(),
-    fake.trickle_body(content_length=None),
-    fake.endless_body(),
-    fake.endless_body(chunked=False),
-    fake.gzip_bomb(),
-    fake.reset_in_body(),
-    fake.reset_after_answer(),
-    fake.close_after_answer(),
-    fake.half_close(),
-    fake.wrong_content_length(told=100),
-    fake.wrong_content_length(told=2),
-    answer(200, {"content-encoding": "gzip"}, b"this is no gzip"),
-    answer(200, {"content-encoding": "gzip"}, gzip.compress(b"x" * 1000)[:-20]),
-    answer(200, {"content-encoding": ", ".join(["gzip"] * 50)}, b"xx"),
-    answer(200, {"content-encoding": "nonsense"}, b"xx"),
-    answer(200, {"content-type": "text/html; charset=nonsense"}, b"\xff\xfe"),
-    chunked(b"5\r\nhello\r\n0\r\n\r\n"),
-    chunked(b"5\r\nhel"),
-    chunked(b"zz\r\nhello\r\n"),
-    chunked(b"-5\r\nhello\r\n"),
-    chunked(b"f" * 100_000),
-    chunked(b"ffffffffffffffff\r\nhello"),
-]
-
 LOST, BROKEN, TIMEOUT = ErrorClass.CONNECTION_LOST, ErrorClass.BROKEN_ANSWER, ErrorClass.TIMEOUT
-
-UNANSWERED = [
-    (fake.hang(), TIMEOUT),
-    (fake.trickle_header(), TIMEOUT),
-    (fake.raw(b"HTTP/1.1 200 OK\r\nx: 1\r\n", b"", pause_seconds=30, name="stall in header"), TIMEOUT),
-    (fake.interim(100, 103, then=fake.hang()), TIMEOUT),
-    (fake.endless_interim(100), TIMEOUT),
-    (fake.endless_interim(103), TIMEOUT),
-    (answer(200, delay_seconds=30), TIMEOUT),
-    (fake.reset_before_answer(), LOST),
-    (fake.reset_in_header(), LOST),
-    (fake.close_before_answer(), LOST),
-    (fake.half_close(answering=False), LOST),
-    (fake.truncated_header(), LOST),
-    (fake.truncated_header(204), LOST),
-    (fake.truncated_status_line(), LOST),
-    (fake.raw(b"HTTP/1.1 200 OK\r\nx: 1", name="cut in a line"), LOST),
-    (fake.interim(100, then=fake.close_before_answer()), LOST),
-    (fake.interim(103, then=fake.truncated_header()), LOST),
-    (fake.garbage(), BROKEN),
-    *(
-        (fake.raw(line + b"\r\ncontent-length: 0\r\n\r\n", name=repr(line)), BROKEN)
-        for line in (
-            b"",
-            b"HTTP/1.1",
-            b"HTTP/1.1 OK",
-            b"HTTP/1.1 20",
-            b"HTTP/1.1 2000 OK",
-            b"HTTP/1.1 2_0 OK",
-            b"HTTP/1.1 +200 OK",
-            b"HTTP/1.1 099 OK",
-            b"HTTP/1.1 200OK",
-            b"HTTP/2 200",
-            b"HTTP/2.0 200 OK",
-            b"HTTP/0.9 200 OK",
-            b"http/1.1 200 OK",
-            b"ICY 200 OK",
-            b" HTTP/1.1 200 OK",
-            b"SSH-2.0-OpenSSH_9.6",
-            b"HTTP/1.1 101 Switching Protocols",
-            b"HTTP/1.1 200 " + b"x" * 70_000,
-            b"HTTP/1.1 200 OK\r\nx: " + b"x" * 70_000,
-            b"HTTP/1.1 200 OK" + b"\r\nx: y" * 200,
-            b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2",
-        )
-    ),
-]
 
 
 def name_of(value: object) -> str | None:
     return value.name if isinstance(value, Behaviour) else None
-
-
-@pytest.mark.parametrize(("behaviour", "status_code"), ANSWERED, ids=name_of)
-def test_an_answer_is_its_status(
-    post: Post, receive: Receive, behaviour: Behaviour, status_code: int
-) -> None:
-    receiver = receive(behaviour)
-    got = post(receiver.url("/hooks"))
-    assert (got.status_code, got.error_class) == (status_code, None)
-    assert got.is_success == (200 <= status_code < 300)
-    assert len(receiver.requests) == 1, "no redirect is followed, nothing is repeated"
-
-
-@pytest.mark.parametrize("behaviour", BODY_MISBEHAVES, ids=name_of)
-def test_a_complete_2xx_header_acknowledges_whatever_its_body_does(
-    post: Post, receive: Receive, behaviour: Behaviour
-) -> None:
-    receiver = receive(behaviour)
-    started = time.monotonic()
-    got = post(receiver.url(), deadline_seconds=DEADLINE_SECONDS)
-    assert time.monotonic() - started < DEADLINE_SECONDS + SLACK_SECONDS
-    assert (got.status_code, got.error_class, got.body) == (200, None, "")
-    assert len(receiver.requests) == 1
-
-
-@pytest.mark.parametrize(("behaviour", "error_class"), UNANSWERED, ids=name_of)
-def test_a_broken_answer_is_no_answer(
-    post: Post, receive: Receive, behaviour: Behaviour, error_class: ErrorClass
-) -> None:
-    receiver = receive(behaviour)
-    # What ends by itself gets time enough that a busy machine cannot turn it into a time-out.
-    deadline_seconds = DEADLINE_SECONDS if error_class is TIMEOUT else PATIENT_SECONDS
-    started = time.monotonic()
-    got = post(receiver.url(), deadline_seconds=deadline_seconds)
-    assert time.monotonic() - started < deadline_seconds + SLACK_SECONDS
-    assert (got.status_code, got.error_class) == (None, error_class)
-    assert not got.is_success
-    assert len(receiver.requests) == 1
-    if error_class is TIMEOUT:
-        assert DEADLINE_SECONDS * 1000 <= got.latency_ms < (DEADLINE_SECONDS + SLACK_SECONDS) * 1000
 
 
 @pytest.mark.parametrize(
@@ -338,13 +146,6 @@ def test_a_large_request_goes_out_whole(sender: Sender, receive: Receive) -> Non
     receiver = receive(answer())
     assert sender.post(Message(receiver.url(), {}, body), patience=within(PATIENT_SECONDS)).is_success
     assert receiver.requests[0].body == body
-
-
-def test_a_receiver_that_takes_no_bytes_is_cut_while_they_are_sent(sender: Sender) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
-        got = sender.post(Message(url, {}, bytes(1 << 25)), patience=within(DEADLINE_SECONDS))
-    assert got.error_class is TIMEOUT
 
 
 # What is read
@@ -495,16 +296,6 @@ def test_a_reused_connection_that_is_lost_is_replaced_once(
     assert {request.body for request in receiver.requests} == {BODY}
 
 
-@pytest.mark.parametrize("losing", LOSES_REUSED, ids=name_of)
-def test_a_replaced_connection_that_is_lost_too_is_a_failure(
-    post: Post, receive: Receive, losing: Behaviour
-) -> None:
-    receiver = receive([answer(), losing, losing, answer()])
-    assert post(receiver.url()).is_success
-    assert post(receiver.url()).error_class is LOST
-    assert [request.connection for request in receiver.requests] == [0, 0, 1]
-
-
 def test_the_second_try_goes_over_a_new_connection_though_others_are_idle(
     post: Post, receive: Receive
 ) -> None:
@@ -640,20 +431,9 @@ def test_no_file_stays_open_over_many_calls_that_fail(receive: Receive, certific
 # TLS
 
 
-@pytest.mark.parametrize("flaw", ["expired", "not_yet_valid", "wrong_name", "unknown_authority"])
-def test_a_certificate_that_does_not_hold_is_a_tls_error(
-    post: Post, certificates: Certificates, flaw: str
-) -> None:
-    with Receiver(certificate=getattr(certificates, flaw)) as receiver:
-        got = post(receiver.url())
-        assert (got.status_code, got.error_class) == (None, ErrorClass.TLS)
-        assert receiver.wait_for(lambda: receiver.failed_handshakes == 1, 10)
-        assert receiver.requests == []
-
-
 def test_an_authority_that_was_not_given_is_not_trusted(certificates: Certificates) -> None:
     sender = Sender(loopback_allowed=True)
-    with Receiver(certificate=certificates.good) as receiver:
+    with Receiver(certificate=certificates.files(Tls.GOOD)) as receiver:
         got = sender.post(Message(receiver.url(), {}, BODY), patience=within(PATIENT_SECONDS))
         assert got.error_class is ErrorClass.TLS
         assert receiver.requests == []
@@ -661,41 +441,9 @@ def test_an_authority_that_was_not_given_is_not_trusted(certificates: Certificat
 
 def test_the_name_in_the_url_counts_and_not_the_address(post: Post, certificates: Certificates) -> None:
     """The certificate is for 127.0.0.1; localhost leads there too."""
-    with Receiver(certificate=certificates.good) as receiver:
+    with Receiver(certificate=certificates.files(Tls.GOOD)) as receiver:
         assert post(receiver.url(host="localhost")).error_class is ErrorClass.TLS
         assert post(receiver.url()).is_success
-
-
-def test_a_plain_server_at_an_https_url_is_a_tls_error(post: Post) -> None:
-    got = post_to_handshake(post, b"HTTP/1.1 400 Bad Request\r\n\r\n")
-    assert got.error_class is ErrorClass.TLS
-
-
-def post_to_handshake(post: Post, reply: bytes) -> Answer:
-    """What comes of a POST to a server that answers the TLS greeting with `reply` and closes."""
-    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
-
-        def serve() -> None:
-            sock, _ = server.accept()
-            with sock:
-                sock.recv(65536)
-                sock.sendall(reply)
-
-        served = pool.submit(serve)
-        got = post(f"https://127.0.0.1:{server.getsockname()[1]}/")
-        served.result()
-    return got
-
-
-def test_a_handshake_that_stalls_is_cut(post: Post) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        got = post(f"https://127.0.0.1:{silent.getsockname()[1]}/", deadline_seconds=DEADLINE_SECONDS)
-    assert got.error_class is TIMEOUT
-    assert got.latency_ms < (DEADLINE_SECONDS + SLACK_SECONDS) * 1000
-
-
-def test_a_server_that_closes_during_the_handshake_is_a_lost_connection(post: Post) -> None:
-    assert post_to_handshake(post, b"").error_class is LOST
 
 
 # Addresses
@@ -790,13 +538,6 @@ def test_addresses_beyond_the_fourth_are_left_out(post: Post, monkeypatch: pytes
         assert post(f"http://many.example:{receiver.port}/").error_class is ErrorClass.CONNECT
         monkeypatch.undo()
         assert saw_nothing(receiver)
-
-
-def test_nobody_listening_is_a_connect_error(post: Post) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    got = post(f"http://127.0.0.1:{port}/")
-    assert (got.status_code, got.error_class) == (None, ErrorClass.CONNECT)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from lms_webhooks.delivery_store import Outcome
 from lms_webhooks.health import Health
 from lms_webhooks.health_store import HealthStore
 from lms_webhooks.notices import NoticeBox, notices_of
-from lms_webhooks.observability import logger
+from lms_webhooks.observability import Metric, count, logger
 from lms_webhooks.queues import DrainQueue
 from lms_webhooks.registry import Registry
 from lms_webhooks.replay import Replays
@@ -83,6 +83,7 @@ class Drainer:
             delay_seconds = turn.serve()
         except AWS_FAULTS:
             logger.exception("turn broke off", webhookId=webhook_id)
+            count(Metric.TURNS_BROKEN_OFF)
             delay_seconds = _FAULT_DELAY_SECONDS
         self._note(webhook, turn)
         # Before the successor is sent for: it would find the lease taken and end silently.

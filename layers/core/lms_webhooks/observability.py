@@ -23,6 +23,7 @@ class Metric(StrEnum):
     BATCH_LANES_OPENED = "BatchLanesOpened"
     LANES_WAITING = "LanesWaiting"
     DRAINERS_SENT_FOR = "DrainersSentFor"
+    TURNS_BROKEN_OFF = "TurnsBrokenOff"
 
 
 def count(metric: Metric, value: int = 1) -> None:

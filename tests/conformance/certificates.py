@@ -1,0 +1,74 @@
+"""Certificates, good and bad, of an authority of this run's own."""
+
+import datetime as dt
+import ssl
+import warnings
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import trustme
+
+
+class Tls(StrEnum):
+    """How a server's TLS is."""
+
+    GOOD = "good"
+    EXPIRED = "expired"
+    NOT_YET_VALID = "not yet valid"
+    WRONG_NAME = "wrong name"
+    UNKNOWN_AUTHORITY = "unknown authority"
+    SELF_SIGNED = "self-signed"
+    OLD = "TLS 1.0 only"
+
+
+class Certificates:
+    """An authority that the sender is to trust (`ca_file`), and servers that it should, or should not."""
+
+    def __init__(self, directory: Path) -> None:
+        self.ca_file = directory / "ca.pem"
+        self._directory = directory
+        self._authority = trustme.CA()
+        self._authority.cert_pem.write_to_path(self.ca_file)
+        now = dt.datetime.now(dt.UTC)
+        day = dt.timedelta(days=1)
+        self._files = {
+            Tls.GOOD: self._issue(Tls.GOOD),
+            Tls.EXPIRED: self._issue(Tls.EXPIRED, not_before=now - 2 * day, not_after=now - day),
+            Tls.NOT_YET_VALID: self._issue(Tls.NOT_YET_VALID, not_before=now + day, not_after=now + 2 * day),
+            Tls.WRONG_NAME: self._issue(Tls.WRONG_NAME, "other.example"),
+            Tls.UNKNOWN_AUTHORITY: self._issue(Tls.UNKNOWN_AUTHORITY, by=trustme.CA()),
+            Tls.SELF_SIGNED: self._sign_itself(),
+        }
+
+    def files(self, tls: Tls) -> tuple[Path, Path]:
+        """The PEM files of a server's chain and key."""
+        return self._files[Tls.GOOD if tls is Tls.OLD else tls]
+
+    def context(self, tls: Tls) -> ssl.SSLContext:
+        """What a server needs to speak it."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        if tls is Tls.OLD:
+            context.set_ciphers("ALL:@SECLEVEL=0")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # that it is old is the point
+                context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1
+        context.load_cert_chain(*self.files(tls))
+        return context
+
+    def _issue(
+        self, tls: Tls, host: str = "127.0.0.1", *, by: trustme.CA | None = None, **when: Any
+    ) -> tuple[Path, Path]:
+        issued = (by or self._authority).issue_cert(host, **when)
+        chain, key = self._directory / f"{tls.name}.pem", self._directory / f"{tls.name}.key"
+        chain.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+        issued.private_key_pem.write_to_path(key)
+        return chain, key
+
+    def _sign_itself(self) -> tuple[Path, Path]:
+        """An authority's own certificate, which nobody signed but itself, shown as a server's."""
+        authority = trustme.CA()
+        chain, key = self._directory / "self.pem", self._directory / "self.key"
+        authority.cert_pem.write_to_path(chain)
+        authority.private_key_pem.write_to_path(key)
+        return chain, key

@@ -1,0 +1,28 @@
+"""The sender of this repository, as its dispatcher uses it. The only part of the kit that knows it."""
+
+import time
+from pathlib import Path
+
+from lms_webhooks.messages import Message
+from lms_webhooks.retry import classify, retry_after_seconds
+from lms_webhooks.sender import Patience, Sender
+from tests.conformance.rows import Fault, Verdict
+from tests.conformance.running import Post, Result, Send
+
+
+def make(ca_file: Path) -> Send:
+    """A sender that trusts `ca_file`."""
+    sender = Sender(loopback_allowed=True, trusted_ca_file=str(ca_file))
+
+    def send(post: Post) -> Result:
+        seconds = post.deadline_seconds
+        answer = sender.post(Message(post.url, {}, post.body), patience=Patience(seconds, seconds, seconds))
+        return Result(
+            answer.is_success,
+            answer.status_code,
+            retry_after_seconds(answer.retry_after, status_code=answer.status_code, now_seconds=time.time()),
+            Verdict(classify(answer.status_code)),
+            Fault(answer.error_class) if answer.error_class else None,
+        )
+
+    return send
