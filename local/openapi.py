@@ -102,7 +102,8 @@ _SUBSCRIPTION_LINKS: dict[str, Schema] = {
     }
 }
 _REPLAY_LINKS: dict[str, Schema] = {
-    "getReplay": {"operationId": "getReplay", "parameters": {"webhookId": "$request.path.webhookId"}}
+    name: {"operationId": name, "parameters": {"webhookId": "$request.path.webhookId"}}
+    for name in ("getReplay", "cancelReplay")
 }
 
 OPERATIONS: dict[str, Operation] = {
@@ -175,7 +176,8 @@ OPERATIONS: dict[str, Operation] = {
         "Delete a webhook",
         "Webhooks",
         204,
-        refusals=(*_OF_A_WEBHOOK, problems.Busy),
+        refusals=(*_OF_A_WEBHOOK, *_OF_A_CHANGE),
+        parameters=("If-Match",),
     ),
     "test_saved": Operation(
         "testWebhook",
@@ -188,7 +190,10 @@ OPERATIONS: dict[str, Operation] = {
         refusals=(*_OF_A_WEBHOOK, *_OF_A_BODY, *_OF_A_KEY, problems.TooManySends),
         headers=("Idempotency-Replayed",),
         parameters=("Idempotency-Key",),
-        description="Ten test sends in any 60 seconds for an account.",
+        description=(
+            "Ten test sends in any 60 seconds for an account. An answer that is repeated under its key is"
+            " without responseBody."
+        ),
     ),
     "rotate_secret": Operation(
         "makeSignature",
@@ -287,6 +292,14 @@ OPERATIONS: dict[str, Operation] = {
         "Notices",
         204,
         refusals=(problems.NoSuchSubscription, problems.NoSuchPath, problems.Busy),
+    ),
+    "cancel_replay": Operation(
+        "cancelReplay",
+        "Stop the webhook's replay where it is",
+        "Deliveries",
+        204,
+        refusals=(*_OF_A_WEBHOOK, problems.NoSuchReplay),
+        description="What is on its way still arrives.",
     ),
     "get_replay": Operation(
         "getReplay",
@@ -407,8 +420,8 @@ _WEBHOOK_RULES: dict[str, Schema] = {
             "pattern": r"^[!-~]([ \t!-~]*[!-~])?$",
         },
         "description": (
-            "Sent with each request. Those that we set, that belong to the connection, or that carry"
-            " credentials are refused."
+            "Sent with each request, and shown to whoever may read the webhook: no place for secrets. Those"
+            " that we set or that belong to the connection, and authorization and cookie, are refused."
         ),
     },
 }

@@ -10,7 +10,7 @@ from lms_webhooks.admin.deliveries import Deliveries
 from lms_webhooks.admin.idempotency import Idempotency
 from lms_webhooks.admin.registrations import Registrations
 from lms_webhooks.admin.resends import Resends
-from lms_webhooks.admin.routes import build_api
+from lms_webhooks.admin.routes import Services, build_api
 from lms_webhooks.admin.send_limit import SendLimit
 from lms_webhooks.admin.stats import StatsReader
 from lms_webhooks.admin.subscriptions import Subscriptions
@@ -63,20 +63,22 @@ def subscriptions() -> Subscriptions:
 
 deliveries = Deliveries(store, delivery_store, backlog)
 api = build_api(
-    registrations,
-    settings,
-    deliveries=deliveries,
-    stats=StatsReader(
-        store,
-        delivery_store,
-        backlog,
-        BatchSchedule(deliveries_table),
-        batch_schedule_expression=settings.batch_schedule_expression,
+    Services(
+        registrations=registrations,
+        deliveries=deliveries,
+        resends=Resends(store, deliveries, backlog, ReplayStore(deliveries_table), drain_queue),
+        stats=StatsReader(
+            store,
+            delivery_store,
+            backlog,
+            BatchSchedule(deliveries_table),
+            batch_schedule_expression=settings.batch_schedule_expression,
+        ),
+        idempotency=Idempotency(webhooks_table, secret_box),
+        trials=trials,
+        subscriptions=subscriptions,
     ),
-    resends=Resends(store, deliveries, backlog, ReplayStore(deliveries_table), drain_queue),
-    subscriptions=subscriptions,
-    idempotency=Idempotency(webhooks_table, secret_box),
-    trials=trials,
+    settings,
 )
 
 

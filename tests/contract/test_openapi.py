@@ -13,6 +13,7 @@ from local import openapi
 from tests.contract.test_documents import ADMIN_API, rows
 from tests.unit.admin_client import AdminClient, admin_client
 
+_VERSIONED = ("changeWebhook", "makeSignature", "deleteWebhook")
 DESCRIBED: dict[str, Any] = json.loads(openapi.text())
 
 
@@ -114,4 +115,4 @@ def test_posts_take_a_key_and_changes_take_a_version() -> None:
     for path, method, operation in operations():
         names = {parameter["name"] for parameter in operation.get("parameters", [])}
         assert ("Idempotency-Key" in names) == (method == "post"), f"{method} {path}"
-        assert ("If-Match" in names) == (operation["operationId"] in ("changeWebhook", "makeSignature"))
+        assert ("If-Match" in names) == (operation["operationId"] in _VERSIONED)

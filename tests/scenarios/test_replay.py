@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lms_webhooks.backlog import NEVER_MS, Backlog, Lane, Waiting
+from lms_webhooks.backlog import Backlog, Lane
 from lms_webhooks.delivery_store import DeliveryStore, Outcome
 from lms_webhooks.dynamodb import Range
 from lms_webhooks.queues import DrainQueue
@@ -57,8 +57,7 @@ def redeliver(world: World, webhook_id: str, sort_key: str) -> None:
     found = history(world).find(webhook_id, sort_key)
     assert found is not None
     backlog = Backlog(world._table(_DELIVERIES), retention_days=7)
-    backlog.append(webhook_id, Lane.REPLAY, [Waiting(found[1])])
-    backlog.mark(ACCOUNT, webhook_id, Lane.REPLAY, accepted_at_ms=NEVER_MS)
+    replays(world).redeliver(ACCOUNT, webhook_id, found[1], backlog)
     DrainQueue(world._sqs, _DRAIN_URL).send(ACCOUNT, webhook_id, delay_seconds=0)
 
 
@@ -211,8 +210,7 @@ def test_what_waits_to_be_tried_again_can_be_sent_at_once(world: World) -> None:
     endpoint.posts.clear()
     backlog = Backlog(world._table(_DELIVERIES), retention_days=7)
     (waiting,) = backlog.read(webhook, Lane.RETRY, limit=2)
-    backlog.append(webhook, Lane.REPLAY, [Waiting(waiting.event)])
-    backlog.mark(ACCOUNT, webhook, Lane.REPLAY, accepted_at_ms=NEVER_MS)
+    replays(world).redeliver(ACCOUNT, webhook, waiting.event, backlog)
     DrainQueue(world._sqs, _DRAIN_URL).send(ACCOUNT, webhook, delay_seconds=0)
     world.run(5)
     assert endpoint.acknowledged == [event_id]

@@ -18,7 +18,7 @@ from lms_webhooks.admin.deliveries import Deliveries
 from lms_webhooks.admin.idempotency import Idempotency
 from lms_webhooks.admin.registrations import Registrations
 from lms_webhooks.admin.resends import Resends
-from lms_webhooks.admin.routes import build_api
+from lms_webhooks.admin.routes import Services, build_api
 from lms_webhooks.admin.send_limit import SendLimit
 from lms_webhooks.admin.stats import StatsReader
 from lms_webhooks.admin.subscriptions import Subscriptions
@@ -164,30 +164,32 @@ class AdminClient:
         )
         deliveries = Deliveries(self.store, self.history, self.backlog)
         self._api = build_api(
-            registrations,
+            Services(
+                registrations=registrations,
+                deliveries=deliveries,
+                resends=Resends(
+                    self.store,
+                    deliveries,
+                    self.backlog,
+                    ReplayStore(self.deliveries_table, sleep=lambda _: None),
+                    drain_queue,
+                    clock=self._clock,
+                ),
+                stats=StatsReader(
+                    self.store,
+                    self.history,
+                    self.backlog,
+                    BatchSchedule(self.deliveries_table),
+                    batch_schedule_expression=settings.batch_schedule_expression,
+                    clock=self._clock,
+                ),
+                idempotency=Idempotency(
+                    Table(dynamodb, settings.webhooks_table), self.secret_box, clock=self._clock
+                ),
+                trials=lambda: trials,
+                subscriptions=lambda: subscriptions,
+            ),
             settings,
-            deliveries=deliveries,
-            stats=StatsReader(
-                self.store,
-                self.history,
-                self.backlog,
-                BatchSchedule(self.deliveries_table),
-                batch_schedule_expression=settings.batch_schedule_expression,
-                clock=self._clock,
-            ),
-            resends=Resends(
-                self.store,
-                deliveries,
-                self.backlog,
-                ReplayStore(self.deliveries_table, sleep=lambda _: None),
-                drain_queue,
-                clock=self._clock,
-            ),
-            idempotency=Idempotency(
-                Table(dynamodb, settings.webhooks_table), self.secret_box, clock=self._clock
-            ),
-            subscriptions=lambda: subscriptions,
-            trials=lambda: trials,
         )
         self._make_tables()
 

@@ -413,7 +413,7 @@ def test_an_unknown_path_is_a_problem_too(client: AdminClient, path: str) -> Non
         ("PUT", "/v1/webhooks/wh_1", "GET, PATCH, DELETE"),
         ("GET", "/v1/webhooks/test", "POST"),
         ("QUERY", "/v1/webhooks/test", "POST"),
-        ("TRACE", "/v1/webhooks/wh_1/replay", "GET, POST"),
+        ("TRACE", "/v1/webhooks/wh_1/replay", "GET, POST, DELETE"),
     ],
 )
 def test_a_method_that_a_path_lacks_is_answered_with_those_it_has(

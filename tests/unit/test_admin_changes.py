@@ -165,3 +165,13 @@ def test_another_accounts_webhook_is_not_found(client: AdminClient, path: str) -
     answer = client.call("PATCH", path, {"name": "Mine"}, claims=claims)
     assert (answer.status, answer.body["type"]) == (404, "urn:lms-webhooks:problem:no-such-webhook")
     assert stored(client)[0].name == "Enrollments to HR"
+
+
+def test_a_deletion_may_say_which_version_it_means(client: AdminClient) -> None:
+    path = client.create().headers["Location"]
+    client.call("PATCH", path, {"description": "new"})
+    stale = client.call("DELETE", path, headers={"if-match": '"1"'})
+    assert (stale.status, stale.body["type"]) == (412, "urn:lms-webhooks:problem:changed-meanwhile")
+    assert client.call("GET", path).status == 200
+    assert client.call("DELETE", path, headers={"if-match": '"2"'}).status == 204
+    assert client.call("DELETE", path, headers={"if-match": "*"}).status == 404

@@ -54,6 +54,7 @@ def test_one_delivery_is_put_into_the_replay_lane(client: AdminClient, webhook_i
     answer = client.call("POST", f"{path}/redeliver")
     assert (answer.status, answer.body, answer.headers["Location"]) == (202, listed, path)
     (waiting,) = client.backlog.read(webhook_id, Lane.REPLAY, limit=2)
+    assert waiting.token
     assert (waiting.event.event_id, waiting.event.text) == ("e2", '{"n":1.10}')
     mark = client.backlog.marks(webhook_id)[Lane.REPLAY]
     assert mark.due_at_ms == 0
@@ -131,6 +132,88 @@ def test_one_replay_at_a_time(client: AdminClient, webhook_id: str) -> None:
     assert len(portion.waiting) == 3, "what the first replay sent, the second sends as well"
 
 
+def test_one_that_is_asked_for_again_while_it_is_sent_is_sent_again(
+    client: AdminClient, webhook_id: str
+) -> None:
+    (listed, *_) = client.call("GET", f"/v1/webhooks/{webhook_id}/deliveries").body["deliveries"]
+    path = f"/v1/webhooks/{webhook_id}/deliveries/{listed['deliveryId']}/redeliver"
+    client.call("POST", path)
+    drainer = replays(client)
+    in_flight = drainer.next_portion(webhook_id, limit=10)
+    assert in_flight is not None
+    assert client.call("POST", path).status == 202
+    assert drainer.settle(in_flight, in_flight.waiting, AGAIN, is_delivered=False)
+    again = drainer.next_portion(webhook_id, limit=10)
+    assert again is not None
+    assert [each.event.event_id for each in again.waiting] == ["e2"]
+    assert drainer.settle(again, again.waiting, AGAIN, is_delivered=True)
+    assert drainer.next_portion(webhook_id, limit=10) is None
+
+
+def test_a_rejected_redelivery_of_what_still_waits_leaves_no_outcome(
+    client: AdminClient, webhook_id: str
+) -> None:
+    client.backlog.append(webhook_id, Lane.REALTIME, [Waiting(event("late", at_ms=NOW_MS))])
+    client.backlog.mark("1010", webhook_id, Lane.REALTIME, accepted_at_ms=NOW_MS)
+    (listed, *_) = client.call("GET", f"/v1/webhooks/{webhook_id}/deliveries?status=pending").body[
+        "deliveries"
+    ]
+    client.call("POST", f"/v1/webhooks/{webhook_id}/deliveries/{listed['deliveryId']}/redeliver")
+    drainer = replays(client)
+    portion = drainer.next_portion(webhook_id, limit=10)
+    assert portion is not None
+    assert drainer.settle(portion, portion.waiting, AGAIN, is_delivered=False)
+    assert client.call("GET", f"/v1/webhooks/{webhook_id}/deliveries?status=failed").body["deliveries"] == []
+    (still, *_) = client.call("GET", f"/v1/webhooks/{webhook_id}/deliveries?status=pending").body[
+        "deliveries"
+    ]
+    assert still == listed
+
+
+def test_a_replay_is_stopped_where_it_is(client: AdminClient, webhook_id: str) -> None:
+    path = f"/v1/webhooks/{webhook_id}/replay"
+    assert client.call("DELETE", path).body["type"].endswith("no-such-replay")
+    client.call("POST", path, {"from": "2026-11-03T11:00:00Z"})
+    drainer = replays(client)
+    in_flight = drainer.next_portion(webhook_id, limit=1)
+    assert in_flight is not None
+    stopped = client.call("DELETE", path)
+    assert (stopped.status, stopped.text) == (204, "")
+    assert drainer.settle(in_flight, in_flight.waiting, AGAIN, is_delivered=True)
+    shown = client.call("GET", path).body
+    assert (shown["state"], shown["delivered"]) == ("cancelled", 1), "what was on its way arrived"
+    assert drainer.next_portion(webhook_id, limit=1) is None
+    assert client.call("DELETE", path).status == 404
+    assert client.call("POST", path, {"from": "2026-11-03T11:00:00Z"}).status == 202
+
+
+def test_a_replay_that_is_stopped_at_its_last_step_stays_so(client: AdminClient, webhook_id: str) -> None:
+    path = f"/v1/webhooks/{webhook_id}/replay"
+    client.call("POST", path, {"from": "2026-11-03T11:00:00Z"})
+    drainer = replays(client)
+    last = drainer.next_portion(webhook_id, limit=100)
+    assert last is not None
+    client.call("DELETE", path)
+    drainer.settle(last, last.waiting, AGAIN, is_delivered=True)
+    assert client.call("GET", path).body["state"] == "cancelled"
+
+
+def test_a_keyed_redelivery_is_noted_with_its_answer(client: AdminClient, webhook_id: str) -> None:
+    """So a second try under the key does not send it once more, whenever the first one broke off."""
+    (listed, *_) = client.call("GET", f"/v1/webhooks/{webhook_id}/deliveries").body["deliveries"]
+    path = f"/v1/webhooks/{webhook_id}/deliveries/{listed['deliveryId']}/redeliver"
+    first = client.call("POST", path, headers={"idempotency-key": "k"})
+    drainer = replays(client)
+    portion = drainer.next_portion(webhook_id, limit=10)
+    assert portion is not None
+    drainer.settle(portion, portion.waiting, AGAIN, is_delivered=True)
+    client.now_seconds += 30
+    second = client.call("POST", path, headers={"idempotency-key": "k"})
+    assert (second.status, second.text) == (202, first.text)
+    assert second.headers["Idempotency-Replayed"] == "true"
+    assert drainer.next_portion(webhook_id, limit=10) is None
+
+
 def test_a_replay_begun_twice_under_one_key_is_one(client: AdminClient, webhook_id: str) -> None:
     key = {"idempotency-key": "r1"}
     body = {"from": "2026-11-03T11:00:00Z"}
@@ -151,15 +234,16 @@ def test_an_attempt_is_added_once_however_often_the_call_is_repeated(
             sent, AGAIN, is_delivered=False, recorded_at_seconds=NOW_MS // 1000
         )
     old = client.history.find(webhook_id, sent[0][1].sort_key)
+    assert client.history.find(webhook_id, sent[1][1].sort_key) is None, "rejected, and on no record before"
+    for _ in range(2):
+        assert not client.history.add_attempt(
+            sent, AGAIN, is_delivered=True, recorded_at_seconds=NOW_MS // 1000
+        )
     new = client.history.find(webhook_id, sent[1][1].sort_key)
     assert old is not None
     assert new is not None
     assert (old[0].outcome, old[0].attempts) == (Outcome.DELIVERED, (OK, AGAIN))
-    assert (new[0].outcome, new[0].attempts, new[1].text) == (Outcome.FAILED, (AGAIN,), '{"n":1.10}')
-    assert not client.history.add_attempt(sent, AGAIN, is_delivered=True, recorded_at_seconds=NOW_MS // 1000)
-    new = client.history.find(webhook_id, sent[1][1].sort_key)
-    assert new is not None
-    assert new[0].outcome is Outcome.DELIVERED
+    assert (new[0].outcome, new[0].attempts, new[1].text) == (Outcome.DELIVERED, (AGAIN,), '{"n":1.10}')
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from lms_webhooks.attempts import Attempt
 from lms_webhooks.backlog import NEVER_MS, Backlog, Lane, Waiting
 from lms_webhooks.dynamodb import Table
 from lms_webhooks.health import Health, Mode, SwitchOff
-from lms_webhooks.notices import Kind, NoticeBox, Notifier, notices_of
+from lms_webhooks.notices import Kind, NoticeBox, Notifier, account_topic, notices_of
 from tests.unit.tables import DAY_MS, NOW_MS, THROTTLED, event, tables, webhook
 
 MINUTE_MS = 60_000
@@ -28,39 +29,49 @@ GONE = replace(
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "after_ms", "kind", "number"),
+    ("before", "after", "after_ms", "kind", "key"),
     [
-        (WELL, WELL, 0, None, 0),
-        (WELL, FAILING, 0, None, 0),
-        (FAILING, FAILING, 15 * MINUTE_MS - 1, None, 0),
-        (FAILING, FAILING, 15 * MINUTE_MS, Kind.FAILING, 0),
-        (FAILING, FAILING, DAY_MS - 1, Kind.FAILING, 0),
-        (FAILING, FAILING, DAY_MS, Kind.STILL_FAILING, 1),
-        (FAILING, FAILING, 3 * DAY_MS + 5, Kind.STILL_FAILING, 3),
-        (FAILING, WELL, 15 * MINUTE_MS - 1, None, 0),
-        (FAILING, WELL, 15 * MINUTE_MS, Kind.RECOVERED, 0),
-        (FAILING, OFF, 7 * DAY_MS, Kind.SWITCHED_OFF, 0),
-        (OFF, OFF, 7 * DAY_MS + 1, None, 0),
-        (WELL, GONE, 0, Kind.SWITCHED_OFF, 0),
+        (WELL, WELL, 0, None, ""),
+        (WELL, FAILING, 0, None, ""),
+        (FAILING, FAILING, 15 * MINUTE_MS - 1, None, ""),
+        (FAILING, FAILING, 15 * MINUTE_MS, Kind.FAILING, f"{NOW_MS}"),
+        (FAILING, FAILING, DAY_MS - 1, Kind.FAILING, f"{NOW_MS}"),
+        (FAILING, FAILING, DAY_MS, Kind.STILL_FAILING, f"{NOW_MS}#1"),
+        (FAILING, FAILING, 3 * DAY_MS + 5, Kind.STILL_FAILING, f"{NOW_MS}#3"),
+        (FAILING, WELL, 15 * MINUTE_MS - 1, None, ""),
+        (FAILING, WELL, 15 * MINUTE_MS, Kind.RECOVERED, f"{NOW_MS}"),
+        (FAILING, OFF, 7 * DAY_MS, Kind.SWITCHED_OFF, ""),
+        (OFF, OFF, 7 * DAY_MS + 1, None, ""),
+        (WELL, GONE, 0, Kind.SWITCHED_OFF, ""),
     ],
 )
-def test_what_is_told(before: Health, after: Health, after_ms: int, kind: Kind | None, number: int) -> None:
+def test_what_is_told(before: Health, after: Health, after_ms: int, kind: Kind | None, key: str) -> None:
     told = list(notices_of(webhook(), before, after, now_ms=NOW_MS + after_ms))
     assert [notice.kind for notice in told] == ([] if kind is None else [kind])
     for notice in told:
-        assert notice.key == f"1#{NOW_MS:013d}#{kind}#{number}"
+        assert notice.key == f"1#{kind}#{key}"
         assert notice.last_error == ("HTTP 410" if after is GONE else "HTTP 503")
+
+
+class NoSuchTopicError(Exception):
+    """What SNS says of a topic that there is not."""
 
 
 class Topic:
     """SNS's part: keeps what is published."""
 
-    def __init__(self) -> None:
+    exceptions = SimpleNamespace(NotFoundException=NoSuchTopicError)
+
+    def __init__(self, *accounts: str) -> None:
         self.published: list[dict[str, Any]] = []
+        self.topics = {"arn:topic", *(account_topic("arn:topic", account) for account in accounts)}
         self.fails = False
+        self.refuses = ""
 
     def publish(self, **message: Any) -> None:
-        if self.fails:
+        if message["TopicArn"] not in self.topics:
+            raise NoSuchTopicError
+        if self.fails or (self.refuses and self.refuses in message["Subject"]):
             raise THROTTLED
         self.published.append(message)
 
@@ -118,7 +129,7 @@ def test_it_is_told_once_to_people_and_to_programs(table: Table) -> None:
     assert texts["email"] == (
         f"Webhook: HR ({webhook_id})\nAccount: 1010\n\nIt is failing.\nSince 2026-11-03T12:00:00.000Z.\n"
         "The last error: HTTP 503.\nEvents that wait for it: 2.\n"
-        "The first of them expires: 2026-11-10T12:00:00.000Z.\n"
+        "None of them expires before 2026-11-10T12:00:00.000Z.\n"
     )
 
 
@@ -141,11 +152,37 @@ def test_what_could_not_be_told_is_told_later(table: Table) -> None:
     assert len(topic.published) == 1
 
 
+def test_people_are_told_by_the_topic_of_their_account_where_there_is_one(table: Table) -> None:
+    topic = Topic("1010", "2020")
+    NoticeBox(table).put(failing_notice())
+    NoticeBox(table).put(replace(failing_notice(), account_id="3030", webhook_id="wh_3"))
+    assert notifier(table, topic).send() == 2
+    told = [
+        (each["TopicArn"], each["MessageAttributes"]["accountId"]["StringValue"]) for each in topic.published
+    ]
+    assert sorted(told) == sorted(
+        [("arn:topic", "1010"), (account_topic("arn:topic", "1010"), "1010"), ("arn:topic", "3030")]
+    )
+
+
+def test_one_that_cannot_be_told_holds_up_no_other(table: Table) -> None:
+    topic = Topic()
+    topic.refuses = "Webhook A "
+    for name in "ABC":
+        NoticeBox(table).put(replace(failing_notice(name=name), webhook_id=f"wh_{name}"))
+    for _ in range(2):
+        with pytest.raises(type(THROTTLED)):
+            notifier(table, topic).send()
+    assert [each["Subject"] for each in topic.published] == ["Webhook B is failing", "Webhook C is failing"]
+    topic.refuses = ""
+    assert notifier(table, topic).send() == 1
+
+
 def test_a_subject_is_short_and_ascii_whatever_a_webhook_is_called(table: Table) -> None:
     topic = Topic()
     NoticeBox(table).put(failing_notice(name="Überweisung 😀 " + "x" * 66))
     notifier(table, topic).send()
     subject = topic.published[0]["Subject"]
-    assert len(subject) <= 100
+    assert len(subject) < 100
     assert subject.startswith("Webhook ?berweisung ? xxx")
     assert subject.endswith(" is failing")

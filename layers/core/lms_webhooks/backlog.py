@@ -54,6 +54,8 @@ class Waiting:
     """Retry lane: not before."""
     attempts: tuple[Attempt, ...] = ()
     """Those that concerned this event alone."""
+    token: str = ""
+    """Of one to be sent again: who asks for the same once more gives it another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,11 @@ class Backlog:
             }
         }
 
+    def append_action(self, webhook_id: str, waiting: Waiting) -> "TransactWriteItemTypeDef":
+        """What puts an event into the replay lane, to be part of the transaction that marks it."""
+        item = _item(webhook_id, Lane.REPLAY, waiting) | {"token": {"S": secrets.token_urlsafe(12)}}
+        return {"Put": {"TableName": self._table.name, "Item": item}}
+
     def marks(self, webhook_id: str) -> dict[Lane, Mark]:
         """The marks of one webhook, as they stand now (consistent read)."""
         answer = self._table.client.query(
@@ -220,7 +227,9 @@ class Backlog:
 
     def page(self, webhook_id: str, lane: Lane, of: Range, *, limit: int) -> Page[Waiting]:
         """At most `limit` events of a range of a lane, the last ones first."""
-        page = self._table.page(_lane_key(webhook_id, lane), of, limit=limit, newest_first=True)
+        page = self._table.page(
+            _lane_key(webhook_id, lane), of, limit=limit, newest_first=True, consistent=True
+        )
         return Page([_waiting(item, lane) for item in page.entries], page.read_to)
 
     def find(self, webhook_id: str, lane: Lane, sort_key: str) -> Waiting | None:
@@ -232,25 +241,20 @@ class Backlog:
         )
         return _waiting(answer["Item"], lane) if "Item" in answer else None
 
-    def count(self, webhook_id: str, *, limit: int) -> dict[Lane, Count]:
-        """How many events stand in each lane that has a mark, counted up to `limit` or a megabyte of them.
+    def count(self, mark: Mark, *, limit: int) -> Count:
+        """How many events stand in a marked lane, counted up to `limit` or a megabyte of them.
 
-        A lane without a mark is empty, or about to be marked: an idle webhook costs one read.
+        A lane without a mark is empty, or about to be marked.
         """
-        counts: dict[Lane, Count] = {}
-        for lane in self.marks(webhook_id):
-            answer = self._table.client.query(
-                TableName=self._table.name,
-                KeyConditionExpression="pk = :pk",
-                ExpressionAttributeValues={":pk": {"S": _lane_key(webhook_id, lane)}},
-                Select="COUNT",
-                Limit=limit + 1,  # one more than is shown: it tells "all" from "at least"
-            )
-            counted = answer["Count"]
-            counts[lane] = Count(
-                min(counted, limit), is_complete=counted <= limit and "LastEvaluatedKey" not in answer
-            )
-        return counts
+        answer = self._table.client.query(
+            TableName=self._table.name,
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues={":pk": {"S": _lane_key(mark.webhook_id, mark.lane)}},
+            Select="COUNT",
+            Limit=limit + 1,  # one more than is shown: it tells "all" from "at least"
+        )
+        counted = answer["Count"]
+        return Count(min(counted, limit), is_complete=counted <= limit and "LastEvaluatedKey" not in answer)
 
     def read_all(self, webhook_id: str, lane: Lane) -> Iterator[list[Waiting]]:
         """Every event of a lane, in pages of at most a megabyte (consistent reads)."""
@@ -264,9 +268,28 @@ class Backlog:
             yield [_waiting(item, lane) for item in page["Items"]]
 
     def remove(self, webhook_id: str, lane: Lane, waiting: Sequence[Waiting]) -> bool:
-        """Take events out of a lane, after what became of them is recorded; answer whether all are out."""
+        """Take events out of a lane, after what became of them is recorded; answer whether all are out.
+
+        One that was asked for again meanwhile stays in the replay lane.
+        """
+        if lane is Lane.REPLAY:
+            for each in waiting:
+                self._remove_sent_again(webhook_id, each)
+            return True
         return not self._table.delete_all(
             [(_lane_key(webhook_id, lane), _sort_key(each, lane)) for each in waiting]
+        )
+
+    def _remove_sent_again(self, webhook_id: str, waiting: Waiting) -> None:
+        holds(
+            lambda: self._table.client.delete_item(
+                TableName=self._table.name,
+                Key=key_item((_lane_key(webhook_id, Lane.REPLAY), _sort_key(waiting, Lane.REPLAY))),
+                ConditionExpression="#token = :token OR attribute_not_exists(#token)",
+                ExpressionAttributeNames={"#token": "token"},
+                ExpressionAttributeValues={":token": {"S": waiting.token}},
+            ),
+            self._table.client,
         )
 
     def _advance(self, webhook_id: str, lane: Lane, attribute: str, value: int) -> None:
@@ -366,4 +389,5 @@ def _waiting(item: "Item", lane: Lane) -> Waiting:
         tries=int(item["tries"]["N"]) if "tries" in item else 0,
         due_at_ms=due_at_ms,
         attempts=read_attempts(item["attempts"]) if "attempts" in item else (),
+        token=item["token"]["S"] if "token" in item else "",
     )

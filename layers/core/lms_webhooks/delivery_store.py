@@ -69,6 +69,11 @@ class Recorded:
     replay_id: str = ""
     """The last replay that sent it."""
 
+    @property
+    def first_success(self) -> Attempt | None:
+        """The attempt that delivered it; those after it were asked for."""
+        return next((attempt for attempt in self.attempts if attempt.is_success), None)
+
 
 class DeliveryStore:
     """The history of every webhook. Safe to share between threads."""
@@ -97,7 +102,12 @@ class DeliveryStore:
             aws.AWS_FAULTS: the history could not be read.
         """
         page = self._table.page(
-            _key(webhook_id, "")[0], of, limit=limit, newest_first=True, attributes=_RECORDED
+            _key(webhook_id, "")[0],
+            of,
+            limit=limit,
+            newest_first=True,
+            attributes=_RECORDED,
+            consistent=True,
         )
         return Page([_recorded(item) for item in page.entries], page.read_to)
 
@@ -163,8 +173,8 @@ class DeliveryStore:
     ) -> set[DeliveryKey]:
         """Add `attempt` to the deliveries of events, by webhook id, that were sent again (by `replay_id`).
 
-        What is delivered stays so; with `is_delivered` it is from now on. Answers the keys of those that were
-        not written.
+        What is delivered stays so; with `is_delivered` it is from now on. Rejected, what is on no record gets
+        none: it still waits, or was forgotten in time. Answers the keys of those that were not written.
         """
         expires_at = recorded_at_seconds + self._retention_seconds
 
@@ -207,33 +217,36 @@ class DeliveryStore:
             ":added": added,
             ":one": added["L"][0],
             ":most": {"N": str(_KEPT_ATTEMPTS)},
-            ":outcome": {"S": Outcome.DELIVERED if is_delivered else Outcome.FAILED},
-            ":expires": {"N": str(expires_at)},
         }
-        names = {"#outcome": "outcome", "#attempts": "attempts"}
+        names = {"#attempts": "attempts"}
         update = "SET #attempts = list_append(if_not_exists(#attempts, :none), :added), "
-        update += "expires_at = if_not_exists(expires_at, :expires), "
-        update += "#outcome = :outcome" if is_delivered else "#outcome = if_not_exists(#outcome, :outcome)"
-        # Its record may have passed its retention meanwhile: then this makes a new one.
-        for name, value in event_attributes(event).items():
-            names[f"#{name}"] = name
-            values[f":{name}"] = value
-            update += f", #{name} = if_not_exists(#{name}, :{name})"
+        # A call that botocore repeats must not add it twice, and an item has 400 KB.
+        condition = (
+            "attribute_not_exists(#attempts) OR (size(#attempts) < :most AND NOT contains(#attempts, :one))"
+        )
         if replay_id:
-            update += ", replay_id = :replay"
+            update += "replay_id = :replay, "
             values[":replay"] = {"S": replay_id}
         if is_delivered:
+            names["#outcome"] = "outcome"
+            values[":outcome"] = {"S": Outcome.DELIVERED}
+            values[":expires"] = {"N": str(expires_at)}
+            update += "expires_at = if_not_exists(expires_at, :expires), #outcome = :outcome"
+            # Its record may have passed its retention meanwhile: then this makes a new one.
+            for name, value in event_attributes(event).items():
+                names[f"#{name}"] = name
+                values[f":{name}"] = value
+                update += f", #{name} = if_not_exists(#{name}, :{name})"
             update += " REMOVE reason"
+        else:
+            update = update.removesuffix(", ")
+            condition = f"attribute_exists(pk) AND ({condition})"
         is_added = holds(
             lambda: self._table.client.update_item(
                 TableName=self._table.name,
                 Key=key,
                 UpdateExpression=update,
-                # A call that botocore repeats must not add it twice, and an item has 400 KB.
-                ConditionExpression=(
-                    "attribute_not_exists(#attempts)"
-                    " OR (size(#attempts) < :most AND NOT contains(#attempts, :one))"
-                ),
+                ConditionExpression=condition,
                 ExpressionAttributeNames=names,
                 ExpressionAttributeValues=values,
             ),

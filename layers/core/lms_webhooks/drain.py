@@ -85,10 +85,13 @@ class Drainer:
             logger.exception("turn broke off", webhookId=webhook_id)
             count(Metric.TURNS_BROKEN_OFF)
             delay_seconds = _FAULT_DELAY_SECONDS
-        self._note(webhook, turn)
+        health = turn.health
+        if not self._is_noted(webhook, turn):
+            # Of a transition that is forgotten the next turn finds the same, and has it told.
+            health, delay_seconds = turn.before, _FAULT_DELAY_SECONDS
         # Before the successor is sent for: it would find the lease taken and end silently.
         is_last_word = self._health.release(
-            account_id, webhook_id, owner=owner, health=turn.health, before=turn.before
+            account_id, webhook_id, owner=owner, health=health, before=turn.before
         )
         if not is_last_word:
             delay_seconds = (
@@ -99,13 +102,15 @@ class Drainer:
         if delay_seconds is not None:
             self._queue.send(account_id, webhook_id, delay_seconds=int(delay_seconds))
 
-    def _note(self, webhook: Webhook, turn: Turn) -> None:
-        """Have its owners told what the turn found, while nobody else can find the same."""
-        for notice in notices_of(webhook, turn.before, turn.health, now_ms=int(self._clock() * 1000)):
-            try:
+    def _is_noted(self, webhook: Webhook, turn: Turn) -> bool:
+        """Have its owners told what the turn found; answer whether they will be."""
+        try:
+            for notice in notices_of(webhook, turn.before, turn.health, now_ms=int(self._clock() * 1000)):
                 self._notices.put(notice)
-            except AWS_FAULTS:
-                logger.exception("notice not noted", webhookId=webhook.webhook_id)  # events are what matters
+        except AWS_FAULTS:
+            logger.exception("notice not noted", webhookId=webhook.webhook_id)
+            return False
+        return True
 
     def _has_work(self, webhook_id: str) -> bool:
         """Whether events were appended while we held the lease: their own drainer found it taken."""

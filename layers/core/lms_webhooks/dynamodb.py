@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.observability import logger
+from lms_webhooks.problems import Busy
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import (
         AttributeValueTypeDef,
         KeysAndAttributesTypeDef,
+        TransactWriteItemTypeDef,
         WriteRequestTypeDef,
     )
 
@@ -29,6 +31,12 @@ type Key = tuple[str, str]
 _GET_LIMIT = 100  # BatchGetItem
 _WRITE_LIMIT = 25  # BatchWriteItem
 _TRIES = 5
+# Of twenty transactions on one item at once, each round lets at least one through, so twelve rounds with
+# spread-out waits (about 3 s at worst) are far more than admins can need.
+_TRANSACT_TRIES = 12
+_TRANSACT_FIRST_WAIT_SECONDS = 0.025
+_TRANSACT_MAX_WAIT_SECONDS = 0.4
+_PASSING_REASONS = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
 _FIRST_WAIT_SECONDS = 0.05
 
 
@@ -179,6 +187,39 @@ def key_item(key: Key) -> "Item":
 def item_key(item: "Item") -> Key:
     """The key of `item`."""
     return item["pk"]["S"], item["sk"]["S"]
+
+
+def transact(
+    client: "DynamoDBClient",
+    actions: "Sequence[TransactWriteItemTypeDef]",
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+) -> set[int]:
+    """Do all `actions`, or none: then the answer says which of them had a condition that failed.
+
+    Transactions that touch the same item collide; that says nothing about the conditions, so they are tried
+    again after a random wait.
+
+    Raises:
+        Busy: it collided, or was throttled, at every try. Nothing was changed.
+        botocore.exceptions.ClientError: anything else that DynamoDB answers.
+    """
+    for tried in range(_TRANSACT_TRIES):
+        if tried:
+            longest = min(_TRANSACT_MAX_WAIT_SECONDS, _TRANSACT_FIRST_WAIT_SECONDS * 2**tried)
+            sleep(random.uniform(0, longest))
+        try:
+            client.transact_write_items(TransactItems=actions)
+        except client.exceptions.TransactionCanceledException as error:
+            reasons = [reason.get("Code", "None") for reason in error.response["CancellationReasons"]]
+            refused = {index for index, code in enumerate(reasons) if code == "ConditionalCheckFailed"}
+            if refused:
+                return refused
+            if _PASSING_REASONS.isdisjoint(reasons):
+                raise
+        else:
+            return set()
+    raise Busy
 
 
 def holds(change: Callable[[], object], client: "DynamoDBClient") -> bool:

@@ -9,12 +9,15 @@ The drainer, who alone knows, writes both in one transaction before it gives the
 what is to be told, and removes it.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.backlog import Backlog, Lane
 from lms_webhooks.dynamodb import Table, key_item
 from lms_webhooks.health import Health
@@ -24,6 +27,7 @@ from lms_webhooks.webhooks import Webhook, rfc3339_of_ms
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
     from mypy_boto3_sns import SNSClient
+    from mypy_boto3_sns.type_defs import MessageAttributeValueTypeDef
 
     type Item = dict[str, AttributeValueTypeDef]
 
@@ -32,7 +36,7 @@ DAY_MS = 86_400_000
 _KEPT_SECONDS = 90 * 86_400  # far longer than any failure goes on
 _AT_ONCE = 100  # notices a sweep: publishing takes some 20 ms each, and the next sweep is a minute away
 _COUNTED_WAITING = 1000
-_SUBJECT_LENGTH = 100  # of SNS
+_SUBJECT_LENGTH = 99  # SNS: less than 100
 
 
 class Kind(StrEnum):
@@ -60,6 +64,12 @@ class Notice:
     last_error: str
 
 
+def account_topic(topic_arn: str, account_id: str) -> str:
+    """The ARN of the topic of one account, named after that of all notices. A topic's name takes less than an
+    account's id does."""
+    return f"{topic_arn}-{hashlib.sha256(account_id.encode()).hexdigest()[:32]}"
+
+
 def notices_of(webhook: Webhook, before: Health, after: Health, *, now_ms: int) -> Iterator[Notice]:
     """What is to be told when the health of `webhook` went from `before` to `after`. Pure.
 
@@ -67,13 +77,13 @@ def notices_of(webhook: Webhook, before: Health, after: Health, *, now_ms: int) 
     same key, so that one lost with a drainer is told by the next.
     """
 
-    def notice(kind: Kind, since_ms: int, number: int = 0) -> Notice:
+    def notice(kind: Kind, since_ms: int, key: str) -> Notice:
         return Notice(
             account_id=webhook.account_id,
             webhook_id=webhook.webhook_id,
             name=webhook.name,
             kind=kind,
-            key=f"{after.epoch}#{since_ms:013d}#{kind}#{number}",
+            key=f"{after.epoch}#{kind}#{key}",
             at_ms=now_ms,
             since_ms=since_ms,
             last_error=after.last_error or before.last_error,
@@ -81,15 +91,17 @@ def notices_of(webhook: Webhook, before: Health, after: Health, *, now_ms: int) 
 
     if after.switched_off is not None:
         if before.switched_off is None:
-            yield notice(Kind.SWITCHED_OFF, after.failing_since_ms or after.switched_off_at_ms)
+            # Once an epoch: to be switched on again is a new one.
+            yield notice(Kind.SWITCHED_OFF, after.failing_since_ms or after.switched_off_at_ms, "")
     elif after.failing_since_ms:
         lasted_ms = now_ms - after.failing_since_ms
         if lasted_ms >= DAY_MS:
-            yield notice(Kind.STILL_FAILING, after.failing_since_ms, lasted_ms // DAY_MS)
+            day = lasted_ms // DAY_MS
+            yield notice(Kind.STILL_FAILING, after.failing_since_ms, f"{after.failing_since_ms}#{day}")
         elif lasted_ms >= PATIENCE_MS:
-            yield notice(Kind.FAILING, after.failing_since_ms)
+            yield notice(Kind.FAILING, after.failing_since_ms, str(after.failing_since_ms))
     elif before.failing_since_ms and now_ms - before.failing_since_ms >= PATIENCE_MS:
-        yield notice(Kind.RECOVERED, before.failing_since_ms)
+        yield notice(Kind.RECOVERED, before.failing_since_ms, str(before.failing_since_ms))
 
 
 class NoticeBox:
@@ -146,7 +158,8 @@ class NoticeBox:
 
 
 class Notifier:
-    """Tells what is to be told, through a topic whose subscribers choose their account by its attribute."""
+    """Tells what is to be told: programs through one topic, by whose attributes they choose; and people
+    through the topic of their account."""
 
     def __init__(self, box: NoticeBox, backlog: Backlog, client: "SNSClient", topic_arn: str) -> None:
         self._box = box
@@ -158,35 +171,49 @@ class Notifier:
         """Tell it; answer how much was told. One that dies between telling and noting it tells it twice.
 
         Raises:
-            aws.AWS_FAULTS: the rest is the next sweep's.
+            aws.AWS_FAULTS: some of it could not be told, and is the next sweep's.
         """
         notices = self._box.read()
+        faults: list[Exception] = []
         for notice in notices:
-            waiting = self._backlog.count(notice.webhook_id, limit=_COUNTED_WAITING)
-            count = sum(each.events for lane, each in waiting.items() if lane is not Lane.REPLAY)
-            is_complete = all(each.is_complete for each in waiting.values())
-            marks = self._backlog.marks(notice.webhook_id)
-            expiry_ms = min(
-                (mark.check_at_ms for lane, mark in marks.items() if lane is not Lane.REPLAY), default=None
-            )
-            facts = _facts(notice, count, expiry_ms if count else None, is_complete=is_complete)
-            self._client.publish(
-                TopicArn=self._topic_arn,
-                Subject=_subject(notice),
-                Message=json.dumps({"default": json.dumps(facts), "email": _mail(notice, facts)}),
-                MessageStructure="json",
-                MessageAttributes={
-                    name: {"DataType": "String", "StringValue": value}
-                    for name, value in (
-                        ("accountId", notice.account_id),
-                        ("webhookId", notice.webhook_id),
-                        ("kind", notice.kind.value),
-                    )
-                },
-            )
-            self._box.remove(notice)
-            logger.info("notice", webhookId=notice.webhook_id, kind=notice.kind)
+            try:
+                self._tell(notice)
+            except AWS_FAULTS as fault:
+                logger.exception("notice not told", webhookId=notice.webhook_id, kind=notice.kind)
+                faults.append(fault)
+        if faults:
+            raise faults[0]
         return len(notices)
+
+    def _tell(self, notice: Notice) -> None:
+        marks = self._backlog.marks(notice.webhook_id)
+        marks.pop(Lane.REPLAY, None)  # what is sent again waits for nothing
+        waiting = [self._backlog.count(mark, limit=_COUNTED_WAITING) for mark in marks.values()]
+        facts = _facts(
+            notice,
+            sum(each.events for each in waiting),
+            min((mark.check_at_ms for mark in marks.values()), default=None),
+            is_complete=all(each.is_complete for each in waiting),
+        )
+        attributes: dict[str, MessageAttributeValueTypeDef] = {
+            name: {"DataType": "String", "StringValue": value}
+            for name, value in (
+                ("accountId", notice.account_id),
+                ("webhookId", notice.webhook_id),
+                ("kind", notice.kind.value),
+            )
+        }
+        for topic_arn in (self._topic_arn, account_topic(self._topic_arn, notice.account_id)):
+            with suppress(self._client.exceptions.NotFoundException):  # an account that has nobody mailed
+                self._client.publish(
+                    TopicArn=topic_arn,
+                    Subject=_subject(notice),
+                    Message=json.dumps({"default": json.dumps(facts), "email": _mail(notice, facts)}),
+                    MessageStructure="json",
+                    MessageAttributes=attributes,
+                )
+        self._box.remove(notice)
+        logger.info("notice", webhookId=notice.webhook_id, kind=notice.kind)
 
 
 _HEADLINES = {
@@ -220,7 +247,7 @@ def _facts(
     }
     if notice.last_error:
         facts["lastError"] = notice.last_error
-    if next_expiry_ms is not None:
+    if next_expiry_ms is not None and waiting:
         facts["nextExpiryAt"] = rfc3339_of_ms(next_expiry_ms)
     return facts
 
@@ -239,7 +266,7 @@ def _mail(notice: Notice, facts: dict[str, str | int | bool]) -> str:
         at_least = "at least " if facts["waitingAtLeast"] else ""
         lines.append(f"Events that wait for it: {at_least}{facts['waiting']}.")
     if "nextExpiryAt" in facts:
-        lines.append(f"The first of them expires: {facts['nextExpiryAt']}.")
+        lines.append(f"None of them expires before {facts['nextExpiryAt']}.")
     if notice.kind is Kind.SWITCHED_OFF:
         lines.append("Nothing is sent to it until its status is set to active again.")
     return "\n".join(lines) + "\n"

@@ -155,7 +155,7 @@ class NoSuchReplay(NotFound):
     title = "No such replay"
 
     def __init__(self) -> None:
-        super().__init__("There has been no replay of this webhook in the last 30 days.")
+        super().__init__("No replay of this webhook is under way, or was in the last 30 days.")
 
 
 class NoSuchSubscription(NotFound):
@@ -328,7 +328,7 @@ class InternalError(Problem):
 
 
 class Busy(Problem):
-    """Changes of the same account got in each other's way for too long. Nothing was changed."""
+    """Changes of the same account got in each other's way for too long."""
 
     status = 503
     slug = "busy"
@@ -336,6 +336,6 @@ class Busy(Problem):
 
     def __init__(self) -> None:
         super().__init__(
-            "Other changes of this account are under way. Nothing was changed; try again.",
+            "Other changes of this account are under way, and got in the way of this one. Try again.",
             headers={"Retry-After": "1"},
         )

@@ -11,7 +11,6 @@ job's id, before the job moves on: so who comes after a crash sees what was sent
 A replay only adds: what was delivered stays delivered, whatever its receiver says the second time.
 """
 
-import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -21,19 +20,18 @@ from typing import TYPE_CHECKING
 from lms_webhooks.attempts import Attempt
 from lms_webhooks.backlog import Backlog, Lane, Waiting
 from lms_webhooks.delivery_store import DeliveryStore, Outcome, Recorded
-from lms_webhooks.dynamodb import Range, Table, holds, key_item
+from lms_webhooks.dynamodb import Range, Table, holds, key_item, transact
+from lms_webhooks.events import Event
 from lms_webhooks.observability import Metric, count, measure_ms
-from lms_webhooks.problems import Busy, ReplayRunning
+from lms_webhooks.problems import KeyInUse, ReplayRunning
 
 if TYPE_CHECKING:
-    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, TransactWriteItemTypeDef
 
     type Item = dict[str, AttributeValueTypeDef]
 
 KEPT_DAYS = 30  # the outcome of a replay, after it ended
 _READ_AT_ONCE = 100  # deliveries of the history, of which a filter may let few through
-_TRIES = 6
-_MAX_WAIT_SECONDS = 0.2
 
 
 class ReplayState(StrEnum):
@@ -41,6 +39,7 @@ class ReplayState(StrEnum):
 
     RUNNING = "running"
     DONE = "done"
+    CANCELLED = "cancelled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +62,11 @@ class Replay:
     delivered: int = 0
     rejected: int = 0
     ended_at_ms: int = 0
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether it comes by deliveries that it does not send."""
+        return self.outcome is not None or self.event_name is not None
 
     @property
     def left(self) -> Range:
@@ -111,40 +115,70 @@ class ReplayStore:
         )
         return _replay(answer["Item"]) if "Item" in answer else None
 
-    def start(self, replay: Replay, backlog: Backlog) -> None:
+    def start(
+        self, replay: Replay, backlog: Backlog, *, along: "Sequence[TransactWriteItemTypeDef]" = ()
+    ) -> None:
         """Begin a replay, and mark the lane in the same transaction: one without the other would never move.
+        What is to be done `along` with it is in that too.
 
         Raises:
             ReplayRunning: the webhook has one under way.
+            KeyInUse: a condition of `along` failed: the call is made elsewhere.
             Busy: the lane's mark changed each time at the same moment. Nothing was begun.
         """
-        for tried in range(_TRIES):
-            if tried:
-                self._sleep(random.uniform(0, _MAX_WAIT_SECONDS))
-            try:
-                self._table.client.transact_write_items(
-                    TransactItems=[
-                        {
-                            "Put": {
-                                "TableName": self._table.name,
-                                "Item": _item(replay),
-                                "ConditionExpression": "attribute_not_exists(pk) OR #state <> :running",
-                                "ExpressionAttributeNames": {"#state": "state"},
-                                "ExpressionAttributeValues": {":running": {"S": ReplayState.RUNNING}},
-                            }
-                        },
-                        backlog.mark_action(replay.account_id, replay.webhook_id, Lane.REPLAY),
-                    ]
-                )
-            except self._table.client.exceptions.TransactionCanceledException as error:
-                reasons = [reason.get("Code", "None") for reason in error.response["CancellationReasons"]]
-                if reasons[0] == "ConditionalCheckFailed":
-                    raise ReplayRunning from None
-                if "ValidationError" in reasons:
-                    raise
-            else:
-                return
-        raise Busy
+        put_it: TransactWriteItemTypeDef = {
+            "Put": {
+                "TableName": self._table.name,
+                "Item": _item(replay),
+                "ConditionExpression": "attribute_not_exists(pk) OR #state <> :running",
+                "ExpressionAttributeNames": {"#state": "state"},
+                "ExpressionAttributeValues": {":running": {"S": ReplayState.RUNNING}},
+            }
+        }
+        mark_it = backlog.mark_action(replay.account_id, replay.webhook_id, Lane.REPLAY)
+        refused = transact(self._table.client, [put_it, mark_it, *along], sleep=self._sleep)
+        if 0 in refused:
+            raise ReplayRunning
+        if refused:
+            raise KeyInUse
+
+    def redeliver(
+        self,
+        account_id: str,
+        webhook_id: str,
+        event: Event,
+        backlog: Backlog,
+        *,
+        along: "Sequence[TransactWriteItemTypeDef]" = (),
+    ) -> None:
+        """Put one event into the replay lane and mark that, and do what is to be done `along` with it.
+
+        Raises:
+            KeyInUse, Busy: as `start`.
+        """
+        append_it = backlog.append_action(webhook_id, Waiting(event))
+        mark_it = backlog.mark_action(account_id, webhook_id, Lane.REPLAY)
+        if transact(self._table.client, [append_it, mark_it, *along], sleep=self._sleep):
+            raise KeyInUse
+
+    def cancel(self, webhook_id: str, *, ended_at_ms: int) -> bool:
+        """Stop a replay where it is; answer whether one was under way. What is in flight still arrives."""
+        return holds(
+            lambda: self._table.client.update_item(
+                TableName=self._table.name,
+                Key=_key(webhook_id),
+                UpdateExpression="SET #state = :cancelled, ended_at = :ended, expires_at = :expires",
+                ConditionExpression="#state = :running",
+                ExpressionAttributeNames={"#state": "state"},
+                ExpressionAttributeValues={
+                    ":running": {"S": ReplayState.RUNNING},
+                    ":cancelled": {"S": ReplayState.CANCELLED},
+                    ":ended": {"N": str(ended_at_ms)},
+                    ":expires": {"N": str(ended_at_ms // 1000 + KEPT_DAYS * 86_400)},
+                },
+            ),
+            self._table.client,
+        )
 
     def advance(
         self, replay: Replay, position: str, *, read: int, delivered: int, rejected: int, ended_at_ms: int
@@ -162,10 +196,14 @@ class ReplayStore:
             ":rejected": {"N": str(rejected)},
         }
         names = {"#position": "position", "#read": "read", "#delivered": "delivered", "#rejected": "rejected"}
+        condition = "replay_id = :id AND #position = :from"
         update = "SET #position = :to"
         if ended_at_ms:
+            # One that was cancelled meanwhile keeps that; what was passed is counted all the same.
             names["#state"] = "state"
+            condition += " AND #state = :running"
             update += ", #state = :done, ended_at = :ended, expires_at = :expires"
+            values[":running"] = {"S": ReplayState.RUNNING}
             values[":done"] = {"S": ReplayState.DONE}
             values[":ended"] = {"N": str(ended_at_ms)}
             values[":expires"] = {"N": str(ended_at_ms // 1000 + KEPT_DAYS * 86_400)}
@@ -175,7 +213,7 @@ class ReplayStore:
                 TableName=self._table.name,
                 Key=_key(replay.webhook_id),
                 UpdateExpression=update,
-                ConditionExpression="replay_id = :id AND #position = :from",
+                ConditionExpression=condition,
                 ExpressionAttributeNames=names,
                 ExpressionAttributeValues=values,
             ),
@@ -213,9 +251,10 @@ class Replays:
         if waiting:
             return Portion(webhook_id, waiting)
         replay = self._store.find(webhook_id)
-        if replay is None or replay.state is ReplayState.DONE:
+        if replay is None or replay.state is not ReplayState.RUNNING:
             return None
-        page = self._deliveries.walk(webhook_id, replay.left, limit=_READ_AT_ONCE)
+        read_at_once = _READ_AT_ONCE if replay.is_filtered else limit
+        page = self._deliveries.walk(webhook_id, replay.left, limit=read_at_once)
         steps: list[_Step] = []
         for recorded, event in page.entries:
             step = _step(replay, recorded)
@@ -292,7 +331,7 @@ def _step(replay: Replay, recorded: Recorded) -> _Step:
     if recorded.replay_id == replay.replay_id:
         # By whoever died before the job moved on.
         return _Step(recorded.sort_key, was_delivered=recorded.attempts[-1].is_success)
-    first_success = next((attempt for attempt in recorded.attempts if attempt.is_success), None)
+    first_success = recorded.first_success
     if first_success is not None and first_success.started_at_ms >= replay.started_at_ms:
         return _Step(recorded.sort_key)  # went out for the first time while the replay was under way
     return _Step(recorded.sort_key, must_send=replay.wants(recorded))

@@ -8,7 +8,6 @@
 | TOMBSTONE#<accountId> | WEBHOOK#<webhookId> | a deleted one, for as long as its history lives (TTL) |
 """
 
-import random
 import re
 import secrets
 import time
@@ -16,10 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from lms_webhooks.dynamodb import Key, key_item
+from lms_webhooks.dynamodb import Key, key_item, transact
 from lms_webhooks.health import Health, Mode
 from lms_webhooks.health_store import health_attributes, health_key, read_health_item
-from lms_webhooks.problems import Busy, ChangedMeanwhile, KeyInUse, NoSuchWebhook, TooManyWebhooks
+from lms_webhooks.problems import ChangedMeanwhile, KeyInUse, NoSuchWebhook, TooManyWebhooks
 from lms_webhooks.webhooks import (
     MAX_WEBHOOKS_PER_ACCOUNT,
     Authentication,
@@ -40,13 +39,6 @@ if TYPE_CHECKING:
 TOMBSTONE_DAYS = 366  # the longest that DeliveryRetentionDays allows, and one more: TTL deletes late
 
 _WEBHOOK_ID = re.compile(r"wh_[A-Za-z0-9_-]{22}")
-
-# Of twenty transactions on one account at once, each round lets at least one through, so twelve rounds
-# with spread-out waits (about 3 s at worst) are far more than admins can need.
-_TRIES = 12
-_FIRST_WAIT_SECONDS = 0.025
-_MAX_WAIT_SECONDS = 0.4
-_PASSING_REASONS = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
 
 
 def new_webhook_id() -> str:
@@ -77,7 +69,7 @@ class WebhookStore:
         Raises:
             TooManyWebhooks: the account has its five.
             KeyInUse: a condition of `along` failed: the call is made elsewhere.
-            Busy: see `_transact`.
+            Busy: see `transact`.
         """
         count_it: TransactWriteItemTypeDef = {
             "Update": {
@@ -108,7 +100,7 @@ class WebhookStore:
             }
         }
         actions = [count_it, put_it, put_health]
-        refused = self._transact([*actions, *along])
+        refused = transact(self._client, [*actions, *along], sleep=self._sleep)
         if 0 in refused:
             raise TooManyWebhooks(MAX_WEBHOOKS_PER_ACCOUNT)
         if refused and min(refused) >= len(actions):
@@ -148,7 +140,7 @@ class WebhookStore:
         Raises:
             ChangedMeanwhile: the registration is not `expected` any more.
             KeyInUse: as `create`.
-            Busy: see `_transact`.
+            Busy: see `transact`.
         """
         put_it: TransactWriteItemTypeDef = {
             "Put": {
@@ -172,7 +164,7 @@ class WebhookStore:
                     }
                 }
             )
-        refused = self._transact([*actions, *along])
+        refused = transact(self._client, [*actions, *along], sleep=self._sleep)
         if refused and min(refused) >= len(actions):
             raise KeyInUse
         if refused:
@@ -202,12 +194,21 @@ class WebhookStore:
                 return registered
         raise NoSuchWebhook
 
-    def delete(self, account_id: str, webhook_id: str, *, deleted_at: datetime, deleted_by: str) -> None:
+    def delete(
+        self,
+        account_id: str,
+        webhook_id: str,
+        *,
+        deleted_at: datetime,
+        deleted_by: str,
+        expected: Webhook | None = None,
+    ) -> None:
         """Remove a registration and leave its tombstone, by which its history stays explicable.
 
         Raises:
             NoSuchWebhook: the account has none by this id.
-            Busy: see `_transact`.
+            ChangedMeanwhile: the registration is not `expected` any more.
+            Busy: see `transact`.
         """
         if not _WEBHOOK_ID.fullmatch(webhook_id):
             raise NoSuchWebhook
@@ -219,6 +220,9 @@ class WebhookStore:
                 "ConditionExpression": "attribute_exists(pk)",
             }
         }
+        if expected is not None:
+            remove_it["Delete"]["ConditionExpression"] = "version = :expected"
+            remove_it["Delete"]["ExpressionAttributeValues"] = {":expected": {"N": str(expected.version)}}
         uncount_it: TransactWriteItemTypeDef = {
             "Update": {
                 "TableName": self._table_name,
@@ -242,35 +246,9 @@ class WebhookStore:
         remove_health: TransactWriteItemTypeDef = {
             "Delete": {"TableName": self._table_name, "Key": key_item(health_key(account_id, webhook_id))}
         }
-        if self._transact([remove_it, uncount_it, bury_it, remove_health]):
-            raise NoSuchWebhook
-
-    def _transact(self, actions: "Sequence[TransactWriteItemTypeDef]") -> set[int]:
-        """Do all `actions`, or none: then the answer says which of them had a condition that failed.
-
-        Transactions of one account collide, since each changes the account's set of ids; a collision
-        says nothing about the conditions, so it is tried again after a random wait.
-
-        Raises:
-            Busy: it collided, or was throttled, at every try. Nothing was changed.
-            botocore.exceptions.ClientError: anything else that DynamoDB answers.
-        """
-        for tried in range(_TRIES):
-            if tried:
-                longest = min(_MAX_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2**tried)
-                self._sleep(random.uniform(0, longest))
-            try:
-                self._client.transact_write_items(TransactItems=actions)
-            except self._client.exceptions.TransactionCanceledException as error:
-                reasons = [reason.get("Code", "None") for reason in error.response["CancellationReasons"]]
-                refused = {index for index, code in enumerate(reasons) if code == "ConditionalCheckFailed"}
-                if refused:
-                    return refused
-                if _PASSING_REASONS.isdisjoint(reasons):
-                    raise
-            else:
-                return set()
-        raise Busy
+        actions = [remove_it, uncount_it, bury_it, remove_health]
+        if transact(self._client, actions, sleep=self._sleep):
+            raise NoSuchWebhook if expected is None else ChangedMeanwhile
 
 
 def webhook_key(account_id: str, webhook_id: str) -> Key:

@@ -166,8 +166,8 @@ class Registrations:
     ) -> tuple[Registered, str | None]:
         """Make a new signing secret; the one before signs along for a day, any before that no more.
 
-        Answers when every sender has heard of it: a receiver that from then on knows the new secret alone
-        gets no request that only the old one signed.
+        Answers when every sender has heard of it: no request that begins from then on is signed with the old
+        one alone.
 
         The endpoint is the same, so its epoch goes on. What `record` makes of the answer is done in the same
         transaction.
@@ -206,8 +206,8 @@ class Registrations:
                     raise
                 continue
             break
-        self._sleep(MAX_AGE_SECONDS)
         audit(caller, "webhook.rotate-secret", changed=["authentication"], webhookId=webhook_id)
+        self._sleep(MAX_AGE_SECONDS)
         return registered, secret
 
     def get(self, caller: Caller, webhook_id: str) -> Registered:
@@ -224,15 +224,29 @@ class Registrations:
 
     def count_waiting(self, webhook: Webhook, *, limit: int) -> dict[Lane, Count]:
         """How many events wait for one webhook, counted up to `limit` a lane."""
-        return self._backlog.count(webhook.webhook_id, limit=limit)
+        marks = self._backlog.marks(webhook.webhook_id)
+        return {lane: self._backlog.count(mark, limit=limit) for lane, mark in marks.items()}
 
-    def delete(self, caller: Caller, webhook_id: str) -> None:
+    def delete(
+        self, caller: Caller, webhook_id: str, *, is_expected: Callable[[Webhook], bool] | None = None
+    ) -> None:
         """Delete one webhook of the caller's account.
 
         Raises:
-            NoSuchWebhook, Busy: as the store does.
+            NoSuchWebhook, ChangedMeanwhile, Busy: as `change`.
         """
-        self._store.delete(caller.account_id, webhook_id, deleted_at=self._now(), deleted_by=caller.user_id)
+        expected = None
+        if is_expected is not None:
+            expected = self._store.get(caller.account_id, webhook_id)
+            if not is_expected(expected):
+                raise ChangedMeanwhile
+        self._store.delete(
+            caller.account_id,
+            webhook_id,
+            deleted_at=self._now(),
+            deleted_by=caller.user_id,
+            expected=expected,
+        )
         audit(caller, "webhook.delete", webhookId=webhook_id)
 
     def _send_for_drainer(self, account_id: str, webhook_id: str) -> None:

@@ -2,21 +2,27 @@
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from lms_webhooks.admin.audit import audit
 from lms_webhooks.admin.caller import Caller
 from lms_webhooks.admin.deliveries import Deliveries, Shown
 from lms_webhooks.admin.taken import ReplayTaken
 from lms_webhooks.aws import AWS_FAULTS
-from lms_webhooks.backlog import NEVER_MS, Backlog, Lane, Waiting
+from lms_webhooks.backlog import Backlog
 from lms_webhooks.delivery_store import Outcome
 from lms_webhooks.dynamodb import Range
 from lms_webhooks.observability import logger
-from lms_webhooks.problems import Busy, NoSuchReplay
+from lms_webhooks.problems import NoSuchReplay
 from lms_webhooks.queues import DrainQueue
 from lms_webhooks.replay import Replay, ReplayStore
 from lms_webhooks.webhook_store import WebhookStore
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
+
+    type Along = Sequence[TransactWriteItemTypeDef]
 
 
 class Resends:
@@ -39,31 +45,35 @@ class Resends:
         self._drain_queue = drain_queue
         self._clock = clock
 
-    def redeliver(self, caller: Caller, webhook_id: str, sort_key: str) -> Shown:
+    def redeliver(
+        self, caller: Caller, webhook_id: str, sort_key: str, *, record: "Callable[[Shown], Along]"
+    ) -> Shown:
         """Send one event once more, after what waits, whatever became of it before; answer how it stands now.
 
-        One that still waits may be sent ahead of its time in this way.
+        One that still waits may be sent ahead of its time in this way. What `record` makes of the answer is
+        done in the same transaction.
 
         Raises:
             NoSuchWebhook, NoSuchDelivery: there is none.
-            Busy: it could not be noted.
+            KeyInUse, Busy: as the store does.
         """
         shown, event = self._deliveries.find(caller, webhook_id, sort_key)
-        if self._backlog.append(webhook_id, Lane.REPLAY, [Waiting(event)]):
-            raise Busy
-        self._backlog.mark(caller.account_id, webhook_id, Lane.REPLAY, accepted_at_ms=NEVER_MS)
+        self._replays.redeliver(caller.account_id, webhook_id, event, self._backlog, along=record(shown))
         self._send_for_drainer(caller, webhook_id)
         audit(caller, "delivery.redeliver", webhookId=webhook_id, sortKey=sort_key)
         return shown
 
-    def start(self, caller: Caller, webhook_id: str, wanted: ReplayTaken) -> Replay:
+    def start(
+        self, caller: Caller, webhook_id: str, wanted: ReplayTaken, *, record: "Callable[[Replay], Along]"
+    ) -> Replay:
         """Begin to send a part of the history again, oldest first.
 
-        It covers events until now at most, so it comes to an end while new ones arrive.
+        It covers events until now at most, so it comes to an end while new ones arrive. What `record` makes
+        of the answer is done in the same transaction.
 
         Raises:
             NoSuchWebhook: the account has none by this id.
-            ReplayRunning, Busy: as the store does.
+            ReplayRunning, KeyInUse, Busy: as the store does.
         """
         self._store.get(caller.account_id, webhook_id)
         now_ms = int(self._clock() * 1000)
@@ -78,7 +88,7 @@ class Resends:
             started_at_ms=now_ms,
             started_by=caller.user_id,
         )
-        self._replays.start(replay, self._backlog)
+        self._replays.start(replay, self._backlog, along=record(replay))
         self._send_for_drainer(caller, webhook_id)
         audit(caller, "webhook.replay", webhookId=webhook_id, replayId=replay.replay_id)
         return replay
@@ -94,6 +104,18 @@ class Resends:
         if replay is None:
             raise NoSuchReplay
         return replay
+
+    def cancel(self, caller: Caller, webhook_id: str) -> None:
+        """Stop the webhook's replay where it is.
+
+        Raises:
+            NoSuchWebhook: the account has none by this id.
+            NoSuchReplay: none is under way.
+        """
+        self._store.get(caller.account_id, webhook_id)
+        if not self._replays.cancel(webhook_id, ended_at_ms=int(self._clock() * 1000)):
+            raise NoSuchReplay
+        audit(caller, "webhook.cancel-replay", webhookId=webhook_id)
 
     def _send_for_drainer(self, caller: Caller, webhook_id: str) -> None:
         try:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,11 @@ from pydantic import BaseModel
 
 from lms_webhooks.admin.bodies import read_body
 from lms_webhooks.admin.caller import Caller, identify
-from lms_webhooks.admin.deliveries import Deliveries
+from lms_webhooks.admin.deliveries import Deliveries, Shown
 from lms_webhooks.admin.given import (
     SigningSecretGiven,
     SubscriptionList,
+    TrialGiven,
     WebhookGiven,
     WebhookList,
     show,
@@ -35,6 +37,7 @@ from lms_webhooks.admin.stats import DEFAULT_HOURS, MAX_HOURS, StatsReader
 from lms_webhooks.admin.taken import ReplayTaken, SubscriptionTaken, TrialTaken, WebhookChange, WebhookTaken
 from lms_webhooks.observability import logger
 from lms_webhooks.problems import Forbidden, InternalError, MethodNotAllowed, NoSuchPath, Problem
+from lms_webhooks.replay import Replay
 from lms_webhooks.settings import AdminApiSettings
 from lms_webhooks.webhook_store import Registered
 from lms_webhooks.webhooks import SignatureAuthentication, Webhook
@@ -66,7 +69,11 @@ ROUTES: dict[str, dict[str, str]] = {
     "/v1/webhooks/<webhook_id>/deliveries/<delivery_id>": {"GET": "get_delivery"},
     "/v1/webhooks/<webhook_id>/deliveries/<delivery_id>/redeliver": {"POST": "redeliver"},
     "/v1/webhooks/<webhook_id>/stats": {"GET": "get_stats"},
-    "/v1/webhooks/<webhook_id>/replay": {"GET": "get_replay", "POST": "start_replay"},
+    "/v1/webhooks/<webhook_id>/replay": {
+        "GET": "get_replay",
+        "POST": "start_replay",
+        "DELETE": "cancel_replay",
+    },
     "/v1/notice-subscriptions": {"GET": "list_subscriptions", "POST": "add_subscription"},
     "/v1/notice-subscriptions/<subscription_id>": {"DELETE": "remove_subscription"},
 }
@@ -79,34 +86,24 @@ _LISTED_WAITING = 100  # for each of five webhooks
 type _Handler = Callable[..., Response[str]]
 
 
-def build_api(
-    registrations: Registrations,
-    settings: AdminApiSettings,
-    *,
-    deliveries: Deliveries,
-    resends: Resends,
-    stats: StatsReader,
-    subscriptions: "Callable[[], Subscriptions]",
-    idempotency: Idempotency,
-    trials: "Callable[[], Trials]",
-) -> APIGatewayHttpResolver:
-    """The admin API, ready to resolve events of API Gateway's payload format 2.0.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What calls are answered with. The first call that needs them makes `trials` and `subscriptions`."""
 
-    `trials` and `subscriptions` make what few calls need, at the first of them.
-    """
+    registrations: Registrations
+    deliveries: Deliveries
+    resends: Resends
+    stats: StatsReader
+    idempotency: Idempotency
+    trials: "Callable[[], Trials]"
+    subscriptions: "Callable[[], Subscriptions]"
+
+
+def build_api(services: Services, settings: AdminApiSettings) -> APIGatewayHttpResolver:
+    """The admin API, ready to resolve events of API Gateway's payload format 2.0."""
     # Powertools' own validation is left off: its import is a fifth of the cold start again.
     app = APIGatewayHttpResolver()
-    calls = _Calls(
-        app,
-        registrations,
-        settings,
-        deliveries,
-        resends,
-        stats,
-        subscriptions,
-        idempotency,
-        trials,
-    )
+    calls = _Calls(app, services, settings)
     for path, handlers in ROUTES.items():
         for method, name in handlers.items():
             app.route(path, method=method)(getattr(calls, name))
@@ -126,27 +123,10 @@ def build_api(
 class _Calls:
     """One method a call. Powertools keeps the current event on the app, so there they find it."""
 
-    def __init__(
-        self,
-        app: APIGatewayHttpResolver,
-        registrations: Registrations,
-        settings: AdminApiSettings,
-        deliveries: Deliveries,
-        resends: Resends,
-        stats: StatsReader,
-        subscriptions: "Callable[[], Subscriptions]",
-        idempotency: Idempotency,
-        trials: "Callable[[], Trials]",
-    ) -> None:
+    def __init__(self, app: APIGatewayHttpResolver, services: Services, settings: AdminApiSettings) -> None:
         self._app = app
-        self._registrations = registrations
+        self._services = services
         self._settings = settings
-        self._deliveries = deliveries
-        self._resends = resends
-        self._stats = stats
-        self._subscriptions = subscriptions
-        self._idempotency = idempotency
-        self._trials = trials
 
     def get_openapi(self) -> Response[str]:
         """For everybody: it says nothing of anybody."""
@@ -173,32 +153,32 @@ class _Calls:
         return self._once(
             caller,
             lambda claim: answer(
-                *self._registrations.create(caller, wanted, record=_recorder(claim, answer))
+                *self._services.registrations.create(caller, wanted, record=_recorder(claim, answer))
             ),
         )
 
     def list_webhooks(self) -> Response[str]:
-        webhooks = self._registrations.all(self._caller())
+        webhooks = self._services.registrations.all(self._caller())
         return _answer(
             HTTPStatus.OK,
             WebhookList(webhooks=[self._show(each, limit=_LISTED_WAITING) for each in webhooks]),
         )
 
     def get_webhook(self, webhook_id: str) -> Response[str]:
-        found = self._registrations.get(self._caller(), webhook_id)
+        found = self._services.registrations.get(self._caller(), webhook_id)
         return _answer(HTTPStatus.OK, self._show(found), {"ETag": _etag(found.webhook)})
 
     def change_webhook(self, webhook_id: str) -> Response[str]:
         caller = self._caller()
         change = self._read(WebhookChange)
-        changed, secret = self._registrations.change(
+        changed, secret = self._services.registrations.change(
             caller, webhook_id, change, is_expected=self._expectation()
         )
         answer = self._show(changed, secret=secret)
         return _answer(HTTPStatus.OK, answer, {"ETag": _etag(changed.webhook)})
 
     def delete_webhook(self, webhook_id: str) -> Response[str]:
-        self._registrations.delete(self._caller(), webhook_id)
+        self._services.registrations.delete(self._caller(), webhook_id, is_expected=self._expectation())
         return Response(status_code=HTTPStatus.NO_CONTENT, body="", headers=_NOT_STORED)
 
     def rotate_secret(self, webhook_id: str) -> Response[str]:
@@ -225,7 +205,7 @@ class _Calls:
         return self._once(
             caller,
             lambda claim: answer(
-                *self._registrations.rotate_secret(
+                *self._services.registrations.rotate_secret(
                     caller, webhook_id, is_expected=is_expected, record=_recorder(claim, answer)
                 )
             ),
@@ -234,7 +214,9 @@ class _Calls:
     def test_unsaved(self) -> Response[str]:
         caller = self._caller()
         wanted = self._read(WebhookTaken)
-        return self._once(caller, lambda _: _answer(HTTPStatus.OK, self._trials().of_unsaved(caller, wanted)))
+        return self._once(
+            caller, lambda claim: _tried(claim, self._services.trials().of_unsaved(caller, wanted))
+        )
 
     def test_saved(self, webhook_id: str) -> Response[str]:
         caller = self._caller()
@@ -242,7 +224,9 @@ class _Calls:
         taken = self._read(TrialTaken) if self._event.get("body") else TrialTaken()
         return self._once(
             caller,
-            lambda _: _answer(HTTPStatus.OK, self._trials().of_saved(caller, webhook_id, taken.event_name)),
+            lambda claim: _tried(
+                claim, self._services.trials().of_saved(caller, webhook_id, taken.event_name)
+            ),
         )
 
     def list_deliveries(self, webhook_id: str) -> Response[str]:
@@ -252,10 +236,14 @@ class _Calls:
             account_id=caller.account_id,
             webhook_id=webhook_id,
         )
-        return _answer(HTTPStatus.OK, show_deliveries(self._deliveries.page(caller, webhook_id, query)))
+        return _answer(
+            HTTPStatus.OK, show_deliveries(self._services.deliveries.page(caller, webhook_id, query))
+        )
 
     def get_delivery(self, webhook_id: str, delivery_id: str) -> Response[str]:
-        shown, event = self._deliveries.find(self._caller(), webhook_id, read_delivery_id(delivery_id))
+        shown, event = self._services.deliveries.find(
+            self._caller(), webhook_id, read_delivery_id(delivery_id)
+        )
         answer = _answer(HTTPStatus.OK, show_delivery(shown))
         # The event's own text: parsed and written again, 1.10 would become 1.1.
         answer.body = f'{(answer.body or "")[:-1]},"event":{event.text}}}'
@@ -265,12 +253,16 @@ class _Calls:
         caller = self._caller()
         sort_key = read_delivery_id(delivery_id)
         location = {"Location": f"/v1/webhooks/{webhook_id}/deliveries/{delivery_id}"}
+
+        def answer(shown: Shown) -> Response[str]:
+            return _answer(HTTPStatus.ACCEPTED, show_redelivery(shown), location)
+
         return self._once(
             caller,
-            lambda _: _answer(
-                HTTPStatus.ACCEPTED,
-                show_redelivery(self._resends.redeliver(caller, webhook_id, sort_key)),
-                location,
+            lambda claim: answer(
+                self._services.resends.redeliver(
+                    caller, webhook_id, sort_key, record=lambda shown: _record(claim, answer(shown))
+                )
             ),
         )
 
@@ -278,26 +270,38 @@ class _Calls:
         caller = self._caller()
         wanted = self._read(ReplayTaken)
         location = {"Location": f"/v1/webhooks/{webhook_id}/replay"}
+
+        def answer(replay: Replay) -> Response[str]:
+            return _answer(HTTPStatus.ACCEPTED, show_replay(replay), location)
+
         return self._once(
             caller,
-            lambda _: _answer(
-                HTTPStatus.ACCEPTED, show_replay(self._resends.start(caller, webhook_id, wanted)), location
+            lambda claim: answer(
+                self._services.resends.start(
+                    caller, webhook_id, wanted, record=lambda replay: _record(claim, answer(replay))
+                )
             ),
         )
 
+    def cancel_replay(self, webhook_id: str) -> Response[str]:
+        self._services.resends.cancel(self._caller(), webhook_id)
+        return Response(status_code=HTTPStatus.NO_CONTENT, body="", headers=_NOT_STORED)
+
     def get_replay(self, webhook_id: str) -> Response[str]:
-        return _answer(HTTPStatus.OK, show_replay(self._resends.progress(self._caller(), webhook_id)))
+        return _answer(
+            HTTPStatus.OK, show_replay(self._services.resends.progress(self._caller(), webhook_id))
+        )
 
     def get_stats(self, webhook_id: str) -> Response[str]:
         caller = self._caller()
         hours = read_hours(
             self._event.get("queryStringParameters") or {}, default=DEFAULT_HOURS, maximum=MAX_HOURS
         )
-        return _answer(HTTPStatus.OK, show_stats(self._stats.read(caller, webhook_id, hours=hours)))
+        return _answer(HTTPStatus.OK, show_stats(self._services.stats.read(caller, webhook_id, hours=hours)))
 
     def list_subscriptions(self) -> Response[str]:
         caller = self._caller()
-        found = self._subscriptions().all(caller)
+        found = self._services.subscriptions().all(caller)
         return _answer(
             HTTPStatus.OK, SubscriptionList(subscriptions=[show_subscription(each) for each in found])
         )
@@ -309,12 +313,13 @@ class _Calls:
         return self._once(
             caller,
             lambda _: _answer(
-                HTTPStatus.CREATED, show_subscription(self._subscriptions().add(caller, wanted.email))
+                HTTPStatus.CREATED,
+                show_subscription(self._services.subscriptions().add(caller, wanted.email)),
             ),
         )
 
     def remove_subscription(self, subscription_id: str) -> Response[str]:
-        self._subscriptions().remove(self._caller(), subscription_id)
+        self._services.subscriptions().remove(self._caller(), subscription_id)
         return Response(status_code=HTTPStatus.NO_CONTENT, body="", headers=_NOT_STORED)
 
     @property
@@ -336,7 +341,7 @@ class _Calls:
         key = self._header("idempotency-key")
         if key is None:
             return call(None)
-        claim = self._idempotency.claim(
+        claim = self._services.idempotency.claim(
             caller, key, path=self._event["rawPath"], body=self._event.get("body") or ""
         )
         if isinstance(claim, StoredAnswer):
@@ -357,7 +362,7 @@ class _Calls:
     def _show(
         self, registered: Registered, *, secret: str | None = None, limit: int = _COUNTED_WAITING
     ) -> WebhookGiven:
-        waiting = self._registrations.count_waiting(registered.webhook, limit=limit)
+        waiting = self._services.registrations.count_waiting(registered.webhook, limit=limit)
         return show(*registered, waiting, secret=secret)
 
     def _read[Model: BaseModel](self, model: type[Model]) -> Model:
@@ -387,16 +392,29 @@ def _stored(answer: Response[str]) -> StoredAnswer:
     return StoredAnswer(answer.status_code, headers, answer.body or "")
 
 
+def _record(
+    claim: Claim | None, answer: Response[str], secret: AnswerSecret | None = None
+) -> "Sequence[TransactWriteItemTypeDef]":
+    """What writes the answer to a keyed call down, together with what the call does."""
+    return () if claim is None else claim.record(_stored(answer), secret)
+
+
 def _recorder(claim: Claim | None, answer: Callable[[Registered, str | None], Response[str]]) -> "Record":
-    """Has the answer to a keyed call written down together with what it does."""
+    """The same, for an answer that may hold a webhook's new secret."""
 
     def record(registered: Registered, secret: str | None) -> "Sequence[TransactWriteItemTypeDef]":
-        if claim is None:
-            return ()
         in_answer = AnswerSecret(registered.webhook.webhook_id, secret) if secret is not None else None
-        return claim.record(_stored(answer(registered, secret)), in_answer)
+        return _record(claim, answer(registered, secret), in_answer)
 
     return record
+
+
+def _tried(claim: Claim | None, trial: TrialGiven) -> Response[str]:
+    """What became of a test send. Of a keyed one the receiver's own words are not kept: they may be anything,
+    the request's credentials too."""
+    if claim is not None:
+        claim.finish(_stored(_answer(HTTPStatus.OK, trial.model_copy(update={"response_body": None}))))
+    return _answer(HTTPStatus.OK, trial)
 
 
 def _nothing_there(event: dict[str, Any]) -> Problem:

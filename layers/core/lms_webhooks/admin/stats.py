@@ -16,6 +16,7 @@ DEFAULT_HOURS = 24
 MAX_HOURS = 7 * 24
 _MAX_PAGES = 10  # megabytes of the history: ten thousand deliveries and more
 _PAGE = 5_000  # more than a megabyte holds
+_READ_OF_RETRY = 1000
 _COUNTED_WAITING = 1000  # as for a single webhook
 
 
@@ -30,8 +31,8 @@ class Hour:
 
     def add(self, recorded: Recorded) -> None:
         self.outcomes[recorded.outcome] += 1
-        if recorded.outcome is Outcome.DELIVERED and recorded.attempts:
-            self.latencies_ms.append(recorded.attempts[-1].latency_ms)
+        if recorded.outcome is Outcome.DELIVERED and recorded.first_success is not None:
+            self.latencies_ms.append(recorded.first_success.latency_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +88,17 @@ class StatsReader:
             each.event.occurred_at_ms
             for lane in marks
             if lane is not Lane.REPLAY
-            for each in self._backlog.read(webhook_id, lane, limit=1)
+            # The retry lane is in the order in which events are tried again, so the oldest may be any.
+            for each in self._backlog.read(
+                webhook_id, lane, limit=_READ_OF_RETRY if lane is Lane.RETRY else 1
+            )
         ]
         return Stats(
             from_ms=from_ms,
             to_ms=to_ms,
             counted_from_ms=counted_from_ms,
             hours=by_hour,
-            waiting=self._backlog.count(webhook_id, limit=_COUNTED_WAITING),
+            waiting={lane: self._backlog.count(mark, limit=_COUNTED_WAITING) for lane, mark in marks.items()},
             oldest_waiting_ms=min(firsts, default=None),
             next_expiry_ms=min(expiring, default=None) if firsts else None,
             next_batch_ms=self._schedule.next_opening_ms(self._expression, now_ms=now_ms),
