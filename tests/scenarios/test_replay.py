@@ -271,3 +271,29 @@ def test_a_death_at_each_call_loses_nothing_and_repeats_one_request_at_most(afte
     for hit in range(1, min(calls, 45) + 1):
         _, repeated, may_repeat = run(hit, after=after)
         assert repeated <= (8 if may_repeat else 0), f"call {hit}"
+
+
+def test_what_is_sent_ahead_of_its_time_and_rejected_once_more_says_why(world: World) -> None:
+    """It is on no record yet, as it waits to be tried again; from then on it is, with the reason."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    endpoint.script = always(Reply(422))
+    (event_id,) = world.emit(1)
+    world.run(5)
+    (waiting,) = world.waiting(webhook, Lane.RETRY)
+    backlog = Backlog(world._table(_DELIVERIES), retention_days=7)
+    backlog.append(webhook, Lane.REPLAY, [Waiting(waiting.event)])
+    backlog.mark(ACCOUNT, webhook, Lane.REPLAY, accepted_at_ms=NEVER_MS)
+    world.send_for_drainer(webhook)
+    world.run(5)
+    assert len(endpoint.posts) == 2
+    recorded = world.history(webhook)[event_id]
+    assert (recorded.outcome, recorded.reason) == (
+        "failed",
+        "rejected when it was sent again, with HTTP 422",
+    )
+    assert world.waiting_ids(webhook, Lane.RETRY) == [event_id]
+    endpoint.script = always(OK)
+    world.run(2 * MINUTE)
+    assert world.outcomes(webhook) == {"delivered": 1}
+    assert world.history(webhook)[event_id].reason == ""

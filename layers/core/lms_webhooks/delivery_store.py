@@ -200,6 +200,15 @@ class DeliveryStore:
         expires_at: int,
         replay_id: str,
     ) -> None:
+        if not is_delivered:
+            reason = f"rejected when it was sent again, with {attempt.outcome}"
+            first = _item(
+                Delivery(webhook_id, event, Outcome.FAILED, (attempt,), reason),
+                expires_at,
+                replay_id=replay_id,
+            )
+            if self._put_first(first):
+                return
         key = key_item(_key(webhook_id, event.sort_key))
         added = attempts_attribute([attempt])
         values: Item = {
@@ -248,6 +257,16 @@ class DeliveryStore:
                 ExpressionAttributeValues={":outcome": {"S": Outcome.DELIVERED}},
             )
 
+    def _put_first(self, item: "Item") -> bool:
+        """Write what was on no record: an event that still waited, or one whose record is past its
+        retention. Answers whether that is so."""
+        return holds(
+            lambda: self._table.client.put_item(
+                TableName=self._table.name, Item=item, ConditionExpression="attribute_not_exists(pk)"
+            ),
+            self._table.client,
+        )
+
     def _put_unless_delivered(self, item: "Item") -> None:
         self._table.client.put_item(
             TableName=self._table.name,
@@ -277,7 +296,7 @@ def _recorded(item: "Item") -> Recorded:
     )
 
 
-def _item(delivery: Delivery, expires_at: int) -> "Item":
+def _item(delivery: Delivery, expires_at: int, *, replay_id: str = "") -> "Item":
     item: Item = {
         **key_item(_key(*delivery.key)),
         **event_attributes(delivery.event),
@@ -287,4 +306,6 @@ def _item(delivery: Delivery, expires_at: int) -> "Item":
     }
     if delivery.reason:
         item["reason"] = {"S": delivery.reason}
+    if replay_id:
+        item["replay_id"] = {"S": replay_id}
     return item
