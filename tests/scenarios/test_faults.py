@@ -321,6 +321,19 @@ def test_an_event_in_an_unmarked_lane_is_looked_for_though_nobody_wants_it_any_m
     assert world.marks(webhook) == {}
 
 
+def test_an_event_in_an_unmarked_lane_is_buried_with_its_webhook(world: World) -> None:
+    """The same, but the webhook is deleted meanwhile, and no registration says that it ever was."""
+    webhook = world.register(world.endpoint(), status=Status.PAUSED)
+    lose_mark(world, "dispatcher")
+    world.emit(2)
+    world.run(5)
+    assert world.deaths == 1
+    world.delete(webhook)
+    world.run(10 * MINUTE)
+    assert world.outcomes(webhook) == {"failed": 2}
+    assert world.marks(webhook) == {}
+
+
 @pytest.mark.parametrize("function", ["dispatcher", "drainer"])
 def test_an_event_that_was_set_aside_and_not_marked_leaves_nothing_behind(
     world: World, function: str

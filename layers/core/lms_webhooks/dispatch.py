@@ -142,11 +142,17 @@ class Dispatcher:
             count(Metric.EVENTS_QUARANTINED)
             return
         came_before = int(record["attributes"]["ApproximateReceiveCount"]) > 1
-        for webhook, health in self._registry.of_account(event.account_id):
-            # One that is unwanted now may have been wanted when it came before.
-            if came_before or self._way(Registered(webhook, health), event) is not Way.NOWHERE:
-                share = shares.setdefault(webhook.webhook_id, _Share(event.account_id, webhook.webhook_id))
-                share.add(event, record["messageId"], came_before=came_before)
+        wanted = [
+            webhook.webhook_id
+            for webhook, health in self._registry.of_account(event.account_id)
+            # One that does not want it now may have wanted it when it came before.
+            if came_before or self._way(Registered(webhook, health), event) is not Way.NOWHERE
+        ]
+        if came_before:
+            wanted += self._registry.deleted_since(event.account_id, event.accepted_at_ms)
+        for webhook_id in dict.fromkeys(wanted):
+            share = shares.setdefault(webhook_id, _Share(event.account_id, webhook_id))
+            share.add(event, record["messageId"], came_before=came_before)
 
     def _deliver(self, shares: Sequence[_Share], remaining_seconds: Callable[[], float]) -> None:
         """Bring every share to an end, all at once; then record what was delivered."""

@@ -245,6 +245,21 @@ class WebhookStore:
         if self._transact([remove_it, uncount_it, bury_it, remove_health]):
             raise NoSuchWebhook
 
+    def deleted_since(self, account_id: str, moment: datetime) -> list[str]:
+        """The ids of an account's webhooks that were deleted at `moment` or later."""
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._table_name,
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues={":pk": {"S": f"TOMBSTONE#{account_id}"}},
+            ConsistentRead=True,
+        )
+        return [
+            item["sk"]["S"].removeprefix("WEBHOOK#")
+            for page in pages
+            for item in page["Items"]
+            if item["deleted_at"]["S"] >= rfc3339(moment)
+        ]
+
     def _transact(self, actions: "Sequence[TransactWriteItemTypeDef]") -> set[int]:
         """Do all `actions`, or none: then the answer says which of them had a condition that failed.
 
