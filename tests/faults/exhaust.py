@@ -1,12 +1,9 @@
 """Tell a story once for each call in it, and let that call go wrong."""
 
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from lms_webhooks.observability import logger
 from tests.faults.faults import Fault, FaultWorld, Strike, applies
 from tests.faults.stories import Story
 
@@ -45,9 +42,11 @@ class Row:
         return sum(problem.partition("] ")[2].startswith(kinds) for problem in self.problems)
 
 
-def tell(story: Story, strike: Strike | None, seed: int) -> Telling:
+def tell(
+    story: Story, strike: Strike | None, seed: int, *, world_of: type[FaultWorld] = FaultWorld
+) -> Telling:
     """Tell a story, with one fault or none."""
-    with FaultWorld(strike, seed=seed) as world, quiet():
+    with world_of(strike, seed=seed) as world:
         try:
             story.play(world)
             world.settle(at_most=story.settles_within)
@@ -87,14 +86,3 @@ def exhaust(story: Story, fault: Fault, seed: int, *, step: int = 1) -> Row:
         row.repeats += telling.repeats
         row.problems += telling.problems
     return row
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Thousands of faults are thousands of lines in the log."""
-    level = logger.log_level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -616,7 +616,7 @@ class World:
 
     def _client(self, service: str) -> Any:
         """A client of botocore that ends here instead of at AWS."""
-        real = _real_client(service)
+        real = real_client(service)
         client = object.__new__(type(real))
         client.__dict__.update(real.__dict__)  # making one costs as much as a scenario
         model = client.meta.service_model
@@ -810,7 +810,8 @@ def event_message(event_id: str, name: str, timestamp_ms: int, account: str, *, 
 
 
 @lru_cache
-def _real_client(service: str) -> Any:
+def real_client(service: str) -> Any:
+    """What botocore makes; it is slow to make."""
     return boto3.client(
         cast("Any", service),
         region_name="us-east-1",
@@ -821,7 +822,7 @@ def _real_client(service: str) -> Any:
 
 def moto_tables() -> Engine:
     """The two tables in moto."""
-    client = _real_client("dynamodb")
+    client = real_client("dynamodb")
     for name in (_WEBHOOKS, _DELIVERIES):
         client.create_table(
             TableName=name,
