@@ -6,7 +6,7 @@ fault hides nothing, and code that only looks right at the end does not pass.
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,8 @@ class Audit:
         self.problems: list[str] = []
         self.taken: defaultdict[str, Counter[str]] = defaultdict(Counter)
         """Webhook id -> how often each event was acknowledged."""
+        self.before_looking: Callable[[], None] = lambda: None
+        """What must be noted first, by who knows of events that need not arrive."""
         self._world = world
         self._delivered: set[tuple[str, str]] = set()
         """Webhook and event ids of what was ever recorded as delivered."""
@@ -77,9 +79,19 @@ class Audit:
         account_id = self._world.webhooks[webhook_id].account_id
         return self._get(_WEBHOOKS, f"ACCOUNT#{account_id}", f"HEALTH#{webhook_id}")
 
+    def registration_item(self, webhook_id: str) -> Item:
+        """The registration of a webhook as the table has it."""
+        account_id = self._world.webhooks[webhook_id].account_id
+        return self._get(_WEBHOOKS, f"ACCOUNT#{account_id}", f"WEBHOOK#{webhook_id}")
+
     def look(self) -> None:
         """See whether all that must always hold does, in this moment."""
-        self._world.time.at(self._world.now, lambda: self._add(*self._world.problems()))
+
+        def see() -> None:
+            self.before_looking()
+            self._add(*self._world.problems())
+
+        self._world.time.at(self._world.now, see)
 
     def in_flight(self, process: Process | None = None) -> set[str]:
         """The events that a receiver has and the history does not, and those of `process`'s POST."""
