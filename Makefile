@@ -86,6 +86,10 @@ check: $(READY) ## Format, lint, types, template, and each function imported as 
 fuzz-api: $(READY) ## Call the API as its description allows, and as it does not, for some minutes; SEED=11
 	@python -m tests.fuzz $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS))
 
+.PHONY: faults
+faults: $(READY) ## Let every call go wrong in every way, and see that nothing is lost; SEED=7 repeats a run
+	@$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED))
+
 .PHONY: bench-backlog
 bench-backlog: $(READY) ## What a failing endpoint costs, and whom; ONLY=outage,poison EVENTS=5000
 	@python -m bench.backlog $(if $(ONLY),--only $(ONLY)) $(if $(EVENTS),--events $(EVENTS))

@@ -6,7 +6,8 @@ probes and a crash at each step need it a hundred times faster. Every scenario c
 """
 
 import re
-from bisect import bisect_left, insort
+import sys
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -31,6 +32,7 @@ class Refused(Exception):
 class _Table:
     def __init__(self) -> None:
         self.items: dict[Key, Item] = {}
+        self.sizes: dict[Key, int] = {}
         self.sort_keys: dict[str, list[str]] = {}
 
     def put(self, item: Item) -> None:
@@ -38,9 +40,11 @@ class _Table:
         if key not in self.items:
             insort(self.sort_keys.setdefault(pk, []), sk)
         self.items[key] = item
+        self.sizes[key] = _size(item)
 
     def delete(self, key: Key) -> None:
         if self.items.pop(key, None) is not None:
+            del self.sizes[key]
             sort_keys = self.sort_keys[key[0]]
             del sort_keys[bisect_left(sort_keys, key[1])]
 
@@ -105,25 +109,34 @@ class Tables:
 
     def _query(self, params: dict[str, Any]) -> dict[str, Any]:
         table = self._tables[params["TableName"]]
-        values = params["ExpressionAttributeValues"]
-        pk, prefix = _key_condition(params["KeyConditionExpression"], values)
+        names = params.get("ExpressionAttributeNames", {})
+        pk, low, high = _key_condition(
+            params["KeyConditionExpression"], names, params["ExpressionAttributeValues"]
+        )
         sort_keys = table.sort_keys.get(pk, [])
-        start = bisect_left(sort_keys, prefix)
+        start, end = bisect_left(sort_keys, low), bisect_right(sort_keys, high)
+        is_forward = params.get("ScanIndexForward", True)
         if "ExclusiveStartKey" in params:
             last = params["ExclusiveStartKey"]["sk"]["S"]
-            start = bisect_left(sort_keys, last)
-            start += start < len(sort_keys) and sort_keys[start] == last
-        items: list[Item] = []
+            if is_forward:
+                start = bisect_right(sort_keys, last)
+            else:
+                end = bisect_left(sort_keys, last)
+        read: list[str] = []
         size = 0
-        for sk in sort_keys[start:]:
-            if not sk.startswith(prefix):
+        for index in range(start, end) if is_forward else range(end - 1, start - 1, -1):
+            sk = sort_keys[index]
+            read.append(sk)
+            size += table.sizes[pk, sk]
+            if len(read) == params.get("Limit") or size > _PAGE_BYTES:
                 break
-            item = table.items[pk, sk]
-            items.append(dict(item))
-            size += _size(item)
-            if len(items) == params.get("Limit") or size > _PAGE_BYTES:
-                return {"Items": items, "Count": len(items), "LastEvaluatedKey": _key_item((pk, sk))}
-        return {"Items": items, "Count": len(items)}
+        answer: dict[str, Any] = {"Count": len(read)}
+        if params.get("Select") != "COUNT":
+            wanted = _projection(params.get("ProjectionExpression"), names)
+            answer["Items"] = [_projected(table.items[pk, sk], wanted) for sk in read]
+        if read and (len(read) == params.get("Limit") or size > _PAGE_BYTES):
+            answer["LastEvaluatedKey"] = _key_item((pk, read[-1]))
+        return answer
 
     def _batch_get_item(self, params: dict[str, Any]) -> dict[str, Any]:
         found: dict[str, list[Item]] = {}
@@ -131,10 +144,9 @@ class Tables:
             keys = [_key(key) for key in asked["Keys"]]
             if len(keys) > 100 or len(set(keys)) < len(keys):
                 raise Refused("ValidationException")
-            names = asked.get("ExpressionAttributeNames", {})
-            wanted = [names.get(each, each) for each in re.split(r"\s*,\s*", asked["ProjectionExpression"])]
+            wanted = _projection(asked["ProjectionExpression"], asked.get("ExpressionAttributeNames", {}))
             items = [self._tables[name].items[key] for key in keys if key in self._tables[name].items]
-            found[name] = [{each: item[each] for each in wanted if each in item} for item in items]
+            found[name] = [_projected(item, wanted) for item in items]
         return {"Responses": found, "UnprocessedKeys": {}}
 
     def _batch_write_item(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -247,6 +259,13 @@ class _Condition(_Words):
             return self.in_brackets() in item
         if self.take("attribute_not_exists"):
             return self.in_brackets() not in item
+        if self.take("contains"):
+            self.expect("(")
+            name = self.name()
+            self.expect(",")
+            sought = self.values[self.next()]
+            self.expect(")")
+            return name in item and sought in item[name]["L"]
         left = self._operand(item)
         operator = self.next()
         right = self._operand(item)
@@ -277,8 +296,8 @@ class _Update(_Words):
                 item[name] = self._value(old)
             case "REMOVE":
                 item.pop(name, None)
-            case "ADD" if "SS" in (added := self.values[self.next()]):
-                item[name] = {"SS": sorted({*old.get(name, {"SS": []})["SS"], *added["SS"]})}
+            case "ADD":
+                item[name] = _sum(old.get(name), self.values[self.next()])
             case "DELETE":
                 left = set(old.get(name, {"SS": []})["SS"]) - set(self.values[self.next()]["SS"])
                 item[name] = {"SS": sorted(left)}
@@ -288,6 +307,13 @@ class _Update(_Words):
                 raise LookupError(clause)
 
     def _value(self, old: Item) -> dict[str, Any]:
+        if self.take("list_append"):
+            self.expect("(")
+            first = self._value(old)
+            self.expect(",")
+            second = self._value(old)
+            self.expect(")")
+            return {"L": [*first["L"], *second["L"]]}
         if self.take("if_not_exists"):
             self.expect("(")
             name = self.name()
@@ -296,6 +322,12 @@ class _Update(_Words):
             self.expect(")")
             return old.get(name, value)
         return self.values[self.next()] if self.words[0].startswith(":") else old[self.name()]
+
+
+def _sum(old: dict[str, Any] | None, added: dict[str, Any]) -> dict[str, Any]:
+    if "SS" in added:
+        return {"SS": sorted({*(old or {"SS": []})["SS"], *added["SS"]})}
+    return {"N": str(int((old or {"N": "0"})["N"]) + int(added["N"]))}
 
 
 def _compare(left: dict[str, Any] | None, operator: str, right: dict[str, Any] | None) -> bool:
@@ -314,12 +346,26 @@ def _compare(left: dict[str, Any] | None, operator: str, right: dict[str, Any] |
     }[operator]
 
 
-def _key_condition(expression: str, values: Values) -> Key:
-    """The partition and the prefix of what is asked for."""
-    read = re.fullmatch(r"pk = (:\w+)(?: AND begins_with\(sk, (:\w+)\))?", expression)
+def _key_condition(expression: str, names: Names, values: Values) -> tuple[str, str, str]:
+    """The partition that is asked for, and the first and the last of its sort keys."""
+    plain = re.sub(r"#\w+", lambda name: names[name[0]], expression)
+    read = re.fullmatch(
+        r"pk = (:\w+)(?: AND (?:begins_with\(sk, (:\w+)\)|sk BETWEEN (:\w+) AND (:\w+)))?", plain
+    )
     if not read:
         raise LookupError(expression)
-    return values[read[1]]["S"], values[read[2]]["S"] if read[2] else ""
+    pk, prefix, low, high = (values[name]["S"] if name else "" for name in read.groups())
+    return (pk, low, high) if high else (pk, prefix, prefix + chr(sys.maxunicode))
+
+
+def _projection(expression: str | None, names: Names) -> list[str] | None:
+    if expression is None:
+        return None
+    return [names.get(each, each) for each in re.split(r"\s*,\s*", expression)]
+
+
+def _projected(item: Item, wanted: list[str] | None) -> Item:
+    return dict(item) if wanted is None else {name: item[name] for name in wanted if name in item}
 
 
 def _key(item: Mapping[str, Any]) -> Key:

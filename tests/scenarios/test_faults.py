@@ -8,9 +8,9 @@ import pytest
 
 from lms_webhooks.backlog import Lane
 from lms_webhooks.health import Mode
-from lms_webhooks.webhooks import SignatureAuthentication
+from lms_webhooks.webhooks import SignatureAuthentication, Status
 from tests.scenarios.endpoints import DOWN, OK, Reply, Script, always, in_turn, until
-from tests.scenarios.world import ACCOUNT, HOUR, MINUTE, NON_REAL_TIME, Call, World
+from tests.scenarios.world import ACCOUNT, DAY, HOUR, MINUTE, NON_REAL_TIME, Call, World
 
 
 def signed(world: World) -> Callable[[str], SignatureAuthentication]:
@@ -279,3 +279,75 @@ def test_an_event_that_is_set_aside_twice_ends_once(world: World) -> None:
     assert endpoint.acknowledged == [event]
     assert world.marks(webhook) == {}
     assert world.health(webhook).mode is Mode.DIRECT
+
+
+def lose_mark(world: World, function: str) -> None:
+    """The next process of a function that is about to mark a lane dies before it does."""
+
+    def die_at_mark(call: Call, proceed: Callable[[], Any]) -> Any:
+        pk = call.params.get("Key", {}).get("pk", {}).get("S", "") if call.service == "dynamodb" else ""
+        if call.function == function and call.operation == "UpdateItem" and pk.startswith("DUE#"):
+            world.taps.remove(die_at_mark)
+            world.die(call)
+        return proceed()
+
+    world.taps.append(die_at_mark)
+
+
+def test_an_event_in_an_unmarked_lane_is_looked_for_though_it_went_out_another_way(world: World) -> None:
+    """Its dispatcher dies before the mark, and when its message comes again the webhook is not paused any
+    more: it is sent directly, and nobody knows what stands in the lane."""
+    webhook = world.register(world.endpoint(), status=Status.PAUSED)
+    lose_mark(world, "dispatcher")
+    world.emit(2)
+    world.run(5)
+    assert world.deaths == 1
+    world.change(webhook, status=Status.ACTIVE)
+    world.send_for_drainer(webhook)
+    world.run(10 * MINUTE)
+    assert world.outcomes(webhook) == {"delivered": 2}
+    assert world.waiting_ids(webhook) == []
+    assert world.marks(webhook) == {}
+
+
+def test_an_event_in_an_unmarked_lane_is_looked_for_though_nobody_wants_it_any_more(world: World) -> None:
+    """The same, but the webhook is retired meanwhile: what waits is to expire on record."""
+    webhook = world.register(world.endpoint(), status=Status.PAUSED)
+    lose_mark(world, "dispatcher")
+    world.emit(2)
+    world.run(5)
+    assert world.deaths == 1
+    world.change(webhook, status=Status.INACTIVE)
+    world.run(8 * DAY)
+    assert world.outcomes(webhook) == {"expired": 2}
+    assert world.marks(webhook) == {}
+
+
+def test_an_event_in_an_unmarked_lane_is_buried_with_its_webhook(world: World) -> None:
+    """The same, but the webhook is deleted meanwhile, and no registration says that it ever was."""
+    webhook = world.register(world.endpoint(), status=Status.PAUSED)
+    lose_mark(world, "dispatcher")
+    world.emit(2)
+    world.run(5)
+    assert world.deaths == 1
+    world.delete(webhook)
+    world.run(10 * MINUTE)
+    assert world.outcomes(webhook) == {"failed": 2}
+    assert world.marks(webhook) == {}
+
+
+@pytest.mark.parametrize("function", ["dispatcher", "drainer"])
+def test_an_event_that_was_set_aside_and_not_marked_leaves_nothing_behind(
+    world: World, function: str
+) -> None:
+    """Who sets it aside dies before the mark. Tried again, it is delivered."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint, ordered=function == "drainer")
+    endpoint.script = in_turn(Reply(422), OK)
+    lose_mark(world, function)
+    world.emit(1)
+    world.run(12 * MINUTE)
+    assert world.deaths == 1
+    assert world.outcomes(webhook) == {"delivered": 1}
+    assert world.waiting_ids(webhook) == []
+    assert world.marks(webhook) == {}

@@ -21,8 +21,7 @@ _DRAIN_URL = "https://sqs.test/drain"
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    """On moto: the tables in memory know nothing of ranges and lists."""
-    with World(moto=True, retention_days=1) as world:
+    with World(retention_days=1) as world:
         yield world
         assert world.problems() == []
 
@@ -225,7 +224,7 @@ def run(hit: int, *, after: bool) -> tuple[int, int, bool]:
 
     Answers how many calls there were, how many events went out twice, and whether that was to be.
     """
-    with World(moto=True) as world:
+    with World() as world:
         endpoint = world.endpoint()
         webhook = world.register(endpoint)
         ids = world.emit(12)

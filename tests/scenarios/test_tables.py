@@ -25,6 +25,24 @@ def query(**params: Any) -> tuple[str, dict[str, Any]]:
     return "Query", {"KeyConditionExpression": "pk = :pk", "ExpressionAttributeValues": values, **params}
 
 
+def query_range(low: str, high: str, **params: Any) -> tuple[str, dict[str, Any]]:
+    return "Query", {
+        "KeyConditionExpression": "#pk = :pk AND #sk BETWEEN :low AND :high",
+        "ExpressionAttributeNames": {"#pk": "pk", "#sk": "sk"},
+        "ExpressionAttributeValues": {":pk": {"S": "a"}, ":low": {"S": low}, ":high": {"S": high}},
+        **params,
+    }
+
+
+RANGES: list[dict[str, Any]] = [
+    {},
+    {"Limit": 1},
+    {"ScanIndexForward": False},
+    {"ScanIndexForward": False, "Limit": 1, "ExclusiveStartKey": key("a", "3")},
+    {"ProjectionExpression": "#sk"},
+    {"Select": "COUNT"},
+]
+
 CALLS: list[tuple[str, dict[str, Any]]] = [
     ("PutItem", {"Item": {**key("a", "1"), "n": {"N": "5"}, "s": {"S": "x"}}}),
     ("GetItem", {"Key": key("a", "1")}),
@@ -91,6 +109,28 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
             "ExpressionAttributeValues": {":pk": {"S": "a"}, ":prefix": {"S": "3"}},
         },
     ),
+    *(
+        query_range(low, high, **more)
+        for low, high in (("1", "3"), ("2", "2"), ("5", "9"))
+        for more in RANGES
+    ),
+    *(
+        update(
+            "1",
+            "SET #l = list_append(if_not_exists(#l, :none), :added), #o = if_not_exists(#o, :one) "
+            "ADD #n :two REMOVE nothing",
+            ConditionExpression="attribute_not_exists(#l) OR (size(#l) < :two AND NOT contains(#l, :one))",
+            ExpressionAttributeNames={"#l": "list", "#o": "other", "#n": "n"},
+            ExpressionAttributeValues={
+                ":none": {"L": []},
+                ":added": {"L": [{"M": {"at": {"N": at}}}]},
+                ":one": {"M": {"at": {"N": at}}},
+                ":two": {"N": "2"},
+            },
+            ReturnValues="ALL_NEW",
+        )
+        for at in ("1", "1", "2", "3")
+    ),
     ("DeleteItem", {"Key": key("a", "3"), "ConditionExpression": "attribute_not_exists(pk)"}),
     ("DeleteItem", {"Key": key("a", "3")}),
     ("DeleteItem", {"Key": key("a", "3")}),
@@ -115,7 +155,9 @@ def result(engine: Engine, operation: str, params: dict[str, Any]) -> Any:
     for text in answer.get("Attributes", {}).values():
         text.get("SS", []).sort()  # a set has no order
     return {
-        name: answer[name] for name in ("Item", "Items", "Attributes", "LastEvaluatedKey") if name in answer
+        name: answer[name]
+        for name in ("Item", "Items", "Count", "Attributes", "LastEvaluatedKey")
+        if name in answer
     }
 
 

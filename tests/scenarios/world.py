@@ -27,6 +27,7 @@ from botocore.validate import validate_parameters
 from moto import mock_aws
 
 from lms_webhooks import delivery_store
+from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.backlog import Backlog, Lane, Mark, Waiting
 from lms_webhooks.delivery import Courier
 from lms_webhooks.delivery_store import DeliveryStore
@@ -109,6 +110,8 @@ class Environment(Process):
     def __init__(self, function: str, handler: Handler) -> None:
         super().__init__(function)
         self.handler = handler
+        self.ends_at = 0.0
+        """When its invocation is killed, if it runs that long."""
 
 
 @dataclass
@@ -152,6 +155,8 @@ class World:
         self.metrics: Counter[str] = Counter()
         """The sum of each."""
         self.deaths = 0
+        self.calls_of_the_dead: list[str] = []
+        """What code tried to do after the death of its process: nothing, if it is right."""
         self.calls = 0
         self._retention_days = retention_days
         self._sender = sender
@@ -285,10 +290,14 @@ class World:
         name: str = REAL_TIME,
         account: str = ACCOUNT,
         occurred_at: float | None = None,
+        accepted_at: float | None = None,
         prefix: str = "e",
         data_bytes: int = 0,
     ) -> list[str]:
-        """Let the LMS emit `count` events, a millisecond of their own time apart; answer their ids."""
+        """Let the LMS emit `count` events, a millisecond of their own time apart; answer their ids.
+
+        With `accepted_at` their messages come late.
+        """
         event_ids = []
         is_real_time = EVENT_TYPES[name].category is Category.REAL_TIME
         queue = self.realtime_queue if is_real_time else self.batch_queue
@@ -300,8 +309,8 @@ class World:
             self._bodies[event_id] = event_message(
                 event_id, name, first_ms + index, account, data_bytes=data_bytes
             )
-            self._accepted_at[event_id] = self.now
-            queue.send(self._bodies[event_id])
+            self._accepted_at[event_id] = self.now if accepted_at is None else accepted_at
+            queue.send(self._bodies[event_id], accepted_at=accepted_at)
             event_ids.append(event_id)
         return event_ids
 
@@ -426,6 +435,7 @@ class World:
         """What does not hold of what must always hold; right at every moment of every scenario."""
         in_queues = event_ids_in(self.realtime_queue) | event_ids_in(self.batch_queue)
         problems = [f"dead letter: {message.body}" for message in self._dead_letters()]
+        problems += [f"a call after death: {call}" for call in self.calls_of_the_dead]
         for webhook_id, webhook in self.webhooks.items():
             history = self.history(webhook_id)
             marks = self.marks(webhook_id)
@@ -571,7 +581,7 @@ class World:
         """Invoke a function as Lambda does: one invocation an environment, killed when its time is over."""
         function = self.functions[name]
         environment = function.environment()
-        ends_at = self.now + function.timeout_seconds
+        environment.ends_at = ends_at = self.now + function.timeout_seconds
         is_over = False
         self._running.add(environment)
 
@@ -587,7 +597,7 @@ class World:
             answer = None
             try:
                 answer = environment.handler(event, lambda: int((ends_at - self.now) * 1000))
-            except ClientError:
+            except AWS_FAULTS:
                 pass  # an invocation that failed; the environment lives on
             finally:
                 end(answer if not environment.is_dead else None)
@@ -606,11 +616,15 @@ class World:
 
     def _client(self, service: str) -> Any:
         """A client of botocore that ends here instead of at AWS."""
-        real = _real_client(service)
+        real = real_client(service)
         client = object.__new__(type(real))
         client.__dict__.update(real.__dict__)  # making one costs as much as a scenario
         model = client.meta.service_model
-        engines = {"dynamodb": self._tables, "sqs": self._send_message, "kms": self._kms_call}
+        engines: dict[str, Engine] = {
+            "dynamodb": self._dynamodb_call,
+            "sqs": self._send_message,
+            "kms": self._kms_call,
+        }
 
         def make_api_call(operation: str, params: dict[str, Any]) -> Any:
             if service != "dynamodb":  # the tables mind what they get; and it would cost half the time
@@ -648,6 +662,7 @@ class World:
         if process is None:
             return act()  # the test's own
         if process.is_dead:
+            self.calls_of_the_dead.append(f"{process.name}: {service} {operation}")
             raise Killed
 
         def travel() -> Any:
@@ -691,6 +706,9 @@ class World:
                 self.drain_queue.send(entry["MessageBody"], delay_seconds=entry.get("DelaySeconds", 0))
         return {"Successful": [], "Failed": []} if operation == "SendMessageBatch" else {"MessageId": "m"}
 
+    def _dynamodb_call(self, operation: str, params: dict[str, Any]) -> dict[str, Any]:
+        return self._tables(operation, params)
+
     def _kms_call(self, operation: str, params: dict[str, Any]) -> dict[str, Any]:
         context = params["EncryptionContext"]
         if operation == "Encrypt":
@@ -711,7 +729,7 @@ class World:
         if self._writes == self._swept_writes and self.now < self._nothing_before:
             return
 
-        writes = self._writes
+        writes, started_at = self._writes, self.now
         self._swept_writes = -1
 
         def note(answer: dict[str, Any] | None) -> None:
@@ -720,18 +738,18 @@ class World:
 
         def remember() -> None:
             self._swept_writes = writes
-            self._nothing_before = self._next_due()
+            self._nothing_before = self._next_due(started_at)
 
         self._invoke("batch", {"task": "sweep"}, note)
 
-    def _next_due(self) -> float:
-        """The next moment at which a sweep may see something new."""
+    def _next_due(self, after: float) -> float:
+        """The next moment at which a sweep may see something new that one that began at `after` did not."""
         times = [
             moment
             for mark in self._backlog.all_marks()
             for moment in (mark.due_at_ms, mark.check_at_ms, *self._health_times(mark))
         ]
-        return min((each / 1000 for each in times if each > self.now * 1000), default=float("inf"))
+        return min((each / 1000 for each in times if each > after * 1000), default=float("inf"))
 
     def _health_times(self, mark: Mark) -> list[int]:
         answer = self._dynamodb.get_item(
@@ -792,7 +810,8 @@ def event_message(event_id: str, name: str, timestamp_ms: int, account: str, *, 
 
 
 @lru_cache
-def _real_client(service: str) -> Any:
+def real_client(service: str) -> Any:
+    """What botocore makes; it is slow to make."""
     return boto3.client(
         cast("Any", service),
         region_name="us-east-1",
@@ -803,7 +822,7 @@ def _real_client(service: str) -> Any:
 
 def moto_tables() -> Engine:
     """The two tables in moto."""
-    client = _real_client("dynamodb")
+    client = real_client("dynamodb")
     for name in (_WEBHOOKS, _DELIVERIES):
         client.create_table(
             TableName=name,

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -266,6 +266,17 @@ def test_a_deleted_webhook_leaves_a_tombstone_for_its_history(
         "expires_at": {"N": str(int(NOW.timestamp()) + 366 * 86_400)},
     }
     assert "webhook_ids" not in items["ACCOUNT#1010"]
+
+
+def test_those_are_known_that_were_deleted_since(store: WebhookStore) -> None:
+    earlier, later, kept, of_another = webhook(), webhook(), webhook(), webhook("2020")
+    for one in (earlier, later, kept, of_another):
+        store.create(one)
+    store.delete("1010", earlier.webhook_id, deleted_at=NOW - timedelta(milliseconds=1), deleted_by="bob")
+    store.delete("1010", later.webhook_id, deleted_at=NOW, deleted_by="bob")
+    store.delete("2020", of_another.webhook_id, deleted_at=NOW, deleted_by="eve")
+    assert store.deleted_since("1010", NOW) == [later.webhook_id]
+    assert store.deleted_since("10", NOW) == []
 
 
 def test_health_begins_and_ends_with_its_webhook(store: WebhookStore, dynamodb: "DynamoDBClient") -> None:

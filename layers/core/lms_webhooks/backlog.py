@@ -10,7 +10,8 @@
 No item has a TTL: what waits ends delivered, failed or expired, and is removed only after that is recorded.
 
 An append sets the lane's mark, with a fresh token, after it wrote the events. Who finds a lane empty
-removes the mark only if its token is still the one read before: an append in between changed it.
+removes the mark only if its token is still the one read before: an append in between changed it. Who dies
+between the two leaves events that nobody sees: so whoever gets the same message again marks the lanes anew.
 """
 
 import secrets

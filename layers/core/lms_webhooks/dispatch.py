@@ -18,6 +18,7 @@ from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.backlog import Backlog, Lane, Waiting
 from lms_webhooks.delivery import Courier
 from lms_webhooks.delivery_store import Delivery, DeliveryKey, DeliveryStore, Outcome
+from lms_webhooks.event_types import EVENT_TYPES, Category
 from lms_webhooks.events import Event, MalformedEvent, read_event
 from lms_webhooks.health import Health
 from lms_webhooks.health_store import HealthStore
@@ -52,13 +53,16 @@ class _Share:
     webhook_id: str
     events: dict[str, Event] = field(default_factory=dict)
     message_ids: dict[str, set[str]] = field(default_factory=dict)
+    came_again: list[Event] = field(default_factory=list)
     # What became of them, by sort key:
     delivered: list[Delivery] = field(default_factory=list)
     safe: set[str] = field(default_factory=set)
     failed_attempts: int = 0
 
-    def add(self, event: Event, message_id: str) -> None:
+    def add(self, event: Event, message_id: str, *, came_before: bool) -> None:
         self.events[event.sort_key] = event
+        if came_before:
+            self.came_again.append(event)
         self.message_ids.setdefault(event.sort_key, set()).add(message_id)
 
     def unsafe_messages(self) -> set[str]:
@@ -137,10 +141,18 @@ class Dispatcher:
             logger.warning("event quarantined", messageId=record["messageId"], reason=malformed.reason)
             count(Metric.EVENTS_QUARANTINED)
             return
-        for webhook, health in self._registry.of_account(event.account_id):
-            if self._way(Registered(webhook, health), event) is not Way.NOWHERE:
-                share = shares.setdefault(webhook.webhook_id, _Share(event.account_id, webhook.webhook_id))
-                share.add(event, record["messageId"])
+        came_before = int(record["attributes"]["ApproximateReceiveCount"]) > 1
+        wanted = [
+            webhook.webhook_id
+            for webhook, health in self._registry.of_account(event.account_id)
+            # One that does not want it now may have wanted it when it came before.
+            if came_before or self._way(Registered(webhook, health), event) is not Way.NOWHERE
+        ]
+        if came_before:
+            wanted += self._registry.deleted_since(event.account_id, event.accepted_at_ms)
+        for webhook_id in dict.fromkeys(wanted):
+            share = shares.setdefault(webhook_id, _Share(event.account_id, webhook_id))
+            share.add(event, record["messageId"], came_before=came_before)
 
     def _deliver(self, shares: Sequence[_Share], remaining_seconds: Callable[[], float]) -> None:
         """Bring every share to an end, all at once; then record what was delivered."""
@@ -157,6 +169,7 @@ class Dispatcher:
         unwritten = self._deliveries.record(delivered, recorded_at_seconds=int(self._clock()))
         for share in shares:
             share.safe |= {each.event.sort_key for each in share.delivered if each.key not in unwritten}
+            self._have_looked_for(share)
         _report(shares)
 
     def _deliver_share(
@@ -286,10 +299,36 @@ class Dispatcher:
         if is_new and lane is not Lane.BATCH:  # the schedule opens that one
             self._drain_queue.send(share.account_id, share.webhook_id, delay_seconds=int(delay_seconds))
 
+    def _have_looked_for(self, share: _Share) -> None:
+        """Send for a drainer for events that came before: whoever had them then may have put them into a
+        lane and died before it was marked. Now that they are seen to, nobody else would look there.
+        """
+        if not share.came_again:
+            return
+        accepted_at_ms = min(event.accepted_at_ms for event in share.came_again)
+        lanes = {lane: None for event in share.came_again for lane in _possible_lanes(event)}
+        try:
+            is_new = [
+                self._backlog.mark(share.account_id, share.webhook_id, lane, accepted_at_ms=accepted_at_ms)
+                for lane in lanes
+            ]
+            if any(is_new):
+                self._drain_queue.send(share.account_id, share.webhook_id, delay_seconds=0)
+        except AWS_FAULTS:
+            logger.exception("lanes not marked", webhookId=share.webhook_id)
+            share.safe -= {event.sort_key for event in share.came_again}
+
     def _way(self, registered: Registered, event: Event) -> Way:
         return choose_way(
             *registered, event, now_ms=int(self._clock() * 1000), retention_ms=self._retention_ms
         )
+
+
+def _possible_lanes(event: Event) -> tuple[Lane, ...]:
+    """Where a dispatcher may put an event."""
+    if EVENT_TYPES[event.event_name].category is Category.NON_REAL_TIME:
+        return (Lane.BATCH,)
+    return Lane.REALTIME, Lane.RETRY
 
 
 def _report(shares: Iterable[_Share]) -> None:

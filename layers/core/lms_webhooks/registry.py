@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from lms_webhooks.webhook_store import Registered, WebhookStore
@@ -49,3 +50,11 @@ class Registry:
         """One webhook of an account, or None when it is gone."""
         of_account = self.of_account(account_id, fresh=fresh)
         return next((each for each in of_account if each.webhook.webhook_id == webhook_id), None)
+
+    def deleted_since(self, account_id: str, moment_ms: int) -> list[str]:
+        """The ids of an account's webhooks that were deleted after a moment in UTC milliseconds; read now.
+
+        Raises:
+            aws.AWS_FAULTS: they could not be read.
+        """
+        return self._store.deleted_since(account_id, datetime.fromtimestamp(moment_ms / 1000, UTC))

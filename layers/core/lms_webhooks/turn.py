@@ -243,8 +243,17 @@ class Turn:
         return None
 
     def _move_to_retry(self, lane: Lane, waiting: Waiting, later: Waiting) -> bool:
+        # The first mark is for who dies before the second: tried from its old lane, the event may be
+        # delivered, and its place in this one would be seen by nobody. The second is the one that whoever
+        # buries a deleted webhook, without our lease, cannot have taken away before the event was there.
+        self._mark_retry(later)
         if self._backlog.append(self._webhook_id, Lane.RETRY, [later]):
             return False
+        self._mark_retry(later)
+        self._backlog.remove(self._webhook_id, lane, [waiting])
+        return True
+
+    def _mark_retry(self, later: Waiting) -> None:
         self._backlog.mark(
             self._account_id,
             self._webhook_id,
@@ -252,8 +261,6 @@ class Turn:
             due_at_ms=later.due_at_ms,
             accepted_at_ms=later.event.accepted_at_ms,
         )
-        self._backlog.remove(self._webhook_id, lane, [waiting])
-        return True
 
     def _fail(self, answer: Answer, attempt: Attempt, sent_events: int) -> DelaySeconds | None:
         """An endpoint failure: everything waits for the next probe."""

@@ -250,6 +250,21 @@ class WebhookStore:
         if transact(self._client, actions, sleep=self._sleep):
             raise NoSuchWebhook if expected is None else ChangedMeanwhile
 
+    def deleted_since(self, account_id: str, moment: datetime) -> list[str]:
+        """The ids of an account's webhooks that were deleted at `moment` or later."""
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._table_name,
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues={":pk": {"S": f"TOMBSTONE#{account_id}"}},
+            ConsistentRead=True,
+        )
+        return [
+            item["sk"]["S"].removeprefix("WEBHOOK#")
+            for page in pages
+            for item in page["Items"]
+            if item["deleted_at"]["S"] >= rfc3339(moment)
+        ]
+
 
 def webhook_key(account_id: str, webhook_id: str) -> Key:
     """Where the registration of a webhook stands."""

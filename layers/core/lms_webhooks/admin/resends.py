@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     type Along = Sequence[TransactWriteItemTypeDef]
 
 
+def _record_nothing(_: object) -> "Along":
+    return ()
+
+
 class Resends:
     """Redeliveries and replays of every account's webhooks. The drainer sends; here it is asked to."""
 
@@ -46,7 +50,12 @@ class Resends:
         self._clock = clock
 
     def redeliver(
-        self, caller: Caller, webhook_id: str, sort_key: str, *, record: "Callable[[Shown], Along]"
+        self,
+        caller: Caller,
+        webhook_id: str,
+        sort_key: str,
+        *,
+        record: "Callable[[Shown], Along]" = _record_nothing,
     ) -> Shown:
         """Send one event once more, after what waits, whatever became of it before; answer how it stands now.
 
@@ -64,7 +73,12 @@ class Resends:
         return shown
 
     def start(
-        self, caller: Caller, webhook_id: str, wanted: ReplayTaken, *, record: "Callable[[Replay], Along]"
+        self,
+        caller: Caller,
+        webhook_id: str,
+        wanted: ReplayTaken,
+        *,
+        record: "Callable[[Replay], Along]" = _record_nothing,
     ) -> Replay:
         """Begin to send a part of the history again, oldest first.
 

@@ -1,0 +1,113 @@
+"""The harness sees what is wrong: each of these breaks the product in one place, and must be found out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from lms_webhooks.attempts import Attempt
+from lms_webhooks.backlog import Backlog, Lane, Mark, Waiting
+from lms_webhooks.delivery_store import DeliveryStore
+from lms_webhooks.drain import Drainer
+from lms_webhooks.health import Health
+from lms_webhooks.health_store import HealthStore
+from lms_webhooks.settling import Settler
+from tests.faults.exhaust import Row, exhaust
+from tests.faults.faults import Fault
+from tests.faults.stories import STORIES
+
+
+def broken(name: str, fault: Fault) -> Row:
+    """Tell a story of a product that is broken. Under its own name, for how it goes well is remembered."""
+    story = next(story for story in STORIES if story.name == name)
+    return exhaust(replace(story, name=f"broken: {name}"), fault, 0)
+
+
+def test_events_that_are_taken_out_before_they_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    deliver = Settler.deliver
+
+    def deliver_last(
+        self: Settler, webhook_id: str, lane: Lane, waiting: Sequence[Waiting], attempt: Attempt
+    ) -> bool:
+        self._backlog.remove(webhook_id, lane, waiting)
+        return deliver(self, webhook_id, lane, waiting, attempt)
+
+    monkeypatch.setattr(Settler, "deliver", deliver_last)
+    row = broken("drain", Fault.DIES_BEFORE)
+    assert row.lost
+    assert any("has no outcome" in problem for problem in row.problems), "not only the audit sees it"
+
+
+def test_an_append_without_a_mark(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Backlog, "mark", lambda *_, **__: True)
+    assert broken("direct failure", Fault.COMES_AGAIN).stranded
+
+
+def test_a_mark_before_the_append(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A drainer that comes between the two finds the lane empty and removes the mark."""
+    mark: Callable[..., bool] = Backlog.mark
+    append: Callable[..., set[str]] = Backlog.append
+
+    def mark_and_append(self: Backlog, webhook_id: str, lane: Lane, waiting: Sequence[Waiting]) -> set[str]:
+        event = waiting[0].event
+        mark(self, event.account_id, webhook_id, lane, accepted_at_ms=event.accepted_at_ms)
+        return append(self, webhook_id, lane, waiting)
+
+    monkeypatch.setattr(Backlog, "append", mark_and_append)
+    monkeypatch.setattr(Backlog, "mark", lambda *_, **__: False)
+    assert broken("crowd", Fault.STALLS).stranded
+
+
+def test_a_mark_that_is_removed_though_events_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unmark(self: Backlog, mark: Mark) -> bool:
+        current = self.marks(mark.webhook_id).get(mark.lane)
+        return remove(self, current) if current is not None else True
+
+    remove: Callable[..., bool] = Backlog.unmark
+    monkeypatch.setattr(Backlog, "unmark", unmark)
+    assert broken("crowd", Fault.STALLS).stranded
+
+
+def test_a_lease_that_anybody_can_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    def take(
+        self: HealthStore, account_id: str, webhook_id: str, *, owner: str, **times: int
+    ) -> Health | None:
+        answer = self._table.client.update_item(
+            TableName=self._table.name,
+            Key={"pk": {"S": f"ACCOUNT#{account_id}"}, "sk": {"S": f"HEALTH#{webhook_id}"}},
+            UpdateExpression="SET lease_owner = :owner, lease_until_ms = :until",
+            ExpressionAttributeValues={":owner": {"S": owner}, ":until": {"N": str(times["until_ms"])}},
+        )
+        assert answer is not None
+        return self.read(account_id, webhook_id)
+
+    monkeypatch.setattr(HealthStore, "acquire", take)
+    row = broken("crowd", Fault.STALLS)
+    assert any("a lease was taken from its owner" in problem for problem in row.problems)
+
+
+def test_messages_that_are_acknowledged_though_nothing_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    record: Callable[..., set[tuple[str, str]]] = DeliveryStore.record
+
+    def forget(self: DeliveryStore, *args: Any, **kwargs: Any) -> set[tuple[str, str]]:
+        record(self, *args, **kwargs)
+        return set()
+
+    monkeypatch.setattr(DeliveryStore, "record", forget)
+    assert broken("direct success", Fault.REFUSED).lost
+    assert broken("drain", Fault.PARTLY_FOR_GOOD).lost
+
+
+def test_a_death_that_is_answered_with_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    drain: Callable[..., None] = Drainer.drain
+
+    def drain_and_tidy_up(self: Drainer, account_id: str, webhook_id: str, **kwargs: Any) -> None:
+        try:
+            drain(self, account_id, webhook_id, **kwargs)
+        finally:
+            self._queue.send(account_id, webhook_id, delay_seconds=900)
+
+    monkeypatch.setattr(Drainer, "drain", drain_and_tidy_up)
+    row = broken("drain", Fault.DIES_AFTER)
+    assert any("a call after death: drainer: sqs SendMessage" in problem for problem in row.problems)
