@@ -87,8 +87,9 @@ fuzz-api: $(READY) ## Call the API as its description allows, and as it does not
 	@python -m tests.fuzz $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS))
 
 .PHONY: faults
-faults: $(READY) ## Let every call go wrong in every way, and see that nothing is lost; SEED=7 repeats a run
+faults: $(READY) ## Let every call go wrong in every way, kill 50 workers, and see that nothing is lost; SEED=7
 	@$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED))
+	@$(BIN)/python -m tests.faults.kills $(if $(SEED),--seed $(SEED))
 
 .PHONY: bench-backlog
 bench-backlog: $(READY) ## What a failing endpoint costs, and whom; ONLY=outage,poison EVENTS=5000

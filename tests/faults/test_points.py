@@ -9,7 +9,11 @@ from tests.faults.stories import STORIES, Story
 SEED = 0
 RARE = {Fault.OUTAGE: 3, Fault.STALLS: 3}
 """Of these, every third call; `make faults` does them all."""
-WITHOUT_BATCHES = {("replay", Fault.PARTLY_DONE), ("replay", Fault.PARTLY_FOR_GOOD)}
+WITHOUT_BATCHES = {
+    (story, fault)
+    for story in ("redeliver", "replay")
+    for fault in (Fault.PARTLY_DONE, Fault.PARTLY_FOR_GOOD)
+}
 
 
 @pytest.mark.parametrize("fault", list(Fault), ids=lambda fault: fault.value.replace(" ", "-"))

@@ -1,0 +1,221 @@
+"""Kill dispatchers and drainers at random while events flow to receivers that misbehave; and lose nothing.
+
+    make faults SEED=7         this is its second part: 5,000 events, 20 webhooks, 50 kills and more
+    python -m tests.faults.kills --events 1000 --kills 10
+
+The deployed stack, real sockets, SIGKILL. Prints what became of each webhook's events, and ends with 0 only
+when every endpoint that does well again has all of its events, every other event is visible as failed with
+its reason, and no more came twice than were in flight at the kills.
+"""
+
+import argparse
+import os
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from local.stack import down, up
+from tests.conformance import behaviours
+from tests.e2e.system import Account, System
+from tests.e2e.workers import kill, workers
+from tests.fakes.receiver import Behaviour, Receiver, Request, answer
+
+ACCOUNTS = 4
+EVENT_NAMES = (
+    "COURSE_ENROLLMENT",
+    "COURSE_COMPLETED",
+    "COURSE_UNENROLLMENT",
+    "LEARNING_PATH_ENROLLMENT",
+    "COURSE_ENROLLMENT_BATCH",  # non-real-time: goes out with the schedule
+)
+MISBEHAVES_SECONDS = 60.0
+KILLS = 50
+IN_FLIGHT_OF = {"dispatcher": 10, "drainer": 100}
+"""The most events that a worker sends, or has sent and not recorded, when it dies."""
+
+# How receivers misbehave until they recover. Those after them reject, or are gone, for good.
+RECOVERING: dict[str, Behaviour | None] = {
+    "well": None,
+    "fails": answer(500),
+    "hangs": behaviours.hang(),
+    "trickles": behaviours.trickle_header(),
+    "resets": behaviours.reset_before_answer(),
+    "redirects": behaviours.redirect("/elsewhere"),
+    "bombs": behaviours.gzip_bomb(503),
+    "garbage": behaviours.garbage(),
+    "invalid header": behaviours.raw(b"HTTP/1.1 200 OK\r\nx\x00y: \xff\r\n", name="invalid header"),
+    "breaks off": behaviours.truncated_header(),
+    "asks to wait": behaviours.too_many_requests(2),
+    "refuses": answer(401),
+}
+FOR_GOOD = {"rejects": answer(400), "gone": behaviours.gone()}
+
+
+@dataclass
+class Endpoint:
+    """One webhook, what its receiver does, and which events are for it."""
+
+    account: Account
+    webhook_id: str
+    kind: str
+    path: str
+    event_name: str
+    emitted: list[str] = field(default_factory=list)
+
+    @property
+    def recovers(self) -> bool:
+        return self.kind in RECOVERING
+
+
+def main() -> int:
+    """Run it once, and say how it went."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.kills")
+    parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4)))
+    parser.add_argument("--events", type=int, default=5_000)
+    parser.add_argument("--kills", type=int, default=KILLS)
+    arguments = parser.parse_args()
+    print(f"seed {arguments.seed}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="kills-") as directory:
+        try:
+            system = System(up(Path(directory)))
+            return _run(system, random.Random(arguments.seed), arguments.events, arguments.kills)
+        finally:
+            down(Path(directory))
+
+
+def _run(system: System, chance: random.Random, events: int, kills: int) -> int:
+    began = time.monotonic()
+    acknowledged: set[int] = set()
+
+    def script(request: Request) -> Behaviour:
+        kind = request.path.split("/")[1].replace("-", " ")
+        if kind in FOR_GOOD:
+            return FOR_GOOD[kind]
+        misbehaviour = RECOVERING[kind]
+        is_well = misbehaviour is None or time.monotonic() - began > MISBEHAVES_SECONDS
+        if misbehaviour is not None and not is_well:
+            return misbehaviour
+        acknowledged.add(request.number)
+        return answer(204)
+
+    def taken(endpoint: Endpoint) -> Counter[str]:
+        """Its events in requests that were answered with 2xx, by id."""
+        requests = [each for each in receiver.requests_to(endpoint.path) if each.number in acknowledged]
+        return Counter(event_id for request in requests for event_id in request.event_ids)
+
+    with Receiver(script) as receiver:
+        endpoints = _register(system, receiver)
+        began = time.monotonic()
+        emitter = threading.Thread(target=_emit, args=(endpoints, events))
+        emitter.start()
+        killed = _kill(system, chance, kills, still=emitter.is_alive)
+        emitter.join()
+        print(f"{sum(killed.values())} kills: {dict(killed)}; {events} events emitted", flush=True)
+        recovering = [endpoint for endpoint in endpoints if endpoint.recovers]
+        _wait(recovering, lambda endpoint: taken(endpoint).keys() >= set(endpoint.emitted), "endpoints")
+        for endpoint in endpoints:
+            if not endpoint.recovers:
+                endpoint.account.delete(endpoint.webhook_id)
+        _wait(endpoints, _is_visible, "outcomes of every event")
+        return _report(endpoints, taken, killed, time.monotonic() - began)
+
+
+def _register(system: System, receiver: Receiver) -> list[Endpoint]:
+    kinds = [*RECOVERING, *FOR_GOOD]
+    kinds += ["well"] * (ACCOUNTS * len(EVENT_NAMES) - len(kinds))
+    endpoints: list[Endpoint] = []
+    for number in range(ACCOUNTS):
+        account = system.new_account()
+        for event_name in EVENT_NAMES:
+            kind = kinds[len(endpoints)]
+            path = f"/{kind.replace(' ', '-')}/{len(endpoints)}"
+            created = account.create(receiver.url(path), events=[event_name], name=f"{kind} {number}")
+            endpoints.append(Endpoint(account, created["webhookId"], kind, path, event_name))
+    return endpoints
+
+
+def _emit(endpoints: list[Endpoint], count: int) -> None:
+    """In turn to every endpoint, at the rate at which the emulator's bus takes them with ten an entry."""
+    for start in range(0, count, 10):
+        batch: list[dict[str, Any]] = []
+        for index in range(start, min(start + 10, count)):
+            endpoint = endpoints[index % len(endpoints)]
+            event = endpoint.account.event(endpoint.event_name)
+            endpoint.emitted.append(event["eventId"])
+            batch.append(event)
+        endpoints[0].account.system.put(*batch)
+        time.sleep(0.15)  # the flow lasts as long as the kills do
+
+
+def _kill(system: System, chance: random.Random, kills: int, *, still: Callable[[], bool]) -> Counter[str]:
+    """Kill workers, some now and some a moment later, until there were enough and the flow has ended."""
+    killed: Counter[str] = Counter()
+    while sum(killed.values()) < kills or still():
+        time.sleep(chance.uniform(0.2, 2.0))
+        function = chance.choice(list(IN_FLIGHT_OF))
+        alive = workers(system.stack, function)
+        if alive and kill(chance.choice(alive)):
+            killed[function] += 1
+    return killed
+
+
+def _is_visible(endpoint: Endpoint) -> bool:
+    """Whether each of its events has an outcome on record."""
+    return len(endpoint.account.system.history(endpoint.webhook_id)) >= len(endpoint.emitted)
+
+
+def _wait(endpoints: list[Endpoint], is_done: Callable[[Endpoint], Any], what: str) -> None:
+    """Until it is so for all of them, with a line for each half minute."""
+    give_up_at = time.monotonic() + 900
+    told_at = time.monotonic()
+    while left := [endpoint for endpoint in endpoints if not is_done(endpoint)]:
+        if time.monotonic() > give_up_at:
+            print(f"given up waiting for {what}: {[endpoint.path for endpoint in left]}", flush=True)
+            return
+        if time.monotonic() - told_at > 30:
+            told_at = time.monotonic()
+            print(f"  waiting for {what}: {len(left)} left", flush=True)
+        time.sleep(1)
+
+
+def _report(
+    endpoints: list[Endpoint],
+    taken_of: Callable[[Endpoint], Counter[str]],
+    killed: Counter[str],
+    seconds: float,
+) -> int:
+    duplicates = 0
+    lost = 0
+    print(f"\n{'receiver':16}{'emitted':>9}{'taken':>8}{'twice':>7}  on record")
+    for endpoint in endpoints:
+        taken = taken_of(endpoint)
+        outcomes: Counter[str] = Counter()
+        recorded: set[str] = set()
+        for item in endpoint.account.system.history(endpoint.webhook_id):
+            outcome = item["outcome"]["S"]
+            reason = f" ({item['reason']['S']})" if "reason" in item else ""
+            outcomes[outcome + reason] += 1
+            if outcome == "delivered" or reason:
+                recorded.add(item["sk"]["S"].partition("#")[2])
+        emitted = set(endpoint.emitted)
+        missing = len(emitted - set(taken)) if endpoint.recovers else len(emitted - recorded)
+        missing += len(emitted - recorded) if endpoint.recovers else 0
+        twice = sum(taken.values()) - len(taken)
+        lost += missing
+        duplicates += twice
+        shown = ", ".join(f"{name}: {number}" for name, number in outcomes.items())
+        print(f"{endpoint.kind:16}{len(emitted):9}{len(taken):8}{twice:7}  {shown}")
+    bound = sum(IN_FLIGHT_OF[function] * number for function, number in killed.items())
+    print(f"\nlost {lost}; twice {duplicates}, at most {bound} were in flight at the kills; {seconds:.0f} s")
+    return 0 if lost == 0 and duplicates <= bound else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
