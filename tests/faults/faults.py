@@ -282,6 +282,8 @@ class FaultWorld(World):
             allowed = wanted + (event_id in self.may_repeat)
             if recorded.outcome == "delivered" and taken[event_id] < wanted:
                 yield f"lost: {event_id} came {taken[event_id]} times, not {wanted}"
+            if recorded.outcome == "delivered" and len(recorded.statuses) < wanted:
+                yield f"lost: an attempt of {event_id}, of which {recorded.statuses} are on record"
             if taken[event_id] > allowed and self.counts_repeats:
                 yield f"duplicate: {event_id} came {taken[event_id]} times, not {allowed}"
 

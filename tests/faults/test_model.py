@@ -1,8 +1,11 @@
 """The model check, bounded; `make faults` goes further. See `model`."""
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from tests.faults.model import Model
+
+pytestmark = pytest.mark.timeout(600)  # it takes seconds; finding the shortest way to a failure takes minutes
 
 TestModel = Model.TestCase
 TestModel.settings = settings(
