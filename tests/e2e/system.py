@@ -107,14 +107,15 @@ class System:
         text: str | None = None,
         content_type: str = "application/json",
         headers: Mapping[str, str] = MappingProxyType({}),
+        api_url: str | None = None,
     ) -> Answer:
-        """Call the admin API with `body` as JSON, or with `text` as it is."""
+        """Call the admin API with `body` as JSON, or with `text` as it is; or that at `api_url`."""
         sent = text if text is not None else None if body is None else json.dumps(body)
         sent_headers = {"content-type": content_type, **headers}
         if token:
             sent_headers["authorization"] = f"Bearer {token}"
         request = urllib.request.Request(  # noqa: S310  # loopback
-            self.stack.api_url + path,
+            (api_url or self.stack.api_url) + path,
             method=method,
             data=None if sent is None else sent.encode(),
             headers=sent_headers,
