@@ -91,6 +91,10 @@ bench-backlog: $(READY) ## What a failing endpoint costs, and whom; ONLY=outage,
 bench-admin: $(READY) ## What replays and changes of secrets cost the flow; ONLY=replay EVENTS=2000
 	@python -m bench.admin $(if $(ONLY),--only $(ONLY)) $(if $(EVENTS),--events $(EVENTS))
 
+.PHONY: bench-tenancy
+bench-tenancy: $(READY) ## Whether time tells another account's things from none; CALLS=50
+	@python -m bench.tenancy $(if $(CALLS),--calls $(CALLS))
+
 ##### A real account
 
 .PHONY: build deploy lock
