@@ -79,6 +79,11 @@ check: $(READY) ## Format, lint, types, template, and each function imported as 
 	$(BIN)/cfn-lint template.yaml
 	@$(LOCAL) check-build
 
+.PHONY: fuzz
+fuzz: $(READY) ## Give what reads text from outside 100,000 inputs; SEED=11 INPUTS=1000000 ONLY=event,cursor
+	@python -m tests.fuzz.readers $(if $(SEED),--seed $(SEED)) $(if $(INPUTS),--inputs $(INPUTS)) \
+	    $(if $(ONLY),--only $(ONLY))
+
 .PHONY: fuzz-api
 fuzz-api: $(READY) ## Call the API as its description allows, and as it does not, for some minutes; SEED=11
 	@python -m tests.fuzz $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS))
