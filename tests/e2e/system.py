@@ -14,6 +14,7 @@ from typing import Any
 from lms_webhooks.event_types import REAL_TIME
 from local.emit import make_event
 from local.stack import Stack
+from tests.e2e.leaks import KnownSecrets
 
 ADMIN, READER = "integration-admin", "integration-reader"
 _PASSWORD = "Correct-horse-1"
@@ -46,6 +47,8 @@ class System:
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
+        self.secrets = KnownSecrets()
+        """Those of the whole run. They must stand nowhere in the clear."""
         self._quarantined: list[dict[str, Any]] = []
 
     def client(self, service: str) -> Any:
@@ -95,7 +98,9 @@ class System:
             AuthFlow="USER_PASSWORD_AUTH",
             AuthParameters={"USERNAME": user, "PASSWORD": _PASSWORD},
         )
-        return str(signed_in["AuthenticationResult"]["IdToken"])
+        token = str(signed_in["AuthenticationResult"]["IdToken"])
+        self.secrets.add(token, "a token", only_in_logs=True)
+        return token
 
     def call(
         self,
@@ -122,10 +127,13 @@ class System:
         )
         try:
             with urllib.request.urlopen(request, timeout=90) as response:  # noqa: S310
-                return _answer(response.status, response.headers, response.read())
+                answer = _answer(response.status, response.headers, response.read())
         except urllib.error.HTTPError as error:
             with error:
-                return _answer(error.code, error.headers, error.read())
+                answer = _answer(error.code, error.headers, error.read())
+        is_repeated = "idempotency-replayed" in answer.headers
+        self.secrets.note_call(sent, answer.text, is_repeated=is_repeated)
+        return answer
 
     def put(
         self, *entries: dict[str, Any], detail_type: str | None = None, source: str | None = None
