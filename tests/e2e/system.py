@@ -193,6 +193,7 @@ class System:
         def find() -> dict[str, Any] | None:
             answer = self._sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10)
             for message in answer.get("Messages", []):
+                self.secrets.given_away += self.secrets.found_in([("quarantine", message["Body"].encode())])
                 self._quarantined.append(json.loads(message["Body"]))
                 self._sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
             return next((each for each in self._quarantined if marker in json.dumps(each)), None)

@@ -50,6 +50,7 @@ def test_secrets_go_every_way_and_the_search_would_find_them(
     password, header, answered, learner = (marker(kind) for kind in ("pass", "header", "answer", "learner"))
     system.secrets.add(header, "a header's value", only_in_logs=True)
     system.secrets.add(answered, "a receiver's answer")
+    system.secrets.add(learner, "who an event is about", only_in_logs=True)
     scripts = {"/rejected": answer(422, body=answered.encode()), "/gone": gone()}
     receiver.script = lambda request: scripts.get(request.path, answer())
     basic = {"type": "basic", "username": "ada", "password": password}

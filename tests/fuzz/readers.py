@@ -279,7 +279,7 @@ def check_dispatch(bodies: list[str]) -> None:
     quarantined = world.quarantined[quarantined_before:]
     assert len(quarantined) == malformed
     for message in quarantined:
-        assert json.loads(message)["reason"]
+        assert json.loads(message, parse_int=str)["reason"]
         assert len(message.encode()) <= 1024 * 1024
     known = {id_ for post in endpoint.posts for id_ in post.event_ids}
     assert wanted <= known
