@@ -51,6 +51,11 @@ emit: $(READY) ## Put one event on the bus; EVENT=COURSE_COMPLETED ACCOUNT=1010
 listen: $(READY) ## A receiver that prints what comes; PORT=8080 SECRET=whsec_... or BASIC=user:password
 	@$(LOCAL) listen $(if $(PORT),--port $(PORT)) $(if $(SECRET),--secret '$(SECRET)') $(if $(BASIC),--basic '$(BASIC)')
 
+.PHONY: erase
+erase: $(READY) ## Count what is stored of a learner; ACCOUNT=1010 LEARNER=4279332 STACK=...; ERASE=1 erases it
+	@$(BIN)/python -m local.erase --account '$(ACCOUNT)' --learner '$(LEARNER)' \
+	    $(if $(STACK),--stack '$(STACK)') $(if $(ERASE),--erase)
+
 ##### Quality
 
 SOURCES := $(wildcard bench docs events functions layers local tests)
