@@ -120,6 +120,8 @@ def main() -> int:
     parser.add_argument("--stack", help="a stack on AWS; without it the one of `make up`")
     parser.add_argument("--erase", action="store_true", help="without it nothing is changed")
     arguments = parser.parse_args()
+    if not arguments.account or not arguments.learner:
+        parser.error("say whose: ACCOUNT=... LEARNER=...")  # an empty one would be many people
     try:
         system = _system(arguments.stack)
         return run(system, arguments.account, arguments.learner, erasing=arguments.erase)

@@ -77,6 +77,16 @@ def test_who_has_neither_role_may_do_nothing(operation: Operation, account: Acco
     check_refused(call(account.system, operation, stranger), 403, account.system)
 
 
+@pytest.mark.parametrize("method", ["GET", "OPTIONS"])
+def test_a_page_of_another_origin_is_allowed_nothing(method: str, account: Account) -> None:
+    """With a token and without, asking before and asking at once: no answer has a header that says it may."""
+    asked = {"Origin": "https://evil.example", "Access-Control-Request-Method": "DELETE"}
+    for token in (account.token, None):
+        for path in ("/v1/webhooks", "/openapi.json"):
+            answer = account.system.call(method, path, token=token, headers=asked)
+            assert not [name for name in answer.headers if name.startswith("access-control-")], answer
+
+
 def test_a_token_of_another_client_or_another_pool_is_none(system: System) -> None:
     cognito = system.client("cognito-idp")
     account_id = "1010"

@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from local.erase import System as Erased
-from local.erase import run
+from local.erase import main
 from tests.e2e.system import Account, until
 from tests.fakes.receiver import Receiver
 
@@ -13,7 +12,10 @@ LEARNER, OTHER = 987_654_321, 123_456_789
 
 
 def test_a_learner_is_erased_from_history_and_backlog_and_nobody_else(
-    account: Account, receiver: Receiver, capsys: pytest.CaptureFixture[str]
+    account: Account,
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     system = account.system
     events = ["COURSE_ENROLLMENT", "COURSE_ENROLLMENT_BATCH"]
@@ -31,16 +33,23 @@ def test_a_learner_is_erased_from_history_and_backlog_and_nobody_else(
 
     until(lambda: len(system.history(sent)) >= 4, "what goes out at once")
     until(lambda: len(listed(paused)) == 6, "what waits", seconds=60)
-    description = system.stack.description
-    erased = Erased(
-        system.client("dynamodb"),
-        system.client("sqs"),
-        description["tables"]["deliveries"],
-        {"QuarantineQueue": description["queues"]["quarantine"]},
-    )
-    assert run(erased, account.account_id, str(LEARNER), erasing=False) == 0
+    command = ["erase", "--account", account.account_id, "--learner", str(LEARNER)]
+    # By the file of the stack on this machine, and as on AWS: by the stack's name and the environment.
+    monkeypatch.setattr("local.erase.STATE_DIR", system.stack.state_dir)
+    monkeypatch.setattr("sys.argv", command)
+    assert main() == 0
+    assert "nothing was changed" in capsys.readouterr().out
     assert len(listed(paused)) == 6
-    assert run(erased, account.account_id, str(LEARNER), erasing=True) == 0
+    monkeypatch.setenv("AWS_ENDPOINT_URL", system.stack.description["endpointUrl"])
+    monkeypatch.setenv("AWS_DEFAULT_REGION", system.stack.description["region"])
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setattr("sys.argv", [*command, "--stack", "no-such-stack", "--erase"])
+    assert main() == 1
+    assert "no-such-stack" in capsys.readouterr().err
+    assert len(listed(paused)) == 6
+    monkeypatch.setattr("sys.argv", [*command, "--stack", system.stack.description["stackName"], "--erase"])
+    assert main() == 0
     printed = capsys.readouterr().out
     assert f"2 in waiting (realtime) of {paused}" in printed
     assert f"1 in waiting (batch)    of {paused}" in printed

@@ -12,7 +12,8 @@ from lms_webhooks.backlog import Backlog, Lane, Waiting
 from lms_webhooks.delivery_store import Delivery, DeliveryStore, Outcome
 from lms_webhooks.dynamodb import Table
 from lms_webhooks.event_types import EVENT_TYPES
-from local.erase import System, is_about, run
+from local.erase import _QUEUES, System, is_about, main, run
+from tests.contract.template import TEMPLATE
 from tests.unit.admin_client import REGION
 from tests.unit.tables import NOW_MS, event, tables
 
@@ -136,6 +137,18 @@ def test_another_account_s_learner_of_the_same_id_is_somebody_else(system: Syste
     assert run(system, "2020", LEARNER, erasing=False) == 0
     left = [text for text in stored(table).values() if "'2020'" in text]
     assert len([text for text in left if "DUE#" not in text]) == 2 * len(ABOUT | NOT_ABOUT) * (1 + len(Lane))
+
+
+@pytest.mark.parametrize("given", [("", LEARNER), ("1010", "")])
+def test_nobody_in_particular_is_refused(given: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `make erase` says it when a name is forgotten."""
+    monkeypatch.setattr("sys.argv", ["erase", "--account", given[0], "--learner", given[1], "--erase"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+
+
+def test_the_queues_that_it_cannot_search_are_outputs_of_the_template() -> None:
+    assert set(_QUEUES) <= TEMPLATE["Outputs"].keys()
 
 
 def test_what_comes_while_it_erases_is_told(
