@@ -208,6 +208,12 @@ class System:
             FunctionName=self.stack.description["functions"]["batch"], Payload=b'{"task": "sweep"}'
         )
 
+    def open_batch_lanes(self) -> None:
+        """Let non-real-time events go now: the batch schedule would in the next minute."""
+        self.client("lambda").invoke(
+            FunctionName=self.stack.description["functions"]["batch"], Payload=b'{"task": "open-batch-lanes"}'
+        )
+
     def history(self, webhook_id: str) -> list[dict[str, Any]]:
         """What is recorded of a webhook's deliveries, oldest event first: items as DynamoDB has them."""
         items: list[dict[str, Any]] = self._dynamodb.query(
