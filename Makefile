@@ -82,6 +82,11 @@ check: $(READY) ## Format, lint, types, template, and each function imported as 
 	$(BIN)/cfn-lint template.yaml
 	@$(LOCAL) check-build
 
+.PHONY: fuzz
+fuzz: $(READY) ## Give what reads text from outside 100,000 inputs; SEED=11 INPUTS=1000000 ONLY=event,cursor
+	@python -m tests.fuzz.readers $(if $(SEED),--seed $(SEED)) $(if $(INPUTS),--inputs $(INPUTS)) \
+	    $(if $(ONLY),--only $(ONLY))
+
 .PHONY: fuzz-api
 fuzz-api: $(READY) ## Call the API as its description allows, and as it does not, for some minutes; SEED=11
 	@python -m tests.fuzz $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS))
@@ -99,9 +104,13 @@ bench-backlog: $(READY) ## What a failing endpoint costs, and whom; ONLY=outage,
 bench-admin: $(READY) ## What replays and changes of secrets cost the flow; ONLY=replay EVENTS=2000
 	@python -m bench.admin $(if $(ONLY),--only $(ONLY)) $(if $(EVENTS),--events $(EVENTS))
 
+.PHONY: bench-tenancy
+bench-tenancy: $(READY) ## Whether time tells another account's things from none; CALLS=50
+	@python -m bench.tenancy $(if $(CALLS),--calls $(CALLS))
+
 ##### A real account
 
-.PHONY: build deploy redrive lock
+.PHONY: build deploy redrive erase lock
 build: $(READY) ## Build what is deployed, into .aws-sam/
 	$(BIN)/sam build --cached --parallel
 
@@ -111,6 +120,10 @@ deploy: build ## Deploy to the account that you are signed in to; ENVIRONMENT=st
 redrive: $(READY) ## Dead letters or quarantined events go back; QUEUE=RealtimeDeadLetterQueue, DRY_RUN=1 shows them; STACK=... on AWS
 	@$(BIN)/python -m operations.redrive '$(QUEUE)' $(if $(STACK),--stack '$(STACK)') $(if $(DRY_RUN),--dry-run) \
 	    $(if $(PAYLOAD),--payload) $(if $(RATE),--rate $(RATE)) $(if $(LIMIT),--limit $(LIMIT))
+
+erase: $(READY) ## Count what is stored of a learner; ACCOUNT=1010 LEARNER=4279332 STACK=...; ERASE=1 erases it
+	@$(BIN)/python -m operations.erase --account '$(ACCOUNT)' --learner '$(LEARNER)' \
+	    $(if $(STACK),--stack '$(STACK)') $(if $(ERASE),--erase)
 
 # The layer takes its versions from the development lock: one version of each, tested and shipped.
 UV_COMPILE := .local/bootstrap/bin/uv pip compile --quiet --generate-hashes --no-header --no-annotate \

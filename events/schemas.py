@@ -11,7 +11,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from lms_webhooks.event_types import EVENT_TYPES, Category, EventType
-from lms_webhooks.events import FIRST_MS, LAST_MS, MAX_ACCOUNT_ID_LENGTH, MAX_EVENT_ID_LENGTH
+from lms_webhooks.events import (
+    ACCOUNT_ID_CHARACTERS,
+    FIRST_MS,
+    LAST_MS,
+    MAX_ACCOUNT_ID_LENGTH,
+    MAX_EVENT_ID_LENGTH,
+)
 from lms_webhooks.retry import MAX_BATCH_SIZE
 
 type Schema = dict[str, Any]
@@ -57,7 +63,7 @@ _ACCOUNT_TEXT: Schema = {
     "type": "string",
     "minLength": 1,
     "maxLength": MAX_ACCOUNT_ID_LENGTH,
-    **_NO_CONTROL_CHARACTER,
+    "not": {"pattern": f"[^{ACCOUNT_ID_CHARACTERS}]"},
 }
 _ACCOUNT_ID_EMITTED: Schema = {
     "description": 'The account of the learning platform. 1010 and "1010" are the same',

@@ -6,7 +6,9 @@ import os
 import platform
 import secrets
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import boto3
@@ -69,42 +71,63 @@ def build(state_dir: Path, *, template: Path = REPOSITORY / "template.yaml") -> 
 
 def deploy(state_dir: Path, engine: Engine, tls: Tls, built_template: Path) -> dict[str, Any]:
     """Deploy and write `stack.json`; answers what is in it."""
-    # A bucket of our own: `resolve_s3` would deploy a second stack just to have one.
-    bucket = f"{STACK_NAME}-artifacts"
-    client(engine.endpoint_url, "s3").create_bucket(Bucket=bucket)
-    overrides = {
-        "Architecture": _architecture(),
-        "Stage": "local",
-        "LoopbackTargetsAllowed": "true",
-        "TrustedCaFile": str(tls.ca_file),
-        # Each worker of the emulator is a process: more of them than cores only start up more slowly.
-        "DispatcherMaximumConcurrency": "4",
-        "BatchMaximumConcurrency": "2",
-        # Nobody watches for a quarter of an hour. Quoted for sam, which splits at blanks.
-        "BatchScheduleExpression": f'"{BATCH_SCHEDULE}"',
-    }
-    run(
-        "deploying the stack (sam deploy)",
-        [
-            _BIN / "sam", "deploy",
-            "--config-file", _SAM_CONFIG, "--config-env", "local",
-            "--template-file", built_template,
-            "--stack-name", STACK_NAME,
-            "--s3-bucket", bucket,
-            "--parameter-overrides", *(f"{name}={value}" for name, value in overrides.items()),
-        ],
-        log=state_dir / "logs" / "deploy.log",
-        env=_environment() | {"AWS_ENDPOINT_URL": engine.endpoint_url},
-    )  # fmt: skip
-    _restate_concurrency(engine)
+    outputs = deploy_stack(state_dir, engine.endpoint_url, built_template, trusted_ca_file=tls.ca_file)
     with step("making the admins of accounts " + " and ".join(ACCOUNT_IDS), log=log_file(state_dir)):
-        outputs = _outputs(engine)
         admins = [_make_admin(engine, outputs["UserPoolId"], account_id) for account_id in ACCOUNT_IDS]
     description = _describe(engine, tls, outputs) | {"admins": admins}
     stack_file = state_dir / "stack.json"
     stack_file.touch(mode=0o600)
     stack_file.write_text(json.dumps(description, indent=2) + "\n")
     return description
+
+
+def deploy_stack(
+    state_dir: Path,
+    endpoint_url: str,
+    built_template: Path,
+    *,
+    trusted_ca_file: Path,
+    stack_name: str = STACK_NAME,
+    parameters: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, str]:
+    """Deploy the built template, with `parameters` besides those that this machine asks for; answers its
+    outputs."""
+    # A bucket of our own: `resolve_s3` would deploy a second stack just to have one.
+    bucket = f"{STACK_NAME}-artifacts"
+    client(endpoint_url, "s3").create_bucket(Bucket=bucket)
+    overrides = {
+        "Architecture": _architecture(),
+        "Stage": "local",
+        "LoopbackTargetsAllowed": "true",
+        "TrustedCaFile": str(trusted_ca_file),
+        # Each worker of the emulator is a process: more of them than cores only start up more slowly.
+        "DispatcherMaximumConcurrency": "4",
+        "BatchMaximumConcurrency": "2",
+        # Nobody watches for a quarter of an hour. Quoted for sam, which splits at blanks.
+        "BatchScheduleExpression": f'"{BATCH_SCHEDULE}"',
+    }
+    overrides |= parameters
+    run(
+        "deploying the stack (sam deploy)",
+        [
+            _BIN / "sam", "deploy",
+            "--config-file", _SAM_CONFIG, "--config-env", "local",
+            "--template-file", built_template,
+            "--stack-name", stack_name,
+            "--s3-bucket", bucket,
+            "--parameter-overrides", *(f"{name}={value}" for name, value in overrides.items()),
+        ],
+        log=state_dir / "logs" / "deploy.log",
+        env=_environment() | {"AWS_ENDPOINT_URL": endpoint_url},
+    )  # fmt: skip
+    _restate_concurrency(endpoint_url)
+    return _outputs(endpoint_url, stack_name)
+
+
+def api_url(endpoint_url: str, outputs: Mapping[str, str]) -> str:
+    """The admin API of a stack: its output has the host that AWS would give it, which only DNS tricks would
+    lead here."""
+    return f"{endpoint_url}/_aws/execute-api/{outputs['ApiId']}/$default"
 
 
 def client(endpoint_url: str, service: str) -> Any:
@@ -135,17 +158,17 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _outputs(engine: Engine) -> dict[str, str]:
-    stacks = client(engine.endpoint_url, "cloudformation").describe_stacks(StackName=STACK_NAME)["Stacks"]
+def _outputs(endpoint_url: str, stack_name: str) -> dict[str, str]:
+    stacks = client(endpoint_url, "cloudformation").describe_stacks(StackName=stack_name)["Stacks"]
     return {output["OutputKey"]: output["OutputValue"] for output in stacks[0]["Outputs"]}
 
 
-def _restate_concurrency(engine: Engine) -> None:
+def _restate_concurrency(endpoint_url: str) -> None:
     """Tell the emulator each event source's concurrency as a number.
 
     From a parameter it takes it as text, compares that with a number, and polls the queue never.
     """
-    functions = client(engine.endpoint_url, "lambda")
+    functions = client(endpoint_url, "lambda")
     for mapping in functions.list_event_source_mappings()["EventSourceMappings"]:
         if concurrency := mapping.get("ScalingConfig", {}).get("MaximumConcurrency"):
             functions.update_event_source_mapping(
@@ -182,8 +205,7 @@ def _describe(engine: Engine, tls: Tls, outputs: dict[str, str]) -> dict[str, An
         "endpointUrl": engine.endpoint_url,
         "region": REGION,
         "stackName": STACK_NAME,
-        # The output has the host that AWS would give it, which only DNS tricks would lead here.
-        "apiUrl": f"{engine.endpoint_url}/_aws/execute-api/{outputs['ApiId']}/$default",
+        "apiUrl": api_url(engine.endpoint_url, outputs),
         "eventBusName": outputs["EventBusName"],
         "eventSource": outputs["EventSource"],
         "userPoolId": outputs["UserPoolId"],

@@ -27,6 +27,7 @@ from lms_webhooks.messages import Credentials, compose
 from lms_webhooks.observability import Metric
 from lms_webhooks.retry import AnswerClass, classify
 from lms_webhooks.sender import ErrorClass
+from lms_webhooks.webhook_store import TOMBSTONE_DAYS
 from tests.contract.template import (
     ALARMS,
     FUNCTIONS,
@@ -152,6 +153,27 @@ def test_what_a_redrive_takes_is_what_the_makefile_hands_on() -> None:
 
 def test_every_metric_is_explained() -> None:
     assert named(OPERATIONS, "Metrics") == list(Metric)
+
+
+def test_every_action_of_the_audit_log_is_explained() -> None:
+    done = {
+        action
+        for path in (REPOSITORY / "layers" / "core" / "lms_webhooks" / "admin").glob("*.py")
+        for action in re.findall(r"""\baudit\(\s*caller,\s*"([a-z.-]+)\"""", path.read_text())
+    }
+    assert len(done) > 5
+    explained = re.findall(r"^\| `([a-z.-]+)` \|", section(OPERATIONS, "Logs"), re.MULTILINE)
+    assert sorted(explained) == sorted(done)
+
+
+def test_people_are_told_the_times_that_hold() -> None:
+    """Of what is stored of them: the parameters' defaults, and what the queues and the tombstones say."""
+    text = section(OPERATIONS, "People's data")
+    for parameter in ("DeliveryRetentionDays", "BacklogRetentionDays", "LogRetentionDays"):
+        assert re.search(rf"`{parameter}`[^|]*\({PARAMETERS[parameter]['Default']}\)", text), parameter
+    assert f"| {TOMBSTONE_DAYS} days |" in text
+    assert max(queue["MessageRetentionPeriod"] for queue in QUEUES.values()) == 14 * 86_400
+    assert "14 days" in text
 
 
 def test_every_error_class_is_named() -> None:

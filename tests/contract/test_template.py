@@ -14,6 +14,7 @@ from moto import mock_aws
 
 from lms_webhooks import dispatch, drain, settings
 from lms_webhooks.event_types import EVENT_TYPES, NON_REAL_TIME, REAL_TIME
+from lms_webhooks.events import MAX_ACCOUNT_ID_LENGTH
 from lms_webhooks.observability import Metric
 from lms_webhooks.webhook_store import TOMBSTONE_DAYS, WebhookStore, new_webhook_id
 from lms_webhooks.webhooks import NoAuthentication, Status, Webhook
@@ -520,14 +521,56 @@ def test_tokens_come_from_our_pool_or_from_the_issuer_that_the_deployer_names() 
 def test_nobody_signs_up_and_nobody_changes_account() -> None:
     (pool,) = of_type("AWS::Cognito::UserPool").values()
     assert pool["AdminCreateUserConfig"]["AllowAdminCreateUserOnly"] is True
-    (account,) = [attribute for attribute in pool["Schema"] if attribute["Name"] == "accountId"]
-    assert account["Mutable"] is False
+    (account,) = pool["Schema"]
+    assert (account["Name"], account["Mutable"]) == ("accountId", False)
+    assert account["StringAttributeConstraints"] == {
+        "MinLength": "1",
+        "MaxLength": str(MAX_ACCOUNT_ID_LENGTH),
+    }
+    assert "LambdaConfig" not in pool, "a trigger could put claims into tokens"
+    assert pool["UserAttributeUpdateSettings"] == {
+        "AttributesRequireVerificationBeforeUpdate": pool["AutoVerifiedAttributes"]
+    }
     assert PARAMETERS["AccountClaim"]["Default"] == f"custom:{account['Name']}"
     for client in of_type("AWS::Cognito::UserPoolClient").values():
         assert "custom:accountId" in client["ReadAttributes"]
         # Cognito lets a client write everything when the list is left out.
         assert client["WriteAttributes"] == ["email"]
         assert client["PreventUserExistenceErrors"] == "ENABLED"
+        flows = {"ALLOW_USER_PASSWORD_AUTH", "ALLOW_USER_SRP_AUTH", "ALLOW_REFRESH_TOKEN_AUTH"}
+        assert set(client["ExplicitAuthFlows"]) <= flows
+
+
+def test_nothing_of_the_stack_lets_anybody_administer_its_users() -> None:
+    """Groups and accounts change by IAM alone: no role of ours may, and users get no IAM credentials."""
+    assert not [
+        name for name, each in RESOURCES.items() if each["Type"].startswith("AWS::Cognito::IdentityPool")
+    ]
+    for function in FUNCTIONS:
+        for statement in statements(function):
+            assert not [each for each in as_list(statement["Action"]) if each.startswith("cognito")]
+    for name, role in ROLES.items():
+        for trusted in role["AssumeRolePolicyDocument"]["Statement"]:
+            assert trusted["Principal"].keys() == {"Service"}, name
+    groups = of_type("AWS::Cognito::UserPoolGroup")
+    assert not [name for name, group in groups.items() if "RoleArn" in group]
+
+
+def test_no_page_of_another_origin_may_call_the_api() -> None:
+    """A page of the stack's own origin needs no CORS. The code answers no OPTIONS and sets no such header."""
+    for api in of_type("AWS::ApiGatewayV2::Api").values():
+        assert "CorsConfiguration" not in api
+    for path in (REPOSITORY / "layers" / "core" / "lms_webhooks").rglob("*.py"):
+        text = path.read_text()
+        assert "Access-Control" not in text, path
+        assert "CORSConfig" not in text, path
+
+
+def test_calls_of_the_api_are_throttled() -> None:
+    """So that nobody can guess fast, or use up the AWS account's share, which is 10,000 a second."""
+    for stage in of_type("AWS::ApiGatewayV2::Stage").values():
+        assert stage["DefaultRouteSettings"] == {"ThrottlingRateLimit": 50, "ThrottlingBurstLimit": 100}
+        assert "RouteSettings" not in stage, "a route would have a limit of its own"
 
 
 def test_the_roles_that_the_api_knows_are_groups_of_the_pool() -> None:

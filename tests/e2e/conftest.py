@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from local.stack import down, up
+from tests.e2e import leaks
 from tests.e2e.system import Account, System
 from tests.fakes.receiver import Receiver
 
@@ -22,11 +23,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """The stack, deployed from the real template."""
+    """The stack, deployed from the real template. At the end no secret of any test may stand in the clear."""
     state_dir = tmp_path_factory.mktemp("stack")
     try:
-        stack = up(state_dir)
-        yield System(stack)
+        system = System(up(state_dir))
+        yield system
+        found = leaks.everywhere(system.stack, system.secrets) + system.secrets.given_away
+        assert not found, "\n".join(found)
     finally:
         down(state_dir)
 

@@ -11,6 +11,7 @@ import pytest
 
 from lms_webhooks.event_types import EVENT_TYPES
 from tests.e2e.system import READER, Account, Answer, System
+from tests.fakes.issuer import with_claims
 
 GOOD_URL = "https://hooks.example.com/lms"
 
@@ -159,13 +160,6 @@ def test_what_is_no_call_of_the_api_is_a_problem_too(refused_account: Account) -
 ##### Who may call
 
 
-def forged(token: str, **changes: Any) -> str:
-    """`token` with other claims, and the signature that it had."""
-    head, claims, signature = token.split(".")
-    changed = json.loads(base64.urlsafe_b64decode(claims + "==")) | changes
-    return f"{head}.{_base64(changed)}.{signature}"
-
-
 def unsigned(token: str) -> str:
     """`token` as one that says that it needs no signature."""
     return f"{_base64({'alg': 'none', 'typ': 'JWT'})}.{token.split('.')[1]}."
@@ -184,8 +178,8 @@ def test_without_a_good_token_nothing_is_answered(method: str, account: Account)
         "none": None,
         "garbage": "garbage",
         "three parts of garbage": "a.b.c",
-        "claims of another account": forged(account.token, **{"custom:accountId": "1010"}),
-        "expiry later": forged(account.token, exp=4_000_000_000),
+        "claims of another account": with_claims(account.token, **{"custom:accountId": "1010"}),
+        "expiry later": with_claims(account.token, exp=4_000_000_000),
         "unsigned": unsigned(account.token),
     }
     for name, token in tokens.items():

@@ -91,7 +91,7 @@ def test_a_retired_webhook_takes_nothing_and_its_backlog_waits(account: Account,
         before = waiting(account.system, webhook["webhookId"])
         event_id = str(account.emit()["eventId"])
         assert witness.wait_for(lambda: event_id in delivered_ids(witness), 20)
-        account.system.wait_until_taken()  # the message is acknowledged once the event waits, too
+        account.system.wait_until_done()  # the message is acknowledged once the event waits, too
         return event_id if waiting(account.system, webhook["webhookId"]) == before else ""
 
     with Receiver() as witness:

@@ -148,3 +148,29 @@ def test_an_expired_event_that_cannot_be_removed_is_removed_later(world: World) 
     world.run(5 * MINUTE)
     assert world.waiting_ids(webhook) == []
     assert world.marks(webhook) == {}
+
+
+def test_of_a_deleted_webhook_all_is_gone_when_the_history_s_retention_has_passed(world: World) -> None:
+    """One event was delivered long ago, one was rejected, others wait, in every lane. After the deletion
+    nothing is left but history, each record of which has a TTL: the retention after it at the latest."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    world.emit(1)
+    world.run(5 * DAY)
+    endpoint.script = always(Reply(422))
+    world.emit(1)
+    world.run(3)
+    endpoint.script = always(DOWN)
+    world.emit(20)
+    world.emit(20, name=NON_REAL_TIME)
+    world.run(20)
+    deleted_at = world.now
+    world.delete(webhook)
+    world.run(3 * MINUTE)
+    left = world.items_of(webhook)
+    assert len(left) == 42
+    for item in left:
+        assert item["pk"]["S"] == f"DELIVERY#{webhook}"
+        assert int(item["expires_at"]["N"]) <= deleted_at + 30 * DAY + 3 * MINUTE
+    world.run(2 * DAY)
+    assert world.items_of(webhook) == left, "nothing prolongs it"

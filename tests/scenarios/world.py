@@ -404,6 +404,21 @@ class World:
                 )
         return recorded
 
+    def items_of(self, webhook_id: str) -> list[dict[str, Any]]:
+        """Everything in the deliveries table whose key names a webhook."""
+        partitions = [f"DELIVERY#{webhook_id}", *(f"BACKLOG#{webhook_id}#{lane}" for lane in Lane)]
+        partitions += [f"{kind}#{webhook_id}" for kind in ("REPLAY", "NOTICE")]
+        pages = [
+            self._dynamodb.query(
+                TableName=_DELIVERIES,
+                KeyConditionExpression="pk = :pk",
+                ExpressionAttributeValues={":pk": {"S": partition}},
+            )["Items"]
+            for partition in partitions
+        ]
+        assert self.marks(webhook_id) == {}
+        return [item for page in pages for item in page]
+
     def outcomes(self, webhook_id: str) -> Counter[str]:
         """How many deliveries ended in which way."""
         return Counter(each.outcome for each in self.history(webhook_id).values())

@@ -3,6 +3,7 @@
 import pytest
 
 from lms_webhooks.admin.caller import Caller, identify
+from lms_webhooks.events import MAX_ACCOUNT_ID_LENGTH
 from lms_webhooks.problems import Forbidden
 from tests.unit.admin_client import ADMIN_CLAIMS, admin_settings
 
@@ -13,9 +14,8 @@ from tests.unit.admin_client import ADMIN_CLAIMS, admin_settings
         "[integration-admin]",
         "[others integration-admin]",
         "integration-admin",
-        "others,integration-admin",
         "others integration-admin",
-        '["others", "integration-admin"]',
+        "[not,integration-reader integration-admin [odd]]",
         ["others", "integration-admin"],
     ],
 )
@@ -32,17 +32,43 @@ def test_a_reader_cannot_write() -> None:
 
 @pytest.mark.parametrize(
     "groups",
-    [None, "", "[]", [], "[others]", "integration-admins", "not-integration-admin", "Integration-Admin"],
+    [
+        None,
+        "",
+        "[]",
+        [],
+        "[others]",
+        "integration-admins",
+        "not-integration-admin",
+        "Integration-Admin",
+        # Names of one group each, which Cognito allows:
+        "[others,integration-admin]",
+        "others,integration-admin",
+        '["integration-admin"]',
+        "[[integration-admin]]",
+        "[integration-admin,]",
+        "[x](integration-admin)",
+        "[\tintegration-admin]",
+        ["others,integration-admin"],
+        ["others integration-admin"],
+    ],
 )
 def test_without_a_role_there_is_no_way_in(groups: object) -> None:
     with pytest.raises(Forbidden, match="holds neither integration-admin nor integration-reader"):
         identify({**ADMIN_CLAIMS, "cognito:groups": groups}, admin_settings())
 
 
-@pytest.mark.parametrize("account", [None, "", " ", "[1010 2020]", "10#10", "1010\n", "x" * 129, ["1010"]])
+@pytest.mark.parametrize(
+    "account", [None, "", " ", "[1010 2020]", "[1010]", "10#10", "1010\n", "x" * 65, ["1010"], {"a": 1}]
+)
 def test_without_one_account_there_is_no_way_in(account: object) -> None:
     with pytest.raises(Forbidden, match="needs the claim custom:account_id"):
         identify({**ADMIN_CLAIMS, "custom:account_id": account}, admin_settings())
+
+
+def test_an_admin_s_account_may_be_as_long_as_an_event_s() -> None:
+    account = "x" * MAX_ACCOUNT_ID_LENGTH
+    assert identify({**ADMIN_CLAIMS, "custom:account_id": account}, admin_settings()).account_id == account
 
 
 def test_an_account_that_is_a_number_is_compared_as_text() -> None:

@@ -168,6 +168,10 @@ def test_a_missing_field_is_named(field: str) -> None:
         ("accountId", '""', "''"),
         ("accountId", '"a\\u0000b"', "'a\\x00b'"),
         ("accountId", '"a\\nb"', "'a\\nb'"),
+        ("accountId", '"1010\\n"', "'1010\\n'"),
+        ("accountId", '"acme 1"', "'acme 1'"),
+        ("accountId", '"10#10"', "'10#10'"),
+        ("accountId", '"\u0661"', "'\\u0661'"),
         ("accountId", '"\\ud800"', "'\\ud800'"),
         ("accountId", "[1010]", "a list"),
         ("accountId", '{"id":1010}', "an object"),
@@ -322,11 +326,11 @@ def test_members_keep_their_order_and_whitespace_between_them_goes() -> None:
     """Keys in an unusual order, spaced out, with accountId amid them, once in escapes."""
     for account in ('"accountId"', '"\\u0061ccountId"'):
         detail = (
-            f'{{ "z" : 1 ,\r\n "eventName" : "{NAME}", {account} : "x y", "eventId":"e",\t'
+            f'{{ "z" : 1 ,\r\n "eventName" : "{NAME}", {account} : "x-y", "eventId":"e",\t'
             '"data": { "k" :1 }, "timestamp" : 1727414643, "a":[] }'
         )
         event = read(message_of(detail))
-        assert event.account_id == "x y"
+        assert event.account_id == "x-y"
         assert event.text == (
             f'{{"z" : 1,"eventName" : "{NAME}","eventId":"e",'
             '"data": { "k" :1 },"timestamp" : 1727414643,"a":[]}'
@@ -340,7 +344,7 @@ def test_members_keep_their_order_and_whitespace_between_them_goes() -> None:
         ('"1010"', "1010"),
         ("0", "0"),
         ("1" * MAX_ACCOUNT_ID_LENGTH, "1" * MAX_ACCOUNT_ID_LENGTH),
-        ('"acme/é 1"', "acme/é 1"),
+        ('"acme:eu-1_a.b@c"', "acme:eu-1_a.b@c"),
         ('"\\u0041"', "A"),
     ],
 )

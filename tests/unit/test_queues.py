@@ -63,6 +63,7 @@ def refuse_constant(name: str) -> None:
         ("what only Python takes for JSON", '{"x":NaN}', {"message": '{"x":NaN}'}),
         ("the same, at the end of the numbers", "-Infinity", {"message": "-Infinity"}),
         ("nested too deeply to be read", "[" * 200_000, {"message": "[" * 200_000}),
+        ("JSON with a character that is none", '{"x":"\ud800"}', {"message": '{"x":"\ud800"}'}),
         ("what would close the envelope", '"},{', {"message": '"},{'}),
     ],
 )
@@ -70,6 +71,7 @@ def test_a_quarantined_message_is_kept_in_an_envelope(
     story: str, message: str, envelope: dict[str, object]
 ) -> None:
     body = quarantined(message, reason='detail is "x"; it must be an object')
+    body.encode()
     assert json.loads(body, parse_constant=refuse_constant) == {
         "reason": 'detail is "x"; it must be an object',
         **envelope,

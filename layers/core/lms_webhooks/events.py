@@ -18,10 +18,13 @@ from lms_webhooks.event_types import EVENT_TYPES
 MAX_DETAIL_BYTES = 240 * 1024  # leaves room for a DynamoDB item (400 KB) and for a POST of 256 KiB
 MAX_EVENT_ID_LENGTH = 240  # a sort key holds 1,024 bytes: times, and up to 4 bytes for each of these
 MAX_ACCOUNT_ID_LENGTH = 64
+# As in a token's claim: an account that no admin can be of would get its events, and nobody would see it.
+ACCOUNT_ID_CHARACTERS = "A-Za-z0-9._:@-"
 
 FIRST_MS = 946_684_800_000  # 2000-01-01
 LAST_MS = 4_102_444_800_000  # 2100-01-01
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_ACCOUNT_ID = re.compile(rf"[{ACCOUNT_ID_CHARACTERS}]{{1,{MAX_ACCOUNT_ID_LENGTH}}}")
 _WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]*")
 _whitespace_end = re.compile(r"[ \t\n\r]*").match
 
@@ -54,6 +57,11 @@ class Event:
     def sort_key(self) -> str:
         """Orders an account's events by time, then by id, as text. The time has 13 digits until 2286."""
         return f"{self.occurred_at_ms:013d}#{self.event_id}"
+
+
+def is_account_id(text: str) -> bool:
+    """Whether `text` can name an account, in an event as in the token of its admin."""
+    return _ACCOUNT_ID.fullmatch(text) is not None
 
 
 def read_event(message: str, *, source: str, accepted_at_ms: int) -> Event:
@@ -183,26 +191,22 @@ def _account_id(fields: dict[str, _Member]) -> str:
     member = fields.get("accountId")
     if member is not None and isinstance(member.value, str):
         value = member.value
-        if (member.is_string or _WHOLE_NUMBER.fullmatch(value)) and _is_id(value, MAX_ACCOUNT_ID_LENGTH):
+        if (member.is_string or _WHOLE_NUMBER.fullmatch(value)) and is_account_id(value):
             return value
     raise MalformedEvent(
         f"accountId is {_shown(fields, 'accountId')}; it must be a whole number or a string of 1 to "
-        f"{MAX_ACCOUNT_ID_LENGTH} printable characters"
+        f"{MAX_ACCOUNT_ID_LENGTH} of the characters {ACCOUNT_ID_CHARACTERS}"
     )
 
 
 def _event_id(fields: dict[str, _Member]) -> str:
     value = _text(fields, "eventId")
-    if value is None or not _is_id(value, MAX_EVENT_ID_LENGTH):
+    if value is None or not (0 < len(value) <= MAX_EVENT_ID_LENGTH and value.isprintable()):
         raise MalformedEvent(
             f"eventId is {_shown(fields, 'eventId')}; it must be a string of 1 to {MAX_EVENT_ID_LENGTH} "
             "printable characters"
         )
     return value
-
-
-def _is_id(value: str, max_length: int) -> bool:
-    return 0 < len(value) <= max_length and value.isprintable()
 
 
 def _occurred_at_ms(fields: dict[str, _Member]) -> int:

@@ -29,6 +29,7 @@ class QuarantineQueue:
             aws.AWS_FAULTS: SQS did not take it.
         """
         try:
+            message.encode()  # SQS takes no lone surrogate; below, it is written as an escape
             json.loads(message, parse_int=str, parse_constant=_refuse_constant)
             kept = f'"event":{message}'
         except (ValueError, RecursionError):

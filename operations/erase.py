@@ -1,0 +1,183 @@
+"""Find what is stored of one learner, and erase it.
+
+    make erase ACCOUNT=1010 LEARNER=4279332                               counts, on this machine's stack
+    make erase ACCOUNT=1010 LEARNER=4279332 STACK=lms-webhooks-prod       counts, on AWS
+    make erase ACCOUNT=1010 LEARNER=4279332 STACK=lms-webhooks-prod ERASE=1
+
+Reads the whole deliveries table: what was delivered, and what still waits. A learner is known by a `userId`,
+by an `email`, or by the `id` of something whose `type` is `user`, wherever it stands in an event's `data`.
+"""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from lms_webhooks.backlog import Lane
+from lms_webhooks.event_items import read_event_item
+from local.stack import current
+from local.steps import STATE_DIR
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+    from mypy_boto3_sqs import SQSClient
+
+_HISTORY, _BACKLOG = "DELIVERY#", "BACKLOG#"
+_ID_KEYS = {"userid", "email"}
+_QUEUES = (
+    "RealtimeQueueUrl",
+    "BatchQueueUrl",
+    "QuarantineQueueUrl",
+    "RealtimeDeadLetterQueueUrl",
+    "BatchDeadLetterQueueUrl",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One item that holds an event of the learner. `lane` is None in the history."""
+
+    key: "dict[str, AttributeValueTypeDef]"
+    webhook_id: str
+    lane: Lane | None
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """Where the events are, and where they may be that this cannot search: queues by name, with their URL."""
+
+    dynamodb: "DynamoDBClient"
+    sqs: "SQSClient"
+    table: str
+    queues: dict[str, str]
+
+
+def find(dynamodb: "DynamoDBClient", table: str, *, account_id: str, learner: str) -> Iterator[Found]:
+    """Every item of the deliveries table with an event of the account about the learner."""
+    pages = dynamodb.get_paginator("scan").paginate(
+        TableName=table,
+        ConsistentRead=True,
+        FilterExpression=(
+            "account_id = :account AND (begins_with(pk, :history) OR begins_with(pk, :backlog))"
+            " AND attribute_exists(event)"
+        ),
+        ExpressionAttributeValues={
+            ":account": {"S": account_id},
+            ":history": {"S": _HISTORY},
+            ":backlog": {"S": _BACKLOG},
+        },
+    )
+    for page in pages:
+        for item in page["Items"]:
+            partition, sort_key = item["pk"]["S"], item["sk"]["S"]
+            kind, _, rest = partition.partition("#")
+            webhook_id, _, lane = rest.partition("#")
+            # The retry lane has a due time before the event's own.
+            text = read_event_item(item, sort_key.partition("#")[2] if lane == Lane.RETRY else sort_key).text
+            if is_about(text, learner):
+                yield Found(
+                    {"pk": item["pk"], "sk": item["sk"]},
+                    webhook_id,
+                    Lane(lane) if kind == "BACKLOG" else None,
+                )
+
+
+def is_about(event_text: str, learner: str) -> bool:
+    """Whether an event's data names the learner. Numbers are compared as they are written."""
+    data = json.loads(event_text, parse_int=str, parse_float=str).get("data")
+    return any(value.casefold() == learner.casefold() for value in _people(data))
+
+
+def erase(dynamodb: "DynamoDBClient", table: str, found: Found) -> None:
+    """Delete one item. What waits in a lane is not sent; the drainer finds it gone."""
+    dynamodb.delete_item(TableName=table, Key=found.key)
+
+
+def _people(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, each in value.items():
+            is_id = key.casefold() in _ID_KEYS or (key == "id" and value.get("type") == "user")
+            if is_id and isinstance(each, str):
+                yield each
+            yield from _people(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _people(each)
+
+
+def main() -> int:
+    """Print what is stored of a learner, and erase it when told to; answer 0 when nothing is left."""
+    parser = argparse.ArgumentParser(prog="python -m operations.erase")
+    parser.add_argument("--account", required=True)
+    parser.add_argument("--learner", required=True, help="a userId or an email")
+    parser.add_argument("--stack", help="a stack on AWS; without it the one of `make up`")
+    parser.add_argument("--erase", action="store_true", help="without it nothing is changed")
+    arguments = parser.parse_args()
+    if not arguments.account or not arguments.learner:
+        parser.error("say whose: ACCOUNT=... LEARNER=...")  # an empty one would be many people
+    try:
+        system = _system(arguments.stack)
+        return run(system, arguments.account, arguments.learner, erasing=arguments.erase)
+    except (BotoCoreError, ClientError) as error:
+        print(f"AWS did not do it: {error}", file=sys.stderr)
+        return 1
+
+
+def run(system: System, account_id: str, learner: str, *, erasing: bool) -> int:
+    """As `main`, on `system`."""
+    dynamodb, table = system.dynamodb, system.table
+    counts: Counter[tuple[str, str]] = Counter()
+    for found in find(dynamodb, table, account_id=account_id, learner=learner):
+        counts[found.webhook_id, "history" if found.lane is None else f"waiting ({found.lane})"] += 1
+        if erasing:
+            erase(dynamodb, table, found)
+    for (webhook_id, place), count in sorted(counts.items()):
+        print(f"{count:8} in {place:18} of {webhook_id}")
+    done = "erased" if erasing else "found; nothing was changed (ERASE=1 erases)"
+    print(f"{counts.total():8} {done}")
+    if any(place.startswith("waiting") for _, place in counts):
+        print("What waits and is erased is never sent: its receivers do not hear of it.")
+    _say_what_is_not_searched(system)
+    if not erasing:
+        return 0
+    # A drainer may have had some in hand, which it then records; and events may have come meanwhile.
+    left = sum(1 for _ in find(dynamodb, table, account_id=account_id, learner=learner))
+    if left:
+        print(f"{left:8} came meanwhile: run this again")
+    return int(left > 0)
+
+
+def _say_what_is_not_searched(system: System) -> None:
+    for name, url in system.queues.items():
+        answer = system.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])
+        count = int(answer["Attributes"]["ApproximateNumberOfMessages"])
+        if count:
+            print(f"{count:8} messages on {name} were not searched: see docs/operations.md")
+
+
+def _system(stack_name: str | None) -> System:
+    clients: Callable[..., Any] = boto3.client
+    if stack_name is None:
+        stack = current(STATE_DIR)
+        if stack is None:
+            raise SystemExit("No stack is up here. STACK=... names one on AWS.")
+        stack_name, clients = str(stack.description["stackName"]), stack.client
+    answer = clients("cloudformation").describe_stacks(StackName=stack_name)
+    outputs = {each["OutputKey"]: each["OutputValue"] for each in answer["Stacks"][0]["Outputs"]}
+    return System(
+        clients("dynamodb"),
+        clients("sqs"),
+        outputs["DeliveriesTableName"],
+        {output.removesuffix("Url"): outputs[output] for output in _QUEUES},
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""Every operation of the admin API, as its description has them, with a body that is good.
+
+For tests that hold for all of them: who adds an operation need not think of those.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from local.openapi import describe
+
+_BODIES: dict[str, dict[str, Any]] = {
+    "WebhookInput": {
+        "name": "Enrollments to HR",
+        "targetUrl": "https://hooks.example.com/lms",
+        "authentication": {"type": "none"},
+        "events": ["COURSE_ENROLLMENT"],
+        "status": "active",
+    },
+    "WebhookChange": {"name": "Changed"},
+    "TrialInput": {},
+    "ReplayInput": {"from": "2026-11-01T00:00:00Z", "to": "2026-11-02T00:00:00Z"},
+    "SubscriptionInput": {"email": "ada@example.com"},
+}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One method of one path. `ids` are the parameters of the path."""
+
+    method: str
+    template: str
+    ids: tuple[str, ...]
+    body: dict[str, Any] | None
+
+    @property
+    def name(self) -> str:
+        return f"{self.method} {self.template}"
+
+    @property
+    def is_read(self) -> bool:
+        return self.method == "GET"
+
+    def path(self, **ids: str) -> str:
+        """The path about certain things."""
+        return self.template.format(**ids)
+
+
+def operations() -> list[Operation]:
+    """All that needs a token."""
+    return [
+        Operation(method.upper(), path, _ids(path), _body(operation))
+        for path, methods in describe()["paths"].items()
+        for method, operation in methods.items()
+        if method in ("get", "post", "put", "patch", "delete")
+    ]
+
+
+def _ids(path: str) -> tuple[str, ...]:
+    return tuple(part[1:-1] for part in path.split("/") if part.startswith("{"))
+
+
+def _body(operation: dict[str, Any]) -> dict[str, Any] | None:
+    if "requestBody" not in operation:
+        return None
+    schema = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+    return _BODIES[schema.rpartition("/")[2]]
