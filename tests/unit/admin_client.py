@@ -147,6 +147,8 @@ class AdminClient:
         self.posted: list[Message] = []
         self.answer: SenderAnswer = SenderAnswer(204, None, 12)
         """What receivers answer to test sends."""
+        self.sender: Sender | None = None
+        """A real one, where test sends shall go out."""
         self.now_seconds = NOW.timestamp()
         send_limit = SendLimit(Table(dynamodb, settings.webhooks_table), clock=self._clock)
         trials = Trials(
@@ -195,7 +197,7 @@ class AdminClient:
         """The sender's part: keep what a receiver would get."""
         assert patience.total_seconds == 5
         self.posted.append(message)
-        return self.answer
+        return self.sender.post(message, patience=patience) if self.sender else self.answer
 
     def _clock(self) -> float:
         return self.now_seconds
