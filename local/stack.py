@@ -16,7 +16,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from local import deploy, engine
-from local.roles import without_conditions
+from local.roles import make_enforceable
 from local.steps import StepFailedError, failure, step
 from local.tls import ensure_tls
 
@@ -133,7 +133,7 @@ def up(state_dir: Path, *, port: int | None = None, roles_enforced: bool = False
         _down(state_dir)
         built_template = deploy.build(state_dir)
         if roles_enforced:
-            without_conditions(built_template)
+            make_enforceable(built_template)
         with step("starting the emulator", log=engine.log_file(state_dir)):
             tls = ensure_tls(state_dir / "tls")
             started = engine.start(state_dir, port=port, roles_enforced=roles_enforced)

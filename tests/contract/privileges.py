@@ -18,6 +18,8 @@ _VERBS = {
     "Delete": "DeleteItem",
     "ConditionCheck": "ConditionCheckItem",
 }
+WITHOUT_RESOURCE = {"sns:Unsubscribe", "sns:GetSubscriptionAttributes", "sns:SetSubscriptionAttributes"}
+"""Actions for which IAM knows no resource (Service Authorization Reference): only one for `*` grants them."""
 _SERVICES = {"dynamodb", "kms", "sns", "sqs"}
 
 
@@ -50,7 +52,8 @@ def _requests(service: str, operation: str, parameters: dict[str, Any]) -> list[
             queue = "QuarantineQueue" if "uarantine" in parameters["QueueUrl"] else "DrainQueue"
             return [(f"sqs:{operation.removesuffix('Batch')}", queue, {})]
         case "sns":
-            return [(f"sns:{operation}", "NoticeTopic", {})]
+            action = f"sns:{operation}"
+            return [(action, "*" if action in WITHOUT_RESOURCE else "NoticeTopic", {})]
     return _requests_of_dynamodb(operation, parameters)
 
 
@@ -91,7 +94,7 @@ def _is_allowed(
 ) -> bool:
     return any(
         action in as_list(statement["Action"])
-        and resource in names_in(statement["Resource"])
+        and (statement["Resource"] == "*" or resource in names_in(statement["Resource"]))
         and _holds(statement.get("Condition", {}), dict(context))
         for statement in statements(_OF_FOLDER[folder])
     )
