@@ -79,6 +79,22 @@ check: $(READY) ## Format, lint, types, template, and each function imported as 
 	$(BIN)/cfn-lint template.yaml
 	@$(LOCAL) check-build
 
+# checkov and pip-audit pin what they need, and neither is needed to build or to test.
+SECURITY := .local/security
+$(SECURITY)/ready: requirements/security.txt .python-version $(READY)
+	@.local/bootstrap/bin/uv venv --quiet --clear --python $(shell cat .python-version) $(SECURITY)
+	@.local/bootstrap/bin/uv pip sync --quiet --python $(SECURITY) --require-hashes requirements/security.txt
+	@touch $@
+
+.PHONY: security audit
+security: $(SECURITY)/ready ## Hostile targets, what each role allows, and checkov on the template; as root, on Linux
+	$(BIN)/pytest tests/unit/test_targets.py tests/unit/test_hostile_targets.py tests/contract/test_privileges.py \
+	    tests/contract/test_supply_chain.py tests/e2e/enforced
+	$(SECURITY)/bin/checkov --file template.yaml --framework cloudformation --skip-download --quiet --compact
+
+audit: $(SECURITY)/ready ## Look every locked package up among known vulnerabilities; ends with 2 if one could not be
+	@python -m local.audit
+
 .PHONY: fuzz-api
 fuzz-api: $(READY) ## Call the API as its description allows, and as it does not, for some minutes; SEED=11
 	@python -m tests.fuzz $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS))
@@ -94,8 +110,9 @@ bench-admin: $(READY) ## What replays and changes of secrets cost the flow; ONLY
 ##### A real account
 
 .PHONY: build deploy lock
-build: $(READY) ## Build what is deployed, into .aws-sam/
+build: $(READY) ## Build what is deployed, into .aws-sam/, and write down what is in it: .aws-sam/sbom.json
 	$(BIN)/sam build --cached --parallel
+	@python -m local.sbom
 
 deploy: build ## Deploy to the account that you are signed in to; ENVIRONMENT=staging or prod
 	$(BIN)/sam deploy --guided --config-env $(ENVIRONMENT)
@@ -110,6 +127,7 @@ lock: $(READY) ## Compile the locks after a change of a .in file; UPGRADE=1 take
 	$(UV_COMPILE) requirements/bootstrap.in -o requirements/bootstrap.txt
 	$(UV_COMPILE) requirements/engine.in -o requirements/engine.txt
 	$(UV_COMPILE) requirements/dev.in -o requirements/dev.txt
+	$(UV_COMPILE) requirements/security.in -o requirements/security.txt
 	$(UV_COMPILE) layers/core/requirements.in -c requirements/dev.txt -o layers/core/requirements.txt
 	$(NPM) $(if $(UPGRADE),update,install) --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts \
 	    --no-audit --no-fund --prefix docs/receivers
