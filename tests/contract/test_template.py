@@ -420,6 +420,24 @@ def test_a_consumer_may_take_from_its_queue(function: str, queue: str, source: d
     assert allowed >= {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}, source
 
 
+def test_no_topic_has_the_policy_by_which_all_of_the_account_may_publish_and_subscribe() -> None:
+    publishers = {}
+    for policy in of_type("AWS::SNS::TopicPolicy").values():
+        (topic,) = policy["Topics"]
+        (statement,) = policy["PolicyDocument"]["Statement"]
+        assert (statement["Effect"], statement["Action"]) == ("Allow", "sns:Publish")
+        assert statement["Resource"] == topic
+        publishers[name_in(topic)] = statement["Principal"]
+        if "Service" in statement["Principal"]:
+            of_account = {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}
+            assert statement["Condition"] == {"StringEquals": of_account}
+    assert publishers == {
+        "NoticeTopic": {"AWS": {"Fn::GetAtt": ["BatchRole", "Arn"]}},
+        "AlarmTopic": {"Service": "cloudwatch.amazonaws.com"},
+    }
+    assert publishers.keys() == of_type("AWS::SNS::Topic").keys()
+
+
 def test_only_what_sends_may_decrypt() -> None:
     may_decrypt = {
         function

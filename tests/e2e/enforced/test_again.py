@@ -8,7 +8,6 @@ from tests.e2e.test_admin_document import test_every_call_of_the_document_answer
 from tests.e2e.test_backlog import (
     test_a_deleted_webhook_leaves_its_backlog_as_failed,
     test_a_pause_loses_nothing_and_keeps_the_order,
-    test_an_endpoint_that_comes_back_gets_everything_in_order,
     test_non_real_time_events_go_out_together_on_the_schedule,
     test_one_poison_event_holds_nothing_up,
 )
@@ -30,7 +29,6 @@ __all__ = [
     "test_a_message_that_comes_twice_is_delivered_once",
     "test_a_pause_loses_nothing_and_keeps_the_order",
     "test_a_sample_is_sent_and_both_secrets_verify_it_during_a_change",
-    "test_an_endpoint_that_comes_back_gets_everything_in_order",
     "test_an_event_arrives_with_the_proof_that_its_webhook_chose",
     "test_every_call_of_the_document_answers_what_stands_there",
     "test_non_real_time_events_go_out_together_on_the_schedule",
