@@ -8,9 +8,9 @@ from local.stack import down, up
 from tests.e2e.system import System
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """Stands in for the one of the tests above: everything that asks for a system gets this one here."""
+    """Stands in for the one of the tests above. Ends with this folder: two stacks at once are slow."""
     state_dir = tmp_path_factory.mktemp("enforced")
     try:
         yield System(up(state_dir, roles_enforced=True))
