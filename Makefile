@@ -87,6 +87,22 @@ fuzz: $(READY) ## Give what reads text from outside 100,000 inputs; SEED=11 INPU
 	@python -m tests.fuzz.readers $(if $(SEED),--seed $(SEED)) $(if $(INPUTS),--inputs $(INPUTS)) \
 	    $(if $(ONLY),--only $(ONLY))
 
+# checkov and pip-audit pin what they need, and neither is needed to build or to test.
+SECURITY := .local/security
+$(SECURITY)/ready: requirements/security.txt .python-version $(READY)
+	@.local/bootstrap/bin/uv venv --quiet --clear --python $(shell cat .python-version) $(SECURITY)
+	@.local/bootstrap/bin/uv pip sync --quiet --python $(SECURITY) --require-hashes requirements/security.txt
+	@touch $@
+
+.PHONY: security audit
+security: $(SECURITY)/ready ## Hostile targets, what each role allows, and checkov on the template; as root, on Linux
+	$(BIN)/pytest tests/unit/test_targets.py tests/unit/test_hostile_targets.py tests/contract/test_privileges.py \
+	    tests/contract/test_supply_chain.py tests/e2e/enforced
+	$(SECURITY)/bin/checkov --file template.yaml --framework cloudformation --skip-download --quiet --compact
+
+audit: $(SECURITY)/ready ## Look every locked package up among known vulnerabilities; ends with 2 if one could not be
+	@python -m local.audit
+
 .PHONY: fuzz-api
 fuzz-api: $(READY) ## Call the API as its description allows, and as it does not, for some minutes; SEED=11
 	@python -m tests.fuzz $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS))
@@ -111,8 +127,9 @@ bench-tenancy: $(READY) ## Whether time tells another account's things from none
 ##### A real account
 
 .PHONY: build deploy redrive erase lock
-build: $(READY) ## Build what is deployed, into .aws-sam/
+build: $(READY) ## Build what is deployed, into .aws-sam/, and write down what is in it: .aws-sam/sbom.json
 	$(BIN)/sam build --cached --parallel
+	@python -m local.sbom
 
 deploy: build ## Deploy to the account that you are signed in to; ENVIRONMENT=staging or prod
 	$(BIN)/sam deploy --guided --config-env $(ENVIRONMENT)
@@ -135,6 +152,7 @@ lock: $(READY) ## Compile the locks after a change of a .in file; UPGRADE=1 take
 	$(UV_COMPILE) requirements/bootstrap.in -o requirements/bootstrap.txt
 	$(UV_COMPILE) requirements/engine.in -o requirements/engine.txt
 	$(UV_COMPILE) requirements/dev.in -o requirements/dev.txt
+	$(UV_COMPILE) requirements/security.in -o requirements/security.txt
 	$(UV_COMPILE) layers/core/requirements.in -c requirements/dev.txt -o layers/core/requirements.txt
 	$(NPM) $(if $(UPGRADE),update,install) --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts \
 	    --no-audit --no-fund --prefix docs/receivers

@@ -61,8 +61,9 @@ def running(state_dir: Path) -> Engine | None:
         ) from error
 
 
-def start(state_dir: Path, *, port: int | None = None) -> Engine:
-    """Start an empty emulator and wait until it answers."""
+def start(state_dir: Path, *, port: int | None = None, roles_enforced: bool = False) -> Engine:
+    """Start an empty emulator and wait until it answers. With `roles_enforced` functions may do what their
+    roles say and no more."""
     work = state_dir / "run"
     shutil.rmtree(work, ignore_errors=True)
     for directory in (work / "tmp", work / "state", work / "s3", log_file(state_dir).parent):
@@ -76,7 +77,7 @@ def start(state_dir: Path, *, port: int | None = None) -> Engine:
             process = subprocess.Popen(
                 [_PROGRAM],
                 cwd=work,
-                env=_environment(work, port),
+                env=_environment(work, port) | {"AUTH": str(roles_enforced).lower()},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -16,6 +16,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from local import deploy, engine
+from local.roles import make_enforceable
 from local.steps import StepFailedError, failure, step
 from local.tls import ensure_tls
 
@@ -123,14 +124,19 @@ def current(state_dir: Path) -> Stack | None:
     return Stack(state_dir, json.loads(stack_file.read_text()))
 
 
-def up(state_dir: Path, *, port: int | None = None) -> Stack:
-    """Build, start, deploy; answers when the stack is ready to use. Nothing is left of a failed try."""
+def up(state_dir: Path, *, port: int | None = None, roles_enforced: bool = False) -> Stack:
+    """Build, start, deploy; answers when the stack is ready to use. Nothing is left of a failed try.
+
+    With `roles_enforced` functions are held to their roles, apart from conditions: see `roles`.
+    """
     with _alone(state_dir):
         _down(state_dir)
         built_template = deploy.build(state_dir)
+        if roles_enforced:
+            make_enforceable(built_template)
         with step("starting the emulator", log=engine.log_file(state_dir)):
             tls = ensure_tls(state_dir / "tls")
-            started = engine.start(state_dir, port=port)
+            started = engine.start(state_dir, port=port, roles_enforced=roles_enforced)
         try:
             stack = Stack(state_dir, deploy.deploy(state_dir, started, tls, built_template))
             _check(stack)

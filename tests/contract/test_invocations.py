@@ -16,6 +16,7 @@ import pytest
 from moto import mock_aws
 
 from events.generate import ACCOUNT_ID, WEBHOOK_ID
+from lms_webhooks import aws as aws_clients
 from lms_webhooks.backlog import Backlog, Lane, Waiting
 from lms_webhooks.delivery_store import DeliveryStore
 from lms_webhooks.dynamodb import Table
@@ -26,6 +27,7 @@ from lms_webhooks.queues import DrainQueue
 from lms_webhooks.webhook_store import WebhookStore
 from lms_webhooks.webhooks import NoAuthentication, Status, Webhook
 from local.openapi import COMMITTED
+from tests.contract.privileges import missing
 from tests.contract.template import (
     FUNCTIONS,
     GLOBALS,
@@ -190,6 +192,14 @@ def invoke(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Any:
         assert spec is not None
         assert spec.loader is not None
         app = importlib.util.module_from_spec(spec)
+        denied: list[str] = []
+
+        def judge(**call: Any) -> None:
+            model = call["model"]
+            denied.extend(missing(folder, model.service_model.service_name, model.name, call["params"]))
+
+        # Clients take over what hangs on the session when they are made.
+        session.register("provide-client-params", judge, unique_id="privileges")
         spec.loader.exec_module(app)
         context = SimpleNamespace(
             function_name=folder,
@@ -199,8 +209,11 @@ def invoke(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Any:
             get_remaining_time_in_millis=lambda: 60_000,
         )
         answer: dict[str, Any] = app.lambda_handler(event, context)
+        session.unregister("provide-client-params", unique_id="privileges")
+        assert denied == [], "more than the template allows"
         return answer
 
+    session = aws_clients._session
     told = GLOBALS["Environment"]["Variables"]
     # Powertools read its variables when another test imported it.
     monkeypatch.setattr(metrics.provider, "namespace", told["POWERTOOLS_METRICS_NAMESPACE"])

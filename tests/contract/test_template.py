@@ -19,6 +19,7 @@ from lms_webhooks.observability import Metric
 from lms_webhooks.webhook_store import TOMBSTONE_DAYS, WebhookStore, new_webhook_id
 from lms_webhooks.webhooks import NoAuthentication, Status, Webhook
 from local import deploy
+from tests.contract.privileges import WITHOUT_RESOURCE
 from tests.contract.template import (
     ALARMS,
     FUNCTIONS,
@@ -380,13 +381,16 @@ def test_no_policy_is_wider_than_a_named_resource_and_named_actions() -> None:
                 assert statement["Effect"] == "Allow"
                 for action in as_list(statement["Action"]):
                     assert re.fullmatch(r"[a-z]+:[A-Za-z]+", action), f"{name}: {action}"
+                if statement["Resource"] == "*":
+                    assert set(as_list(statement["Action"])) <= WITHOUT_RESOURCE, name
+                    continue
                 for resource in as_list(statement["Resource"]):
                     assert names_in(resource) & RESOURCES.keys(), f"{name}: {resource}"
     for name, properties in FUNCTIONS.items():
         assert "Policies" not in properties, f"{name}: SAM's own policies are wider than they need be"
 
 
-def test_only_the_key_s_own_policy_says_star() -> None:
+def test_a_star_stands_only_in_the_key_s_own_policy_and_where_iam_knows_no_resource() -> None:
     def stars(value: Any) -> int:
         if isinstance(value, dict):
             return sum(stars(each) for each in value.values())
@@ -395,7 +399,7 @@ def test_only_the_key_s_own_policy_says_star() -> None:
         return int(value == "*")
 
     counted = {name: stars(resource) for name, resource in RESOURCES.items()}
-    assert {name: count for name, count in counted.items() if count} == {"DeliveryKey": 1}
+    assert {name: count for name, count in counted.items() if count} == {"DeliveryKey": 1, "AdminApiRole": 1}
 
 
 def test_every_function_has_its_own_role_and_log() -> None:
@@ -431,6 +435,24 @@ def test_a_consumer_may_take_from_its_queue(function: str, queue: str, source: d
         for action in as_list(statement["Action"])
     }
     assert allowed >= {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}, source
+
+
+def test_no_topic_has_the_policy_by_which_all_of_the_account_may_publish_and_subscribe() -> None:
+    publishers = {}
+    for policy in of_type("AWS::SNS::TopicPolicy").values():
+        (topic,) = policy["Topics"]
+        (statement,) = policy["PolicyDocument"]["Statement"]
+        assert (statement["Effect"], statement["Action"]) == ("Allow", "sns:Publish")
+        assert statement["Resource"] == topic
+        publishers[name_in(topic)] = statement["Principal"]
+        if "Service" in statement["Principal"]:
+            of_account = {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}
+            assert statement["Condition"] == {"StringEquals": of_account}
+    assert publishers == {
+        "NoticeTopic": {"AWS": {"Fn::GetAtt": ["BatchRole", "Arn"]}},
+        "AlarmTopic": {"Service": "cloudwatch.amazonaws.com"},
+    }
+    assert publishers.keys() == of_type("AWS::SNS::Topic").keys()
 
 
 def test_only_what_sends_may_decrypt() -> None:

@@ -304,7 +304,7 @@ def _world() -> tuple[World, Any]:
 
 def close_world() -> None:
     while _worlds:
-        _worlds.pop()[0].__exit__()
+        _worlds.pop()[0].__exit__(None)
 
 
 good_bodies = [json.dumps(each.body) for each in operations() if each.body]

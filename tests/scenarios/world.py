@@ -51,6 +51,7 @@ from lms_webhooks.sweep import Sweep
 from lms_webhooks.turn import Turn
 from lms_webhooks.webhook_store import WebhookStore, new_webhook_id
 from lms_webhooks.webhooks import Authentication, NoAuthentication, Status, Webhook, rfc3339
+from tests.contract.privileges import missing
 from tests.scenarios.endpoints import Endpoint, Post, answer_of
 from tests.scenarios.fake_time import FakeTime, Killed, Process, Threads
 from tests.scenarios.queues import Queue, event_ids_in
@@ -154,6 +155,8 @@ class World:
         """Webhook and event ids: what a test knows to be taken by nobody."""
         self.metrics: Counter[str] = Counter()
         """The sum of each."""
+        self.denied: set[str] = set()
+        """What functions did that their roles do not allow. Nothing, or the scenario fails."""
         self.deaths = 0
         self.calls_of_the_dead: list[str] = []
         """What code tried to do after the death of its process: nothing, if it is right."""
@@ -199,9 +202,10 @@ class World:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         self.time.close()
         self._opening.close()
+        assert kind or not self.denied, f"more than the template allows: {self.denied}"
 
     # What a test does
 
@@ -687,6 +691,8 @@ class World:
             return answer
 
         self.calls += 1
+        if service != "POST":
+            self.denied.update(missing(process.name, service, operation, params))
         call = Call(self.calls, process, process.name, service, operation, params)
         step: Callable[[], Any] = travel
         for tap in reversed(self.taps):

@@ -36,6 +36,7 @@ from lms_webhooks.sender import Answer as SenderAnswer
 from lms_webhooks.sender import Patience, Sender
 from lms_webhooks.settings import AdminApiSettings
 from lms_webhooks.webhook_store import WebhookStore
+from tests.contract.privileges import missing
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -129,6 +130,10 @@ class AdminClient:
         self.store = WebhookStore(dynamodb, settings.webhooks_table)
         self.secret_box = SecretBox(kms, settings.kms_key_id)
         self._dynamodb = dynamodb
+        self._is_calling = False
+        self._denied: list[str] = []
+        for client in (dynamodb, kms, sqs, sns):
+            client.meta.events.register("provide-client-params", self._judge)
         self._sqs = sqs
         self.sns = sns
         drain_queue = DrainQueue(sqs, settings.drain_queue_url)
@@ -147,6 +152,8 @@ class AdminClient:
         self.posted: list[Message] = []
         self.answer: SenderAnswer = SenderAnswer(204, None, 12)
         """What receivers answer to test sends."""
+        self.sender: Sender | None = None
+        """A real one, where test sends shall go out."""
         self.now_seconds = NOW.timestamp()
         send_limit = SendLimit(Table(dynamodb, settings.webhooks_table), clock=self._clock)
         trials = Trials(
@@ -197,7 +204,13 @@ class AdminClient:
         """The sender's part: keep what a receiver would get."""
         assert patience.total_seconds == 5
         self.posted.append(message)
-        return self.answer
+        return self.sender.post(message, patience=patience) if self.sender else self.answer
+
+    def _judge(self, params: dict[str, Any], model: Any, **_: Any) -> None:
+        """What the API does, its role in the template must allow; what a test does by itself, need not be."""
+        if self._is_calling:
+            service = str(model.service_model.service_name)
+            self._denied += missing("admin_api", service, str(model.name), params)
 
     def _clock(self) -> float:
         return self.now_seconds
@@ -256,7 +269,12 @@ class AdminClient:
             "isBase64Encoded": is_base64,
             **({} if sent is None else {"body": sent}),
         }
-        raw = self._api.resolve(event, cast("LambdaContext", SimpleNamespace(aws_request_id="request-7")))
+        self._is_calling = True
+        try:
+            raw = self._api.resolve(event, cast("LambdaContext", SimpleNamespace(aws_request_id="request-7")))
+        finally:
+            self._is_calling = False
+        assert not self._denied, f"more than the template allows: {self._denied}"
         return Answer(raw["statusCode"], raw.get("headers", {}), raw["body"])
 
     def create(self, **changes: Any) -> Answer:

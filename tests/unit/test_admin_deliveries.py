@@ -21,7 +21,7 @@ DOWN = Attempt(NOW_MS + 1, 900, 503, None)
 
 @pytest.fixture(scope="module")
 def shared_client() -> Iterator[AdminClient]:
-    with admin_client("deliveries") as client:
+    with admin_client("history") as client:
         yield client
 
 

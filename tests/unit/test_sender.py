@@ -492,7 +492,7 @@ def saw_nothing(receiver: Receiver) -> bool:
 def test_a_forbidden_address_is_refused_before_a_connection_is_opened(host: str) -> None:
     sender = Sender(loopback_allowed=False)
     with Receiver() as receiver:
-        url = f"http://{host}:{receiver.port}/"
+        url = f"https://{host}:{receiver.port}/"
         got = sender.post(Message(url, {}, BODY), patience=within(PATIENT_SECONDS))
         assert (got.status_code, got.error_class) == (None, ErrorClass.FORBIDDEN_ADDRESS)
         assert saw_nothing(receiver)
@@ -517,7 +517,7 @@ def test_a_name_with_one_forbidden_address_is_refused_whole(
     sender = Sender(loopback_allowed=False)
     with Receiver() as receiver:
         resolve_to(monkeypatch, *addresses)
-        url = f"http://rebinding.example:{receiver.port}/"
+        url = f"https://rebinding.example:{receiver.port}/"
         got = sender.post(Message(url, {}, BODY), patience=within(PATIENT_SECONDS))
         assert got.error_class is ErrorClass.FORBIDDEN_ADDRESS
         monkeypatch.undo()

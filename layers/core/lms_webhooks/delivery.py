@@ -50,6 +50,7 @@ class Courier:
             statusCode=answer.status_code,
             errorClass=answer.error_class,
             latencyMs=answer.latency_ms,
+            brokenRule=answer.broken_rule or None,
         )
         return answer, Attempt(
             started_at_ms=int(started_at * 1000),

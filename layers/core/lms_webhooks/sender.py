@@ -28,7 +28,7 @@ from urllib3.exceptions import HTTPError
 
 from lms_webhooks.deadlines import DeadlineWatch, Limit
 from lms_webhooks.messages import Message
-from lms_webhooks.targets import ForbiddenTarget, check_addresses
+from lms_webhooks.targets import ForbiddenTarget, check_addresses, check_url
 
 # Its warnings quote target URLs and what receivers wrote in their headers: neither belongs in a log.
 logging.getLogger("urllib3").setLevel(logging.ERROR)
@@ -72,6 +72,8 @@ class Answer:
     retry_after: str = ""
     body: str = ""
     """The first KiB of a failure's body; nothing of a success."""
+    broken_rule: str = ""
+    """Of a forbidden address: the rule of `targets`, in words for the admin."""
 
     @property
     def is_success(self) -> bool:
@@ -83,6 +85,7 @@ class Sender:
 
     def __init__(self, *, loopback_allowed: bool, trusted_ca_file: str = "") -> None:
         self._watch = DeadlineWatch()
+        self._loopback_allowed = loopback_allowed
         self._adapter = _Adapter(_tls_context(trusted_ca_file), loopback_allowed=loopback_allowed)
 
     def post(self, message: Message, *, patience: Patience) -> Answer:
@@ -116,10 +119,12 @@ class Sender:
         request = _prepare(message)
         seconds = limit.remaining_seconds()
         try:
+            check_url(message.url, loopback_allowed=self._loopback_allowed)
             # Python's own time-outs only back the watch up, should the thread be late.
             response = self._adapter.send(request, stream=True, timeout=(seconds + 1, seconds + 1))
-        except ForbiddenTarget:
-            return Answer(None, ErrorClass.FORBIDDEN_ADDRESS, _milliseconds_since(started))
+        except ForbiddenTarget as forbidden:
+            latency_ms = _milliseconds_since(started)
+            return Answer(None, ErrorClass.FORBIDDEN_ADDRESS, latency_ms, broken_rule=forbidden.rule)
         except _Failed as failure:
             return Answer(None, failure.error_class, _milliseconds_since(started))
         except (requests.RequestException, HTTPError, HTTPException, OSError, ValueError) as error:

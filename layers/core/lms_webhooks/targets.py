@@ -1,6 +1,7 @@
 """Decide where a webhook may point: the one rule for create, test and send.
 
-Two halves. `check_url` judges the text that an admin typed. `check_addresses` judges what the name
+Two halves. `check_url` judges the text, when an admin types it and again before each POST: what was stored
+under an older rule is held to this one. `check_addresses` judges what the name
 resolved to, at the moment a socket is opened; the connection then goes to an address that passed, so
 a second, different answer of the name server (DNS rebinding) changes nothing.
 
@@ -18,12 +19,33 @@ MAX_URL_LENGTH = 2048
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-# What the maintained list does not hold: IPv4-compatible IPv6 (RFC 4291 2.5.5.1, deprecated), which some
-# stacks still turn into the IPv4 address inside; and IPv4-translated addresses (RFC 2765).
-_MISSING_RANGES = ("::/96", "::ffff:0:0:0/96")
+# What the maintained list does not hold. Of IPv6 only 2000::/3 was ever given out as public, and what lies
+# outside holds wrappings of IPv4 addresses that some stacks still undo: IPv4-compatible (::/96, RFC 4291
+# 2.5.5.1) and IPv4-translated ones (::ffff:0:0:0/96, RFC 2765). Inside it, the 6bone was given
+# back (RFC 3701).
+_GIVEN_OUT = ipaddress.IPv6Network("2000::/3")
+_MISSING_RANGES = ("3ffe::/16",)
 _FORBIDDEN_NETWORKS = tuple(
     ipaddress.ip_network(text) for text in (*IPAddressRanges.recommended_latest, *_MISSING_RANGES)
 )
+# ISATAP (RFC 5214 6.1): the IPv4 address in the last 32 bits is where a tunnel would lead.
+_ISATAP_MARKS = (0x00005EFE, 0x02005EFE)
+
+# Names that no public name server answers for: reserved by RFC 6761 and its successors, by ICANN, or those
+# that RFC 6762 (appendix G) saw in use within networks. What others stand for shows when they are resolved.
+_PRIVATE_NAMES = (
+    ".localhost", ".local", ".localdomain", ".internal", ".home.arpa", ".lan", ".intranet", ".private",
+    ".corp", ".home", ".mail", ".onion", ".alt", ".invalid",
+)  # fmt: skip
+
+# Ports of protocols that are not HTTP, where a POST could do harm: the "bad ports" of the Fetch standard
+# (2.9 Port blocking), which browsers refuse as well.
+_BAD_PORTS = frozenset({
+    0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103,
+    104, 109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465, 512, 513, 514,
+    515, 526, 530, 531, 532, 540, 548, 554, 556, 563, 587, 601, 636, 989, 990, 993, 995, 1719, 1720, 1723,
+    2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080,
+})  # fmt: skip
 _FORM_RULE = "must be a URL such as https://example.com/hooks"
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)(?:(?!-)[a-z0-9-]{1,63}(?<!-)\.)+(?!-)[a-z0-9-]{1,63}(?<!-)")
@@ -73,8 +95,8 @@ def check_url(url: str, *, loopback_allowed: bool) -> SplitResult:
         re.escape(f"[{host}]" if ":" in host else host) + r"(:\d*)?", parts.netloc, re.IGNORECASE
     ):
         raise ForbiddenTarget(_FORM_RULE)
-    if port == 0:
-        raise ForbiddenTarget("must not use port 0")
+    if port in _BAD_PORTS:
+        raise ForbiddenTarget(f"must not use port {port}, which is another protocol's")
     if loopback_allowed and _is_this_machine(host):
         return parts
     _check_host(host)
@@ -111,7 +133,7 @@ def _check_host(host: str) -> None:
         except ipaddress.AddressValueError:
             raise ForbiddenTarget("must write an IPv4 address as four decimal numbers") from None
         return
-    if host == "localhost" or host.endswith((".localhost", ".local", ".internal", ".localdomain")):
+    if f".{host}".endswith(_PRIVATE_NAMES):
         raise ForbiddenTarget("must name a host on the public internet")
     if not _HOST_NAME.fullmatch(host):
         raise ForbiddenTarget("must name a host by its full domain name")
@@ -121,12 +143,18 @@ def _check_address(address: Address) -> None:
     wrapped = getattr(address, "ipv4_mapped", None)
     if wrapped is not None:
         raise ForbiddenTarget("must not wrap an IPv4 address in an IPv6 one")
-    if not address.is_global or any(
-        address in network for network in _FORBIDDEN_NETWORKS if network.version == address.version
+    if (
+        not address.is_global
+        or any(address in network for network in _FORBIDDEN_NETWORKS if network.version == address.version)
+        or (address.version == 6 and not _is_given_out(address))
     ):
         raise ForbiddenTarget(
             "must be a public address: private, loopback, link-local, metadata and other special ones are not"
         )
+
+
+def _is_given_out(address: ipaddress.IPv6Address) -> bool:
+    return address in _GIVEN_OUT and (int(address) >> 32) & 0xFFFFFFFF not in _ISATAP_MARKS
 
 
 def _is_this_machine(host: str) -> bool:

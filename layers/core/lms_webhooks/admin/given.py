@@ -126,6 +126,8 @@ class TrialGiven(_Given):
     status_code: int | None = None
     latency_ms: int
     error_class: str | None = None
+    broken_rule: str | None = None
+    """Of `forbidden-address`: what a target must or must not be."""
     response_body: str | None = None
     """Of a failure, the first KiB."""
 

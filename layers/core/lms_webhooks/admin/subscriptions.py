@@ -8,6 +8,7 @@ Each account has an SNS topic of its own, made when it first has somebody mailed
 for a topic: on one for all, accounts that mail the same person would share what they confirmed, and its end.
 """
 
+import json
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
@@ -149,9 +150,10 @@ class Subscriptions:
     def _subscribe(self, account_id: str, email: str) -> str:
         """Both calls answer what is there already; where that is not confirmed, SNS sends the link again."""
         name = account_topic(self._topic_arn, account_id).rpartition(":")[2]
-        topic_arn = self._client.create_topic(Name=name, Attributes={"DisplayName": "LMS Webhooks"})[
-            "TopicArn"
-        ]
+        topic_arn = self._client.create_topic(Name=name)["TopicArn"]
+        self._client.set_topic_attributes(
+            TopicArn=topic_arn, AttributeName="Policy", AttributeValue=_policy(topic_arn)
+        )
         return self._client.subscribe(
             TopicArn=topic_arn, Protocol="email", Endpoint=email, ReturnSubscriptionArn=True
         )["SubscriptionArn"]
@@ -215,6 +217,26 @@ class Subscriptions:
             TableName=self._table.name, Key=_key(account_id), ConsistentRead=True
         )
         return answer.get("Item", {})
+
+
+def _policy(topic_arn: str) -> str:
+    """In place of SNS's own, by which whoever is in the AWS account may publish: who may says their role."""
+    return json.dumps(
+        {
+            "Version": "2012-10-17",
+            "Statement": [
+                {
+                    "Sid": "RolesDecide",
+                    "Effect": "Allow",
+                    "Principal": {
+                        "AWS": f"arn:{topic_arn.split(':')[1]}:iam::{topic_arn.split(':')[4]}:root"
+                    },
+                    "Action": "sns:Publish",
+                    "Resource": topic_arn,
+                }
+            ],
+        }
+    )
 
 
 def _key(account_id: str) -> "Item":

@@ -1,0 +1,119 @@
+"""Judge calls of AWS by the roles of template.yaml, as IAM would, conditions included.
+
+The emulator knows no encryption context and no leading keys, so what roles say about them is judged here:
+each call that a function makes in the scenarios, in the tests of the admin API, and with the samples of
+events/. Knows the operators that the template uses, and fails at any other.
+"""
+
+from fnmatch import fnmatchcase
+from functools import cache
+from typing import Any
+
+from tests.contract.template import FUNCTIONS, Properties, as_list, names_in, statements
+
+_OF_FOLDER = {str(properties["CodeUri"]).rpartition("/")[2]: name for name, properties in FUNCTIONS.items()}
+_VERBS = {
+    "Put": "PutItem",
+    "Update": "UpdateItem",
+    "Delete": "DeleteItem",
+    "ConditionCheck": "ConditionCheckItem",
+}
+WITHOUT_RESOURCE = {"sns:Unsubscribe", "sns:GetSubscriptionAttributes", "sns:SetSubscriptionAttributes"}
+"""Actions for which IAM knows no resource (Service Authorization Reference): only one for `*` grants them."""
+_SERVICES = {"dynamodb", "kms", "sns", "sqs"}
+
+
+def missing(folder: str, service: str, operation: str, parameters: dict[str, Any]) -> list[str]:
+    """What the function of `folder` may not do of a call; nothing when IAM would let it through.
+
+    Tables, queues, keys and topics are told apart by what their names have in them: `webhooks`, `drain`.
+    """
+    assert service in _SERVICES, service
+    return [
+        f"{folder}: {action} on {resource} {context}"
+        for action, resource, context in _requests(service, operation, parameters)
+        if not _is_allowed(folder, action, resource, tuple(sorted(context.items())))
+    ]
+
+
+type _Request = tuple[str, str, dict[str, tuple[str, ...]]]
+"""An action, the resource that it is for, and the condition keys with their values."""
+
+
+def _requests(service: str, operation: str, parameters: dict[str, Any]) -> list[_Request]:
+    """What a call asks IAM for."""
+    match service:
+        case "kms":
+            context = parameters.get("EncryptionContext", {})
+            keys = {"kms:EncryptionContextKeys": tuple(sorted(context))}
+            keys |= {f"kms:EncryptionContext:{name}": (value,) for name, value in context.items()}
+            return [(f"kms:{operation}", "DeliveryKey", keys)]
+        case "sqs":
+            queue = "QuarantineQueue" if "uarantine" in parameters["QueueUrl"] else "DrainQueue"
+            return [(f"sqs:{operation.removesuffix('Batch')}", queue, {})]
+        case "sns":
+            action = f"sns:{operation}"
+            return [(action, "*" if action in WITHOUT_RESOURCE else "NoticeTopic", {})]
+    return _requests_of_dynamodb(operation, parameters)
+
+
+def _requests_of_dynamodb(operation: str, parameters: dict[str, Any]) -> list[_Request]:
+    match operation:
+        case "TransactWriteItems":  # no action of IAM: each part is asked for as itself
+            parts = [next(iter(each.items())) for each in parameters["TransactItems"]]
+            return [_of_table(_VERBS[kind], part["TableName"], [_pk(part)]) for kind, part in parts]
+        case "BatchGetItem":
+            return [
+                _of_table(operation, table, [key["pk"]["S"] for key in asked["Keys"]])
+                for table, asked in parameters["RequestItems"].items()
+            ]
+        case "BatchWriteItem":
+            return [
+                _of_table(operation, table, [_pk(part) for each in writes for part in each.values()])
+                for table, writes in parameters["RequestItems"].items()
+            ]
+        case "Query":
+            assert parameters["KeyConditionExpression"].startswith(("pk = :pk", "#pk = :pk")), parameters
+            key = parameters["ExpressionAttributeValues"][":pk"]["S"]
+            return [_of_table(operation, parameters["TableName"], [key])]
+    return [_of_table(operation, parameters["TableName"], [_pk(parameters)])]
+
+
+def _pk(part: dict[str, Any]) -> str:
+    return str((part.get("Key") or part["Item"])["pk"]["S"])
+
+
+def _of_table(operation: str, table: str, keys: list[str]) -> _Request:
+    name = "DeliveriesTable" if "eliveries" in table else "WebhooksTable"
+    return f"dynamodb:{operation}", name, {"dynamodb:LeadingKeys": tuple(sorted(set(keys)))}
+
+
+@cache
+def _is_allowed(
+    folder: str, action: str, resource: str, context: tuple[tuple[str, tuple[str, ...]], ...]
+) -> bool:
+    return any(
+        action in as_list(statement["Action"])
+        and (statement["Resource"] == "*" or resource in names_in(statement["Resource"]))
+        and _holds(statement.get("Condition", {}), dict(context))
+        for statement in statements(_OF_FOLDER[folder])
+    )
+
+
+def _holds(condition: Properties, context: dict[str, tuple[str, ...]]) -> bool:
+    return all(
+        _holds_one(operator, context.get(key, ()), as_list(wanted))
+        for operator, keys in condition.items()
+        for key, wanted in keys.items()
+    )
+
+
+def _holds_one(operator: str, values: tuple[str, ...], wanted: list[str]) -> bool:
+    match operator:
+        case "ForAllValues:StringLike":
+            return all(any(fnmatchcase(value, pattern) for pattern in wanted) for value in values)
+        case "ForAllValues:StringEquals":
+            return all(value in wanted for value in values)
+        case "Null":
+            return wanted == ["false" if values else "true"]
+    raise AssertionError(f"{operator} is not known here")

@@ -1,0 +1,190 @@
+"""What ships was locked, is written down, and is looked up: nothing passes for safe that nobody looked at."""
+
+import json
+import re
+from importlib.metadata import Distribution, distributions
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from local import audit, sbom
+from tests.contract.template import REPOSITORY
+
+DECISION = REPOSITORY / "docs" / "decisions" / "0015-what-ships-is-known.md"
+WORKFLOW = REPOSITORY / ".github" / "workflows" / "ci.yml"
+LOCK = REPOSITORY / "layers" / "core" / "requirements.txt"
+
+
+def locked(lock: Path = LOCK) -> dict[str, str]:
+    """Versions by name."""
+    return dict(re.findall(r"^([a-z0-9-]+)==([^ ;]+)", lock.read_text(), re.MULTILINE))
+
+
+##### Locks
+
+
+@pytest.mark.parametrize("lock", audit.LOCKS)
+def test_every_locked_package_has_hashes(lock: str) -> None:
+    entries = (REPOSITORY / lock).read_text().replace("\\\n", " ").splitlines()
+    assert entries
+    for entry in entries:
+        if not entry.startswith("#"):
+            assert re.match(r"[a-z0-9][a-z0-9.\[\],-]*==\S+", entry), entry
+            assert "--hash=sha256:" in entry, entry
+
+
+def test_every_lock_is_audited() -> None:
+    locks = [*REPOSITORY.glob("requirements/*.txt"), *REPOSITORY.glob("layers/*/requirements.txt")]
+    assert sorted(audit.LOCKS) == sorted(str(each.relative_to(REPOSITORY)) for each in locks)
+
+
+def test_each_package_of_the_layer_has_its_reason() -> None:
+    text = DECISION.read_text()
+    rows = [line.split("|") for line in text.splitlines() if line.startswith("| `")]
+    imported = {name for row in rows for name in re.findall(r"`([a-z0-9-]+)`", row[1])}
+    brought = {name for row in rows for name in re.findall(r"`([a-z0-9-]+)`", row[3])}
+    assert imported == set(sbom.asked_for_names())
+    assert imported | brought == locked().keys()
+    assert f"The layer has {len(locked())} packages." in text
+    assert "It imports five:" in text
+    assert len(imported) == 5
+
+
+##### The bill of materials
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A layer: our own package, and the metadata of the locked ones as they are installed here."""
+    (tmp_path / "lms_webhooks").mkdir()
+    source = REPOSITORY / "layers" / "core" / "lms_webhooks" / "__init__.py"
+    (tmp_path / "lms_webhooks" / "__init__.py").write_text(source.read_text())
+    for package in distributions():
+        if package.name.lower().replace("_", "-") in locked():
+            folder = tmp_path / f"{package.name}-{package.version}.dist-info"
+            folder.mkdir()
+            (folder / "METADATA").write_text(metadata(package))
+    return tmp_path
+
+
+def metadata(package: Distribution) -> str:
+    text = package.read_text("METADATA")
+    assert text is not None
+    return text
+
+
+def test_the_bill_has_each_locked_package_with_its_version_and_licence(site: Path) -> None:
+    bill = sbom.bill_of(site)
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+    assert {each["name"]: each["version"] for each in bill["components"]} == locked()
+    for each in bill["components"]:
+        assert each["purl"] == f"pkg:pypi/{each['name']}@{each['version']}"
+        assert each["licenses"], each
+
+
+def test_the_bill_says_what_needs_what(site: Path) -> None:
+    bill = sbom.bill_of(site)
+    needs = {each["ref"]: each["dependsOn"] for each in bill["dependencies"]}
+    known = {each["bom-ref"] for each in bill["components"]}
+    us = bill["metadata"]["component"]["bom-ref"]
+    assert needs.keys() == known | {us}
+    reached, open_ones = set(), [us]
+    while open_ones:
+        ref = open_ones.pop()
+        reached.add(ref)
+        open_ones += set(needs[ref]) - reached
+    assert reached == known | {us}  # nothing ships that nobody asked for
+
+
+def test_the_same_layer_gives_the_same_bytes(site: Path) -> None:
+    assert json.dumps(sbom.bill_of(site)) == json.dumps(sbom.bill_of(site))
+
+
+##### The audit
+
+
+def report(*packages: dict[str, Any]) -> dict[str, Any]:
+    """As pip-audit writes it."""
+    return {"dependencies": list(packages), "fixes": []}
+
+
+GOOD = {"name": "good", "version": "1", "vulns": []}
+BAD = {
+    "name": "bad",
+    "version": "2",
+    "vulns": [{"id": "PYSEC-2026-1", "fix_versions": ["2.1", "3.0"], "aliases": [], "description": ""}],
+}
+UNKNOWN = {"name": "unknown", "skip_reason": "Dependency not found on PyPI and could not be audited"}
+
+
+@pytest.mark.parametrize(
+    ("found", "code"),
+    [
+        (report(GOOD), 0),
+        (report(GOOD, BAD), audit.VULNERABLE),
+        (report(GOOD, UNKNOWN), audit.NOT_AUDITED),
+        (report(BAD, UNKNOWN), audit.VULNERABLE),
+        (report(), audit.NOT_AUDITED),
+        (None, audit.NOT_AUDITED),
+    ],
+)
+def test_only_what_was_looked_up_passes(found: dict[str, Any] | None, code: int) -> None:
+    lines, got = audit.judge("a.txt", found, "no network")
+    assert got == code
+    text = "\n".join(lines)
+    assert ("NOT AUDITED" in text) == (found is None or UNKNOWN in found["dependencies"] or found == report())
+    assert ("VULNERABLE bad 2: PYSEC-2026-1, mended in 2.1, 3.0" in text) == (
+        found is not None and BAD in found["dependencies"]
+    )
+
+
+def test_without_a_network_nothing_passes() -> None:
+    assert audit.judge("a.txt", None, "could not resolve the host") == (
+        ["a.txt: NOT AUDITED: could not resolve the host"],
+        audit.NOT_AUDITED,
+    )
+
+
+##### The workflow
+
+
+def workflow() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load(WORKFLOW.read_text())
+    return loaded
+
+
+def commands(job: dict[str, Any]) -> str:
+    return "\n".join(step.get("run", "") for step in job["steps"])
+
+
+def test_nothing_is_deployed_that_was_not_checked_tested_and_audited() -> None:
+    jobs = workflow()["jobs"]
+    for job, command in (("lint", "make check"), ("test", "make test"), ("security", "make security")):
+        assert command in commands(jobs[job])
+    assert commands(jobs["audit"]).endswith("make audit")
+    assert set(jobs["staging"]["needs"]) == {"lint", "test", "security", "audit"}
+    assert jobs["staging"]["if"] == "github.event_name == 'push' && github.ref == 'refs/heads/main'"
+    assert set(jobs["prod"]["needs"]) == {"lint", "test", "security", "audit"}
+    assert jobs["prod"]["if"] == "github.event_name == 'workflow_dispatch' && github.ref == 'refs/heads/main'"
+    for job in jobs.values():
+        assert "continue-on-error" not in job
+
+
+def test_only_a_deployment_may_ask_for_credentials_and_none_is_stored() -> None:
+    given = workflow()
+    assert given["permissions"] == {"contents": "read"}
+    for name, job in given["jobs"].items():
+        deploys = name in ("staging", "prod")
+        assert job.get("permissions") == ({"contents": "read", "id-token": "write"} if deploys else None)
+        assert job.get("environment") == (name if deploys else None)
+    assert "secrets." not in WORKFLOW.read_text()
+
+
+def test_actions_are_pinned_to_a_commit() -> None:
+    used = re.findall(r"uses: (\S+)(.*)", WORKFLOW.read_text())
+    assert used
+    for action, comment in used:
+        assert re.fullmatch(r"[a-z-]+/[a-z-]+@[0-9a-f]{40}", action), action
+        assert re.fullmatch(r" # v\d+\.\d+\.\d+", comment), action

@@ -1,0 +1,18 @@
+"""A stack of its own, on which each function may do what its role allows and no more."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from local.stack import down, up
+from tests.e2e.system import System
+
+
+@pytest.fixture(scope="package")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """Stands in for the one of the tests above. Ends with this folder: two stacks at once are slow."""
+    state_dir = tmp_path_factory.mktemp("enforced")
+    try:
+        yield System(up(state_dir, roles_enforced=True))
+    finally:
+        down(state_dir)
