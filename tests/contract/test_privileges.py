@@ -38,7 +38,7 @@ def secret(**context: str) -> dict[str, Any]:
 
 
 ALLOWED = [
-    ("admin_api", "dynamodb", "BatchWriteItem", put("deliveries", f"BACKLOG#{WEBHOOK}#replay")),
+    ("admin_api", "dynamodb", "PutItem", at("deliveries", f"BACKLOG#{WEBHOOK}#replay")),
     ("admin_api", "dynamodb", "UpdateItem", at("deliveries", "DUE#7")),
     ("admin_api", "dynamodb", "Query", query("webhooks", "ACCOUNT#1010")),
     ("dispatcher", "dynamodb", "BatchWriteItem", put("deliveries", f"DELIVERY#{WEBHOOK}", *LANES)),
@@ -50,10 +50,10 @@ ALLOWED = [
 REFUSED = [
     # The history is not an admin's to write, nor any lane but the one for what is sent again.
     *(
-        ("admin_api", "dynamodb", "BatchWriteItem", put("deliveries", key))
+        ("admin_api", "dynamodb", "PutItem", at("deliveries", key))
         for key in (f"DELIVERY#{WEBHOOK}", *(lane for lane in LANES if not lane.endswith("#replay")))
     ),
-    ("admin_api", "dynamodb", "BatchWriteItem", put("deliveries", LANES[-1], f"DELIVERY#{WEBHOOK}")),
+    ("admin_api", "dynamodb", "BatchWriteItem", put("deliveries", f"BACKLOG#{WEBHOOK}#replay")),
     ("admin_api", "dynamodb", "UpdateItem", at("deliveries", f"DELIVERY#{WEBHOOK}")),
     ("admin_api", "dynamodb", "UpdateItem", at("deliveries", "SCHEDULE")),
     ("admin_api", "dynamodb", "PutItem", at("deliveries", "NOTICES")),
