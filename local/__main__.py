@@ -7,6 +7,7 @@ import time
 from contextlib import suppress
 from types import FrameType
 
+from lms_webhooks.event_types import EVENT_TYPES, Category
 from local import deploy
 from local.check_build import check_build
 from local.demo import demo
@@ -59,9 +60,12 @@ def _run(arguments: argparse.Namespace) -> int:
         case "up":
             _up(arguments.port)
         case "down":
+            stack = current(STATE_DIR)
             with step("stopping the stack, its logs kept"):
                 stopped = down(STATE_DIR)
             print("Stopped." if stopped else "Nothing was running.")
+            if stack is not None:
+                print(f"  what the functions logged: {stack.log_file}")
         case "run":
             return _demo(once=arguments.once)
         case "token":
@@ -74,6 +78,10 @@ def _run(arguments: argparse.Namespace) -> int:
             event = make_event(arguments.event, arguments.account)
             _stack().emit([event])
             print(f"{event['eventName']} {event['eventId']}")
+            if EVENT_TYPES[arguments.event].category is Category.NON_REAL_TIME:
+                print(
+                    f"  goes out with the next batch, within {_stack().description['batchScheduleSeconds']} s"
+                )
         case "listen":
             _listen(arguments.port, arguments.secret, arguments.basic)
         case "check-build":
@@ -93,6 +101,8 @@ def _up(port: int | None) -> None:
     if stack is None:
         print("Bringing the stack up", flush=True)
         stack = up(STATE_DIR, port=port)
+    else:
+        print("It is up already" + ("; `make down` first to change its port" if port else ""))
     print(
         f"Ready: {stack.api_url}\n"
         f"  non-real-time events go out every {stack.description['batchScheduleSeconds']} s\n"
@@ -124,12 +134,17 @@ def _listen(port: int, secret: str | None, basic: str | None) -> None:
     def show(received: Received) -> None:
         checked = secret or basic
         mark = paint(f"✗ {received.problem}", "red") if received.problem else paint("✓ verified", "green")
-        print(f"\n{received.path}  {mark if checked else 'not checked'}")
+        unchecked = "not checked: SECRET=whsec_... or BASIC=user:password does"
+        print(f"\nPOST {received.path}  {mark if checked else unchecked}")
         for name, value in received.headers.items():
             print(paint(f"  {name}: {value}", "grey"))
         print(f"  {received.body.decode(errors='replace')}", flush=True)
 
-    with Receiver(show, port=port) as receiver:
+    try:
+        listening = Receiver(show, port=port)
+    except OSError as error:
+        raise StepFailedError(f"listening on port {port}: {error.strerror}; PORT=... picks another") from None
+    with listening as receiver:
         if secret:
             receiver.checks["/"] = signature(secret)
         elif basic:

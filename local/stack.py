@@ -105,7 +105,7 @@ class Stack:
                     "EventBusName": self.description["eventBusName"],
                     "Source": self.description["eventSource"],
                     "DetailType": event["eventName"],
-                    "Detail": json.dumps(event),
+                    "Detail": json.dumps(event, separators=(",", ":")),
                 }
                 for event in events[start : start + 10]
             ]

@@ -154,8 +154,8 @@ class NoSuchReplay(NotFound):
     slug = "no-such-replay"
     title = "No such replay"
 
-    def __init__(self) -> None:
-        super().__init__("No replay of this webhook is under way, or was in the last 30 days.")
+    def __init__(self, detail: str = "There has been no replay of this webhook in the last 30 days.") -> None:
+        super().__init__(detail)
 
 
 class NoSuchSubscription(NotFound):

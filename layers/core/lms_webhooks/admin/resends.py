@@ -14,7 +14,7 @@ from lms_webhooks.backlog import Backlog
 from lms_webhooks.delivery_store import Outcome
 from lms_webhooks.dynamodb import Range
 from lms_webhooks.observability import logger
-from lms_webhooks.problems import NoSuchReplay
+from lms_webhooks.problems import FieldError, InvalidFields, NoSuchReplay
 from lms_webhooks.queues import DrainQueue
 from lms_webhooks.replay import Replay, ReplayStore
 from lms_webhooks.webhook_store import WebhookStore
@@ -87,16 +87,19 @@ class Resends:
 
         Raises:
             NoSuchWebhook: the account has none by this id.
+            InvalidFields: it is to begin in the future.
             ReplayRunning, KeyInUse, Busy: as the store does.
         """
         self._store.get(caller.account_id, webhook_id)
         now_ms = int(self._clock() * 1000)
+        if wanted.from_time > now_ms:
+            raise InvalidFields((FieldError("/from", "must not be later than now"),))
         to_ms = now_ms if wanted.to_time is None else min(now_ms, wanted.to_time)
         replay = Replay(
             replay_id="rp_" + secrets.token_urlsafe(16),
             account_id=caller.account_id,
             webhook_id=webhook_id,
-            of=Range(f"{min(wanted.from_time, to_ms):013d}", f"{to_ms:013d}"),
+            of=Range(f"{wanted.from_time:013d}", f"{to_ms:013d}"),
             outcome=Outcome(wanted.status) if wanted.status is not None else None,
             event_name=wanted.event_name,
             started_at_ms=now_ms,
@@ -128,7 +131,7 @@ class Resends:
         """
         self._store.get(caller.account_id, webhook_id)
         if not self._replays.cancel(webhook_id, ended_at_ms=int(self._clock() * 1000)):
-            raise NoSuchReplay
+            raise NoSuchReplay("No replay of this webhook is under way.")
         audit(caller, "webhook.cancel-replay", webhookId=webhook_id)
 
     def _send_for_drainer(self, caller: Caller, webhook_id: str) -> None:
