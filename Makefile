@@ -96,8 +96,8 @@ $(SECURITY)/ready: requirements/security.txt .python-version $(READY)
 
 .PHONY: security audit
 security: $(SECURITY)/ready ## Hostile targets, what each role allows, and checkov on the template; as root, on Linux
-	$(BIN)/pytest tests/unit/test_targets.py tests/unit/test_hostile_targets.py tests/contract/test_privileges.py \
-	    tests/contract/test_supply_chain.py tests/e2e/enforced
+	@python -m tests.security
+	@python -m tests.fuzz.readers
 	$(SECURITY)/bin/checkov --file template.yaml --framework cloudformation --skip-download --quiet --compact
 
 audit: $(SECURITY)/ready ## Look every locked package up among known vulnerabilities; ends with 2 if one could not be

@@ -12,6 +12,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from lms_webhooks.notices import account_topic
 from local.deploy import REGION
 from tests.contract.privileges import WITHOUT_RESOURCE
 from tests.contract.template import FUNCTIONS, RESOURCES, as_list, name_in, names_in, statements
@@ -22,6 +23,9 @@ DENIED = {"AccessDenied", "AccessDeniedException", "AuthorizationError", "Unauth
 LEAST_UNGRANTED = 10
 MISJUDGED = {"logs:CreateLogStream", "logs:PutLogEvents"}
 """What the emulator refuses where AWS does not: it takes the `:*` of a log group for part of its name."""
+
+ACCOUNT_TOPIC = "the topic of an account"
+"""Made by the API, not by the template."""
 
 type Call = Callable[["Role", str], object]
 """Something that a role tries on a resource, by the name or ARN that a call of its service wants."""
@@ -78,6 +82,7 @@ CALLS: dict[str, Call] = {
     "sns:SetSubscriptionAttributes": lambda role, at: role.client("sns").set_subscription_attributes(
         SubscriptionArn=f"{at}:none", AttributeName="RawMessageDelivery", AttributeValue="true"
     ),
+    "sns:CreateTopic": lambda role, at: role.client("sns").create_topic(Name=at.rpartition(":")[2]),
     "sns:SetTopicAttributes": lambda role, at: role.client("sns").set_topic_attributes(
         TopicArn=at, AttributeName="DisplayName", AttributeValue="other"
     ),
@@ -163,7 +168,13 @@ def resources(system: System) -> dict[str, str]:
     }
     outputs = system.client("cloudformation").describe_stacks()["Stacks"][0]["Outputs"]
     arns = {each["OutputKey"]: each["OutputValue"] for each in outputs}
-    return names | {"DeliveryKey": arns["DeliveryKeyArn"], "NoticeTopic": arns["NoticeTopicArn"]}
+    notice_topic = arns["NoticeTopicArn"]
+    topic_name = account_topic(notice_topic, "1010").rpartition(":")[2]
+    return names | {
+        "DeliveryKey": arns["DeliveryKeyArn"],
+        "NoticeTopic": notice_topic,
+        ACCOUNT_TOPIC: system.client("sns").create_topic(Name=topic_name)["TopicArn"],
+    }
 
 
 @pytest.fixture(scope="module")
@@ -222,9 +233,19 @@ def granted(function: str) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for statement in statements(function):
         for action in as_list(statement["Action"]):
-            everything = set(of_service(action)) if statement["Resource"] == "*" else set()
-            found.setdefault(action, set()).update(names_in(statement["Resource"]) | everything)
+            for resource in as_list(statement["Resource"]):
+                found.setdefault(action, set()).update(_named(resource, action))
     return found
+
+
+def _named(resource: Any, action: str) -> set[str]:
+    """The resources that a statement names: all of the service, a topic of an account, or the template's."""
+    if resource == "*":
+        return set(of_service(action))
+    if isinstance(resource, dict) and str(resource.get("Fn::Sub", "")).endswith("-*"):
+        assert names_in(resource) == {"NoticeTopic"}
+        return {ACCOUNT_TOPIC}
+    return names_in(resource)
 
 
 def of_service(action: str) -> list[str]:
@@ -308,4 +329,4 @@ _OF_SERVICE = {
     name: _SERVICE_OF_TYPE[resource["Type"]]
     for name, resource in RESOURCES.items()
     if resource["Type"] in _SERVICE_OF_TYPE
-}
+} | {ACCOUNT_TOPIC: "sns"}
