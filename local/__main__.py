@@ -90,7 +90,8 @@ def _up(port: int | None) -> None:
     if stack is None:
         print("Bringing the stack up", flush=True)
         stack = up(STATE_DIR, port=port)
-    print(f"Ready: {stack.api_url}\n  described in {STATE_DIR / 'stack.json'}; `make down` stops it")
+    print(f"Ready: {stack.api_url}\n  console {stack.description['consoleUrl']}")
+    print(f"  described in {STATE_DIR / 'stack.json'}; `make down` stops it")
 
 
 def _demo(*, once: bool) -> int:

@@ -41,6 +41,13 @@ _FUNCTIONS = {
     "drainer": "DrainerFunctionName",
 }
 
+# What the template says of the pool's client, but for the addresses that only AWS can give it.
+_KEPT_OF_CLIENT = (
+    "ClientName", "ExplicitAuthFlows", "PreventUserExistenceErrors", "ReadAttributes", "WriteAttributes",
+    "IdTokenValidity", "AccessTokenValidity", "TokenValidityUnits", "AllowedOAuthFlowsUserPoolClient",
+    "AllowedOAuthFlows", "AllowedOAuthScopes", "SupportedIdentityProviders",
+)  # fmt: skip
+
 
 def build(state_dir: Path, *, template: Path = REPOSITORY / "template.yaml") -> Path:
     """Build `template` for this machine's architecture; answers the built template.
@@ -77,6 +84,7 @@ def deploy(state_dir: Path, engine: Engine, tls: Tls, built_template: Path) -> d
         "Stage": "local",
         "LoopbackTargetsAllowed": "true",
         "TrustedCaFile": str(tls.ca_file),
+        "SignInUrl": engine.endpoint_url,
         # Each worker of the emulator is a process: more of them than cores only start up more slowly.
         "DispatcherMaximumConcurrency": "4",
         "BatchMaximumConcurrency": "2",
@@ -99,6 +107,7 @@ def deploy(state_dir: Path, engine: Engine, tls: Tls, built_template: Path) -> d
     _restate_concurrency(engine)
     with step("making the admins of accounts " + " and ".join(ACCOUNT_IDS), log=log_file(state_dir)):
         outputs = _outputs(engine)
+        _lead_sign_in_here(engine, outputs)
         admins = [_make_admin(engine, outputs["UserPoolId"], account_id) for account_id in ACCOUNT_IDS]
     description = _describe(engine, tls, outputs) | {"admins": admins}
     stack_file = state_dir / "stack.json"
@@ -153,6 +162,22 @@ def _restate_concurrency(engine: Engine) -> None:
             )
 
 
+def _lead_sign_in_here(engine: Engine, outputs: dict[str, str]) -> None:
+    """Let the console sign in at the address that it has on this machine, which no template can know."""
+    cognito = client(engine.endpoint_url, "cognito-idp")
+    ids = {"UserPoolId": outputs["UserPoolId"], "ClientId": outputs["UserPoolClientId"]}
+    known = cognito.describe_user_pool_client(**ids)["UserPoolClient"]
+    # What an update does not name goes back to its default.
+    kept = {name: known[name] for name in _KEPT_OF_CLIENT if name in known}
+    here = [f"{_api_url(engine, outputs)}/console"]
+    cognito.update_user_pool_client(**ids, **kept, CallbackURLs=here, LogoutURLs=here)
+
+
+def _api_url(engine: Engine, outputs: dict[str, str]) -> str:
+    """The output has the host that AWS would give it, which only DNS tricks would lead here."""
+    return f"{engine.endpoint_url}/_aws/execute-api/{outputs['ApiId']}/$default"
+
+
 def _make_admin(engine: Engine, user_pool_id: str, account_id: str) -> dict[str, str]:
     cognito = client(engine.endpoint_url, "cognito-idp")
     username = f"admin-{account_id}@example.com"  # the pool's user names are mail addresses
@@ -182,8 +207,8 @@ def _describe(engine: Engine, tls: Tls, outputs: dict[str, str]) -> dict[str, An
         "endpointUrl": engine.endpoint_url,
         "region": REGION,
         "stackName": STACK_NAME,
-        # The output has the host that AWS would give it, which only DNS tricks would lead here.
-        "apiUrl": f"{engine.endpoint_url}/_aws/execute-api/{outputs['ApiId']}/$default",
+        "apiUrl": _api_url(engine, outputs),
+        "consoleUrl": f"{_api_url(engine, outputs)}/console",
         "eventBusName": outputs["EventBusName"],
         "eventSource": outputs["EventSource"],
         "userPoolId": outputs["UserPoolId"],
