@@ -51,6 +51,10 @@ emit: $(READY) ## Put one event on the bus; EVENT=COURSE_COMPLETED ACCOUNT=1010
 listen: $(READY) ## A receiver that prints what comes; PORT=8080 SECRET=whsec_... or BASIC=user:password
 	@$(LOCAL) listen $(if $(PORT),--port $(PORT)) $(if $(SECRET),--secret '$(SECRET)') $(if $(BASIC),--basic '$(BASIC)')
 
+.PHONY: screenshots
+screenshots: $(READY) ## Take the pictures of the console in docs/images/ again
+	@$(BIN)/python -m tests.e2e.screenshots
+
 ##### Quality
 
 SOURCES := $(wildcard bench docs events functions layers local operations tests)

@@ -105,6 +105,7 @@ def _up(port: int | None) -> None:
         print("It is up already" + ("; `make down` first to change its port" if port else ""))
     print(
         f"Ready: {stack.api_url}\n"
+        f"  console {stack.description['consoleUrl']}\n"
         f"  non-real-time events go out every {stack.description['batchScheduleSeconds']} s\n"
         f"  described in {STATE_DIR / 'stack.json'}; `make down` stops it"
     )

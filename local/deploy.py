@@ -43,6 +43,13 @@ _FUNCTIONS = {
     "drainer": "DrainerFunctionName",
 }
 
+# What the template says of the pool's client, but for the addresses that only AWS can give it.
+_KEPT_OF_CLIENT = (
+    "ClientName", "ExplicitAuthFlows", "PreventUserExistenceErrors", "ReadAttributes", "WriteAttributes",
+    "IdTokenValidity", "AccessTokenValidity", "TokenValidityUnits", "AllowedOAuthFlowsUserPoolClient",
+    "AllowedOAuthFlows", "AllowedOAuthScopes", "SupportedIdentityProviders",
+)  # fmt: skip
+
 
 def build(state_dir: Path, *, template: Path = REPOSITORY / "template.yaml") -> Path:
     """Build `template` for this machine's architecture; answers the built template.
@@ -73,6 +80,7 @@ def deploy(state_dir: Path, engine: Engine, tls: Tls, built_template: Path) -> d
     """Deploy and write `stack.json`; answers what is in it."""
     outputs = deploy_stack(state_dir, engine.endpoint_url, built_template, trusted_ca_file=tls.ca_file)
     with step("making the admins of accounts " + " and ".join(ACCOUNT_IDS), log=log_file(state_dir)):
+        _lead_sign_in_here(engine, outputs)
         admins = [_make_admin(engine, outputs["UserPoolId"], account_id) for account_id in ACCOUNT_IDS]
     description = _describe(engine, tls, outputs) | {"admins": admins}
     stack_file = state_dir / "stack.json"
@@ -100,6 +108,7 @@ def deploy_stack(
         "Stage": "local",
         "LoopbackTargetsAllowed": "true",
         "TrustedCaFile": str(trusted_ca_file),
+        "SignInUrl": endpoint_url,
         # Each worker of the emulator is a process: more of them than cores only start up more slowly.
         "DispatcherMaximumConcurrency": "4",
         "BatchMaximumConcurrency": "2",
@@ -176,6 +185,17 @@ def _restate_concurrency(endpoint_url: str) -> None:
             )
 
 
+def _lead_sign_in_here(engine: Engine, outputs: dict[str, str]) -> None:
+    """Let the console sign in at the address that it has on this machine, which no template can know."""
+    cognito = client(engine.endpoint_url, "cognito-idp")
+    ids = {"UserPoolId": outputs["UserPoolId"], "ClientId": outputs["UserPoolClientId"]}
+    known = cognito.describe_user_pool_client(**ids)["UserPoolClient"]
+    # What an update does not name goes back to its default.
+    kept = {name: known[name] for name in _KEPT_OF_CLIENT if name in known}
+    here = [f"{api_url(engine.endpoint_url, outputs)}/console"]
+    cognito.update_user_pool_client(**ids, **kept, CallbackURLs=here, LogoutURLs=here)
+
+
 def _make_admin(engine: Engine, user_pool_id: str, account_id: str) -> dict[str, str]:
     cognito = client(engine.endpoint_url, "cognito-idp")
     username = f"admin-{account_id}@example.com"  # the pool's user names are mail addresses
@@ -206,6 +226,7 @@ def _describe(engine: Engine, tls: Tls, outputs: dict[str, str]) -> dict[str, An
         "region": REGION,
         "stackName": STACK_NAME,
         "apiUrl": api_url(engine.endpoint_url, outputs),
+        "consoleUrl": f"{api_url(engine.endpoint_url, outputs)}/console",
         "eventBusName": outputs["EventBusName"],
         "eventSource": outputs["EventSource"],
         "userPoolId": outputs["UserPoolId"],

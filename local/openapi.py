@@ -312,7 +312,7 @@ OPERATIONS: dict[str, Operation] = {
 }
 """By the method of the routes that answers. What is not here is open to everybody and describes itself."""
 
-_OPEN = {"get_openapi"}
+_OPEN = {"get_openapi", "get_console", "get_console_file"}
 
 _MOMENT: Schema = {"type": "string", "format": "date-time"}
 _EVENT_NAME: Schema = {"type": "string", "enum": list(EVENT_TYPES)}

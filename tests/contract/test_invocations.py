@@ -4,6 +4,7 @@ that the template gives them, take them and do what they should. AWS is moto, re
 import importlib.util
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ from tests.fakes.receiver import Receiver
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics to publish:UserWarning")
 
 REGION = "us-east-1"
+TRUE_BY_DEFAULT = {"HasOwnUserPool"}
+"""Conditions of the template."""
 ACCOUNT = str(ACCOUNT_ID)
 SAMPLES = {path.stem: json.loads(path.read_text()) for path in sorted((REPOSITORY / "events").glob("*.json"))}
 """By the name of the file."""
@@ -175,6 +178,19 @@ def receiver() -> Iterator[Receiver]:
         yield receiver
 
 
+def told_as(value: Any, resources: dict[str, str]) -> str:
+    """What CloudFormation makes of a variable, where every parameter has its default."""
+    match value:
+        case {"Fn::If": [condition, then, otherwise]}:
+            return told_as(then if condition in TRUE_BY_DEFAULT else otherwise, resources)
+        case {"Fn::Sub": text}:
+            return re.sub(r"\$\{[\w:]+\}", "name", text)
+        case str():
+            return value
+    told = name_in(value)
+    return resources[told] if told in resources else str(PARAMETERS.get(told, {"Default": told})["Default"])
+
+
 @pytest.fixture
 def invoke(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Invokes the function of a folder with an event, after a cold start."""
@@ -182,9 +198,7 @@ def invoke(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Any:
     def invoke(folder: str, event: dict[str, Any]) -> dict[str, Any]:
         (function,) = [name for name, each in FUNCTIONS.items() if Path(each["CodeUri"]).name == folder]
         for name, value in environment(function).items():
-            told = name_in(value)
-            text = aws.values[told] if told in aws.values else str(PARAMETERS[told]["Default"])
-            monkeypatch.setenv(name, text)
+            monkeypatch.setenv(name, told_as(value, aws.values))
         if "LOOPBACK_TARGETS_ALLOWED" in environment(function):
             monkeypatch.setenv("LOOPBACK_TARGETS_ALLOWED", "true")
         path = REPOSITORY / "functions" / folder / "app.py"
@@ -238,6 +252,18 @@ def test_the_admin_api_describes_itself(invoke: Any) -> None:
     answer = invoke("admin_api", sample("admin_api", "openapi"))
     assert answer["statusCode"] == 200
     assert answer["body"] == COMMITTED.read_text()
+
+
+def test_the_admin_api_serves_the_console(invoke: Any) -> None:
+    start = invoke("admin_api", sample("admin_api", "console"))
+    assert (start["statusCode"], start["isBase64Encoded"]) == (200, True)
+    assert start["headers"]["Content-Type"].startswith("text/html")
+    assert (
+        "connect-src 'self' https://name.auth.name.amazoncognito.com;"
+        in (start["headers"]["Content-Security-Policy"])
+    )
+    script = invoke("admin_api", sample("admin_api", "console_file"))
+    assert script["headers"]["Content-Type"].startswith("text/javascript")
 
 
 def test_the_dispatcher_delivers_real_time_events(aws: Aws, invoke: Any, receiver: Receiver) -> None:

@@ -52,8 +52,10 @@ if TYPE_CHECKING:
 FOURTEEN_DAYS = 14 * 86_400
 MAX_PATTERN_LENGTH = 2048  # EventBridge's quota, until one asks for more
 REDELIVERIES = 50  # an outage of ours must not push events into dead letters
-OPEN_ROUTES = {"GET /openapi.json"}
+OPEN_ROUTES = {"GET /openapi.json", "GET /console", "GET /console/{file}"}
 """Route keys that need no token."""
+ONLY_NAMED = {"UserPoolClient", "UserPoolDomain"}
+"""What the console is told of, and no function calls."""
 
 each_function = pytest.mark.parametrize("function", FUNCTIONS)
 each_table = pytest.mark.parametrize("table", TABLES)
@@ -420,7 +422,7 @@ def test_every_function_has_its_own_role_and_log() -> None:
 @each_function
 def test_a_function_may_touch_what_it_is_told_of_and_what_feeds_it(function: str) -> None:
     touched = set().union(*(names_in(statement["Resource"]) for statement in statements(function)))
-    told_of = names_in(environment(function)) & RESOURCES.keys()
+    told_of = names_in(environment(function)) & RESOURCES.keys() - ONLY_NAMED
     fed_by = {queue for name, queue, _ in event_sources() if name == function}
     log = name_in(FUNCTIONS[function]["LoggingConfig"]["LogGroup"])
     assert touched == told_of | fed_by | {log}
@@ -593,6 +595,21 @@ def test_calls_of_the_api_are_throttled() -> None:
     for stage in of_type("AWS::ApiGatewayV2::Stage").values():
         assert stage["DefaultRouteSettings"] == {"ThrottlingRateLimit": 50, "ThrottlingBurstLimit": 100}
         assert "RouteSettings" not in stage, "a route would have a limit of its own"
+
+
+def test_the_console_signs_in_by_code_without_a_secret() -> None:
+    (client,) = of_type("AWS::Cognito::UserPoolClient").values()
+    assert client["GenerateSecret"] is False
+    assert client["AllowedOAuthFlows"] == ["code"], "the implicit flow has tokens in addresses"
+    assert "openid" in client["AllowedOAuthScopes"]
+    (address,) = client["CallbackURLs"]
+    assert client["LogoutURLs"] == [address]
+    assert address == TEMPLATE["Outputs"]["ConsoleUrl"]["Value"]
+    assert "ConsoleUrl" in names_in(address), "a domain of the deployer's own"
+    (domain,) = of_type("AWS::Cognito::UserPoolDomain").values()
+    assert name_in(domain["UserPoolId"]) == "UserPool"
+    for name in ("UserPoolClient", "UserPoolDomain"):
+        assert RESOURCES[name]["Condition"] == "HasOwnUserPool"
 
 
 def test_the_roles_that_the_api_knows_are_groups_of_the_pool() -> None:

@@ -17,7 +17,8 @@ from local.stack import Stack
 from tests.e2e.leaks import KnownSecrets
 
 ADMIN, READER = "integration-admin", "integration-reader"
-_PASSWORD = "Correct-horse-1"
+PASSWORD = "Correct-horse-1"
+"""Of every user that tests make."""
 
 
 def until[T](condition: Callable[[], T], what: str, *, seconds: float = 20) -> T:
@@ -75,8 +76,8 @@ class System:
         account_id = str(10**9 + uuid.uuid4().int % 10**12)
         return Account(self, account_id, self.sign_in(account_id))
 
-    def sign_in(self, account_id: str, group: str | None = ADMIN) -> str:
-        """The ID token of a new user of an account."""
+    def new_user(self, account_id: str, group: str | None = ADMIN) -> str:
+        """The name of a new user of an account."""
         pool = self.stack.description["userPoolId"]
         user = f"{uuid.uuid4().hex}@example.com"
         self._cognito.admin_create_user(
@@ -89,14 +90,19 @@ class System:
             MessageAction="SUPPRESS",
         )
         self._cognito.admin_set_user_password(
-            UserPoolId=pool, Username=user, Password=_PASSWORD, Permanent=True
+            UserPoolId=pool, Username=user, Password=PASSWORD, Permanent=True
         )
         if group is not None:
             self._cognito.admin_add_user_to_group(UserPoolId=pool, Username=user, GroupName=group)
+        return user
+
+    def sign_in(self, account_id: str, group: str | None = ADMIN) -> str:
+        """The ID token of a new user of an account."""
+        user = self.new_user(account_id, group)
         signed_in = self._cognito.initiate_auth(
             ClientId=self.stack.description["clientId"],
             AuthFlow="USER_PASSWORD_AUTH",
-            AuthParameters={"USERNAME": user, "PASSWORD": _PASSWORD},
+            AuthParameters={"USERNAME": user, "PASSWORD": PASSWORD},
         )
         token = str(signed_in["AuthenticationResult"]["IdToken"])
         self.secrets.add(token, "a token", only_in_logs=True)

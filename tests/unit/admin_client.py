@@ -82,6 +82,9 @@ def admin_settings(
         role_claim="cognito:groups",
         admin_role="integration-admin",
         reader_role="integration-reader",
+        oidc_issuer="",
+        sign_in_url="https://signin.example.com",
+        sign_in_client_id="console-client",
         loopback_targets_allowed=loopback_targets_allowed,
         trusted_ca_file="",
     )

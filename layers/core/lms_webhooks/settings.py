@@ -29,6 +29,9 @@ class AdminApiSettings:
     role_claim: str
     admin_role: str
     reader_role: str
+    oidc_issuer: str
+    sign_in_url: str
+    sign_in_client_id: str
     loopback_targets_allowed: bool
     trusted_ca_file: str
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from pydantic import BaseModel
 
+from lms_webhooks.admin import pages
 from lms_webhooks.admin.bodies import read_body
 from lms_webhooks.admin.caller import Caller, identify
 from lms_webhooks.admin.deliveries import Deliveries, Shown
@@ -55,6 +56,8 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 ROUTES: dict[str, dict[str, str]] = {
     "/openapi.json": {"GET": "get_openapi"},
+    "/console": {"GET": "get_console"},
+    "/console/<name>": {"GET": "get_console_file"},
     "/v1/event-types": {"GET": "list_event_types"},
     "/v1/webhooks": {"GET": "list_webhooks", "POST": "create_webhook"},
     "/v1/webhooks/test": {"POST": "test_unsaved"},
@@ -106,7 +109,8 @@ def build_api(services: Services, settings: AdminApiSettings) -> APIGatewayHttpR
     calls = _Calls(app, services, settings)
     for path, handlers in ROUTES.items():
         for method, name in handlers.items():
-            app.route(path, method=method)(getattr(calls, name))
+            # Nothing else: where a secret stands beside what a caller wrote, the length would tell of it.
+            app.route(path, method=method, compress=path.startswith("/console"))(getattr(calls, name))
         others = [method for method in _METHODS if method not in handlers]
         app.route(path, method=others)(_refuse_method(tuple(handlers)))
 
@@ -135,6 +139,20 @@ class _Calls:
             content_type="application/json",
             body=_DESCRIPTION.read_text(),
             headers={"Cache-Control": "public, max-age=300"},
+        )
+
+    def get_console(self) -> Response[str]:
+        return self.get_console_file(pages.START)
+
+    def get_console_file(self, name: str) -> Response[str]:
+        """For everybody: who looks at it has yet to sign in."""
+        page = pages.page(name, self._settings)
+        is_known = page.etag in (self._header("if-none-match") or "")
+        return Response(
+            status_code=HTTPStatus.NOT_MODIFIED if is_known else HTTPStatus.OK,
+            content_type=page.content_type,
+            body="" if is_known else page.text,
+            headers={**pages.headers(self._settings), "ETag": page.etag},
         )
 
     def list_event_types(self) -> Response[str]:

@@ -1,0 +1,196 @@
+// The frame around every screen: who is signed in, which screen the address names, language and theme.
+import { LANGUAGES, allIsWell, button, fail, h, language, speak, t } from './core.js';
+import { finishSignIn, forget, onSessionOver, signIn, signOut, who } from './session.js';
+
+const WARN_MS = 5 * 60_000; // time to finish a form
+const SCREENS = [
+  [/^#?\/?$/, 'webhooks.js'],
+  [/^#\/new$/, 'form.js'],
+  [/^#\/webhooks\/([\w-]+)$/, 'webhook.js'],
+  [/^#\/webhooks\/([\w-]+)\/edit$/, 'form.js'],
+  [/^#\/webhooks\/([\w-]+)\/deliveries\/([\w-]+)$/, 'delivery.js'],
+  [/^#\/notices$/, 'notices.js'],
+];
+
+const main = document.getElementById('main');
+const bar = document.getElementById('bar');
+const brand = bar.firstElementChild;
+const notes = document.getElementById('notes');
+let person;
+let leave = () => {};
+let endings = [];
+
+/** What a screen may use besides itself. All of it ends when the next screen comes. */
+function stay() {
+  const timers = new Set();
+  let isHere = true;
+  leave = () => {
+    isHere = false;
+    timers.forEach(clearInterval);
+  };
+  return {
+    person,
+    get isHere() {
+      return isHere;
+    },
+    /** Again and again, unless nobody looks or the last time has not ended. Answers what stops it. */
+    every(seconds, act) {
+      let isBusy = false;
+      const timer = setInterval(async () => {
+        if (document.hidden || isBusy) return;
+        isBusy = true;
+        // One poll that fails is no news; the next tells.
+        await act().catch(() => {});
+        isBusy = false;
+      }, seconds * 1000);
+      timers.add(timer);
+      return () => clearInterval(timer);
+    },
+    again: () => show(false),
+  };
+}
+
+async function show(moveFocus = true) {
+  leave();
+  allIsWell();
+  document.querySelectorAll('dialog').forEach((each) => each.close());
+  drawBar();
+  if (!person) return showDoor();
+  const screen = SCREENS.map(([pattern, file]) => [location.hash.match(pattern), file]).find(([found]) => found);
+  const here = stay();
+  main.setAttribute('aria-busy', 'true');
+  try {
+    if (!screen) throw { detail: t('nothing-here') };
+    const { draw } = await import(`./${screen[1]}`);
+    const nodes = await draw(here, ...screen[0].slice(1));
+    if (!here.isHere) return;
+    main.replaceChildren(...nodes);
+  } catch (error) {
+    if (!here.isHere || error.isSessionOver) return;
+    if (!error.detail) console.error(error);
+    main.replaceChildren(
+      h('h1', { tabindex: -1 }, error.status === 404 || !screen ? t('not-found') : t('failed')),
+      h('p', {}, error.detail ?? t('fault')),
+      h('p', {}, h('a', { href: '#/' }, t('back-to-webhooks'))),
+    );
+  }
+  main.setAttribute('aria-busy', 'false');
+  const heading = main.querySelector('h1');
+  document.title = `${heading?.textContent ?? ''} · LMS Webhooks`;
+  if (moveFocus) {
+    scrollTo(0, 0);
+    heading?.focus({ preventScroll: true });
+  }
+}
+
+function showDoor(text = t('door')) {
+  document.title = 'LMS Webhooks';
+  main.setAttribute('aria-busy', 'false');
+  main.replaceChildren(
+    h(
+      'div',
+      { class: 'door' },
+      h('h1', { tabindex: -1 }, t('webhooks')),
+      h('p', {}, text),
+      button(t('sign-in'), signIn, { class: 'primary' }),
+    ),
+  );
+}
+
+function drawBar() {
+  const place = person && [
+    h(
+      'nav',
+      { 'aria-label': t('pages') },
+      [['#/', t('webhooks')], ['#/notices', t('notices')]].map(([href, label]) =>
+        h('a', { href, 'aria-current': (location.hash || '#/') === href ? 'page' : undefined }, label),
+      ),
+    ),
+    h('span', { class: 'who' }, h('span', {}, person.user), h('span', {}, t('account', { id: person.account }))),
+  ];
+  const isDark = darkness();
+  bar.replaceChildren(
+    brand,
+    ...(place || [h('span', { class: 'who' })]),
+    h(
+      'select',
+      {
+        'aria-label': t('language'),
+        async onchange(event) {
+          localStorage.setItem('language', event.target.value);
+          await speak(event.target.value);
+          await show(false);
+          bar.querySelector('select').focus();
+        },
+      },
+      Object.entries(LANGUAGES).map(([code, name]) => h('option', { value: code, lang: code, selected: code === language }, name)),
+    ),
+    h(
+      'button',
+      {
+        type: 'button',
+        class: 'plain theme',
+        'aria-label': t('dark-theme'),
+        'aria-pressed': String(isDark),
+        title: t('dark-theme'),
+        onclick(event) {
+          const now = darkness() ? 'light' : 'dark';
+          localStorage.setItem('theme', now);
+          document.documentElement.dataset.theme = now;
+          event.currentTarget.setAttribute('aria-pressed', String(now === 'dark'));
+        },
+      },
+      '◐',
+    ),
+    ...(person ? [button(t('sign-out'), signOut, { class: 'plain out' })] : []),
+  );
+}
+
+const darkness = () => (document.documentElement.dataset.theme ?? (matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light')) === 'dark';
+
+function sessionOver() {
+  person = undefined;
+  notes.replaceChildren();
+  document.querySelectorAll('dialog').forEach((each) => each.close());
+  leave();
+  drawBar();
+  showDoor(t('session-over'));
+  main.querySelector('h1').focus();
+}
+
+function watchTheClock() {
+  endings.forEach(clearTimeout);
+  const left = person.endsAt - Date.now();
+  endings = [
+    setTimeout(
+      () => notes.replaceChildren(h('p', { class: 'note', role: 'status' }, t('ending'), ' ', button(t('sign-in-again'), signIn, { class: 'plain' }))),
+      Math.max(0, left - WARN_MS),
+    ),
+    setTimeout(() => {
+      forget();
+      sessionOver();
+    }, left),
+  ];
+}
+
+async function start() {
+  const theme = localStorage.getItem('theme');
+  if (theme) document.documentElement.dataset.theme = theme;
+  await speak(localStorage.getItem('language') ?? navigator.language.slice(0, 2));
+  onSessionOver(sessionOver);
+  document.getElementById('skip').addEventListener('click', (event) => {
+    event.preventDefault(); // the address names the screen
+    main.focus();
+  });
+  addEventListener('hashchange', () => show());
+  const isFine = await finishSignIn();
+  person = await who();
+  if (person) watchTheClock();
+  await show(false);
+  if (!isFine) fail({ detail: t('sign-in-failed') });
+}
+
+start().catch((error) => {
+  main.setAttribute('aria-busy', 'false');
+  fail(error);
+});

@@ -1,0 +1,180 @@
+// What every screen uses: elements, words, times. Text goes in as text, never as HTML.
+import * as en from './en.js';
+
+// Elements
+
+function build(element, properties, children) {
+  for (const [name, value] of Object.entries(properties ?? {})) {
+    if (value === undefined || value === null || value === false) continue;
+    if (name.startsWith('on')) element.addEventListener(name.slice(2), value);
+    else if (name === 'value') element.value = value;
+    else if (name === 'checked') element.checked = value;
+    else element.setAttribute(name, value === true ? '' : value);
+  }
+  element.append(...children.flat(3).filter((child) => child !== undefined && child !== null && child !== false));
+  return element;
+}
+
+export const h = (name, properties, ...children) => build(document.createElement(name), properties, children);
+
+export const s = (name, properties, ...children) =>
+  build(document.createElementNS('http://www.w3.org/2000/svg', name), properties, children);
+
+let ids = 0;
+export const newId = (stem) => `${stem}-${(ids += 1)}`;
+
+/** A button that does one thing at a time, and stays where the focus is while it does. */
+export function button(label, act, properties = {}) {
+  const element = h('button', { type: 'button', ...properties }, label);
+  element.addEventListener('click', async () => {
+    if (element.getAttribute('aria-disabled') === 'true') return;
+    element.setAttribute('aria-disabled', 'true');
+    try {
+      await act(element);
+    } catch (error) {
+      fail(error);
+    } finally {
+      element.removeAttribute('aria-disabled');
+    }
+  });
+  return element;
+}
+
+/** Label, control, hint and error, tied together for those who do not see them side by side. */
+export function field(label, control, { hint, required, aside } = {}) {
+  const id = control.id || newId('field');
+  control.id = id;
+  const error = h('p', { class: 'error', id: `${id}-error`, hidden: true });
+  const note = hint && h('p', { class: 'hint', id: `${id}-hint` }, hint);
+  control.setAttribute('aria-describedby', `${note ? `${id}-hint ` : ''}${id}-error`);
+  if (required) control.setAttribute('aria-required', 'true');
+  return h(
+    'div',
+    { class: 'field' },
+    h('div', { class: 'label' }, h('label', { for: id }, label, required && h('span', { class: 'star', 'aria-hidden': 'true' }, ' *')), aside),
+    control,
+    note,
+    error,
+  );
+}
+
+/** Show what is wrong beside a control; with nothing, take it away. */
+export function mark(control, text) {
+  const error = document.getElementById(`${control.id}-error`);
+  if (text) control.setAttribute('aria-invalid', 'true');
+  else control.removeAttribute('aria-invalid');
+  error.textContent = text ?? '';
+  error.hidden = !text;
+}
+
+/** A modal dialog; answers what it was closed with. The browser keeps the focus in it and gives it back. */
+export function dialog(title, body, buttons) {
+  const id = newId('dialog');
+  const element = h('dialog', { 'aria-labelledby': id });
+  const { promise, resolve } = Promise.withResolvers();
+  element.append(
+    h('h2', { id }, title),
+    h('div', { class: 'body' }, body),
+    h('div', { class: 'actions' }, buttons((value) => element.close(value))),
+  );
+  element.addEventListener('close', () => {
+    element.remove();
+    resolve(element.returnValue);
+  });
+  document.body.append(element);
+  element.showModal();
+  return promise;
+}
+
+export async function confirmed(title, text, action, { danger } = {}) {
+  const said = await dialog(title, h('p', {}, text), (close) => [
+    button(t('cancel'), () => close('')),
+    button(action, () => close('yes'), { class: danger ? 'danger' : 'primary' }),
+  ]);
+  return said === 'yes';
+}
+
+let fading;
+/** Say what has happened, to ears as to eyes. */
+export function say(text) {
+  const place = document.getElementById('said');
+  clearTimeout(fading);
+  place.replaceChildren(h('p', {}, text));
+  fading = setTimeout(() => place.replaceChildren(), 8000);
+}
+
+/** Say what went wrong. It stays until it is closed or something goes right. */
+export function fail(error) {
+  if (error?.isSessionOver) return;
+  if (!error?.detail) console.error(error);
+  const text = error?.detail ? rule(error.detail) : t('fault');
+  const place = document.getElementById('failed');
+  place.replaceChildren(
+    h('p', {}, text, h('button', { type: 'button', class: 'plain', 'aria-label': t('close'), onclick: () => place.replaceChildren() }, '×')),
+  );
+}
+
+export function allIsWell() {
+  document.getElementById('failed').replaceChildren();
+}
+
+export function download(name, content) {
+  const url = URL.createObjectURL(new Blob([JSON.stringify(content, null, 2)], { type: 'application/json' }));
+  h('a', { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 1000);
+}
+
+// Words
+
+export const LANGUAGES = { en: 'English', it: 'Italiano' };
+export let language = 'en';
+let known = en;
+export let locale = 'en';
+
+export async function speak(code) {
+  language = code in LANGUAGES ? code : 'en';
+  known = language === 'it' ? await import('./it.js') : en;
+  // Of the languages that the browser is set to, the one that says most: en-GB, and its way to write a date.
+  locale = navigator.languages.find((each) => each.slice(0, 2) === language) ?? language;
+  document.documentElement.lang = language;
+  document.getElementById('skip').textContent = t('skip');
+}
+
+/** The words for a key, with what stands in braces put in; `n` also chooses between one and many. */
+export function t(key, values = {}) {
+  const chosen = 'n' in values && `${key}.${values.n === 1 ? 'one' : 'many'}` in known.words ? `${key}.${values.n === 1 ? 'one' : 'many'}` : key;
+  const text = known.words[chosen] ?? key;
+  return text.replace(/\{(\w+)\}/g, (_, name) => (name === 'n' ? number(values.n) : values[name]));
+}
+
+/** What the API says is in English; what it says of fields often, other languages have too. */
+export const rule = (detail) => known.rules[detail] ?? detail;
+
+export const eventLabel = (type) => known.events[type.eventName] ?? type.label;
+
+// Numbers and times
+
+export const number = (value) => new Intl.NumberFormat(locale).format(value);
+
+export const milliseconds = (value) => (value >= 1000 ? `${new Intl.NumberFormat(locale, { maximumFractionDigits: 1 }).format(value / 1000)} s` : `${number(value)} ms`);
+
+export const atLeast = ({ count, atLeast: more }) => number(count) + (more ? '+' : '');
+
+const FULL = { dateStyle: 'medium', timeStyle: 'medium' };
+export const fullTime = (iso) => new Intl.DateTimeFormat(locale, FULL).format(new Date(iso));
+
+export function shortTime(iso) {
+  const time = new Date(iso);
+  const isToday = time.toDateString() === new Date().toDateString();
+  const day = isToday ? {} : { day: 'numeric', month: 'short' };
+  return new Intl.DateTimeFormat(locale, { ...day, hour: '2-digit', minute: '2-digit', second: '2-digit' }).format(time);
+}
+
+const UNITS = [['day', 86400], ['hour', 3600], ['minute', 60], ['second', 1]];
+export function relative(iso) {
+  const seconds = (new Date(iso) - Date.now()) / 1000;
+  const [unit, size] = UNITS.find(([, each]) => Math.abs(seconds) >= each) ?? UNITS[3];
+  return new Intl.RelativeTimeFormat(locale, { numeric: 'auto' }).format(Math.trunc(seconds / size), unit);
+}
+
+export const time = (iso, write = relative) => h('time', { datetime: iso, title: fullTime(iso) }, write(iso));

@@ -1,0 +1,118 @@
+// One delivery, opened: its event as it is, and each attempt.
+import { allIsWell, button, eventLabel, fullTime, h, milliseconds, number, say, shortTime, t, time } from './core.js';
+import { answerOf } from './history.js';
+import { call, eventTypes } from './session.js';
+import { facts, outcome } from './standing.js';
+
+const PATIENCE_MS = 60_000;
+
+export async function draw(here, webhookId, deliveryId) {
+  const path = `webhooks/${webhookId}/deliveries/${deliveryId}`;
+  const [answer, types] = await Promise.all([call('GET', path), eventTypes()]);
+  let delivery = answer.body;
+  const type = types.find((each) => each.eventName === delivery.eventName);
+  const mark = h('span');
+  const details = h('div');
+  const attempts = h('tbody');
+  const none = h('p', { class: 'empty' }, t('attempts.none'));
+
+  function update() {
+    mark.replaceChildren(outcome(delivery.status));
+    details.replaceChildren(
+      facts(
+        [
+          [t('event-id'), h('code', {}, delivery.eventId)],
+          [t('occurred'), time(delivery.occurredAt, fullTime)],
+          [t('accepted'), time(delivery.acceptedAt, fullTime)],
+          delivery.reason && [t('reason'), delivery.reason],
+          delivery.nextAttemptAt && [t('next-attempt'), time(delivery.nextAttemptAt, shortTime)],
+        ],
+        { class: 'settings' },
+      ),
+    );
+    none.hidden = delivery.attempts.length > 0;
+    attempts.replaceChildren(
+      ...delivery.attempts.map((attempt, index) =>
+        h(
+          'tr',
+          {},
+          h('th', { scope: 'row' }, number(index + 1)),
+          h('td', {}, time(attempt.at, shortTime)),
+          h('td', {}, h('span', { class: `badge ${attempt.statusCode >= 200 && attempt.statusCode < 300 ? 'delivered' : 'failed'}` }, answerOf(attempt))),
+          h('td', {}, milliseconds(attempt.latencyMs)),
+        ),
+      ),
+    );
+  }
+
+  async function load() {
+    delivery = (await call('GET', path)).body;
+    update();
+  }
+
+  async function redeliver() {
+    allIsWell();
+    const before = delivery.attemptCount;
+    await call('POST', `${path}/redeliver`);
+    say(t('redeliver.sent'));
+    const giveUpAt = Date.now() + PATIENCE_MS;
+    const stop = here.every(1, async () => {
+      await load();
+      if (delivery.attemptCount > before) {
+        stop();
+        say(t('redeliver.done', { answer: answerOf(delivery.lastAttempt) }));
+      } else if (Date.now() > giveUpAt) {
+        stop();
+        say(t('redeliver.waits'));
+      }
+    });
+  }
+
+  update();
+  here.every(5, load);
+  return [
+    h('p', { class: 'back' }, h('a', { href: `#/webhooks/${webhookId}` }, `← ${t('back')}`)),
+    h(
+      'div',
+      { class: 'head' },
+      h('div', { class: 'top' }, h('h1', { tabindex: -1 }, type ? eventLabel(type) : delivery.eventName), mark),
+      here.person.canWrite && h('div', { class: 'do' }, button(t('redeliver'), redeliver, { class: 'primary' })),
+    ),
+    h('section', { class: 'panel', 'aria-label': t('delivery') }, h('h2', {}, t('delivery')), details),
+    h(
+      'section',
+      { class: 'panel', 'aria-label': t('attempts') },
+      h('h2', {}, t('attempts')),
+      h('table', {}, h('caption', { class: 'unseen' }, t('attempts')), h('thead', {}, h('tr', {}, ['no', 'when', 'answer', 'latency'].map((key) => h('th', { scope: 'col' }, t(key))))), attempts),
+      none,
+    ),
+    h(
+      'section',
+      { class: 'panel', 'aria-label': t('event') },
+      h('h2', {}, t('event')),
+      h('pre', { tabindex: 0, role: 'region', 'aria-label': t('event.json') }, pretty(eventText(answer.text))),
+    ),
+  ];
+}
+
+/** The event's own text: read as JSON and written again, 1.10 would be 1.1. The API gives it as the last field. */
+const eventText = (text) => text.slice(text.indexOf(',"event":{') + 9, -1);
+
+/** The same JSON with a line for each value: only white space outside of strings is changed. */
+function pretty(text) {
+  let depth = 0;
+  const line = () => `\n${'  '.repeat(depth)}`;
+  return text.replace(/"(?:[^"\\]|\\.)*"|\[\s*\]|\{\s*\}|[{}[\],:]|\s+|[^\s"{}[\],:]+/g, (part) => {
+    if (/^\s+$/.test(part)) return '';
+    if (part === '{' || part === '[') {
+      depth += 1;
+      return part + line();
+    }
+    if (part === '}' || part === ']') {
+      depth -= 1;
+      return line() + part;
+    }
+    if (part === ',') return part + line();
+    return part === ':' ? ': ' : part;
+  });
+}

@@ -1,0 +1,260 @@
+// Add a webhook, or change one.
+import { allIsWell, button, eventLabel, fail, field, h, mark, rule, say, t } from './core.js';
+import { call, eventTypes } from './session.js';
+import { showSecret, trialText } from './webhook.js';
+
+const MAX_DESCRIPTION = 140;
+
+export async function draw(here, webhookId) {
+  const [types, known] = await Promise.all([eventTypes(), webhookId && call('GET', `webhooks/${webhookId}`)]);
+  const old = known?.body;
+  let etag = known?.etag;
+
+  const name = h('input', { maxlength: 80, autocomplete: 'off', value: old?.name ?? '' });
+  const description = h('textarea', { maxlength: MAX_DESCRIPTION, rows: 2, value: old?.description ?? '' });
+  const left = h('span', { class: 'hint' });
+  const countDown = () => left.replaceChildren(t('left', { n: MAX_DESCRIPTION - description.value.length }));
+  description.addEventListener('input', countDown);
+  countDown();
+  const targetUrl = h('input', { type: 'url', inputmode: 'url', autocomplete: 'off', spellcheck: 'false', value: old?.targetUrl ?? 'https://' });
+  const authentication = makeAuthentication(old, generate);
+  const events = makeEvents(types, old?.events ?? []);
+  const active = h('input', { type: 'checkbox', role: 'switch', id: 'active', checked: old ? old.status !== 'inactive' : true });
+  const ordered = h('input', { type: 'checkbox', id: 'ordered', checked: old?.ordered ?? false });
+  const headers = h('textarea', { rows: 3, spellcheck: 'false', class: 'code', value: Object.entries(old?.headers ?? {}).map((pair) => pair.join(': ')).join('\n') });
+  const result = h('div', { class: 'result', role: 'status' });
+  const more = h('details', {}, h('summary', {}, t('more-options')),
+    h('p', { class: 'check' }, ordered, h('label', { for: 'ordered' }, t('ordered'))),
+    field(t('headers'), headers, { hint: t('headers.hint') }));
+
+  const controls = {
+    name,
+    description,
+    targetUrl,
+    headers,
+    events: events.search,
+    'authentication/type': authentication.type,
+    'authentication/username': authentication.username,
+    'authentication/password': authentication.password,
+  };
+
+  /** Everything that the form says, as a call that creates takes it. */
+  function everything() {
+    const pairs = headers.value.split('\n').filter((line) => line.trim()).map((line) => {
+      const at = line.indexOf(':');
+      return [line.slice(0, at < 0 ? line.length : at).trim(), at < 0 ? '' : line.slice(at + 1).trim()];
+    });
+    return {
+      name: name.value.trim(),
+      description: description.value.trim(),
+      targetUrl: targetUrl.value.trim(),
+      authentication: authentication.read(),
+      events: events.read(),
+      ordered: ordered.checked,
+      headers: Object.fromEntries(pairs),
+    };
+  }
+
+  /** Of that, what differs from what is saved. A password that nobody typed stays. */
+  function changes() {
+    const wanted = everything();
+    const isKept = authentication.isKept();
+    const changed = Object.entries(wanted).filter(([key, value]) => (key === 'authentication' ? !isKept : JSON.stringify(value) !== JSON.stringify(old[key])));
+    if (active.checked !== (old.status !== 'inactive')) changed.push(['status', active.checked ? 'active' : 'inactive']);
+    return Object.fromEntries(changed);
+  }
+
+  function clearErrors() {
+    allIsWell();
+    result.replaceChildren();
+    Object.values(controls).forEach((control) => mark(control, ''));
+  }
+
+  /** Each error beside its field, and the focus on the first. */
+  function showErrors(problem) {
+    if (!problem.errors?.length) throw problem.slug === 'changed-meanwhile' ? Object.assign(problem, { detail: t('changed-meanwhile') }) : problem;
+    const marked = new Set();
+    for (const { pointer, detail } of problem.errors) {
+      const path = pointer.slice(1);
+      const key = Object.keys(controls).find((each) => path === each || path.startsWith(`${each}/`)) ?? (path === 'authentication' ? 'authentication/type' : undefined);
+      if (!key) throw problem;
+      if (marked.has(key)) continue;
+      marked.add(key);
+      mark(controls[key], rule(detail));
+    }
+    if (marked.has('headers')) more.open = true;
+    const first = Object.keys(controls).sort((one, other) => (controls[one].compareDocumentPosition(controls[other]) & Node.DOCUMENT_POSITION_FOLLOWING ? -1 : 1)).find((key) => marked.has(key));
+    controls[first].focus();
+    say(t('see-errors', { n: marked.size }));
+  }
+
+  /** Whether the receiver took a sample. */
+  async function test() {
+    clearErrors();
+    const wanted = everything();
+    // The saved secret or password is the receiver's; a test of the form alone would not have it.
+    const isSaved = old && wanted.targetUrl === old.targetUrl && authentication.isKept() && JSON.stringify(wanted.headers) === JSON.stringify(old.headers);
+    if (!isSaved && authentication.isKept() && authentication.type.value === 'basic') {
+      mark(authentication.password, t('password-for-test'));
+      authentication.password.focus();
+      return false;
+    }
+    result.replaceChildren(h('p', {}, t('testing')));
+    try {
+      const { body } = isSaved
+        ? await call('POST', `webhooks/${webhookId}/test`, { body: wanted.events.length ? { eventName: wanted.events[0] } : {} })
+        : await call('POST', 'webhooks/test', { body: wanted });
+      result.replaceChildren(
+        h('p', { class: body.delivered ? 'good' : 'bad' }, trialText(body)),
+        body.responseBody ? h('pre', { tabindex: 0, role: 'region', 'aria-label': t('receiver-said') }, body.responseBody) : '',
+        !isSaved && wanted.authentication.type === 'signature' ? h('p', { class: 'hint' }, t('test.unsigned')) : '',
+      );
+      return body.delivered;
+    } catch (problem) {
+      result.replaceChildren();
+      showErrors(problem);
+      return false;
+    }
+  }
+
+  async function save(status) {
+    clearErrors();
+    try {
+      if (old) {
+        const changed = changes();
+        if (Object.keys(changed).length) return (await call('PATCH', `webhooks/${webhookId}`, { body: changed, etag })).body;
+        return old;
+      }
+      return (await call('POST', 'webhooks', { body: { ...everything(), status } })).body;
+    } catch (problem) {
+      showErrors(problem);
+      return undefined;
+    }
+  }
+
+  async function saveAndLeave() {
+    const saved = await save(active.checked ? 'active' : 'inactive');
+    if (!saved) return;
+    const { secret } = saved.authentication;
+    if (secret) await showSecret({ webhookId: saved.webhookId, secret }, saved.name);
+    location.hash = `#/webhooks/${saved.webhookId}`;
+    say(t('saved', { name: saved.name }));
+  }
+
+  /** The secret exists with the webhook: a new one is saved, inactive, so that its receiver can be told first. */
+  async function generate() {
+    if (old && authentication.isKept()) {
+      clearErrors();
+      const { body, etag: newTag } = await call('POST', `webhooks/${webhookId}/signature`, { etag });
+      etag = newTag;
+      return showSecret(body, old.name);
+    }
+    const saved = await save('inactive');
+    if (!saved) return undefined;
+    if (saved.authentication.secret) await showSecret({ webhookId: saved.webhookId, secret: saved.authentication.secret }, saved.name);
+    const next = `#/webhooks/${saved.webhookId}/edit`;
+    if (location.hash === next) return here.again();
+    location.hash = next;
+    say(t('saved-inactive'));
+    return undefined;
+  }
+
+  const form = h(
+    'form',
+    { novalidate: true, class: 'panel form', onsubmit: (event) => event.preventDefault() },
+    h('p', { class: 'hint' }, t('required')),
+    h(
+      'div',
+      { class: 'columns' },
+      h(
+        'div',
+        { class: 'group' },
+        field(t('name'), name, { required: true }),
+        field(t('description'), description, { aside: left }),
+        field(t('target-url'), targetUrl, { required: true, hint: t('target-url.hint') }),
+        authentication.element,
+        more,
+      ),
+      events.element,
+    ),
+    h('p', { class: 'check switch' }, active, h('label', { for: 'active' }, t('activation'))),
+    old?.status === 'paused' && h('p', { class: 'hint' }, t('paused.note')),
+    result,
+    h(
+      'div',
+      { class: 'actions' },
+      button(t('test-webhook'), test),
+      button(t('test-and-save'), async () => {
+        if (await test()) await saveAndLeave();
+      }, { class: 'primary' }),
+      button(t('save'), saveAndLeave),
+      h('a', { class: 'button plain', href: old ? `#/webhooks/${webhookId}` : '#/' }, t('cancel')),
+    ),
+  );
+  if (!here.person.canWrite) fail({ detail: t('reader') });
+  return [h('p', { class: 'back' }, h('a', { href: old ? `#/webhooks/${webhookId}` : '#/' }, `← ${old ? old.name : t('webhooks')}`)), h('h1', { tabindex: -1 }, old ? t('edit.title', { name: old.name }) : t('add')), form];
+}
+
+function makeAuthentication(old, generate) {
+  const before = old?.authentication ?? { type: 'signature' };
+  const type = h('select', {}, ['none', 'basic', 'signature'].map((each) => h('option', { value: each, selected: each === before.type }, t(`auth.${each}`))));
+  const username = h('input', { autocomplete: 'off', maxlength: 255, value: before.username ?? '' });
+  const password = h('input', { type: 'password', autocomplete: 'new-password', maxlength: 255 });
+  const isSame = () => Boolean(old) && type.value === before.type;
+  const basic = h('div', { class: 'pair' }, field(t('username'), username, { required: true }), field(t('password'), password, { required: !old || before.type !== 'basic', hint: before.type === 'basic' ? t('password.hint') : undefined }));
+  const hint = h('p', { class: 'hint' });
+  const signature = h('div', {}, hint, button(t('generate'), generate));
+  function show() {
+    basic.hidden = type.value !== 'basic';
+    signature.hidden = type.value !== 'signature';
+    hint.textContent = t(isSame() ? 'generate.again' : 'generate.hint');
+  }
+  type.addEventListener('change', show);
+  const element = h('div', { class: 'group' }, field(t('authentication'), type, { required: true }), basic, signature);
+  show();
+  return {
+    element, type, username, password,
+    isKept: () => isSame() && (type.value !== 'basic' || (username.value === before.username && !password.value)),
+    read: () => (type.value === 'basic' ? { type: 'basic', username: username.value, password: password.value } : { type: type.value }),
+  };
+}
+
+/** Every event type with a box to tick, and a search that leaves those that fit. */
+function makeEvents(types, chosen) {
+  const count = h('span', { class: 'hint', role: 'status' });
+  const search = h('input', { type: 'search', autocomplete: 'off', placeholder: t('events.search'), oninput: filter });
+  const rows = types.map((type) => {
+    const box = h('input', { type: 'checkbox', value: type.eventName, checked: chosen.includes(type.eventName), onchange: tell });
+    const text = `${eventLabel(type)} ${type.label} ${type.eventName} ${t(type.category)}`.toLowerCase();
+    const element = h('li', {}, h('label', {}, box, h('span', {}, eventLabel(type), ' ', h('span', { class: `tag ${type.category}` }, `[${t(type.category)}]`), h('code', {}, type.eventName))));
+    return { box, text, element };
+  });
+  const none = h('li', { class: 'empty', hidden: true }, t('events.none'));
+  const shown = () => rows.filter((row) => !row.element.hidden);
+  function tell() {
+    count.textContent = t('events.chosen', { n: rows.filter((row) => row.box.checked).length });
+  }
+  function filter() {
+    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    rows.forEach((row) => {
+      row.element.hidden = !words.every((word) => row.text.includes(word));
+    });
+    none.hidden = shown().length > 0;
+  }
+  const tick = (isTicked) => () => {
+    shown().forEach((row) => {
+      row.box.checked = isTicked;
+    });
+    tell();
+  };
+  tell();
+  const element = h(
+    'fieldset',
+    {},
+    h('legend', {}, t('events'), h('span', { class: 'star', 'aria-hidden': 'true' }, ' *')),
+    field(t('events.find'), search, { aside: count }),
+    h('ul', { class: 'picks', 'aria-label': t('events') }, rows.map((row) => row.element), none),
+    h('div', { class: 'do' }, button(t('events.all'), tick(true), { class: 'small' }), button(t('events.clear'), tick(false), { class: 'small' })),
+  );
+  return { element, search, read: () => rows.filter((row) => row.box.checked).map((row) => row.box.value) };
+}

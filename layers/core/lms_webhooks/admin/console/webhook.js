@@ -1,0 +1,187 @@
+// One webhook: how it does, what it is, its history, and what can be done with it.
+import { allIsWell, button, confirmed, dialog, download, eventLabel, h, milliseconds, number, relative, say, shortTime, t, time } from './core.js';
+import { historyOf } from './history.js';
+import { call, eventTypes } from './session.js';
+import { badge, charts, facts, standing, statsOf, sums, trouble, waitingText } from './standing.js';
+
+const RANGES = [24, 48, 168];
+
+export async function draw(here, webhookId) {
+  const path = `webhooks/${webhookId}`;
+  const [first, types] = await Promise.all([call('GET', path), eventTypes()]);
+  let { body: webhook, etag } = first;
+  let hours = RANGES[0];
+
+  const heading = h('h1', { tabindex: -1 }, webhook.name);
+  const mark = h('span');
+  const problem = h('p', { class: 'note', hidden: true });
+  const tiles = h('div');
+  const drawn = h('div');
+  const settings = h('div');
+  const pause = button('', () => setStatus(isOn() ? 'paused' : 'active'));
+  const retire = button(t('retire'), async () => {
+    if (await confirmed(t('retire.title', { name: webhook.name }), t('retire.text'), t('retire'))) await setStatus('inactive');
+  });
+
+  const isOn = () => webhook.status === 'active' && !webhook.health.switchedOff;
+
+  async function setStatus(status) {
+    allIsWell();
+    ({ body: webhook, etag } = await call('PATCH', path, { body: { status }, etag }));
+    update();
+    say(t(`now.${status}`, { name: webhook.name }));
+  }
+
+  async function remove() {
+    if (!(await confirmed(t('delete.title', { name: webhook.name }), t('delete.text'), t('delete'), { danger: true }))) return;
+    await call('DELETE', path);
+    location.hash = '#/';
+    say(t('deleted', { name: webhook.name }));
+  }
+
+  async function test() {
+    allIsWell();
+    say(t('testing'));
+    const { body } = await call('POST', `${path}/test`, { body: {} });
+    say(trialText(body));
+  }
+
+  async function rotate() {
+    if (!(await confirmed(t('rotate.title'), t('rotate.text'), t('generate')))) return;
+    allIsWell();
+    const answer = await call('POST', `${path}/signature`, { etag });
+    etag = answer.etag;
+    await showSecret(answer.body, webhook.name);
+  }
+
+  function update() {
+    heading.textContent = webhook.name;
+    mark.replaceChildren(badge(standing(webhook)));
+    const said = trouble(webhook);
+    problem.hidden = !said;
+    problem.replaceChildren(...[said ?? []].flat(2).filter(Boolean));
+    problem.classList.toggle('bad', ['failing', 'off'].includes(standing(webhook)));
+    pause.textContent = t(isOn() ? 'pause' : webhook.status === 'paused' ? 'resume' : 'activate');
+    retire.hidden = webhook.status === 'inactive';
+    settings.replaceChildren(facts(describe(webhook, types, rotateButton), { class: 'settings' }));
+  }
+  const rotateButton = here.person.canWrite && button(t('rotate'), rotate, { class: 'small' });
+
+  async function load() {
+    const answer = await call('GET', path);
+    if (answer.etag === etag && JSON.stringify(answer.body) === JSON.stringify(webhook)) return;
+    ({ body: webhook, etag } = answer);
+    update();
+  }
+
+  async function loadStats() {
+    const stats = await statsOf(webhookId, hours);
+    const all = sums(stats);
+    const [waiting, lanes] = waitingText(stats.waiting);
+    tiles.replaceChildren(
+      facts(
+        [
+          [t('status.delivered'), number(all.delivered)],
+          [t('status.failed'), number(all.failed)],
+          [t('status.expired'), number(all.expired)],
+          [t('latency'), all.p50 === undefined ? '–' : milliseconds(all.p50), all.p95 !== undefined && `p95 ${milliseconds(all.p95)}`],
+          [t('waiting'), waiting, lanes],
+          [t('oldest'), stats.oldestWaitingAt ? time(stats.oldestWaitingAt) : '–'],
+          [t('next-expiry'), stats.nextExpiryAt ? time(stats.nextExpiryAt) : '–'],
+          [t('next-batch'), stats.nextBatchAt ? time(stats.nextBatchAt, shortTime) : '–', stats.nextBatchAt && relative(stats.nextBatchAt)],
+        ],
+        { class: 'tiles' },
+      ),
+    );
+    const wasOpen = drawn.querySelector('details')?.open;
+    // Redrawn under the keyboard, the table would lose the focus; it can wait.
+    if (drawn.contains(document.activeElement)) return;
+    drawn.replaceChildren(
+      ...charts(stats),
+      stats.countedFrom > stats.from ? h('p', { class: 'hint' }, t('counted-from'), ' ', time(stats.countedFrom, shortTime)) : '',
+    );
+    if (wasOpen) drawn.querySelector('details').open = true;
+  }
+
+  const range = h(
+    'select',
+    {
+      'aria-label': t('range'),
+      onchange(event) {
+        hours = Number(event.target.value);
+        loadStats().catch(() => {});
+      },
+    },
+    RANGES.map((each) => h('option', { value: each }, t(`range.${each}`))),
+  );
+
+  update();
+  loadStats().catch(() => {});
+  here.every(4, load);
+  here.every(8, loadStats);
+  return [
+    h('p', { class: 'back' }, h('a', { href: '#/' }, `← ${t('webhooks')}`)),
+    h(
+      'div',
+      { class: 'head' },
+      h('div', { class: 'top' }, heading, mark),
+      here.person.canWrite &&
+        h(
+          'div',
+          { class: 'do' },
+          pause,
+          button(t('test'), test),
+          h('a', { class: 'button', href: `#/${path}/edit` }, t('edit')),
+          retire,
+          button(t('delete'), remove, { class: 'danger' }),
+        ),
+    ),
+    webhook.description && h('p', { class: 'description' }, webhook.description),
+    problem,
+    h('section', { 'aria-label': t('activity'), class: 'panel' }, h('div', { class: 'head' }, h('h2', {}, t('activity')), range), tiles, drawn),
+    historyOf(here, webhookId, types),
+    h('section', { 'aria-label': t('settings'), class: 'panel' }, h('h2', {}, t('settings')), settings),
+  ].filter(Boolean);
+}
+
+export const trialText = ({ delivered, statusCode, latencyMs, errorClass }) =>
+  t(delivered ? 'test.good' : 'test.bad', { answer: statusCode ?? t(`error.${errorClass}`), time: milliseconds(latencyMs) });
+
+function describe(webhook, types, rotateButton) {
+  const { authentication, headers } = webhook;
+  const chosen = types.filter((type) => webhook.events.includes(type.eventName));
+  return [
+    [t('target-url'), h('code', {}, webhook.targetUrl)],
+    [
+      t('authentication'),
+      [t(`auth.${authentication.type}`), authentication.username && ` (${authentication.username})`, authentication.type === 'signature' && rotateButton && [' ', rotateButton]],
+    ],
+    [t('events'), h('ul', { class: 'plain-list' }, chosen.map((type) => h('li', {}, eventLabel(type), ' ', h('span', { class: 'tag' }, t(type.category)))))],
+    [t('order'), t(webhook.ordered ? 'order.kept' : 'order.free')],
+    Object.keys(headers).length > 0 && [t('headers'), h('ul', { class: 'plain-list' }, Object.entries(headers).map(([name, value]) => h('li', {}, h('code', {}, `${name}: ${value}`))))],
+    [t('created'), [time(webhook.createdAt, shortTime), `, ${webhook.createdBy}`]],
+    [t('updated'), [time(webhook.updatedAt, shortTime), `, ${webhook.updatedBy}`]],
+  ];
+}
+
+/** The one time that the secret is there to be seen. */
+export async function showSecret(secret, name) {
+  const shown = h('input', { readonly: true, value: secret.secret, 'aria-label': t('secret'), class: 'code', onfocus: (event) => event.target.select() });
+  await dialog(
+    t('secret.title'),
+    [
+      h('p', {}, t('secret.text', { name })),
+      shown,
+      secret.previousSecretExpiresAt && h('p', { class: 'hint' }, t('secret.previous'), ' ', time(secret.previousSecretExpiresAt, shortTime), '.'),
+    ],
+    (close) => [
+      button(t('copy'), async () => {
+        shown.select();
+        await navigator.clipboard.writeText(secret.secret);
+        say(t('copied'));
+      }),
+      button(t('download'), () => download(`${secret.webhookId}-signing-secret.json`, secret), { class: 'primary' }),
+      button(t('done'), () => close('')),
+    ],
+  );
+}

@@ -1,0 +1,117 @@
+// The account's webhooks: how each does, at a glance.
+import { allIsWell, atLeast, button, h, milliseconds, number, say, t } from './core.js';
+import { call } from './session.js';
+import { badge, facts, spark, standing, statsOf, sums, trouble } from './standing.js';
+
+const MOST = 5;
+
+export async function draw(here) {
+  const list = h('ul', { class: 'cards' });
+  const summary = h('p', { class: 'summary' });
+  const add = here.person.canWrite && h('a', { class: 'button primary', href: '#/new' }, t('add'));
+  const cards = new Map();
+
+  async function load() {
+    const { webhooks } = (await call('GET', 'webhooks')).body;
+    const known = webhooks.map(standing);
+    const counted = ['healthy', 'catching-up', 'failing', 'off', 'paused', 'inactive']
+      .map((name) => [name, known.filter((each) => each === name).length])
+      .filter(([, n]) => n);
+    summary.replaceChildren(
+      h('b', {}, t('used', { n: webhooks.length, most: MOST })),
+      ...counted.map(([name, n]) => h('span', { class: `badge ${name}` }, `${n} ${t(`is.${name}`).toLowerCase()}`)),
+    );
+    if (add) {
+      const isFull = webhooks.length >= MOST;
+      // Still there for who comes by keyboard, and says why it leads nowhere.
+      add.setAttribute('aria-disabled', String(isFull));
+      if (isFull) add.removeAttribute('href');
+      else add.setAttribute('href', '#/new');
+      add.title = isFull ? t('full') : '';
+    }
+    const ids = new Set(webhooks.map((each) => each.webhookId));
+    for (const [id, card] of cards) if (!ids.has(id)) (card.element.remove(), cards.delete(id));
+    for (const webhook of webhooks) {
+      if (!cards.has(webhook.webhookId)) {
+        const card = makeCard(here, webhook, load);
+        cards.set(webhook.webhookId, card);
+        list.append(card.element);
+      }
+      cards.get(webhook.webhookId).update(webhook);
+    }
+    empty.hidden = webhooks.length > 0;
+  }
+
+  async function loadStats() {
+    await Promise.all([...cards].map(async ([id, card]) => card.updateStats(await statsOf(id))));
+  }
+
+  const empty = h('div', { class: 'empty', hidden: true }, h('h2', {}, t('empty')), h('p', {}, t('empty.text')));
+  await load();
+  loadStats().catch(() => {});
+  here.every(5, load);
+  here.every(20, loadStats);
+  return [
+    h('div', { class: 'head' }, h('h1', { tabindex: -1 }, t('webhooks')), add),
+    summary,
+    !here.person.canWrite && h('p', { class: 'note' }, t('reader')),
+    list,
+    empty,
+  ].filter(Boolean);
+}
+
+/** One webhook. Its buttons stay where they are while what is around them changes, and so does the focus. */
+function makeCard(here, { webhookId }, reload) {
+  const name = h('a', { href: `#/webhooks/${webhookId}` });
+  const mark = h('span');
+  const url = h('p', { class: 'url' });
+  const problem = h('p', { class: 'note', hidden: true });
+  const numbers = h('div', { class: 'numbers' });
+  const pause = here.person.canWrite && button('', toggle);
+  const edit = here.person.canWrite && h('a', { class: 'button', href: `#/webhooks/${webhookId}/edit` }, t('edit'));
+  let current;
+
+  async function toggle() {
+    allIsWell();
+    const isOn = current.status === 'active' && !current.health.switchedOff;
+    const status = isOn ? 'paused' : 'active';
+    await call('PATCH', `webhooks/${webhookId}`, { body: { status } });
+    say(t(`now.${status}`, { name: current.name }));
+    await reload();
+  }
+
+  return {
+    element: h('li', {}, h('article', { class: 'card' }, h('div', { class: 'top' }, h('h2', {}, name), mark), h('div', { class: 'do' }, pause, edit), url, problem, numbers)),
+    update(webhook) {
+      current = webhook;
+      name.textContent = webhook.name;
+      mark.replaceChildren(badge(standing(webhook)));
+      url.textContent = webhook.targetUrl;
+      const said = trouble(webhook);
+      problem.hidden = !said;
+      problem.replaceChildren(...[said ?? []].flat(2).filter(Boolean));
+      problem.classList.toggle('bad', ['failing', 'off'].includes(standing(webhook)));
+      if (!pause) return;
+      const verb = t(webhook.status === 'active' && !webhook.health.switchedOff ? 'pause' : webhook.status === 'paused' ? 'resume' : 'activate');
+      pause.textContent = verb;
+      pause.setAttribute('aria-label', `${verb}: ${webhook.name}`);
+      edit.setAttribute('aria-label', `${t('edit')}: ${webhook.name}`);
+    },
+    updateStats(stats) {
+      const all = sums(stats);
+      numbers.replaceChildren(
+        spark(stats),
+        facts(
+          [
+            [t('status.delivered'), number(all.delivered)],
+            [t('status.failed'), number(all.failed + all.expired)],
+            ['p95', all.p95 === undefined ? '–' : milliseconds(all.p95)],
+            [t('waiting'), atLeast(stats.waiting)],
+          ],
+          { class: 'facts' },
+        ),
+        h('small', {}, t('last-day')),
+      );
+    },
+  };
+}
