@@ -710,13 +710,15 @@ def assert_fits(console: Console, name: str) -> None:
     assert width <= NARROW["width"], f"{name} is {width} px wide"
 
 
-def test_a_long_name_and_address_fit_too(
+def test_a_long_name_and_address_fit_too_and_are_text_whatever_they_hold(
     new_console: Callable[..., Console], account: Account, receiver: Receiver
 ) -> None:
-    webhook = account.create(receiver.url("/" + "x" * 300), name="N" * 80, description="D" * 140)
+    name = "<img src=x onerror=document.body.remove()>" + "N" * 38
+    webhook = account.create(receiver.url("/" + "x" * 300), name=name, description="</script>" + "D" * 131)
     console = new_console(account.token, viewport=NARROW)
     for hash_ in ("", f"#/webhooks/{webhook['webhookId']}", f"#/webhooks/{webhook['webhookId']}/edit"):
         console.open(hash_)
+        expect(console.page.get_by_text(name).first).to_be_visible()
         assert_fits(console, hash_)
 
 
