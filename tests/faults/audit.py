@@ -185,7 +185,7 @@ class Audit:
             self._add(f"delivered, and then {after.get('outcome')}: {before['sk']['S']}")
 
     def _check_health(self, process: Process, before: Item, after: Item) -> None:
-        if process.name == "admin" or before == after:
+        if process.name == "admin_api" or before == after:
             return
         if not before or not after:
             self._add(f"{process.name} made or removed a health")

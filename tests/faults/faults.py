@@ -10,7 +10,7 @@ While the story is told an audit watches each call, see `audit`; at its end the 
 
 import logging
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -143,7 +143,8 @@ class FaultWorld(World):
         self._outage_until = 0.0
         self._left_undone = 0
         self._webhook_ids = 0
-        self.functions["admin"] = Function("admin", 29, self._build_admin, [])
+        self._asks: deque[Callable[[Admin], object]] = deque()
+        self.functions["admin_api"] = Function("admin_api", 29, self._build_admin, [])
         self.taps.append(self._maybe_strike)
         random.seed(seed)
         self._patches = ExitStack()
@@ -178,20 +179,24 @@ class FaultWorld(World):
         self.expected |= {(webhook_id, event_id): set(outcomes) for event_id in event_ids}
 
     def ask_admin(self, call: Callable[[Admin], object]) -> None:
-        """Call the admin API as a client does that repeats a call until it is answered with no 5xx."""
-
+        """Call the admin API as a client does that repeats a call until it is answered with no 5xx, and makes
+        the next one then."""
         self.asking += 1
+        self._asks.append(call)
+        if len(self._asks) == 1:
+            self._ask()
 
-        def attempt() -> None:
-            self._invoke("admin", {"call": call}, hear)
-
+    def _ask(self) -> None:
         def hear(answer: dict[str, Any] | None) -> None:
             if answer is None or answer["status"] >= 500:
-                self.time.at(self.now + 1, attempt)
-            else:
-                self.asking -= 1
+                self.time.at(self.now + 1, self._ask)
+                return
+            self.asking -= 1
+            self._asks.popleft()
+            if self._asks:
+                self._ask()
 
-        attempt()
+        self._invoke("admin_api", {"call": self._asks[0]}, hear)
 
     def resend_one(self, webhook_id: str, event_id: str) -> None:
         """An admin wants a delivery once more."""

@@ -67,7 +67,7 @@ class Model(RuleBasedStateMachine):
             self._settle()
             assert self.world.verdict() == []
         finally:
-            self.world.__exit__()
+            self.world.__exit__(None)
 
     # What happens. hypothesis picks among the rules evenly, so what matters has rules of its own.
 

@@ -11,7 +11,7 @@ from lms_webhooks.backlog import Backlog, Lane, Mark, Waiting
 from lms_webhooks.delivery_store import DeliveryStore
 from lms_webhooks.drain import Drainer
 from lms_webhooks.health import Health
-from lms_webhooks.health_store import HealthStore
+from lms_webhooks.health_store import HealthStore, read_health_item
 from lms_webhooks.settling import Settler
 from tests.faults.exhaust import Row, exhaust
 from tests.faults.faults import Fault
@@ -78,9 +78,9 @@ def test_a_lease_that_anybody_can_take(monkeypatch: pytest.MonkeyPatch) -> None:
             Key={"pk": {"S": f"ACCOUNT#{account_id}"}, "sk": {"S": f"HEALTH#{webhook_id}"}},
             UpdateExpression="SET lease_owner = :owner, lease_until_ms = :until",
             ExpressionAttributeValues={":owner": {"S": owner}, ":until": {"N": str(times["until_ms"])}},
+            ReturnValues="ALL_NEW",
         )
-        assert answer is not None
-        return self.read(account_id, webhook_id)
+        return read_health_item(answer["Attributes"])
 
     monkeypatch.setattr(HealthStore, "acquire", take)
     row = broken("crowd", Fault.STALLS)
