@@ -109,6 +109,11 @@ def after_rejection(health: Health, attempt: Attempt) -> Health:
     return replace(_with_attempt(health, attempt), rejections=health.rejections + 1, batch_size=1)
 
 
+def after_repeated_rejection(health: Health, attempt: Attempt) -> Health:
+    """The receiver refused an event that it knew already: that says nothing new of the endpoint."""
+    return _with_attempt(health, attempt)
+
+
 def with_smaller_batch(health: Health, sent_events: int) -> Health:
     """Some event of a batch was refused: halve, to find it."""
     return replace(health, batch_size=max(sent_events // 2, 1))

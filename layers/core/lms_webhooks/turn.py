@@ -74,7 +74,6 @@ class Turn:
         self._clock = clock
         self._jitter = jitter
         self._checked_lanes: set[Lane] = set()
-        self._portion: Portion | None = None
         self.before = health
         self.health = health
 
@@ -152,13 +151,13 @@ class Turn:
 
     def _serve_replay(self, mark: Mark) -> DelaySeconds | None:
         """Send the next events that an admin wants sent again."""
-        self._portion = self._replays.next_portion(self._webhook_id, limit=self.health.batch_size)
-        if self._portion is None:
+        portion = self._replays.next_portion(self._webhook_id, limit=self.health.batch_size)
+        if portion is None:
             self._backlog.unmark(mark)
-        elif not self._portion.waiting:
-            self._replays.pass_over(self._portion)
+        elif not portion.waiting:
+            self._replays.pass_over(portion)
         elif self._remaining_seconds() > 0:
-            return self._send(Lane.REPLAY, _fitting(self._portion.waiting))
+            return self._send(Lane.REPLAY, _fitting(portion.waiting), portion)
         return None
 
     def _without_ended(self, lane: Lane, waiting: list[Waiting]) -> list[Waiting]:
@@ -173,7 +172,9 @@ class Turn:
         self._expire(lane, expired)
         return [each for each in open_ones if each.event.accepted_at_ms > oldest_ms]
 
-    def _send(self, lane: Lane, waiting: list[Waiting]) -> DelaySeconds | None:
+    def _send(
+        self, lane: Lane, waiting: list[Waiting], portion: Portion | None = None
+    ) -> DelaySeconds | None:
         assert self._webhook is not None
         answer, attempt = self._courier.carry(
             self._webhook, [each.event for each in waiting], patience=PATIENCE
@@ -181,7 +182,11 @@ class Turn:
         match classify(answer.status_code):
             case AnswerClass.DELIVERED:
                 self.health = endpoint.after_success(self.health, attempt, sent_events=len(waiting))
-                is_settled = self._settle_delivered(lane, waiting, attempt)
+                is_settled = (
+                    self._replays.settle(portion, waiting, attempt, is_delivered=True)
+                    if portion is not None
+                    else self._settler.deliver(self._webhook_id, lane, waiting, attempt)
+                )
                 return None if is_settled else _FAULT_DELAY_SECONDS
             case AnswerClass.GONE:
                 self.health = endpoint.after_gone(self.health, attempt, now_ms=self._now_ms())
@@ -190,16 +195,14 @@ class Turn:
             case AnswerClass.EVENT if len(waiting) > 1:
                 self._halve(answer, len(waiting))
                 return None
+            case AnswerClass.EVENT if portion is not None:  # asked for once more, not until it succeeds
+                self.health = endpoint.after_repeated_rejection(self.health, attempt)
+                is_settled = self._replays.settle(portion, waiting, attempt, is_delivered=False)
+                return None if is_settled else _FAULT_DELAY_SECONDS
             case AnswerClass.EVENT:
                 return self._set_aside(lane, waiting[0], answer, attempt)
             case _:
                 return self._fail(answer, attempt, len(waiting))
-
-    def _settle_delivered(self, lane: Lane, waiting: list[Waiting], attempt: Attempt) -> bool:
-        if lane is Lane.REPLAY:
-            assert self._portion is not None
-            return self._replays.settle(self._portion, waiting, attempt, is_delivered=True)
-        return self._settler.deliver(self._webhook_id, lane, waiting, attempt)
 
     def _halve(self, answer: Answer, sent_events: int) -> None:
         if answer.status_code == 413:
@@ -215,16 +218,10 @@ class Turn:
         So does each probe of an endpoint that rejected too many in a row: it may be the events after all, and
         those behind them must not wait for ever.
         """
-        rejected_before = self.health
-        self.health = endpoint.after_rejection(self.health, attempt)
-        if lane in (Lane.RETRY, Lane.REPLAY):  # the same event once more says nothing new of the endpoint
-            self.health = replace(
-                self.health, rejections=rejected_before.rejections, batch_size=rejected_before.batch_size
-            )
-        if lane is Lane.REPLAY:  # it was asked for once more, not until it succeeds
-            assert self._portion is not None
-            is_safe = self._replays.settle(self._portion, [waiting], attempt, is_delivered=False)
-            return None if is_safe else _FAULT_DELAY_SECONDS
+        if lane is Lane.RETRY:
+            self.health = endpoint.after_repeated_rejection(self.health, attempt)
+        else:
+            self.health = endpoint.after_rejection(self.health, attempt)
         tries = waiting.tries + 1
         attempts = (*waiting.attempts, attempt)
         wait_seconds = event_delay_seconds(tries)
