@@ -447,7 +447,7 @@ def test_deliveries_appear_by_themselves_are_filtered_opened_and_sent_again(
     console.open(f"#/webhooks/{webhook['webhookId']}")
     expect(page.get_by_text("No deliveries fit.")).to_be_visible()
     event = account.event("COURSE_COMPLETED")
-    event["data"] |= {"score": 17, "note": 'a "quoted": {brace}, and [more]'}
+    event["data"] = event["data"] | {"score": 17, "note": 'a "quoted": {brace}, and [more]'}
     account.system.put(event)
     account.emit("COURSE_ENROLLMENT")
     rows = page.locator(".history tbody tr")

@@ -58,3 +58,9 @@ def test_deliveries_do_not_pay_for_the_admin_apis_imports(module: str) -> None:
         check=True,
     )
     assert run.stdout.strip() == "set()"
+
+
+def test_who_changes_a_sample_changes_their_own() -> None:
+    event = EVENT_TYPES["COURSE_COMPLETED"].sample_event()
+    event["data"]["note"] = "mine"
+    assert "note" not in EVENT_TYPES["COURSE_COMPLETED"].sample

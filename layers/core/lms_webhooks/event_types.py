@@ -34,7 +34,7 @@ class EventType:
             "eventName": self.name,
             "timestamp": _SAMPLE_SECONDS * 1000,
             "eventInfo": _SAMPLE_INFO,
-            "data": self.sample,
+            "data": dict(self.sample),
         }
 
 
