@@ -253,12 +253,17 @@ class DeliveryStore:
             self._table.client,
         )
         if not is_added and is_delivered:
-            self._table.client.update_item(
-                TableName=self._table.name,
-                Key=key,
-                UpdateExpression="SET #outcome = :outcome REMOVE reason",
-                ExpressionAttributeNames={"#outcome": "outcome"},
-                ExpressionAttributeValues={":outcome": {"S": Outcome.DELIVERED}},
+            # Unless it was erased, or its retention passed, in this moment.
+            holds(
+                lambda: self._table.client.update_item(
+                    TableName=self._table.name,
+                    Key=key,
+                    UpdateExpression="SET #outcome = :outcome REMOVE reason",
+                    ConditionExpression="attribute_exists(pk)",
+                    ExpressionAttributeNames={"#outcome": "outcome"},
+                    ExpressionAttributeValues={":outcome": {"S": Outcome.DELIVERED}},
+                ),
+                self._table.client,
             )
 
     def _put_unless_delivered(self, item: "Item") -> None:

@@ -203,15 +203,16 @@ class Notifier:
                 ("kind", notice.kind.value),
             )
         }
-        for topic_arn in (self._topic_arn, account_topic(self._topic_arn, notice.account_id)):
-            with suppress(self._client.exceptions.NotFoundException):  # an account that has nobody mailed
-                self._client.publish(
-                    TopicArn=topic_arn,
-                    Subject=_subject(notice),
-                    Message=json.dumps({"default": json.dumps(facts), "email": _mail(notice, facts)}),
-                    MessageStructure="json",
-                    MessageAttributes=attributes,
-                )
+        message = {
+            "Subject": _subject(notice),
+            "Message": json.dumps({"default": json.dumps(facts), "email": _mail(notice, facts)}),
+            "MessageStructure": "json",
+        }
+        # People first: should theirs fail, programs are not told again with every sweep.
+        with suppress(self._client.exceptions.NotFoundException):  # an account that has nobody mailed
+            topic_arn = account_topic(self._topic_arn, notice.account_id)
+            self._client.publish(TopicArn=topic_arn, MessageAttributes=attributes, **message)
+        self._client.publish(TopicArn=self._topic_arn, MessageAttributes=attributes, **message)
         self._box.remove(notice)
         logger.info("notice", webhookId=notice.webhook_id, kind=notice.kind)
 

@@ -199,7 +199,7 @@ class ReplayStore:
         condition = "replay_id = :id AND #position = :from"
         update = "SET #position = :to"
         if ended_at_ms:
-            # One that was cancelled meanwhile keeps that; what was passed is counted all the same.
+            # One that was cancelled meanwhile keeps that, and its last step is not counted.
             names["#state"] = "state"
             condition += " AND #state = :running"
             update += ", #state = :done, ended_at = :ended, expires_at = :expires"
