@@ -10,11 +10,14 @@ from local.stack import Stack
 
 def workers(stack: Stack, function: str) -> list[int]:
     """The process ids of a function's workers, named as in `.local/stack.json`."""
-    name = f"AWS_LAMBDA_FUNCTION_NAME={stack.description['functions'][function]}".encode()
+    # A function's name is the same in every stack of this machine; the folder of its state is not.
+    folder = str(stack.state_dir).encode()
+    name = f"ministack-lambda-{stack.description['functions'][function]}-".encode()
     found: list[int] = []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it has ended meanwhile, or is somebody else's
-            if name in (process / "environ").read_bytes().split(b"\0"):
+            command = (process / "cmdline").read_bytes()
+            if folder in command and name in command:
                 found.append(int(process.name))
     return found
 
