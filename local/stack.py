@@ -48,14 +48,19 @@ class Stack:
 
     def save_logs(self) -> None:
         """Copy what the functions logged, oldest first, to `log_file`: the emulator has it in memory only."""
+        self.log_file.parent.mkdir(parents=True, exist_ok=True)
+        self.log_file.write_text("".join(f"{line}\n" for line in self.log_lines()))
+
+    def log_lines(self, *, since_ms: int = 0) -> list[str]:
+        """What the functions logged since then (UTC milliseconds), oldest first."""
         logs = self.client("logs")
         lines: list[tuple[int, str]] = []
         for group in logs.get_paginator("describe_log_groups").paginate().search("logGroups[].logGroupName"):
-            for page in logs.get_paginator("filter_log_events").paginate(logGroupName=group):
+            pages = logs.get_paginator("filter_log_events").paginate(logGroupName=group, startTime=since_ms)
+            for page in pages:
                 lines += [(event["timestamp"], event["message"].rstrip()) for event in page["events"]]
         lines.sort(key=lambda line: line[0])
-        self.log_file.parent.mkdir(parents=True, exist_ok=True)
-        self.log_file.write_text("".join(f"{text}\n" for _, text in lines))
+        return [text for _, text in lines]
 
     def client(self, service: str) -> Any:
         """A boto3 client of `service`."""

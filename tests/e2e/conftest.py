@@ -1,6 +1,6 @@
 """One deployed stack for all end-to-end tests, beside whatever `make up` runs; and receivers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from tests.e2e.system import Account, System
 from tests.fakes.receiver import Receiver
 
 BRINGING_UP_SECONDS = 600  # a first build fetches the layer's packages
+SHOWN_LINES = 200
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -19,6 +20,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(BRINGING_UP_SECONDS))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show beside a failure what the functions logged meanwhile: the stack is gone when it is read."""
+    report = yield
+    system = getattr(item, "funcargs", {}).get("system")
+    if report.failed and system is not None:
+        lines = system.stack.log_lines(since_ms=int(call.start * 1000))
+        report.sections.append(("the functions' log", "\n".join(lines[-SHOWN_LINES:])))
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -210,15 +210,17 @@ class System:
 
     def sweep(self) -> None:
         """Sweep now: the schedule would in the next minute."""
-        self.client("lambda").invoke(
-            FunctionName=self.stack.description["functions"]["batch"], Payload=b'{"task": "sweep"}'
-        )
+        self._do("sweep")
 
     def open_batch_lanes(self) -> None:
         """Let non-real-time events go now: the batch schedule would in the next minute."""
-        self.client("lambda").invoke(
-            FunctionName=self.stack.description["functions"]["batch"], Payload=b'{"task": "open-batch-lanes"}'
+        self._do("open-batch-lanes")
+
+    def _do(self, task: str) -> None:
+        answer = self.client("lambda").invoke(
+            FunctionName=self.stack.description["functions"]["batch"], Payload=json.dumps({"task": task})
         )
+        assert "FunctionError" not in answer, answer["Payload"].read()
 
     def history(self, webhook_id: str) -> list[dict[str, Any]]:
         """What is recorded of a webhook's deliveries, oldest event first: items as DynamoDB has them."""
