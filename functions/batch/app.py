@@ -22,10 +22,11 @@ dynamodb = aws.dynamodb()
 deliveries_table = Table(dynamodb, settings.deliveries_table)
 schedule = BatchSchedule(deliveries_table)
 backlog = Backlog(deliveries_table, retention_days=settings.backlog_retention_days)
-notifier = Notifier(NoticeBox(deliveries_table), backlog, aws.sns(), settings.notice_topic_arn)
+standings = Standings(Table(dynamodb, settings.webhooks_table))
+notifier = Notifier(NoticeBox(deliveries_table), backlog, standings, aws.sns(), settings.notice_topic_arn)
 sweep = Sweep(
     backlog=backlog,
-    standings=Standings(Table(dynamodb, settings.webhooks_table)),
+    standings=standings,
     queue=DrainQueue(aws.sqs(), settings.drain_queue_url),
 )
 

@@ -29,7 +29,7 @@ def pytest_runtest_makereport(
     """Show beside a failure what the functions logged meanwhile: the stack is gone when it is read."""
     report = yield
     system = getattr(item, "funcargs", {}).get("system")
-    if report.failed and system is not None:
+    if report.failed and system is not None and call.when == "call":  # later there may be no stack any more
         lines = system.stack.log_lines(since_ms=int(call.start * 1000))
         report.sections.append(("the functions' log", "\n".join(lines[-SHOWN_LINES:])))
     return report

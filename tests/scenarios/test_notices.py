@@ -1,12 +1,16 @@
 """Over a real failure, owners hear of its beginning, of each day, and of its end: once each."""
 
+from itertools import chain
+
+import pytest
+
 from lms_webhooks.notices import Kind, NoticeBox
-from tests.scenarios.endpoints import DOWN, Reply, always, until
+from tests.scenarios.endpoints import DOWN, OK, Reply, always, until
 from tests.scenarios.world import DAY, HOUR, MINUTE, World
 
 
 def told(world: World) -> list[Kind]:
-    notices = NoticeBox(world._table("deliveries")).read()
+    notices = chain.from_iterable(NoticeBox(world._table("deliveries")).read())
     return [notice.kind for notice in sorted(notices, key=lambda notice: notice.at_ms)]
 
 
@@ -30,6 +34,39 @@ def test_a_long_failure_is_told_at_its_beginning_daily_and_at_its_end(world: Wor
     assert told(world) == [Kind.FAILING]
     world.run(2 * DAY + 2 * HOUR)
     assert told(world) == [Kind.FAILING, Kind.STILL_FAILING, Kind.STILL_FAILING, Kind.RECOVERED]
+
+
+def test_while_notices_cannot_be_written_probes_keep_their_distance(world: World) -> None:
+    endpoint = world.endpoint()
+    world.register(endpoint)
+    endpoint.script = always(DOWN)
+    world.emit(3)
+    world.run(14 * MINUTE)
+    before = len(endpoint.posts)
+    with world.fault("dynamodb", function="drainer", operations=("TransactWriteItems",)):
+        world.run(20 * MINUTE)
+    assert len(endpoint.posts) - before in (3, 4), "one in five minutes"
+    assert told(world) == []
+    world.run(10 * MINUTE)
+    assert told(world) == [Kind.FAILING]
+
+
+@pytest.mark.parametrize(("then", "kind"), [(Reply(410), Kind.SWITCHED_OFF), (OK, Kind.RECOVERED)])
+def test_a_transition_whose_notice_could_not_be_written_is_found_again(
+    world: World, then: Reply, kind: Kind
+) -> None:
+    endpoint = world.endpoint()
+    world.register(endpoint)
+    endpoint.script = until(world.now + HOUR, DOWN, then)
+    world.emit(3)
+    world.run(HOUR - MINUTE)
+    assert told(world) == [Kind.FAILING]
+    with world.fault("dynamodb", function="drainer", operations=("TransactWriteItems",)):
+        world.run(30 * MINUTE)
+        assert told(world) == [Kind.FAILING]
+    world.emit(1)
+    world.run(30 * MINUTE)
+    assert told(world) == [Kind.FAILING, kind]
 
 
 def test_a_switch_off_is_told(world: World) -> None:

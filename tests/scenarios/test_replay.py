@@ -146,6 +146,25 @@ def test_an_endpoint_that_fails_holds_the_replay_up_and_then_it_goes_on(world: W
     assert progress(world, webhook).delivered == 40
 
 
+def test_what_is_only_rejected_is_sent_again_slowly_and_live_events_do_not_suffer(world: World) -> None:
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    ids = world.emit(40)
+    world.run(10)
+    endpoint.posts.clear()
+    endpoint.script = rejecting(*ids)
+    start(world, webhook)
+    world.run(30)
+    assert len(endpoint.posts) == 10
+    (live,) = world.emit(1, prefix="live")
+    world.run(1)
+    assert endpoint.acknowledged == [live]
+    world.run(9 * MINUTE)
+    ended = progress(world, webhook)
+    assert (ended.state, ended.delivered, ended.rejected) == (ReplayState.DONE, 0, 40)
+    assert world.marks(webhook) == {}
+
+
 def test_live_events_go_first(world: World) -> None:
     """An ordered webhook has one way only: whatever arrives during a replay overtakes the rest of it."""
     endpoint = world.endpoint()

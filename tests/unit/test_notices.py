@@ -1,8 +1,9 @@
 """Owners hear once of what concerns them: a failure, each day that it goes on, its end, a switch-off."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import chain
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,8 @@ from lms_webhooks.backlog import NEVER_MS, Backlog, Lane, Waiting
 from lms_webhooks.dynamodb import Table
 from lms_webhooks.health import Health, Mode, SwitchOff
 from lms_webhooks.notices import Kind, NoticeBox, Notifier, account_topic, notices_of
+from lms_webhooks.standings import Standings
+from lms_webhooks.webhook_store import WebhookStore
 from tests.unit.tables import DAY_MS, NOW_MS, THROTTLED, event, tables, webhook
 
 MINUTE_MS = 60_000
@@ -77,13 +80,32 @@ class Topic:
 
 
 @pytest.fixture
-def table() -> Iterator[Table]:
-    with tables() as (_, deliveries):
-        yield deliveries
+def both() -> Iterator[tuple[Table, Table]]:
+    with tables() as both:
+        create(both[0])
+        yield both
 
 
-def notifier(table: Table, topic: Any) -> Notifier:
-    return Notifier(NoticeBox(table), Backlog(table, retention_days=7), topic, "arn:topic")
+@pytest.fixture
+def webhooks(both: tuple[Table, Table]) -> Table:
+    """In which stands the one of `webhook()`."""
+    return both[0]
+
+
+@pytest.fixture
+def table(both: tuple[Table, Table]) -> Table:
+    return both[1]
+
+
+@pytest.fixture
+def notifier(both: tuple[Table, Table]) -> Callable[[Topic], Notifier]:
+    webhooks, table = both
+    standings, backlog = Standings(webhooks), Backlog(table, retention_days=7)
+    return lambda topic: Notifier(NoticeBox(table), backlog, standings, topic, "arn:topic")  # type: ignore[arg-type]
+
+
+def create(webhooks: Table, **changes: Any) -> None:
+    WebhookStore(webhooks.client, webhooks.name).create(webhook(**changes))
 
 
 def failing_notice(*, at_ms: int = NOW_MS + 15 * MINUTE_MS, **changes: Any) -> Any:
@@ -91,7 +113,9 @@ def failing_notice(*, at_ms: int = NOW_MS + 15 * MINUTE_MS, **changes: Any) -> A
     return notice
 
 
-def test_it_is_told_once_to_people_and_to_programs(table: Table) -> None:
+def test_it_is_told_once_to_people_and_to_programs(
+    table: Table, notifier: Callable[[Topic], Notifier]
+) -> None:
     """Each probe of the same failure finds the same to tell; what waits is counted when it is told."""
     box, topic = NoticeBox(table), Topic()
     backlog = Backlog(table, retention_days=7)
@@ -102,9 +126,9 @@ def test_it_is_told_once_to_people_and_to_programs(table: Table) -> None:
     backlog.mark("1010", webhook_id, Lane.REPLAY, accepted_at_ms=NEVER_MS)
     assert box.put(failing_notice())
     assert not box.put(failing_notice(at_ms=NOW_MS + 20 * MINUTE_MS))
-    assert notifier(table, topic).send() == 1
+    assert notifier(topic).send() == 1
     assert not box.put(failing_notice(at_ms=NOW_MS + 25 * MINUTE_MS))
-    assert notifier(table, topic).send() == 0
+    assert notifier(topic).send() == 0
     (message,) = topic.published
     assert message["TopicArn"] == "arn:topic"
     assert message["Subject"] == "Webhook HR is failing"
@@ -141,22 +165,55 @@ def test_each_day_is_told(table: Table) -> None:
     assert told == [True, False, True, False, False, True, False]
 
 
-def test_what_could_not_be_told_is_told_later(table: Table) -> None:
+def test_a_notice_of_what_the_admin_changed_or_deleted_since_is_old_news(
+    table: Table, webhooks: Table, notifier: Callable[[Topic], Notifier]
+) -> None:
+    box, topic, store = NoticeBox(table), Topic(), WebhookStore(webhooks.client, webhooks.name)
+    changed = webhook(webhook_id="wh_changed")
+    store.create(changed)
+    for of in (changed, webhook(webhook_id="wh_deleted")):
+        (notice,) = notices_of(of, WELL, GONE, now_ms=NOW_MS)
+        box.put(notice)
+    store.update(replace(changed, epoch=2), expected=changed)
+    assert notifier(topic).send() == 0
+    assert topic.published == []
+    assert list(chain.from_iterable(box.read())) == []
+
+
+def test_many_that_cannot_be_told_hide_none(
+    table: Table, webhooks: Table, notifier: Callable[[Topic], Notifier]
+) -> None:
+    """Those of one account, whose topic is broken, and which come first."""
+    topic = Topic()
+    topic.refuses = "Webhook A "
+    for number in range(120):
+        name, webhook_id = ("A", f"wh_{number:03d}") if number < 119 else ("B", "wh_999")
+        create(webhooks, account_id=str(number), name=name, webhook_id=webhook_id)
+        NoticeBox(table).put(failing_notice(account_id=str(number), name=name, webhook_id=webhook_id))
+    with pytest.raises(type(THROTTLED)):
+        notifier(topic).send()
+    assert [each["Subject"] for each in topic.published] == ["Webhook B is failing"]
+
+
+def test_what_could_not_be_told_is_told_later(table: Table, notifier: Callable[[Topic], Notifier]) -> None:
     topic = Topic()
     NoticeBox(table).put(failing_notice())
     topic.fails = True
     with pytest.raises(type(THROTTLED)):
-        notifier(table, topic).send()
+        notifier(topic).send()
     topic.fails = False
-    assert notifier(table, topic).send() == 1
+    assert notifier(topic).send() == 1
     assert len(topic.published) == 1
 
 
-def test_people_are_told_by_the_topic_of_their_account_where_there_is_one(table: Table) -> None:
+def test_people_are_told_by_the_topic_of_their_account_where_there_is_one(
+    table: Table, webhooks: Table, notifier: Callable[[Topic], Notifier]
+) -> None:
     topic = Topic("1010", "2020")
     NoticeBox(table).put(failing_notice())
+    create(webhooks, account_id="3030", webhook_id="wh_3")
     NoticeBox(table).put(replace(failing_notice(), account_id="3030", webhook_id="wh_3"))
-    assert notifier(table, topic).send() == 2
+    assert notifier(topic).send() == 2
     told = [
         (each["TopicArn"], each["MessageAttributes"]["accountId"]["StringValue"]) for each in topic.published
     ]
@@ -165,23 +222,28 @@ def test_people_are_told_by_the_topic_of_their_account_where_there_is_one(table:
     )
 
 
-def test_one_that_cannot_be_told_holds_up_no_other(table: Table) -> None:
+def test_one_that_cannot_be_told_holds_up_no_other(
+    table: Table, webhooks: Table, notifier: Callable[[Topic], Notifier]
+) -> None:
     topic = Topic()
     topic.refuses = "Webhook A "
     for name in "ABC":
+        create(webhooks, webhook_id=f"wh_{name}")
         NoticeBox(table).put(replace(failing_notice(name=name), webhook_id=f"wh_{name}"))
     for _ in range(2):
         with pytest.raises(type(THROTTLED)):
-            notifier(table, topic).send()
+            notifier(topic).send()
     assert [each["Subject"] for each in topic.published] == ["Webhook B is failing", "Webhook C is failing"]
     topic.refuses = ""
-    assert notifier(table, topic).send() == 1
+    assert notifier(topic).send() == 1
 
 
-def test_a_subject_is_short_and_ascii_whatever_a_webhook_is_called(table: Table) -> None:
+def test_a_subject_is_short_and_ascii_whatever_a_webhook_is_called(
+    table: Table, notifier: Callable[[Topic], Notifier]
+) -> None:
     topic = Topic()
     NoticeBox(table).put(failing_notice(name="Überweisung 😀 " + "x" * 66))
-    notifier(table, topic).send()
+    notifier(topic).send()
     subject = topic.published[0]["Subject"]
     assert len(subject) < 100
     assert subject.startswith("Webhook ?berweisung ? xxx")

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.backlog import Backlog, Lane
 from lms_webhooks.delivery_store import Outcome
-from lms_webhooks.health import Health
+from lms_webhooks.health import Health, without_transition
 from lms_webhooks.health_store import HealthStore
 from lms_webhooks.notices import NoticeBox, notices_of
 from lms_webhooks.observability import Metric, count, logger
@@ -87,16 +87,15 @@ class Drainer:
             delay_seconds = _FAULT_DELAY_SECONDS
         health = turn.health
         if not self._is_noted(webhook, turn):
-            # Of a transition that is forgotten the next turn finds the same, and has it told.
-            health, delay_seconds = turn.before, _FAULT_DELAY_SECONDS
+            health = without_transition(turn.before, health)
+            delay_seconds = max(delay_seconds or 0, _FAULT_DELAY_SECONDS)
         # Before the successor is sent for: it would find the lease taken and end silently.
         is_last_word = self._health.release(
             account_id, webhook_id, owner=owner, health=health, before=turn.before
         )
         if not is_last_word:
-            delay_seconds = (
-                0  # something changed meanwhile, and who sent for a drainer then found the lease taken
-            )
+            # Something changed meanwhile, and who sent for a drainer then found the lease taken.
+            delay_seconds = 0
         if delay_seconds is None and turn.may_send() and self._has_work(webhook_id):
             delay_seconds = 0
         if delay_seconds is not None:
@@ -114,9 +113,10 @@ class Drainer:
 
     def _has_work(self, webhook_id: str) -> bool:
         """Whether events were appended while we held the lease: their own drainer found it taken."""
-        marks = self._backlog.marks(webhook_id)
-        return not marks.keys().isdisjoint((Lane.REALTIME, Lane.REPLAY)) or (
-            Lane.BATCH in marks and marks[Lane.BATCH].is_open
+        now_ms = int(self._clock() * 1000)
+        return any(
+            mark.due_at_ms <= now_ms and (mark.is_open or lane in (Lane.REALTIME, Lane.REPLAY))
+            for lane, mark in self._backlog.marks(webhook_id).items()
         )
 
     def _bury(self, account_id: str, webhook_id: str, remaining_ms: Callable[[], int]) -> None:

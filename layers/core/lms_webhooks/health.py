@@ -161,6 +161,17 @@ def back_to_direct(health: Health, *, now_ms: int) -> Health:
     return replace(health, mode=Mode.DIRECT, recovered_at_ms=now_ms, backlog_since_ms=0)
 
 
+def without_transition(before: Health, after: Health) -> Health:
+    """`after`, which follows from `before`, but for what its owners would have to be told of: the next turn
+    then finds the same again.
+
+    A failure that goes on is told of as long as it does, so nothing of it need be forgotten but a switch-off.
+    """
+    if not after.failing_since_ms:
+        return before
+    return replace(after, switched_off=before.switched_off, switched_off_at_ms=before.switched_off_at_ms)
+
+
 def is_ready_for_direct(health: Health, *, now_ms: int) -> bool:
     """Whether a webhook whose real-time lane is empty may get its events directly again.
 

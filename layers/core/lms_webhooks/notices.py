@@ -6,7 +6,8 @@
 | NOTICES            | <webhookId>#<as above> | what is still to be told                               |
 
 The drainer, who alone knows, writes both in one transaction before it gives the lease back. The sweep sends
-what is to be told, and removes it.
+what is to be told, and removes it; unless the admin changed the webhook since, for then it is old news, or
+never came true: what the drainer learnt is not written after such a change.
 """
 
 import hashlib
@@ -22,6 +23,7 @@ from lms_webhooks.backlog import Backlog, Lane
 from lms_webhooks.dynamodb import Table, key_item
 from lms_webhooks.health import Health
 from lms_webhooks.observability import logger
+from lms_webhooks.standings import Standings
 from lms_webhooks.webhooks import Webhook, rfc3339_of_ms
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ PATIENCE_MS = 15 * 60_000  # a deployment or a restart of the receiver is nobody
 DAY_MS = 86_400_000
 _KEPT_SECONDS = 90 * 86_400  # far longer than any failure goes on
 _AT_ONCE = 100  # notices a sweep: publishing takes some 20 ms each, and the next sweep is a minute away
+_LOOKED_AT = 1000  # where many cannot be told, those behind them still can
 _COUNTED_WAITING = 1000
 _SUBJECT_LENGTH = 99  # SNS: less than 100
 
@@ -58,6 +61,8 @@ class Notice:
     kind: Kind
     key: str
     """The same whenever the same is to be told."""
+    epoch: int
+    """Of the registration that it is about."""
     at_ms: int
     since_ms: int
     """When the failure began."""
@@ -84,6 +89,7 @@ def notices_of(webhook: Webhook, before: Health, after: Health, *, now_ms: int) 
             name=webhook.name,
             kind=kind,
             key=f"{after.epoch}#{kind}#{key}",
+            epoch=after.epoch,
             at_ms=now_ms,
             since_ms=since_ms,
             last_error=after.last_error or before.last_error,
@@ -140,15 +146,16 @@ class NoticeBox:
             raise
         return True
 
-    def read(self) -> list[Notice]:
-        """Some of what is still to be told."""
-        answer = self._table.client.query(
+    def read(self) -> Iterator[list[Notice]]:
+        """What is still to be told, some at a time."""
+        pages = self._table.client.get_paginator("query").paginate(
             TableName=self._table.name,
             KeyConditionExpression="pk = :pk",
             ExpressionAttributeValues={":pk": {"S": "NOTICES"}},
-            Limit=_AT_ONCE,
+            PaginationConfig={"PageSize": _AT_ONCE, "MaxItems": _LOOKED_AT},
         )
-        return [_notice(item) for item in answer["Items"]]
+        for page in pages:
+            yield [_notice(item) for item in page["Items"]]
 
     def remove(self, notice: Notice) -> None:
         """It has been told."""
@@ -161,9 +168,12 @@ class Notifier:
     """Tells what is to be told: programs through one topic, by whose attributes they choose; and people
     through the topic of their account."""
 
-    def __init__(self, box: NoticeBox, backlog: Backlog, client: "SNSClient", topic_arn: str) -> None:
+    def __init__(
+        self, box: NoticeBox, backlog: Backlog, standings: Standings, client: "SNSClient", topic_arn: str
+    ) -> None:
         self._box = box
         self._backlog = backlog
+        self._standings = standings
         self._client = client
         self._topic_arn = topic_arn
 
@@ -173,17 +183,26 @@ class Notifier:
         Raises:
             aws.AWS_FAULTS: some of it could not be told, and is the next sweep's.
         """
-        notices = self._box.read()
+        told = 0
         faults: list[Exception] = []
-        for notice in notices:
-            try:
-                self._tell(notice)
-            except AWS_FAULTS as fault:
-                logger.exception("notice not told", webhookId=notice.webhook_id, kind=notice.kind)
-                faults.append(fault)
+        for notices in self._box.read():
+            ids = [(notice.account_id, notice.webhook_id) for notice in notices]
+            standings = self._standings.read(list(dict.fromkeys(ids)))
+            for notice in notices:
+                standing = standings.get((notice.account_id, notice.webhook_id))
+                try:
+                    if standing is not None and standing.epoch == notice.epoch:
+                        self._tell(notice)
+                        told += 1
+                    self._box.remove(notice)
+                except AWS_FAULTS as fault:
+                    logger.exception("notice not told", webhookId=notice.webhook_id, kind=notice.kind)
+                    faults.append(fault)
+            if told >= _AT_ONCE:
+                break
         if faults:
             raise faults[0]
-        return len(notices)
+        return told
 
     def _tell(self, notice: Notice) -> None:
         marks = self._backlog.marks(notice.webhook_id)
@@ -213,7 +232,6 @@ class Notifier:
             topic_arn = account_topic(self._topic_arn, notice.account_id)
             self._client.publish(TopicArn=topic_arn, MessageAttributes=attributes, **message)
         self._client.publish(TopicArn=self._topic_arn, MessageAttributes=attributes, **message)
-        self._box.remove(notice)
         logger.info("notice", webhookId=notice.webhook_id, kind=notice.kind)
 
 
@@ -281,6 +299,7 @@ def _item(notice: Notice) -> "Item":
         "webhook_name": {"S": notice.name},
         "kind": {"S": notice.kind.value},
         "key": {"S": notice.key},
+        "epoch": {"N": str(notice.epoch)},
         "at": {"N": str(notice.at_ms)},
         "since": {"N": str(notice.since_ms)},
         "last_error": {"S": notice.last_error},
@@ -294,6 +313,7 @@ def _notice(item: "Item") -> Notice:
         name=item["webhook_name"]["S"],
         kind=Kind(item["kind"]["S"]),
         key=item["key"]["S"],
+        epoch=int(item["epoch"]["N"]),
         at_ms=int(item["at"]["N"]),
         since_ms=int(item["since"]["N"]),
         last_error=item["last_error"]["S"],

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     type Item = dict[str, AttributeValueTypeDef]
 
-_ATTRIBUTES = ("#status", "switched_off", "lease_until_ms", "next_attempt_at_ms")
+_ATTRIBUTES = ("#status", "epoch", "switched_off", "lease_until_ms", "next_attempt_at_ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,8 @@ class Standing:
     """Active, and not switched off by the system."""
     lease_until_ms: int
     next_attempt_at_ms: int
+    epoch: int = 1
+    """Of its registration."""
 
 
 class Standings:
@@ -62,4 +64,5 @@ def _standing(webhook: "Item", health: "Item") -> Standing:
         may_send=webhook["status"]["S"] == Status.ACTIVE and not is_switched_off,
         lease_until_ms=number("lease_until_ms"),
         next_attempt_at_ms=number("next_attempt_at_ms"),
+        epoch=int(webhook["epoch"]["N"]),
     )

@@ -38,6 +38,7 @@ PATIENCE = Patience(
 MAX_EVENTS_BYTES = 256 * 1024 - 256  # of a POST of 256 KiB, less what surrounds the events
 _CHECKED_PAGES = 10  # megabytes of a lane; were it all of it, a long one would leave no time to send
 _FAULT_DELAY_SECONDS = 5.0  # when DynamoDB did not take a record: rather wait than send it again at once
+_REPLAY_PAUSE_SECONDS = 60  # a replay that is only rejected goes on as the sweep comes by
 
 type DelaySeconds = float
 """How long the successor waits."""
@@ -74,6 +75,7 @@ class Turn:
         self._clock = clock
         self._jitter = jitter
         self._checked_lanes: set[Lane] = set()
+        self._replay_rejections = 0
         self.before = health
         self.health = health
 
@@ -157,7 +159,12 @@ class Turn:
         elif not portion.waiting:
             self._replays.pass_over(portion)
         elif self._remaining_seconds() > 0:
-            return self._send(Lane.REPLAY, _fitting(portion.waiting), portion)
+            delay = self._send(Lane.REPLAY, _fitting(portion.waiting), portion)
+            if self._replay_rejections >= MAX_REJECTIONS_IN_A_ROW:
+                # No endpoint failure, or a replay of what is not wanted any more would slow down live events.
+                self._replay_rejections = 0
+                self._backlog.set_due(mark, self._now_ms() + _REPLAY_PAUSE_SECONDS * 1000)
+            return delay
         return None
 
     def _without_ended(self, lane: Lane, waiting: list[Waiting]) -> list[Waiting]:
@@ -182,6 +189,7 @@ class Turn:
         match classify(answer.status_code):
             case AnswerClass.DELIVERED:
                 self.health = endpoint.after_success(self.health, attempt, sent_events=len(waiting))
+                self._replay_rejections = 0
                 is_settled = (
                     self._replays.settle(portion, waiting, attempt, is_delivered=True)
                     if portion is not None
@@ -197,6 +205,7 @@ class Turn:
                 return None
             case AnswerClass.EVENT if portion is not None:  # asked for once more, not until it succeeds
                 self.health = endpoint.after_repeated_rejection(self.health, attempt)
+                self._replay_rejections += 1
                 is_settled = self._replays.settle(portion, waiting, attempt, is_delivered=False)
                 return None if is_settled else _FAULT_DELAY_SECONDS
             case AnswerClass.EVENT:

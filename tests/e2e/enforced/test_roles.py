@@ -50,7 +50,9 @@ CALLS: dict[str, Call] = {
     "dynamodb:UpdateTimeToLive": lambda role, at: role.client("dynamodb").update_time_to_live(
         TableName=at, TimeToLiveSpecification={"Enabled": False, "AttributeName": "expires_at"}
     ),
-    "sqs:SendMessage": lambda role, at: role.client("sqs").send_message(QueueUrl=at, MessageBody="{}"),
+    "sqs:SendMessage": lambda role, at: role.client("sqs").send_message(
+        QueueUrl=at, MessageBody=json.dumps({"accountId": "none", "webhookId": "none"})
+    ),
     "sqs:ReceiveMessage": lambda role, at: role.client("sqs").receive_message(
         QueueUrl=at, VisibilityTimeout=0
     ),
