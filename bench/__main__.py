@@ -18,12 +18,13 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from bench import delivery
+from bench import cold, delivery
 from bench.figures import Row, as_json, table, worse
 from local.steps import REPOSITORY, STATE_DIR, step
 
 ROWS: dict[str, tuple[str, Callable[[], Row]]] = {
     "delivery": ("deliveries of the dispatcher", delivery.measure),
+    "cold": ("cold start of each function", cold.measure),
 }
 BASELINE = Path(__file__).parent / "baseline.json"
 RESULTS = STATE_DIR / "bench.json"
