@@ -18,13 +18,14 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from bench import cold, delivery
+from bench import cold, cost, delivery
 from bench.figures import Row, as_json, table, worse
 from local.steps import REPOSITORY, STATE_DIR, step
 
 ROWS: dict[str, tuple[str, Callable[[], Row]]] = {
     "delivery": ("deliveries of the dispatcher", delivery.measure),
     "cold": ("cold start of each function", cold.measure),
+    "cost": ("calls, units and dollars of each way of an event", cost.measure),
 }
 BASELINE = Path(__file__).parent / "baseline.json"
 RESULTS = STATE_DIR / "bench.json"
