@@ -45,7 +45,7 @@ def measure() -> Row:
                 {
                     "ours": _dispatcher(function, events, account_id, webhooks),
                     "floor": _floor(receiver, webhooks),
-                    "sessions": _sessions(urls),
+                    "sessions": sessions(urls),
                     "loop": _loop(urls),
                 }
             )
@@ -108,7 +108,7 @@ def _floor(receiver: Receiver, webhooks: int) -> Callable[[], int]:
     return work
 
 
-def _sessions(urls: Sequence[str]) -> Callable[[], int]:
+def sessions(urls: Sequence[str]) -> Callable[[], int]:
     of_thread = threading.local()
     threads = ThreadPoolExecutor(BATCH)
     key = base64.b64decode(SECRET.removeprefix("whsec_"))

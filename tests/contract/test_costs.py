@@ -1,6 +1,7 @@
-"""What docs/operations.md says that an event costs is what the code uses, at the prices of bench/prices.json."""
+"""What docs/operations.md says that an event costs is what the code uses, at the prices of `bench`."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -36,6 +37,10 @@ def test_the_memory_that_is_reckoned_with_is_the_template_s() -> None:
 
 
 def test_items_are_measured_by_the_rules_of_dynamodb() -> None:
-    """Names and text by their bytes, a number by half its digits and one, lists and maps with their overhead."""
-    item = {"pk": {"S": "é"}, "n": {"N": "1234"}, "l": {"L": [{"M": {"a": {"BOOL": True}}}]}}
+    """Text by its bytes, a number by half its digits and some, lists and maps with their overhead."""
+    item: dict[str, dict[str, Any]] = {
+        "pk": {"S": "é"},
+        "n": {"N": "1234"},
+        "l": {"L": [{"M": {"a": {"BOOL": True}}}]},
+    }
     assert item_bytes(item) == (2 + 2) + (1 + 4) + (1 + 3 + 1 + 3 + 1 + 1 + 1)
