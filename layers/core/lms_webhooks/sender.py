@@ -296,6 +296,7 @@ class _Guarded:
     _dns_host: str
     connect: Callable[[], None]
     _last_used = 0.0
+    _held: bytearray | None = None
 
     def _new_conn(self) -> socket.socket:
         limit = _call.limit
@@ -318,8 +319,20 @@ class _Guarded:
             self.connect()
         if limit is not None:
             limit.restart(_call.answer_seconds)
-        super().request(*args, **kwargs)  # type: ignore[misc]  # urllib3's, by the classes below
+        # http.client sends header and body apart: two packets, and a receiver that wakes up twice.
+        self._held = held = bytearray()
+        try:
+            super().request(*args, **kwargs)  # type: ignore[misc]  # urllib3's, by the classes below
+        finally:
+            self._held = None
+        self.send(held)
         self._last_used = time.monotonic()
+
+    def send(self, data: Any) -> None:
+        if self._held is None:
+            super().send(data)  # type: ignore[misc]
+        else:
+            self._held += data
 
     def close(self) -> None:
         super().close()  # type: ignore[misc]
