@@ -117,6 +117,10 @@ faults: $(READY) ## Let every call go wrong in every way, kill 50 workers, and s
 	@$(BIN)/pytest -q tests/faults/test_exit.py
 	@$(BIN)/python -m tests.faults.kills $(if $(SEED),--seed $(SEED))
 
+.PHONY: bench
+bench: $(READY) ## What a delivery costs, against the floor and what others write; ONLY=delivery BASELINE=1
+	@python -m bench $(if $(ONLY),--only $(ONLY)) $(if $(BASELINE),--baseline)
+
 .PHONY: bench-backlog
 bench-backlog: $(READY) ## What a failing endpoint costs, and whom; ONLY=outage,poison EVENTS=5000
 	@python -m bench.backlog $(if $(ONLY),--only $(ONLY)) $(if $(EVENTS),--events $(EVENTS))

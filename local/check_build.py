@@ -26,7 +26,7 @@ def check_build(built_template: Path) -> None:
     Raises:
         StepFailedError: naming the function, with its traceback.
     """
-    template = yaml.load(built_template.read_text(), _TemplateLoader)  # noqa: S506  # safe, see the class
+    template = yaml.load(built_template.read_text(), TemplateLoader)  # noqa: S506  # safe, see the class
     root = built_template.parent
     resources = template["Resources"]
     layers = [
@@ -79,21 +79,10 @@ def _check_import(
 ) -> None:
     module = (properties.get("Handler") or shared["Handler"]).rpartition(".")[0]
     code = root / properties["CodeUri"]
-    variables = {
-        **shared.get("Environment", {}).get("Variables", {}),
-        **properties.get("Environment", {}).get("Variables", {}),
-    }
-    environment = {key: _plausible(value, template.get("Parameters", {})) for key, value in variables.items()}
-    environment |= {
-        "AWS_REGION": "us-east-1",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_LAMBDA_FUNCTION_NAME": name,
-        "PATH": os.environ["PATH"],
-    }
     paths = [code, *(layer / "python" for layer in layers)]
     done = subprocess.run(
         [_PYTHON, "-I", "-S", "-B", "-c", _IMPORT, module, *paths],
-        env=environment,
+        env=environment_of(name, template),
         cwd=code,
         capture_output=True,
         text=True,
@@ -103,6 +92,23 @@ def _check_import(
         raise StepFailedError(f"importing {name} as built:\n{done.stderr}")
 
 
+def environment_of(name: str, template: dict[str, Any]) -> dict[str, str]:
+    """What a function of a built template might find in its environment."""
+    shared = template.get("Globals", {}).get("Function", {})
+    properties = template["Resources"][name]["Properties"]
+    variables = {
+        **shared.get("Environment", {}).get("Variables", {}),
+        **properties.get("Environment", {}).get("Variables", {}),
+    }
+    environment = {key: _plausible(value, template.get("Parameters", {})) for key, value in variables.items()}
+    return environment | {
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_LAMBDA_FUNCTION_NAME": name,
+        "PATH": os.environ["PATH"],
+    }
+
+
 def _plausible(value: object, parameters: dict[str, Any]) -> str:
     """What the variable might hold: its text, its parameter's default, or a name."""
     if isinstance(value, dict) and isinstance(reference := value.get("Ref"), str):
@@ -110,7 +116,7 @@ def _plausible(value: object, parameters: dict[str, Any]) -> str:
     return "dummy" if isinstance(value, dict) else str(value)
 
 
-class _TemplateLoader(yaml.SafeLoader):
+class TemplateLoader(yaml.SafeLoader):
     """Reads `!Ref x` as `{"Ref": x}`, and so on; makes plain data only, like its parent."""
 
 
@@ -123,4 +129,4 @@ def _short_form(loader: yaml.SafeLoader, name: str, node: yaml.Node) -> dict[str
     return {name: loader.construct_mapping(node, deep=True)}
 
 
-_TemplateLoader.add_multi_constructor("!", _short_form)
+TemplateLoader.add_multi_constructor("!", _short_form)

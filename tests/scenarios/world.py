@@ -423,6 +423,11 @@ class World:
         assert self.marks(webhook_id) == {}
         return [item for page in pages for item in page]
 
+    def stored(self, table: str, pk: str, sk: str) -> dict[str, dict[str, Any]] | None:
+        """What stands at a key, read past the taps."""
+        answer = self._tables("GetItem", {"TableName": table, "Key": {"pk": {"S": pk}, "sk": {"S": sk}}})
+        return answer.get("Item")
+
     def outcomes(self, webhook_id: str) -> Counter[str]:
         """How many deliveries ended in which way."""
         return Counter(each.outcome for each in self.history(webhook_id).values())

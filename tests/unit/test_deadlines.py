@@ -237,3 +237,16 @@ def test_one_thread_watches_all(watch: DeadlineWatch) -> None:
     now = {thread for thread in threading.enumerate() if thread.name == "deadlines"}
     assert len(now - before) == 1
     assert all(thread.daemon for thread in now)
+
+
+def test_calls_that_ended_are_forgotten_without_waking_up_for_each(watch: DeadlineWatch, pair: Pair) -> None:
+    for _ in range(100):
+        with watch.limit(60):
+            pass
+    with watch.limit(0.05) as limit:
+        limit.guard(pair[0])
+        assert pair[0].recv(1) == b""
+    give_up_at = time.monotonic() + 10
+    while watch._limits and time.monotonic() < give_up_at:
+        threading.Event().wait(0.01)
+    assert watch._limits == [], "they stayed until their time was up"

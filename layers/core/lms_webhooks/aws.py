@@ -21,11 +21,14 @@ AWS_FAULTS = (BotoCoreError, ClientError)
 
 # Retries are botocore's. A call that hangs must not eat the time that deliveries need, so each try
 # is short: DynamoDB, SQS and KMS answer in milliseconds or not at all.
+# botocore would hold every value of every item against its model first: a third of the time that a write of
+# ten takes. mypy does that here, from the same models, and what it cannot see DynamoDB refuses.
 _CONFIG = Config(
     connect_timeout=2,
     read_timeout=5,
     retries={"mode": "standard", "total_max_attempts": 4},
     max_pool_connections=64,
+    parameter_validation=False,
 )
 _session = get_session()
 

@@ -22,7 +22,7 @@ class Limit:
         self._latest = latest
         self._lock = threading.Lock()
         self._wire: socket.socket | None = None
-        self._is_over = False
+        self.is_over = False
         self.has_passed = False
 
     def restart(self, seconds: float) -> None:
@@ -57,7 +57,7 @@ class Limit:
     def cut(self) -> None:
         """The time is up. Does nothing when the call has ended: its socket may serve another by now."""
         with self._lock:
-            if self._is_over or time.monotonic() < self._ends_at:
+            if self.is_over or time.monotonic() < self._ends_at:
                 return
             self.has_passed = True
             if self._wire is not None:
@@ -66,7 +66,7 @@ class Limit:
     def end(self) -> None:
         """The call has ended."""
         with self._lock:
-            self._is_over = True
+            self.is_over = True
             self._let_go()
 
     def _let_go(self) -> None:
@@ -109,7 +109,13 @@ class DeadlineWatch:
     def _watch(self) -> None:
         while True:
             with self._changed:
-                while not self._limits or self._limits[0][0] > time.monotonic():
+                while True:
+                    # Most calls end long before their time: to wake up for each of them, seconds later,
+                    # would cost the calls of that moment more than the watch is worth.
+                    while self._limits and self._limits[0][2].is_over:
+                        heapq.heappop(self._limits)
+                    if self._limits and self._limits[0][0] <= time.monotonic():
+                        break
                     self._changed.wait(self._limits[0][0] - time.monotonic() if self._limits else None)
                 _, _, limit = heapq.heappop(self._limits)
             limit.cut()

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from http.client import BadStatusLine, HTTPException, HTTPResponse, IncompleteRead
 from io import BufferedReader
 from typing import Any
@@ -25,6 +26,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
+from urllib3.util import parse_url
 
 from lms_webhooks.deadlines import DeadlineWatch, Limit
 from lms_webhooks.messages import Message
@@ -37,6 +39,7 @@ MAX_ANSWER_BYTES = 64 * 1024
 KEPT_ANSWER_BYTES = 1024
 COURTESY_SECONDS = 0.2  # a receiver that dawdles over the body of its 2xx holds up nobody but itself
 MAX_ADDRESSES_TRIED = 4  # of a name with many, so that dead ones leave time for the next
+_REMEMBERED_URLS = 1000
 MAX_IDLE_SECONDS = 50  # common load balancers close idle connections after 60
 
 
@@ -119,7 +122,7 @@ class Sender:
         request = _prepare(message)
         seconds = limit.remaining_seconds()
         try:
-            check_url(message.url, loopback_allowed=self._loopback_allowed)
+            _check_url(message.url, loopback_allowed=self._loopback_allowed)
             # Python's own time-outs only back the watch up, should the thread be late.
             response = self._adapter.send(request, stream=True, timeout=(seconds + 1, seconds + 1))
         except ForbiddenTarget as forbidden:
@@ -162,6 +165,10 @@ class _Call(threading.local):
 
 
 _call = _Call()
+
+# What only the text of a URL decides, of the targets that are sent to at the moment.
+_check_url = lru_cache(_REMEMBERED_URLS)(check_url)
+_parsed = lru_cache(_REMEMBERED_URLS)(parse_url)
 
 
 def _prepare(message: Message) -> requests.PreparedRequest:
@@ -289,6 +296,7 @@ class _Guarded:
     _dns_host: str
     connect: Callable[[], None]
     _last_used = 0.0
+    _held: bytearray | None = None
 
     def _new_conn(self) -> socket.socket:
         limit = _call.limit
@@ -311,8 +319,20 @@ class _Guarded:
             self.connect()
         if limit is not None:
             limit.restart(_call.answer_seconds)
-        super().request(*args, **kwargs)  # type: ignore[misc]  # urllib3's, by the classes below
+        # http.client sends header and body apart: two packets, and a receiver that wakes up twice.
+        self._held = held = bytearray()
+        try:
+            super().request(*args, **kwargs)  # type: ignore[misc]  # urllib3's, by the classes below
+        finally:
+            self._held = None
+        self.send(held)
         self._last_used = time.monotonic()
+
+    def send(self, data: Any) -> None:
+        if self._held is None:
+            super().send(data)  # type: ignore[misc]
+        else:
+            self._held += data
 
     def close(self) -> None:
         super().close()  # type: ignore[misc]
@@ -360,10 +380,23 @@ class _Adapter(HTTPAdapter):
     def cert_verify(self, *_: Any, **__: Any) -> None:
         """Leave the pool alone: requests would point it at a CA file, read anew for each connection."""
 
+    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+        """Only what `Sender` reads: requests' own would look for cookies and an encoding in every answer."""
+        response = requests.Response()
+        response.status_code = resp.status
+        response.headers = resp.headers
+        response.raw = resp
+        response.url = req.url or ""
+        response.request = req
+        return response
+
     def get_connection_with_tls_context(
         self, request: requests.PreparedRequest, *_: Any, **__: Any
     ) -> HTTPConnectionPool:
-        pool: HTTPConnectionPool = self.poolmanager.connection_from_url(request.url)
+        origin = _parsed(request.url)
+        pool: HTTPConnectionPool = self.poolmanager.connection_from_host(
+            origin.host, origin.port, origin.scheme
+        )
         return pool
 
 

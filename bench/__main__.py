@@ -1,0 +1,80 @@
+"""Measure what the delivery path costs, against the floor and against what others write.
+
+    make bench                    all of it
+    make bench ONLY=delivery,cold
+    make bench BASELINE=1         write bench/baseline.json, which later runs are compared with
+
+Prints a table for each row, with ✓ or ✗ where there is a goal, and what got worse than the baseline by more
+than noise; writes everything to .local/bench.json. The exit status says whether all goals are met and nothing
+got worse. docs/performance.md explains the figures.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from bench import cold, cost, delivery, drain, isolation
+from bench.figures import Row, as_json, table, worse
+from local.steps import REPOSITORY, STATE_DIR, step
+
+ROWS: dict[str, tuple[str, Callable[[], Row]]] = {
+    "delivery": ("deliveries of the dispatcher", delivery.measure),
+    "cold": ("cold start of each function", cold.measure),
+    "cost": ("calls, units and dollars of each way of an event", cost.measure),
+    "drain": ("a backlog of 20,000 events", drain.measure),
+    "isolation": ("one endpoint of fifty hangs", isolation.measure),
+}
+BASELINE = Path(__file__).parent / "baseline.json"
+RESULTS = STATE_DIR / "bench.json"
+
+
+def main() -> int:
+    """Run the rows that the command line picks; answer the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", default=",".join(ROWS), help="rows, separated by commas")
+    parser.add_argument("--baseline", action="store_true", help="write the baseline instead of comparing")
+    arguments = parser.parse_args()
+    rows: dict[str, Row] = {}
+    print(f"load of this machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors\n", flush=True)
+    for name in arguments.only.split(","):
+        title, measure = ROWS[name]
+        # A process of its own, which knows nothing of the rows before.
+        with (
+            step(title),
+            ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as processes,
+        ):
+            rows[name] = processes.submit(measure).result()
+        print(table(rows[name].figures), *rows[name].notes, "", sep="\n", flush=True)
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(_text(as_json(rows)))
+    print(f"written to {RESULTS.relative_to(REPOSITORY)}")
+    before = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
+    if arguments.baseline:
+        BASELINE.write_text(_text(before | as_json(rows)))
+        print(f"written to {BASELINE.relative_to(REPOSITORY)}")
+        before = {}
+    missed = [each.name for row in rows.values() for each in row.figures if not each.is_good]
+    slower = [
+        text
+        for name, row in rows.items()
+        for each in row.figures
+        if each.name in before.get(name, {}) and (text := worse(each, before[name][each.name]))
+    ]
+    print(*(f"✗ goal missed: {each}" for each in missed), sep="\n", end="\n" if missed else "")
+    print(*(f"✗ worse than the baseline: {each}" for each in slower), sep="\n", end="\n" if slower else "")
+    return 1 if missed or slower else 0
+
+
+def _text(found: object) -> str:
+    return json.dumps(found, indent=1, sort_keys=True) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,336 @@
+"""Count what each way of an event costs: every call of AWS, every unit, every byte, and so the dollars.
+
+The real code runs in fake time (`tests.scenarios`); each of its calls is metered as AWS bills it. What cannot
+be counted there (prices, how long a receiver takes, what Lambda itself logs) stands in `prices.json`.
+"""
+
+import json
+import logging
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.figures import Figure, Row
+from lms_webhooks.observability import logger
+from tests.scenarios.endpoints import DOWN, Endpoint, Reply, always, until
+from tests.scenarios.world import ACCOUNT, MINUTE, NON_REAL_TIME, REAL_TIME, Call, World, event_message
+
+PRICES: dict[str, Any] = json.loads((Path(__file__).parent / "prices.json").read_text())
+_KB = 1024
+_SQS_CHUNK = 64 * _KB  # a message of SQS, or of EventBridge, is billed by these
+_A_MILLION = 1_000_000
+
+
+@dataclass
+class Bill:
+    """What a scenario used: AWS's units, as they are billed."""
+
+    events: int
+    bus_events: int = 0
+    """Of them, those that were put on the bus meanwhile."""
+    calls: Counter[str] = field(default_factory=Counter)
+    """Of our functions, by service and operation."""
+    write_units: float = 0.0
+    read_units: float = 0.0
+    kms_requests: int = 0
+    sns_publishes: int = 0
+    sqs_requests: int = 0
+    posts: int = 0
+    post_bytes: int = 0
+    invocations: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+    """Of waiting, in all invocations: for AWS and for receivers."""
+
+    def dollars(self) -> dict[str, float]:
+        """For a million events, by part."""
+        price: Mapping[str, float] = PRICES["dollars"]
+        assumed: Mapping[str, float] = PRICES["assumptions"]
+        drained = max(0, self.events - self.posts)
+        processor_us = (
+            self.posts * assumed["processorUsPerPost"] + drained * assumed["processorUsPerDrainedEvent"]
+        )
+        share = assumed["lambdaMemoryMb"] / assumed["memoryMbOfOneProcessor"]
+        seconds = self.seconds + processor_us / 1e6 / share
+        invocations = self.invocations.total()
+        log_bytes = (
+            self.posts * assumed["logBytesPerAttempt"] + invocations * assumed["logBytesPerInvocation"]
+        )
+        parts = {
+            "EventBridge": self.bus_events * price["eventBridgeEvent"],
+            "SQS": self.sqs_requests * price["sqsRequest"],
+            "Lambda": invocations * price["lambdaRequest"]
+            + seconds * assumed["lambdaMemoryMb"] / _KB * price["lambdaGbSecond"],
+            "DynamoDB": self.write_units * price["dynamoDbWriteUnit"]
+            + self.read_units * price["dynamoDbReadUnit"],
+            "KMS, SNS": self.kms_requests * price["kmsRequest"] + self.sns_publishes * price["snsPublish"],
+            "logs": log_bytes / 1e9 * price["logGb"],
+            "bytes out": self.post_bytes / 1e9 * price["transferOutGb"],
+        }
+        return {name: dollars / self.events * _A_MILLION for name, dollars in parts.items()}
+
+
+class Meter:
+    """Reads a world's calls as AWS bills them. To be made before anything happens in it."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.bill = Bill(events=0)
+        world.taps.append(self._tap)
+        for function in world.functions.values():
+            function.build = self._counted(function.name, function.build)
+
+    def start(self) -> None:
+        """What was before this does not count."""
+        self.bill = Bill(events=0)
+
+    def _counted(self, name: str, build: Callable[[], Any]) -> Callable[[], Any]:
+        def build_counted() -> Any:
+            handler = build()
+
+            def handle(event: dict[str, Any], remaining_ms: Callable[[], int]) -> Any:
+                began = self._world.now
+                self.bill.invocations[name] += 1
+                if "Records" in event:  # received, and deleted, as a batch
+                    sent = sum(len(record["body"]) for record in event["Records"])
+                    self.bill.sqs_requests += math.ceil(sent / _SQS_CHUNK) + 1
+                try:
+                    return handler(event, remaining_ms)
+                finally:
+                    self.bill.seconds += self._world.now - began
+
+            return handle
+
+        return build_counted
+
+    def _tap(self, call: Call, proceed: Callable[[], Any]) -> Any:
+        bill = self.bill
+        if call.service == "POST":
+            message = call.params["message"]
+            bill.posts += 1
+            bill.post_bytes += len(message.body) + sum(
+                len(k) + len(v) + 4 for k, v in message.headers.items()
+            )
+            return proceed()
+        bill.calls[f"{call.service} {call.operation}"] += 1
+        match call.service:
+            case "dynamodb":
+                return self._metered(call.operation, call.params, proceed)
+            case "sqs":
+                bill.sqs_requests += 1
+            case "kms":
+                bill.kms_requests += 1
+            case "sns":
+                bill.sns_publishes += 1
+        return proceed()
+
+    def _metered(self, operation: str, params: dict[str, Any], proceed: Callable[[], Any]) -> Any:
+        factor = 2 if operation.startswith("Transact") else 1
+        written = list(_written(operation, params))
+        before = [self._bytes(table, key) for table, key in written]
+        try:
+            answer = proceed()
+        finally:  # a condition that fails is billed too
+            for (table, key), old in zip(written, before, strict=True):
+                size = max(old, self._bytes(table, key), 1)
+                self.bill.write_units += factor * math.ceil(size / _KB)
+        self.bill.read_units += self._read_units(operation, params, answer)
+        return answer
+
+    def _read_units(self, operation: str, params: dict[str, Any], answer: dict[str, Any]) -> float:
+        match operation:
+            case "GetItem":
+                read = self._bytes(params["TableName"], params["Key"])
+                return _units(read, consistent=params.get("ConsistentRead", False))
+            case "BatchGetItem":
+                return sum(
+                    _units(self._bytes(table, key), consistent=asked.get("ConsistentRead", False))
+                    for table, asked in params["RequestItems"].items()
+                    for key in asked["Keys"]
+                )
+            case "Query":
+                # By what is read, whatever is projected; all items of a query together.
+                read = sum(self._bytes(params["TableName"], item) for item in answer.get("Items", []))
+                return _units(read, consistent=params.get("ConsistentRead", False))
+        return 0.0
+
+    def _bytes(self, table: str, key: Mapping[str, Any]) -> int:
+        item = self._world.stored(table, key["pk"]["S"], key["sk"]["S"])
+        return item_bytes(item) if item else 0
+
+
+def item_bytes(item: Mapping[str, Mapping[str, Any]]) -> int:
+    """The size of an item by DynamoDB's rules."""
+    return sum(len(name.encode()) + _value_bytes(value) for name, value in item.items())
+
+
+def _value_bytes(value: Mapping[str, Any]) -> int:
+    ((kind, content),) = value.items()
+    size_of: dict[str, Callable[[], int]] = {
+        "S": lambda: len(content.encode()),
+        "B": lambda: len(content),
+        "N": lambda: len(content.lstrip("-")) // 2 + 2,
+        "L": lambda: 3 + sum(1 + _value_bytes(each) for each in content),
+        "M": lambda: 3 + sum(1 + len(name.encode()) + _value_bytes(each) for name, each in content.items()),
+        "SS": lambda: sum(len(each.encode()) for each in content),
+        "BOOL": lambda: 1,
+    }
+    return size_of[kind]()
+
+
+def _units(size: int, *, consistent: bool) -> float:
+    return max(1, math.ceil(size / (4 * _KB))) * (1.0 if consistent else 0.5)
+
+
+def _written(operation: str, params: dict[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    match operation:
+        case "PutItem":
+            yield params["TableName"], params["Item"]
+        case "UpdateItem" | "DeleteItem":
+            yield params["TableName"], params["Key"]
+        case "BatchWriteItem":
+            for table, requests in params["RequestItems"].items():
+                for request in requests:
+                    put, delete = request.get("PutRequest"), request.get("DeleteRequest")
+                    yield table, put["Item"] if put else delete["Key"]
+        case "TransactWriteItems":
+            for action in params["TransactItems"]:
+                (each,) = action.values()
+                yield each["TableName"], each.get("Key") or each["Item"]
+
+
+##### The ways of an event, each for one webhook
+
+_WELL = Reply(seconds=PRICES["assumptions"]["receiverMs"] / 1000)
+# What is left for `data`, so that an event is as long as the assumption says.
+_DATA_BYTES = PRICES["assumptions"]["eventBytes"] - len(
+    json.dumps(json.loads(event_message("e" * 7, REAL_TIME, 1_793_707_200_000, ACCOUNT))["detail"])
+)
+_ENOUGH = 1000  # events, so that what happens once weighs little
+
+
+def _direct(world: World, _meter: Meter, _endpoint: Endpoint) -> int:
+    """A healthy endpoint, in direct mode, at 100 events a second: ten in a batch."""
+    for _ in range(_ENOUGH // 10):
+        world.emit(10, data_bytes=_DATA_BYTES)
+        world.run(0.1)
+    world.run_until_quiet()
+    return _ENOUGH
+
+
+def _failing(world: World, _meter: Meter, endpoint: Endpoint) -> int:
+    """An endpoint that fails for ten minutes while events come, and is well again then."""
+    endpoint.script = until(world.now + 10 * MINUTE, DOWN, _WELL)
+    for _ in range(_ENOUGH // 10):
+        world.emit(10, data_bytes=_DATA_BYTES)
+        world.run(1)
+    world.run_until_quiet(at_most=60 * MINUTE)
+    return _ENOUGH
+
+
+def _drain(world: World, meter: Meter, endpoint: Endpoint) -> int:
+    """A backlog of ten thousand that goes out: what the drainer does, without what put it there."""
+    endpoint.script = until(world.now + MINUTE, DOWN, _WELL)
+    for _ in range(100):
+        world.emit(100, data_bytes=_DATA_BYTES)
+        world.run(0.5)
+    meter.start()
+    world.run_until_quiet(at_most=60 * MINUTE)
+    return 100 * 100
+
+
+def _batch(world: World, _meter: Meter, _endpoint: Endpoint) -> int:
+    """Non-real-time events, that go out with the next opening of the batch lanes."""
+    for _ in range(_ENOUGH // 10):
+        world.emit(10, name=NON_REAL_TIME, data_bytes=_DATA_BYTES)
+        world.run(0.1)
+    world.run_until_quiet(at_most=60 * MINUTE)
+    return _ENOUGH
+
+
+SCENARIOS: dict[str, Callable[[World, Meter, Endpoint], int]] = {
+    "direct": _direct,
+    "failing": _failing,
+    "drain": _drain,
+    "batch": _batch,
+}
+_ON_TOP = {"logs", "bytes out"}  # the goal was set without them
+_PUT_BEFORE = {"drain"}  # its events came before the meter ran
+
+
+def bills() -> dict[str, Bill]:
+    """What each scenario uses."""
+    level = logger.log_level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        return _bills()
+    finally:
+        logger.setLevel(level)
+
+
+def _bills() -> dict[str, Bill]:
+    found: dict[str, Bill] = {}
+    for name, scenario in SCENARIOS.items():
+        with World() as world:
+            meter = Meter(world)
+            endpoint = world.endpoint()
+            endpoint.script = always(_WELL)
+            world.register(endpoint)
+            events = scenario(world, meter, endpoint)
+            bill = meter.bill
+            bill.events = events
+            if name not in _PUT_BEFORE:
+                bill.bus_events = events
+                bill.sqs_requests += events  # the rule's, one a message
+            assert world.problems() == []
+        found[name] = bill
+    return found
+
+
+def markdown(of: Mapping[str, Bill]) -> str:
+    """The table of docs/operations.md."""
+    dollars = {name: bill.dollars() for name, bill in of.items()}
+    counts: dict[str, Callable[[Bill], float]] = {
+        "calls of AWS, an event": lambda bill: bill.calls.total() / bill.events,
+        "POSTs, an event": lambda bill: bill.posts / bill.events,
+        "write units, an event": lambda bill: bill.write_units / bill.events,
+        "read units, an event": lambda bill: bill.read_units / bill.events,
+    }
+    lines = [["", *of], ["---", *("---:" for _ in of)]]
+    lines += [[name, *(f"{count(bill):.2f}" for bill in of.values())] for name, count in counts.items()]
+    for part in next(iter(dollars.values())):
+        lines.append([f"{part}, $", *(f"{dollars[name][part]:.2f}" for name in of)])
+    lines.append(["**together, $**", *(f"**{sum(dollars[name].values()):.2f}**" for name in of)])
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def measure() -> Row:
+    """Count all scenarios."""
+    found = bills()
+    figures: list[Figure] = []
+    for name, bill in found.items():
+        healthy = name == "direct"
+        counted = {
+            "AWS calls": (bill.calls.total() / bill.events, "an event", 0.35),
+            "WRU": (bill.write_units / bill.events, "an event", 1.0),
+            # The half is the delivery's key; what is above, each dispatcher's look at the account every 2 s.
+            "RRU": (bill.read_units / bill.events, "an event", 0.55),
+            "POSTs": (bill.posts / bill.events, "an event", None),
+            "dollars but for logs and bytes out": (
+                sum(dollars for part, dollars in bill.dollars().items() if part not in _ON_TOP),
+                "a million",
+                2.50,
+            ),
+            "dollars": (sum(bill.dollars().values()), "a million", None),
+        }
+        figures += [
+            Figure(f"{name} {what}", value, unit, at_most=most if healthy else None, is_compared=True)
+            for what, (value, unit, most) in counted.items()
+        ]
+    notes = ["\n" + "\n".join("  " + line for line in markdown(found).splitlines())]
+    for name, bill in found.items():
+        each = ", ".join(f"{call} {count / bill.events:.3f}" for call, count in bill.calls.most_common(6))
+        notes.append(f"  {name}, an event: {each}")
+    return Row(figures, notes)

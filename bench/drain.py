@@ -1,0 +1,86 @@
+"""How fast the drainer empties a backlog of 20,000 events, and in how many POSTs.
+
+The drainer's handler as deployed, with lease, history and removals, until the lane is empty; a webhook of its
+own each round, so that each begins with a POST of one event. In turn with a pool of bare `requests.Session`,
+an event a POST, nothing written down.
+"""
+
+import json
+import time
+from typing import Any
+
+from bench.delivery import sessions
+from bench.figures import Row, Sample, figure, ratio, sample
+from bench.function import Events, Function, prepare, register
+from bench.servers import DELIVERIES, Aws, Receiver
+
+EVENTS = 20_000
+_ROUNDS = 3  # each takes as long as all of another row
+_FIRST_ACCOUNT = 2001
+
+
+def measure() -> Row:
+    """Fill a lane, empty it, and so on."""
+    with Aws() as aws, Receiver() as receiver:
+        prepare(aws.url)
+        drainer = Function("drainer", timeout_seconds=600)
+        bare = sessions([f"{receiver.url}/sessions"])
+        bare()
+        ours: list[Sample] = []
+        theirs: list[Sample] = []
+        posts: list[int] = []
+        for number in range(_ROUNDS):
+            account_id = str(_FIRST_ACCOUNT + number)
+            (webhook_id,) = register(account_id, f"{receiver.url}/hooks", ordered=True)
+            _fill(account_id, webhook_id)
+            receiver.seen()
+            ours.append(sample(lambda of=(account_id, webhook_id): _drain(drainer, *of)))  # type: ignore[misc]
+            posts.append(receiver.seen()["posts"])
+            theirs.append(sample(bare))
+            if _is_left(webhook_id):
+                raise RuntimeError(f"not all of {EVENTS} events went out in {posts[-1]} POSTs")
+    speeds = [each.per_second for each in ours]
+    cpu = [each.cpu_us for each in ours]
+    return Row(
+        [
+            figure("drain", speeds, "events/s"),
+            figure("drain, CPU", cpu, "us/event"),
+            ratio("drain / sessions", speeds, [each.per_second for each in theirs], at_least=1.0),
+            ratio("CPU of sessions / drain", [each.cpu_us for each in theirs], cpu, at_least=1.0),
+            figure("events / POSTs", [EVENTS / each for each in posts], "x", at_least=95, is_compared=True),
+        ]
+    )
+
+
+def _drain(drainer: Function, account_id: str, webhook_id: str) -> int:
+    message = json.dumps({"accountId": account_id, "webhookId": webhook_id})
+    drainer.invoke({"Records": [{"messageId": "1", "body": message}]})
+    return EVENTS
+
+
+def _fill(account_id: str, webhook_id: str) -> None:
+    """Put events into the lane, and mark it, as the dispatcher does."""
+    from lms_webhooks.backlog import Lane, Waiting  # noqa: PLC0415  # after `prepare`
+    from lms_webhooks.events import read_event  # noqa: PLC0415
+
+    backlog: Any = _backlog()
+    now_ms = time.time_ns() // 1_000_000
+    records = Events().batch(*[account_id] * EVENTS)["Records"]
+    read = [read_event(each["body"], source="lms", accepted_at_ms=now_ms) for each in records]
+    if backlog.append(webhook_id, Lane.REALTIME, [Waiting(event) for event in read]):
+        raise RuntimeError("not all of the lane was written")
+    backlog.mark(account_id, webhook_id, Lane.REALTIME, accepted_at_ms=now_ms)
+
+
+def _is_left(webhook_id: str) -> bool:
+    from lms_webhooks.backlog import Lane  # noqa: PLC0415  # after `prepare`
+
+    return bool(_backlog().read(webhook_id, Lane.REALTIME, limit=1))
+
+
+def _backlog() -> Any:
+    from lms_webhooks import aws  # noqa: PLC0415  # after `prepare`
+    from lms_webhooks.backlog import Backlog  # noqa: PLC0415
+    from lms_webhooks.dynamodb import Table  # noqa: PLC0415
+
+    return Backlog(Table(aws.dynamodb(), DELIVERIES), retention_days=7)

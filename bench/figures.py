@@ -1,0 +1,119 @@
+"""What a benchmark found: figures with their noise, what they must be, and what they were before."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+ROUNDS = 9  # interleaved, so that whatever else the machine does hits all contenders alike
+_SLACK = 0.10  # between two runs on one machine, beyond what their rounds differed by
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table. What compares two things of one run holds on any machine, and is compared with
+    the baseline; the rest is for reading."""
+
+    name: str
+    value: float
+    unit: str
+    noise: float = 0.0
+    """Half of the range of the middle half of the rounds, as a share of the value."""
+    at_least: float | None = None
+    at_most: float | None = None
+    is_compared: bool = False
+
+    @property
+    def is_good(self) -> bool:
+        return (self.at_least is None or self.value >= self.at_least) and (
+            self.at_most is None or self.value <= self.at_most
+        )
+
+    @property
+    def goal(self) -> str:
+        if self.at_least is not None:
+            return f">= {self.at_least:g}"
+        return f"<= {self.at_most:g}" if self.at_most is not None else ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one benchmark answers: its figures, and text that goes below its table."""
+
+    figures: list[Figure]
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One round of one contender."""
+
+    per_second: float
+    cpu_us: float
+    """Of this process, for each thing done."""
+
+
+def sample(work: Callable[[], int]) -> Sample:
+    """Do `work`, which answers how many things it did."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    done = work()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return Sample(done / wall, cpu / done * 1e6)
+
+
+def rounds(contenders: Mapping[str, Callable[[], int]], *, count: int = ROUNDS) -> dict[str, list[Sample]]:
+    """Let each contender work once a round, in turn; the first round warms up and is not kept."""
+    samples: dict[str, list[Sample]] = {name: [] for name in contenders}
+    for number in range(count + 1):
+        for name, work in contenders.items():
+            taken = sample(work)
+            if number:
+                samples[name].append(taken)
+    return samples
+
+
+def figure(name: str, values: Sequence[float], unit: str, **more: Any) -> Figure:
+    """The median of the rounds."""
+    median = statistics.median(values)
+    first, _, third = statistics.quantiles(values, n=4)
+    return Figure(name, median, unit, (third - first) / 2 / median if median else 0.0, **more)
+
+
+def ratio(name: str, ours: Sequence[float], theirs: Sequence[float], **more: Any) -> Figure:
+    """The median of the rounds' ratios."""
+    ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
+    return figure(name, ratios, "x", is_compared=True, **more)
+
+
+def worse(now: Figure, before: Mapping[str, Any]) -> str | None:
+    """In words how `now` is worse than `before`, by more than noise; None when it is not."""
+    then = float(before["value"])
+    if not now.is_compared or not then:
+        return None
+    change = now.value / then - 1
+    is_worse = change < 0 if now.at_least is not None else change > 0
+    if not is_worse or abs(change) <= _SLACK + now.noise + float(before["noise"]):
+        return None
+    return f"{now.name}: {then:.3g} {now.unit} then, {now.value:.3g} now"
+
+
+def table(figures: Sequence[Figure]) -> str:
+    """As text, with ✓ or ✗ where there is a goal."""
+    width = max(len(each.name) for each in figures)
+    lines = []
+    for each in figures:
+        mark = ("✓" if each.is_good else "✗") if each.goal else " "
+        noise = f"± {each.noise:.0%}" if each.noise else ""
+        lines.append(
+            f"  {mark} {each.name:{width}}  {each.value:>10,.4g} {each.unit:14} {noise:6} {each.goal}"
+        )
+    return "\n".join(lines)
+
+
+def as_json(rows: Mapping[str, Row]) -> dict[str, Any]:
+    """What is written down of a run."""
+    return {
+        name: {each.name: {k: v for k, v in asdict(each).items() if k != "name"} for each in row.figures}
+        for name, row in rows.items()
+    }

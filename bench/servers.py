@@ -1,0 +1,174 @@
+"""What a measured function talks to, each in a process of its own so that only the function's work is seen.
+
+`Receiver` acknowledges every POST with as little work as a server can do. `Aws` answers DynamoDB, SQS and KMS
+from tables in memory: at once, and without the network's share.
+"""
+
+import base64
+import json
+import multiprocessing
+import selectors
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+from tests.scenarios.tables import Refused, Tables
+
+WEBHOOKS = "webhooks"
+DELIVERIES = "deliveries"
+SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
+HANGS = "/hangs"  # a path that starts so is never answered
+SEEN = "/seen"  # GET: when each path was last answered, and how many POSTs there were
+
+_ACKNOWLEDGED = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+
+type Answer = Callable[[str, dict[str, str], bytes], bytes | None]
+"""Path, headers and body of a request in; the whole answer out, or None for none ever."""
+
+
+@dataclass
+class _Connection:
+    sock: socket.socket
+    unread: bytearray = field(default_factory=bytearray)
+
+
+class Server:
+    """One process that answers requests by `answer`, over kept-alive connections. A context manager."""
+
+    def __init__(self, make_answer: Callable[[], Answer]) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        # It listens already: what is asked before the process is there waits for it.
+        self._process = multiprocessing.get_context("spawn").Process(
+            target=_serve, args=(self._listener, make_answer), daemon=True
+        )
+
+    def __enter__(self) -> Self:
+        self._process.start()
+        self._listener.close()
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._process.terminate()
+        self._process.join()
+
+
+class Receiver(Server):
+    """Acknowledges what comes. It reads no more of a request than how long it is."""
+
+    def __init__(self) -> None:
+        super().__init__(_acknowledge)
+
+    def seen(self) -> dict[str, Any]:
+        """`{"posts": n, "answered": {path: monotonic seconds}}`, since the last time this was asked."""
+        with socket.create_connection(("127.0.0.1", self.port)) as sock:
+            sock.sendall(f"GET {SEEN} HTTP/1.1\r\nconnection: close\r\n\r\n".encode())
+            sock.shutdown(socket.SHUT_WR)
+            answer = bytearray()
+            while piece := sock.recv(65536):
+                answer += piece
+        seen: dict[str, Any] = json.loads(answer.partition(b"\r\n\r\n")[2])
+        return seen
+
+
+class Aws(Server):
+    """DynamoDB with the product's two tables, SQS that forgets, and KMS with one secret."""
+
+    def __init__(self) -> None:
+        super().__init__(_aws)
+
+
+def _acknowledge() -> Answer:
+    seen: dict[str, Any] = {"posts": 0, "answered": {}}
+
+    def answer(path: str, _headers: dict[str, str], _body: bytes) -> bytes | None:
+        if path == SEEN:
+            told = json.dumps(seen)
+            seen.update(posts=0, answered={})
+            return f"HTTP/1.1 200 OK\r\ncontent-length: {len(told)}\r\n\r\n{told}".encode()
+        if path.startswith(HANGS):
+            return None
+        seen["posts"] += 1
+        seen["answered"][path] = time.monotonic()
+        return _ACKNOWLEDGED
+
+    return answer
+
+
+def _aws() -> Answer:
+    tables = Tables(WEBHOOKS, DELIVERIES)
+
+    def act(operation: str, params: dict[str, Any]) -> dict[str, Any]:
+        match operation:
+            case "Decrypt":
+                return {"Plaintext": base64.b64encode(SECRET.encode()).decode(), "KeyId": "key"}
+            case "SendMessage":
+                return {"MessageId": "message"}
+            case _:
+                return tables.call(operation, params)
+
+    def answer(_path: str, headers: dict[str, str], body: bytes) -> bytes | None:
+        status = "200 OK"
+        try:
+            told = act(headers["x-amz-target"].rpartition(".")[2], json.loads(body))
+        except Refused as refused:
+            status = "400 Bad Request"
+            told = {"__type": refused.code, "message": "refused"}
+            told["CancellationReasons"] = [{"Code": code} for code in refused.reasons or []]
+        text = json.dumps(told).encode()
+        head = f"HTTP/1.1 {status}\r\ncontent-type: application/x-amz-json-1.0\r\ncontent-length: {len(text)}"
+        return head.encode() + b"\r\n\r\n" + text
+
+    return answer
+
+
+def _serve(listener: socket.socket, make_answer: Callable[[], Answer]) -> None:
+    answer = make_answer()
+    selector = selectors.DefaultSelector()
+    selector.register(listener, selectors.EVENT_READ)
+    while True:
+        for key, _ in selector.select():
+            if key.fileobj is listener:
+                sock, _address = listener.accept()
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                selector.register(sock, selectors.EVENT_READ, _Connection(sock))
+            elif not _read(key.data, answer):
+                selector.unregister(key.data.sock)
+                key.data.sock.close()
+
+
+def _read(connection: _Connection, answer: Answer) -> bool:
+    """Answer each complete request; answer False when the connection is at its end."""
+    try:
+        piece = connection.sock.recv(1 << 20)
+        if not piece:
+            return False
+        connection.unread += piece
+        while request := _cut_request(connection.unread):
+            told = answer(*request)
+            if told is not None:
+                connection.sock.sendall(told)
+    except OSError:
+        return False
+    return True
+
+
+def _cut_request(unread: bytearray) -> tuple[str, dict[str, str], bytes] | None:
+    """Take the first complete request out of `unread`."""
+    end = unread.find(b"\r\n\r\n")
+    if end < 0:
+        return None
+    first, *lines = unread[:end].decode("latin-1").split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    whole = end + 4 + int(headers.get("content-length", 0))
+    if len(unread) < whole:
+        return None
+    body = bytes(unread[end + 4 : whole])
+    del unread[:whole]
+    return first.split(" ")[1], headers, body
