@@ -46,6 +46,7 @@ def replay(scenario: Scenario) -> None:
         scenario.emit("h", count)
         arrive(receiver, "h", count, timeout_seconds=600)
         wait_until(lambda: len(scenario.deliveries(webhook_id)) == count, timeout_seconds=300)
+        start_a_drainer(scenario, webhook_id, receiver)
         body = {"from": "2020-01-01T00:00:00Z", "to": datetime.now(UTC).isoformat()}
         time.sleep(0.1)  # what is emitted now is no part of it
         scenario.emit("alone", 600, per_second=60)
@@ -75,6 +76,16 @@ def replay(scenario: Scenario) -> None:
         scenario.say(f"p99 of live events: {alone:.0f} ms alone, {beside:.0f} ms beside the first replay")
         scenario.check(f"x{beside / alone:.2f}, at most x1.5", beside <= alone * 1.5)
         scenario.delete(webhook_id)
+
+
+def start_a_drainer(scenario: Scenario, webhook_id: str, receiver: Receiver) -> None:
+    """Have one event sent again. A function's first process takes a second of the two processors that all of
+    this shares; in AWS it starts on a machine of its own."""
+    base = f"/v1/webhooks/{webhook_id}/deliveries"
+    listed = scenario.stack.call("GET", f"{base}?limit=1", token=scenario.token).body["deliveries"]
+    sent = len(receiver.requests)
+    scenario.stack.call("POST", f"{base}/{listed[0]['deliveryId']}/redeliver", token=scenario.token)
+    receiver.wait_for(lambda: len(receiver.requests) > sent, 60)
 
 
 def watch_replay(

@@ -40,7 +40,8 @@ KILLS = 50
 IN_FLIGHT_OF = {"dispatcher": 10, "drainer": 100}
 """The most events that a worker sends, or has sent and not recorded, when it dies."""
 
-# How receivers misbehave until they recover. Those after them reject, or are gone, for good.
+# How receivers misbehave until they recover. Those after them reject, or are gone, for good; gone only once
+# all events are emitted, for a webhook that is switched off takes nothing new.
 RECOVERING: dict[str, Behaviour | None] = {
     "well": None,
     "fails": answer(500),
@@ -93,11 +94,12 @@ def main() -> int:
 def _run(system: System, chance: random.Random, events: int, kills: int) -> int:
     began = time.monotonic()
     acknowledged: set[int] = set()
+    is_all_emitted = threading.Event()
 
     def script(request: Request) -> Behaviour:
         kind = request.path.split("/")[1].replace("-", " ")
         if kind in FOR_GOOD:
-            return FOR_GOOD[kind]
+            return FOR_GOOD[kind] if kind != "gone" or is_all_emitted.is_set() else answer(503)
         misbehaviour = RECOVERING[kind]
         is_well = misbehaviour is None or time.monotonic() - began > MISBEHAVES_SECONDS
         if misbehaviour is not None and not is_well:
@@ -117,6 +119,7 @@ def _run(system: System, chance: random.Random, events: int, kills: int) -> int:
         emitter.start()
         killed = _kill(system, chance, kills, still=emitter.is_alive)
         emitter.join()
+        is_all_emitted.set()
         print(f"{sum(killed.values())} kills: {dict(killed)}; {events} events emitted", flush=True)
         recovering = [endpoint for endpoint in endpoints if endpoint.recovers]
         _wait(recovering, lambda endpoint: taken(endpoint).keys() >= set(endpoint.emitted), "endpoints")
