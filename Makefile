@@ -99,10 +99,8 @@ $(SECURITY)/ready: requirements/security.txt .python-version $(READY)
 	@touch $@
 
 .PHONY: security audit
-security: $(SECURITY)/ready ## Hostile targets, what each role allows, and checkov on the template; as root, on Linux
+security: $(SECURITY)/ready ## Hostile targets, foreign ids, forbidden calls, fuzzing and checkov; as root, on Linux
 	@python -m tests.security
-	@python -m tests.fuzz.readers
-	$(SECURITY)/bin/checkov --file template.yaml --framework cloudformation --skip-download --quiet --compact
 
 audit: $(SECURITY)/ready ## Look every locked package up among known vulnerabilities; ends with 2 if one could not be
 	@python -m local.audit

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from local.set_up import node_wheel
 from local.steps import REPOSITORY, STATE_DIR
 
 LOCKS = (
@@ -19,6 +20,7 @@ LOCKS = (
     "requirements/bootstrap.txt",
     "requirements/security.txt",
 )
+NPM_LOCK = "docs/receivers/package-lock.json"
 _PIP_AUDIT = STATE_DIR / "security" / "bin" / "pip-audit"
 VULNERABLE, NOT_AUDITED = 1, 2
 
@@ -26,8 +28,8 @@ VULNERABLE, NOT_AUDITED = 1, 2
 def main() -> int:
     """Audit each lock, the layer's first; answers the exit code."""
     codes = set()
-    for lock in LOCKS:
-        lines, code = judge(lock, *_look_up(REPOSITORY / lock))
+    for judged in (*(judge(lock, *_look_up(REPOSITORY / lock)) for lock in LOCKS), judge_npm(_look_up_npm())):
+        lines, code = judged
         print("\n".join(lines), flush=True)
         codes.add(code)
     return next((code for code in (VULNERABLE, NOT_AUDITED) if code in codes), 0)
@@ -50,6 +52,34 @@ def judge(lock: str, report: dict[str, Any] | None, problem: str) -> tuple[list[
     if not packages:
         return [*lines, "  NOT AUDITED: it names no package"], NOT_AUDITED
     return lines, VULNERABLE if vulnerable else NOT_AUDITED if unknown else 0
+
+
+def judge_npm(report: dict[str, Any]) -> tuple[list[str], int]:
+    """What to print about the lock of the example in Node, and the exit code."""
+    if "vulnerabilities" not in report:
+        return [f"{NPM_LOCK}: NOT AUDITED: {report.get('message', 'npm gave no report')}"], NOT_AUDITED
+    vulnerable: dict[str, Any] = report["vulnerabilities"]
+    total = report["metadata"]["dependencies"]["total"]
+    lines = [f"{NPM_LOCK}: {total} packages, {total} looked up, {len(vulnerable)} vulnerable"]
+    lines += [f"  VULNERABLE {name} {found['range']}" for name, found in vulnerable.items()]
+    return lines, VULNERABLE if vulnerable else 0
+
+
+def _look_up_npm() -> dict[str, Any]:
+    wheel = node_wheel()
+    npm = wheel / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    done = subprocess.run(
+        [wheel / "bin" / "node", npm, "audit", "--json", "--package-lock-only"],
+        cwd=(REPOSITORY / NPM_LOCK).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    try:
+        report: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        return {}
+    return report
 
 
 def _look_up(lock: Path) -> tuple[dict[str, Any] | None, str]:

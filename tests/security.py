@@ -1,6 +1,7 @@
-"""Run the tests of the system's safety, and print how much of each was tried: a part of `make security`.
+"""Try what must not be possible, and print how much of it was tried: `make security`.
 
-Ends with 0 only when all of it held.
+The tests of the system's safety, the fuzzing of what reads text from outside, and checkov on the template.
+All of it runs, whatever fails; ends with 0 only when all of it held, and was as much as it is to be.
 """
 
 import subprocess
@@ -10,36 +11,69 @@ import xml.etree.ElementTree as ET
 from collections import Counter
 from pathlib import Path
 
-SUITES = {
-    "URLs and names that are refused": ("tests.unit.test_targets", "tests.unit.test_hostile_targets"),
-    "operations with another account's ids": ("tests.unit.test_tenancy",),
-    "calls that a role must allow or refuse, judged": ("tests.contract.test_privileges",),
-    "the same, enforced on a deployed stack": (
-        "tests.e2e.enforced.test_roles",
-        "tests.e2e.enforced.test_again",
-    ),
-    "calls without a good token": ("tests.e2e.test_access",),
-    "secrets, moved and searched for": ("tests.e2e.test_secrets",),
-    "what ships": ("tests.contract.test_supply_chain",),
+from local.steps import STATE_DIR
+
+FILES = (
+    "tests/unit/test_targets.py",
+    "tests/unit/test_hostile_targets.py",
+    "tests/unit/test_tenancy.py",
+    "tests/contract/test_privileges.py",
+    "tests/contract/test_supply_chain.py",
+    "tests/e2e/test_access.py",
+    "tests/e2e/test_secrets.py",
+    "tests/e2e/test_tenants.py",
+    "tests/e2e/enforced",
+)
+LEAST = {
+    "hostile URLs": 150,
+    "calls and sends with them refused": 600,
+    "hostile names": 20,
+    "redirects": 30,
+    "operations on another account's ids": 40,
+    "forbidden calls, by the roles' conditions": 50,
+    "forbidden calls, on a stack that enforces its roles": 100,
 }
+"""What the tests count as tried and refused, and how much it is at least."""
+
+_CHECKOV = (
+    str(STATE_DIR / "security" / "bin" / "checkov"),
+    *("--file", "template.yaml", "--framework", "cloudformation", "--skip-download", "--quiet", "--compact"),
+)
 
 
 def main() -> int:
     """Run it; answer the exit status."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        files = [module.replace(".", "/") + ".py" for modules in SUITES.values() for module in modules]
-        exit_code = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", *files], check=False
-        ).returncode
-        passed: Counter[str] = Counter()
-        for case in ET.parse(report).iter("testcase"):  # noqa: S314  # pytest's own
-            passed[case.attrib["classname"]] += len(case) == 0
-    print()
-    for title, modules in SUITES.items():
-        print(f"{sum(passed[module] for module in modules):7}  {title}")
-    print()
-    return exit_code
+        is_good = _holds(sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", *FILES)
+        counted, passed = _counts(report)
+    is_good &= _holds(sys.executable, "-m", "tests.fuzz.readers")
+    is_good &= _holds(*_CHECKOV)
+    print("\ntried and refused:")
+    for name, least in LEAST.items():
+        is_enough = counted[name] >= least
+        is_good &= is_enough
+        print(f"{counted[name]:7}  {name}" + ("" if is_enough else f": TOO FEW, at least {least}"))
+    print(f"\n{passed} tests passed; above, the fuzzed inputs and the checks of checkov")
+    print("all of it held" if is_good else "NOT ALL OF IT HELD")
+    return 0 if is_good else 1
+
+
+def _holds(*command: str) -> bool:
+    return subprocess.run(command, check=False).returncode == 0
+
+
+def _counts(report: Path) -> tuple[Counter[str], int]:
+    """What the tests that passed counted, and how many they were."""
+    counted: Counter[str] = Counter()
+    passed = 0
+    for case in ET.parse(report).iter("testcase"):  # noqa: S314  # pytest's own
+        if any(child.tag in ("failure", "error", "skipped") for child in case):
+            continue
+        passed += 1
+        for each in case.iter("property"):
+            counted[each.attrib["name"]] += int(each.attrib["value"])
+    return counted, passed
 
 
 if __name__ == "__main__":

@@ -38,6 +38,9 @@ def test_every_locked_package_has_hashes(lock: str) -> None:
 def test_every_lock_is_audited() -> None:
     locks = [*REPOSITORY.glob("requirements/*.txt"), *REPOSITORY.glob("layers/*/requirements.txt")]
     assert sorted(audit.LOCKS) == sorted(str(each.relative_to(REPOSITORY)) for each in locks)
+    assert [str(each.relative_to(REPOSITORY)) for each in REPOSITORY.glob("docs/*/package-lock.json")] == [
+        audit.NPM_LOCK
+    ]
 
 
 def test_each_package_of_the_layer_has_its_reason() -> None:
@@ -145,6 +148,27 @@ def test_without_a_network_nothing_passes() -> None:
         ["a.txt: NOT AUDITED: could not resolve the host"],
         audit.NOT_AUDITED,
     )
+
+
+@pytest.mark.parametrize(
+    ("found", "lines", "code"),
+    [
+        ({"vulnerabilities": {}, "metadata": {"dependencies": {"total": 3}}}, "3 looked up, 0 vulnerable", 0),
+        (
+            {"vulnerabilities": {"bad": {"range": "<2"}}, "metadata": {"dependencies": {"total": 3}}},
+            "VULNERABLE bad <2",
+            audit.VULNERABLE,
+        ),
+        ({"message": "405 Method Not Allowed"}, "NOT AUDITED: 405 Method Not Allowed", audit.NOT_AUDITED),
+        ({}, "NOT AUDITED", audit.NOT_AUDITED),
+    ],
+)
+def test_the_packages_of_the_example_in_node_are_audited_too(
+    found: dict[str, Any], lines: str, code: int
+) -> None:
+    said, got = audit.judge_npm(found)
+    assert lines in "\n".join(said)
+    assert got == code
 
 
 ##### The workflow

@@ -5,7 +5,7 @@ loopback off. What was connected to is read off the wire.
 """
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,7 +159,12 @@ def test_what_is_public_gets_its_request(wire: Outside, host: str) -> None:
 
 @pytest.mark.parametrize(("url", "rule"), HOSTILE_URLS)
 def test_a_hostile_url_is_refused_at_every_call_and_by_the_sender(
-    wire: Outside, admin: AdminClient, saved: str, url: str, rule: str
+    wire: Outside,
+    admin: AdminClient,
+    saved: str,
+    url: str,
+    rule: str,
+    record_property: Callable[[str, object], None],
 ) -> None:
     calls = [
         ("POST", "/v1/webhooks", VALID | {"targetUrl": url}),
@@ -178,19 +183,24 @@ def test_a_hostile_url_is_refused_at_every_call_and_by_the_sender(
     assert sent.broken_rule.startswith(rule)
     assert wire.network.connections() == []
     assert admin.posted == []
+    record_property("hostile URLs", 1)
+    record_property("calls and sends with them refused", len(calls) + 1)
 
 
 # What a name stands for
 
 
 @pytest.mark.parametrize("name", FORBIDDEN_NAMES)
-def test_a_name_that_stands_for_a_forbidden_address_gets_no_connection(wire: Outside, name: str) -> None:
+def test_a_name_that_stands_for_a_forbidden_address_gets_no_connection(
+    wire: Outside, name: str, record_property: Callable[[str, object], None]
+) -> None:
     """Alone or among others, of whichever family, by whatever alias. Allowed ones get none either."""
     sent = wire.post(f"https://{name}/")
     assert (sent.status_code, sent.error_class) == (None, ErrorClass.FORBIDDEN_ADDRESS)
     assert sent.broken_rule.startswith((PUBLIC, WRAPPED))
     assert wire.network.connections() == []
     assert wire.names.times_asked(name) == 1
+    record_property("hostile names", 1)
 
 
 def test_a_test_send_to_such_a_name_tells_the_admin_the_rule(wire: Outside, admin: AdminClient) -> None:
@@ -207,7 +217,9 @@ def test_a_test_send_to_such_a_name_tells_the_admin_the_rule(wire: Outside, admi
 
 
 @pytest.mark.parametrize("name", _REBINDING)
-def test_a_name_that_turns_hostile_gets_nothing_more(wire: Outside, name: str) -> None:
+def test_a_name_that_turns_hostile_gets_nothing_more(
+    wire: Outside, name: str, record_property: Callable[[str, object], None]
+) -> None:
     """DNS rebinding: the first look-up is for the check, attackers hope, the second for the connection."""
     sender = Sender(loopback_allowed=False, trusted_ca_file=str(wire.ca_file))
     first = wire.post(f"https://{name}/", sender=sender)
@@ -218,6 +230,7 @@ def test_a_name_that_turns_hostile_gets_nothing_more(wire: Outside, name: str) -
         assert wire.post(f"https://{name}/", sender=sender).error_class is ErrorClass.FORBIDDEN_ADDRESS
     assert wire.network.connections() == []
     sender._adapter.close()
+    record_property("hostile names", 1)
 
 
 # What a receiver answers
@@ -236,11 +249,14 @@ def test_a_name_that_turns_hostile_gets_nothing_more(wire: Outside, name: str) -
     ],
 )
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_leads_nowhere(wire: Outside, status: int, location: str) -> None:
+def test_a_redirect_leads_nowhere(
+    wire: Outside, status: int, location: str, record_property: Callable[[str, object], None]
+) -> None:
     wire.receiver.script = redirect(location, status=status)
     sent = wire.post(f"https://{GOOD}/")
     assert (sent.status_code, sent.error_class) == (status, None)
     assert wire.network.connections() == [(PUBLIC_V4, 443)]
+    record_property("redirects", 1)
 
 
 def test_no_proxy_of_the_environment_is_used(wire: Outside, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ that nobody has. Who could tell the two apart would know that the other account 
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -135,7 +135,9 @@ def ask(
 
 @each_about_a_thing
 @pytest.mark.parametrize("header", ["", "if-match", "idempotency-key"])
-def test_another_s_is_answered_as_what_never_was(operation: Operation, header: str, mine: Mine) -> None:
+def test_another_s_is_answered_as_what_never_was(
+    operation: Operation, header: str, mine: Mine, record_property: Callable[[str, object], None]
+) -> None:
     before = mine.stored()
     value = mine.etag if header == "if-match" else "key-{}"
     sent = [{header: value.format(number)} if header else {} for number in range(2)]
@@ -150,6 +152,7 @@ def test_another_s_is_answered_as_what_never_was(operation: Operation, header: s
         assert [name for name, _ in calls_for_theirs] == [name for name, _ in calls_for_nobody_s]
     assert mine.stored() == before
     assert mine.client.posted == []
+    record_property("operations on another account's ids", 1)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +160,9 @@ def test_another_s_is_answered_as_what_never_was(operation: Operation, header: s
     [each for each in OPERATIONS if "deliveryId" in each.ids],
     ids=lambda each: each.name,
 )
-def test_a_delivery_is_of_its_webhook_alone(operation: Operation, mine: Mine) -> None:
+def test_a_delivery_is_of_its_webhook_alone(
+    operation: Operation, mine: Mine, record_property: Callable[[str, object], None]
+) -> None:
     """Its id holds a time and an event's id, which are no secrets: from another webhook it leads nowhere."""
     own = mine.client.call("POST", "/v1/webhooks", VALID, claims=THEIRS).body["webhookId"]
     theirs, calls_for_theirs = ask(mine, operation, {**mine.ids, "webhookId": own}, {})
@@ -165,6 +170,7 @@ def test_a_delivery_is_of_its_webhook_alone(operation: Operation, mine: Mine) ->
     assert theirs.status == 404
     assert theirs == nobody_s
     assert [name for name, _ in calls_for_theirs] == [name for name, _ in calls_for_nobody_s]
+    record_property("operations on another account's ids", 1)
 
 
 @pytest.mark.parametrize(

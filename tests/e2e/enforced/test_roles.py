@@ -256,21 +256,32 @@ def of_service(action: str) -> list[str]:
     return [name for name, kind in _OF_SERVICE.items() if kind == service]
 
 
-def test_what_is_granted_works_on_the_function_s_own_and_on_nobody_else_s(role: Role) -> None:
+type Record = Callable[[str, object], None]
+FORBIDDEN = "forbidden calls, on a stack that enforces its roles"
+
+
+def test_what_is_granted_works_on_the_function_s_own_and_on_nobody_else_s(
+    role: Role, record_property: Record
+) -> None:
     for action, resources in granted(role.name).items():
         for resource in resources if action not in MISJUDGED else ():
             assert not role.is_denied(action, role.own[resource]), f"{action} on {resource}"
-        assert role.is_denied(action, role.other[action.partition(":")[0]]) or action in WITHOUT_RESOURCE
+        is_denied = role.is_denied(action, role.other[action.partition(":")[0]])
+        assert is_denied or action in WITHOUT_RESOURCE
+        record_property(FORBIDDEN, int(is_denied))
 
 
-def test_what_is_granted_on_one_resource_is_refused_on_the_stack_s_others(role: Role) -> None:
+def test_what_is_granted_on_one_resource_is_refused_on_the_stack_s_others(
+    role: Role, record_property: Record
+) -> None:
     """The dead letters of a function are not its own either."""
     for action, resources in granted(role.name).items():
         for name in set(of_service(action)) - resources:
             assert role.is_denied(action, role.own[name]), f"{action} on {name}"
+            record_property(FORBIDDEN, 1)
 
 
-def test_what_is_not_granted_is_refused_on_the_function_s_own(role: Role) -> None:
+def test_what_is_not_granted_is_refused_on_the_function_s_own(role: Role, record_property: Record) -> None:
     allowed = granted(role.name)
     own = {resource for resources in allowed.values() for resource in resources}
     refused = set()
@@ -278,12 +289,14 @@ def test_what_is_not_granted_is_refused_on_the_function_s_own(role: Role) -> Non
         for resource in own & set(of_service(action)) - allowed.get(action, set()):
             assert role.is_denied(action, role.own[resource]), f"{action} on {resource}"
             refused.add(action)
+            record_property(FORBIDDEN, 1)
     assert len(refused) >= LEAST_UNGRANTED, refused
 
 
-def test_what_no_function_needs_is_refused(role: Role) -> None:
+def test_what_no_function_needs_is_refused(role: Role, record_property: Record) -> None:
     for action in ELSEWHERE:
         assert role.is_denied(action, ""), action
+        record_property(FORBIDDEN, 1)
 
 
 def test_owners_are_told(
