@@ -55,8 +55,19 @@ def test_the_way_of_an_event(
 ) -> None:
     for event_name, way in (("COURSE_ENROLLMENT", real_time), ("LEARNER_PROGRESS", non_real_time)):
         event = Event("1010", "e1", event_name, NOW_MS, NOW_MS, "{}")
-        got = choose_way(webhook, health, event, now_ms=NOW_MS, retention_ms=RETENTION_MS)
+        got = choose_way(webhook, health, event, retention_ms=RETENTION_MS)
         assert got is way, f"{story}: {event_name}"
+
+
+@pytest.mark.parametrize("event_name", ["COURSE_ENROLLMENT", "LEARNER_PROGRESS"])
+def test_what_was_accepted_before_a_switch_off_still_waits(event_name: str) -> None:
+    """Its message was held up, by a dispatcher that died for example."""
+    event = Event("1010", "e1", event_name, NOW_MS, NOW_MS - 1, "{}")
+    assert choose_way(WEBHOOK, GONE, event, retention_ms=RETENTION_MS) not in (Way.NOWHERE, Way.DIRECT)
+    assert choose_way(WEBHOOK, LONG_FAILING, event, retention_ms=RETENTION_MS) not in (
+        Way.NOWHERE,
+        Way.DIRECT,
+    )
 
 
 SWITCHED_OFF = {
@@ -93,9 +104,9 @@ def test_every_combination(
         expected = Way.BATCH_LANE
     elif takes_it:
         expected = Way.DIRECT if at_once else Way.REALTIME_LANE
-    assert choose_way(webhook, health, event, now_ms=NOW_MS, retention_ms=RETENTION_MS) is expected
+    assert choose_way(webhook, health, event, retention_ms=RETENTION_MS) is expected
 
 
 def test_what_was_not_asked_for_goes_nowhere() -> None:
     event = Event("1010", "e1", "CI_STATS", NOW_MS, NOW_MS, "{}")
-    assert choose_way(WEBHOOK, WELL, event, now_ms=NOW_MS, retention_ms=RETENTION_MS) is Way.NOWHERE
+    assert choose_way(WEBHOOK, WELL, event, retention_ms=RETENTION_MS) is Way.NOWHERE

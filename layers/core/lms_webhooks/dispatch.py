@@ -319,9 +319,7 @@ class Dispatcher:
             share.safe -= {event.sort_key for event in share.came_again}
 
     def _way(self, registered: Registered, event: Event) -> Way:
-        return choose_way(
-            *registered, event, now_ms=int(self._clock() * 1000), retention_ms=self._retention_ms
-        )
+        return choose_way(*registered, event, retention_ms=self._retention_ms)
 
 
 def _possible_lanes(event: Event) -> tuple[Lane, ...]:

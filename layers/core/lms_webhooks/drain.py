@@ -20,13 +20,12 @@ from lms_webhooks.queues import DrainQueue
 from lms_webhooks.registry import Registry
 from lms_webhooks.replay import Replays
 from lms_webhooks.settling import Settler
-from lms_webhooks.turn import CLOSING_SECONDS, Turn
+from lms_webhooks.turn import CLOSING_SECONDS, FAULT_DELAY_SECONDS, Turn
 from lms_webhooks.webhooks import Webhook
 
 TIMEOUT_SECONDS = 60  # the template's Timeout for this function
 LEASE_SECONDS = TIMEOUT_SECONDS + 10  # longer than a drainer can live, whatever happens to it
 _EARLY_SECONDS = 2.0  # SQS delays whole seconds; what is missing to the exact moment is waited for here
-_FAULT_DELAY_SECONDS = 5  # when DynamoDB or KMS fail us, until the next try
 
 
 class Drainer:
@@ -84,11 +83,11 @@ class Drainer:
         except AWS_FAULTS:
             logger.exception("turn broke off", webhookId=webhook_id)
             count(Metric.TURNS_BROKEN_OFF)
-            delay_seconds = _FAULT_DELAY_SECONDS
+            delay_seconds = FAULT_DELAY_SECONDS
         health = turn.health
         if not self._is_noted(webhook, turn):
             health = without_transition(turn.before, health)
-            delay_seconds = max(delay_seconds or 0, _FAULT_DELAY_SECONDS)
+            delay_seconds = max(delay_seconds or 0, FAULT_DELAY_SECONDS)
         # Before the successor is sent for: it would find the lease taken and end silently.
         is_last_word = self._health.release(
             account_id, webhook_id, owner=owner, health=health, before=turn.before

@@ -17,18 +17,19 @@ class Way(Enum):
     BATCH_LANE = auto()
 
 
-def choose_way(webhook: Webhook, health: Health, event: Event, *, now_ms: int, retention_ms: int) -> Way:
+def choose_way(webhook: Webhook, health: Health, event: Event, *, retention_ms: int) -> Way:
     """The way of `event` to `webhook`, which is of the same account, as things stand.
 
     A webhook that was switched off for failing still takes events for one retention period, so that an
     endpoint that comes back loses nothing; one that answered 410 takes none, like one that was retired.
+    What counts is when the event was accepted: its message may have been held up for long.
     """
     if event.event_name not in webhook.events or webhook.status is Status.INACTIVE:
         return Way.NOWHERE
-    if health.switched_off is SwitchOff.GONE:
-        return Way.NOWHERE
-    if health.switched_off is SwitchOff.FAILING and now_ms - health.switched_off_at_ms >= retention_ms:
-        return Way.NOWHERE
+    if health.switched_off is not None:
+        taken_for_ms = retention_ms if health.switched_off is SwitchOff.FAILING else 0
+        if event.accepted_at_ms - health.switched_off_at_ms >= taken_for_ms:
+            return Way.NOWHERE
     if EVENT_TYPES[event.event_name].category is Category.NON_REAL_TIME:
         return Way.BATCH_LANE
     if (

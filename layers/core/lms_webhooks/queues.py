@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from itertools import batched
 from typing import TYPE_CHECKING, NoReturn
 
+from lms_webhooks.aws import AWS_FAULTS
+from lms_webhooks.observability import logger
+
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
@@ -55,6 +58,14 @@ class DrainQueue:
             MessageBody=_drain_message(account_id, webhook_id),
             DelaySeconds=min(delay_seconds, MAX_DELAY_SECONDS),
         )
+
+    def try_to_send(self, account_id: str, webhook_id: str) -> None:
+        """Send for one drainer now, for a change that is made already: an error would say that it is not.
+        When SQS does not take it, the sweep sends within a minute."""
+        try:
+            self.send(account_id, webhook_id, delay_seconds=0)
+        except AWS_FAULTS:
+            logger.exception("drainer not sent for", webhookId=webhook_id)
 
     def send_all(self, ids: Sequence[tuple[str, str]]) -> None:
         """Send for a drainer for each account id and webhook id, now. The next sweep repeats what is refused.

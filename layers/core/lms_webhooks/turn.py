@@ -37,7 +37,7 @@ PATIENCE = Patience(
 )  # Adobe Learning Manager's two time-outs
 MAX_EVENTS_BYTES = 256 * 1024 - 256  # of a POST of 256 KiB, less what surrounds the events
 _CHECKED_PAGES = 10  # megabytes of a lane; were it all of it, a long one would leave no time to send
-_FAULT_DELAY_SECONDS = 5.0  # when DynamoDB did not take a record: rather wait than send it again at once
+FAULT_DELAY_SECONDS = 5.0  # when DynamoDB or KMS fail us: rather wait than send it again at once
 _REPLAY_PAUSE_SECONDS = 60  # a replay that is only rejected goes on as the sweep comes by
 
 type DelaySeconds = float
@@ -195,7 +195,7 @@ class Turn:
                     if portion is not None
                     else self._settler.deliver(self._webhook_id, lane, waiting, attempt)
                 )
-                return None if is_settled else _FAULT_DELAY_SECONDS
+                return None if is_settled else FAULT_DELAY_SECONDS
             case AnswerClass.GONE:
                 self.health = endpoint.after_gone(self.health, attempt, now_ms=self._now_ms())
                 count(Metric.WEBHOOKS_SWITCHED_OFF)
@@ -207,7 +207,7 @@ class Turn:
                 self.health = endpoint.after_repeated_rejection(self.health, attempt)
                 self._replay_rejections += 1
                 is_settled = self._replays.settle(portion, waiting, attempt, is_delivered=False)
-                return None if is_settled else _FAULT_DELAY_SECONDS
+                return None if is_settled else FAULT_DELAY_SECONDS
             case AnswerClass.EVENT:
                 return self._set_aside(lane, waiting[0], answer, attempt)
             case _:
@@ -243,7 +243,7 @@ class Turn:
             later = replace(waiting, tries=tries, attempts=attempts, due_at_ms=due_at_ms)
             is_safe = self._move_to_retry(lane, waiting, later)
         if not is_safe:
-            return _FAULT_DELAY_SECONDS
+            return FAULT_DELAY_SECONDS
         if lane is not Lane.RETRY and self.health.rejections >= MAX_REJECTIONS_IN_A_ROW:
             return self._fail(answer, attempt, 1)
         return None

@@ -65,6 +65,11 @@ class Webhook:
     """Raised by every change; its ETag."""
 
 
+def utc_now() -> datetime:
+    """This moment."""
+    return datetime.now(UTC)
+
+
 def rfc3339_of_ms(milliseconds: int) -> str:
     """A moment in UTC milliseconds since 1970, as `rfc3339` writes it."""
     return rfc3339(datetime.fromtimestamp(milliseconds / 1000, UTC))

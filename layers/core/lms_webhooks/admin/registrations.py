@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pydantic.alias_generators import to_camel
@@ -17,10 +17,8 @@ from lms_webhooks.admin.taken import (
     WebhookChange,
     WebhookTaken,
 )
-from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.backlog import Backlog, Count, Lane
 from lms_webhooks.health import Health
-from lms_webhooks.observability import logger
 from lms_webhooks.problems import ChangedMeanwhile, NotSigned
 from lms_webhooks.queues import DrainQueue
 from lms_webhooks.registry import MAX_AGE_SECONDS
@@ -35,6 +33,7 @@ from lms_webhooks.webhooks import (
     Status,
     Webhook,
     rfc3339,
+    utc_now,
 )
 
 if TYPE_CHECKING:
@@ -45,10 +44,6 @@ if TYPE_CHECKING:
 SECRET_OVERLAP = timedelta(hours=24)
 _OF_AN_EPOCH = ("target_url", "authentication", "status")
 _CHANGE_TRIES = 5  # for those who do not say what they expect: two admins rarely meet, five never do
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 def _record_nothing(_registered: Registered, _secret: str | None) -> "Sequence[TransactWriteItemTypeDef]":
@@ -65,7 +60,7 @@ class Registrations:
         drain_queue: DrainQueue,
         backlog: Backlog,
         *,
-        now: Callable[[], datetime] = _utc_now,
+        now: Callable[[], datetime] = utc_now,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._store = store
@@ -155,7 +150,7 @@ class Registrations:
             break
         audit(caller, "webhook.change", changed=map(to_camel, change.model_fields_set), webhookId=webhook_id)
         if changed.epoch != registered.webhook.epoch:
-            self._send_for_drainer(caller.account_id, webhook_id)
+            self._drain_queue.try_to_send(caller.account_id, webhook_id)
         return self._store.find(caller.account_id, webhook_id), secret
 
     def rotate_secret(
@@ -250,13 +245,6 @@ class Registrations:
             expected=expected,
         )
         audit(caller, "webhook.delete", webhookId=webhook_id)
-
-    def _send_for_drainer(self, account_id: str, webhook_id: str) -> None:
-        try:
-            self._drain_queue.send(account_id, webhook_id, delay_seconds=0)
-        except AWS_FAULTS:
-            # The change is made; an error would say that it is not. The sweep sends within a minute.
-            logger.exception("drainer not sent for", webhookId=webhook_id)
 
     def _changed(
         self, caller: Caller, registered: Registered, change: WebhookChange

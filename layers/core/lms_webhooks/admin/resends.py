@@ -9,11 +9,9 @@ from lms_webhooks.admin.audit import audit
 from lms_webhooks.admin.caller import Caller
 from lms_webhooks.admin.deliveries import Deliveries, Shown
 from lms_webhooks.admin.taken import ReplayTaken
-from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.backlog import Backlog
 from lms_webhooks.delivery_store import Outcome
 from lms_webhooks.dynamodb import Range
-from lms_webhooks.observability import logger
 from lms_webhooks.problems import FieldError, InvalidFields, NoSuchReplay
 from lms_webhooks.queues import DrainQueue
 from lms_webhooks.replay import Replay, ReplayStore
@@ -68,7 +66,7 @@ class Resends:
         """
         shown, event = self._deliveries.find(caller, webhook_id, sort_key)
         self._replays.redeliver(caller.account_id, webhook_id, event, self._backlog, along=record(shown))
-        self._send_for_drainer(caller, webhook_id)
+        self._drain_queue.try_to_send(caller.account_id, webhook_id)
         audit(caller, "delivery.redeliver", webhookId=webhook_id, sortKey=sort_key)
         return shown
 
@@ -106,7 +104,7 @@ class Resends:
             started_by=caller.user_id,
         )
         self._replays.start(replay, self._backlog, along=record(replay))
-        self._send_for_drainer(caller, webhook_id)
+        self._drain_queue.try_to_send(caller.account_id, webhook_id)
         audit(caller, "webhook.replay", webhookId=webhook_id, replayId=replay.replay_id)
         return replay
 
@@ -133,9 +131,3 @@ class Resends:
         if not self._replays.cancel(webhook_id, ended_at_ms=int(self._clock() * 1000)):
             raise NoSuchReplay("No replay of this webhook is under way.")
         audit(caller, "webhook.cancel-replay", webhookId=webhook_id)
-
-    def _send_for_drainer(self, caller: Caller, webhook_id: str) -> None:
-        try:
-            self._drain_queue.send(caller.account_id, webhook_id, delay_seconds=0)
-        except AWS_FAULTS:
-            logger.exception("drainer not sent for", webhookId=webhook_id)  # the sweep finds the mark

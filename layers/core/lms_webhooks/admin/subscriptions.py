@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,7 @@ from lms_webhooks.problems import (
     NoSuchSubscription,
     TooManySubscriptions,
 )
-from lms_webhooks.webhooks import rfc3339
+from lms_webhooks.webhooks import rfc3339, utc_now
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
@@ -65,10 +65,6 @@ class Subscription:
     status: SubscriptionStatus = SubscriptionStatus.PENDING
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 class Subscriptions:
     """Who is mailed about every account's webhooks; each call is for one caller's account."""
 
@@ -79,7 +75,7 @@ class Subscriptions:
         topic_arn: str,
         limit: SendLimit,
         *,
-        now: Callable[[], datetime] = _utc_now,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         """`topic_arn` is that of all notices; the accounts' topics are named after it."""
         self._table = table
