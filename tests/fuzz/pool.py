@@ -17,15 +17,16 @@ import schemathesis
 
 POOL: list[dict[str, Any]] = json.loads(Path(os.environ["FUZZ_POOL"]).read_text())
 """For each account its `token`, a webhook `active` with its `deliveryIds`, one `paused` in the middle of a
-replay, and one to `spare`. The first two are signed, and stay as they are."""
+replay, and one to `spare`; and a `subscription`. The first two webhooks are signed, and stay as they are."""
 
 _account_of = {account[name]: account for account in POOL for name in ("active", "paused", "spare")}
-_owner_of = dict(_account_of)
+_owner_of = _account_of | {account["subscription"]: account for account in POOL}
 """By the id of what they made: webhooks and notice subscriptions."""
 # In turn: hypothesis seeds the random module for every case, so each choice would be the same.
 _turns = itertools.cycle(POOL)
 _KNOWN_SHARE = 0.7
 _WEBHOOK_ID = re.compile(r"wh_[A-Za-z0-9_-]{22}")
+_SUBSCRIPTION_ID = re.compile(r"ns_[A-Za-z0-9_-]{22}")
 _DELIVERY_ID = re.compile(r"[A-Za-z0-9_-]{20,1400}")
 
 
@@ -43,6 +44,10 @@ def map_path_parameters(context: Any, path_parameters: dict[str, Any] | None) ->
         given["webhookId"] = account[_role(context.operation)]
         if _is(_DELIVERY_ID, given.get("deliveryId")) and draw.random() < _KNOWN_SHARE:
             given["deliveryId"] = draw.choice(account["deliveryIds"])
+    subscription_id = given.get("subscriptionId")
+    is_made_up = _is(_SUBSCRIPTION_ID, subscription_id) and subscription_id not in _owner_of
+    if is_made_up and draw.random() < _KNOWN_SHARE:
+        given["subscriptionId"] = draw.choice(POOL)["subscription"]
     return path_parameters
 
 
