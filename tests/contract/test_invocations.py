@@ -231,7 +231,7 @@ def invoke(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Any:
     told = GLOBALS["Environment"]["Variables"]
     # Powertools read its variables when another test imported it.
     monkeypatch.setattr(metrics.provider, "namespace", told["POWERTOOLS_METRICS_NAMESPACE"])
-    monkeypatch.setattr(metrics.provider, "service", told["POWERTOOLS_SERVICE_NAME"])
+    monkeypatch.setattr(metrics.provider, "service", told_as(told["POWERTOOLS_SERVICE_NAME"], {}))
     yield invoke
     metrics.clear_metrics()
 

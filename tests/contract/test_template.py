@@ -100,6 +100,11 @@ def test_the_parameters_defaults_can_be_read(function: str) -> None:
     settings.read(settings_type(function), told)
 
 
+def test_each_stack_has_metrics_of_its_own() -> None:
+    """`staging` in the AWS account of `prod` must not raise the alarms of `prod`."""
+    assert GLOBALS["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"] == {"Ref": "AWS::StackName"}
+
+
 def test_a_variable_means_the_same_to_every_function() -> None:
     meanings: dict[str, Any] = {}
     for function in FUNCTIONS:
