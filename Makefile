@@ -59,7 +59,7 @@ screenshots: $(READY) ## Take the pictures of the console in docs/images/ again
 
 SOURCES := $(wildcard bench docs events functions layers local operations tests)
 
-.PHONY: setup format openapi events test check conformance
+.PHONY: setup format openapi events dashboard test check conformance
 setup: $(READY) ## Make the environments, as every other target does by itself
 
 format: $(READY) ## Format and mend what can be mended
@@ -71,6 +71,9 @@ openapi: $(READY) ## Write the description of the admin API from the code
 
 events: $(READY) ## Write the samples in events/ and the schemas in docs/schemas/ from the catalogue
 	@$(BIN)/python -m events.generate
+
+dashboard: $(READY) ## Write the CloudWatch dashboard into template.yaml, from the code's metrics and its resources
+	@$(BIN)/python -m local.dashboard
 
 test: $(READY) ## Every test; ARGS='-k dispatcher' picks some
 	@$(BIN)/pytest $(ARGS)
