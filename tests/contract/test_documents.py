@@ -36,6 +36,7 @@ from tests.contract.template import (
     REPOSITORY,
     RESOURCES,
     TEMPLATE,
+    of_type,
 )
 
 README = REPOSITORY / "README.md"
@@ -162,7 +163,7 @@ def test_every_action_of_the_audit_log_is_explained() -> None:
         for action in re.findall(r"""\baudit\(\s*caller,\s*"([a-z.-]+)\"""", path.read_text())
     }
     assert len(done) > 5
-    explained = re.findall(r"^\| `([a-z.-]+)` \|", section(OPERATIONS, "Logs"), re.MULTILINE)
+    explained = re.findall(r"^\| `([a-z.-]+)` \|", section(OPERATIONS, "Audit"), re.MULTILINE)
     assert sorted(explained) == sorted(done)
 
 
@@ -371,3 +372,10 @@ def test_decisions_are_numbered_dated_and_say_how_to_go_back(number: int) -> Non
     text = page.read_text()
     assert re.match(rf"# {number}\. .+\n\n\d{{4}}-\d\d-\d\d, ", text)
     assert _HEADING.findall(text)[1:] == ["Context", "Decision", "Consequences", "How to revert"]
+
+
+def test_every_saved_query_is_explained() -> None:
+    names = {
+        each["Name"]["Fn::Sub"].partition("/")[2] for each in of_type("AWS::Logs::QueryDefinition").values()
+    }
+    assert names == {row[0] for row in rows(OPERATIONS, "Saved queries")}
