@@ -134,7 +134,7 @@ bench-tenancy: $(READY) ## Whether time tells another account's things from none
 
 ##### A real account
 
-.PHONY: build deploy redrive erase lock
+.PHONY: build deploy redrive erase restore lock
 build: $(READY) ## Build what is deployed, into .aws-sam/, and write down what is in it: .aws-sam/sbom.json
 	$(BIN)/sam build --cached --parallel
 	@python -m local.sbom
@@ -149,6 +149,10 @@ redrive: $(READY) ## Dead letters or quarantined events go back; QUEUE=RealtimeD
 erase: $(READY) ## Count what is stored of a learner; ACCOUNT=1010 LEARNER=4279332 STACK=...; ERASE=1 erases it
 	@$(BIN)/python -m operations.erase --account '$(ACCOUNT)' --learner '$(LEARNER)' \
 	    $(if $(STACK),--stack '$(STACK)') $(if $(ERASE),--erase)
+
+restore: $(READY) ## After a recovery: marks and health anew; STACK=... WEBHOOKS=copy DELIVERIES=copy; APPLY=1 does it
+	@$(BIN)/python -m operations.restore $(if $(STACK),--stack '$(STACK)') $(if $(WEBHOOKS),--webhooks '$(WEBHOOKS)') \
+	    $(if $(DELIVERIES),--deliveries '$(DELIVERIES)') $(if $(APPLY),--apply)
 
 # The layer takes its versions from the development lock: one version of each, tested and shipped.
 UV_COMPILE := .local/bootstrap/bin/uv pip compile --quiet --generate-hashes --no-header --no-annotate \
