@@ -426,7 +426,7 @@ def test_every_function_has_its_own_role_and_log() -> None:
 
 @each_function
 def test_a_function_may_touch_what_it_is_told_of_and_what_feeds_it(function: str) -> None:
-    touched = set().union(*(names_in(statement["Resource"]) for statement in statements(function)))
+    touched = set().union(*(names_in(each["Resource"]) for each in statements(function))) & RESOURCES.keys()
     told_of = names_in(environment(function)) & RESOURCES.keys() - ONLY_NAMED
     fed_by = {queue for name, queue, _ in event_sources() if name == function}
     log = name_in(FUNCTIONS[function]["LoggingConfig"]["LogGroup"])
@@ -442,6 +442,34 @@ def test_a_consumer_may_take_from_its_queue(function: str, queue: str, source: d
         for action in as_list(statement["Action"])
     }
     assert allowed >= {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}, source
+
+
+def test_a_key_of_the_deployer_s_own_stands_in_for_the_stack_s_wherever_that_is_named() -> None:
+    key = {"Fn::If": ["HasSecretsKey", {"Ref": "SecretsKeyArn"}, {"Fn::GetAtt": ["DeliveryKey", "Arn"]}]}
+    assert TEMPLATE["Conditions"]["HasSecretsKey"] == {
+        "Fn::Not": [{"Fn::Equals": [{"Ref": "SecretsKeyArn"}, ""]}]
+    }
+    used = [
+        statement["Resource"]
+        for function in FUNCTIONS
+        for statement in statements(function)
+        if "kms:Decrypt" in as_list(statement["Action"])
+    ]
+    used += [
+        variables["KMS_KEY_ID"] for each in FUNCTIONS if "KMS_KEY_ID" in (variables := environment(each))
+    ]
+    assert len(used) == 6
+    assert all(each == key for each in used)
+    assert TEMPLATE["Outputs"]["DeliveryKeyArn"]["Value"] == key
+    pattern = PARAMETERS["SecretsKeyArn"]["AllowedPattern"]
+    for arn, is_taken in (
+        ("", True),
+        ("arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab", True),
+        ("arn:aws:kms:eu-west-1:111122223333:key/mrk-1234abcd12ab34cd56ef1234567890ab", True),
+        ("arn:aws:kms:eu-west-1:111122223333:alias/mine", False),
+        ("1234abcd-12ab-34cd-56ef-1234567890ab", False),
+    ):
+        assert bool(re.search(pattern, arn)) == is_taken, arn
 
 
 def test_no_topic_has_the_policy_by_which_all_of_the_account_may_publish_and_subscribe() -> None:
