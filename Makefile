@@ -9,6 +9,7 @@ PATH_OUTSIDE := $(PATH)
 BIN := $(CURDIR)/.venv/bin
 LOCAL := $(BIN)/python -m local
 ENVIRONMENT ?= default
+GRADUAL ?= $(filter prod,$(ENVIRONMENT))
 
 export PATH := $(BIN):$(PATH)
 # Bytecode beside the sources would make `sam build --cached` take an unchanged layer for a changed one.
@@ -135,9 +136,10 @@ bench-tenancy: $(READY) ## Whether time tells another account's things from none
 ##### A real account
 
 .PHONY: build deploy redrive erase restore lock
-build: $(READY) ## Build what is deployed, into .aws-sam/, and write down what is in it: .aws-sam/sbom.json
+build: $(READY) ## Build what is deployed, into .aws-sam/, and write down what is in it: .aws-sam/sbom.json; GRADUAL=1 as for prod
 	$(BIN)/sam build --cached --parallel
 	@python -m local.sbom
+	$(if $(GRADUAL),@python -m local.gradual)
 
 deploy: build ## Deploy to the account that you are signed in to; ENVIRONMENT=staging or prod
 	$(BIN)/sam deploy --guided --config-env $(ENVIRONMENT)

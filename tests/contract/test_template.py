@@ -406,7 +406,11 @@ def test_a_star_stands_only_in_the_key_s_own_policy_and_where_iam_knows_no_resou
         return int(value == "*")
 
     counted = {name: stars(resource) for name, resource in RESOURCES.items()}
-    assert {name: count for name, count in counted.items() if count} == {"DeliveryKey": 1, "AdminApiRole": 1}
+    assert {name: count for name, count in counted.items() if count} == {
+        "DeliveryKey": 1,
+        "AdminApiRole": 1,
+        "SendersNetworkPolicy": 2,
+    }
 
 
 def test_every_function_has_its_own_role_and_log() -> None:
@@ -470,6 +474,32 @@ def test_a_key_of_the_deployer_s_own_stands_in_for_the_stack_s_wherever_that_is_
         ("1234abcd-12ab-34cd-56ef-1234567890ab", False),
     ):
         assert bool(re.search(pattern, arn)) == is_taken, arn
+
+
+def test_what_sends_and_nothing_else_goes_out_by_the_deployer_s_subnets_if_there_are_any() -> None:
+    assert TEMPLATE["Conditions"]["HasSubnets"] == {
+        "Fn::Not": [{"Fn::Equals": [{"Fn::Join": ["", {"Ref": "SubnetIds"}]}, ""]}]
+    }
+    assert PARAMETERS["SubnetIds"]["Default"] == PARAMETERS["SecurityGroupIds"]["Default"] == ""
+    senders = {function for function in FUNCTIONS if "import Sender" in app_source(function)}
+    assert {function for function, each in FUNCTIONS.items() if "VpcConfig" in each} == senders
+    (policy,) = of_type("AWS::IAM::Policy").values()
+    assert names_in(policy["Roles"]) == {name_in(FUNCTIONS[function]["Role"]) for function in senders}
+    for function in senders:
+        condition, inside, outside = FUNCTIONS[function]["VpcConfig"]["Fn::If"]
+        assert (condition, outside) == ("HasSubnets", {"Ref": "AWS::NoValue"})
+        assert inside == {"SubnetIds": {"Ref": "SubnetIds"}, "SecurityGroupIds": {"Ref": "SecurityGroupIds"}}
+        # Lambda needs it when the function is made.
+        assert RESOURCES[function]["DependsOn"] == "SendersNetworkPolicy"
+
+
+def test_no_code_of_ours_may_touch_a_network_interface() -> None:
+    (policy,) = of_type("AWS::IAM::Policy").values()
+    lambda_may, function_may_not = policy["PolicyDocument"]["Statement"]
+    assert lambda_may["Effect"] == {"Fn::If": ["HasSubnets", "Allow", "Deny"]}
+    assert all(action.startswith("ec2:") for action in lambda_may["Action"])
+    assert (function_may_not["Effect"], function_may_not["Action"]) == ("Deny", lambda_may["Action"])
+    assert function_may_not["Condition"].keys() == {"ArnLike"}
 
 
 def test_no_topic_has_the_policy_by_which_all_of_the_account_may_publish_and_subscribe() -> None:
