@@ -9,6 +9,7 @@ PATH_OUTSIDE := $(PATH)
 BIN := $(CURDIR)/.venv/bin
 LOCAL := $(BIN)/python -m local
 ENVIRONMENT ?= default
+GRADUAL ?= $(filter prod,$(ENVIRONMENT))
 
 export PATH := $(BIN):$(PATH)
 # Bytecode beside the sources would make `sam build --cached` take an unchanged layer for a changed one.
@@ -59,7 +60,7 @@ screenshots: $(READY) ## Take the pictures of the console in docs/images/ again
 
 SOURCES := $(wildcard bench docs events functions layers local operations tests)
 
-.PHONY: setup format openapi events test check conformance
+.PHONY: setup format openapi events dashboard test check conformance
 setup: $(READY) ## Make the environments, as every other target does by itself
 
 format: $(READY) ## Format and mend what can be mended
@@ -71,6 +72,9 @@ openapi: $(READY) ## Write the description of the admin API from the code
 
 events: $(READY) ## Write the samples in events/ and the schemas in docs/schemas/ from the catalogue
 	@$(BIN)/python -m events.generate
+
+dashboard: $(READY) ## Write the CloudWatch dashboard into template.yaml, from the code's metrics and its resources
+	@$(BIN)/python -m local.dashboard
 
 test: $(READY) ## Every test; ARGS='-k dispatcher' picks some
 	@$(BIN)/pytest $(ARGS)
@@ -133,10 +137,11 @@ bench-tenancy: $(READY) ## Whether time tells another account's things from none
 
 ##### A real account
 
-.PHONY: build deploy redrive erase lock
-build: $(READY) ## Build what is deployed, into .aws-sam/, and write down what is in it: .aws-sam/sbom.json
+.PHONY: build deploy redrive erase restore lock
+build: $(READY) ## Build what is deployed, into .aws-sam/, and write down what is in it: .aws-sam/sbom.json; GRADUAL=1 as for prod
 	$(BIN)/sam build --cached --parallel
 	@python -m local.sbom
+	$(if $(GRADUAL),@python -m local.gradual)
 
 deploy: build ## Deploy to the account that you are signed in to; ENVIRONMENT=staging or prod
 	$(BIN)/sam deploy --guided --config-env $(ENVIRONMENT)
@@ -148,6 +153,10 @@ redrive: $(READY) ## Dead letters or quarantined events go back; QUEUE=RealtimeD
 erase: $(READY) ## Count what is stored of a learner; ACCOUNT=1010 LEARNER=4279332 STACK=...; ERASE=1 erases it
 	@$(BIN)/python -m operations.erase --account '$(ACCOUNT)' --learner '$(LEARNER)' \
 	    $(if $(STACK),--stack '$(STACK)') $(if $(ERASE),--erase)
+
+restore: $(READY) ## After a recovery: marks and health anew; STACK=... WEBHOOKS=copy DELIVERIES=copy; APPLY=1 does it
+	@$(BIN)/python -m operations.restore $(if $(STACK),--stack '$(STACK)') $(if $(WEBHOOKS),--webhooks '$(WEBHOOKS)') \
+	    $(if $(DELIVERIES),--deliveries '$(DELIVERIES)') $(if $(APPLY),--apply)
 
 # The layer takes its versions from the development lock: one version of each, tested and shipped.
 UV_COMPILE := .local/bootstrap/bin/uv pip compile --quiet --generate-hashes --no-header --no-annotate \

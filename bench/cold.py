@@ -9,12 +9,11 @@ import re
 import subprocess
 from pathlib import Path
 
-import yaml
-
 from bench.figures import ROUNDS, Figure, Row, figure, ratio
 from local import deploy
-from local.check_build import TemplateLoader, environment_of
+from local.check_build import environment_of
 from local.steps import REPOSITORY, STATE_DIR
+from local.template import read_template
 
 _PYTHON = REPOSITORY / ".venv" / "bin" / "python"
 _UNIT = "boto3 and one client"
@@ -36,7 +35,7 @@ _SIGNED_IN = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 def measure() -> Row:
     """Build, then start each in turn, some rounds long."""
     built_template = deploy.build(STATE_DIR)
-    template = yaml.load(built_template.read_text(), TemplateLoader)  # noqa: S506  # safe, see the class
+    template = read_template(built_template)
     root = built_template.parent
     layer = root / "CoreLayer" / "python"
     programs: dict[str, tuple[str, dict[str, str], list[Path]]] = {}

@@ -8,9 +8,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from local.steps import REPOSITORY, StepFailedError, step
+from local.template import read_template
 
 _PYTHON = REPOSITORY / ".venv" / "bin" / "python"
 _BYTECODE = "__pycache__/{}.cpython-313.pyc"
@@ -26,7 +25,7 @@ def check_build(built_template: Path) -> None:
     Raises:
         StepFailedError: naming the function, with its traceback.
     """
-    template = yaml.load(built_template.read_text(), TemplateLoader)  # noqa: S506  # safe, see the class
+    template = read_template(built_template)
     root = built_template.parent
     resources = template["Resources"]
     layers = [
@@ -114,19 +113,3 @@ def _plausible(value: object, parameters: dict[str, Any]) -> str:
     if isinstance(value, dict) and isinstance(reference := value.get("Ref"), str):
         value = parameters.get(reference, {}).get("Default", "dummy")
     return "dummy" if isinstance(value, dict) else str(value)
-
-
-class TemplateLoader(yaml.SafeLoader):
-    """Reads `!Ref x` as `{"Ref": x}`, and so on; makes plain data only, like its parent."""
-
-
-def _short_form(loader: yaml.SafeLoader, name: str, node: yaml.Node) -> dict[str, Any]:
-    if isinstance(node, yaml.ScalarNode):
-        return {name: loader.construct_scalar(node)}
-    if isinstance(node, yaml.SequenceNode):
-        return {name: loader.construct_sequence(node, deep=True)}
-    assert isinstance(node, yaml.MappingNode)
-    return {name: loader.construct_mapping(node, deep=True)}
-
-
-TemplateLoader.add_multi_constructor("!", _short_form)

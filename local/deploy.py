@@ -70,7 +70,7 @@ def build(state_dir: Path, *, template: Path = REPOSITORY / "template.yaml") -> 
     with (shared / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         log = state_dir / "logs" / "build.log"
-        run("building the functions and the layer (sam build)", command, log=log, env=_environment())
+        run("building the functions and the layer (sam build)", command, log=log, env=environment())
         shutil.rmtree(build_dir, ignore_errors=True)
         shutil.copytree(shared / "build", build_dir)
     return build_dir / "template.yaml"
@@ -82,7 +82,7 @@ def deploy(state_dir: Path, engine: Engine, tls: Tls, built_template: Path) -> d
     with step("making the admins of accounts " + " and ".join(ACCOUNT_IDS), log=log_file(state_dir)):
         _lead_sign_in_here(engine, outputs)
         admins = [_make_admin(engine, outputs["UserPoolId"], account_id) for account_id in ACCOUNT_IDS]
-    description = _describe(engine, tls, outputs) | {"admins": admins}
+    description = describe(engine.endpoint_url, outputs) | {"tls": tls.as_json(), "admins": admins}
     stack_file = state_dir / "stack.json"
     stack_file.touch(mode=0o600)
     stack_file.write_text(json.dumps(description, indent=2) + "\n")
@@ -127,10 +127,10 @@ def deploy_stack(
             "--parameter-overrides", *(f"{name}={value}" for name, value in overrides.items()),
         ],
         log=state_dir / "logs" / "deploy.log",
-        env=_environment() | {"AWS_ENDPOINT_URL": endpoint_url},
+        env=environment() | {"AWS_ENDPOINT_URL": endpoint_url},
     )  # fmt: skip
-    _restate_concurrency(endpoint_url)
-    return _outputs(endpoint_url, stack_name)
+    restate_concurrency(endpoint_url)
+    return outputs_of(endpoint_url, stack_name)
 
 
 def api_url(endpoint_url: str, outputs: Mapping[str, str]) -> str:
@@ -154,7 +154,7 @@ def _architecture() -> str:
     return "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """For sam: its Python is the one it builds with, and the emulator's credentials are the only ones."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     return inherited | {
@@ -167,12 +167,13 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _outputs(endpoint_url: str, stack_name: str) -> dict[str, str]:
+def outputs_of(endpoint_url: str, stack_name: str) -> dict[str, str]:
+    """The outputs of a deployed stack."""
     stacks = client(endpoint_url, "cloudformation").describe_stacks(StackName=stack_name)["Stacks"]
     return {output["OutputKey"]: output["OutputValue"] for output in stacks[0]["Outputs"]}
 
 
-def _restate_concurrency(endpoint_url: str) -> None:
+def restate_concurrency(endpoint_url: str) -> None:
     """Tell the emulator each event source's concurrency as a number.
 
     From a parameter it takes it as text, compares that with a number, and polls the queue never.
@@ -217,16 +218,20 @@ def _make_admin(engine: Engine, user_pool_id: str, account_id: str) -> dict[str,
     return {"accountId": account_id, "username": username, "password": password}
 
 
-def _describe(engine: Engine, tls: Tls, outputs: dict[str, str]) -> dict[str, Any]:
+def describe(
+    endpoint_url: str, outputs: Mapping[str, str], *, stack_name: str = STACK_NAME
+) -> dict[str, Any]:
+    """What `stack.json` says of a stack, without its admins and the certificates of this machine."""
+
     def present(names: dict[str, str]) -> dict[str, str]:
         return {key: outputs[output] for key, output in names.items() if output in outputs}
 
     return {
-        "endpointUrl": engine.endpoint_url,
+        "endpointUrl": endpoint_url,
         "region": REGION,
-        "stackName": STACK_NAME,
-        "apiUrl": api_url(engine.endpoint_url, outputs),
-        "consoleUrl": f"{api_url(engine.endpoint_url, outputs)}/console",
+        "stackName": stack_name,
+        "apiUrl": api_url(endpoint_url, outputs),
+        "consoleUrl": f"{api_url(endpoint_url, outputs)}/console",
         "eventBusName": outputs["EventBusName"],
         "eventSource": outputs["EventSource"],
         "userPoolId": outputs["UserPoolId"],
@@ -235,5 +240,4 @@ def _describe(engine: Engine, tls: Tls, outputs: dict[str, str]) -> dict[str, An
         "queues": present(_QUEUES),
         "functions": present(_FUNCTIONS),
         "batchScheduleSeconds": BATCH_SCHEDULE_SECONDS,
-        "tls": tls.as_json(),
     }

@@ -46,13 +46,13 @@ send_limit = SendLimit(webhooks_table)
 def trials() -> "Trials":
     """What test sends need, made by the first: it reads a bundle of CAs that other calls do not use."""
     from lms_webhooks.admin.trials import Trials  # noqa: PLC0415
-    from lms_webhooks.delivery import Courier  # noqa: PLC0415
+    from lms_webhooks.delivery import Courier, Kind  # noqa: PLC0415
     from lms_webhooks.sender import Sender  # noqa: PLC0415
 
     sender = Sender(
         loopback_allowed=settings.loopback_targets_allowed, trusted_ca_file=settings.trusted_ca_file
     )
-    return Trials(registrations, Courier(secret_box, sender), send_limit)
+    return Trials(registrations, Courier(secret_box, sender, kind=Kind.TEST), send_limit)
 
 
 @cache

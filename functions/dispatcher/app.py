@@ -6,7 +6,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from lms_webhooks import aws
 from lms_webhooks.backlog import Backlog
-from lms_webhooks.delivery import Courier
+from lms_webhooks.delivery import Courier, Kind
 from lms_webhooks.delivery_store import DeliveryStore
 from lms_webhooks.dispatch import Dispatcher
 from lms_webhooks.dynamodb import Table
@@ -32,6 +32,7 @@ dispatcher = Dispatcher(
     courier=Courier(
         SecretBox(aws.kms(), settings.kms_key_id),
         Sender(loopback_allowed=settings.loopback_targets_allowed, trusted_ca_file=settings.trusted_ca_file),
+        kind=Kind.DIRECT,
     ),
     drain_queue=DrainQueue(sqs, settings.drain_queue_url),
     quarantine=QuarantineQueue(sqs, settings.quarantine_queue_url),

@@ -8,7 +8,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from lms_webhooks import aws
 from lms_webhooks.backlog import Backlog
-from lms_webhooks.delivery import Courier
+from lms_webhooks.delivery import Courier, Kind
 from lms_webhooks.delivery_store import DeliveryStore
 from lms_webhooks.drain import Drainer
 from lms_webhooks.dynamodb import Table
@@ -37,6 +37,7 @@ replays = Replays(ReplayStore(deliveries_table), deliveries, backlog)
 courier = Courier(
     SecretBox(aws.kms(), settings.kms_key_id),
     Sender(loopback_allowed=settings.loopback_targets_allowed, trusted_ca_file=settings.trusted_ca_file),
+    kind=Kind.BACKLOG,
 )
 drainer = Drainer(
     registry=registry,

@@ -5,37 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
+from local.template import read_template
 
 REPOSITORY = Path(__file__).parents[2]
 
 type Properties = dict[str, Any]
 
-
-class _Loader(yaml.SafeLoader):
-    """Knows the short forms of intrinsic functions: `!GetAtt A.Arn` becomes {"Fn::GetAtt": ["A", "Arn"]}."""
-
-
-def _intrinsic(loader: _Loader, tag: str, node: yaml.Node) -> dict[str, Any]:
-    value: Any
-    match node:
-        case yaml.ScalarNode():
-            value = loader.construct_scalar(node)
-        case yaml.SequenceNode():
-            value = loader.construct_sequence(node, deep=True)
-        case yaml.MappingNode():
-            value = loader.construct_mapping(node, deep=True)
-        case _:
-            raise AssertionError(node)
-    if tag == "GetAtt" and isinstance(value, str):
-        value = value.split(".", 1)
-    return {tag if tag in ("Ref", "Condition") else f"Fn::{tag}": value}
-
-
-_Loader.add_multi_constructor("!", _intrinsic)
-
-_TEXT = (REPOSITORY / "template.yaml").read_text()
-TEMPLATE: dict[str, Any] = yaml.load(_TEXT, _Loader)  # noqa: S506  # which is a SafeLoader
+TEMPLATE: dict[str, Any] = read_template(REPOSITORY / "template.yaml")
 PARAMETERS: dict[str, Properties] = TEMPLATE["Parameters"]
 RESOURCES: dict[str, dict[str, Any]] = TEMPLATE["Resources"]
 GLOBALS: Properties = TEMPLATE["Globals"]["Function"]

@@ -36,6 +36,8 @@ from tests.contract.template import (
     REPOSITORY,
     RESOURCES,
     TEMPLATE,
+    of_type,
+    pattern_length,
 )
 
 README = REPOSITORY / "README.md"
@@ -162,7 +164,7 @@ def test_every_action_of_the_audit_log_is_explained() -> None:
         for action in re.findall(r"""\baudit\(\s*caller,\s*"([a-z.-]+)\"""", path.read_text())
     }
     assert len(done) > 5
-    explained = re.findall(r"^\| `([a-z.-]+)` \|", section(OPERATIONS, "Logs"), re.MULTILINE)
+    explained = re.findall(r"^\| `([a-z.-]+)` \|", section(OPERATIONS, "Audit"), re.MULTILINE)
     assert sorted(explained) == sorted(done)
 
 
@@ -371,3 +373,24 @@ def test_decisions_are_numbered_dated_and_say_how_to_go_back(number: int) -> Non
     text = page.read_text()
     assert re.match(rf"# {number}\. .+\n\n\d{{4}}-\d\d-\d\d, ", text)
     assert _HEADING.findall(text)[1:] == ["Context", "Decision", "Consequences", "How to revert"]
+
+
+def test_the_quotas_are_reckoned_with_the_numbers_of_the_template() -> None:
+    told = {row[0]: row[2] for row in rows(OPERATIONS, "Quotas")}
+    maxima = ("DispatcherMaximumConcurrency", "BatchMaximumConcurrency", "DrainerMaximumConcurrency")
+    at_once = sum(int(PARAMETERS[name]["Default"]) for name in maxima)
+    (stage,) = of_type("AWS::ApiGatewayV2::Stage").values()
+    calls = stage["DefaultRouteSettings"]["ThrottlingRateLimit"]
+    assert told["Lambda: concurrent executions"] == f"{at_once + 2 + calls // 10} at most"
+    assert told["EventBridge: characters of a pattern"] == f"{pattern_length('QuarantineRule'):,}"
+    assert told["CloudFormation: resources, parameters, outputs"] == (
+        f"{len(RESOURCES)}, {len(PARAMETERS)}, {len(TEMPLATE['Outputs'])}"
+    )
+    assert told["API Gateway: calls"] == f"{calls}/s"
+
+
+def test_every_saved_query_is_explained() -> None:
+    names = {
+        each["Name"]["Fn::Sub"].partition("/")[2] for each in of_type("AWS::Logs::QueryDefinition").values()
+    }
+    assert names == {row[0] for row in rows(OPERATIONS, "Saved queries")}

@@ -100,6 +100,11 @@ def test_the_parameters_defaults_can_be_read(function: str) -> None:
     settings.read(settings_type(function), told)
 
 
+def test_each_stack_has_metrics_of_its_own() -> None:
+    """`staging` in the AWS account of `prod` must not raise the alarms of `prod`."""
+    assert GLOBALS["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"] == {"Ref": "AWS::StackName"}
+
+
 def test_a_variable_means_the_same_to_every_function() -> None:
     meanings: dict[str, Any] = {}
     for function in FUNCTIONS:
@@ -401,7 +406,11 @@ def test_a_star_stands_only_in_the_key_s_own_policy_and_where_iam_knows_no_resou
         return int(value == "*")
 
     counted = {name: stars(resource) for name, resource in RESOURCES.items()}
-    assert {name: count for name, count in counted.items() if count} == {"DeliveryKey": 1, "AdminApiRole": 1}
+    assert {name: count for name, count in counted.items() if count} == {
+        "DeliveryKey": 1,
+        "AdminApiRole": 1,
+        "SendersNetworkPolicy": 2,
+    }
 
 
 def test_every_function_has_its_own_role_and_log() -> None:
@@ -421,7 +430,7 @@ def test_every_function_has_its_own_role_and_log() -> None:
 
 @each_function
 def test_a_function_may_touch_what_it_is_told_of_and_what_feeds_it(function: str) -> None:
-    touched = set().union(*(names_in(statement["Resource"]) for statement in statements(function)))
+    touched = set().union(*(names_in(each["Resource"]) for each in statements(function))) & RESOURCES.keys()
     told_of = names_in(environment(function)) & RESOURCES.keys() - ONLY_NAMED
     fed_by = {queue for name, queue, _ in event_sources() if name == function}
     log = name_in(FUNCTIONS[function]["LoggingConfig"]["LogGroup"])
@@ -437,6 +446,60 @@ def test_a_consumer_may_take_from_its_queue(function: str, queue: str, source: d
         for action in as_list(statement["Action"])
     }
     assert allowed >= {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}, source
+
+
+def test_a_key_of_the_deployer_s_own_stands_in_for_the_stack_s_wherever_that_is_named() -> None:
+    key = {"Fn::If": ["HasSecretsKey", {"Ref": "SecretsKeyArn"}, {"Fn::GetAtt": ["DeliveryKey", "Arn"]}]}
+    assert TEMPLATE["Conditions"]["HasSecretsKey"] == {
+        "Fn::Not": [{"Fn::Equals": [{"Ref": "SecretsKeyArn"}, ""]}]
+    }
+    used = [
+        statement["Resource"]
+        for function in FUNCTIONS
+        for statement in statements(function)
+        if "kms:Decrypt" in as_list(statement["Action"])
+    ]
+    used += [
+        variables["KMS_KEY_ID"] for each in FUNCTIONS if "KMS_KEY_ID" in (variables := environment(each))
+    ]
+    assert len(used) == 6
+    assert all(each == key for each in used)
+    assert TEMPLATE["Outputs"]["DeliveryKeyArn"]["Value"] == key
+    pattern = PARAMETERS["SecretsKeyArn"]["AllowedPattern"]
+    for arn, is_taken in (
+        ("", True),
+        ("arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab", True),
+        ("arn:aws:kms:eu-west-1:111122223333:key/mrk-1234abcd12ab34cd56ef1234567890ab", True),
+        ("arn:aws:kms:eu-west-1:111122223333:alias/mine", False),
+        ("1234abcd-12ab-34cd-56ef-1234567890ab", False),
+    ):
+        assert bool(re.search(pattern, arn)) == is_taken, arn
+
+
+def test_what_sends_and_nothing_else_goes_out_by_the_deployer_s_subnets_if_there_are_any() -> None:
+    assert TEMPLATE["Conditions"]["HasSubnets"] == {
+        "Fn::Not": [{"Fn::Equals": [{"Fn::Join": ["", {"Ref": "SubnetIds"}]}, ""]}]
+    }
+    assert PARAMETERS["SubnetIds"]["Default"] == PARAMETERS["SecurityGroupIds"]["Default"] == ""
+    senders = {function for function in FUNCTIONS if "import Sender" in app_source(function)}
+    assert {function for function, each in FUNCTIONS.items() if "VpcConfig" in each} == senders
+    (policy,) = of_type("AWS::IAM::Policy").values()
+    assert names_in(policy["Roles"]) == {name_in(FUNCTIONS[function]["Role"]) for function in senders}
+    for function in senders:
+        condition, inside, outside = FUNCTIONS[function]["VpcConfig"]["Fn::If"]
+        assert (condition, outside) == ("HasSubnets", {"Ref": "AWS::NoValue"})
+        assert inside == {"SubnetIds": {"Ref": "SubnetIds"}, "SecurityGroupIds": {"Ref": "SecurityGroupIds"}}
+        # Lambda needs it when the function is made.
+        assert RESOURCES[function]["DependsOn"] == "SendersNetworkPolicy"
+
+
+def test_no_code_of_ours_may_touch_a_network_interface() -> None:
+    (policy,) = of_type("AWS::IAM::Policy").values()
+    lambda_may, function_may_not = policy["PolicyDocument"]["Statement"]
+    assert lambda_may["Effect"] == {"Fn::If": ["HasSubnets", "Allow", "Deny"]}
+    assert all(action.startswith("ec2:") for action in lambda_may["Action"])
+    assert (function_may_not["Effect"], function_may_not["Action"]) == ("Deny", lambda_may["Action"])
+    assert function_may_not["Condition"].keys() == {"ArnLike"}
 
 
 def test_no_topic_has_the_policy_by_which_all_of_the_account_may_publish_and_subscribe() -> None:
@@ -652,10 +715,15 @@ def test_an_issuer_of_one_s_own_needs_an_audience() -> None:
     )
 
 
-def test_every_parameter_is_described_has_a_default_and_stands_in_one_group() -> None:
-    groups = TEMPLATE["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
-    grouped = [name for group in groups for name in group["Parameters"]]
+def test_every_parameter_is_labelled_described_has_a_default_and_stands_in_one_group() -> None:
+    interface = TEMPLATE["Metadata"]["AWS::CloudFormation::Interface"]
+    assert all(group["Label"]["default"] for group in interface["ParameterGroups"])
+    grouped = [name for group in interface["ParameterGroups"] for name in group["Parameters"]]
     assert sorted(grouped) == sorted(PARAMETERS)
+    labels = {name: label["default"] for name, label in interface["ParameterLabels"].items()}
+    assert list(labels) == grouped, "in the order of the groups"
+    assert len(set(labels.values())) == len(labels)
+    assert all(0 < len(label) <= 60 for label in labels.values())
     for name, parameter in PARAMETERS.items():
         assert parameter["Description"], name
         assert "Default" in parameter, name

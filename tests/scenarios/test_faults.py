@@ -13,8 +13,8 @@ from tests.scenarios.endpoints import DOWN, OK, Reply, Script, always, in_turn, 
 from tests.scenarios.world import ACCOUNT, DAY, HOUR, MINUTE, NON_REAL_TIME, Call, World
 
 
-def signed(world: World) -> Callable[[str], SignatureAuthentication]:
-    secret = "whsec_" + "A" * 43 + "="
+def signed(world: World, letter: str = "A") -> Callable[[str], SignatureAuthentication]:
+    secret = "whsec_" + letter * 43 + "="
     return lambda webhook_id: SignatureAuthentication(
         world.secret_box.encrypt(secret, account_id=ACCOUNT, webhook_id=webhook_id)
     )
@@ -146,6 +146,35 @@ def test_kms_is_down(world: World, *, ordered: bool) -> None:
     assert endpoint.acknowledged == ids
     assert all(post.headers["webhook-signature"] for post in endpoint.posts)
     assert world.health(webhook).failing_since_ms == 0
+
+
+@pytest.mark.parametrize("ordered", [False, True], ids=["direct", "ordered"])
+def test_the_key_of_a_secret_is_lost_for_ever(world: World, *, ordered: bool) -> None:
+    """Nobody can read one webhook's secret again. Its events wait, those of others go on; once its admin has
+    made a new secret, which another key encrypts, all goes out."""
+    endpoint, open_endpoint = world.endpoint(), world.endpoint("open")
+    webhook = world.register(endpoint, authentication=signed(world), ordered=ordered)
+    other = world.register(open_endpoint)
+    before = world.webhooks[webhook].authentication
+    assert isinstance(before, SignatureAuthentication)
+
+    def refuse(call: Call, proceed: Callable[[], Any]) -> Any:
+        if call.operation == "Decrypt" and call.params["CiphertextBlob"] == before.secret_ciphertext:
+            raise world.aws_error("IncorrectKeyException", call)
+        return proceed()
+
+    world.taps.append(refuse)
+    ids = world.emit(5)
+    world.run(2 * HOUR)
+    assert (endpoint.posts, world.health(webhook).failures) == ([], 0)
+    assert open_endpoint.acknowledged == ids
+    assert world.problems() == []
+    world.change(webhook, authentication=signed(world, "B")(webhook))
+    ids += world.emit(1)
+    world.run_until_quiet(at_most=HOUR)
+    assert sorted(endpoint.acknowledged) == sorted(open_endpoint.acknowledged) == sorted(ids)
+    assert world.outcomes(webhook) == world.outcomes(other) == {"delivered": 6}
+    assert world.duplicates() == 0
 
 
 def test_a_lost_drain_message_is_replaced_by_the_sweep_within_a_minute(world: World) -> None:

@@ -29,7 +29,7 @@ from moto import mock_aws
 from lms_webhooks import delivery_store
 from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.backlog import Backlog, Lane, Mark, Waiting
-from lms_webhooks.delivery import Courier
+from lms_webhooks.delivery import Courier, Kind
 from lms_webhooks.delivery_store import DeliveryStore
 from lms_webhooks.dispatch import Dispatcher
 from lms_webhooks.drain import TIMEOUT_SECONDS, Drainer
@@ -503,7 +503,7 @@ class World:
             health=HealthStore(self._table(_WEBHOOKS)),
             deliveries=DeliveryStore(self._table(_DELIVERIES), retention_days=30),
             backlog=Backlog(self._table(_DELIVERIES), retention_days=self._retention_days),
-            courier=self._courier(),
+            courier=self._courier(Kind.DIRECT),
             drain_queue=DrainQueue(self._sqs, _DRAIN_URL),
             quarantine=QuarantineQueue(self._sqs, _QUARANTINE_URL),
             event_source=_SOURCE,
@@ -540,7 +540,7 @@ class World:
                 registry=registry,
                 backlog=backlog,
                 settler=settler,
-                courier=self._courier(),
+                courier=self._courier(Kind.BACKLOG),
                 replays=replays,
                 retention_days=self._retention_days,
                 clock=self.time.clock,
@@ -572,9 +572,9 @@ class World:
         store = WebhookStore(self._dynamodb, _WEBHOOKS, sleep=self.time.sleep)
         return Registry(store, clock=self.time.clock)
 
-    def _courier(self) -> Courier:
+    def _courier(self, kind: Kind) -> Courier:
         sender = self._sender or cast("Sender", _FakeSender(self))
-        return Courier(SecretBox(self._kms, "key"), sender, clock=self.time.clock)
+        return Courier(SecretBox(self._kms, "key"), sender, kind=kind, clock=self.time.clock)
 
     def _table(self, name: str) -> Table:
         return Table(self._dynamodb, name, sleep=self.time.sleep)

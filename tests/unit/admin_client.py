@@ -24,7 +24,7 @@ from lms_webhooks.admin.stats import StatsReader
 from lms_webhooks.admin.subscriptions import Subscriptions
 from lms_webhooks.admin.trials import Trials
 from lms_webhooks.backlog import Backlog
-from lms_webhooks.delivery import Courier
+from lms_webhooks.delivery import Courier, Kind
 from lms_webhooks.delivery_store import DeliveryStore
 from lms_webhooks.dynamodb import Table
 from lms_webhooks.messages import Message
@@ -161,7 +161,7 @@ class AdminClient:
         send_limit = SendLimit(Table(dynamodb, settings.webhooks_table), clock=self._clock)
         trials = Trials(
             registrations,
-            Courier(self.secret_box, cast("Sender", self), clock=self._clock),
+            Courier(self.secret_box, cast("Sender", self), kind=Kind.TEST, clock=self._clock),
             send_limit,
             clock=self._clock,
         )

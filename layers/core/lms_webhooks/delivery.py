@@ -3,22 +3,35 @@
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from enum import StrEnum
 
 from lms_webhooks.attempts import Attempt
 from lms_webhooks.events import Event
 from lms_webhooks.messages import Credentials, compose
 from lms_webhooks.observability import logger
+from lms_webhooks.retry import classify
 from lms_webhooks.secrets import SecretBox
 from lms_webhooks.sender import Answer, Patience, Sender
 from lms_webhooks.webhooks import BasicAuthentication, SignatureAuthentication, Webhook
 
 
+class Kind(StrEnum):
+    """What a request is for, as the log says it."""
+
+    DIRECT = "direct"
+    BACKLOG = "backlog"
+    TEST = "test"
+
+
 class Courier:
     """Carries events to webhooks. Safe to share between threads."""
 
-    def __init__(self, secrets: SecretBox, sender: Sender, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, secrets: SecretBox, sender: Sender, *, kind: Kind, clock: Callable[[], float] = time.time
+    ) -> None:
         self._secrets = secrets
         self._sender = sender
+        self._kind = kind
         self._clock = clock
 
     def carry(
@@ -41,12 +54,14 @@ class Courier:
         answer = self._sender.post(message, patience=patience)
         logger.info(
             "attempt",
+            kind=self._kind,
             accountId=webhook.account_id,
             webhookId=webhook.webhook_id,
-            eventId=events[0].event_id,
             eventName=events[0].event_name,
             events=len(events),
+            eventIds=[event.event_id for event in events],  # one of many could not be followed otherwise
             bytes=len(message.body),
+            outcome=classify(answer.status_code),
             statusCode=answer.status_code,
             errorClass=answer.error_class,
             latencyMs=answer.latency_ms,

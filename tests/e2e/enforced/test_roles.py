@@ -247,7 +247,7 @@ def _named(resource: Any, action: str) -> set[str]:
     if isinstance(resource, dict) and str(resource.get("Fn::Sub", "")).endswith("-*"):
         assert names_in(resource) == {"NoticeTopic"}
         return {ACCOUNT_TOPIC}
-    return names_in(resource)
+    return names_in(resource) & RESOURCES.keys()  # without a parameter that may stand in for one
 
 
 def of_service(action: str) -> list[str]:

@@ -1,0 +1,181 @@
+"""The dashboard and the alarms show what is really measured: the metrics that the code emits, and those that
+AWS emits for the resources of the template. A name that nobody emits would be an empty graph, an alarm that
+never fires: neither the emulator nor AWS says so."""
+
+import itertools
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from lms_webhooks.observability import Metric
+from local import dashboard
+from tests.contract.template import (
+    ALARMS,
+    FUNCTIONS,
+    GLOBALS,
+    QUEUES,
+    REPOSITORY,
+    RESOURCES,
+    TABLES,
+    TEMPLATE,
+    dead_letter_queues,
+    name_in,
+    of_type,
+    quarantine_queue,
+)
+
+OF_AWS = {
+    "AWS/SQS": (
+        "QueueName",
+        "AWS::SQS::Queue",
+        {"NumberOfMessagesSent", "ApproximateAgeOfOldestMessage", "ApproximateNumberOfMessagesVisible"},
+    ),
+    "AWS/Lambda": (
+        "FunctionName",
+        "AWS::Serverless::Function",
+        {"Invocations", "Errors", "Throttles", "Duration", "ConcurrentExecutions"},
+    ),
+    "AWS/DynamoDB": (
+        "TableName",
+        "AWS::DynamoDB::Table",
+        {
+            "ReadThrottleEvents",
+            "WriteThrottleEvents",
+            "ConsumedReadCapacityUnits",
+            "ConsumedWriteCapacityUnits",
+        },
+    ),
+    "AWS/ApiGateway": ("ApiId", "AWS::ApiGatewayV2::Api", {"Count", "4xx", "5xx", "Latency"}),
+}
+"""What AWS emits by itself, of what we use: by namespace the dimension, what it names, and the metrics."""
+
+BODY: dict[str, Any] = json.loads(RESOURCES["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"])
+WIDGETS: list[dict[str, Any]] = BODY["widgets"]
+
+type Measured = tuple[str, str, dict[str, Any]]
+"""Namespace, metric, and dimensions with their values as the template has them."""
+
+
+def on_graphs() -> Iterator[Measured]:
+    for widget in WIDGETS:
+        for namespace, metric, *dimensions, _ in widget["properties"].get("metrics", ()):
+            pairs = itertools.batched(dimensions, 2, strict=True)
+            yield namespace, metric, {name: {"Fn::Sub": value} for name, value in pairs}
+
+
+def with_alarms() -> Iterator[Measured]:
+    for alarm in ALARMS.values():
+        dimensions = {each["Name"]: each["Value"] for each in alarm["Dimensions"]}
+        yield alarm["Namespace"], alarm["MetricName"], dimensions
+
+
+def shown(namespace: str, metric: str) -> set[str]:
+    """The resources of which a metric is on some graph."""
+    return {
+        name_in(value)
+        for shown_namespace, shown_metric, dimensions in on_graphs()
+        for value in dimensions.values()
+        if (shown_namespace, shown_metric) == (namespace, metric)
+    }
+
+
+def emitted() -> set[Metric]:
+    """The members of Metric that some code hands to `count` or `measure_ms`."""
+    sources = [
+        path.read_text()
+        for path in (REPOSITORY / "layers" / "core" / "lms_webhooks").rglob("*.py")
+        if path.stem != "observability"
+    ]
+    used = {name for source in sources for name in re.findall(r"\bMetric\.([A-Z_]+)", source)}
+    return {Metric[name] for name in used}
+
+
+def test_what_is_committed_is_what_the_code_and_the_template_say() -> None:
+    text = dashboard.TEMPLATE.read_text()
+    assert text == dashboard.written(text), "run make dashboard"
+
+
+def test_every_metric_of_the_code_is_emitted_and_on_a_graph() -> None:
+    assert emitted() == set(Metric)
+    assert {metric for namespace, metric, _ in on_graphs() if not namespace.startswith("AWS/")} == set(Metric)
+
+
+@pytest.mark.parametrize("measured", [*on_graphs(), *with_alarms()], ids=str)
+def test_what_is_on_a_graph_or_has_an_alarm_is_emitted_by_the_code_or_by_aws(measured: Measured) -> None:
+    namespace, metric, dimensions = measured
+    variables = GLOBALS["Environment"]["Variables"]
+    if namespace == variables["POWERTOOLS_METRICS_NAMESPACE"]:
+        assert metric in emitted()
+        assert dimensions.keys() == {"service"}, "an account or a webhook would be a metric to pay for, each"
+        assert name_in(dimensions["service"]) == name_in(variables["POWERTOOLS_SERVICE_NAME"])
+        return
+    dimension, resource_type, metrics = OF_AWS[namespace]
+    assert metric in metrics
+    assert dimensions.keys() == {dimension}
+    assert name_in(dimensions[dimension]) in of_type(resource_type)
+
+
+def test_every_alarm_stands_on_top() -> None:
+    first = WIDGETS[0]
+    assert (first["type"], first["y"]) == ("alarm", 0)
+    assert {name_in({"Fn::Sub": each}) for each in first["properties"]["alarms"]} == ALARMS.keys()
+
+
+def test_every_queue_function_table_and_api_is_on_a_graph() -> None:
+    ends = dead_letter_queues() | {quarantine_queue()}
+    assert shown("AWS/SQS", "ApproximateNumberOfMessagesVisible") == QUEUES.keys()
+    assert shown("AWS/SQS", "ApproximateAgeOfOldestMessage") == QUEUES.keys() - ends
+    for metric in ("Errors", "Throttles", "Duration"):
+        assert shown("AWS/Lambda", metric) == FUNCTIONS.keys()
+    for metric in ("ReadThrottleEvents", "WriteThrottleEvents"):
+        assert shown("AWS/DynamoDB", metric) == TABLES.keys()
+    for metric in ("4xx", "5xx", "Latency"):
+        assert shown("AWS/ApiGateway", metric) == of_type("AWS::ApiGatewayV2::Api").keys()
+
+
+def test_what_the_body_names_is_in_the_template() -> None:
+    """CloudFormation would refuse the stack."""
+    names = {each.partition(".")[0] for each in re.findall(r"\$\{([^}]+)\}", json.dumps(BODY))}
+    assert names <= RESOURCES.keys() | {"AWS::Region", "AWS::StackName"}
+    for each in re.findall(r"\$\{(\w+)(?:\.\w+)?\}", json.dumps(BODY)):
+        assert "Condition" not in RESOURCES[each], f"{each} may not be there"
+
+
+def test_graphs_fit_the_page_and_none_covers_another() -> None:
+    taken: set[tuple[int, int]] = set()
+    for widget in WIDGETS:
+        columns = range(widget["x"], widget["x"] + widget["width"])
+        rows = range(widget["y"], widget["y"] + widget["height"])
+        assert columns.stop <= 24
+        cells = set(itertools.product(columns, rows))
+        assert not cells & taken, widget
+        taken |= cells
+    assert len(WIDGETS) <= 500
+    assert {widget["type"] for widget in WIDGETS} == {"alarm", "text", "metric"}
+    for widget in WIDGETS:
+        if widget["type"] == "metric":
+            assert widget["properties"]["region"] == "${AWS::Region}"
+            assert widget["properties"]["title"]
+            assert widget["properties"]["metrics"]
+
+
+def test_it_is_named_for_stack_and_region_and_an_output_says_so() -> None:
+    """An AWS account has one list of dashboards for all regions: a second stack would take the first's."""
+    (board,) = of_type("AWS::CloudWatch::Dashboard").values()
+    assert board["DashboardName"] == {"Fn::Sub": "${AWS::StackName}-${AWS::Region}"}
+    assert TEMPLATE["Outputs"]["DashboardName"]["Value"] == {"Ref": "Dashboard"}
+
+
+def test_another_body_takes_the_place_of_the_one_that_stood_there() -> None:
+    before, after = "Resources:\n", "\nOutputs:\n  A: 1\n"
+    empty = before + dashboard.BEGIN + after
+    once = dashboard.written(empty)
+    assert once.startswith(before)
+    assert once.endswith(after)
+    assert json.loads(once.removeprefix(before + dashboard.BEGIN).removesuffix(after)) == BODY
+    assert dashboard.written(once) == once
+    with pytest.raises(SystemExit, match="no line"):
+        dashboard.written("Resources:\n")

@@ -1,0 +1,113 @@
+"""One line in the log says all of an attempt that somebody may ask for, and nothing that is secret."""
+
+import base64
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from lms_webhooks.delivery import Courier, Kind
+from lms_webhooks.events import Event
+from lms_webhooks.secrets import SecretBox
+from lms_webhooks.sender import Patience, Sender
+from lms_webhooks.webhooks import Authentication, BasicAuthentication, NoAuthentication, Status, Webhook
+from tests.fakes.receiver import Receiver, answer
+from tests.logged import Line, logged_lines
+
+if TYPE_CHECKING:
+    from mypy_boto3_kms import KMSClient
+
+EVENTS = [
+    Event("1010", f"e-{number}", "COURSE_COMPLETED", 1727414643000, 1, f'{{"eventId":"e-{number}"}}')
+    for number in (1, 2)
+]
+PATIENCE = Patience(2, 2, 2)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def kms() -> "Iterator[KMSClient]":
+    with mock_aws():
+        yield boto3.client("kms", region_name="us-east-1")
+
+
+def webhook_to(url: str, authentication: Authentication | None = None) -> Webhook:
+    return Webhook(
+        account_id="1010",
+        webhook_id="wh_1",
+        name="HR",
+        description="",
+        target_url=url,
+        authentication=authentication or NoAuthentication(),
+        events=frozenset({"COURSE_COMPLETED"}),
+        status=Status.ACTIVE,
+        created_at="2026-11-03T12:00:00.000Z",
+        updated_at="2026-11-03T12:00:00.000Z",
+        created_by="ada",
+        updated_by="ada",
+        headers={"x-key": "of-the-receiver"},
+    )
+
+
+def logged_by(box: SecretBox, webhook: Webhook, *, loopback_allowed: bool = True) -> Line:
+    """The line of one attempt with both events."""
+    courier = Courier(box, Sender(loopback_allowed=loopback_allowed), kind=Kind.BACKLOG)
+    with logged_lines() as lines:
+        courier.carry(webhook, EVENTS, patience=PATIENCE)
+    (line,) = lines
+    return line
+
+
+def test_an_attempt_is_one_line_with_all_that_came_of_it(receiver: Receiver, kms: "KMSClient") -> None:
+    line = logged_by(SecretBox(kms, "key"), webhook_to(receiver.url()))
+    assert (line["level"], line["message"], line["kind"], line["outcome"]) == (
+        "INFO",
+        "attempt",
+        "backlog",
+        "delivered",
+    )
+    assert (line["accountId"], line["webhookId"]) == ("1010", "wh_1")
+    assert (line["events"], line["eventIds"], line["eventName"]) == (2, ["e-1", "e-2"], "COURSE_COMPLETED")
+    assert line["bytes"] == len(receiver.requests[0].body)
+    assert (line["statusCode"], line["latencyMs"]) == (200, pytest.approx(1000, abs=1000))
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"), [(410, "gone"), (422, "event"), (503, "endpoint"), (302, "endpoint")]
+)
+def test_it_says_what_the_answer_speaks_of(
+    receiver: Receiver, kms: "KMSClient", status: int, outcome: str
+) -> None:
+    receiver.script = answer(status)
+    line = logged_by(SecretBox(kms, "key"), webhook_to(receiver.url()))
+    assert (line["statusCode"], line["outcome"]) == (status, outcome)
+
+
+def test_without_an_answer_it_says_why(kms: "KMSClient") -> None:
+    box = SecretBox(kms, "key")
+    line = logged_by(box, webhook_to("https://127.0.0.1/"), loopback_allowed=False)
+    assert (line["outcome"], line["errorClass"]) == ("endpoint", "forbidden-address")
+    assert line["brokenRule"]
+    assert line.get("statusCode") is None
+
+
+def test_it_holds_no_secret_no_address_no_header_and_nothing_of_a_body(
+    receiver: Receiver, kms: "KMSClient"
+) -> None:
+    box = SecretBox(kms, kms.create_key()["KeyMetadata"]["KeyId"])
+    password = "correct-horse-battery"
+    ciphertext = box.encrypt(password, account_id="1010", webhook_id="wh_1")
+    receiver.script = answer(500, body=b"of-the-answer")
+    webhook = webhook_to(receiver.url("/hooks?token=of-the-url"), BasicAuthentication("ada", ciphertext))
+    line = json.dumps(logged_by(box, webhook))
+    basic = base64.b64encode(f"ada:{password}".encode()).decode()
+    for hidden in (password, basic, "of-the-answer", "of-the-url", "127.0.0.1", "of-the-receiver", "x-key"):
+        assert hidden not in line
