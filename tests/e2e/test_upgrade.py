@@ -25,8 +25,8 @@ STACK_NAME = "lms-webhooks-dev"  # as samconfig.toml has it
 NEXT_VERSION = "9.9.9"
 VISIBILITY = 65  # more than a function may take
 REDELIVERED = 3 * VISIBILITY
-"""Seconds. The emulator ends workers when it changes their code, at work or not; Lambda lets them finish. What
-such a worker had comes again when its messages are visible again, as after a crash."""
+"""Seconds. The emulator ends workers when it changes their code, at work or not; Lambda lets them finish.
+What such a worker had comes again when its messages are visible again, as after a crash."""
 OF_THIS_MACHINE = {
     "Stage": "local",
     "LoopbackTargetsAllowed": "true",
