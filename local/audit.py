@@ -18,6 +18,7 @@ LOCKS = (
     "requirements/engine.txt",
     "requirements/bootstrap.txt",
     "requirements/security.txt",
+    "requirements/bench.txt",
 )
 _PIP_AUDIT = STATE_DIR / "security" / "bin" / "pip-audit"
 VULNERABLE, NOT_AUDITED = 1, 2
