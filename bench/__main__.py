@@ -18,12 +18,14 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from bench import cold, cost, delivery, drain, isolation
+from bench import cold, cost, delivery, drain, isolation, peer, sending
 from bench.figures import Row, as_json, table, worse
 from local.steps import REPOSITORY, STATE_DIR, step
 
 ROWS: dict[str, tuple[str, Callable[[], Row]]] = {
     "delivery": ("deliveries of the dispatcher", delivery.measure),
+    "peer": ("deliveries of the dispatcher, against lazyhooks", peer.measure),
+    "sending": ("a POST over new TLS, and servers that stall", sending.measure),
     "cold": ("cold start of each function", cold.measure),
     "cost": ("calls, units and dollars of each way of an event", cost.measure),
     "drain": ("a backlog of 20,000 events", drain.measure),
