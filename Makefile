@@ -119,8 +119,15 @@ faults: $(READY) ## Let every call go wrong in every way, kill 50 workers, and s
 	@$(BIN)/pytest -q tests/faults/test_exit.py
 	@$(BIN)/python -m tests.faults.kills $(if $(SEED),--seed $(SEED))
 
+# lazyhooks and the client of the runtime interface need much that nothing else does.
+PEERS := .local/bench
+$(PEERS)/ready: requirements/bench.txt .python-version $(READY)
+	@.local/bootstrap/bin/uv venv --quiet --clear --python $(shell cat .python-version) $(PEERS)
+	@.local/bootstrap/bin/uv pip sync --quiet --compile-bytecode --python $(PEERS) --require-hashes requirements/bench.txt
+	@touch $@
+
 .PHONY: bench
-bench: $(READY) ## What a delivery costs, against the floor and what others write; ONLY=delivery BASELINE=1
+bench: $(PEERS)/ready ## What a delivery costs, against the floor and what others write; ONLY=delivery BASELINE=1
 	@python -m bench $(if $(ONLY),--only $(ONLY)) $(if $(BASELINE),--baseline)
 
 .PHONY: bench-backlog
@@ -169,6 +176,7 @@ lock: $(READY) ## Compile the locks after a change of a .in file; UPGRADE=1 take
 	$(UV_COMPILE) requirements/engine.in -o requirements/engine.txt
 	$(UV_COMPILE) requirements/dev.in -o requirements/dev.txt
 	$(UV_COMPILE) requirements/security.in -o requirements/security.txt
+	$(UV_COMPILE) requirements/bench.in -o requirements/bench.txt
 	$(UV_COMPILE) layers/core/requirements.in -c requirements/dev.txt -o layers/core/requirements.txt
 	$(NPM) $(if $(UPGRADE),update,install) --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts \
 	    --no-audit --no-fund --prefix docs/receivers

@@ -116,7 +116,7 @@ def sessions(urls: Sequence[str]) -> Callable[[], int]:
     def post(number: int) -> None:
         if not hasattr(of_thread, "session"):
             of_thread.session = requests.Session()
-        body, message_id = _body(number), f"message-{number}"
+        body, message_id = event_body(number), f"message-{number}"
         timestamp = int(time.time())
         signed = f"{message_id}.{timestamp}.".encode() + body
         signature = base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()
@@ -143,7 +143,7 @@ def _loop(urls: Sequence[str]) -> Callable[[], int]:
 
     def work() -> int:
         for number in range(_LOOP_POSTS):
-            body = _body(number)
+            body = event_body(number)
             headers = {"content-type": "application/json"}
             answer = requests.post(urls[number % len(urls)], data=body, headers=headers, timeout=5)
             dynamodb.put_item(
@@ -160,7 +160,7 @@ def _loop(urls: Sequence[str]) -> Callable[[], int]:
     return work
 
 
-def _body(number: int) -> bytes:
+def event_body(number: int) -> bytes:
     data = {"userId": 4279332, "loId": "course:7374992", "loInstanceId": "course:7374992_10250977"}
     more = {"loType": "course", "enrollmentSource": "SELF_ENROLL", "dateEnrolled": 1727414643}
     event = {

@@ -32,9 +32,14 @@ def measure() -> Row:
         for number in range(_ROUNDS):
             account_id = str(_FIRST_ACCOUNT + number)
             (webhook_id,) = register(account_id, f"{receiver.url}/hooks", ordered=True)
-            _fill(account_id, webhook_id)
+            fill(account_id, webhook_id, EVENTS)
             receiver.seen()
-            ours.append(sample(lambda of=(account_id, webhook_id): _drain(drainer, *of)))  # type: ignore[misc]
+
+            def work(webhook: tuple[str, str] = (account_id, webhook_id)) -> int:
+                drain(drainer, *webhook)
+                return EVENTS
+
+            ours.append(sample(work))
             posts.append(receiver.seen()["posts"])
             theirs.append(sample(bare))
             if _is_left(webhook_id):
@@ -52,20 +57,20 @@ def measure() -> Row:
     )
 
 
-def _drain(drainer: Function, account_id: str, webhook_id: str) -> int:
+def drain(drainer: Function, account_id: str, webhook_id: str) -> None:
+    """Let the drainer take a turn at the webhook's lanes."""
     message = json.dumps({"accountId": account_id, "webhookId": webhook_id})
     drainer.invoke({"Records": [{"messageId": "1", "body": message}]})
-    return EVENTS
 
 
-def _fill(account_id: str, webhook_id: str) -> None:
+def fill(account_id: str, webhook_id: str, count: int) -> None:
     """Put events into the lane, and mark it, as the dispatcher does."""
     from lms_webhooks.backlog import Lane, Waiting  # noqa: PLC0415  # after `prepare`
     from lms_webhooks.events import read_event  # noqa: PLC0415
 
     backlog: Any = _backlog()
     now_ms = time.time_ns() // 1_000_000
-    records = Events().batch(*[account_id] * EVENTS)["Records"]
+    records = Events().batch(*[account_id] * count)["Records"]
     read = [read_event(each["body"], source="lms", accepted_at_ms=now_ms) for each in records]
     if backlog.append(webhook_id, Lane.REALTIME, [Waiting(event) for event in read]):
         raise RuntimeError("not all of the lane was written")

@@ -83,7 +83,7 @@ def figure(name: str, values: Sequence[float], unit: str, **more: Any) -> Figure
 def ratio(name: str, ours: Sequence[float], theirs: Sequence[float], **more: Any) -> Figure:
     """The median of the rounds' ratios."""
     ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
-    return figure(name, ratios, "x", is_compared=True, **more)
+    return figure(name, ratios, "x", **{"is_compared": True} | more)
 
 
 def worse(now: Figure, before: Mapping[str, Any]) -> str | None:

@@ -1,8 +1,10 @@
 """A function in this process, as its cold start builds it: its app.py, its environment, real clients."""
 
 import importlib.util
+import itertools
 import json
 import os
+import random
 import sys
 import time
 from datetime import UTC, datetime
@@ -15,6 +17,7 @@ from events.generate import ACCOUNT_ID
 from local.steps import REPOSITORY
 
 EVENT_NAME = "COURSE_ENROLLMENT"
+_MADE = itertools.count(1)  # by whatever makes events in this process: one id, one event
 _SAMPLE = REPOSITORY / "events" / "dispatcher_realtime.json"
 _ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "test",
@@ -104,19 +107,22 @@ def register(account_id: str, *urls: str, ordered: bool = False) -> list[str]:
 class Events:
     """SQS messages with events as the bus writes them: the catalogue's sample, each with an id of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, extra_bytes: int = 0) -> None:
         self._record = json.loads(_SAMPLE.read_text())["Records"][0]
         self._body: str = self._record["body"]
+        if extra_bytes:
+            # Text as people write it, so that storing it compresses no better than theirs.
+            chance = random.Random(1)
+            text = "".join(chance.choices("etaoinshrdlu ETA0123456789", k=extra_bytes))
+            self._body = self._body.replace('"data": {', f'"data": {{"comment": "{text}", ', 1)
         self._event_id: str = json.loads(self._body)["detail"]["eventId"]
-        self._made = 0
 
     def batch(self, *account_ids: str) -> dict[str, Any]:
         """One invocation's messages: an event of each account, in turn."""
         return {"Records": [self._message(account_id) for account_id in account_ids]}
 
     def _message(self, account_id: str) -> dict[str, Any]:
-        self._made += 1
-        event_id = f"{self._made:08d}{self._event_id[8:]}"
+        event_id = f"{next(_MADE):08d}{self._event_id[8:]}"
         body = self._body.replace(self._event_id, event_id)
         body = body.replace(f'"accountId": {ACCOUNT_ID}', f'"accountId": {account_id}')
         attributes = {**self._record["attributes"], "SentTimestamp": str(time.time_ns() // 1_000_000)}

@@ -19,6 +19,7 @@ LOCKS = (
     "requirements/engine.txt",
     "requirements/bootstrap.txt",
     "requirements/security.txt",
+    "requirements/bench.txt",
 )
 NPM_LOCK = "docs/receivers/package-lock.json"
 _PIP_AUDIT = STATE_DIR / "security" / "bin" / "pip-audit"

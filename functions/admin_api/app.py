@@ -3,8 +3,6 @@
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from aws_lambda_powertools.utilities.typing import LambdaContext
-
 from lms_webhooks import aws
 from lms_webhooks.admin.deliveries import Deliveries
 from lms_webhooks.admin.idempotency import Idempotency
@@ -26,6 +24,8 @@ from lms_webhooks.settings import AdminApiSettings, read
 from lms_webhooks.webhook_store import WebhookStore
 
 if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
     from lms_webhooks.admin.trials import Trials
 
 # Built at cold start: a broken environment fails loudly at once, not on some call later.
@@ -83,6 +83,6 @@ api = build_api(
 
 
 @logger.inject_lambda_context
-def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+def lambda_handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
     """Answer one call."""
     return api.resolve(event, context)

@@ -1,9 +1,7 @@
 """Send for drainers on time. Triggers: BatchSchedule and SweepSchedule (EventBridge rules)."""
 
 import time
-from typing import Any
-
-from aws_lambda_powertools.utilities.typing import LambdaContext
+from typing import TYPE_CHECKING, Any
 
 from lms_webhooks import aws
 from lms_webhooks.backlog import Backlog
@@ -15,6 +13,9 @@ from lms_webhooks.schedule import BatchSchedule
 from lms_webhooks.settings import BatchSettings, read
 from lms_webhooks.standings import Standings
 from lms_webhooks.sweep import Sweep
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
 
 # Built at cold start: a broken environment fails loudly at once, not on some event later.
 settings = read(BatchSettings)
@@ -50,6 +51,6 @@ TASKS = {"open-batch-lanes": open_batch_lanes, "sweep": send_for_drainers}
 
 @metrics.log_metrics
 @logger.inject_lambda_context
-def lambda_handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any]:
+def lambda_handler(event: dict[str, Any], _context: "LambdaContext") -> dict[str, Any]:
     """Do the task that the schedule names; answer for how many webhooks there was something to do."""
     return {"webhooks": TASKS[event["task"]]()}

@@ -1,8 +1,6 @@
 """Take events to the webhooks that asked for them. Triggers: RealtimeQueue and BatchQueue (SQS)."""
 
-from typing import Any
-
-from aws_lambda_powertools.utilities.typing import LambdaContext
+from typing import TYPE_CHECKING, Any
 
 from lms_webhooks import aws
 from lms_webhooks.backlog import Backlog
@@ -18,6 +16,9 @@ from lms_webhooks.secrets import SecretBox
 from lms_webhooks.sender import Sender
 from lms_webhooks.settings import DispatcherSettings, read
 from lms_webhooks.webhook_store import WebhookStore
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
 
 # Built at cold start: a broken environment fails loudly at once, not on some delivery later.
 settings = read(DispatcherSettings)
@@ -43,7 +44,7 @@ dispatcher = Dispatcher(
 
 @metrics.log_metrics
 @logger.inject_lambda_context
-def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+def lambda_handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
     """Dispatch one SQS batch. Messages that could not be made safe go back to SQS, alone."""
     unsafe = dispatcher.dispatch(event["Records"], remaining_ms=context.get_remaining_time_in_millis)
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in unsafe]}

@@ -2,9 +2,7 @@
 
 import json
 from functools import partial
-from typing import Any
-
-from aws_lambda_powertools.utilities.typing import LambdaContext
+from typing import TYPE_CHECKING, Any
 
 from lms_webhooks import aws
 from lms_webhooks.backlog import Backlog
@@ -24,6 +22,9 @@ from lms_webhooks.settings import DrainerSettings, read
 from lms_webhooks.settling import Settler
 from lms_webhooks.turn import Turn
 from lms_webhooks.webhook_store import WebhookStore
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
 
 # Built at cold start: a broken environment fails loudly at once, not on some delivery later.
 settings = read(DrainerSettings)
@@ -61,7 +62,7 @@ drainer = Drainer(
 
 @metrics.log_metrics
 @logger.inject_lambda_context
-def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+def lambda_handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
     """Drain the webhook that the message names. A batch is one message, so a failure is its own."""
     for record in event["Records"]:
         message = json.loads(record["body"])

@@ -171,6 +171,13 @@ _check_url = lru_cache(_REMEMBERED_URLS)(check_url)
 _parsed = lru_cache(_REMEMBERED_URLS)(parse_url)
 
 
+@lru_cache(_REMEMBERED_URLS)
+def _target_of(url: str) -> str:
+    request = requests.PreparedRequest()
+    request.url = url
+    return request.path_url
+
+
 def _prepare(message: Message) -> requests.PreparedRequest:
     # Not PreparedRequest.prepare: it would parse and re-quote the URL, and the bytes and headers are ready.
     request = requests.PreparedRequest()
@@ -379,6 +386,10 @@ class _Adapter(HTTPAdapter):
 
     def cert_verify(self, *_: Any, **__: Any) -> None:
         """Leave the pool alone: requests would point it at a CA file, read anew for each connection."""
+
+    def request_url(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> str:
+        """The target of the request line. There is no proxy: requests' own would look for one each time."""
+        return _target_of(request.url or "")
 
     def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
         """Only what `Sender` reads: requests' own would look for cookies and an encoding in every answer."""

@@ -11,13 +11,13 @@ ForbiddenTarget (an Exception; `rule` says which rule was broken, in words for t
 import ipaddress
 import re
 from collections.abc import Iterable
+from functools import cache
 from urllib.parse import SplitResult, urlsplit
-
-from AntiSSRF import IPAddressRanges
 
 MAX_URL_LENGTH = 2048
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # What the maintained list does not hold. Of IPv6 only 2000::/3 was ever given out as public, and what lies
 # outside holds wrappings of IPv4 addresses that some stacks still undo: IPv4-compatible (::/96, RFC 4291
@@ -25,9 +25,6 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 # back (RFC 3701).
 _GIVEN_OUT = ipaddress.IPv6Network("2000::/3")
 _MISSING_RANGES = ("3ffe::/16",)
-_FORBIDDEN_NETWORKS = tuple(
-    ipaddress.ip_network(text) for text in (*IPAddressRanges.recommended_latest, *_MISSING_RANGES)
-)
 # ISATAP (RFC 5214 6.1): the IPv4 address in the last 32 bits is where a tunnel would lead.
 _ISATAP_MARKS = (0x00005EFE, 0x02005EFE)
 
@@ -145,12 +142,21 @@ def _check_address(address: Address) -> None:
         raise ForbiddenTarget("must not wrap an IPv4 address in an IPv6 one")
     if (
         not address.is_global
-        or any(address in network for network in _FORBIDDEN_NETWORKS if network.version == address.version)
+        or any(address in network for network in _forbidden_networks() if network.version == address.version)
         or (address.version == 6 and not _is_given_out(address))
     ):
         raise ForbiddenTarget(
             "must be a public address: private, loopback, link-local, metadata and other special ones are not"
         )
+
+
+@cache
+def _forbidden_networks() -> tuple[Network, ...]:
+    # It imports requests, which most calls of the admin API have no use for at their cold start.
+    from AntiSSRF import IPAddressRanges  # noqa: PLC0415
+
+    texts = (*IPAddressRanges.recommended_latest, *_MISSING_RANGES)
+    return tuple(ipaddress.ip_network(text) for text in texts)
 
 
 def _is_given_out(address: ipaddress.IPv6Address) -> bool:

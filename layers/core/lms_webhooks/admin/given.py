@@ -28,8 +28,13 @@ from lms_webhooks.webhooks import (
 
 
 class _Given(BaseModel):
+    # Built by the first call that gives one: a cold start would build them all, for a call that needs one.
     model_config = ConfigDict(
-        frozen=True, alias_generator=to_camel, validate_by_name=True, hide_input_in_errors=True
+        frozen=True,
+        alias_generator=to_camel,
+        validate_by_name=True,
+        hide_input_in_errors=True,
+        defer_build=True,
     )
 
 

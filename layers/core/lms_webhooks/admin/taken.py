@@ -128,8 +128,14 @@ def _without_repeats(names: list[str]) -> list[str]:
 class _Taken(BaseModel):
     """Unknown fields are errors, and a number is no text: what an admin mistyped must not pass silently."""
 
+    # Built by the first call that takes one: a cold start would build them all, for a call that needs one.
     model_config = ConfigDict(
-        strict=True, extra="forbid", frozen=True, alias_generator=to_camel, hide_input_in_errors=True
+        strict=True,
+        extra="forbid",
+        frozen=True,
+        alias_generator=to_camel,
+        hide_input_in_errors=True,
+        defer_build=True,
     )
 
 
