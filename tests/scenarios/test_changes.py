@@ -124,6 +124,23 @@ def test_an_event_on_its_way_to_a_deleted_webhook_is_buried_too(world: World) ->
     assert world.marks(webhook) == {}
 
 
+def test_an_event_whose_message_comes_again_after_the_deletion_is_buried_too(world: World) -> None:
+    """Its dispatcher was killed while it sent. A webhook that did not ask for it gets none."""
+    endpoint = world.endpoint()
+    endpoint.script = always(Reply(seconds=3))
+    webhook = world.register(endpoint)
+    other = world.register(world.endpoint("other"), events=[NON_REAL_TIME])
+    world.emit(1)
+    world.run(1)
+    assert world.kill("dispatcher") == 1
+    world.delete(webhook)
+    world.delete(other)
+    world.run(10 * MINUTE)
+    assert world.outcomes(webhook) == {"failed": 1}
+    assert world.outcomes(other) == {}
+    assert world.marks(webhook) == {}
+
+
 def test_a_webhook_that_is_deleted_in_the_middle_of_a_drain(world: World) -> None:
     endpoint = world.endpoint()
     webhook = world.register(endpoint)

@@ -2,13 +2,16 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import pytest
 
-from lms_webhooks.backlog import Backlog, Lane
+from lms_webhooks.backlog import Backlog, Lane, Waiting
 from lms_webhooks.delivery_store import DeliveryStore, Outcome
 from lms_webhooks.dynamodb import Range
+from lms_webhooks.notices import NoticeBox
 from lms_webhooks.queues import DrainQueue
 from lms_webhooks.replay import Replay, ReplayState, ReplayStore
 from lms_webhooks.webhooks import Status
@@ -56,7 +59,7 @@ def redeliver(world: World, webhook_id: str, sort_key: str) -> None:
     found = history(world).find(webhook_id, sort_key)
     assert found is not None
     backlog = Backlog(world._table(_DELIVERIES), retention_days=7)
-    replays(world).redeliver(ACCOUNT, webhook_id, found[1], backlog)
+    replays(world).redeliver(ACCOUNT, webhook_id, Waiting(found[1]), backlog)
     DrainQueue(world._sqs, _DRAIN_URL).send(ACCOUNT, webhook_id, delay_seconds=0)
 
 
@@ -165,6 +168,29 @@ def test_what_is_only_rejected_is_sent_again_slowly_and_live_events_do_not_suffe
     assert world.marks(webhook) == {}
 
 
+@pytest.mark.parametrize("reply", [OK, DOWN])
+def test_a_replay_that_was_cancelled_while_its_endpoint_failed_leaves_no_failure(
+    world: World, reply: Reply
+) -> None:
+    """Nothing is left to try with, so nobody learns that the endpoint does well again. Days later one answer,
+    of whichever kind, says nothing of the days between."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    world.emit(3)
+    world.run(10)
+    endpoint.script = always(DOWN)
+    start(world, webhook)
+    world.run(MINUTE)
+    assert replays(world).cancel(webhook, ended_at_ms=int(world.now * 1000))
+    world.run(3 * 24 * 60 * MINUTE)
+    endpoint.script = in_turn(reply, OK)
+    world.emit(1)
+    world.run(10 * MINUTE)
+    assert world.outcomes(webhook) == {"delivered": 4}
+    assert list(chain.from_iterable(NoticeBox(world._table(_DELIVERIES)).read())) == []
+    assert world.health(webhook).failing_since_ms == 0
+
+
 def test_live_events_go_first(world: World) -> None:
     """An ordered webhook has one way only: whatever arrives during a replay overtakes the rest of it."""
     endpoint = world.endpoint()
@@ -228,10 +254,12 @@ def test_what_waits_to_be_tried_again_can_be_sent_at_once(world: World) -> None:
     endpoint.posts.clear()
     backlog = Backlog(world._table(_DELIVERIES), retention_days=7)
     (waiting,) = backlog.read(webhook, Lane.RETRY, limit=2)
-    replays(world).redeliver(ACCOUNT, webhook, waiting.event, backlog)
+    replays(world).redeliver(ACCOUNT, webhook, replace(waiting, waits_in=Lane.RETRY), backlog)
     DrainQueue(world._sqs, _DRAIN_URL).send(ACCOUNT, webhook, delay_seconds=0)
     world.run(5)
     assert endpoint.acknowledged == [event_id]
+    assert recorded(world, webhook)[event_id] == ("delivered", [422, 422, 200])
+    assert backlog.read(webhook, Lane.RETRY, limit=2) == []
     world.run(24 * 60 * MINUTE)
     assert endpoint.acknowledged == [event_id]
     assert world.outcomes(webhook) == {"delivered": 1}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lms_webhooks import health as endpoint
 from lms_webhooks.attempts import Attempt
-from lms_webhooks.health import MAX_STAY_SECONDS, MIN_STAY_SECONDS, Health, Mode, SwitchOff
+from lms_webhooks.health import FAILURE_GAP_MS, MAX_STAY_SECONDS, MIN_STAY_SECONDS, Health, Mode, SwitchOff
 
 NOW_MS = 1_793_707_200_000
 MINUTE_MS = 60_000
@@ -35,6 +35,15 @@ def test_failures_are_counted_from_the_first() -> None:
         at_ms = NOW_MS + minute * MINUTE_MS
         got = endpoint.after_failure(got, attempt(None, at_ms=at_ms), now_ms=at_ms, delay_seconds=5)
     assert (got.failures, got.failing_since_ms, got.last_error) == (3, NOW_MS, "timeout")
+
+
+def test_a_failure_after_a_long_silence_is_a_new_one() -> None:
+    """What was to be sent expired, or its replay was cancelled: for days there was nothing to try with."""
+    failing = endpoint.after_failure(Health(), attempt(500), now_ms=NOW_MS, delay_seconds=5)
+    for gap_ms, since_ms in ((FAILURE_GAP_MS, NOW_MS), (FAILURE_GAP_MS + 1, NOW_MS + FAILURE_GAP_MS + 1)):
+        at_ms = NOW_MS + gap_ms
+        again = endpoint.after_failure(failing, attempt(500, at_ms=at_ms), now_ms=at_ms, delay_seconds=5)
+        assert again.failing_since_ms == since_ms
 
 
 def test_the_probe_after_a_failure_is_one_event_however_large_the_batch_was() -> None:

@@ -1,6 +1,7 @@
 """Owners hear once of what concerns them: a failure, each day that it goes on, its end, a switch-off."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import chain
@@ -13,6 +14,7 @@ from lms_webhooks.attempts import Attempt
 from lms_webhooks.backlog import NEVER_MS, Backlog, Lane, Waiting
 from lms_webhooks.dynamodb import Table
 from lms_webhooks.health import Health, Mode, SwitchOff
+from lms_webhooks.health_store import HealthStore
 from lms_webhooks.notices import Kind, NoticeBox, Notifier, account_topic, notices_of
 from lms_webhooks.standings import Standings
 from lms_webhooks.webhook_store import WebhookStore
@@ -20,7 +22,18 @@ from tests.unit.tables import DAY_MS, NOW_MS, THROTTLED, event, tables, webhook
 
 MINUTE_MS = 60_000
 WELL = Health()
-FAILING = Health(mode=Mode.BACKLOG, failures=3, failing_since_ms=NOW_MS, last_error="HTTP 503")
+FAILING = Health(
+    mode=Mode.BACKLOG,
+    failures=3,
+    failing_since_ms=NOW_MS,
+    last_error="HTTP 503",
+    attempts=(Attempt(NOW_MS, 10, 503, None),),
+)
+LONG_FAILING = replace(FAILING, attempts=(Attempt(NOW_MS + 15 * MINUTE_MS, 10, 503, None),))
+OK = Attempt(NOW_MS + 20 * MINUTE_MS, 10, 200, None)
+RECOVERED = replace(WELL, mode=Mode.BACKLOG, attempts=(*LONG_FAILING.attempts, OK))
+FAILING_ANEW = replace(FAILING, failing_since_ms=NOW_MS + 21 * MINUTE_MS, attempts=RECOVERED.attempts)
+FAILING_AFTER_SILENCE = replace(FAILING_ANEW, attempts=LONG_FAILING.attempts)
 OFF = replace(FAILING, switched_off=SwitchOff.FAILING, switched_off_at_ms=NOW_MS + 7 * DAY_MS)
 GONE = replace(
     WELL,
@@ -41,11 +54,13 @@ GONE = replace(
         (FAILING, FAILING, DAY_MS - 1, Kind.FAILING, f"{NOW_MS}"),
         (FAILING, FAILING, DAY_MS, Kind.STILL_FAILING, f"{NOW_MS}#1"),
         (FAILING, FAILING, 3 * DAY_MS + 5, Kind.STILL_FAILING, f"{NOW_MS}#3"),
-        (FAILING, WELL, 15 * MINUTE_MS - 1, None, ""),
-        (FAILING, WELL, 15 * MINUTE_MS, Kind.RECOVERED, f"{NOW_MS}"),
-        (FAILING, OFF, 7 * DAY_MS, Kind.SWITCHED_OFF, ""),
+        (FAILING, RECOVERED, 20 * MINUTE_MS, None, ""),  # of which nobody was told
+        (LONG_FAILING, RECOVERED, 20 * MINUTE_MS, Kind.RECOVERED, f"{NOW_MS}"),
+        (LONG_FAILING, FAILING_ANEW, 21 * MINUTE_MS, Kind.RECOVERED, f"{NOW_MS}"),
+        (LONG_FAILING, FAILING_AFTER_SILENCE, 21 * MINUTE_MS, None, ""),
+        (FAILING, OFF, 7 * DAY_MS, Kind.SWITCHED_OFF, f"{NOW_MS + 7 * DAY_MS}"),
         (OFF, OFF, 7 * DAY_MS + 1, None, ""),
-        (WELL, GONE, 0, Kind.SWITCHED_OFF, ""),
+        (WELL, GONE, 0, Kind.SWITCHED_OFF, f"{NOW_MS}"),
     ],
 )
 def test_what_is_told(before: Health, after: Health, after_ms: int, kind: Kind | None, key: str) -> None:
@@ -178,6 +193,40 @@ def test_a_notice_of_what_the_admin_changed_or_deleted_since_is_old_news(
     assert notifier(topic).send() == 0
     assert topic.published == []
     assert list(chain.from_iterable(box.read())) == []
+
+
+def test_a_switch_off_that_was_not_written_is_not_told(
+    table: Table, webhooks: Table, notifier: Callable[[Topic], Notifier]
+) -> None:
+    """The drainer puts its notice first. While it lives it may still write what it found; if it died, the
+    endpoint may answer the next one with 200."""
+    box, topic, health = NoticeBox(table), Topic(), HealthStore(webhooks)
+    ids = webhook().account_id, webhook().webhook_id
+    now_ms = int(time.time() * 1000)
+    (notice,) = notices_of(webhook(), WELL, GONE, now_ms=NOW_MS)
+    box.put(notice)
+    leased = health.acquire(*ids, owner="me", now_ms=now_ms, until_ms=now_ms + 60_000)
+    assert leased is not None
+    assert notifier(topic).send() == 0
+    assert list(chain.from_iterable(box.read())) == [notice]
+    assert health.release(*ids, owner="me", health=GONE, before=leased)
+    assert notifier(topic).send() == 1
+    box.put(replace(notice, key="another"))
+    off = health.read(*ids)
+    assert off is not None
+    health.save(*ids, replace(off, switched_off=None), revision=off.revision)
+    assert notifier(topic).send() == 0
+    assert list(chain.from_iterable(box.read())) == []
+
+
+def test_the_oldest_is_told_first(table: Table, notifier: Callable[[Topic], Notifier]) -> None:
+    topic = Topic()
+    for kind, minute in ((Kind.RECOVERED, 40), (Kind.FAILING, 15), (Kind.STILL_FAILING, 30)):
+        at_ms = NOW_MS + minute * MINUTE_MS
+        NoticeBox(table).put(replace(failing_notice(), kind=kind, key=f"1#{kind}", at_ms=at_ms))
+    assert notifier(topic).send() == 3
+    told = [each["MessageAttributes"]["kind"]["StringValue"] for each in topic.published]
+    assert told == ["failing", "still-failing", "recovered"]
 
 
 def test_many_that_cannot_be_told_hide_none(

@@ -108,7 +108,7 @@ def test_the_earliest_event_of_a_lane_says_when_it_is_due_and_when_it_expires(st
 
 
 def test_a_replay_under_way_and_what_is_to_be_sent_again_get_a_mark_that_never_expires(stack: Tables) -> None:
-    stack.replays.redeliver("1010", WEBHOOK, event("again"), stack.backlog)
+    stack.replays.redeliver("1010", WEBHOOK, Waiting(event("again")), stack.backlog)
     replay = Replay("rp_1", "1010", OTHER, Range("0", "9"), None, None, NOW_MS, "ada")
     stack.replays.start(replay, stack.backlog)
     stack.lose("deliveries", "DUE#")
@@ -178,7 +178,7 @@ def test_health_of_another_epoch_is_made_anew(stack: Tables) -> None:
 
 
 def test_what_waited_comes_back_unless_it_was_delivered_since(stack: Tables) -> None:
-    stack.replays.redeliver("1010", WEBHOOK, event("again"), stack.backlog)
+    stack.replays.redeliver("1010", WEBHOOK, Waiting(event("again")), stack.backlog)
     stack.copy()
     stack.history.record(
         [Delivery(WEBHOOK, event("in-realtime"), Outcome.DELIVERED, (OK,))], recorded_at_seconds=1

@@ -47,7 +47,8 @@ def test_whether_anything_may_be_sent(
 ) -> None:
     create(table, status=status)
     HealthStore(table).save(*ID, Health(switched_off=switched_off), revision=0)
-    assert Standings(table).read([ID]) == {ID: Standing(may_send, 0, 0)}, story
+    standing = Standing(may_send, 0, 0, is_switched_off=switched_off is not None)
+    assert Standings(table).read([ID]) == {ID: standing}, story
 
 
 def test_the_lease_and_the_next_attempt_are_told(table: Table) -> None:

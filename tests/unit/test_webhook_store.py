@@ -16,7 +16,7 @@ from lms_webhooks.dynamodb import Table
 from lms_webhooks.health import Health, Mode
 from lms_webhooks.health_store import HealthStore
 from lms_webhooks.problems import Busy, ChangedMeanwhile, NoSuchWebhook, TooManyWebhooks
-from lms_webhooks.webhook_store import WebhookStore, new_webhook_id
+from lms_webhooks.webhook_store import Deleted, WebhookStore, new_webhook_id
 from lms_webhooks.webhooks import (
     Authentication,
     BasicAuthentication,
@@ -264,6 +264,7 @@ def test_a_deleted_webhook_leaves_a_tombstone_for_its_history(
         "deleted_at": {"S": "2026-11-03T12:00:00.000Z"},
         "deleted_by": {"S": "bob"},
         "expires_at": {"N": str(int(NOW.timestamp()) + 366 * 86_400)},
+        "events": {"SS": sorted(kept.events)},
     }
     assert "webhook_ids" not in items["ACCOUNT#1010"]
 
@@ -275,7 +276,7 @@ def test_those_are_known_that_were_deleted_since(store: WebhookStore) -> None:
     store.delete("1010", earlier.webhook_id, deleted_at=NOW - timedelta(milliseconds=1), deleted_by="bob")
     store.delete("1010", later.webhook_id, deleted_at=NOW, deleted_by="bob")
     store.delete("2020", of_another.webhook_id, deleted_at=NOW, deleted_by="eve")
-    assert store.deleted_since("1010", NOW) == [later.webhook_id]
+    assert store.deleted_since("1010", NOW) == [Deleted(later.webhook_id, later.events)]
     assert store.deleted_since("10", NOW) == []
 
 

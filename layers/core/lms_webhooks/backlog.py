@@ -57,6 +57,8 @@ class Waiting:
     """Those that concerned this event alone."""
     token: str = ""
     """Of one to be sent again: who asks for the same once more gives it another."""
+    waits_in: Lane | None = None
+    """Of one to be sent again: the lane in which it also waits, with the attempts that it has there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +283,25 @@ class Backlog:
             [(_lane_key(webhook_id, lane), _sort_key(each, lane)) for each in waiting]
         )
 
+    def add_attempt(self, webhook_id: str, lane: Lane, waiting: Waiting, attempt: Attempt) -> bool:
+        """Add an attempt to an event that goes on waiting where it is; answer whether it is still there.
+
+        Raises:
+            aws.AWS_FAULTS: it may be missing.
+        """
+        added = attempts_attribute([attempt])
+        return self._change(
+            lambda: self._table.client.update_item(
+                TableName=self._table.name,
+                Key=key_item((_lane_key(webhook_id, lane), _sort_key(waiting, lane))),
+                UpdateExpression="SET #attempts = list_append(if_not_exists(#attempts, :none), :added)",
+                # A call that botocore repeats must not add it twice.
+                ConditionExpression="attribute_exists(pk) AND NOT contains(#attempts, :one)",
+                ExpressionAttributeNames={"#attempts": "attempts"},
+                ExpressionAttributeValues={":none": {"L": []}, ":added": added, ":one": added["L"][0]},
+            )
+        )
+
     def _remove_sent_again(self, webhook_id: str, waiting: Waiting) -> None:
         holds(
             lambda: self._table.client.delete_item(
@@ -376,6 +397,9 @@ def _item(webhook_id: str, lane: Lane, waiting: Waiting) -> "Item":
         item["tries"] = {"N": str(waiting.tries)}
     if waiting.attempts:
         item["attempts"] = attempts_attribute(waiting.attempts)
+    if waiting.waits_in is not None:
+        item["waits_in"] = {"S": waiting.waits_in}
+        item["waits_until"] = {"N": str(waiting.due_at_ms)}
     return item
 
 
@@ -385,10 +409,13 @@ def _waiting(item: "Item", lane: Lane) -> Waiting:
     if lane is Lane.RETRY:
         due, _, sort_key = sort_key.partition("#")
         due_at_ms = int(due)
+    elif "waits_until" in item:
+        due_at_ms = int(item["waits_until"]["N"])
     return Waiting(
         event=read_event_item(item, sort_key),
         tries=int(item["tries"]["N"]) if "tries" in item else 0,
         due_at_ms=due_at_ms,
         attempts=read_attempts(item["attempts"]) if "attempts" in item else (),
         token=item["token"]["S"] if "token" in item else "",
+        waits_in=Lane(item["waits_in"]["S"]) if "waits_in" in item else None,
     )

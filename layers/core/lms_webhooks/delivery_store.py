@@ -167,21 +167,22 @@ class DeliveryStore:
 
     def add_attempt(
         self,
-        sent: Sequence[tuple[str, Event]],
+        sent: Sequence[tuple[str, Event, tuple[Attempt, ...]]],
         attempt: Attempt,
         *,
         is_delivered: bool,
         recorded_at_seconds: int,
         replay_id: str = "",
     ) -> set[DeliveryKey]:
-        """Add `attempt` to the deliveries of events, by webhook id, that were sent again (by `replay_id`).
+        """Add `attempt` to the deliveries of events that were sent again (by `replay_id`): given with the
+        webhook's id, and with the attempts that an event had while it waited, which are on no record yet.
 
         What is delivered stays so; with `is_delivered` it is from now on. Rejected, what is on no record gets
         none: it still waits, or was forgotten in time. Answers the keys of those that were not written.
         """
         expires_at = recorded_at_seconds + self._retention_seconds
 
-        def is_safe(delivery: tuple[str, Event]) -> bool:
+        def is_safe(delivery: tuple[str, Event, tuple[Attempt, ...]]) -> bool:
             try:
                 self._add_attempt(
                     *delivery,
@@ -199,7 +200,7 @@ class DeliveryStore:
             safe = list(writers.map(is_safe, sent))
         return {
             (webhook_id, event.sort_key)
-            for (webhook_id, event), written in zip(sent, safe, strict=True)
+            for (webhook_id, event, _), written in zip(sent, safe, strict=True)
             if not written
         }
 
@@ -207,6 +208,7 @@ class DeliveryStore:
         self,
         webhook_id: str,
         event: Event,
+        earlier: tuple[Attempt, ...],
         attempt: Attempt,
         *,
         is_delivered: bool,
@@ -216,13 +218,13 @@ class DeliveryStore:
         key = key_item(_key(webhook_id, event.sort_key))
         added = attempts_attribute([attempt])
         values: Item = {
-            ":none": {"L": []},
+            ":earlier": attempts_attribute(earlier),
             ":added": added,
             ":one": added["L"][0],
             ":most": {"N": str(_KEPT_ATTEMPTS)},
         }
         names = {"#attempts": "attempts"}
-        update = "SET #attempts = list_append(if_not_exists(#attempts, :none), :added), "
+        update = "SET #attempts = list_append(if_not_exists(#attempts, :earlier), :added), "
         # A call that botocore repeats must not add it twice, and an item has 400 KB.
         condition = (
             "attribute_not_exists(#attempts) OR (size(#attempts) < :most AND NOT contains(#attempts, :one))"

@@ -54,13 +54,17 @@ class _Share:
     events: dict[str, Event] = field(default_factory=dict)
     message_ids: dict[str, set[str]] = field(default_factory=dict)
     came_again: list[Event] = field(default_factory=list)
+    asked_for: set[str] = field(default_factory=set)
+    """Sort keys of those that the webhook wants, or wanted until it was deleted."""
     # What became of them, by sort key:
     delivered: list[Delivery] = field(default_factory=list)
     safe: set[str] = field(default_factory=set)
     failed_attempts: int = 0
 
-    def add(self, event: Event, message_id: str, *, came_before: bool) -> None:
+    def add(self, event: Event, message_id: str, *, came_before: bool, is_asked_for: bool) -> None:
         self.events[event.sort_key] = event
+        if is_asked_for:
+            self.asked_for.add(event.sort_key)
         if came_before:
             self.came_again.append(event)
         self.message_ids.setdefault(event.sort_key, set()).add(message_id)
@@ -142,17 +146,18 @@ class Dispatcher:
             count(Metric.EVENTS_QUARANTINED)
             return
         came_before = int(record["attributes"]["ApproximateReceiveCount"]) > 1
-        wanted = [
-            webhook.webhook_id
-            for webhook, health in self._registry.of_account(event.account_id)
-            # One that does not want it now may have wanted it when it came before.
-            if came_before or self._way(Registered(webhook, health), event) is not Way.NOWHERE
-        ]
+        asked_for = {
+            registered.webhook.webhook_id: self._way(registered, event) is not Way.NOWHERE
+            for registered in self._registry.of_account(event.account_id)
+        }
         if came_before:
-            wanted += self._registry.deleted_since(event.account_id, event.accepted_at_ms)
-        for webhook_id in dict.fromkeys(wanted):
-            share = shares.setdefault(webhook_id, _Share(event.account_id, webhook_id))
-            share.add(event, record["messageId"], came_before=came_before)
+            for deleted in self._registry.deleted_since(event.account_id, event.accepted_at_ms):
+                asked_for[deleted.webhook_id] = event.event_name in deleted.events
+        for webhook_id, is_asked_for in asked_for.items():
+            # One that does not want it now may have wanted it when it came before.
+            if is_asked_for or came_before:
+                share = shares.setdefault(webhook_id, _Share(event.account_id, webhook_id))
+                share.add(event, record["messageId"], came_before=came_before, is_asked_for=is_asked_for)
 
     def _deliver(self, shares: Sequence[_Share], remaining_seconds: Callable[[], float]) -> None:
         """Bring every share to an end, all at once; then record what was delivered."""
@@ -185,8 +190,11 @@ class Dispatcher:
             for event in events:
                 # Looked up again before each POST: an endpoint may have taken seconds for the last one.
                 registered = self._registry.find(share.account_id, share.webhook_id)
-                way = self._way(registered, event) if registered is not None else Way.NOWHERE
-                if registered is None or way is Way.NOWHERE:
+                if registered is not None:
+                    way = self._way(registered, event)
+                else:  # what it still asked for is buried with what waits
+                    way = _lane_way(event) if event.sort_key in share.asked_for else Way.NOWHERE
+                if way is Way.NOWHERE:
                     share.safe.add(event.sort_key)
                 elif way is Way.BATCH_LANE:
                     batch.append(event)
@@ -194,6 +202,7 @@ class Dispatcher:
                     # Once one waits all wait: those behind it must not overtake it.
                     waiting.append(event)
                 else:
+                    assert registered is not None
                     failure = self._attempt(share, registered, event)
                     if failure is not None:
                         delay_seconds = failure
@@ -320,6 +329,11 @@ class Dispatcher:
 
     def _way(self, registered: Registered, event: Event) -> Way:
         return choose_way(*registered, event, retention_ms=self._retention_ms)
+
+
+def _lane_way(event: Event) -> Way:
+    is_real_time = EVENT_TYPES[event.event_name].category is not Category.NON_REAL_TIME
+    return Way.REALTIME_LANE if is_real_time else Way.BATCH_LANE
 
 
 def _possible_lanes(event: Event) -> tuple[Lane, ...]:

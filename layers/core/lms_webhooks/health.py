@@ -10,6 +10,9 @@ from lms_webhooks.attempts import Attempt
 from lms_webhooks.retry import BATCH_CEILING_SECONDS, MAX_BATCH_SIZE
 
 KEPT_ATTEMPTS = 20
+FAILURE_GAP_MS = 2 * 900_000
+"""The longest that one probe comes after the other, twice: 900 s where an endpoint asks for it. After longer
+nothing is known of the time between, such as after a replay that was cancelled while its endpoint failed."""
 MIN_STAY_SECONDS = 60
 MAX_STAY_SECONDS = 900
 SLOW_MS = 1000
@@ -80,10 +83,12 @@ def after_failure(health: Health, attempt: Attempt, *, now_ms: int, delay_second
 
     Were it as large as what failed, whoever fails on large requests would fail for ever.
     """
+    last_at_ms = health.attempts[-1].started_at_ms if health.attempts else 0
+    goes_on = health.failing_since_ms and attempt.started_at_ms - last_at_ms <= FAILURE_GAP_MS
     return replace(
         _with_attempt(fall_back(health, now_ms=now_ms), attempt),
         failures=health.failures + 1,
-        failing_since_ms=health.failing_since_ms or attempt.started_at_ms,
+        failing_since_ms=health.failing_since_ms if goes_on else attempt.started_at_ms,
         last_error=attempt.outcome,
         next_attempt_at_ms=now_ms + int(delay_seconds * 1000),
         batch_size=1,
@@ -165,11 +170,20 @@ def without_transition(before: Health, after: Health) -> Health:
     """`after`, which follows from `before`, but for what its owners would have to be told of: the next turn
     then finds the same again.
 
-    A failure that goes on is told of as long as it does, so nothing of it need be forgotten but a switch-off.
+    A failure that goes on is told of as long as it does, so that nothing else need be forgotten.
     """
-    if not after.failing_since_ms:
-        return before
-    return replace(after, switched_off=before.switched_off, switched_off_at_ms=before.switched_off_at_ms)
+    return replace(
+        after,
+        failing_since_ms=after.failing_since_ms or before.failing_since_ms,
+        last_error=after.last_error or before.last_error,
+        switched_off=before.switched_off,
+        switched_off_at_ms=before.switched_off_at_ms,
+    )
+
+
+def without_failure_that_ended(health: Health) -> Health:
+    """Nothing fails any more: for whoever finds what `without_transition` left, and has nothing to send."""
+    return health if health.failures else replace(health, failing_since_ms=0, last_error="")
 
 
 def is_ready_for_direct(health: Health, *, now_ms: int) -> bool:

@@ -3,7 +3,7 @@
 | pk                 | sk                     | what                                                   |
 |--------------------|------------------------|--------------------------------------------------------|
 | NOTICE#<webhookId> | <what, since when>     | that this was to be told: so it is told once (TTL)     |
-| NOTICES            | <webhookId>#<as above> | what is still to be told                               |
+| NOTICES            | <when>#<webhookId>#... | what is still to be told, oldest first                 |
 
 The drainer, who alone knows, writes both in one transaction before it gives the lease back. The sweep sends
 what is to be told, and removes it; unless the admin changed the webhook since, for then it is old news, or
@@ -12,18 +12,19 @@ never came true: what the drainer learnt is not written after such a change.
 
 import hashlib
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 from typing import TYPE_CHECKING
 
 from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.backlog import Backlog, Lane
-from lms_webhooks.dynamodb import Table, key_item
+from lms_webhooks.dynamodb import Key, Table, key_item
 from lms_webhooks.health import Health
 from lms_webhooks.observability import logger
-from lms_webhooks.standings import Standings
+from lms_webhooks.standings import Standing, Standings
 from lms_webhooks.webhooks import Webhook, rfc3339_of_ms
 
 if TYPE_CHECKING:
@@ -95,10 +96,12 @@ def notices_of(webhook: Webhook, before: Health, after: Health, *, now_ms: int) 
             last_error=after.last_error or before.last_error,
         )
 
+    if _recovered(before, after):
+        yield notice(Kind.RECOVERED, before.failing_since_ms, str(before.failing_since_ms))
     if after.switched_off is not None:
         if before.switched_off is None:
-            # Once an epoch: to be switched on again is a new one.
-            yield notice(Kind.SWITCHED_OFF, after.failing_since_ms or after.switched_off_at_ms, "")
+            since_ms = after.failing_since_ms or after.switched_off_at_ms
+            yield notice(Kind.SWITCHED_OFF, since_ms, str(after.switched_off_at_ms))
     elif after.failing_since_ms:
         lasted_ms = now_ms - after.failing_since_ms
         if lasted_ms >= DAY_MS:
@@ -106,8 +109,19 @@ def notices_of(webhook: Webhook, before: Health, after: Health, *, now_ms: int) 
             yield notice(Kind.STILL_FAILING, after.failing_since_ms, f"{after.failing_since_ms}#{day}")
         elif lasted_ms >= PATIENCE_MS:
             yield notice(Kind.FAILING, after.failing_since_ms, str(after.failing_since_ms))
-    elif before.failing_since_ms and now_ms - before.failing_since_ms >= PATIENCE_MS:
-        yield notice(Kind.RECOVERED, before.failing_since_ms, str(before.failing_since_ms))
+
+
+def _recovered(before: Health, after: Health) -> bool:
+    """Whether a failure that was told of has ended; another may have begun since."""
+    if not before.failing_since_ms or after.failing_since_ms == before.failing_since_ms:
+        return False
+    last_failed_ms = max(
+        (each.started_at_ms + each.latency_ms for each in before.attempts if not each.is_success), default=0
+    )
+    was_told = last_failed_ms - before.failing_since_ms >= PATIENCE_MS
+    return was_told and any(
+        each.is_success and each.started_at_ms > before.failing_since_ms for each in after.attempts
+    )
 
 
 class NoticeBox:
@@ -159,9 +173,13 @@ class NoticeBox:
 
     def remove(self, notice: Notice) -> None:
         """It has been told."""
-        self._table.client.delete_item(
-            TableName=self._table.name, Key=key_item(("NOTICES", f"{notice.webhook_id}#{notice.key}"))
-        )
+        self._table.client.delete_item(TableName=self._table.name, Key=key_item(_place(notice)))
+
+
+class _Verdict(Enum):
+    TRUE = auto()
+    OLD = auto()
+    OPEN = auto()
 
 
 class Notifier:
@@ -169,13 +187,21 @@ class Notifier:
     through the topic of their account."""
 
     def __init__(
-        self, box: NoticeBox, backlog: Backlog, standings: Standings, client: "SNSClient", topic_arn: str
+        self,
+        box: NoticeBox,
+        backlog: Backlog,
+        standings: Standings,
+        client: "SNSClient",
+        topic_arn: str,
+        *,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._box = box
         self._backlog = backlog
         self._standings = standings
         self._client = client
         self._topic_arn = topic_arn
+        self._clock = clock
 
     def send(self) -> int:
         """Tell it; answer how much was told. One that dies between telling and noting it tells it twice.
@@ -191,9 +217,12 @@ class Notifier:
             for notice in notices:
                 standing = standings.get((notice.account_id, notice.webhook_id))
                 try:
-                    if standing is not None and standing.epoch == notice.epoch:
-                        self._tell(notice)
-                        told += 1
+                    match self._judge(notice, standing):
+                        case _Verdict.TRUE:
+                            self._tell(notice)
+                            told += 1
+                        case _Verdict.OPEN:
+                            continue
                     self._box.remove(notice)
                 except AWS_FAULTS as fault:
                     logger.exception("notice not told", webhookId=notice.webhook_id, kind=notice.kind)
@@ -203,6 +232,15 @@ class Notifier:
         if faults:
             raise faults[0]
         return told
+
+    def _judge(self, notice: Notice, standing: Standing | None) -> "_Verdict":
+        """Whether what a notice says is still so, or ever came to be."""
+        if standing is None or standing.epoch != notice.epoch:
+            return _Verdict.OLD
+        if notice.kind is not Kind.SWITCHED_OFF or standing.is_switched_off:
+            return _Verdict.TRUE
+        # Put, and not written: the drainer has still to, or it died and the next one may find another answer.
+        return _Verdict.OPEN if standing.lease_until_ms >= self._clock() * 1000 else _Verdict.OLD
 
     def _tell(self, notice: Notice) -> None:
         marks = self._backlog.marks(notice.webhook_id)
@@ -291,9 +329,13 @@ def _mail(notice: Notice, facts: dict[str, str | int | bool]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _place(notice: Notice) -> Key:
+    return "NOTICES", f"{notice.at_ms:013d}#{notice.webhook_id}#{notice.key}"
+
+
 def _item(notice: Notice) -> "Item":
     return {
-        **key_item(("NOTICES", f"{notice.webhook_id}#{notice.key}")),
+        **key_item(_place(notice)),
         "account_id": {"S": notice.account_id},
         "webhook_id": {"S": notice.webhook_id},
         "webhook_name": {"S": notice.name},

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from lms_webhooks.webhook_store import Registered, WebhookStore
+from lms_webhooks.webhook_store import Deleted, Registered, WebhookStore
 
 MAX_AGE_SECONDS = 2.0
 """A fallen endpoint must not be attempted for long by those who have not heard of it; a changed
@@ -51,8 +51,8 @@ class Registry:
         of_account = self.of_account(account_id, fresh=fresh)
         return next((each for each in of_account if each.webhook.webhook_id == webhook_id), None)
 
-    def deleted_since(self, account_id: str, moment_ms: int) -> list[str]:
-        """The ids of an account's webhooks that were deleted after a moment in UTC milliseconds; read now.
+    def deleted_since(self, account_id: str, moment_ms: int) -> list[Deleted]:
+        """An account's webhooks that were deleted after a moment in UTC milliseconds; read now.
 
         Raises:
             aws.AWS_FAULTS: they could not be read.

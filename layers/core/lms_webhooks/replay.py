@@ -15,14 +15,15 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lms_webhooks.attempts import Attempt
+from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.backlog import Backlog, Lane, Waiting
 from lms_webhooks.delivery_store import DeliveryStore, Outcome, Recorded
 from lms_webhooks.dynamodb import Range, Table, holds, key_item, transact
-from lms_webhooks.events import Event
-from lms_webhooks.observability import Metric, count, measure_ms
+from lms_webhooks.observability import Metric, count, logger, measure_ms
 from lms_webhooks.problems import KeyInUse, ReplayRunning
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ class ReplayStore:
         self,
         account_id: str,
         webhook_id: str,
-        event: Event,
+        waiting: Waiting,
         backlog: Backlog,
         *,
         along: "Sequence[TransactWriteItemTypeDef]" = (),
@@ -156,7 +157,7 @@ class ReplayStore:
         Raises:
             KeyInUse, Busy: as `start`.
         """
-        append_it = backlog.append_action(webhook_id, Waiting(event))
+        append_it = backlog.append_action(webhook_id, waiting)
         mark_it = backlog.mark_action(account_id, webhook_id, Lane.REPLAY)
         if transact(self._table.client, [append_it, mark_it, *along], sleep=self._sleep):
             raise KeyInUse
@@ -199,7 +200,7 @@ class ReplayStore:
         condition = "replay_id = :id AND #position = :from"
         update = "SET #position = :to"
         if ended_at_ms:
-            # One that was cancelled meanwhile keeps that, and its last step is not counted.
+            # One that was cancelled meanwhile keeps that.
             names["#state"] = "state"
             condition += " AND #state = :running"
             update += ", #state = :done, ended_at = :ended, expires_at = :expires"
@@ -274,7 +275,7 @@ class Replays:
     ) -> bool:
         """Add an attempt to what was `sent` of a portion, and move on; answer whether all is recorded."""
         unwritten = self._deliveries.add_attempt(
-            [(portion.webhook_id, each.event) for each in sent],
+            [(portion.webhook_id, each.event, each.attempts) for each in sent],
             attempt,
             is_delivered=is_delivered,
             recorded_at_seconds=int(self._clock()),
@@ -285,10 +286,29 @@ class Replays:
             count(Metric.DELIVERIES, len(written))
             measure_ms(Metric.DELIVERY_LATENCY, attempt.latency_ms)
         if portion.replay is None:
+            for each in written:
+                self._settle_where_it_waits(portion.webhook_id, each, attempt, is_delivered=is_delivered)
             is_removed = self._backlog.remove(portion.webhook_id, Lane.REPLAY, written)
             return is_removed and not unwritten
         self._advance(portion, {each.event.sort_key for each in written}, is_delivered=is_delivered)
         return not unwritten
+
+    def _settle_where_it_waits(
+        self, webhook_id: str, sent: Waiting, attempt: Attempt, *, is_delivered: bool
+    ) -> None:
+        """One that was sent ahead of its time need not wait any more, or goes on waiting with an attempt more.
+
+        By a fault, or by its drainer, who moved it, this may fail: then that drainer finds it delivered.
+        """
+        if sent.waits_in is None:
+            return
+        try:
+            if is_delivered:
+                self._backlog.remove(webhook_id, sent.waits_in, [sent])
+            else:
+                self._backlog.add_attempt(webhook_id, sent.waits_in, sent, attempt)
+        except AWS_FAULTS:
+            logger.exception("attempt not added", webhookId=webhook_id)
 
     def bury(self, webhook_id: str, waiting: Iterable[Waiting]) -> bool:
         """Forget what of a deleted webhook was to be sent again: its history says what became of that before.
@@ -316,15 +336,19 @@ class Replays:
             elif step.was_delivered is not None:
                 outcomes.append(step.was_delivered)
         has_ended = portion.is_last and read == len(portion.steps)
-        if read or has_ended:
-            self._store.advance(
-                replay,
-                position,
-                read=read,
-                delivered=outcomes.count(True),
-                rejected=outcomes.count(False),
-                ended_at_ms=int(self._clock() * 1000) if has_ended else 0,
-            )
+        if not read and not has_ended:
+            return
+        advance = partial(
+            self._store.advance,
+            replay,
+            position,
+            read=read,
+            delivered=outcomes.count(True),
+            rejected=outcomes.count(False),
+        )
+        # One that was cancelled meanwhile stays so, and this last step of it counts.
+        if not has_ended or not advance(ended_at_ms=int(self._clock() * 1000)):
+            advance(ended_at_ms=0)
 
 
 def _step(replay: Replay, recorded: Recorded) -> _Step:

@@ -27,6 +27,8 @@ class Standing:
     next_attempt_at_ms: int
     epoch: int = 1
     """Of its registration."""
+    is_switched_off: bool = False
+    """By the system."""
 
 
 class Standings:
@@ -65,4 +67,5 @@ def _standing(webhook: "Item", health: "Item") -> Standing:
         lease_until_ms=number("lease_until_ms"),
         next_attempt_at_ms=number("next_attempt_at_ms"),
         epoch=int(webhook["epoch"]["N"]),
+        is_switched_off=is_switched_off,
     )

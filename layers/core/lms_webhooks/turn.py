@@ -325,6 +325,7 @@ class Turn:
 
     def _leave_backlog_mode(self, marks: dict[Lane, Mark]) -> None:
         assert self._webhook is not None
+        self.health = endpoint.without_failure_that_ended(self.health)
         if (
             Lane.REALTIME not in marks
             and not self._webhook.ordered

@@ -53,6 +53,14 @@ class Registered(NamedTuple):
     health: Health
 
 
+class Deleted(NamedTuple):
+    """A webhook that is no more."""
+
+    webhook_id: str
+    events: frozenset[str]
+    """Those it took until then."""
+
+
 class WebhookStore:
     """The registrations of every account. Safe to share between threads."""
 
@@ -212,6 +220,8 @@ class WebhookStore:
         """
         if not _WEBHOOK_ID.fullmatch(webhook_id):
             raise NoSuchWebhook
+        webhook = expected or self.get(account_id, webhook_id)
+        events = webhook.events if webhook.status is not Status.INACTIVE else ()
         expires_at = deleted_at + timedelta(days=TOMBSTONE_DAYS)
         remove_it: TransactWriteItemTypeDef = {
             "Delete": {
@@ -240,6 +250,7 @@ class WebhookStore:
                     "deleted_at": {"S": rfc3339(deleted_at)},
                     "deleted_by": {"S": deleted_by},
                     "expires_at": {"N": str(int(expires_at.timestamp()))},
+                    **({"events": {"SS": sorted(events)}} if events else {}),
                 },
             }
         }
@@ -250,8 +261,8 @@ class WebhookStore:
         if transact(self._client, actions, sleep=self._sleep):
             raise NoSuchWebhook if expected is None else ChangedMeanwhile
 
-    def deleted_since(self, account_id: str, moment: datetime) -> list[str]:
-        """The ids of an account's webhooks that were deleted at `moment` or later."""
+    def deleted_since(self, account_id: str, moment: datetime) -> list[Deleted]:
+        """An account's webhooks that were deleted at `moment` or later."""
         pages = self._client.get_paginator("query").paginate(
             TableName=self._table_name,
             KeyConditionExpression="pk = :pk",
@@ -259,7 +270,7 @@ class WebhookStore:
             ConsistentRead=True,
         )
         return [
-            item["sk"]["S"].removeprefix("WEBHOOK#")
+            Deleted(item["sk"]["S"].removeprefix("WEBHOOK#"), frozenset(item.get("events", {"SS": []})["SS"]))
             for page in pages
             for item in page["Items"]
             if item["deleted_at"]["S"] >= rfc3339(moment)

@@ -5,7 +5,7 @@ retry lane is in another order; of it, a bounded part is read and sorted here.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from lms_webhooks.admin.caller import Caller
@@ -14,7 +14,6 @@ from lms_webhooks.attempts import Attempt
 from lms_webhooks.backlog import Backlog, Lane, Waiting
 from lms_webhooks.delivery_store import DeliveryStore, Outcome, Recorded
 from lms_webhooks.dynamodb import Page, Range
-from lms_webhooks.events import Event
 from lms_webhooks.problems import NoSuchDelivery
 from lms_webhooks.webhook_store import WebhookStore
 
@@ -83,8 +82,8 @@ class Deliveries:
         cursor = None if read_to is None else write_cursor(query.filters, read_to)
         return DeliveryPage(deliveries, cursor, is_incomplete)
 
-    def find(self, caller: Caller, webhook_id: str, sort_key: str) -> tuple[Shown, Event]:
-        """One delivery and its event.
+    def find(self, caller: Caller, webhook_id: str, sort_key: str) -> tuple[Shown, Waiting]:
+        """One delivery and its event; with where that waits, where it does.
 
         Raises:
             NoSuchWebhook, NoSuchDelivery: there is none.
@@ -93,10 +92,10 @@ class Deliveries:
         waiting = self._find_waiting(webhook_id, sort_key)
         recorded = self._deliveries.find(webhook_id, sort_key)
         if recorded is not None and (waiting is None or recorded[0].outcome is Outcome.DELIVERED):
-            return _of_record(recorded[0]), recorded[1]
+            return _of_record(recorded[0]), Waiting(recorded[1])
         if waiting is None:
             raise NoSuchDelivery
-        return _of_waiting(waiting), waiting.event
+        return _of_waiting(waiting), waiting
 
     def _waiting(self, webhook_id: str, of: Range, limit: int) -> tuple[list[Page[Shown]], bool]:
         marked = self._backlog.marks(webhook_id)
@@ -121,12 +120,12 @@ class Deliveries:
         for lane in _ORDERED_LANES:
             found = self._backlog.find(webhook_id, lane, sort_key) if lane in marked else None
             if found is not None:
-                return found
+                return replace(found, waits_in=lane)
         if Lane.RETRY in marked:
             for page in islice(self._backlog.read_all(webhook_id, Lane.RETRY), _RETRY_PAGES):
                 for waiting in page:
                     if waiting.event.sort_key == sort_key:
-                        return waiting
+                        return replace(waiting, waits_in=Lane.RETRY)
         return None
 
 

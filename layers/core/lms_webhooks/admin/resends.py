@@ -64,8 +64,8 @@ class Resends:
             NoSuchWebhook, NoSuchDelivery: there is none.
             KeyInUse, Busy: as the store does.
         """
-        shown, event = self._deliveries.find(caller, webhook_id, sort_key)
-        self._replays.redeliver(caller.account_id, webhook_id, event, self._backlog, along=record(shown))
+        shown, waiting = self._deliveries.find(caller, webhook_id, sort_key)
+        self._replays.redeliver(caller.account_id, webhook_id, waiting, self._backlog, along=record(shown))
         self._drain_queue.try_to_send(caller.account_id, webhook_id)
         audit(caller, "delivery.redeliver", webhookId=webhook_id, sortKey=sort_key)
         return shown

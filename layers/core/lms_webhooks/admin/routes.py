@@ -259,12 +259,12 @@ class _Calls:
         )
 
     def get_delivery(self, webhook_id: str, delivery_id: str) -> Response[str]:
-        shown, event = self._services.deliveries.find(
+        shown, waiting = self._services.deliveries.find(
             self._caller(), webhook_id, read_delivery_id(delivery_id)
         )
         answer = _answer(HTTPStatus.OK, show_delivery(shown))
         # The event's own text: parsed and written again, 1.10 would become 1.1.
-        answer.body = f'{(answer.body or "")[:-1]},"event":{event.text}}}'
+        answer.body = f'{(answer.body or "")[:-1]},"event":{waiting.event.text}}}'
         return answer
 
     def redeliver(self, webhook_id: str, delivery_id: str) -> Response[str]:
