@@ -226,10 +226,16 @@ def check_delivery_id(text: str) -> None:
     assert len(sort_key.encode()) <= 14 + 4 * 240
 
 
+TAGGED = (
+    *(replace(webhook(), version=version) for version in (1, 10)),
+    replace(webhook(), webhook_id="wh_" + "b" * 22),
+)
+"""Webhooks whose tags differ by their version, or by their id alone."""
+
+
 def check_if_match(text: str) -> None:
     """Yes only where the webhook's own tag stands, or a star."""
-    for version in (1, 10):
-        changed_webhook = replace(webhook(), version=version)
+    for changed_webhook in TAGGED:
         if _matches(text, changed_webhook):
             assert "*" in text or _etag(changed_webhook) in text
 
@@ -307,6 +313,7 @@ def close_world() -> None:
         _worlds.pop()[0].__exit__(None)
 
 
+tags = [_etag(each) for each in TAGGED]
 good_bodies = [json.dumps(each.body) for each in operations() if each.body]
 claim_values = (
     json_values | st.sampled_from(("1010", "[integration-admin]", ["integration-admin"], "[a b]")) | texts
@@ -336,7 +343,9 @@ READERS: dict[str, Reader] = {
         changed(sort_keys.map(encoded)) | changed(sort_keys).map(encoded) | texts, check_delivery_id, 0.1
     ),
     "if-match": Reader(
-        changed(st.sampled_from(('"1"', 'W/"1"', "*", '"10", "1"', '"1","2"'))) | texts, check_if_match, 0.05
+        changed(st.sampled_from((*tags, *(f"W/{tag}" for tag in tags), "*", ", ".join(tags)))) | texts,
+        check_if_match,
+        0.05,
     ),
     "retry-after": Reader(
         changed(st.sampled_from(("120", "Tue, 03 Nov 2026 12:00:00 GMT", "Tue, 03 Nov 26 12:00:00 +9959")))
