@@ -11,6 +11,7 @@ import yaml
 
 from local import audit, sbom
 from tests.contract.template import REPOSITORY
+from tests.fuzz.readers import CORPUS
 
 DECISION = REPOSITORY / "docs" / "decisions" / "0015-what-ships-is-known.md"
 WORKFLOW = REPOSITORY / ".github" / "workflows" / "ci.yml"
@@ -228,6 +229,12 @@ def test_nothing_is_deployed_that_was_not_checked_tested_and_audited() -> None:
     assert jobs["prod"]["if"] == "github.event_name == 'workflow_dispatch' && github.ref == 'refs/heads/main'"
     for job in jobs.values():
         assert "continue-on-error" not in job
+
+
+def test_an_input_that_broke_a_reader_outlives_the_run() -> None:
+    (kept,) = (step for step in workflow()["jobs"]["security"]["steps"] if step.get("if") == "failure()")
+    assert kept["uses"].startswith("actions/upload-artifact@")
+    assert REPOSITORY / kept["with"]["path"] == CORPUS
 
 
 def test_only_a_deployment_may_ask_for_credentials_and_none_is_stored() -> None:
