@@ -5,8 +5,10 @@ not be looked up: not to know is not to be safe.
 """
 
 import json
+import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -29,41 +31,74 @@ VULNERABLE, NOT_AUDITED = 1, 2
 def main() -> int:
     """Audit each lock, the layer's first; answers the exit code."""
     codes = set()
-    for judged in (*(judge(lock, *_look_up(REPOSITORY / lock)) for lock in LOCKS), judge_npm(_look_up_npm())):
-        lines, code = judged
+    for lines, code in (*map(_audit, LOCKS), _audit_npm()):
         print("\n".join(lines), flush=True)
         codes.add(code)
     return next((code for code in (VULNERABLE, NOT_AUDITED) if code in codes), 0)
 
 
-def judge(lock: str, report: dict[str, Any] | None, problem: str) -> tuple[list[str], int]:
-    """What to print about a lock, and the exit code. Without a report, `problem` says why there is none."""
+def without_markers(lock: str) -> str:
+    """The text of a lock with every package for every machine: pip-audit leaves out, without a word, what is
+    not for the one that it runs on."""
+    return re.sub(r"^(\S+==\S+) ;[^\\\n]*", r"\1 ", lock, flags=re.MULTILINE)
+
+
+def locked_names(lock: str) -> set[str]:
+    return {_name(found) for found in re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==", lock, re.MULTILINE)}
+
+
+def _name(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def judge(
+    lock: str, locked: set[str], report: dict[str, Any] | None, problem: str = ""
+) -> tuple[list[str], int]:
+    """What to print about a lock that has the packages `locked`, and the exit code. Without a report,
+    `problem` says why there is none."""
     if report is None:
         return [f"{lock}: NOT AUDITED: {problem}"], NOT_AUDITED
     packages = report["dependencies"]
     vulnerable = [each for each in packages if each.get("vulns")]
-    unknown = [each for each in packages if "skip_reason" in each]
-    looked_up = len(packages) - len(unknown)
-    lines = [f"{lock}: {len(packages)} packages, {looked_up} looked up, {len(vulnerable)} vulnerable"]
+    unknown = {_name(each["name"]): each["skip_reason"] for each in packages if "skip_reason" in each}
+    unknown |= dict.fromkeys(locked - {_name(each["name"]) for each in packages}, "not in the report")
+    looked_up = len(locked - unknown.keys())
+    lines = [f"{lock}: {len(locked)} packages, {looked_up} looked up, {len(vulnerable)} vulnerable"]
     for each in vulnerable:
         for found in each["vulns"]:
             mended = ", ".join(found["fix_versions"]) or "none"
             lines.append(f"  VULNERABLE {each['name']} {each['version']}: {found['id']}, mended in {mended}")
-    lines += [f"  NOT AUDITED {each['name']}: {each['skip_reason']}" for each in unknown]
-    if not packages:
-        return [*lines, "  NOT AUDITED: it names no package"], NOT_AUDITED
-    return lines, VULNERABLE if vulnerable else NOT_AUDITED if unknown else 0
+    lines += [f"  NOT AUDITED {name}: {reason}" for name, reason in sorted(unknown.items())]
+    if not locked:
+        lines.append("  NOT AUDITED: it names no package")
+    return lines, VULNERABLE if vulnerable else NOT_AUDITED if unknown or not locked else 0
 
 
-def judge_npm(report: dict[str, Any]) -> tuple[list[str], int]:
-    """What to print about the lock of the example in Node, and the exit code."""
+def judge_npm(locked: int, report: dict[str, Any]) -> tuple[list[str], int]:
+    """What to print about the lock of the example in Node, which has `locked` packages, and the exit code."""
     if "vulnerabilities" not in report:
         return [f"{NPM_LOCK}: NOT AUDITED: {report.get('message', 'npm gave no report')}"], NOT_AUDITED
     vulnerable: dict[str, Any] = report["vulnerabilities"]
-    total = report["metadata"]["dependencies"]["total"]
-    lines = [f"{NPM_LOCK}: {total} packages, {total} looked up, {len(vulnerable)} vulnerable"]
+    looked_up = report["metadata"]["dependencies"]["total"]
+    lines = [f"{NPM_LOCK}: {locked} packages, {looked_up} looked up, {len(vulnerable)} vulnerable"]
     lines += [f"  VULNERABLE {name} {found['range']}" for name, found in vulnerable.items()]
-    return lines, VULNERABLE if vulnerable else 0
+    missed = locked - looked_up
+    if missed > 0 or not locked:
+        lines.append(f"  NOT AUDITED: {missed} of {locked} packages")
+    return lines, VULNERABLE if vulnerable else NOT_AUDITED if missed > 0 or not locked else 0
+
+
+def _audit(lock: str) -> tuple[list[str], int]:
+    text = (REPOSITORY / lock).read_text()
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder) / "requirements.txt"
+        whole.write_text(without_markers(text))
+        return judge(lock, locked_names(text), *_look_up(whole))
+
+
+def _audit_npm() -> tuple[list[str], int]:
+    packages = json.loads((REPOSITORY / NPM_LOCK).read_text())["packages"]
+    return judge_npm(len(packages.keys() - {""}), _look_up_npm())
 
 
 def _look_up_npm() -> dict[str, Any]:

@@ -336,7 +336,7 @@ _PARAMETERS: dict[str, Schema] = {
         "in": "header",
         "description": "The ETag of the webhook as you know it; what was changed since is not overwritten.",
         "schema": {"type": "string"},
-        "example": '"3"',
+        "example": '"3-a3963681"',
     },
     "Idempotency-Key": {
         "in": "header",
@@ -377,7 +377,10 @@ _PARAMETERS: dict[str, Schema] = {
 }
 _HEADERS: dict[str, Schema] = {
     "Location": {"description": "The path of what was made.", "schema": {"type": "string"}},
-    "ETag": {"description": "The version of the webhook, for If-Match.", "schema": {"type": "string"}},
+    "ETag": {
+        "description": "The version of this webhook, for If-Match; opaque.",
+        "schema": {"type": "string"},
+    },
     "Content-Disposition": {"description": "A name for the file.", "schema": {"type": "string"}},
     "Idempotency-Replayed": {
         "description": "true when this is the answer to an earlier call under the same key.",

@@ -40,6 +40,9 @@ _QUEUES = (
 )
 
 
+_ARCHIVE = "EventArchiveArn"
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """One item that holds an event of the learner. `lane` is None in the history."""
@@ -51,12 +54,14 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """Where the events are, and where they may be that this cannot search: queues by name, with their URL."""
+    """Where the events are, and where they may be that this cannot search: queues by name, with their URL,
+    and the bus's archive, if there is one."""
 
     dynamodb: "DynamoDBClient"
     sqs: "SQSClient"
     table: str
     queues: dict[str, str]
+    archive: str = ""
 
 
 def find(dynamodb: "DynamoDBClient", table: str, *, account_id: str, learner: str) -> Iterator[Found]:
@@ -160,6 +165,9 @@ def _say_what_is_not_searched(system: System) -> None:
         count = int(answer["Attributes"]["ApproximateNumberOfMessages"])
         if count:
             print(f"{count:8} messages on {name} were not searched: see docs/operations.md")
+    if system.archive:
+        print(f"The archive {system.archive} holds every event, and nothing can be erased from it:")
+        print("a replay of it brings this learner's back, here and to receivers. See docs/operations.md.")
 
 
 def _system(stack_name: str | None) -> System:
@@ -176,6 +184,7 @@ def _system(stack_name: str | None) -> System:
         clients("sqs"),
         outputs["DeliveriesTableName"],
         {output.removesuffix("Url"): outputs[output] for output in _QUEUES},
+        outputs.get(_ARCHIVE, "").rpartition("/")[2],
     )
 
 

@@ -31,6 +31,8 @@ class Operation:
     template: str
     ids: tuple[str, ...]
     body: dict[str, Any] | None
+    is_guarded: bool = False
+    """Whether it takes an `If-Match`."""
 
     @property
     def name(self) -> str:
@@ -48,7 +50,7 @@ class Operation:
 def operations() -> list[Operation]:
     """All that needs a token."""
     return [
-        Operation(method.upper(), path, _ids(path), _body(operation))
+        Operation(method.upper(), path, _ids(path), _body(operation), _is_guarded(operation))
         for path, methods in describe()["paths"].items()
         for method, operation in methods.items()
         if method in ("get", "post", "put", "patch", "delete")
@@ -57,6 +59,10 @@ def operations() -> list[Operation]:
 
 def _ids(path: str) -> tuple[str, ...]:
     return tuple(part[1:-1] for part in path.split("/") if part.startswith("{"))
+
+
+def _is_guarded(operation: dict[str, Any]) -> bool:
+    return any(each["name"] == "If-Match" for each in operation.get("parameters", []))
 
 
 def _body(operation: dict[str, Any]) -> dict[str, Any] | None:

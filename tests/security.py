@@ -4,6 +4,7 @@ The tests of the system's safety, the fuzzing of what reads text from outside, a
 All of it runs, whatever fails; ends with 0 only when all of it held, and was as much as it is to be.
 """
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -12,11 +13,13 @@ from collections import Counter
 from pathlib import Path
 
 from local.steps import STATE_DIR
+from tests.fuzz.readers import MIN_INPUTS, WHOLE
 
 FILES = (
     "tests/unit/test_targets.py",
     "tests/unit/test_hostile_targets.py",
     "tests/unit/test_tenancy.py",
+    "tests/unit/test_admin_audit.py",
     "tests/contract/test_privileges.py",
     "tests/contract/test_supply_chain.py",
     "tests/e2e/test_access.py",
@@ -35,6 +38,12 @@ LEAST = {
 }
 """What the tests count as tried and refused, and how much it is at least."""
 
+LEAST_FUZZED = {
+    "inputs: events, timestamps, cursors, If-Match, bodies of SQS into the dispatcher": (WHOLE, MIN_INPUTS),
+    "of them, bodies of SQS into the dispatcher": (("dispatch",), 3000),
+}
+"""What the fuzzer counts: its readers, and how many inputs they get at least."""
+
 _CHECKOV = (
     str(STATE_DIR / "security" / "bin" / "checkov"),
     *("--file", "template.yaml", "--framework", "cloudformation", "--skip-download", "--quiet", "--compact"),
@@ -47,14 +56,22 @@ def main() -> int:
         report = Path(folder) / "report.xml"
         is_good = _holds(sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", *FILES)
         counted, passed = _counts(report)
-    is_good &= _holds(sys.executable, "-m", "tests.fuzz.readers")
+        counts = Path(folder) / "fuzzed.json"
+        is_good &= _holds(sys.executable, "-m", "tests.fuzz.readers", "--counts", str(counts))
+        fuzzed = Counter(json.loads(counts.read_text())) if counts.exists() else Counter[str]()
     is_good &= _holds(*_CHECKOV)
     print("\ntried and refused:")
     for name, least in LEAST.items():
         is_enough = counted[name] >= least
         is_good &= is_enough
         print(f"{counted[name]:7}  {name}" + ("" if is_enough else f": TOO FEW, at least {least}"))
-    print(f"\n{passed} tests passed; above, the fuzzed inputs and the checks of checkov")
+    print("\ntried, and answered with a documented error or a result that holds:")
+    for name, (readers, least) in LEAST_FUZZED.items():
+        count = sum(fuzzed[reader] for reader in readers)
+        is_good &= count >= least
+        print(f"{count:7}  {name}" + ("" if count >= least else f": TOO FEW, at least {least}"))
+    print(f"{sum(fuzzed[reader] for reader in fuzzed if reader not in WHOLE):7}  inputs into other readers")
+    print(f"\n{passed} tests passed; above, the checks of checkov")
     print("all of it held" if is_good else "NOT ALL OF IT HELD")
     return 0 if is_good else 1
 

@@ -11,6 +11,7 @@ import yaml
 
 from local import audit, sbom
 from tests.contract.template import REPOSITORY
+from tests.fuzz.readers import CORPUS
 
 DECISION = REPOSITORY / "docs" / "decisions" / "0015-what-ships-is-known.md"
 WORKFLOW = REPOSITORY / ".github" / "workflows" / "ci.yml"
@@ -122,53 +123,87 @@ BAD = {
 UNKNOWN = {"name": "unknown", "skip_reason": "Dependency not found on PyPI and could not be audited"}
 
 
-@pytest.mark.parametrize(
-    ("found", "code"),
-    [
-        (report(GOOD), 0),
-        (report(GOOD, BAD), audit.VULNERABLE),
-        (report(GOOD, UNKNOWN), audit.NOT_AUDITED),
-        (report(BAD, UNKNOWN), audit.VULNERABLE),
-        (report(), audit.NOT_AUDITED),
-        (None, audit.NOT_AUDITED),
-    ],
-)
-def test_only_what_was_looked_up_passes(found: dict[str, Any] | None, code: int) -> None:
-    lines, got = audit.judge("a.txt", found, "no network")
-    assert got == code
-    text = "\n".join(lines)
-    assert ("NOT AUDITED" in text) == (found is None or UNKNOWN in found["dependencies"] or found == report())
-    assert ("VULNERABLE bad 2: PYSEC-2026-1, mended in 2.1, 3.0" in text) == (
-        found is not None and BAD in found["dependencies"]
+@pytest.mark.parametrize("lock", audit.LOCKS)
+def test_what_is_for_other_machines_is_audited_too(lock: str) -> None:
+    """pip-audit leaves out what its own machine does not install."""
+    text = (REPOSITORY / lock).read_text()
+    whole = audit.without_markers(text)
+    assert " ;" not in whole
+    assert audit.locked_names(whole) == audit.locked_names(text) == locked(REPOSITORY / lock).keys()
+    assert whole.count("--hash=") == text.count("--hash=")
+    assert re.findall(r"^[a-z0-9.\[\],-]+==\S+", whole, re.MULTILINE) == re.findall(
+        r"^[a-z0-9.\[\],-]+==\S+", text, re.MULTILINE
     )
 
 
+def test_some_package_is_for_other_machines_only() -> None:
+    """Else the test before says nothing."""
+    assert any("sys_platform == 'win32'" in (REPOSITORY / lock).read_text() for lock in audit.LOCKS)
+
+
+@pytest.mark.parametrize(
+    ("locked", "found", "code"),
+    [
+        ({"good"}, report(GOOD), 0),
+        ({"good", "bad"}, report(GOOD, BAD), audit.VULNERABLE),
+        ({"good", "unknown"}, report(GOOD, UNKNOWN), audit.NOT_AUDITED),
+        ({"bad", "unknown"}, report(BAD, UNKNOWN), audit.VULNERABLE),
+        ({"good", "left-out"}, report(GOOD), audit.NOT_AUDITED),
+        ({"bad", "left-out"}, report(BAD), audit.VULNERABLE),
+        ({"good"}, report(), audit.NOT_AUDITED),
+        (set(), report(), audit.NOT_AUDITED),
+        ({"good"}, None, audit.NOT_AUDITED),
+    ],
+    ids=str,
+)
+def test_only_what_was_looked_up_passes(locked: set[str], found: dict[str, Any] | None, code: int) -> None:
+    lines, got = audit.judge("a.txt", locked, found, "no network")
+    assert got == code
+    text = "\n".join(lines)
+    looked_up = {"good", "bad"} & {each["name"] for each in (found or report())["dependencies"]}
+    assert ("NOT AUDITED" in text) == (looked_up != locked or not locked)
+    assert ("NOT AUDITED left-out: not in the report" in text) == ("left-out" in locked)
+    assert ("VULNERABLE bad 2: PYSEC-2026-1, mended in 2.1, 3.0" in text) == ("bad" in looked_up)
+
+
+def test_a_name_may_be_spelt_in_another_way() -> None:
+    other = {"name": "Good_Package", "version": "1", "vulns": []}
+    assert audit.judge("a.txt", audit.locked_names("good-package==1 \\\n"), report(other))[1] == 0
+
+
 def test_without_a_network_nothing_passes() -> None:
-    assert audit.judge("a.txt", None, "could not resolve the host") == (
+    assert audit.judge("a.txt", {"good"}, None, "could not resolve the host") == (
         ["a.txt: NOT AUDITED: could not resolve the host"],
         audit.NOT_AUDITED,
     )
 
 
+def npm_report(total: int, **vulnerable: dict[str, str]) -> dict[str, Any]:
+    return {"vulnerabilities": vulnerable, "metadata": {"dependencies": {"total": total}}}
+
+
 @pytest.mark.parametrize(
     ("found", "lines", "code"),
     [
-        ({"vulnerabilities": {}, "metadata": {"dependencies": {"total": 3}}}, "3 looked up, 0 vulnerable", 0),
-        (
-            {"vulnerabilities": {"bad": {"range": "<2"}}, "metadata": {"dependencies": {"total": 3}}},
-            "VULNERABLE bad <2",
-            audit.VULNERABLE,
-        ),
+        (npm_report(3), "3 packages, 3 looked up, 0 vulnerable", 0),
+        (npm_report(3, bad={"range": "<2"}), "VULNERABLE bad <2", audit.VULNERABLE),
+        (npm_report(2), "NOT AUDITED: 1 of 3 packages", audit.NOT_AUDITED),
+        (npm_report(0), "NOT AUDITED: 3 of 3 packages", audit.NOT_AUDITED),
         ({"message": "405 Method Not Allowed"}, "NOT AUDITED: 405 Method Not Allowed", audit.NOT_AUDITED),
         ({}, "NOT AUDITED", audit.NOT_AUDITED),
     ],
+    ids=str,
 )
 def test_the_packages_of_the_example_in_node_are_audited_too(
     found: dict[str, Any], lines: str, code: int
 ) -> None:
-    said, got = audit.judge_npm(found)
+    said, got = audit.judge_npm(3, found)
     assert lines in "\n".join(said)
     assert got == code
+
+
+def test_a_lock_of_npm_without_packages_is_not_audited() -> None:
+    assert audit.judge_npm(0, npm_report(0))[1] == audit.NOT_AUDITED
 
 
 ##### The workflow
@@ -194,6 +229,12 @@ def test_nothing_is_deployed_that_was_not_checked_tested_and_audited() -> None:
     assert jobs["prod"]["if"] == "github.event_name == 'workflow_dispatch' && github.ref == 'refs/heads/main'"
     for job in jobs.values():
         assert "continue-on-error" not in job
+
+
+def test_an_input_that_broke_a_reader_outlives_the_run() -> None:
+    (kept,) = (step for step in workflow()["jobs"]["security"]["steps"] if step.get("if") == "failure()")
+    assert kept["uses"].startswith("actions/upload-artifact@")
+    assert REPOSITORY / kept["with"]["path"] == CORPUS
 
 
 def test_only_a_deployment_may_ask_for_credentials_and_none_is_stored() -> None:

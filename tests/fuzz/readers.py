@@ -1,8 +1,9 @@
 """What reads text from outside, and what must hold whatever the text is: its documented errors, or a result.
 
 Each reader has a strategy that makes inputs, mostly good ones with something wrong in them, and a check that
-raises for an input that breaks its promise. `python -m tests.fuzz.readers` gives them 100,000 inputs; the
-suite gives them some, and every input in `corpus/` that once broke one, or is of a kind that might.
+raises for an input that breaks its promise. `python -m tests.fuzz.readers` gives those of `WHOLE` 100,000
+inputs, and the others some more; the suite gives them some, and every input in `corpus/` that once broke one,
+or is of a kind that might.
 """
 
 import argparse
@@ -10,11 +11,12 @@ import base64
 import hashlib
 import json
 import logging
+import math
 import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -61,12 +63,14 @@ from tests.unit.tables import NOW_MS, webhook
 CORPUS = Path(__file__).with_name("corpus")
 MIN_INPUTS = 100_000
 SOURCE = "lms"
+WHOLE = ("event", "timestamp", "cursor", "if-match", "dispatch")
+"""The readers among whom the inputs that are asked for are shared. What others get comes on top."""
 _EVERY_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class Reader:
-    """One reader of text. `share` of the inputs of a run are its."""
+    """One reader of text. It gets `share` of as many inputs as are asked for."""
 
     inputs: st.SearchStrategy[Any]
     check: Callable[[Any], None]
@@ -226,10 +230,16 @@ def check_delivery_id(text: str) -> None:
     assert len(sort_key.encode()) <= 14 + 4 * 240
 
 
+TAGGED = (
+    *(replace(webhook(), version=version) for version in (1, 10)),
+    replace(webhook(), webhook_id="wh_" + "b" * 22),
+)
+"""Webhooks whose tags differ by their version, or by their id alone."""
+
+
 def check_if_match(text: str) -> None:
     """Yes only where the webhook's own tag stands, or a star."""
-    for version in (1, 10):
-        changed_webhook = replace(webhook(), version=version)
+    for changed_webhook in TAGGED:
         if _matches(text, changed_webhook):
             assert "*" in text or _etag(changed_webhook) in text
 
@@ -307,21 +317,22 @@ def close_world() -> None:
         _worlds.pop()[0].__exit__(None)
 
 
+tags = [_etag(each) for each in TAGGED]
 good_bodies = [json.dumps(each.body) for each in operations() if each.body]
 claim_values = (
     json_values | st.sampled_from(("1010", "[integration-admin]", ["integration-admin"], "[a b]")) | texts
 )
 READERS: dict[str, Reader] = {
-    "event": Reader(events, check_event, 0.33),
-    "timestamp": Reader(timestamps, check_timestamp, 0.12),
-    "moment": Reader(timestamps, check_moment, 0.1),
+    "event": Reader(events, check_event, 0.4),
+    "timestamp": Reader(timestamps, check_timestamp, 0.22),
+    "moment": Reader(timestamps, check_moment, 0.05),
     "cursor": Reader(
         changed(sort_keys.map(lambda key: encoded(json.dumps(["f" * 16, key]))))
         | changed(st.builds(lambda key: json.dumps(["f" * 16, key]), sort_keys)).map(encoded)
         | json_values.map(json.dumps).map(encoded)
         | texts,
         check_cursor,
-        0.1,
+        0.22,
     ),
     "query": Reader(
         st.dictionaries(
@@ -333,20 +344,22 @@ READERS: dict[str, Reader] = {
         0.05,
     ),
     "delivery-id": Reader(
-        changed(sort_keys.map(encoded)) | changed(sort_keys).map(encoded) | texts, check_delivery_id, 0.1
+        changed(sort_keys.map(encoded)) | changed(sort_keys).map(encoded) | texts, check_delivery_id, 0.05
     ),
     "if-match": Reader(
-        changed(st.sampled_from(('"1"', 'W/"1"', "*", '"10", "1"', '"1","2"'))) | texts, check_if_match, 0.05
+        changed(st.sampled_from((*tags, *(f"W/{tag}" for tag in tags), "*", ", ".join(tags)))) | texts,
+        check_if_match,
+        0.12,
     ),
     "retry-after": Reader(
         changed(st.sampled_from(("120", "Tue, 03 Nov 2026 12:00:00 GMT", "Tue, 03 Nov 26 12:00:00 +9959")))
         | numbers
         | texts,
         check_retry_after,
-        0.05,
+        0.03,
     ),
     "body": Reader(
-        changed(st.sampled_from(good_bodies)) | json_values.map(json.dumps) | texts, check_body, 0.05
+        changed(st.sampled_from(good_bodies)) | json_values.map(json.dumps) | texts, check_body, 0.04
     ),
     "claims": Reader(
         st.dictionaries(
@@ -355,7 +368,7 @@ READERS: dict[str, Reader] = {
         check_claims,
         0.02,
     ),
-    "dispatch": Reader(st.lists(events, min_size=1, max_size=4), check_dispatch, 0.03),
+    "dispatch": Reader(st.lists(events, min_size=1, max_size=4), check_dispatch, 0.04),
 }
 
 
@@ -381,58 +394,69 @@ def keep(reader: str, input_: Any) -> Path:
 ##### The program
 
 
-def main() -> int:
-    """Give every reader its share of inputs; answer 0 when none broke a promise."""
+def main(given_: Sequence[str] | None = None) -> int:
+    """Give every reader its share of inputs; answer 0 when each got it and none broke a promise."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.readers")
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4)))
     parser.add_argument("--inputs", type=int, default=MIN_INPUTS)
     parser.add_argument("--only", default=",".join(READERS), help="readers, separated by commas")
-    arguments = parser.parse_args()
+    parser.add_argument("--counts", type=Path, help="a file to write to how many inputs each reader got")
+    arguments = parser.parse_args(given_)
     logger.setLevel(logging.CRITICAL)  # each malformed event is a line
     print(f"seed {arguments.seed}", flush=True)
     counted: Counter[str] = Counter()
-    broken = 0
+    names = arguments.only.split(",")
+    bad = 0
     try:
-        for name in arguments.only.split(","):
-            count = -(-int(arguments.inputs * READERS[name].share * 100) // 100) + 1
-            broken += not _give(name, count, arguments.seed, counted)
+        for name in names:
+            bad += not _give(name, count_for(name, arguments.inputs), arguments.seed, counted)
     finally:
         close_world()
-    print(f"{counted.total()} inputs, {broken} of {len(counted)} readers broke; seed {arguments.seed}")
-    return int(bool(broken))
+    whole = sum(counted[name] for name in WHOLE)
+    print(f"{whole} inputs for {', '.join(WHOLE)}, {counted.total() - whole} for others", end="; ")
+    print(f"{bad} of {len(names)} readers broke or had too few; seed {arguments.seed}")
+    if arguments.counts:
+        arguments.counts.write_text(json.dumps(counted))
+    return int(bool(bad))
+
+
+def count_for(name: str, inputs: int) -> int:
+    """How many a reader gets when `inputs` are asked for."""
+    return math.ceil(round(inputs * READERS[name].share, 6))
 
 
 def _give(name: str, count: int, seed_: int, counted: Counter[str]) -> bool:
-    """`count` inputs for one reader; a broken promise is shown, shrunk, and kept."""
+    """`count` different inputs for one reader; a broken promise is shown, shrunk, and kept. Answers whether
+    all were given and none broke it."""
     reader = READERS[name]
     broken: list[Any] = []
+    seen: set[int] = set()
     began = shown = time.monotonic()
 
-    @seed(seed_)
-    @settings(
-        max_examples=count,
-        deadline=None,
-        database=None,
-        phases=[Phase.generate, Phase.shrink],
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(reader.inputs)
-    def run(input_: Any) -> None:
+    def check(input_: Any) -> None:
         nonlocal shown
-        counted[name] += 1
+        seen.add(hash(repr(input_)))
         if time.monotonic() - shown > _EVERY_SECONDS:
             shown = time.monotonic()
-            print(f"  {name:12} {counted[name]:8} of {count}", flush=True)
+            print(f"  {name:12} {len(seen):8} of {count}", flush=True)
         try:
             reader.check(input_)
         except Exception:
             broken[:] = [input_]  # the last is the smallest
             raise
 
-    while counted[name] < count:  # a small space of inputs is soon exhausted
-        before = counted[name]
+    runs_without_a_new_one = 0
+    while len(seen) < count:
+        before = len(seen)
+        given_ = settings(
+            max_examples=max(100, count - before),
+            deadline=None,
+            database=None,
+            phases=[Phase.generate, Phase.shrink],
+            suppress_health_check=list(HealthCheck),
+        )
         try:
-            run()
+            seed(seed_)(given_(given(reader.inputs)(check)))()
         except Exception as error:
             if not broken:
                 raise
@@ -440,11 +464,14 @@ def _give(name: str, count: int, seed_: int, counted: Counter[str]) -> bool:
             print(f"  {broken[0]!r}"[:600])
             print(f"  kept as {keep(name, broken[0])}", flush=True)
             return False
+        finally:
+            counted[name] = len(seen)
         seed_ += 1
-        run = seed(seed_)(run)
-        if counted[name] == before:
-            break
-    print(f"✓ {name:12} {counted[name]:8} inputs in {time.monotonic() - began:.0f} s", flush=True)
+        runs_without_a_new_one = runs_without_a_new_one + 1 if len(seen) == before else 0
+        if runs_without_a_new_one == 3:
+            print(f"✗ {name}: TOO FEW: {len(seen)} inputs of {count}; there seem to be no more", flush=True)
+            return False
+    print(f"✓ {name:12} {len(seen):8} inputs in {time.monotonic() - began:.0f} s", flush=True)
     return True
 
 

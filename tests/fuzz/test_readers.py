@@ -3,8 +3,10 @@
 `make fuzz` tries 100,000 and more.
 """
 
+import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lms_webhooks.observability import logger
-from tests.fuzz.readers import READERS, close_world, corpus
+from tests.fuzz.readers import MIN_INPUTS, READERS, WHOLE, Reader, close_world, corpus, count_for, main
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -46,5 +48,40 @@ def test_every_input_that_is_kept_has_a_reader_and_every_reader_one() -> None:
     assert {reader for _, reader, _ in corpus()} == set(READERS)
 
 
-def test_the_shares_are_a_whole() -> None:
-    assert sum(reader.share for reader in READERS.values()) == pytest.approx(1)
+def test_those_that_matter_most_get_all_that_is_asked_for() -> None:
+    assert sum(count_for(name, MIN_INPUTS) for name in WHOLE) >= 100_000
+    assert sum(READERS[name].share for name in WHOLE) == pytest.approx(1)
+    assert count_for("dispatch", MIN_INPUTS) >= 3000
+
+
+def test_a_run_counts_what_it_gave(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    counts = tmp_path / "counts.json"
+    assert main(["--inputs", "50", "--only", "cursor,moment", "--seed", "1", "--counts", str(counts)]) == 0
+    got = json.loads(counts.read_text())
+    assert got.keys() == {"cursor", "moment"}
+    assert got["cursor"] >= count_for("cursor", 50) == 11
+    assert f"{got['cursor']} inputs for event" in capsys.readouterr().out
+
+
+def test_a_reader_that_got_too_few_is_no_success(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def check(_: object) -> None:
+        """Whatever it is, it is good."""
+
+    monkeypatch.setitem(READERS, "event", Reader(st.booleans(), check, 1.0))
+    assert main(["--inputs", "10", "--only", "event", "--seed", "1"]) == 1
+    assert "✗ event: TOO FEW: 2 inputs of 10" in capsys.readouterr().out
+
+
+def test_a_reader_that_breaks_its_promise_is_no_success_and_its_input_is_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def check(text: str) -> None:
+        assert len(text) < 3
+
+    monkeypatch.setattr("tests.fuzz.readers.CORPUS", tmp_path)
+    monkeypatch.setitem(READERS, "event", Reader(st.text(), check, 1.0))
+    assert main(["--inputs", "1000", "--only", "event", "--seed", "1"]) == 1
+    kept = [json.loads(path.read_text()) for path in tmp_path.iterdir()]
+    assert kept == [{"reader": "event", "input": "000"}]

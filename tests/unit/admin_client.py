@@ -1,6 +1,7 @@
 """Call the admin API as API Gateway does, on moto's DynamoDB and KMS."""
 
 import base64
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,6 +89,10 @@ def admin_settings(
         loopback_targets_allowed=loopback_targets_allowed,
         trusted_ca_file="",
     )
+
+
+def etag(webhook_id: str, version: int) -> str:
+    return f'"{version}-{hashlib.sha256(webhook_id.encode()).hexdigest()[:8]}"'
 
 
 def make_table(client: "DynamoDBClient", table_name: str = TABLE) -> None:

@@ -17,6 +17,7 @@ DOT = "must name its host without a trailing dot"
 INTERNET = "must name a host on the public internet"
 FULL_NAME = "must name a host by its full domain name"
 PORT = "must not use port"
+INTERNATIONAL = "must write an international name in its one valid xn-- form"
 
 HOSTILE_URLS = [
     # Not https.
@@ -235,6 +236,24 @@ HOSTILE_URLS = [
     ("https://example.com:6667/", PORT),
     ("https://example.com:10080/", PORT),
     ("https://8.8.8.8:53/", PORT),
+    # Databases, brokers, and what controls machines.
+    ("https://example.com:445/", PORT),
+    ("https://example.com:1433/", PORT),
+    ("https://example.com:2375/", PORT),
+    ("https://example.com:2379/", PORT),
+    ("https://example.com:3306/", PORT),
+    ("https://example.com:3389/", PORT),
+    ("https://example.com:5432/", PORT),
+    ("https://example.com:5672/", PORT),
+    ("https://example.com:6379/", PORT),
+    ("https://example.com:06379/", PORT),
+    ("https://8.8.8.8:6379/", PORT),
+    ("https://example.com:6443/", PORT),
+    ("https://example.com:9092/", PORT),
+    ("https://example.com:9200/", PORT),
+    ("https://example.com:10250/", PORT),
+    ("https://example.com:11211/", PORT),
+    ("https://example.com:27017/", PORT),
     ("https://[2606:4700:4700::1111]:53/", PORT),
     ("https://example.com:65536/", FORM),
     ("https://example.com:-1/", FORM),
@@ -297,6 +316,25 @@ HOSTILE_URLS = [
     ("https://example.com\u2044hooks/", ASCII),
     ("https://example.com/\u202e", ASCII),
     ("https://example.com/\ud800", ASCII),
+    # International names that stand for nothing, or for a plain name.
+    ("https://xn--0.example/", INTERNATIONAL),
+    ("https://xn--a.example/", INTERNATIONAL),
+    ("https://xn--a-.example/", FULL_NAME),
+    ("https://xn--.example/", FULL_NAME),
+    ("https://XN--0.EXAMPLE/", INTERNATIONAL),
+    ("https://hooks.example.xn--0/", INTERNATIONAL),
+    ("https://xn--bcher-kva.xn--99999999.example/", INTERNATIONAL),
+    ("https://xn--example-.com/", FULL_NAME),
+    ("https://xn--169.example/", INTERNATIONAL),
+    ("https://xn--ex-ample.example/", INTERNATIONAL),
+    ("https://xn--localhost-.example/", FULL_NAME),
+    ("https://xn--ocalhost-6h39b.example/", INTERNATIONAL),  # a full-width l
+    ("https://xn--27-hrw.example/", INTERNATIONAL),  # a circled digit
+    ("https://xn--ab-s1t.example/", INTERNATIONAL),  # right-to-left mark
+    ("https://xn--local-2ha.example/", INTERNATIONAL),  # a soft hyphen
+    ("https://xn--bcher-2pa.example/", INTERNATIONAL),  # a capital
+    ("https://xn--ab-ba.example/", INTERNATIONAL),  # a control character
+    ("https://xn--bucher-xyd.example/", INTERNATIONAL),  # ü in two characters
     ("https://example.com/" + "a" * MAX_URL_LENGTH, "must be at most 2048 characters long"),
 ]
 

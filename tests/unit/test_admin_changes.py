@@ -10,7 +10,7 @@ from lms_webhooks.dynamodb import Table
 from lms_webhooks.health import Health, Mode, SwitchOff
 from lms_webhooks.health_store import HealthStore
 from lms_webhooks.webhooks import Webhook
-from tests.unit.admin_client import AdminClient, admin_client
+from tests.unit.admin_client import AdminClient, admin_client, etag
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +29,12 @@ def client(shared_client: AdminClient) -> AdminClient:
 def path(client: AdminClient) -> str:
     """Of a webhook that was just created."""
     return str(client.create().headers["Location"])
+
+
+def tags_of(path: str, if_match: str) -> str:
+    """`if_match` with the tags of the webhook's first two versions."""
+    first, second = (etag(path.rpartition("/")[2], version) for version in (1, 2))
+    return if_match.format(first=first, second=second)
 
 
 def stored(client: AdminClient) -> tuple[Webhook, Health]:
@@ -57,7 +63,7 @@ def test_what_is_given_changes_and_nothing_else(
     backlog mode, and a drainer is sent for."""
     before = client.call("GET", path).body
     answer = client.call("PATCH", path, change)
-    assert (answer.status, answer.headers["ETag"]) == (200, '"2"'), answer.text
+    assert (answer.status, answer.headers["ETag"]) == (200, etag(before["webhookId"], 2)), answer.text
     health = {"mode": "backlog" if begins_anew else "direct"}
     assert answer.body == {**before, **change, "health": health}
     assert client.call("GET", path).body == answer.body
@@ -75,7 +81,7 @@ def test_what_changes_nothing_makes_no_version_old(
 ) -> None:
     before = client.call("GET", path)
     answer = client.call("PATCH", path, change)
-    assert (answer.status, answer.headers["ETag"], answer.body) == (200, '"1"', before.body)
+    assert (answer.status, answer.headers["ETag"], answer.body) == (200, before.headers["ETag"], before.body)
     assert client.sent_for_drainers() == []
 
 
@@ -115,15 +121,17 @@ def test_a_webhook_that_was_switched_off_is_set_active_again(client: AdminClient
     assert len(client.sent_for_drainers()) == 1
 
 
-@pytest.mark.parametrize("if_match", ['"1"', "*", '"7", "1"'])
+@pytest.mark.parametrize("if_match", ["{first}", "*", '"7", {first}', "{second}, {first}"])
 def test_a_change_of_what_was_read_is_made(client: AdminClient, path: str, if_match: str) -> None:
-    answer = client.call("PATCH", path, {"name": "Payroll"}, headers={"if-match": if_match})
+    header = {"if-match": tags_of(path, if_match)}
+    answer = client.call("PATCH", path, {"name": "Payroll"}, headers=header)
     assert (answer.status, answer.body["name"]) == (200, "Payroll")
 
 
-@pytest.mark.parametrize("if_match", ['"2"', 'W/"1"', "1", "", '"1'])
+@pytest.mark.parametrize("if_match", ["{second}", "W/{first}", '"1"', "1", "", '"1', '"1-00000000"'])
 def test_a_change_of_something_else_is_refused(client: AdminClient, path: str, if_match: str) -> None:
-    answer = client.call("PATCH", path, {"name": "Payroll"}, headers={"if-match": if_match})
+    header = {"if-match": tags_of(path, if_match)}
+    answer = client.call("PATCH", path, {"name": "Payroll"}, headers=header)
     assert (answer.status, answer.body["type"]) == (412, "urn:lms-webhooks:problem:changed-meanwhile")
     assert stored(client)[0].name == "Enrollments to HR"
 
@@ -180,8 +188,8 @@ def test_another_accounts_webhook_is_not_found(client: AdminClient, path: str) -
 def test_a_deletion_may_say_which_version_it_means(client: AdminClient) -> None:
     path = client.create().headers["Location"]
     client.call("PATCH", path, {"description": "new"})
-    stale = client.call("DELETE", path, headers={"if-match": '"1"'})
+    stale = client.call("DELETE", path, headers={"if-match": tags_of(path, "{first}")})
     assert (stale.status, stale.body["type"]) == (412, "urn:lms-webhooks:problem:changed-meanwhile")
     assert client.call("GET", path).status == 200
-    assert client.call("DELETE", path, headers={"if-match": '"2"'}).status == 204
+    assert client.call("DELETE", path, headers={"if-match": tags_of(path, "{second}")}).status == 204
     assert client.call("DELETE", path, headers={"if-match": "*"}).status == 404

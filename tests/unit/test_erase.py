@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import boto3
@@ -12,7 +13,7 @@ from lms_webhooks.backlog import Backlog, Lane, Waiting
 from lms_webhooks.delivery_store import Delivery, DeliveryStore, Outcome
 from lms_webhooks.dynamodb import Table
 from lms_webhooks.event_types import EVENT_TYPES
-from operations.erase import _QUEUES, System, is_about, main, run
+from operations.erase import _ARCHIVE, _QUEUES, System, is_about, main, run
 from tests.contract.template import TEMPLATE
 from tests.unit.admin_client import REGION
 from tests.unit.tables import NOW_MS, event, tables
@@ -119,6 +120,18 @@ def test_queues_that_hold_events_are_named_since_they_cannot_be_searched(
     assert "1 messages on QuarantineQueue were not searched" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("erasing", [False, True])
+def test_an_archive_that_would_bring_them_back_is_named(
+    system: System, erasing: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(system, "1010", LEARNER, erasing=erasing)
+    assert "archive" not in capsys.readouterr().out
+    run(replace(system, archive="lms-archive-1"), "1010", LEARNER, erasing=erasing)
+    printed = capsys.readouterr().out
+    assert "The archive lms-archive-1 holds every event" in printed
+    assert "a replay of it brings this learner's back" in printed
+
+
 def test_all_of_the_learner_is_erased_and_nothing_else(
     system: System, table: Table, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -147,8 +160,8 @@ def test_nobody_in_particular_is_refused(given: tuple[str, str], monkeypatch: py
         main()
 
 
-def test_the_queues_that_it_cannot_search_are_outputs_of_the_template() -> None:
-    assert set(_QUEUES) <= TEMPLATE["Outputs"].keys()
+def test_what_it_cannot_search_are_outputs_of_the_template() -> None:
+    assert {*_QUEUES, _ARCHIVE} <= TEMPLATE["Outputs"].keys()
 
 
 def test_what_comes_while_it_erases_is_told(

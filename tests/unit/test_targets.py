@@ -31,6 +31,12 @@ GOOD_URLS = [
     "https://example.com/user@host:80",
     "https://example.com/?next=http://127.0.0.1/",
     "https://xn--bcher-kva.example/hooks",
+    "https://XN--BCHER-KVA.example/hooks",
+    "https://xn--80ak6aa92e.xn--p1ai/hooks",  # Cyrillic
+    "https://xn--fsqu00a.xn--g6w251d/hooks",  # Chinese
+    "https://xn--mgba3gch31f060k.example/hooks",  # Persian, with a joiner that it needs
+    "https://xn--i-7iq.ws/hooks",  # an emoji
+    "https://r3---sn-a5mekn7k.example/hooks",
     "https://1.example.com/",
     "https://127.0.0.1.example.com/",
     "https://a-b.c--d.example/",

@@ -193,6 +193,25 @@ def test_a_cursor_of_another_is_refused_as_one_that_is_made_up(mine: Mine) -> No
     assert answers[0] == answers[1]
 
 
+@pytest.mark.parametrize(
+    "operation", [each for each in OPERATIONS if each.is_guarded], ids=lambda each: each.name
+)
+def test_a_tag_is_good_for_its_webhook_alone(operation: Operation, mine: Mine) -> None:
+    """Each is at its first version. Neither another account's tag nor that of another webhook of one's own
+    says that this one was read."""
+    body = {**VALID, "authentication": {"type": "signature"}}
+    own, other = (mine.client.call("POST", "/v1/webhooks", body, claims=THEIRS) for _ in range(2))
+    path = operation.path(webhookId=own.body["webhookId"])
+
+    def status_with(tag: str) -> int:
+        headers = {"if-match": tag}
+        return mine.client.call(operation.method, path, operation.body, claims=THEIRS, headers=headers).status
+
+    assert status_with(mine.etag) == 412
+    assert status_with(other.headers["ETag"]) == 412
+    assert status_with(own.headers["ETag"]) in (200, 204)
+
+
 def test_the_same_idempotency_key_is_another_in_another_account(mine: Mine) -> None:
     """Even of the same person, who is an admin of both: the answer that is kept has a secret in it."""
     body = {**VALID, "authentication": {"type": "signature"}}

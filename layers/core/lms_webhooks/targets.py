@@ -10,6 +10,7 @@ ForbiddenTarget (an Exception; `rule` says which rule was broken, in words for t
 
 import ipaddress
 import re
+import unicodedata
 from collections.abc import Iterable
 from functools import cache
 from urllib.parse import SplitResult, urlsplit
@@ -43,9 +44,16 @@ _BAD_PORTS = frozenset({
     515, 526, 530, 531, 532, 540, 548, 554, 556, 563, 587, 601, 636, 989, 990, 993, 995, 1719, 1720, 1723,
     2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080,
 })  # fmt: skip
+# Databases, caches, brokers and what controls machines: some speak HTTP, and none of them is a receiver. All
+# are below the ports that systems give out by themselves, of which a receiver on one machine may have any.
+_SERVICE_PORTS = frozenset({
+    445, 873, 1433, 1434, 1521, 1883, 2181, 2375, 2376, 2379, 2380, 3306, 3389, 5432, 5671, 5672, 5900, 5984,
+    5985, 5986, 6379, 6380, 6443, 8883, 9042, 9092, 9200, 9300, 10250, 10255, 11211, 27017, 27018, 27019,
+})  # fmt: skip
 _FORM_RULE = "must be a URL such as https://example.com/hooks"
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)(?:(?!-)[a-z0-9-]{1,63}(?<!-)\.)+(?!-)[a-z0-9-]{1,63}(?<!-)")
+_JOINERS = re.compile("[\u200c\u200d]")  # not printable, and part of words in Persian and in Indic scripts
 # inet_aton reads 0x7f000001, 017700000001, 127.1 and 2130706433 as addresses; a name's last label never
 # looks like a number (WHATWG URL, "ends in a number").
 _ENDS_IN_NUMBER = re.compile(r"(?:^|\.)(?:\d+|0x[0-9a-f]*)\Z")
@@ -92,8 +100,8 @@ def check_url(url: str, *, loopback_allowed: bool) -> SplitResult:
         re.escape(f"[{host}]" if ":" in host else host) + r"(:\d*)?", parts.netloc, re.IGNORECASE
     ):
         raise ForbiddenTarget(_FORM_RULE)
-    if port in _BAD_PORTS:
-        raise ForbiddenTarget(f"must not use port {port}, which is another protocol's")
+    if port in _BAD_PORTS or port in _SERVICE_PORTS:
+        raise ForbiddenTarget(f"must not use port {port}, which belongs to another service")
     if loopback_allowed and _is_this_machine(host):
         return parts
     _check_host(host)
@@ -134,6 +142,24 @@ def _check_host(host: str) -> None:
         raise ForbiddenTarget("must name a host on the public internet")
     if not _HOST_NAME.fullmatch(host):
         raise ForbiddenTarget("must name a host by its full domain name")
+    if not all(_is_international(label) for label in host.split(".") if label.startswith("xn--")):
+        raise ForbiddenTarget("must write an international name in its one valid xn-- form")
+
+
+def _is_international(label: str) -> bool:
+    """Whether what follows `xn--` stands for text that no plain label can (RFC 3492), in its one spelling.
+
+    What does not is read as one name here and as another there. Whether a registry would take the text is
+    not asked: some take what IDNA 2008 does not, such as emoji.
+    """
+    try:
+        text = label[4:].encode().decode("punycode")
+        text.encode()  # no half of a surrogate pair
+        again = text.encode("punycode").decode()
+    except UnicodeError:
+        return False
+    is_one_spelling = again == label[4:] and unicodedata.normalize("NFKC", text.lower()) == text
+    return is_one_spelling and not text.isascii() and _JOINERS.sub("", text).isprintable()
 
 
 def _check_address(address: Address) -> None:

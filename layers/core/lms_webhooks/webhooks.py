@@ -62,7 +62,7 @@ class Webhook:
     epoch: int = 1
     """Raised by each change of URL, authentication or status, so that news about the old is told apart."""
     version: int = 1
-    """Raised by every change; its ETag."""
+    """Raised by every change; in its ETag."""
 
 
 def utc_now() -> datetime:

@@ -1,5 +1,6 @@
 """Map HTTP to registrations: paths, methods, headers, status codes and problem documents."""
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -452,7 +453,8 @@ def _refuse_method(allowed: tuple[str, ...]) -> _Handler:
 
 
 def _etag(webhook: Webhook) -> str:
-    return f'"{webhook.version}"'
+    """The version, and a hash of whose: every webhook begins at 1, and one's tag is good for no other."""
+    return f'"{webhook.version}-{hashlib.sha256(webhook.webhook_id.encode()).hexdigest()[:8]}"'
 
 
 def _matches(if_match: str, webhook: Webhook) -> bool:
