@@ -139,6 +139,10 @@ class _Taken(BaseModel):
     )
 
 
+class NothingTaken(_Taken):
+    """The body of a call that takes none."""
+
+
 class NoAuthenticationTaken(_Taken):
     """Requests shall prove nothing."""
 
