@@ -182,15 +182,23 @@ KNOWN_EVENT = "must be an event name that GET /v1/event-types lists"
             {"headers": {f"x-{number}": "v" for number in range(11)}},
             {"/headers": "must have at most 10 entries, has 11"},
         ),
-        ({"headers": {"X-A": "1", "x-a": "2"}}, {"/headers": "must not name x-a twice"}),
         (
-            {"headers": {"x a": "1"}},
-            {"/headers": "must have names of 1 to 64 letters, digits and hyphens"},
+            {"headers": {"X-A": "1", "x-a": "2"}},
+            {"/headers/x-a": "must not be there twice, in whatever case"},
         ),
+        (
+            {"headers": {"x a": "1", "good": "v", "a/b~c": "1", "Host": "v"}},
+            {
+                "/headers/x a": "must have a name of 1 to 64 letters, digits and hyphens",
+                "/headers/a~1b~0c": "must have a name of 1 to 64 letters, digits and hyphens",
+                "/headers/Host": "must not be set here: the system or the connection sets it",
+            },
+        ),
+        ({"headers": {"": "v"}}, {"/headers/": "must have a name of 1 to 64 letters, digits and hyphens"}),
         *(
             (
                 {"headers": {name: "v"}},
-                {"/headers": f"must not set {name.lower()}, which the system or the connection sets"},
+                {f"/headers/{name}": "must not be set here: the system or the connection sets it"},
             )
             for name in (
                 "Host",
@@ -203,7 +211,7 @@ KNOWN_EVENT = "must be an event name that GET /v1/event-types lists"
         *(
             (
                 {"headers": {"x": value}},
-                {"/headers": "must have values of 1 to 1024 visible ASCII characters or spaces"},
+                {"/headers/x": "must have a value of 1 to 1024 visible ASCII characters or spaces"},
             )
             for value in ("", " a", "a\r\nb: c", "ü", "v" * 1025)
         ),

@@ -80,7 +80,9 @@ export async function draw(here, webhookId) {
       if (!key) throw problem;
       if (marked.has(key)) continue;
       marked.add(key);
-      mark(controls[key], rule(detail));
+      // Many lines are in one field: say which.
+      const line = key === 'headers' ? path.slice('headers/'.length).replaceAll('~1', '/').replaceAll('~0', '~') : '';
+      mark(controls[key], (line && `${line}: `) + rule(detail));
     }
     if (marked.has('headers')) more.open = true;
     const first = Object.keys(controls).sort((one, other) => (controls[one].compareDocumentPosition(controls[other]) & Node.DOCUMENT_POSITION_FOLLOWING ? -1 : 1)).find((key) => marked.has(key));
