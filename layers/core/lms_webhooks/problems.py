@@ -202,8 +202,8 @@ class TooManySubscriptions(Problem):
 
     def __init__(self, limit: int) -> None:
         super().__init__(
-            f"An account has at most {limit} notice subscriptions, and an address is mailed for a bounded"
-            " number of accounts. Delete one to make another; a mailing list counts as one."
+            f"An account has at most {limit} notice subscriptions. Delete one to make another; a mailing"
+            " list counts as one."
         )
 
 

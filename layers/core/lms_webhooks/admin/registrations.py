@@ -10,6 +10,7 @@ from pydantic.alias_generators import to_camel
 
 from lms_webhooks.admin.audit import audit
 from lms_webhooks.admin.caller import Caller
+from lms_webhooks.admin.idempotency import LOCK_SECONDS
 from lms_webhooks.admin.taken import (
     BasicAuthenticationTaken,
     NoAuthenticationTaken,
@@ -206,6 +207,17 @@ class Registrations:
         audit(caller, "webhook.rotate-secret", changed=["authentication"], webhookId=webhook_id)
         self._sleep(MAX_AGE_SECONDS)
         return registered, secret
+
+    def await_rotation(self, previous_secret_until: str) -> None:
+        """Wait until every sender has heard of a rotation that another call made, as that call does.
+
+        It was written later than the moment that it names: at the latest when that call had to end.
+        """
+        rotated_at = datetime.fromisoformat(previous_secret_until) - SECRET_OVERLAP
+        heard_at = rotated_at + timedelta(seconds=LOCK_SECONDS + MAX_AGE_SECONDS)
+        left_seconds = (heard_at - self._now()).total_seconds()
+        if left_seconds > 0:
+            self._sleep(min(left_seconds, MAX_AGE_SECONDS))
 
     def get(self, caller: Caller, webhook_id: str) -> Registered:
         """One webhook of the caller's account.

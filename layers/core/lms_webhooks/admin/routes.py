@@ -239,6 +239,7 @@ class _Calls:
                     caller, webhook_id, is_expected=is_expected, record=_recorder(claim, answer)
                 )
             ),
+            again=lambda body: self._services.registrations.await_rotation(body["previousSecretExpiresAt"]),
         )
 
     def test_unsaved(self) -> Response[str]:
@@ -366,8 +367,17 @@ class _Calls:
         if_match = self._header("if-match")
         return None if if_match is None else lambda webhook: _matches(if_match, webhook)
 
-    def _once(self, caller: Caller, call: Callable[[Claim | None], Response[str]]) -> Response[str]:
-        """Make a call; under an Idempotency-Key not again, but answer what it answered then."""
+    def _once(
+        self,
+        caller: Caller,
+        call: Callable[[Claim | None], Response[str]],
+        *,
+        again: Callable[[Any], None] = lambda _: None,
+    ) -> Response[str]:
+        """Make a call; under an Idempotency-Key not again, but answer what it answered then.
+
+        Whoever made it may not have got beyond that: `again` does the rest, with the body of the answer.
+        """
         key = self._header("idempotency-key")
         if key is None:
             return call(None)
@@ -375,6 +385,7 @@ class _Calls:
             caller, key, path=self._event["rawPath"], body=self._event.get("body") or ""
         )
         if isinstance(claim, StoredAnswer):
+            again(json.loads(claim.body))
             return Response(
                 status_code=claim.status,
                 content_type="application/json",
