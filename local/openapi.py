@@ -203,12 +203,19 @@ OPERATIONS: dict[str, Operation] = {
         "Webhooks",
         200,
         given.SigningSecretGiven,
-        refusals=(*_OF_A_WEBHOOK, *_OF_A_KEY, *_OF_A_CHANGE, problems.NotSigned),
+        refusals=(
+            *_OF_A_WEBHOOK,
+            *_OF_A_KEY,
+            *_OF_A_CHANGE,
+            problems.NotSigned,
+            problems.OverlapRunning,
+        ),
         headers=("Content-Disposition", "ETag", "Idempotency-Replayed"),
         parameters=("Idempotency-Key", "If-Match"),
         description=(
-            "The previous secret signs along for 24 hours; one before that no more. The answer takes two"
-            " seconds: when it is there, every request that begins carries both signatures."
+            "The previous secret signs along for 24 hours; one before that no more. So while one signs along"
+            " another is made only with If-Match. The answer takes two seconds: when it is there, every"
+            " request that begins carries both signatures."
         ),
     ),
     "list_deliveries": Operation(

@@ -437,6 +437,16 @@ def test_a_saved_webhook_is_tested_and_its_secret_changed(
     for secret in (old, new):
         standardwebhooks.Webhook(secret).verify(request.body, dict(request.headers))
     assert new != old
+    for where in ("", "/edit"):
+        console.open(f"#/webhooks/{webhook['webhookId']}{where}")
+        press(page, "Generate" if where else "New secret")
+        warning = page.get_by_role("dialog", name="Generate a new signing secret?")
+        expect(warning).to_contain_text("A new one ends the older of them at once")
+        press(warning, "Cancel")
+    press(page, "Generate")
+    press(page.get_by_role("dialog"), "Generate")
+    third = page.get_by_role("dialog", name="Signing secret").get_by_label("Signing secret").input_value()
+    assert third not in {old, new}
 
 
 ##### History

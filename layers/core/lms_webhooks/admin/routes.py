@@ -404,7 +404,12 @@ class _Calls:
         self, registered: Registered, *, secret: str | None = None, limit: int = _COUNTED_WAITING
     ) -> WebhookGiven:
         waiting = self._services.registrations.count_waiting(registered.webhook, limit=limit)
-        return show(*registered, waiting, secret=secret)
+        return show(
+            *registered,
+            waiting,
+            secret=secret,
+            previous_secret_expires_at=self._services.registrations.overlap_until(registered.webhook),
+        )
 
     def _read[Model: BaseModel](self, model: type[Model]) -> Model:
         return read_body(

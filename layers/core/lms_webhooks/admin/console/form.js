@@ -1,7 +1,7 @@
 // Add a webhook, or change one.
 import { allIsWell, button, eventLabel, fail, field, h, mark, rule, say, t } from './core.js';
 import { call, eventTypes } from './session.js';
-import { showSecret, trialText } from './webhook.js';
+import { isOverlapping, overlapMayEnd, showSecret, trialText } from './webhook.js';
 
 const MAX_DESCRIPTION = 140;
 
@@ -147,8 +147,10 @@ export async function draw(here, webhookId) {
   async function generate() {
     if (old && authentication.isKept()) {
       clearErrors();
+      if (isOverlapping(old) && !(await overlapMayEnd(old))) return undefined;
       const { body, etag: newTag } = await call('POST', `webhooks/${webhookId}/signature`, { etag });
       etag = newTag;
+      old.authentication.previousSecretExpiresAt = body.previousSecretExpiresAt;
       return showSecret(body, old.name);
     }
     const saved = await save('inactive');

@@ -170,6 +170,7 @@ export const words = {
   'retire.text': 'Non accetta nuovi eventi e non invia nulla. Ciò che attende resta fino alla scadenza e parte se il webhook viene attivato prima.',
   'retire.title': 'Ritirare «{name}»?',
   'rotate': 'Nuovo segreto',
+  'rotate.overlap': 'Già due segreti firmano, fino a {time}. Uno nuovo mette fine subito al più vecchio: i ricevitori che conoscono solo quello rifiutano le richieste.',
   'rotate.text': 'Per 24 ore le richieste sono firmate con entrambi i segreti, così i ricevitori si aggiornano senza interruzioni. Poi il precedente non viene più usato.',
   'rotate.title': 'Generare un nuovo segreto di firma?',
   'save': 'Salva',
