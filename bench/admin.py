@@ -112,9 +112,9 @@ def watch_replay(
 def rotation(scenario: Scenario) -> None:
     """Change a signing secret under flow, and ask receivers that know the old, the new, or both."""
     with Receiver() as receiver:
-        webhook_id = scenario.register("signed", receiver.url(), authentication={"type": "signature"})
+        created = scenario.create("signed", receiver.url(), authentication={"type": "signature"})
+        webhook_id, old = created["webhookId"], created["authentication"]["secret"]
         path = f"/v1/webhooks/{webhook_id}/signature"
-        old = scenario.stack.call("POST", path, token=scenario.token).body["secret"]
         with flow(scenario, "r", per_second=100):
             receiver.wait_for(lambda: len(receiver.requests) >= 300, 60)
             new = scenario.stack.call("POST", path, token=scenario.token).body["secret"]

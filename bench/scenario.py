@@ -38,6 +38,10 @@ class Scenario:
         print(f"    {'✓' if is_true else '✗'} {claim}", flush=True)
 
     def register(self, name: str, url: str, **more: Any) -> str:
+        return str(self.create(name, url, **more)["webhookId"])
+
+    def create(self, name: str, url: str, **more: Any) -> dict[str, Any]:
+        """A new webhook, as the API answers it."""
         body = {
             "name": name,
             "targetUrl": url,
@@ -49,7 +53,8 @@ class Scenario:
         created = self.stack.call("POST", "/v1/webhooks", token=self.token, body=body)
         if created.status_code != 201:
             raise SystemExit(f"could not register {name}: {created.status_code} {created.body}")
-        return str(created.body["webhookId"])
+        webhook: dict[str, Any] = created.body
+        return webhook
 
     def change(self, webhook_id: str, **fields: Any) -> None:
         changed = self.stack.call("PATCH", f"/v1/webhooks/{webhook_id}", token=self.token, body=fields)

@@ -27,19 +27,21 @@ COMMITTED = REPOSITORY / "layers" / "core" / "lms_webhooks" / "admin" / "openapi
 
 type Schema = dict[str, Any]
 
-_ALWAYS: tuple[type[Problem], ...] = (problems.Forbidden, problems.InternalError)
+_ALWAYS: tuple[type[Problem], ...] = (
+    problems.InvalidParameters,
+    problems.UnreadableBody,
+    problems.Forbidden,
+    problems.BodyTooLarge,
+    problems.UnsupportedMediaType,
+    problems.InvalidFields,
+    problems.InternalError,
+)
+"""A call that takes no query parameters or no body refuses one that it is given."""
 _OF_A_WEBHOOK: tuple[type[Problem], ...] = (
     problems.NoSuchWebhook,
     problems.NoSuchPath,  # when an id has characters that none of ours has
 )
-_OF_A_BODY: tuple[type[Problem], ...] = (
-    problems.UnreadableBody,
-    problems.BodyTooLarge,
-    problems.UnsupportedMediaType,
-    problems.InvalidFields,
-)
 _OF_A_KEY: tuple[type[Problem], ...] = (
-    problems.InvalidParameters,
     problems.KeyInUse,
     problems.KeyReused,
     problems.Busy,
@@ -125,7 +127,7 @@ OPERATIONS: dict[str, Operation] = {
         201,
         given.WebhookGiven,
         taken.WebhookTaken,
-        refusals=(*_OF_A_BODY, *_OF_A_KEY, problems.TooManyWebhooks),
+        refusals=(*_OF_A_KEY, problems.TooManyWebhooks),
         headers=("Location", "ETag", "Idempotency-Replayed"),
         parameters=("Idempotency-Key",),
         links=_WEBHOOK_LINKS,
@@ -138,7 +140,7 @@ OPERATIONS: dict[str, Operation] = {
         200,
         given.TrialGiven,
         taken.WebhookTaken,
-        refusals=(*_OF_A_BODY, *_OF_A_KEY, problems.TooManySends),
+        refusals=(*_OF_A_KEY, problems.TooManySends),
         headers=("Idempotency-Replayed",),
         parameters=("Idempotency-Key",),
         description=(
@@ -162,7 +164,7 @@ OPERATIONS: dict[str, Operation] = {
         200,
         given.WebhookGiven,
         taken.WebhookChange,
-        refusals=(*_OF_A_WEBHOOK, *_OF_A_BODY, *_OF_A_CHANGE),
+        refusals=(*_OF_A_WEBHOOK, *_OF_A_CHANGE),
         headers=("ETag",),
         parameters=("If-Match",),
         description=(
@@ -187,7 +189,7 @@ OPERATIONS: dict[str, Operation] = {
         given.TrialGiven,
         taken.TrialTaken,
         needs_body=False,
-        refusals=(*_OF_A_WEBHOOK, *_OF_A_BODY, *_OF_A_KEY, problems.TooManySends),
+        refusals=(*_OF_A_WEBHOOK, *_OF_A_KEY, problems.TooManySends),
         headers=("Idempotency-Replayed",),
         parameters=("Idempotency-Key",),
         description=(
@@ -201,12 +203,19 @@ OPERATIONS: dict[str, Operation] = {
         "Webhooks",
         200,
         given.SigningSecretGiven,
-        refusals=(*_OF_A_WEBHOOK, *_OF_A_KEY, *_OF_A_CHANGE, problems.NotSigned),
+        refusals=(
+            *_OF_A_WEBHOOK,
+            *_OF_A_KEY,
+            *_OF_A_CHANGE,
+            problems.NotSigned,
+            problems.OverlapRunning,
+        ),
         headers=("Content-Disposition", "ETag", "Idempotency-Replayed"),
         parameters=("Idempotency-Key", "If-Match"),
         description=(
-            "The previous secret signs along for 24 hours; one before that no more. The answer takes two"
-            " seconds: when it is there, every request that begins carries both signatures."
+            "The previous secret signs along for 24 hours; one before that no more. So while one signs along"
+            " another is made only with If-Match. The answer takes two seconds: when it is there, every"
+            " request that begins carries both signatures."
         ),
     ),
     "list_deliveries": Operation(
@@ -215,7 +224,7 @@ OPERATIONS: dict[str, Operation] = {
         "Deliveries",
         200,
         given.DeliveryListGiven,
-        refusals=(*_OF_A_WEBHOOK, problems.InvalidParameters),
+        refusals=_OF_A_WEBHOOK,
         parameters=("status", "eventName", "from", "to", "limit", "cursor"),
         links=_DELIVERY_LINKS,
         description="A page may be short and yet not be the last: go on while there is a nextCursor.",
@@ -245,7 +254,7 @@ OPERATIONS: dict[str, Operation] = {
         "Deliveries",
         200,
         given.StatsGiven,
-        refusals=(*_OF_A_WEBHOOK, problems.InvalidParameters),
+        refusals=_OF_A_WEBHOOK,
         parameters=("hours",),
         description="By the hour of the events' own time. What one call counts is bounded: see countedFrom.",
     ),
@@ -256,7 +265,7 @@ OPERATIONS: dict[str, Operation] = {
         202,
         given.ReplayGiven,
         taken.ReplayTaken,
-        refusals=(*_OF_A_WEBHOOK, *_OF_A_BODY, *_OF_A_KEY, problems.ReplayRunning),
+        refusals=(*_OF_A_WEBHOOK, *_OF_A_KEY, problems.ReplayRunning),
         headers=("Location", "Idempotency-Replayed"),
         parameters=("Idempotency-Key",),
         links=_REPLAY_LINKS,
@@ -277,7 +286,7 @@ OPERATIONS: dict[str, Operation] = {
         201,
         given.SubscriptionGiven,
         taken.SubscriptionTaken,
-        refusals=(*_OF_A_BODY, *_OF_A_KEY, problems.TooManySubscriptions, problems.TooManySends),
+        refusals=(*_OF_A_KEY, problems.TooManySubscriptions, problems.TooManySends),
         headers=("Idempotency-Replayed",),
         parameters=("Idempotency-Key",),
         links=_ADDED_SUBSCRIPTION_LINKS,

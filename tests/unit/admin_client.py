@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl
@@ -149,12 +149,13 @@ class AdminClient:
         self.backlog = Backlog(self.deliveries_table, retention_days=settings.backlog_retention_days)
         self.history = DeliveryStore(self.deliveries_table, retention_days=settings.delivery_retention_days)
         self.slept_seconds: list[float] = []
+        self.now_seconds = NOW.timestamp()
         registrations = Registrations(
             self.store,
             self.secret_box,
             drain_queue,
             self.backlog,
-            now=lambda: NOW,
+            now=lambda: NOW + timedelta(seconds=self.now_seconds - NOW.timestamp()),
             sleep=self.slept_seconds.append,
         )
         self.posted: list[Message] = []
@@ -162,7 +163,6 @@ class AdminClient:
         """What receivers answer to test sends."""
         self.sender: Sender | None = None
         """A real one, where test sends shall go out."""
-        self.now_seconds = NOW.timestamp()
         send_limit = SendLimit(Table(dynamodb, settings.webhooks_table), clock=self._clock)
         trials = Trials(
             registrations,

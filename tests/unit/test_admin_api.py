@@ -11,6 +11,7 @@ import pytest
 
 from lms_webhooks.event_types import EVENT_TYPES
 from lms_webhooks.webhooks import BasicAuthentication, SignatureAuthentication
+from tests.operations import Operation, operations
 from tests.unit.admin_client import ADMIN_CLAIMS, VALID, AdminClient, admin_client, etag
 
 REPOSITORY = Path(__file__).parents[2]
@@ -181,15 +182,23 @@ KNOWN_EVENT = "must be an event name that GET /v1/event-types lists"
             {"headers": {f"x-{number}": "v" for number in range(11)}},
             {"/headers": "must have at most 10 entries, has 11"},
         ),
-        ({"headers": {"X-A": "1", "x-a": "2"}}, {"/headers": "must not name x-a twice"}),
         (
-            {"headers": {"x a": "1"}},
-            {"/headers": "must have names of 1 to 64 letters, digits and hyphens"},
+            {"headers": {"X-A": "1", "x-a": "2"}},
+            {"/headers/x-a": "must not be there twice, in whatever case"},
         ),
+        (
+            {"headers": {"x a": "1", "good": "v", "a/b~c": "1", "Host": "v"}},
+            {
+                "/headers/x a": "must have a name of 1 to 64 letters, digits and hyphens",
+                "/headers/a~1b~0c": "must have a name of 1 to 64 letters, digits and hyphens",
+                "/headers/Host": "must not be set here: the system or the connection sets it",
+            },
+        ),
+        ({"headers": {"": "v"}}, {"/headers/": "must have a name of 1 to 64 letters, digits and hyphens"}),
         *(
             (
                 {"headers": {name: "v"}},
-                {"/headers": f"must not set {name.lower()}, which the system or the connection sets"},
+                {f"/headers/{name}": "must not be set here: the system or the connection sets it"},
             )
             for name in (
                 "Host",
@@ -202,7 +211,7 @@ KNOWN_EVENT = "must be an event name that GET /v1/event-types lists"
         *(
             (
                 {"headers": {"x": value}},
-                {"/headers": "must have values of 1 to 1024 visible ASCII characters or spaces"},
+                {"/headers/x": "must have a value of 1 to 1024 visible ASCII characters or spaces"},
             )
             for value in ("", " a", "a\r\nb: c", "ü", "v" * 1025)
         ),
@@ -302,6 +311,54 @@ def test_the_local_stack_allows_this_machine() -> None:
 
 def test_a_thousand_bad_fields_are_not_all_told(client: AdminClient) -> None:
     assert len(client.create(events=["NO_SUCH"] * 1000).body["errors"]) == 20
+
+
+##### What a call does not read
+
+OPERATIONS = operations()
+IDS = {"webhookId": "wh_" + "a" * 22, "deliveryId": "MTc5MzcwNzIwMDAwMCNuZXZlcg", "subscriptionId": "ns_1"}
+BODILESS = [operation for operation in OPERATIONS if operation.body is None]
+
+
+def name_of(operation: Operation) -> str:
+    return operation.name
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=name_of)
+def test_a_parameter_that_a_call_does_not_know_is_refused(client: AdminClient, operation: Operation) -> None:
+    """Whether the thing that it is about exists or not: that is asked afterwards."""
+    answer = client.call(operation.method, operation.path(**IDS) + "?limit_=1&foo=", operation.body)
+    assert (answer.status, answer.body["type"]) == (400, "urn:lms-webhooks:problem:invalid-parameters")
+    assert answer.body["errors"] == [
+        {"parameter": name, "detail": "is not a parameter that this call takes"} for name in ("limit_", "foo")
+    ]
+    reader = {**ADMIN_CLAIMS, "cognito:groups": "[]"}
+    assert client.call(operation.method, operation.path(**IDS) + "?foo=1", claims=reader).status == 403
+
+
+@pytest.mark.parametrize("operation", BODILESS, ids=name_of)
+def test_a_body_that_a_call_does_not_take_is_refused(client: AdminClient, operation: Operation) -> None:
+    path = operation.path(**IDS)
+    taken = client.call(operation.method, path).status
+    assert taken in (200, 404)
+    assert client.call(operation.method, path, {}).status == taken
+    answer = client.call(operation.method, path, {"overlapHours": 72, "foo": 1})
+    assert answer.status == 422
+    assert answer.errors == dict.fromkeys(("/overlapHours", "/foo"), "is not a field that this call takes")
+    assert client.call(operation.method, path, [1]).errors == {"": "must be an object, not a list"}
+    for text, is_base64 in (("overlap=72", False), ("overlap=72", True), (" ", False)):
+        assert client.call(operation.method, path, text=text, is_base64=is_base64).status == 400
+    assert client.call(operation.method, path, text="a=1", content_type="text/plain").status == 415
+    assert client.call(operation.method, path, text=" " * 65_537).status == 413
+
+
+def test_what_was_refused_for_its_body_was_not_done(client: AdminClient) -> None:
+    """A client that believes in overlapHours would tell its receivers too late."""
+    created = client.create(authentication={"type": "signature"})
+    path = f"{created.headers['Location']}/signature"
+    assert client.call("POST", path, {"overlapHours": 72}).status == 422
+    assert client.call("GET", created.headers["Location"]).headers["ETag"] == created.headers["ETag"]
+    assert client.call("POST", path, {}).status == 200
 
 
 @pytest.mark.parametrize(

@@ -167,6 +167,10 @@ def test_of_two_who_change_at_once_both_are_heard(
             },
         ),
         ({"targetUrl": "http://hooks.example.com/"}, {"/targetUrl": "must start with https://"}),
+        (
+            {"headers": {"x-team": "a\nb"}},
+            {"/headers/x-team": "must have a value of 1 to 1024 visible ASCII characters or spaces"},
+        ),
     ],
     ids=str,
 )

@@ -139,6 +139,17 @@ def test_a_repeated_change_of_secret_makes_one(client: AdminClient) -> None:
     assert registered.webhook.version == 2
 
 
+def test_a_repeated_change_of_secret_waits_as_the_first_does(client: AdminClient) -> None:
+    """It may be answered first: then too every request that begins afterwards carries both signatures."""
+    path = client.call("POST", "/v1/webhooks", SIGNED).headers["Location"]
+    for seconds, waited in ((0, [2.0]), (0, [2.0]), (20, [2.0]), (21, [1.0]), (22, []), (80_000, [])):
+        client.slept_seconds.clear()
+        client.now_seconds = NOW.timestamp() + seconds
+        answer = client.call("POST", f"{path}/signature", headers=KEY)
+        assert answer.status == 200
+        assert client.slept_seconds == pytest.approx(waited), seconds
+
+
 def test_a_repeated_test_send_sends_once(client: AdminClient) -> None:
     first, second = (client.call("POST", "/v1/webhooks/test", VALID, headers=KEY) for _ in range(2))
     assert first.body == second.body

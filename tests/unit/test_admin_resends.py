@@ -267,7 +267,7 @@ def test_an_attempt_is_added_once_however_often_the_call_is_repeated(
         ({"from": "2027-01-01T00:00:00Z"}, {"/from": "must not be later than now"}),
         (
             {"from": "2026-11-03T12:00:00Z", "to": "2026-11-03T12:00:00Z"},
-            {"": "must have a to that is later than from"},
+            {"/to": "must be later than from"},
         ),
     ],
     ids=str,

@@ -1,6 +1,6 @@
 """A new signing secret: given once, and the one before signs along for a day."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -8,7 +8,7 @@ import pytest
 import standardwebhooks
 
 from lms_webhooks.registry import MAX_AGE_SECONDS
-from lms_webhooks.webhooks import SignatureAuthentication
+from lms_webhooks.webhooks import SignatureAuthentication, Webhook
 from tests.unit.admin_client import NOW, AdminClient, admin_client, etag
 
 
@@ -80,16 +80,93 @@ def test_it_is_no_new_epoch_and_the_secret_is_never_shown_again(client: AdminCli
     assert "whsec_" not in client.call("GET", path).text
 
 
-def test_of_two_changes_in_a_day_only_the_last_secret_but_one_signs_along(
+def test_while_two_secrets_sign_another_is_made_only_for_who_knows_the_version(
     client: AdminClient, created: Any
 ) -> None:
     path = f"/v1/webhooks/{created['webhookId']}"
-    second = client.call("POST", f"{path}/signature").body["secret"]
-    third = client.call("POST", f"{path}/signature").body["secret"]
+    first = client.call("POST", f"{path}/signature")
+    second = first.body["secret"]
+    assert client.call("GET", path).body["authentication"] == {
+        "type": "signature",
+        "previousSecretExpiresAt": first.body["previousSecretExpiresAt"],
+    }
+    again = client.call("POST", f"{path}/signature")
+    assert (again.status, again.body["type"]) == (409, "urn:lms-webhooks:problem:overlap-running")
+    stale = client.call("POST", f"{path}/signature", headers={"if-match": '"1"'})
+    assert stale.status == 412
+    client.call("POST", f"{path}/test")
+    assert verifies(client, created["authentication"]["secret"])
+    assert verifies(client, second)
+
+    etag = client.call("GET", path).headers["ETag"]
+    third = client.call("POST", f"{path}/signature", headers={"if-match": etag}).body["secret"]
     client.call("POST", f"{path}/test")
     assert not verifies(client, created["authentication"]["secret"])
     assert verifies(client, second)
     assert verifies(client, third)
+
+
+def test_when_the_overlap_has_ended_the_next_begins(client: AdminClient, created: Any) -> None:
+    path = f"/v1/webhooks/{created['webhookId']}"
+    assert client.call("POST", f"{path}/signature").status == 200
+    client.now_seconds += 86_400
+    assert client.call("GET", path).body["authentication"] == {"type": "signature"}
+    assert client.call("POST", f"{path}/signature").status == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "slug"),
+    [
+        (lambda _: {}, 409, "overlap-running"),
+        (lambda webhook_id: {"if-match": etag(webhook_id, 1)}, 412, "changed-meanwhile"),
+        (lambda _: {"if-match": "*"}, 412, "changed-meanwhile"),
+    ],
+    ids=["without If-Match", "with the version", "with any"],
+)
+def test_of_two_at_once_one_makes_a_secret(
+    client: AdminClient,
+    created: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    headers: Callable[[str], dict[str, str]],
+    status: int,
+    slug: str,
+) -> None:
+    """The other's would end the only one that receivers know."""
+    path = f"/v1/webhooks/{created['webhookId']}"
+    meanwhile: list[str] = []
+    update = client.store.update
+
+    def slowly(webhook: Webhook, **more: Any) -> None:
+        if not meanwhile:
+            meanwhile.append("")
+            meanwhile.append(client.call("POST", f"{path}/signature").body["secret"])
+        update(webhook, **more)
+
+    monkeypatch.setattr(client.store, "update", slowly)
+    lost = client.call("POST", f"{path}/signature", headers=headers(created["webhookId"]))
+    assert (lost.status, lost.body["type"]) == (status, f"urn:lms-webhooks:problem:{slug}")
+    client.call("POST", f"{path}/test")
+    assert verifies(client, created["authentication"]["secret"])
+    assert verifies(client, meanwhile[1])
+
+
+def test_another_change_at_the_same_time_does_not_stand_in_the_way(
+    client: AdminClient, created: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = f"/v1/webhooks/{created['webhookId']}"
+    renamed: list[int] = []
+    update = client.store.update
+
+    def slowly(webhook: Webhook, **more: Any) -> None:
+        if not renamed:
+            renamed.append(0)
+            renamed.append(client.call("PATCH", path, {"name": "Payroll"}).status)
+        update(webhook, **more)
+
+    monkeypatch.setattr(client.store, "update", slowly)
+    assert client.call("POST", f"{path}/signature").status == 200
+    assert renamed == [0, 200]
+    assert client.call("GET", path).body["name"] == "Payroll"
 
 
 def test_a_webhook_that_does_not_sign_has_no_secret_to_change(client: AdminClient) -> None:

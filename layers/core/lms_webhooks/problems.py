@@ -15,6 +15,7 @@ Problem
 ├── TooManySubscriptions  409
 ├── ReplayRunning         409  one replay a webhook at a time
 ├── NotSigned             409  the webhook has no signing secret to change
+├── OverlapRunning        409  its last secret but one would end before its time
 ├── KeyInUse              409  a call with the same Idempotency-Key is under way
 ├── ChangedMeanwhile      412  somebody else was faster
 ├── BodyTooLarge          413
@@ -202,8 +203,8 @@ class TooManySubscriptions(Problem):
 
     def __init__(self, limit: int) -> None:
         super().__init__(
-            f"An account has at most {limit} notice subscriptions, and an address is mailed for a bounded"
-            " number of accounts. Delete one to make another; a mailing list counts as one."
+            f"An account has at most {limit} notice subscriptions. Delete one to make another; a mailing"
+            " list counts as one."
         )
 
 
@@ -227,6 +228,21 @@ class NotSigned(Problem):
 
     def __init__(self) -> None:
         super().__init__("Set the webhook's authentication to signature first; that makes a secret as well.")
+
+
+class OverlapRunning(Problem):
+    """The webhook's secret was changed in the last 24 hours; another change now would end the overlap."""
+
+    status = 409
+    slug = "overlap-running"
+    title = "Two secrets sign already"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The secret was changed less than 24 hours ago, and the one before signs along. Another change"
+            " would end that: receivers that know only that one would refuse requests. To change it all the"
+            " same, send If-Match with the webhook's ETag."
+        )
 
 
 class KeyInUse(Problem):

@@ -56,6 +56,8 @@ class SignatureAuthenticationGiven(_Given):
 
     type: Literal["signature"] = "signature"
     secret: Annotated[str | None, Field(repr=False)] = None
+    previous_secret_expires_at: str | None = None
+    """While the previous secret signs along."""
 
 
 class WebhookGiven(_Given):
@@ -266,7 +268,12 @@ class EventTypeList(_Given):
 
 
 def show(
-    webhook: Webhook, health: Health, waiting: Mapping[Lane, Count], *, secret: str | None = None
+    webhook: Webhook,
+    health: Health,
+    waiting: Mapping[Lane, Count],
+    *,
+    secret: str | None = None,
+    previous_secret_expires_at: str | None = None,
 ) -> WebhookGiven:
     """A webhook as the API shows it, with its signing secret where that has just been made."""
     return WebhookGiven(
@@ -274,7 +281,7 @@ def show(
         name=webhook.name,
         description=webhook.description,
         target_url=webhook.target_url,
-        authentication=_show_authentication(webhook.authentication, secret),
+        authentication=_show_authentication(webhook.authentication, secret, previous_secret_expires_at),
         events=[name for name in EVENT_TYPES if name in webhook.events],
         status=webhook.status,
         ordered=webhook.ordered,
@@ -417,7 +424,7 @@ def _show_attempt(attempt: Attempt) -> AttemptGiven:
 
 
 def _show_authentication(
-    authentication: Authentication, secret: str | None
+    authentication: Authentication, secret: str | None, previous_secret_expires_at: str | None
 ) -> NoAuthenticationGiven | BasicAuthenticationGiven | SignatureAuthenticationGiven:
     match authentication:
         case NoAuthentication():
@@ -425,7 +432,9 @@ def _show_authentication(
         case BasicAuthentication():
             return BasicAuthenticationGiven(username=authentication.username)
         case SignatureAuthentication():
-            return SignatureAuthenticationGiven(secret=secret)
+            return SignatureAuthenticationGiven(
+                secret=secret, previous_secret_expires_at=previous_secret_expires_at
+            )
 
 
 def show_subscription(subscription: Subscription) -> SubscriptionGiven:

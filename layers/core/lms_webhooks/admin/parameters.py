@@ -84,6 +84,15 @@ def read_hours(given: Mapping[str, str], *, default: int, maximum: int) -> int:
     return hours
 
 
+def read_no_parameters(given: Mapping[str, str]) -> None:
+    """See to it that a call that takes no query parameters was given none.
+
+    Raises:
+        InvalidParameters: naming each one.
+    """
+    _Reader(given).finish()
+
+
 def write_cursor(filters: str, position: str) -> str:
     """Where the next page of a query begins: below the sort key `position`."""
     return _encode(json.dumps([filters, position], ensure_ascii=False))

@@ -10,6 +10,7 @@ from pydantic.alias_generators import to_camel
 
 from lms_webhooks.admin.audit import audit
 from lms_webhooks.admin.caller import Caller
+from lms_webhooks.admin.idempotency import LOCK_SECONDS
 from lms_webhooks.admin.taken import (
     BasicAuthenticationTaken,
     NoAuthenticationTaken,
@@ -19,7 +20,7 @@ from lms_webhooks.admin.taken import (
 )
 from lms_webhooks.backlog import Backlog, Count, Lane
 from lms_webhooks.health import Health
-from lms_webhooks.problems import ChangedMeanwhile, NotSigned
+from lms_webhooks.problems import ChangedMeanwhile, NotSigned, OverlapRunning
 from lms_webhooks.queues import DrainQueue
 from lms_webhooks.registry import MAX_AGE_SECONDS
 from lms_webhooks.secrets import SecretBox
@@ -163,6 +164,9 @@ class Registrations:
     ) -> tuple[Registered, str | None]:
         """Make a new signing secret; the one before signs along for a day, any before that no more.
 
+        So while one signs along, only a caller who says what they expect makes another. Of two who call at
+        once without, one alone makes a secret: the other would end what receivers have.
+
         Answers when every sender has heard of it: no request that begins from then on is signed with the old
         one alone.
 
@@ -171,6 +175,7 @@ class Registrations:
 
         Raises:
             NotSigned: the webhook's authentication is no signature.
+            OverlapRunning: a secret signs along, and the caller does not say what they expect.
             NoSuchWebhook, ChangedMeanwhile, Busy: as `change`.
         """
         for tries_left in reversed(range(_CHANGE_TRIES)):
@@ -179,6 +184,8 @@ class Registrations:
                 raise ChangedMeanwhile
             if not isinstance(webhook.authentication, SignatureAuthentication):
                 raise NotSigned
+            if is_expected is None and self.overlap_until(webhook) is not None:
+                raise OverlapRunning
             fresh, secret = self._protect(
                 caller.account_id, webhook_id, SignatureAuthenticationTaken(type="signature")
             )
@@ -206,6 +213,24 @@ class Registrations:
         audit(caller, "webhook.rotate-secret", changed=["authentication"], webhookId=webhook_id)
         self._sleep(MAX_AGE_SECONDS)
         return registered, secret
+
+    def overlap_until(self, webhook: Webhook) -> str | None:
+        """Until when a webhook's previous secret signs along, in RFC 3339; None when none does."""
+        if not isinstance(webhook.authentication, SignatureAuthentication):
+            return None
+        until = webhook.authentication.previous_secret_until
+        return until if until is not None and until > rfc3339(self._now()) else None
+
+    def await_rotation(self, previous_secret_until: str) -> None:
+        """Wait until every sender has heard of a rotation that another call made, as that call does.
+
+        It was written later than the moment that it names: at the latest when that call had to end.
+        """
+        rotated_at = datetime.fromisoformat(previous_secret_until) - SECRET_OVERLAP
+        heard_at = rotated_at + timedelta(seconds=LOCK_SECONDS + MAX_AGE_SECONDS)
+        left_seconds = (heard_at - self._now()).total_seconds()
+        if left_seconds > 0:
+            self._sleep(min(left_seconds, MAX_AGE_SECONDS))
 
     def get(self, caller: Caller, webhook_id: str) -> Registered:
         """One webhook of the caller's account.

@@ -32,11 +32,23 @@ from lms_webhooks.admin.given import (
     show_subscription,
 )
 from lms_webhooks.admin.idempotency import AnswerSecret, Claim, Idempotency, StoredAnswer
-from lms_webhooks.admin.parameters import read_delivery_id, read_delivery_query, read_hours
+from lms_webhooks.admin.parameters import (
+    read_delivery_id,
+    read_delivery_query,
+    read_hours,
+    read_no_parameters,
+)
 from lms_webhooks.admin.registrations import Registrations
 from lms_webhooks.admin.resends import Resends
 from lms_webhooks.admin.stats import DEFAULT_HOURS, MAX_HOURS, StatsReader
-from lms_webhooks.admin.taken import ReplayTaken, SubscriptionTaken, TrialTaken, WebhookChange, WebhookTaken
+from lms_webhooks.admin.taken import (
+    NothingTaken,
+    ReplayTaken,
+    SubscriptionTaken,
+    TrialTaken,
+    WebhookChange,
+    WebhookTaken,
+)
 from lms_webhooks.observability import logger
 from lms_webhooks.problems import Forbidden, InternalError, MethodNotAllowed, NoSuchPath, Problem
 from lms_webhooks.replay import Replay
@@ -161,7 +173,7 @@ class _Calls:
         return _answer(HTTPStatus.OK, show_event_types())
 
     def create_webhook(self) -> Response[str]:
-        caller = self._caller()
+        caller = self._caller(reads_body=True)
         wanted = self._read(WebhookTaken)
 
         def answer(created: Registered, secret: str | None) -> Response[str]:
@@ -188,7 +200,7 @@ class _Calls:
         return _answer(HTTPStatus.OK, self._show(found), {"ETag": _etag(found.webhook)})
 
     def change_webhook(self, webhook_id: str) -> Response[str]:
-        caller = self._caller()
+        caller = self._caller(reads_body=True)
         change = self._read(WebhookChange)
         changed, secret = self._services.registrations.change(
             caller, webhook_id, change, is_expected=self._expectation()
@@ -228,17 +240,18 @@ class _Calls:
                     caller, webhook_id, is_expected=is_expected, record=_recorder(claim, answer)
                 )
             ),
+            again=lambda body: self._services.registrations.await_rotation(body["previousSecretExpiresAt"]),
         )
 
     def test_unsaved(self) -> Response[str]:
-        caller = self._caller()
+        caller = self._caller(reads_body=True)
         wanted = self._read(WebhookTaken)
         return self._once(
             caller, lambda claim: _tried(claim, self._services.trials().of_unsaved(caller, wanted))
         )
 
     def test_saved(self, webhook_id: str) -> Response[str]:
-        caller = self._caller()
+        caller = self._caller(reads_body=True)
         # A body is allowed, not needed: there is nothing that it must say.
         taken = self._read(TrialTaken) if self._event.get("body") else TrialTaken()
         return self._once(
@@ -249,7 +262,7 @@ class _Calls:
         )
 
     def list_deliveries(self, webhook_id: str) -> Response[str]:
-        caller = self._caller()
+        caller = self._caller(reads_query=True)
         query = read_delivery_query(
             self._event.get("queryStringParameters") or {},
             account_id=caller.account_id,
@@ -286,7 +299,7 @@ class _Calls:
         )
 
     def start_replay(self, webhook_id: str) -> Response[str]:
-        caller = self._caller()
+        caller = self._caller(reads_body=True)
         wanted = self._read(ReplayTaken)
         location = {"Location": f"/v1/webhooks/{webhook_id}/replay"}
 
@@ -312,7 +325,7 @@ class _Calls:
         )
 
     def get_stats(self, webhook_id: str) -> Response[str]:
-        caller = self._caller()
+        caller = self._caller(reads_query=True)
         hours = read_hours(
             self._event.get("queryStringParameters") or {}, default=DEFAULT_HOURS, maximum=MAX_HOURS
         )
@@ -326,7 +339,7 @@ class _Calls:
         )
 
     def add_subscription(self) -> Response[str]:
-        caller = self._caller()
+        caller = self._caller(reads_body=True)
         wanted = self._read(SubscriptionTaken)
 
         return self._once(
@@ -355,8 +368,17 @@ class _Calls:
         if_match = self._header("if-match")
         return None if if_match is None else lambda webhook: _matches(if_match, webhook)
 
-    def _once(self, caller: Caller, call: Callable[[Claim | None], Response[str]]) -> Response[str]:
-        """Make a call; under an Idempotency-Key not again, but answer what it answered then."""
+    def _once(
+        self,
+        caller: Caller,
+        call: Callable[[Claim | None], Response[str]],
+        *,
+        again: Callable[[Any], None] = lambda _: None,
+    ) -> Response[str]:
+        """Make a call; under an Idempotency-Key not again, but answer what it answered then.
+
+        Whoever made it may not have got beyond that: `again` does the rest, with the body of the answer.
+        """
         key = self._header("idempotency-key")
         if key is None:
             return call(None)
@@ -364,6 +386,7 @@ class _Calls:
             caller, key, path=self._event["rawPath"], body=self._event.get("body") or ""
         )
         if isinstance(claim, StoredAnswer):
+            again(json.loads(claim.body))
             return Response(
                 status_code=claim.status,
                 content_type="application/json",
@@ -382,7 +405,12 @@ class _Calls:
         self, registered: Registered, *, secret: str | None = None, limit: int = _COUNTED_WAITING
     ) -> WebhookGiven:
         waiting = self._services.registrations.count_waiting(registered.webhook, limit=limit)
-        return show(*registered, waiting, secret=secret)
+        return show(
+            *registered,
+            waiting,
+            secret=secret,
+            previous_secret_expires_at=self._services.registrations.overlap_until(registered.webhook),
+        )
 
     def _read[Model: BaseModel](self, model: type[Model]) -> Model:
         return read_body(
@@ -391,12 +419,20 @@ class _Calls:
             context={"loopback_allowed": self._settings.loopback_targets_allowed},
         )
 
-    def _caller(self) -> Caller:
-        """Who calls, once it is sure that they may: only GET is open to those who cannot write."""
+    def _caller(self, *, reads_query: bool = False, reads_body: bool = False) -> Caller:
+        """Who calls, once it is sure that they may, and that they say nothing that the call does not read.
+
+        Only GET is open to those who cannot write.
+        """
         event = self._event
         caller = identify(_claims(event), self._settings)
         if event["requestContext"]["http"]["method"] != "GET" and not caller.can_write:
             raise Forbidden(f"To change anything the token needs the role {self._settings.admin_role}.")
+        if not reads_query:
+            read_no_parameters(event.get("queryStringParameters") or {})
+        # Nothing, or an object without fields: many clients send one with every POST.
+        if not reads_body and event.get("body"):
+            self._read(NothingTaken)
         return caller
 
 

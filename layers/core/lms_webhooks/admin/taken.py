@@ -1,7 +1,7 @@
 """What the admin API takes, field by field, and the rule of each."""
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -9,12 +9,12 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ValidationError,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
 from pydantic.alias_generators import to_camel
-from pydantic_core import PydanticCustomError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from lms_webhooks.admin.parameters import read_moment
 from lms_webhooks.event_types import EVENT_TYPES
@@ -46,6 +46,7 @@ _BARRED_HEADERS = frozenset(
     }
 )
 _BARRED_PREFIXES = ("webhook-", "proxy-")
+_TWICE = "must not be there twice, in whatever case"
 
 # A mail address as people have them (RFC 5321's dot-string), at a host with a dot: SNS says what it can mail.
 _ADDRESS = re.compile(
@@ -102,20 +103,29 @@ def _known_event(name: str) -> str:
 def _allowed_headers(headers: dict[str, str]) -> dict[str, str]:
     """Names in lower case: HTTP does not tell `X-Team` from `x-team`, and neither may be there twice."""
     kept: dict[str, str] = {}
+    broken: list[InitErrorDetails] = []
     for given, value in headers.items():
         name = given.lower()
-        if not _TOKEN.fullmatch(given):
-            raise _broken("must have names of 1 to 64 letters, digits and hyphens")
-        if name in _BARRED_HEADERS or name.startswith(_BARRED_PREFIXES):
-            raise _broken(f"must not set {name}, which the system or the connection sets")
-        if name in kept:
-            raise _broken(f"must not name {name} twice")
-        if len(value) > MAX_HEADER_VALUE_LENGTH or not _HEADER_VALUE.fullmatch(value):
-            raise _broken(
-                f"must have values of 1 to {MAX_HEADER_VALUE_LENGTH} visible ASCII characters or spaces"
-            )
+        rule = _TWICE if name in kept else _broken_by_header(given, value)
+        if rule:
+            broken.append(InitErrorDetails(type=_broken(rule), loc=(given,), input=value))
         kept[name] = value
+    if broken:
+        # pydantic puts where it stands before the places of these.
+        raise ValidationError.from_exception_data("headers", broken)
     return kept
+
+
+def _broken_by_header(given: str, value: str) -> str:
+    """The rule that a header breaks, if it breaks one."""
+    name = given.lower()
+    if not _TOKEN.fullmatch(given):
+        return "must have a name of 1 to 64 letters, digits and hyphens"
+    if name in _BARRED_HEADERS or name.startswith(_BARRED_PREFIXES):
+        return "must not be set here: the system or the connection sets it"
+    if len(value) > MAX_HEADER_VALUE_LENGTH or not _HEADER_VALUE.fullmatch(value):
+        return f"must have a value of 1 to {MAX_HEADER_VALUE_LENGTH} visible ASCII characters or spaces"
+    return ""
 
 
 def _without_repeats(names: list[str]) -> list[str]:
@@ -137,6 +147,10 @@ class _Taken(BaseModel):
         hide_input_in_errors=True,
         defer_build=True,
     )
+
+
+class NothingTaken(_Taken):
+    """The body of a call that takes none."""
 
 
 class NoAuthenticationTaken(_Taken):
@@ -258,8 +272,10 @@ class ReplayTaken(_TakenInPart):
     status: Literal["delivered", "failed", "expired"] | None = None
     event_name: Annotated[str, AfterValidator(_known_event)] | None = None
 
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if self.to_time is not None and self.to_time <= self.from_time:
-            raise _broken("must have a to that is later than from")
-        return self
+    @field_validator("to_time")
+    @classmethod
+    def _in_order(cls, to_time: int | None, info: ValidationInfo) -> int | None:
+        from_time = info.data.get("from_time")  # not there, if it breaks a rule itself
+        if to_time is not None and from_time is not None and to_time <= from_time:
+            raise _broken("must be later than from")
+        return to_time

@@ -170,6 +170,7 @@ export const words = {
   'retire.text': 'It takes no new events and sends none. What waits is kept until it expires, and goes out if the webhook is activated before.',
   'retire.title': 'Retire “{name}”?',
   'rotate': 'New secret',
+  'rotate.overlap': 'Two secrets sign already, until {time}. A new one ends the older of them at once: receivers that know only that one refuse requests.',
   'rotate.text': 'Requests are signed with both secrets for 24 hours, so that receivers can be changed without a gap. After that the previous one is no longer used.',
   'rotate.title': 'Generate a new signing secret?',
   'save': 'Save',

@@ -1,7 +1,7 @@
 // Add a webhook, or change one.
 import { allIsWell, button, eventLabel, fail, field, h, mark, rule, say, t } from './core.js';
 import { call, eventTypes } from './session.js';
-import { showSecret, trialText } from './webhook.js';
+import { isOverlapping, overlapMayEnd, showSecret, trialText } from './webhook.js';
 
 const MAX_DESCRIPTION = 140;
 
@@ -80,7 +80,9 @@ export async function draw(here, webhookId) {
       if (!key) throw problem;
       if (marked.has(key)) continue;
       marked.add(key);
-      mark(controls[key], rule(detail));
+      // Many lines are in one field: say which.
+      const line = key === 'headers' ? path.slice('headers/'.length).replaceAll('~1', '/').replaceAll('~0', '~') : '';
+      mark(controls[key], (line && `${line}: `) + rule(detail));
     }
     if (marked.has('headers')) more.open = true;
     const first = Object.keys(controls).sort((one, other) => (controls[one].compareDocumentPosition(controls[other]) & Node.DOCUMENT_POSITION_FOLLOWING ? -1 : 1)).find((key) => marked.has(key));
@@ -145,8 +147,10 @@ export async function draw(here, webhookId) {
   async function generate() {
     if (old && authentication.isKept()) {
       clearErrors();
+      if (isOverlapping(old) && !(await overlapMayEnd(old))) return undefined;
       const { body, etag: newTag } = await call('POST', `webhooks/${webhookId}/signature`, { etag });
       etag = newTag;
+      old.authentication.previousSecretExpiresAt = body.previousSecretExpiresAt;
       return showSecret(body, old.name);
     }
     const saved = await save('inactive');

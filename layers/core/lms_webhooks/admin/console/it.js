@@ -170,6 +170,7 @@ export const words = {
   'retire.text': 'Non accetta nuovi eventi e non invia nulla. Ciò che attende resta fino alla scadenza e parte se il webhook viene attivato prima.',
   'retire.title': 'Ritirare «{name}»?',
   'rotate': 'Nuovo segreto',
+  'rotate.overlap': 'Già due segreti firmano, fino a {time}. Uno nuovo mette fine subito al più vecchio: i ricevitori che conoscono solo quello rifiutano le richieste.',
   'rotate.text': 'Per 24 ore le richieste sono firmate con entrambi i segreti, così i ricevitori si aggiornano senza interruzioni. Poi il precedente non viene più usato.',
   'rotate.title': 'Generare un nuovo segreto di firma?',
   'save': 'Salva',
@@ -223,10 +224,11 @@ export const rules = {
   'must not contain a user name or password; use basic authentication': 'non può contenere nome utente o password; usa l’autenticazione di base',
   'must not contain a fragment (#...)': 'non può contenere un frammento (#...)',
   'must not contain a colon, which ends the user name in basic authentication': 'non può contenere i due punti, che nell’autenticazione di base chiudono il nome utente',
-  'must have names of 1 to 64 letters, digits and hyphens': 'i nomi devono avere da 1 a 64 lettere, cifre e trattini',
+  'must have a name of 1 to 64 letters, digits and hyphens': 'il nome deve avere da 1 a 64 lettere, cifre e trattini',
+  'must not be set here: the system or the connection sets it': 'non può essere impostata qui: la imposta il sistema o la connessione',
   'must be a mail address such as team@example.com': 'deve essere un indirizzo e-mail come team@example.com',
   'must be a time such as 2026-11-03T12:00:00Z': 'deve essere una data con ora',
-  'must have a to that is later than from': 'la fine deve venire dopo l’inizio',
+  'must be later than from': 'deve venire dopo l’inizio',
   'The API cannot be reached.': 'L’API non è raggiungibile.',
 };
 

@@ -1,5 +1,5 @@
 // One webhook: how it does, what it is, its history, and what can be done with it.
-import { allIsWell, button, confirmed, dialog, download, eventLabel, h, milliseconds, number, relative, say, shortTime, t, time } from './core.js';
+import { allIsWell, button, confirmed, dialog, download, eventLabel, fullTime, h, milliseconds, number, relative, say, shortTime, t, time } from './core.js';
 import { historyOf } from './history.js';
 import { call, eventTypes } from './session.js';
 import { badge, charts, facts, standing, statsOf, sums, trouble, waitingText } from './standing.js';
@@ -47,10 +47,12 @@ export async function draw(here, webhookId) {
   }
 
   async function rotate() {
-    if (!(await confirmed(t('rotate.title'), t('rotate.text'), t('generate')))) return;
+    const isWanted = isOverlapping(webhook) ? await overlapMayEnd(webhook) : await confirmed(t('rotate.title'), t('rotate.text'), t('generate'));
+    if (!isWanted) return;
     allIsWell();
     const answer = await call('POST', `${path}/signature`, { etag });
     etag = answer.etag;
+    webhook.authentication.previousSecretExpiresAt = answer.body.previousSecretExpiresAt;
     await showSecret(answer.body, webhook.name);
   }
 
@@ -163,6 +165,11 @@ function describe(webhook, types, rotateButton) {
     [t('updated'), [time(webhook.updatedAt, shortTime), `, ${webhook.updatedBy}`]],
   ];
 }
+
+/** Whether two secrets sign; a new one would end the older of the two at once. */
+export const isOverlapping = ({ authentication }) => new Date(authentication.previousSecretExpiresAt ?? 0) > new Date();
+
+export const overlapMayEnd = ({ authentication }) => confirmed(t('rotate.title'), t('rotate.overlap', { time: fullTime(authentication.previousSecretExpiresAt) }), t('generate'), { danger: true });
 
 /** The one time that the secret is there to be seen. */
 export async function showSecret(secret, name) {
