@@ -297,7 +297,7 @@ class FaultWorld(World):
         if "lease_until_ms" in item and int(item["lease_until_ms"]["N"]) >= self.now * 1000:
             yield "stranded: a lease that nobody gave back"
         replay = ReplayStore(self._table("deliveries")).find(webhook_id)
-        if replay is not None and replay.state is not ReplayState.DONE:
+        if replay is not None and replay.state is ReplayState.RUNNING:
             yield f"stranded: a replay at {replay.position}"
 
     # How it works

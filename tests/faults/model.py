@@ -60,7 +60,9 @@ class Model(RuleBasedStateMachine):
         """Of each webhook, the present one last."""
         self._began_with: set[str] = set()
         self.world.audit.before_looking = self._note_unwanted
-        self._takes_from: dict[tuple[str, str], float] = {}
+        self._refuses: dict[tuple[str, str], tuple[float, float]] = {}
+        """Since when accepted events are refused, and until when that may still be remembered, by webhook and
+        event name."""
 
     def teardown(self) -> None:
         try:
@@ -191,7 +193,7 @@ class Model(RuleBasedStateMachine):
         self.endpoints[webhook_id] = [endpoint]
         self.world.refused |= {(webhook_id, event_id) for event_id in self.world.emitted}
         for event_name in (REAL_TIME, NON_REAL_TIME):
-            self._takes_from[webhook_id, event_name] = self.world.now + _REMEMBERED_SECONDS
+            self._refuses[webhook_id, event_name] = 0, self.world.now + _REMEMBERED_SECONDS
 
     def _webhook(self, number: int) -> str:
         ids = list(self.endpoints)
@@ -226,25 +228,34 @@ class Model(RuleBasedStateMachine):
         on_their_way = self._on_their_way() | self._began_with
         for webhook_id in self.endpoints:
             for name in (REAL_TIME, NON_REAL_TIME):
-                if not self._takes(webhook_id, name):
-                    self._takes_from[webhook_id, name] = self.world.now + _REMEMBERED_SECONDS
-                if self.world.now <= self._takes_from[webhook_id, name]:
+                since, until = self._refuses[webhook_id, name]
+                accepted_from = self._refuses_what_came_from(webhook_id, name)
+                if accepted_from is not None:
+                    since = min(since, accepted_from) if self.world.now <= until else accepted_from
+                    until = self.world.now + _REMEMBERED_SECONDS
+                    self._refuses[webhook_id, name] = since, until
+                if self.world.now <= until:
                     self.world.refused |= {
                         (webhook_id, event_id)
                         for event_id in on_their_way
-                        if self.world.emitted[event_id] == name
+                        if self.world.emitted[event_id] == name and self.world._accepted_at[event_id] >= since
                     }
 
-    def _takes(self, webhook_id: str, name: str) -> bool:
+    def _refuses_what_came_from(self, webhook_id: str, name: str) -> float | None:
+        """The moment from which on accepted events go nowhere: 0 if all do, None if none does."""
         registration = self.world.audit.registration_item(webhook_id)
         health = self.world.audit.health_item(webhook_id)
         if not registration or registration["status"]["S"] == "inactive":
-            return False
-        if health["switched_off"]["S"] == SwitchOff.FAILING:
-            is_off = self.world.now - int(health["switched_off_at_ms"]["N"]) / 1000 >= DAY
-        else:
-            is_off = health["switched_off"]["S"] == SwitchOff.GONE
-        return name in registration["events"]["SS"] and not is_off
+            return 0
+        if name not in registration["events"]["SS"]:
+            return 0
+        switched_off_at = int(health["switched_off_at_ms"]["N"]) / 1000
+        match health["switched_off"]["S"]:
+            case SwitchOff.GONE:
+                return switched_off_at
+            case SwitchOff.FAILING:
+                return switched_off_at + DAY
+        return None
 
     def _settle(self) -> None:
         """All receivers are well, all webhooks active, and nothing goes wrong any more."""

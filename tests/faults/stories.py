@@ -164,8 +164,20 @@ def gone(world: FaultWorld) -> None:
     endpoint.script = always(GONE)
     ids = world.emit(2, accepted_at=world.now - DAY + 10 * MINUTE)
     world.expect(webhook, ids, "expired")
-    if world.strike is not None:  # a message that comes again when the webhook is off, goes nowhere
-        world.refused |= {(webhook, each) for each in ids}
+    world.run(10)
+
+
+def late_after_gone(world: FaultWorld) -> None:
+    """A dispatcher dies with an event, and it comes again when a 410 has switched the webhook off."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    endpoint.script = always(Reply(410, seconds=1))
+    accepted_at = world.now - DAY + 20 * MINUTE
+    ids = world.emit(1, accepted_at=accepted_at)
+    world.prelude(0.5)
+    assert world.kill("dispatcher")
+    ids += world.emit(1, accepted_at=accepted_at)
+    world.expect(webhook, ids, "expired")
     world.run(10)
 
 
@@ -207,6 +219,23 @@ def replay(world: FaultWorld) -> None:
     world.run(30)
 
 
+def cancelled_replay(world: FaultWorld) -> None:
+    """A replay is cancelled while its endpoint fails. A day later a single failure switches nothing off."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    ids = world.emit(3)
+    world.expect(webhook, ids, "delivered")
+    world.prelude(5)
+    endpoint.script = always(DOWN)
+    world.resend_all(webhook, [])  # none of them comes
+    world.run(10)
+    world.ask_admin(lambda admin: admin.resends.cancel(ADMIN, webhook))
+    world.run(DAY + HOUR)
+    endpoint.script = in_turn(DOWN, OK)
+    world.expect(webhook, world.emit(2), "delivered")
+    world.run(20)
+
+
 def deletion(world: FaultWorld) -> None:
     """A webhook is deleted while events wait in three lanes."""
     endpoint = world.endpoint()
@@ -220,6 +249,43 @@ def deletion(world: FaultWorld) -> None:
     world.expect(webhook, ids, "failed")
     world.ask_admin(lambda admin: admin.registrations.delete(ADMIN, webhook))
     world.run(2 * MINUTE)
+
+
+def late_after_deletion(world: FaultWorld) -> None:
+    """A dispatcher dies with its events, and they come again when their webhook is deleted."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    endpoint.script = always(Reply(seconds=3))
+    ids = world.emit(3)
+    world.prelude(1)
+    world.kill("dispatcher")
+    world.ask_admin(lambda admin: admin.registrations.delete(ADMIN, webhook))
+    world.prelude(MINUTE)
+    world.expect(webhook, ids, "failed")
+    world.run(7 * MINUTE)
+
+
+def retirement(world: FaultWorld) -> None:
+    """A webhook is retired for a while: what waits stays, what comes or is on its way goes nowhere."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    endpoint.script = always(Reply(500, seconds=3))
+    world.expect(webhook, world.emit(2), "delivered")
+    world.prelude(5)
+    on_their_way = world.emit(2)
+    world.prelude(0.012)
+    assert world.kill("dispatcher")
+    world.ask_admin(
+        lambda admin: admin.registrations.change(ADMIN, webhook, WebhookChange(status="inactive"))
+    )
+    world.run(40)
+    unwanted = [*on_their_way, *world.emit(2), *world.emit(2, name=NON_REAL_TIME)]
+    world.refused |= {(webhook, each) for each in unwanted}
+    world.expect(webhook, unwanted)  # if they have an outcome, none is right
+    world.run(14 * MINUTE)  # until all has come again, twice
+    endpoint.script = always(OK)
+    world.ask_admin(lambda admin: admin.registrations.change(ADMIN, webhook, WebhookChange(status="active")))
+    world.run(10)
 
 
 def pause(world: FaultWorld) -> None:
@@ -281,10 +347,14 @@ STORIES = [
     Story("set aside", set_aside),
     Story("expiry", expiry),
     Story("gone (410)", gone),
+    Story("late after a 410", late_after_gone),
     Story("switched off, and on", switched_off),
     Story("redeliver", redeliver),
     Story("replay", replay),
+    Story("replay cancelled", cancelled_replay),
     Story("deletion", deletion),
+    Story("late after deletion", late_after_deletion),
+    Story("retirement", retirement),
     Story("pause and resume", pause),
     Story("URL changed", moved),
     Story("malformed", malformed),

@@ -16,7 +16,7 @@ from lms_webhooks.queues import DrainQueue
 from lms_webhooks.replay import Replay, ReplayState, ReplayStore
 from lms_webhooks.webhooks import Status
 from tests.scenarios.endpoints import DOWN, OK, Reply, always, in_turn, rejecting, until
-from tests.scenarios.world import ACCOUNT, MINUTE, Call, World
+from tests.scenarios.world import ACCOUNT, MINUTE, NON_REAL_TIME, REAL_TIME, Call, World
 
 _DELIVERIES = "deliveries"
 _DRAIN_URL = "https://sqs.test/drain"
@@ -264,6 +264,27 @@ def test_what_waits_to_be_tried_again_can_be_sent_at_once(world: World) -> None:
     assert endpoint.acknowledged == [event_id]
     assert world.outcomes(webhook) == {"delivered": 1}
     assert world.marks(webhook) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "reply", "lane"), [(NON_REAL_TIME, OK, Lane.BATCH), (REAL_TIME, Reply(422), Lane.RETRY)]
+)
+def test_what_waits_and_is_rejected_ahead_of_its_time_goes_on_waiting(
+    world: World, name: str, reply: Reply, lane: Lane
+) -> None:
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    endpoint.script = always(reply)
+    world.emit(1, name=name)
+    world.run(2 * MINUTE)
+    endpoint.script = always(Reply(422))
+    backlog = Backlog(world._table(_DELIVERIES), retention_days=7)
+    (waiting,) = backlog.read(webhook, lane, limit=2)
+    replays(world).redeliver(ACCOUNT, webhook, replace(waiting, waits_in=lane), backlog)
+    DrainQueue(world._sqs, _DRAIN_URL).send(ACCOUNT, webhook, delay_seconds=0)
+    world.run(5)
+    (still,) = backlog.read(webhook, lane, limit=2)
+    assert len(still.attempts) == len(waiting.attempts) + 1
 
 
 def run(hit: int, *, after: bool) -> tuple[int, int, bool]:
