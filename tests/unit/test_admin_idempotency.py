@@ -7,8 +7,12 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from lms_webhooks.admin.parameters import delivery_id
+from lms_webhooks.delivery_store import Delivery, Outcome
 from lms_webhooks.webhooks import Webhook
+from tests.logged import logged_lines
 from tests.unit.admin_client import ADMIN_CLAIMS, NOW, VALID, AdminClient, Answer, admin_client
+from tests.unit.tables import event
 
 KEY = {"idempotency-key": "order 66"}
 SIGNED = {**VALID, "authentication": {"type": "signature"}}
@@ -120,6 +124,84 @@ def test_who_died_after_the_transaction_left_the_answer(
     assert (again.status, again.headers["Idempotency-Replayed"]) == (201, "true")
     (registered,) = client.store.read_account("1010")
     assert again.body["webhookId"] == registered.webhook.webhook_id
+
+
+class Died(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "action", "named"),
+    [
+        (
+            "/v1/webhooks",
+            SIGNED,
+            "webhook.create",
+            {"changedFields": ["authentication", "events", "name", "status", "targetUrl"]},
+        ),
+        (
+            "{webhook}/signature",
+            None,
+            "webhook.rotate-secret",
+            {"webhookId": "{id}", "changedFields": ["authentication"]},
+        ),
+        (
+            "{webhook}/deliveries/{delivery}/redeliver",
+            None,
+            "delivery.redeliver",
+            {"webhookId": "{id}", "sortKey": "{sort_key}", "changedFields": []},
+        ),
+        (
+            "{webhook}/replay",
+            {"from": "2026-11-01T00:00:00Z"},
+            "webhook.replay",
+            {"webhookId": "{id}", "changedFields": []},
+        ),
+    ],
+    ids=["create", "rotate", "redeliver", "replay"],
+)
+def test_who_died_before_they_said_so_is_made_up_for_by_the_repetition(
+    client: AdminClient,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    body: Any,
+    action: str,
+    named: dict[str, Any],
+) -> None:
+    """Each change that was made has a line in the audit log."""
+    webhook = client.call("POST", "/v1/webhooks", SIGNED).headers["Location"]
+    webhook_id = webhook.rpartition("/")[2]
+    happened = event(at_ms=int(NOW.timestamp() * 1000) - 1)
+    ended = Delivery(webhook_id, happened, Outcome.DELIVERED, ())
+    client.history.record([ended], recorded_at_seconds=int(NOW.timestamp()))
+    here = {
+        "webhook": webhook,
+        "id": webhook_id,
+        "sort_key": happened.sort_key,
+        "delivery": delivery_id(happened.sort_key),
+    }
+
+    def die(*_: Any, **__: Any) -> None:
+        raise Died
+
+    with monkeypatch.context() as patch, logged_lines() as lines:
+        for module in ("registrations", "resends"):
+            patch.setattr(f"lms_webhooks.admin.{module}.audit", die)
+        with pytest.raises(Died):
+            client.call("POST", path.format(**here), body, headers=KEY)
+    assert [line for line in lines if line["message"] == "audit"] == []
+
+    with logged_lines() as lines:
+        again = client.call("POST", path.format(**here), body, headers=KEY)
+    assert again.headers["Idempotency-Replayed"] == "true"
+    (line,) = [line for line in lines if line["message"] == "audit"]
+    expected = {
+        name: value.format(**here) if isinstance(value, str) else value for name, value in named.items()
+    }
+    about = {"action": action, "accountId": "1010", "user": "ada@example.com", "repeated": True}
+    assert line == line | about | expected
+    for name in ("webhookId", "replayId"):
+        assert name not in again.body or line[name] == again.body[name]
 
 
 def test_a_refused_call_may_be_made_again_under_its_key(client: AdminClient) -> None:

@@ -6,8 +6,13 @@ from lms_webhooks.admin.caller import Caller
 from lms_webhooks.observability import logger
 
 
-def audit(caller: Caller, action: str, *, changed: Iterable[str] = (), **ids: str) -> None:
-    """Log that `caller` did `action` to what `ids` name. Names of fields, never their values."""
+def audit(
+    caller: Caller, action: str, *, changed: Iterable[str] = (), repeated: bool = False, **ids: str
+) -> None:
+    """Log that `caller` did `action` to what `ids` name. Names of fields, never their values.
+
+    `repeated` says that it was done before, by a call that may have died before it could say so.
+    """
     logger.info(
         "audit",
         extra={
@@ -15,6 +20,7 @@ def audit(caller: Caller, action: str, *, changed: Iterable[str] = (), **ids: st
             "accountId": caller.account_id,
             "user": caller.user_id,
             "changedFields": sorted(changed),
+            **({"repeated": True} if repeated else {}),
             **ids,
         },
     )

@@ -5,7 +5,9 @@ No answer repeats what was sent: a password in the wrong field would come back, 
 
 import base64
 import binascii
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -64,6 +66,9 @@ def read_body[Model: BaseModel](
         parsed = from_json(raw, allow_inf_nan=False)
     except ValueError as error:
         raise UnreadableBody(f"The body is not JSON: {error}.") from None
+    repeated = tuple(islice(_repeated(_pairs_of(raw)), _MAX_ERRORS))
+    if repeated:
+        raise InvalidFields(repeated)
     try:
         # Not model_validate_json: that lets a field's Python name (target_url) pass unseen beside its
         # alias, in spite of extra="forbid" (pydantic 2.13).
@@ -84,13 +89,39 @@ def _raw_body(event: Mapping[str, Any]) -> bytes:
         raise UnreadableBody("The body is marked as base64, but is not.") from None
 
 
+def _pairs_of(raw: bytes) -> object:
+    """The JSON with a tuple of pairs for each object: pydantic's parser lets the last of two fields win, and
+    says nothing. Of what that parser took, so it is neither too deep nor anything but JSON."""
+    return json.loads(raw.decode(), object_pairs_hook=tuple, parse_int=str)
+
+
+def _repeated(value: object, pointer: str = "") -> Iterator[FieldError]:
+    """An error for each field that its object names before."""
+    if isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from _repeated(each, f"{pointer}/{index}")
+    if isinstance(value, tuple):
+        seen: set[str] = set()
+        for name, each in value:
+            here = pointer + _step(name)
+            if name in seen:
+                yield FieldError(here, "must not be given twice")
+            else:
+                yield from _repeated(each, here)
+            seen.add(name)
+
+
+def _step(step: object) -> str:
+    return "/" + str(step).replace("~", "~0").replace("/", "~1")
+
+
 def _pointer(error: Mapping[str, Any]) -> str:
     steps = list(error["loc"])
     if len(steps) > 1 and steps[0] in _TAGGED_UNIONS:
         del steps[1]
     if error["type"].startswith("union_tag_"):
         steps.append(error["ctx"]["discriminator"].strip("'"))
-    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in steps)
+    return "".join(map(_step, steps))
 
 
 def _detail(error: Mapping[str, Any]) -> str:

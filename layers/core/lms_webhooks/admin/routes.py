@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from pydantic import BaseModel
+from pydantic.alias_generators import to_camel
 
 from lms_webhooks.admin import pages
+from lms_webhooks.admin.audit import audit
 from lms_webhooks.admin.bodies import read_body
 from lms_webhooks.admin.caller import Caller, identify
 from lms_webhooks.admin.deliveries import Deliveries, Shown
@@ -186,6 +188,13 @@ class _Calls:
             lambda claim: answer(
                 *self._services.registrations.create(caller, wanted, record=_recorder(claim, answer))
             ),
+            again=lambda body: audit(
+                caller,
+                "webhook.create",
+                changed=map(to_camel, wanted.model_fields_set),
+                repeated=True,
+                webhookId=body["webhookId"],
+            ),
         )
 
     def list_webhooks(self) -> Response[str]:
@@ -233,6 +242,16 @@ class _Calls:
             }
             return _answer(HTTPStatus.OK, given, headers)
 
+        def again(body: Any) -> None:
+            audit(
+                caller,
+                "webhook.rotate-secret",
+                changed=["authentication"],
+                repeated=True,
+                webhookId=webhook_id,
+            )
+            self._services.registrations.await_rotation(body["previousSecretExpiresAt"])
+
         return self._once(
             caller,
             lambda claim: answer(
@@ -240,7 +259,7 @@ class _Calls:
                     caller, webhook_id, is_expected=is_expected, record=_recorder(claim, answer)
                 )
             ),
-            again=lambda body: self._services.registrations.await_rotation(body["previousSecretExpiresAt"]),
+            again=again,
         )
 
     def test_unsaved(self) -> Response[str]:
@@ -296,6 +315,9 @@ class _Calls:
                     caller, webhook_id, sort_key, record=lambda shown: _record(claim, answer(shown))
                 )
             ),
+            again=lambda _: audit(
+                caller, "delivery.redeliver", repeated=True, webhookId=webhook_id, sortKey=sort_key
+            ),
         )
 
     def start_replay(self, webhook_id: str) -> Response[str]:
@@ -312,6 +334,9 @@ class _Calls:
                 self._services.resends.start(
                     caller, webhook_id, wanted, record=lambda replay: _record(claim, answer(replay))
                 )
+            ),
+            again=lambda body: audit(
+                caller, "webhook.replay", repeated=True, webhookId=webhook_id, replayId=body["replayId"]
             ),
         )
 
@@ -377,7 +402,8 @@ class _Calls:
     ) -> Response[str]:
         """Make a call; under an Idempotency-Key not again, but answer what it answered then.
 
-        Whoever made it may not have got beyond that: `again` does the rest, with the body of the answer.
+        Where the answer is written down with what was done, whoever did it may not have got beyond that:
+        `again` does the rest, with the body of the answer.
         """
         key = self._header("idempotency-key")
         if key is None:

@@ -1,0 +1,87 @@
+"""Ten sends a minute are ten, however many ask for them at once."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from lms_webhooks.admin.send_limit import SENDS_A_MINUTE, SendLimit
+from lms_webhooks.dynamodb import Table
+from lms_webhooks.problems import TooManySends
+from tests.unit.tables import before, tables
+
+AT_ONCE = 30
+
+
+@pytest.fixture
+def table() -> Iterator[Table]:
+    with tables() as (webhooks, _):
+        yield webhooks
+
+
+def all_at_once(table: Table) -> Counter[str]:
+    """Let calls of one item come one after the other, as DynamoDB does, but nobody write before all have read
+    what was there at first."""
+    client = before(table)
+    read, write = client.behind.get_item, client.behind.put_item
+    one_by_one = threading.Lock()
+    all_have_read = threading.Barrier(AT_ONCE)
+    local = threading.local()
+
+    def get_item(**request: Any) -> Any:
+        with one_by_one:
+            answer = read(**request)
+        if not hasattr(local, "has_read"):
+            local.has_read = True
+            all_have_read.wait(timeout=60)
+        return answer
+
+    def put_item(**request: Any) -> Any:
+        with one_by_one:
+            return write(**request)
+
+    client.answers |= {"get_item": get_item, "put_item": put_item}
+    return client.calls
+
+
+def taken(limit: SendLimit, account_id: str = "1010") -> str:
+    try:
+        limit.take(account_id)
+    except TooManySends as refused:
+        return f"refused for {refused.headers['Retry-After']} s"
+    return "taken"
+
+
+@pytest.mark.parametrize("made_before", [0, 4])
+def test_of_thirty_at_once_ten_in_all_are_taken_and_nobody_is_told_to_be_busy(
+    table: Table, made_before: int
+) -> None:
+    now = [1000.0]
+    limit = SendLimit(table, clock=lambda: now[0])
+    for _ in range(made_before):
+        limit.take("1010")
+    now[0] += 20
+    calls = all_at_once(table)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        answers = Counter(pool.map(lambda _: taken(limit), range(AT_ONCE)))
+    left = SENDS_A_MINUTE - made_before
+    wait = 40 if made_before else 60
+    assert answers == {"taken": left, f"refused for {wait} s": AT_ONCE - left}
+    assert calls["put_item"] > AT_ONCE, "they did collide"
+
+
+def test_any_minute_has_ten_not_each_minute_of_the_clock(table: Table) -> None:
+    now = [1000.0]
+    limit = SendLimit(table, clock=lambda: now[0])
+    for second in range(SENDS_A_MINUTE):
+        now[0] = 1000.0 + second
+        assert taken(limit) == "taken"
+    now[0] = 1059.9
+    assert taken(limit) == "refused for 1 s"
+    assert taken(limit, "2020") == "taken"
+    now[0] = 1060.0
+    assert taken(limit) == "taken"
+    assert taken(limit) == "refused for 1 s"
