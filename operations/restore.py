@@ -148,8 +148,9 @@ def mark_lanes(system: System, *, applying: bool) -> Done:
         done["lanes that had no due mark"] += (webhook_id, lane) not in marked
         if not applying:
             continue
-        if lane is Lane.REPLAY:  # these do not expire
-            transact(system.dynamodb, [backlog.mark_action(account_id, webhook_id, lane)])
+        if lane is Lane.REPLAY:  # the next drainer looks when it ends
+            mark_it = backlog.mark_action(account_id, webhook_id, lane, asked_at_ms=0)
+            transact(system.dynamodb, [mark_it])
         else:
             # Of a lane that has a mark too: what was brought back may be due or expire before the rest.
             due = due_ms[account_id, webhook_id, lane]

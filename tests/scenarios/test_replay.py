@@ -19,12 +19,14 @@ from tests.scenarios.endpoints import DOWN, OK, Reply, always, in_turn, rejectin
 from tests.scenarios.world import ACCOUNT, MINUTE, NON_REAL_TIME, REAL_TIME, Call, World
 
 _DELIVERIES = "deliveries"
+RETENTION_DAYS = 1
+HOUR = 60 * MINUTE
 _DRAIN_URL = "https://sqs.test/drain"
 
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    with World(retention_days=1) as world:
+    with World(retention_days=RETENTION_DAYS) as world:
         yield world
         assert world.problems() == []
 
@@ -50,7 +52,7 @@ def start(world: World, webhook_id: str, *, outcome: Outcome | None = None, repl
         started_at_ms=now_ms,
         started_by="ada",
     )
-    replays(world).start(replay, Backlog(world._table(_DELIVERIES), retention_days=7))
+    replays(world).start(replay, Backlog(world._table(_DELIVERIES), retention_days=RETENTION_DAYS))
     DrainQueue(world._sqs, _DRAIN_URL).send(ACCOUNT, webhook_id, delay_seconds=0)
 
 
@@ -58,8 +60,10 @@ def redeliver(world: World, webhook_id: str, sort_key: str) -> None:
     """As the admin API does it."""
     found = history(world).find(webhook_id, sort_key)
     assert found is not None
-    backlog = Backlog(world._table(_DELIVERIES), retention_days=7)
-    replays(world).redeliver(ACCOUNT, webhook_id, Waiting(found[1]), backlog)
+    backlog = Backlog(world._table(_DELIVERIES), retention_days=RETENTION_DAYS)
+    replays(world).redeliver(
+        ACCOUNT, webhook_id, Waiting(found[1]), backlog, asked_at_ms=int(world.now * 1000)
+    )
     DrainQueue(world._sqs, _DRAIN_URL).send(ACCOUNT, webhook_id, delay_seconds=0)
 
 
@@ -218,8 +222,9 @@ def test_a_paused_webhook_keeps_its_replay_and_a_deleted_one_forgets_it(world: W
     start(world, webhook)
     (first, *_) = history(world).walk(webhook, Range("0", ":"), limit=1).entries
     redeliver(world, webhook, first[0].sort_key)
-    world.run(25 * 60 * MINUTE)
+    world.run(25 * HOUR)
     assert endpoint.posts == []
+    assert world.waiting_ids(webhook, Lane.REPLAY) == []
     assert progress(world, webhook).state is ReplayState.RUNNING
     world.delete(webhook)
     world.run(3 * MINUTE)
@@ -227,6 +232,53 @@ def test_a_paused_webhook_keeps_its_replay_and_a_deleted_one_forgets_it(world: W
     assert world.marks(webhook) == {}
     assert world.waiting_ids(webhook, Lane.REPLAY) == []
     assert world.outcomes(webhook) == {"delivered": 5}
+
+
+def test_what_is_to_be_sent_again_ends_as_what_waits_does_and_stays_on_record(world: World) -> None:
+    """A paused webhook holds nothing of people for longer than the parameter says."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    ids = world.emit(3)
+    world.run(5)
+    endpoint.posts.clear()
+    keys = [each.sort_key for each, _ in history(world).walk(webhook, Range("0", ":"), limit=3).entries]
+    world.change(webhook, status=Status.PAUSED)
+    redeliver(world, webhook, keys[0])
+    redeliver(world, webhook, keys[1])
+    world.run(10 * HOUR)
+    redeliver(world, webhook, keys[1])  # once more: from then on it counts
+    redeliver(world, webhook, keys[2])
+    world.run(14 * HOUR - 2 * MINUTE)
+    assert world.waiting_ids(webhook, Lane.REPLAY) == ids
+    world.run(4 * MINUTE)
+    assert world.waiting_ids(webhook, Lane.REPLAY) == ids[1:]
+    world.run(10 * HOUR)
+    assert world.waiting_ids(webhook, Lane.REPLAY) == []
+    assert world.marks(webhook) == {}
+    assert recorded(world, webhook) == dict.fromkeys(ids, ("delivered", [200]))
+    world.change(webhook, status=Status.ACTIVE)
+    world.run(5 * MINUTE)
+    assert endpoint.posts == []
+
+
+def test_a_replay_outlives_the_single_ones_that_it_waits_with(world: World) -> None:
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    ids = world.emit(3)
+    world.run(5)
+    endpoint.posts.clear()
+    (first, *_) = history(world).walk(webhook, Range("0", ":"), limit=1).entries
+    world.change(webhook, status=Status.PAUSED)
+    start(world, webhook)
+    redeliver(world, webhook, first[0].sort_key)
+    world.run(50 * HOUR)
+    assert world.waiting_ids(webhook, Lane.REPLAY) == []
+    assert world.marks(webhook).keys() == {Lane.REPLAY}
+    world.change(webhook, status=Status.ACTIVE)
+    world.run(5 * MINUTE)
+    assert endpoint.acknowledged == ids
+    assert progress(world, webhook).state is ReplayState.DONE
+    assert world.marks(webhook) == {}
 
 
 def test_one_delivery_is_sent_again(world: World) -> None:
@@ -252,9 +304,10 @@ def test_what_waits_to_be_tried_again_can_be_sent_at_once(world: World) -> None:
     world.run(2 * MINUTE)
     endpoint.script = always(OK)
     endpoint.posts.clear()
-    backlog = Backlog(world._table(_DELIVERIES), retention_days=7)
+    backlog = Backlog(world._table(_DELIVERIES), retention_days=RETENTION_DAYS)
     (waiting,) = backlog.read(webhook, Lane.RETRY, limit=2)
-    replays(world).redeliver(ACCOUNT, webhook, replace(waiting, waits_in=Lane.RETRY), backlog)
+    waiting = replace(waiting, waits_in=Lane.RETRY)
+    replays(world).redeliver(ACCOUNT, webhook, waiting, backlog, asked_at_ms=int(world.now * 1000))
     DrainQueue(world._sqs, _DRAIN_URL).send(ACCOUNT, webhook, delay_seconds=0)
     world.run(5)
     assert endpoint.acknowledged == [event_id]
@@ -280,7 +333,8 @@ def test_what_waits_and_is_rejected_ahead_of_its_time_goes_on_waiting(
     endpoint.script = always(Reply(422))
     backlog = Backlog(world._table(_DELIVERIES), retention_days=7)
     (waiting,) = backlog.read(webhook, lane, limit=2)
-    replays(world).redeliver(ACCOUNT, webhook, replace(waiting, waits_in=lane), backlog)
+    waiting = replace(waiting, waits_in=lane)
+    replays(world).redeliver(ACCOUNT, webhook, waiting, backlog, asked_at_ms=int(world.now * 1000))
     DrainQueue(world._sqs, _DRAIN_URL).send(ACCOUNT, webhook, delay_seconds=0)
     world.run(5)
     (still,) = backlog.read(webhook, lane, limit=2)

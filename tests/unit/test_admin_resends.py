@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from lms_webhooks.attempts import Attempt
-from lms_webhooks.backlog import NEVER_MS, Lane, Waiting
+from lms_webhooks.backlog import Lane, Waiting
 from lms_webhooks.delivery_store import Delivery, Outcome
 from lms_webhooks.replay import Replays, ReplayStore
 from tests.unit.admin_client import ADMIN_CLAIMS, NOW, AdminClient, admin_client
-from tests.unit.tables import NOW_MS, event
+from tests.unit.tables import DAY_MS, NOW_MS, event
 
 OK = Attempt(NOW_MS - 50_000, 40, 204, None)
 AGAIN = Attempt(NOW_MS + 100, 40, 204, None)
@@ -58,7 +58,8 @@ def test_one_delivery_is_put_into_the_replay_lane(client: AdminClient, webhook_i
     assert (waiting.event.event_id, waiting.event.text) == ("e2", '{"n":1.10}')
     mark = client.backlog.marks(webhook_id)[Lane.REPLAY]
     assert mark.due_at_ms == 0
-    assert mark.check_at_ms >= NEVER_MS
+    assert waiting.asked_at_ms == int(NOW.timestamp() * 1000)
+    assert mark.check_at_ms == waiting.asked_at_ms + 7 * DAY_MS
     assert client.sent_for_drainers() == [{"accountId": "1010", "webhookId": webhook_id}]
     shown = client.call("GET", f"/v1/webhooks/{webhook_id}").body["waiting"]
     assert shown["lanes"] == {"replay": {"count": 1, "atLeast": False}}

@@ -7,7 +7,7 @@ import pytest
 from lms_webhooks.admin import stats
 from lms_webhooks.admin.stats import percentile
 from lms_webhooks.attempts import Attempt
-from lms_webhooks.backlog import NEVER_MS, Lane, Waiting
+from lms_webhooks.backlog import Lane, Waiting
 from lms_webhooks.delivery_store import Delivery, Outcome
 from lms_webhooks.schedule import BatchSchedule
 from tests.unit.admin_client import ADMIN_CLAIMS, NOW, AdminClient, admin_client
@@ -74,12 +74,11 @@ def test_outcomes_and_latencies_are_counted_by_hour(client: AdminClient, webhook
 
 
 def test_what_waits_since_when_until_when(client: AdminClient, webhook_id: str) -> None:
-    """What is to be sent again does not expire, and its time says nothing of what waits."""
+    """Of what is to be sent again nothing is lost, and its time says nothing of what waits."""
     for lane, minutes in ((Lane.REALTIME, 3), (Lane.BATCH, 9), (Lane.REPLAY, 5000)):
         at_ms = NOW_MS - minutes * MINUTE_MS
         client.backlog.append(webhook_id, lane, [Waiting(event(f"{lane}", at_ms=at_ms))])
-        accepted_at_ms = NEVER_MS if lane is Lane.REPLAY else at_ms + 1000
-        client.backlog.mark("1010", webhook_id, lane, accepted_at_ms=accepted_at_ms)
+        client.backlog.mark("1010", webhook_id, lane, accepted_at_ms=at_ms + 1000)
     BatchSchedule(client.deliveries_table).note_opening(NOW_MS - 10 * MINUTE_MS)
     answer = client.call("GET", f"/v1/webhooks/{webhook_id}/stats").body
     assert answer["waiting"]["count"] == 3

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lms_webhooks.attempts import Attempt
-from lms_webhooks.backlog import NEVER_MS, Backlog, Lane, Waiting
+from lms_webhooks.backlog import Backlog, Lane, Waiting
 from lms_webhooks.dynamodb import Table
 from lms_webhooks.health import Health, Mode, SwitchOff
 from lms_webhooks.health_store import HealthStore
@@ -138,7 +138,7 @@ def test_it_is_told_once_to_people_and_to_programs(
     backlog.append(webhook_id, Lane.REALTIME, [Waiting(event("e1")), Waiting(event("e2"))])
     backlog.mark("1010", webhook_id, Lane.REALTIME, accepted_at_ms=NOW_MS)
     backlog.append(webhook_id, Lane.REPLAY, [Waiting(event("e3"))])
-    backlog.mark("1010", webhook_id, Lane.REPLAY, accepted_at_ms=NEVER_MS)
+    backlog.mark("1010", webhook_id, Lane.REPLAY, accepted_at_ms=NOW_MS - 60 * MINUTE_MS)
     assert box.put(failing_notice())
     assert not box.put(failing_notice(at_ms=NOW_MS + 20 * MINUTE_MS))
     assert notifier(topic).send() == 1

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lms_webhooks.attempts import Attempt
-from lms_webhooks.backlog import NEVER_MS, Backlog, Lane, Waiting
+from lms_webhooks.backlog import Backlog, Lane, Waiting
 from lms_webhooks.delivery_store import Delivery, DeliveryStore, Outcome
 from lms_webhooks.dynamodb import Range, Table
 from lms_webhooks.health import Health, Mode
@@ -107,14 +107,16 @@ def test_the_earliest_event_of_a_lane_says_when_it_is_due_and_when_it_expires(st
     assert (mark.due_at_ms, mark.check_at_ms) == (NOW_MS + 5_000, NOW_MS + 6 * DAY_MS)
 
 
-def test_a_replay_under_way_and_what_is_to_be_sent_again_get_a_mark_that_never_expires(stack: Tables) -> None:
-    stack.replays.redeliver("1010", WEBHOOK, Waiting(event("again")), stack.backlog)
+def test_a_replay_under_way_and_what_is_to_be_sent_again_get_a_mark_that_is_looked_at_soon(
+    stack: Tables,
+) -> None:
+    stack.replays.redeliver("1010", WEBHOOK, Waiting(event("again")), stack.backlog, asked_at_ms=NOW_MS)
     replay = Replay("rp_1", "1010", OTHER, Range("0", "9"), None, None, NOW_MS, "ada")
     stack.replays.start(replay, stack.backlog)
     stack.lose("deliveries", "DUE#")
     stack.restore(copies=False)
     for webhook_id in (WEBHOOK, OTHER):
-        assert stack.backlog.marks(webhook_id)[Lane.REPLAY].check_at_ms == NEVER_MS
+        assert stack.backlog.marks(webhook_id)[Lane.REPLAY].check_at_ms <= NOW_MS
 
 
 def test_without_being_told_to_nothing_is_changed(stack: Tables, capsys: pytest.CaptureFixture[str]) -> None:
@@ -178,7 +180,7 @@ def test_health_of_another_epoch_is_made_anew(stack: Tables) -> None:
 
 
 def test_what_waited_comes_back_unless_it_was_delivered_since(stack: Tables) -> None:
-    stack.replays.redeliver("1010", WEBHOOK, Waiting(event("again")), stack.backlog)
+    stack.replays.redeliver("1010", WEBHOOK, Waiting(event("again")), stack.backlog, asked_at_ms=NOW_MS)
     stack.copy()
     stack.history.record(
         [Delivery(WEBHOOK, event("in-realtime"), Outcome.DELIVERED, (OK,))], recorded_at_seconds=1

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     type Item = dict[str, AttributeValueTypeDef]
 
-NEVER_MS = 9_999_999_999_999  # the last moment of 13 digits, in 2286
 SHARDS = 16  # the marks of one shard are one partition: 16 of them take 16,000 appends a second
 
 
@@ -59,6 +58,9 @@ class Waiting:
     """Of one to be sent again: who asks for the same once more gives it another."""
     waits_in: Lane | None = None
     """Of one to be sent again: the lane in which it also waits, with the attempts that it has there."""
+    asked_at_ms: int = 0
+    """Of one to be sent again: when somebody asked. The event is on record; that it is to be sent again ends
+    as an event does that waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,21 +146,27 @@ class Backlog:
         # a drainer.
         return old["token"]["S"] == token
 
-    def mark_action(self, account_id: str, webhook_id: str, lane: Lane) -> "TransactWriteItemTypeDef":
-        """What marks a lane whose events do not expire, to be part of a transaction."""
+    def mark_action(
+        self, account_id: str, webhook_id: str, lane: Lane, *, asked_at_ms: int
+    ) -> "TransactWriteItemTypeDef":
+        """What marks a lane of what is to be sent again, to be part of a transaction.
+
+        Who asked first says when the lane is looked through: one that asks later changes nothing of that.
+        """
         return {
             "Update": {
                 "TableName": self._table.name,
                 "Key": _mark_key(webhook_id, lane),
                 "UpdateExpression": (
-                    "SET #token = :token, account_id = :account, due_at = :due, check_at = :check"
+                    "SET #token = :token, account_id = :account, due_at = :due, "
+                    "check_at = if_not_exists(check_at, :check)"
                 ),
                 "ExpressionAttributeNames": {"#token": "token"},
                 "ExpressionAttributeValues": {
                     ":token": {"S": secrets.token_urlsafe(12)},
                     ":account": {"S": account_id},
                     ":due": {"N": "0"},
-                    ":check": {"N": str(NEVER_MS)},
+                    ":check": {"N": str(asked_at_ms + self._retention_ms)},
                 },
             }
         }
@@ -395,6 +403,8 @@ def _item(webhook_id: str, lane: Lane, waiting: Waiting) -> "Item":
     }
     if waiting.tries:
         item["tries"] = {"N": str(waiting.tries)}
+    if waiting.asked_at_ms:
+        item["asked_at"] = {"N": str(waiting.asked_at_ms)}
     if waiting.attempts:
         item["attempts"] = attempts_attribute(waiting.attempts)
     if waiting.waits_in is not None:
@@ -418,4 +428,5 @@ def _waiting(item: "Item", lane: Lane) -> Waiting:
         attempts=read_attempts(item["attempts"]) if "attempts" in item else (),
         token=item["token"]["S"] if "token" in item else "",
         waits_in=Lane(item["waits_in"]["S"]) if "waits_in" in item else None,
+        asked_at_ms=int(item["asked_at"]["N"]) if "asked_at" in item else 0,
     )

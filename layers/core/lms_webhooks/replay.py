@@ -13,7 +13,7 @@ A replay only adds: what was delivered stays delivered, whatever its receiver sa
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING
@@ -136,7 +136,9 @@ class ReplayStore:
                 "ExpressionAttributeValues": {":running": {"S": ReplayState.RUNNING}},
             }
         }
-        mark_it = backlog.mark_action(replay.account_id, replay.webhook_id, Lane.REPLAY)
+        mark_it = backlog.mark_action(
+            replay.account_id, replay.webhook_id, Lane.REPLAY, asked_at_ms=replay.started_at_ms
+        )
         refused = transact(self._table.client, [put_it, mark_it, *along], sleep=self._sleep)
         if 0 in refused:
             raise ReplayRunning
@@ -150,6 +152,7 @@ class ReplayStore:
         waiting: Waiting,
         backlog: Backlog,
         *,
+        asked_at_ms: int,
         along: "Sequence[TransactWriteItemTypeDef]" = (),
     ) -> None:
         """Put one event into the replay lane and mark that, and do what is to be done `along` with it.
@@ -157,8 +160,8 @@ class ReplayStore:
         Raises:
             KeyInUse, Busy: as `start`.
         """
-        append_it = backlog.append_action(webhook_id, waiting)
-        mark_it = backlog.mark_action(account_id, webhook_id, Lane.REPLAY)
+        append_it = backlog.append_action(webhook_id, replace(waiting, asked_at_ms=asked_at_ms))
+        mark_it = backlog.mark_action(account_id, webhook_id, Lane.REPLAY, asked_at_ms=asked_at_ms)
         if transact(self._table.client, [append_it, mark_it, *along], sleep=self._sleep):
             raise KeyInUse
 
@@ -265,6 +268,15 @@ class Replays:
                 waiting.append(Waiting(event))
             steps.append(step)
         return Portion(webhook_id, waiting, replay, tuple(steps), is_last=page.read_to is None)
+
+    def is_under_way(self, webhook_id: str) -> bool:
+        """Whether a replay of the webhook has more to send.
+
+        Raises:
+            aws.AWS_FAULTS: it could not be read.
+        """
+        replay = self._store.find(webhook_id)
+        return replay is not None and replay.state is ReplayState.RUNNING
 
     def pass_over(self, portion: Portion) -> None:
         """Move on where there was nothing to send."""

@@ -16,7 +16,7 @@ from lms_webhooks.backlog import Backlog, Lane, Mark, Waiting
 from lms_webhooks.delivery import Courier
 from lms_webhooks.delivery_store import Outcome
 from lms_webhooks.health import Health, SwitchOff
-from lms_webhooks.observability import Metric, count
+from lms_webhooks.observability import Metric, count, logger
 from lms_webhooks.registry import Registry
 from lms_webhooks.replay import Portion, Replays
 from lms_webhooks.retry import (
@@ -300,17 +300,19 @@ class Turn:
         return bool(due)
 
     def _expire_lane(self, lane: Lane, mark: Mark) -> None:
-        first_accepted_ms: list[int] = []  # of each page
+        first_ms: list[int] = []  # of each page
         for number, waiting in enumerate(self._backlog.read_all(self._webhook_id, lane)):
             if self._remaining_seconds() <= 0 or number == _CHECKED_PAGES:
                 return  # what is due is mostly what came first; the rest is the next turn's
             oldest_ms = self._now_ms() - self._retention_ms
-            if not self._expire(lane, [each for each in waiting if each.event.accepted_at_ms <= oldest_ms]):
+            if not self._expire(lane, [each for each in waiting if _since_ms(lane, each) <= oldest_ms]):
                 return  # the check stays due
-            kept = [each.event.accepted_at_ms for each in waiting if each.event.accepted_at_ms > oldest_ms]
-            first_accepted_ms += [min(kept)] if kept else []
-        if first_accepted_ms:
-            self._backlog.set_check(mark, min(first_accepted_ms) + self._retention_ms)
+            kept = [_since_ms(lane, each) for each in waiting if _since_ms(lane, each) > oldest_ms]
+            first_ms += [min(kept)] if kept else []
+        if lane is Lane.REPLAY and self._replays.is_under_way(self._webhook_id):
+            first_ms.append(self._now_ms())  # it needs the mark, and does not expire itself
+        if first_ms:
+            self._backlog.set_check(mark, min(first_ms) + self._retention_ms)
         else:
             self._backlog.unmark(mark)
 
@@ -318,6 +320,9 @@ class Turn:
         """Settle what expired; answer whether all of it is out of its lane."""
         if not expired:
             return True
+        if lane is Lane.REPLAY:  # the history says what became of these; only that they be sent again ends
+            logger.info("not sent again", webhookId=self._webhook_id, events=len(expired))
+            return self._backlog.remove(self._webhook_id, lane, expired)
         days = self._retention_ms // 86_400_000
         last_error = f"; the last error was {self.health.last_error}" if self.health.last_error else ""
         reason = f"not delivered within {days} days{last_error}"
@@ -335,6 +340,11 @@ class Turn:
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
+
+
+def _since_ms(lane: Lane, waiting: Waiting) -> int:
+    """From when on it waits, for what ends after some time."""
+    return waiting.asked_at_ms if lane is Lane.REPLAY else waiting.event.accepted_at_ms
 
 
 def _fitting(waiting: Sequence[Waiting]) -> list[Waiting]:

@@ -57,7 +57,8 @@ class Resends:
     ) -> Shown:
         """Send one event once more, after what waits, whatever became of it before; answer how it stands now.
 
-        One that still waits may be sent ahead of its time in this way. What `record` makes of the answer is
+        One that still waits may be sent ahead of its time in this way. Where nothing may be sent for as long
+        as events are tried, it is not sent. What `record` makes of the answer is
         done in the same transaction.
 
         Raises:
@@ -65,7 +66,14 @@ class Resends:
             KeyInUse, Busy: as the store does.
         """
         shown, waiting = self._deliveries.find(caller, webhook_id, sort_key)
-        self._replays.redeliver(caller.account_id, webhook_id, waiting, self._backlog, along=record(shown))
+        self._replays.redeliver(
+            caller.account_id,
+            webhook_id,
+            waiting,
+            self._backlog,
+            asked_at_ms=int(self._clock() * 1000),
+            along=record(shown),
+        )
         self._drain_queue.try_to_send(caller.account_id, webhook_id)
         audit(caller, "delivery.redeliver", webhookId=webhook_id, sortKey=sort_key)
         return shown
