@@ -21,6 +21,7 @@ FILES = (
     "tests/contract/test_privileges.py",
     "tests/contract/test_supply_chain.py",
     "tests/e2e/test_access.py",
+    "tests/e2e/test_claims.py",
     "tests/e2e/test_secrets.py",
     "tests/e2e/test_tenants.py",
     "tests/e2e/enforced",
@@ -32,6 +33,7 @@ LEAST = {
     "hostile names": 20,
     "redirects": 30,
     "operations on another account's ids": 40,
+    "calls of Cognito without IAM credentials": 30,
     "forbidden calls, by the roles' conditions": 50,
     "forbidden calls, on a stack that enforces its roles": 100,
 }
