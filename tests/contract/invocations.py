@@ -147,13 +147,14 @@ def told_as(value: Any, resources: dict[str, str]) -> str:
 
 @pytest.fixture
 def invoke(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Invokes the function of a folder with an event, after a cold start."""
+    """Invokes the function of a folder with an event, after a cold start. Targets on this machine are allowed
+    unless told otherwise: receivers are there."""
 
-    def invoke(folder: str, event: dict[str, Any]) -> dict[str, Any]:
+    def invoke(folder: str, event: dict[str, Any], *, loopback_allowed: bool = True) -> dict[str, Any]:
         (function,) = [name for name, each in FUNCTIONS.items() if Path(each["CodeUri"]).name == folder]
         for name, value in environment(function).items():
             monkeypatch.setenv(name, told_as(value, aws.values))
-        if "LOOPBACK_TARGETS_ALLOWED" in environment(function):
+        if loopback_allowed and "LOOPBACK_TARGETS_ALLOWED" in environment(function):
             monkeypatch.setenv("LOOPBACK_TARGETS_ALLOWED", "true")
         path = REPOSITORY / "functions" / folder / "app.py"
         spec = importlib.util.spec_from_file_location(f"{folder}_app", path)

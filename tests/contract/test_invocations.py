@@ -3,6 +3,7 @@ that the template gives them, take them and do what they should. AWS is moto, re
 
 import json
 import time
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from local.openapi import COMMITTED
 from tests.contract.invocations import ACCOUNT, Aws, of_function, sample
 from tests.contract.template import PARAMETERS, RULES, event_sources, name_in, of_type
 from tests.fakes.receiver import Receiver
+from tests.logged import Line
 
 # What only stores events has none to publish; Powertools warns, Lambda goes on.
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics to publish:UserWarning")
@@ -120,6 +122,57 @@ def test_the_sweep_sends_for_a_drainer_that_is_missing(aws: Aws, invoke: Any, re
     wait(aws)
     assert invoke("batch", sample("batch", "sweep")) == {"webhooks": 1}
     assert aws.sent_for_drainers() == [sample("drainer")["Records"][0]["body"]]
+
+
+##### As deployed, none of them reaches this machine
+
+
+def call_of(path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """The sample of a call, to another path and with another body."""
+    call = deepcopy(sample("admin_api"))
+    call["rawPath"] = call["requestContext"]["http"]["path"] = path
+    call["body"] = json.dumps(body)
+    return call
+
+
+def test_the_switch_for_loopback_is_off_in_the_admin_api(aws: Aws, invoke: Any, receiver: Receiver) -> None:
+    given = json.loads(sample("admin_api")["body"]) | {"targetUrl": receiver.url()}
+    for path in ("/v1/webhooks", "/v1/webhooks/test"):
+        refused = invoke("admin_api", call_of(path, given), loopback_allowed=False)
+        assert refused["statusCode"] == 422, refused["body"]
+        assert [each["pointer"] for each in json.loads(refused["body"])["errors"]] == ["/targetUrl"]
+
+    aws.register(receiver.url())
+    trial = call_of(f"/v1/webhooks/{WEBHOOK_ID}/test", {})
+    stored = invoke("admin_api", trial, loopback_allowed=False)
+    assert json.loads(stored["body"])["errorClass"] == "forbidden-address", stored["body"]
+    assert receiver.connections == 0
+    allowed = invoke("admin_api", trial)
+    assert json.loads(allowed["body"])["delivered"], allowed["body"]
+
+
+def test_the_switch_for_loopback_is_off_in_the_dispatcher(
+    aws: Aws, invoke: Any, receiver: Receiver, logged: list[Line]
+) -> None:
+    aws.register(receiver.url())
+    invoke("dispatcher", sample("dispatcher", "realtime"), loopback_allowed=False)
+    assert error_classes(logged) == {("direct", "forbidden-address")}
+    assert receiver.connections == 0
+
+
+def test_the_switch_for_loopback_is_off_in_the_drainer(
+    aws: Aws, invoke: Any, receiver: Receiver, logged: list[Line]
+) -> None:
+    aws.register(receiver.url())
+    wait(aws)
+    invoke("drainer", sample("drainer"), loopback_allowed=False)
+    assert error_classes(logged) == {("backlog", "forbidden-address")}
+    assert receiver.connections == 0
+
+
+def error_classes(logged: list[Line]) -> set[tuple[str, str]]:
+    """Of each kind of attempt, what came of it."""
+    return {(line["kind"], line["errorClass"]) for line in logged if line["message"] == "attempt"}
 
 
 def wait(aws: Aws) -> None:

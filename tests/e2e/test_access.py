@@ -1,4 +1,5 @@
-"""Nobody calls the admin API who may not, by the pool of the stack or by an issuer of the deployer's own.
+"""Nobody calls the admin API who may not, by the pool of the stack or by an issuer of the deployer's own; and
+no webhook of a stack that is not this machine's points to this machine.
 
 Every refusal says that it is one, and nothing else.
 """
@@ -8,16 +9,25 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import pytest
+import yaml
 
+from lms_webhooks.dynamodb import Table
+from lms_webhooks.health_store import HealthStore
+from lms_webhooks.webhook_store import WebhookStore, new_webhook_id
+from lms_webhooks.webhooks import NoAuthentication, Status, Webhook, rfc3339, utc_now
 from local import deploy
-from tests.e2e.system import ADMIN, READER, Account, Answer, System
+from local.emit import make_event
+from tests.e2e.system import ADMIN, READER, Account, Answer, System, until
 from tests.fakes.issuer import AUDIENCE, Issuer, new_key, with_claims
+from tests.fakes.receiver import Receiver
 from tests.operations import Operation, operations
+from tests.unit.hostile_targets import HOSTILE_URLS, METADATA
 
 OPERATIONS = operations()
 MADE_UP = {
@@ -197,16 +207,33 @@ def _sign_in(cognito: Any, client: str, user: str) -> Mapping[str, str]:
 
 @dataclass(frozen=True)
 class Federated:
-    """A second stack on the same emulator, whose admins have their tokens from `issuer`."""
+    """A second stack on the same emulator, whose admins have their tokens from `issuer`.
+
+    It allows no targets on this machine, as no stack of a deployer does.
+    """
 
     system: System
     issuer: Issuer
     api_url: str
+    outputs: Mapping[str, str]
 
     def call(
         self, method: str = "GET", path: str = "/v1/webhooks", *, token: str | None, body: object = None
     ) -> Answer:
         return self.system.call(method, path, token=token, body=body, api_url=self.api_url)
+
+
+def without_what_the_emulator_lacks(built_template: Path) -> Path:
+    """The built template for another stage than `local`, which is what leaves these out."""
+    template = yaml.safe_load(built_template.read_text())
+    template["Resources"] = {
+        name: resource
+        for name, resource in template["Resources"].items()
+        if resource["Type"] != "AWS::Logs::QueryDefinition"
+    }
+    deployed = built_template.with_name("federated.yaml")
+    deployed.write_text(yaml.safe_dump(template, sort_keys=False))
+    return deployed
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +246,7 @@ def federated(system: System) -> Iterator[Federated]:
         outputs = deploy.deploy_stack(
             stack.state_dir,
             endpoint,
-            stack.state_dir / "build" / "template.yaml",
+            without_what_the_emulator_lacks(stack.state_dir / "build" / "template.yaml"),
             trusted_ca_file=Path(stack.description["tls"]["caFile"]),
             stack_name=name,
             parameters={
@@ -229,10 +256,13 @@ def federated(system: System) -> Iterator[Federated]:
                 "RoleClaim": "roles",
                 "AdminRole": "hooks-write",
                 "ReaderRole": "hooks-read",
+                "Stage": "dev",
+                "LoopbackTargetsAllowed": "false",
+                "DrainerMaximumConcurrency": "2",  # as for the others: each is a process
             },
         )
         assert "UserPoolId" not in outputs
-        yield Federated(system, issuer, deploy.api_url(endpoint, outputs))
+        yield Federated(system, issuer, deploy.api_url(endpoint, outputs), outputs)
         system.client("cloudformation").delete_stack(StackName=name)
 
 
@@ -328,3 +358,126 @@ BAD_CLAIMS: dict[str, dict[str, Any]] = {
 def test_a_good_token_that_names_no_account_or_no_role_is_refused(kind: str, federated: Federated) -> None:
     token = federated.issuer.token(**{**GOOD, **BAD_CLAIMS[kind]})
     check_refused(federated.call(token=token), 403, federated.system)
+
+
+##### Where webhooks of that stack may point
+
+REFUSED = "calls and sends with hostile targets, on a stack without the switch for loopback"
+
+
+@pytest.fixture
+def on_this_machine(receiver: Receiver, tls_receiver: Receiver) -> list[str]:
+    """URLs at which somebody listens here. The stack of the other tests sends to the first of them."""
+    plain, tls = receiver.url().rpartition(":")[2], tls_receiver.url().rpartition(":")[2]
+    return [
+        f"http://127.0.0.1:{plain}",
+        *(
+            f"https://{host}:{tls}"
+            for host in ("127.0.0.1", "localhost", "127.1", "2130706433", "0x7f.0.0.1", "[::ffff:127.0.0.1]")
+        ),
+    ]
+
+
+def test_a_hostile_target_is_refused_at_every_call(
+    federated: Federated,
+    on_this_machine: list[str],
+    receiver: Receiver,
+    tls_receiver: Receiver,
+    record_property: Callable[[str, object], None],
+) -> None:
+    admin = federated.issuer.token(**GOOD)
+    (good,) = (each.body for each in OPERATIONS if each.name == "POST /v1/webhooks")
+    assert good is not None
+    saved = federated.call("POST", token=admin, body=good)
+    path = f"/v1/webhooks/{saved.body['webhookId']}"
+    calls = {
+        "POST /v1/webhooks": ("/v1/webhooks", good),
+        "PATCH /v1/webhooks/{webhookId}": (path, {}),
+        "POST /v1/webhooks/test": ("/v1/webhooks/test", good),
+    }
+    tried = [(url, call) for url in on_this_machine for call in calls]
+    # Of the table, each once: that all calls have the same rule is a unit test's.
+    tried += zip((url for url, _ in HOSTILE_URLS), cycle(calls), strict=False)
+    try:
+        for url, name in tried:
+            called, body = calls[name]
+            answer = federated.call(
+                name.partition(" ")[0], called, token=admin, body={**body, "targetUrl": url}
+            )
+            if "\ud800" in url:
+                assert answer.status == 400, answer  # a lone surrogate is no JSON text
+            else:
+                assert answer.status == 422, (url, name, answer)
+                assert [each["pointer"] for each in answer.body["errors"]] == ["/targetUrl"], (url, answer)
+        record_property(REFUSED, len(tried))
+        assert federated.call("GET", path, token=admin).body["targetUrl"] == good["targetUrl"]
+    finally:
+        federated.call("DELETE", path, token=admin)
+    assert (receiver.connections, tls_receiver.connections) == (0, 0)
+
+
+def test_a_hostile_target_that_got_into_the_table_is_sent_nothing(
+    federated: Federated,
+    on_this_machine: list[str],
+    receiver: Receiver,
+    tls_receiver: Receiver,
+    record_property: Callable[[str, object], None],
+) -> None:
+    """By the dispatcher at once, and by the drainer after it."""
+    system = federated.system
+    table = Table(system.client("dynamodb"), federated.outputs["WebhooksTableName"])
+    store, health = WebhookStore(table.client, table.name), HealthStore(table)
+    began_ms = int(time.time() * 1000)
+    # A drainer is started for each, so few: the unit test has the sender refuse the whole table.
+    urls = [*on_this_machine, f"http://{METADATA}/", f"https://{METADATA}/", "https://[::1]/"]
+    webhooks = {}
+    for index, url in enumerate(urls):
+        now = rfc3339(utc_now())
+        webhook = Webhook(
+            account_id=str(8_000_000_000 + index // 5),  # an account has five
+            webhook_id=new_webhook_id(),
+            name="hostile",
+            target_url=url,
+            authentication=NoAuthentication(),
+            events=frozenset({"COURSE_ENROLLMENT"}),
+            status=Status.ACTIVE,
+            created_at=now,
+            updated_at=now,
+            created_by="test",
+            updated_by="test",
+        )
+        store.create(webhook)
+        webhooks[webhook.webhook_id] = webhook
+    for account_id in sorted({each.account_id for each in webhooks.values()}):
+        put = system.client("events").put_events(
+            Entries=[
+                {
+                    "EventBusName": federated.outputs["EventBusName"],
+                    "Source": federated.outputs["EventSource"],
+                    "DetailType": "COURSE_ENROLLMENT",
+                    "Detail": json.dumps(make_event("COURSE_ENROLLMENT", account_id)),
+                }
+            ]
+        )
+        assert put["FailedEntryCount"] == 0, put
+
+    def drained() -> bool:
+        read = [health.read(each.account_id, each.webhook_id) for each in webhooks.values()]
+        return all(each is not None and each.failures > 1 for each in read)
+
+    def logged() -> list[dict[str, Any]]:
+        lines = [
+            json.loads(each) for each in system.stack.log_lines(since_ms=began_ms) if '"attempt"' in each
+        ]
+        found = [line for line in lines if line.get("webhookId") in webhooks]
+        is_whole = len({(line["kind"], line["webhookId"]) for line in found}) == 2 * len(webhooks)
+        return found if is_whole else []
+
+    until(drained, "the drainer to try every webhook after the dispatcher", seconds=60)
+    attempts = until(logged, "attempts of both at every webhook")
+    for webhook in webhooks.values():  # or they would be tried for days
+        store.delete(webhook.account_id, webhook.webhook_id, deleted_at=utc_now(), deleted_by="test")
+    assert {each["kind"] for each in attempts} == {"direct", "backlog"}
+    assert {each["errorClass"] for each in attempts} == {"forbidden-address"}
+    assert (receiver.connections, tls_receiver.connections) == (0, 0)
+    record_property(REFUSED, len(attempts))
