@@ -1,8 +1,8 @@
 """Find what is stored of one learner, and erase it.
 
     make erase ACCOUNT=1010 LEARNER=4279332                               counts, on this machine's stack
-    make erase ACCOUNT=1010 LEARNER=4279332 STACK=lms-webhooks-prod       counts, on AWS
-    make erase ACCOUNT=1010 LEARNER=4279332 STACK=lms-webhooks-prod ERASE=1
+    make erase ACCOUNT=1010 LEARNER=4279332 STACK=lms-webhooks       counts, on AWS
+    make erase ACCOUNT=1010 LEARNER=4279332 STACK=lms-webhooks ERASE=1
 
 Reads the whole deliveries table: what was delivered, and what still waits. A learner is known by a `userId`,
 by an `email`, or by the `id` of something whose `type` is `user`, wherever it stands in an event's `data`.
