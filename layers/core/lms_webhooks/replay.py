@@ -296,7 +296,7 @@ class Replays:
     def _settle_where_it_waits(
         self, webhook_id: str, sent: Waiting, attempt: Attempt, *, is_delivered: bool
     ) -> None:
-        """One that was sent ahead of its time need not wait any more, or goes on waiting with an attempt more.
+        """One that was sent ahead of its time need not wait any more, or waits on with an attempt more.
 
         By a fault, or by its drainer, who moved it, this may fail: then that drainer finds it delivered.
         """
