@@ -116,6 +116,7 @@ fuzz-api: $(READY) ## Call the API as its description allows, and as it does not
 .PHONY: faults
 faults: $(READY) ## Let every call go wrong in every way, kill 50 workers, and see that nothing is lost; SEED=7
 	@$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED))
+	@echo "processes that really die, a test for each point:"
 	@$(BIN)/pytest -q tests/faults/test_exit.py
 	@$(BIN)/python -m tests.faults.kills $(if $(SEED),--seed $(SEED))
 

@@ -31,6 +31,7 @@ from lms_webhooks.backlog import Backlog
 from lms_webhooks.delivery_store import DeliveryStore
 from lms_webhooks.health import Health
 from lms_webhooks.messages import Message
+from lms_webhooks.notices import Kind
 from lms_webhooks.observability import logger
 from lms_webhooks.problems import Problem
 from lms_webhooks.queues import DrainQueue
@@ -139,6 +140,8 @@ class FaultWorld(World):
         self.owners: dict[str, str] = {}
         """The webhook whose receiver is at a URL."""
         self.must_quarantine = 0
+        self.must_tell: set[tuple[str, Kind]] = set()
+        """The webhooks whose owners must hear of something, and of what."""
         self._counts = True
         self._outage_until = 0.0
         self._left_undone = 0
@@ -250,6 +253,10 @@ class FaultWorld(World):
         problems = [*self.problems(), *self.audit.problems]
         if len(self.quarantined) < self.must_quarantine:
             problems.append("lost: a malformed message is not in quarantine")
+        told = Counter((notice["webhookId"], Kind(notice["kind"])) for notice in self.told)
+        problems += [f"lost: nobody was told of {kind}" for _, kind in self.must_tell - told.keys()]
+        if self.strike is None:
+            problems += [f"told twice: {kind}" for (_, kind), times in told.items() if times > 1]
         for webhook_id in self.webhooks:
             problems += [f"stranded: a mark without an event in {lane}" for lane in self.marks(webhook_id)]
             problems += [f"left over: {each}" for each in self.waiting_ids(webhook_id)]
@@ -312,6 +319,7 @@ class FaultWorld(World):
             or self.batch_queue.messages
             or self.drain_queue.in_flight
             or any(self.audit.partition(f"DUE#{shard}") for shard in range(_SHARDS))
+            or self.audit.partition("NOTICES")
             or self.asking
         )
 

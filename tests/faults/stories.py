@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from lms_webhooks.admin.taken import WebhookChange
 from lms_webhooks.attempts import Attempt
 from lms_webhooks.health import Mode, after_failure
+from lms_webhooks.notices import Kind
 from lms_webhooks.webhooks import Status
 from tests.faults.faults import ADMIN, FaultWorld
 from tests.scenarios.endpoints import DOWN, GONE, OK, Reply, always, in_turn, rejecting, until
-from tests.scenarios.world import DAY, HOUR, MINUTE, NON_REAL_TIME
+from tests.scenarios.world import DAY, HOUR, MINUTE, NON_REAL_TIME, signed
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Story:
 
 
 def direct_success(world: FaultWorld) -> None:
-    webhook = world.register(world.endpoint())
+    webhook = world.register(world.endpoint(), authentication=signed(world))
     world.expect(webhook, world.emit(3), "delivered")
     world.run(5)
 
@@ -65,7 +66,7 @@ def append_in_backlog(world: FaultWorld) -> None:
 def drain(world: FaultWorld) -> None:
     """A dozen events in four POSTs."""
     endpoint = world.endpoint()
-    webhook = world.register(endpoint)
+    webhook = world.register(endpoint, authentication=signed(world))
     endpoint.script = in_turn(DOWN, OK)
     world.expect(webhook, world.emit(12), "delivered")
     world.prelude(4)
@@ -164,6 +165,7 @@ def gone(world: FaultWorld) -> None:
     endpoint.script = always(GONE)
     ids = world.emit(2, accepted_at=world.now - DAY + 10 * MINUTE)
     world.expect(webhook, ids, "expired")
+    world.must_tell.add((webhook, Kind.SWITCHED_OFF))
     world.run(10)
 
 
@@ -195,6 +197,21 @@ def switched_off(world: FaultWorld) -> None:
     endpoint.script = always(OK)
     world.ask_admin(lambda admin: admin.registrations.change(ADMIN, webhook, WebhookChange(status="active")))
     world.run(70)
+
+
+def long_failure(world: FaultWorld) -> None:
+    """An endpoint fails for so long that its owner is told of it, and of its end."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    endpoint.script = until(world.now + 24 * MINUTE, DOWN)
+    world.expect(webhook, world.emit(2), "delivered")
+    world.must_tell |= {(webhook, Kind.FAILING), (webhook, Kind.RECOVERED)}
+    world.prelude(14 * MINUTE)
+    world.run(20 * MINUTE)
+    # A drainer that dies when all is delivered leaves nothing to try with: the next event shows that it is
+    # well again.
+    world.expect(webhook, world.emit(1), "delivered")
+    world.run(2 * MINUTE)
 
 
 def redeliver(world: FaultWorld) -> None:
@@ -349,6 +366,7 @@ STORIES = [
     Story("gone (410)", gone),
     Story("late after a 410", late_after_gone),
     Story("switched off, and on", switched_off),
+    Story("long failure", long_failure),
     Story("redeliver", redeliver),
     Story("replay", replay),
     Story("replay cancelled", cancelled_replay),

@@ -1,5 +1,7 @@
 """What dies in the other tests by an exception, dies here as processes do: twenty times, by `os._exit`."""
 
+from functools import cache
+
 import pytest
 
 from tests.faults.child import ChildWorld
@@ -10,12 +12,20 @@ from tests.faults.stories import STORIES, Story
 TOLD = [
     story for story in STORIES if story.name in ("direct success", "drain", "set aside", "expiry", "replay")
 ]
+FAULTS = (Fault.DIES_BEFORE, Fault.DIES_AFTER) * 2
+"""One a point, and the points evenly over a story."""
 
 
-@pytest.mark.parametrize("story", TOLD, ids=lambda story: story.name.replace(" ", "-"))
-def test_a_process_that_really_dies(story: Story) -> None:
+@cache
+def calls(story: Story) -> int:
+    """How many there are where no process dies."""
     calm = tell(story, None, 0, world_of=ChildWorld)
     assert calm.problems == []
-    for index, fault in enumerate((Fault.DIES_BEFORE, Fault.DIES_AFTER) * 2, 1):
-        strike = Strike(fault, len(calm.seen) * index // 5 + 1)
-        assert tell(story, strike, 0, world_of=ChildWorld).problems == []
+    return len(calm.seen)
+
+
+@pytest.mark.parametrize("point", range(1, len(FAULTS) + 1))
+@pytest.mark.parametrize("story", TOLD, ids=lambda story: story.name.replace(" ", "-"))
+def test_a_process_that_really_dies(story: Story, point: int) -> None:
+    strike = Strike(FAULTS[point - 1], calls(story) * point // (len(FAULTS) + 1) + 1)
+    assert tell(story, strike, 0, world_of=ChildWorld).problems == []

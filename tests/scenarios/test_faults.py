@@ -10,14 +10,7 @@ from lms_webhooks.backlog import Lane
 from lms_webhooks.health import Mode
 from lms_webhooks.webhooks import SignatureAuthentication, Status
 from tests.scenarios.endpoints import DOWN, OK, Reply, Script, always, in_turn, until
-from tests.scenarios.world import ACCOUNT, DAY, HOUR, MINUTE, NON_REAL_TIME, Call, World
-
-
-def signed(world: World, letter: str = "A") -> Callable[[str], SignatureAuthentication]:
-    secret = "whsec_" + letter * 43 + "="
-    return lambda webhook_id: SignatureAuthentication(
-        world.secret_box.encrypt(secret, account_id=ACCOUNT, webhook_id=webhook_id)
-    )
+from tests.scenarios.world import DAY, HOUR, MINUTE, NON_REAL_TIME, Call, World, signed
 
 
 def flapping(period: float) -> Script:

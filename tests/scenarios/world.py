@@ -38,11 +38,12 @@ from lms_webhooks.event_types import EVENT_TYPES, Category
 from lms_webhooks.health import Health
 from lms_webhooks.health_store import HealthStore
 from lms_webhooks.messages import Message
-from lms_webhooks.notices import NoticeBox
+from lms_webhooks.notices import NoticeBox, Notifier
 from lms_webhooks.observability import metrics
 from lms_webhooks.queues import DrainQueue, QuarantineQueue
 from lms_webhooks.registry import Registry
 from lms_webhooks.replay import Replays, ReplayStore
+from lms_webhooks.schedule import BatchSchedule
 from lms_webhooks.secrets import SecretBox
 from lms_webhooks.sender import Answer, Patience, Sender
 from lms_webhooks.settling import Settler
@@ -50,7 +51,14 @@ from lms_webhooks.standings import Standings
 from lms_webhooks.sweep import Sweep
 from lms_webhooks.turn import Turn
 from lms_webhooks.webhook_store import WebhookStore, new_webhook_id
-from lms_webhooks.webhooks import Authentication, NoAuthentication, Status, Webhook, rfc3339
+from lms_webhooks.webhooks import (
+    Authentication,
+    NoAuthentication,
+    SignatureAuthentication,
+    Status,
+    Webhook,
+    rfc3339,
+)
 from tests.contract.privileges import missing
 from tests.scenarios.endpoints import Endpoint, Post, answer_of
 from tests.scenarios.fake_time import FakeTime, Killed, Process, Threads
@@ -70,6 +78,7 @@ _WEBHOOKS = "webhooks"
 _DELIVERIES = "deliveries"
 _DRAIN_URL = "https://sqs.test/drain"
 _QUARANTINE_URL = "https://sqs.test/quarantine"
+_NOTICE_TOPIC = "arn:aws:sns:us-east-1:123456789012:notices"
 _CALL_SECONDS = 0.004  # of AWS, there and back
 _SWEEP_SECONDS = 60
 _BATCH_SECONDS = 900
@@ -179,6 +188,7 @@ class World:
         self._dynamodb = self._client("dynamodb")
         self._sqs = self._client("sqs")
         self._kms = self._client("kms")
+        self._sns = self._client("sns")
         self._opening.enter_context(
             patch.object(delivery_store, "ThreadPoolExecutor", lambda _: Threads(self.time))
         )
@@ -191,10 +201,13 @@ class World:
         self.batch_queue = self._queue("dispatcher", 390, 100, 50, window_seconds=5)
         self.drain_queue = self._queue("drainer", 360, 1, 3, concurrency=50)
         self.quarantined: list[str] = []
+        self.told: list[dict[str, Any]] = []
+        """What owners were told, as programs get it."""
         # The test's own way to the tables:
         self.store = WebhookStore(self._dynamodb, _WEBHOOKS, sleep=self.time.sleep)
         self.secret_box = SecretBox(self._kms, "key")
         self._backlog = Backlog(self._table(_DELIVERIES), retention_days=retention_days)
+        self._notice_box = NoticeBox(self._table(_DELIVERIES))
         self._health = HealthStore(self._table(_WEBHOOKS))
         self.time.at(START + _SWEEP_SECONDS, self._sweep)
         self.time.at(START + _BATCH_SECONDS, self._open_batch_lanes)
@@ -559,13 +572,31 @@ class World:
         return handle
 
     def _build_batch(self) -> Handler:
+        table = self._table(_DELIVERIES)
+        backlog = Backlog(table, retention_days=self._retention_days)
+        standings = Standings(self._table(_WEBHOOKS))
+        schedule = BatchSchedule(table)
+        notifier = Notifier(
+            NoticeBox(table), backlog, standings, self._sns, _NOTICE_TOPIC, clock=self.time.clock
+        )
         sweep = Sweep(
-            backlog=Backlog(self._table(_DELIVERIES), retention_days=self._retention_days),
-            standings=Standings(self._table(_WEBHOOKS)),
+            backlog=backlog,
+            standings=standings,
             queue=DrainQueue(self._sqs, _DRAIN_URL),
             clock=self.time.clock,
         )
-        tasks = {"open-batch-lanes": sweep.open_batch_lanes, "sweep": sweep.send_for_drainers}
+
+        def open_batch_lanes() -> int:
+            opened = sweep.open_batch_lanes()
+            schedule.note_opening(int(self.now * 1000))
+            return opened
+
+        def send_for_drainers() -> int:
+            sent_for = sweep.send_for_drainers()
+            notifier.send()
+            return sent_for
+
+        tasks = {"open-batch-lanes": open_batch_lanes, "sweep": send_for_drainers}
         return lambda event, _: {"webhooks": tasks[event["task"]]()}
 
     def _registry(self) -> Registry:
@@ -648,6 +679,7 @@ class World:
             "dynamodb": self._dynamodb_call,
             "sqs": self._send_message,
             "kms": self._kms_call,
+            "sns": self._publish,
         }
 
         def make_api_call(operation: str, params: dict[str, Any]) -> Any:
@@ -745,6 +777,13 @@ class World:
             raise Refused("InvalidCiphertextException")
         return {"Plaintext": plaintext.encode()}
 
+    def _publish(self, operation: str, params: dict[str, Any]) -> dict[str, Any]:
+        assert operation == "Publish"
+        if params["TopicArn"] != _NOTICE_TOPIC:
+            raise Refused("NotFound")  # no account has anybody mailed
+        self.told.append(json.loads(json.loads(params["Message"])["default"]))
+        return {"MessageId": "n"}
+
     def _note_metric(self, *, name: str, value: float, **_: object) -> None:
         self.metrics[str(name)] += round(value)
 
@@ -763,6 +802,8 @@ class World:
                 self.time.at(self.now, remember)
 
         def remember() -> None:
+            if any(self._notice_box.read()):
+                return
             self._swept_writes = writes
             self._nothing_before = self._next_due(started_at)
 
@@ -820,6 +861,14 @@ class _FakeSender:
 
     def post(self, message: Message, *, patience: Patience) -> Answer:
         return self._world._post(message, patience)
+
+
+def signed(world: World, letter: str = "A") -> Callable[[str], SignatureAuthentication]:
+    """For `World.register`: its requests are signed, with a secret that KMS has to decrypt."""
+    secret = "whsec_" + letter * 43 + "="
+    return lambda webhook_id: SignatureAuthentication(
+        world.secret_box.encrypt(secret, account_id=ACCOUNT, webhook_id=webhook_id)
+    )
 
 
 def event_message(event_id: str, name: str, timestamp_ms: int, account: str, *, data_bytes: int = 0) -> str:

@@ -110,3 +110,36 @@ def webhook(**changes: Any) -> Webhook:
         ),
         **changes,
     )
+
+
+def stand_in(table: Table, name: str, call: Callable[..., Any]) -> None:
+    """Let a test answer a table's calls of this name."""
+    before(table).answers[name] = call
+
+
+class Unprocessed:
+    """DynamoDB leaves of each call what `is_left` says, for the first `times` calls."""
+
+    def __init__(self, table: Table, is_left: Any, *, times: int) -> None:
+        self._client = before(table).behind
+        self._is_left = is_left
+        self._times = times
+        self.sizes: list[int] = []
+
+    def write(self, RequestItems: Any) -> Any:  # noqa: N803  # as boto3 has it
+        """Answer a BatchWriteItem."""
+        return self._part(RequestItems, self._client.batch_write_item, "UnprocessedItems")
+
+    def read(self, RequestItems: Any) -> Any:  # noqa: N803
+        """Answer a BatchGetItem."""
+        return self._part(RequestItems, self._client.batch_get_item, "UnprocessedKeys")
+
+    def _part(self, wanted: Any, call: Any, unprocessed: str) -> Any:
+        ((name, asked),) = wanted.items()
+        all_of_it = asked["Keys"] if isinstance(asked, dict) else asked
+        self.sizes.append(len(all_of_it))
+        left = [each for each in all_of_it if self._is_left(str(each))] * (len(self.sizes) <= self._times)
+        rest = [each for each in all_of_it if each not in left]
+        as_asked = (lambda part: {**asked, "Keys": part}) if isinstance(asked, dict) else (lambda part: part)
+        answer = call(RequestItems={name: as_asked(rest)}) if rest else {"Responses": {}}
+        return {**answer, unprocessed: {name: as_asked(left)} if left else {}}

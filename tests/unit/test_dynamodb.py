@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.dynamodb import Key, Table, holds, item_key, key_item
-from tests.unit.tables import THROTTLED, Fails, before, keep_requests, tables
+from tests.unit.tables import THROTTLED, Fails, Unprocessed, before, keep_requests, stand_in, tables
 
 TRIES = 5
 
@@ -26,39 +27,9 @@ def table() -> Iterator[Table]:
         yield deliveries
 
 
-def stand_in(table: Table, name: str, call: Any) -> None:
-    before(table).answers[name] = call
-
-
 def stored(table: Table) -> list[Key]:
     pages = table.client.get_paginator("scan").paginate(TableName=table.name)
     return sorted(item_key(item) for page in pages for item in page["Items"])
-
-
-class Unprocessed:
-    """DynamoDB leaves of each call what `is_left` says, for the first `times` calls."""
-
-    def __init__(self, table: Table, is_left: Any, *, times: int) -> None:
-        self._client = before(table).behind
-        self._is_left = is_left
-        self._times = times
-        self.sizes: list[int] = []
-
-    def write(self, RequestItems: Any) -> Any:  # noqa: N803  # as boto3 has it
-        return self._part(RequestItems, self._client.batch_write_item, "UnprocessedItems")
-
-    def read(self, RequestItems: Any) -> Any:  # noqa: N803
-        return self._part(RequestItems, self._client.batch_get_item, "UnprocessedKeys")
-
-    def _part(self, wanted: Any, call: Any, unprocessed: str) -> Any:
-        ((name, asked),) = wanted.items()
-        all_of_it = asked["Keys"] if isinstance(asked, dict) else asked
-        self.sizes.append(len(all_of_it))
-        left = [each for each in all_of_it if self._is_left(str(each))] * (len(self.sizes) <= self._times)
-        rest = [each for each in all_of_it if each not in left]
-        as_asked = (lambda part: {**asked, "Keys": part}) if isinstance(asked, dict) else (lambda part: part)
-        answer = call(RequestItems={name: as_asked(rest)}) if rest else {"Responses": {}}
-        return {**answer, unprocessed: {name: as_asked(left)} if left else {}}
 
 
 def test_reads_are_of_a_hundred_keys_and_each_is_asked_once(table: Table) -> None:
@@ -105,6 +76,13 @@ def test_a_key_that_is_never_read_counts_as_absent(table: Table) -> None:
     got = table.get_all(keys(3), attributes=("n",), consistent=True)
     assert sorted(map(item_key, got)) == [keys(3)[0], keys(3)[2]]
     assert calls.sizes == [3, *[1] * (TRIES - 1)]
+
+
+def test_who_wants_the_whole_hears_of_a_key_that_is_never_read(table: Table) -> None:
+    table.put_all(items(3))
+    stand_in(table, "batch_get_item", Unprocessed(table, lambda key: "0001" in key, times=99).read)
+    with pytest.raises(AWS_FAULTS, match="left unread: 1 keys"):
+        table.get_all(keys(3), attributes=("n",), consistent=True, whole=True)
 
 
 def test_a_read_that_fails_is_not_an_empty_one(table: Table) -> None:

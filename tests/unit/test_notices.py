@@ -12,13 +12,13 @@ import pytest
 
 from lms_webhooks.attempts import Attempt
 from lms_webhooks.backlog import Backlog, Lane, Waiting
-from lms_webhooks.dynamodb import Table
+from lms_webhooks.dynamodb import Table, Unread
 from lms_webhooks.health import Health, Mode, SwitchOff
 from lms_webhooks.health_store import HealthStore
 from lms_webhooks.notices import Kind, NoticeBox, Notifier, account_topic, notices_of
 from lms_webhooks.standings import Standings
 from lms_webhooks.webhook_store import WebhookStore
-from tests.unit.tables import DAY_MS, NOW_MS, THROTTLED, event, tables, webhook
+from tests.unit.tables import DAY_MS, NOW_MS, THROTTLED, Unprocessed, event, stand_in, tables, webhook
 
 MINUTE_MS = 60_000
 WELL = Health()
@@ -217,6 +217,20 @@ def test_a_switch_off_that_was_not_written_is_not_told(
     health.save(*ids, replace(off, switched_off=None), revision=off.revision)
     assert notifier(topic).send() == 0
     assert list(chain.from_iterable(box.read())) == []
+
+
+@pytest.mark.parametrize("item", ["WEBHOOK#", "HEALTH#"])
+def test_what_is_known_of_a_webhook_is_no_old_news_while_that_cannot_be_read(
+    table: Table, webhooks: Table, notifier: Callable[[Topic], Notifier], item: str
+) -> None:
+    """DynamoDB answers, and leaves keys unread each time it is asked."""
+    box, topic = NoticeBox(table), Topic()
+    (notice,) = notices_of(webhook(), WELL, GONE, now_ms=NOW_MS)
+    box.put(notice)
+    stand_in(webhooks, "batch_get_item", Unprocessed(webhooks, lambda key: item in key, times=99).read)
+    with pytest.raises(Unread):
+        notifier(topic).send()
+    assert list(chain.from_iterable(box.read())) == [notice]
 
 
 def test_the_oldest_is_told_first(table: Table, notifier: Callable[[Topic], Notifier]) -> None:

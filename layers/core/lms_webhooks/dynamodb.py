@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from itertools import batched
 from typing import TYPE_CHECKING
 
+from botocore.exceptions import BotoCoreError
+
 from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.observability import logger
 from lms_webhooks.problems import Busy
@@ -38,6 +40,12 @@ _TRANSACT_FIRST_WAIT_SECONDS = 0.025
 _TRANSACT_MAX_WAIT_SECONDS = 0.4
 _PASSING_REASONS = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
 _FIRST_WAIT_SECONDS = 0.05
+
+
+class Unread(BotoCoreError):
+    """DynamoDB answered each try, and left keys unread each time. One of `aws.AWS_FAULTS`."""
+
+    fmt = "left unread: {keys} keys of {table}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +82,15 @@ class Table:
         attributes: Sequence[str],
         consistent: bool,
         names: Mapping[str, str] | None = None,
+        whole: bool = False,
     ) -> "list[Item]":
         """The items that exist of `keys`, in no order, with their keys and `attributes`.
 
-        `names` says what stands for an attribute whose name is a reserved word.
+        `names` says what stands for an attribute whose name is a reserved word. What stays unread counts as
+        absent, unless the `whole` is wanted.
 
         Raises:
-            aws.AWS_FAULTS: DynamoDB did not answer.
+            aws.AWS_FAULTS: DynamoDB did not answer, or not the `whole`.
         """
         found: list[Item] = []
         wanted: KeysAndAttributesTypeDef = {
@@ -100,7 +110,9 @@ class Table:
                 asked = list(unread["Keys"]) if unread else []
                 if not asked:
                     break
-            # What stays unread counts as absent: a second send is allowed, a lost event is not.
+            # Who sends takes it for absent: a second send is allowed, a lost event is not.
+            if asked and whole:
+                raise Unread(keys=len(asked), table=self.name)
         return found
 
     def put_all(self, items: "Sequence[Item]") -> set[Key]:

@@ -213,7 +213,8 @@ class Notifier:
         faults: list[Exception] = []
         for notices in self._box.read():
             ids = [(notice.account_id, notice.webhook_id) for notice in notices]
-            standings = self._standings.read(list(dict.fromkeys(ids)))
+            # One that was not read is not deleted, and what there is to tell of it no old news.
+            standings = self._standings.read(list(dict.fromkeys(ids)), whole=True)
             for notice in notices:
                 standing = standings.get((notice.account_id, notice.webhook_id))
                 try:

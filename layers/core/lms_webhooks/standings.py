@@ -37,8 +37,10 @@ class Standings:
     def __init__(self, table: Table) -> None:
         self._table = table
 
-    def read(self, ids: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Standing]:
+    def read(self, ids: Sequence[tuple[str, str]], *, whole: bool = False) -> dict[tuple[str, str], Standing]:
         """The standings of webhooks, by account id and webhook id; deleted webhooks have none.
+
+        Nor has one that DynamoDB left unread, unless the `whole` is wanted.
 
         Raises:
             aws.AWS_FAULTS: they could not be read.
@@ -47,7 +49,7 @@ class Standings:
         items = {
             item_key(item): item
             for item in self._table.get_all(
-                keys, attributes=_ATTRIBUTES, names={"#status": "status"}, consistent=True
+                keys, attributes=_ATTRIBUTES, names={"#status": "status"}, consistent=True, whole=whole
             )
         }
         return {
