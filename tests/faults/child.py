@@ -33,7 +33,7 @@ _BUILDERS: dict[str, Callable[[World], Handler]] = {
 # A server that has imported and made everything has a child ready in milliseconds, and it has no threads.
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(["moto", "tests.faults.child"])
-for _service in ("dynamodb", "sqs", "kms"):
+for _service in ("dynamodb", "sqs", "kms", "sns"):
     real_client(_service)
 
 
@@ -110,12 +110,16 @@ class ChildWorld(FaultWorld):
                 case "POST":
                     return "answer", self._post(*what)
                 case service:
-                    client = {"dynamodb": self._dynamodb, "sqs": self._sqs, "kms": self._kms}[service]
-                    return "answer", client._make_api_call(*what)
+                    return "answer", _client_of(self, service)._make_api_call(*what)
         except ClientError as error:
             return "refused", error.response, error.operation_name
         except BotoCoreError as error:
             return "failed", error
+
+
+def _client_of(world: World, service: str) -> Any:
+    clients = {"dynamodb": world._dynamodb, "sqs": world._sqs, "kms": world._kms, "sns": world._sns}
+    return clients[service]
 
 
 class _PipedTime(FakeTime):
@@ -146,7 +150,8 @@ class _Child(World):
                 os._exit(DIED)
             case "refused":
                 response, operation = what
-                raise self._dynamodb.exceptions.from_code(response["Error"]["Code"])(response, operation)
+                exceptions = _client_of(self, question[0]).exceptions
+                raise exceptions.from_code(response["Error"]["Code"])(response, operation)
             case "failed":
                 raise what[0]
         return what[0]

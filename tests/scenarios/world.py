@@ -38,7 +38,7 @@ from lms_webhooks.event_types import EVENT_TYPES, Category
 from lms_webhooks.health import Health
 from lms_webhooks.health_store import HealthStore
 from lms_webhooks.messages import Message
-from lms_webhooks.notices import NoticeBox
+from lms_webhooks.notices import NoticeBox, Notifier
 from lms_webhooks.observability import metrics
 from lms_webhooks.queues import DrainQueue, QuarantineQueue
 from lms_webhooks.registry import Registry
@@ -70,6 +70,7 @@ _WEBHOOKS = "webhooks"
 _DELIVERIES = "deliveries"
 _DRAIN_URL = "https://sqs.test/drain"
 _QUARANTINE_URL = "https://sqs.test/quarantine"
+_NOTICE_TOPIC = "arn:aws:sns:us-east-1:123456789012:notices"
 _CALL_SECONDS = 0.004  # of AWS, there and back
 _SWEEP_SECONDS = 60
 _BATCH_SECONDS = 900
@@ -155,6 +156,8 @@ class World:
         """Webhook and event ids: what a test knows to be taken by nobody."""
         self.metrics: Counter[str] = Counter()
         """The sum of each."""
+        self.told: list[dict[str, Any]] = []
+        """What the sweep published."""
         self.denied: set[str] = set()
         """What functions did that their roles do not allow. Nothing, or the scenario fails."""
         self.deaths = 0
@@ -179,6 +182,7 @@ class World:
         self._dynamodb = self._client("dynamodb")
         self._sqs = self._client("sqs")
         self._kms = self._client("kms")
+        self._sns = self._client("sns")
         self._opening.enter_context(
             patch.object(delivery_store, "ThreadPoolExecutor", lambda _: Threads(self.time))
         )
@@ -565,7 +569,20 @@ class World:
             queue=DrainQueue(self._sqs, _DRAIN_URL),
             clock=self.time.clock,
         )
-        tasks = {"open-batch-lanes": sweep.open_batch_lanes, "sweep": sweep.send_for_drainers}
+        notifier = Notifier(
+            NoticeBox(self._table(_DELIVERIES)),
+            Backlog(self._table(_DELIVERIES), retention_days=self._retention_days),
+            Standings(self._table(_WEBHOOKS)),
+            self._sns,
+            _NOTICE_TOPIC,
+        )
+
+        def send_for_drainers() -> int:
+            sent_for = sweep.send_for_drainers()
+            notifier.send()
+            return sent_for
+
+        tasks = {"open-batch-lanes": sweep.open_batch_lanes, "sweep": send_for_drainers}
         return lambda event, _: {"webhooks": tasks[event["task"]]()}
 
     def _registry(self) -> Registry:
@@ -648,6 +665,7 @@ class World:
             "dynamodb": self._dynamodb_call,
             "sqs": self._send_message,
             "kms": self._kms_call,
+            "sns": self._publish,
         }
 
         def make_api_call(operation: str, params: dict[str, Any]) -> Any:
@@ -731,6 +749,13 @@ class World:
                 assert params["QueueUrl"] == _DRAIN_URL
                 self.drain_queue.send(entry["MessageBody"], delay_seconds=entry.get("DelaySeconds", 0))
         return {"Successful": [], "Failed": []} if operation == "SendMessageBatch" else {"MessageId": "m"}
+
+    def _publish(self, operation: str, params: dict[str, Any]) -> dict[str, Any]:
+        assert operation == "Publish"
+        if params["TopicArn"] != _NOTICE_TOPIC:
+            raise Refused("NotFound")  # an account that has nobody mailed
+        self.told.append(json.loads(json.loads(params["Message"])["default"]))
+        return {"MessageId": "m"}
 
     def _dynamodb_call(self, operation: str, params: dict[str, Any]) -> dict[str, Any]:
         return self._tables(operation, params)
