@@ -15,6 +15,7 @@ from lms_webhooks.event_types import REAL_TIME
 from local import deploy
 from local.emit import make_event
 from local.stack import Stack
+from tests.e2e import leaks
 from tests.e2e.leaks import KnownSecrets
 
 ADMIN, READER = "integration-admin", "integration-reader"
@@ -185,6 +186,11 @@ class System:
         """The ARN of the topic that has every notice, whoever is mailed about it."""
         description = self.stack.description
         return deploy.outputs_of(description["endpointUrl"], description["stackName"])["NoticeTopicArn"]
+
+    def check_secrets(self) -> None:
+        """No secret of the run stands in what this stack wrote, or was given away by an answer."""
+        found = leaks.everywhere(self.stack, self.secrets) + self.secrets.given_away
+        assert not found, "\n".join(found)
 
     def send_raw(self, message: str) -> None:
         """Put a message on the real-time queue as if the bus had."""
