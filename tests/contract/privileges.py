@@ -29,11 +29,28 @@ def missing(folder: str, service: str, operation: str, parameters: dict[str, Any
     Tables, queues, keys and topics are told apart by what their names have in them: `webhooks`, `drain`.
     """
     assert service in _SERVICES, service
-    return [
-        f"{folder}: {action} on {resource} {context}"
-        for action, resource, context in _requests(service, operation, parameters)
-        if not _is_allowed(folder, action, resource, tuple(sorted(context.items())))
-    ]
+    refused = []
+    for action, resource, context in _requests(service, operation, parameters):
+        sids = _allowing(folder, action, resource, tuple(sorted(context.items())))
+        used.update((folder, action, sid) for sid in sids)
+        if not sids:
+            refused.append(f"{folder}: {action} on {resource} {context}")
+    return refused
+
+
+used: set[tuple[str, str, str]] = set()
+"""Function, action and statement of each call that was let through."""
+
+
+def granted() -> set[tuple[str, str, str]]:
+    """Function, action and statement of all that roles allow, of the services that are judged here."""
+    return {
+        (folder, action, statement["Sid"])
+        for folder, function in _OF_FOLDER.items()
+        for statement in statements(function)
+        for action in as_list(statement["Action"])
+        if action.partition(":")[0] in _SERVICES
+    }
 
 
 type _Request = tuple[str, str, dict[str, tuple[str, ...]]]
@@ -89,15 +106,17 @@ def _of_table(operation: str, table: str, keys: list[str]) -> _Request:
 
 
 @cache
-def _is_allowed(
+def _allowing(
     folder: str, action: str, resource: str, context: tuple[tuple[str, tuple[str, ...]], ...]
-) -> bool:
-    return any(
-        action in as_list(statement["Action"])
+) -> list[str]:
+    """The statements that allow it."""
+    return [
+        statement["Sid"]
+        for statement in statements(_OF_FOLDER[folder])
+        if action in as_list(statement["Action"])
         and (statement["Resource"] == "*" or resource in names_in(statement["Resource"]))
         and _holds(statement.get("Condition", {}), dict(context))
-        for statement in statements(_OF_FOLDER[folder])
-    )
+    ]
 
 
 def _holds(condition: Properties, context: dict[str, tuple[str, ...]]) -> bool:

@@ -12,8 +12,10 @@ from types import MappingProxyType
 from typing import Any
 
 from lms_webhooks.event_types import REAL_TIME
+from local import deploy
 from local.emit import make_event
 from local.stack import Stack
+from tests.e2e import leaks
 from tests.e2e.leaks import KnownSecrets
 
 ADMIN, READER = "integration-admin", "integration-reader"
@@ -157,6 +159,38 @@ class System:
             ]
         )
         assert answer["FailedEntryCount"] == 0, answer
+
+    def listen_to(self, topic_arn: str) -> str:
+        """The URL of a new queue that gets what is published to a topic."""
+        url: str = self._sqs.create_queue(QueueName=f"told-{uuid.uuid4().hex}")["QueueUrl"]
+        arn = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"][
+            "QueueArn"
+        ]
+        allowed = {
+            "Version": "2012-10-17",
+            "Statement": [
+                {
+                    "Effect": "Allow",
+                    "Principal": {"Service": "sns.amazonaws.com"},
+                    "Action": "sqs:SendMessage",
+                    "Resource": arn,
+                }
+            ],
+        }
+        self._sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps(allowed)})
+        self.client("sns").subscribe(TopicArn=topic_arn, Protocol="sqs", Endpoint=arn)
+        return url
+
+    @cached_property
+    def notice_topic(self) -> str:
+        """The ARN of the topic that has every notice, whoever is mailed about it."""
+        description = self.stack.description
+        return deploy.outputs_of(description["endpointUrl"], description["stackName"])["NoticeTopicArn"]
+
+    def check_secrets(self) -> None:
+        """No secret of the run stands in what this stack wrote, or was given away by an answer."""
+        found = leaks.everywhere(self.stack, self.secrets) + self.secrets.given_away
+        assert not found, "\n".join(found)
 
     def send_raw(self, message: str) -> None:
         """Put a message on the real-time queue as if the bus had."""

@@ -23,6 +23,8 @@ from lms_webhooks.webhook_store import WebhookStore, new_webhook_id
 from lms_webhooks.webhooks import NoAuthentication, Status, Webhook, rfc3339, utc_now
 from local import deploy
 from local.emit import make_event
+from local.stack import Stack
+from tests.e2e import leaks
 from tests.e2e.system import ADMIN, READER, Account, Answer, System, until
 from tests.fakes.issuer import AUDIENCE, Issuer, new_key, with_claims
 from tests.fakes.receiver import Receiver
@@ -263,6 +265,16 @@ def federated(system: System) -> Iterator[Federated]:
         )
         assert "UserPoolId" not in outputs
         yield Federated(system, issuer, deploy.api_url(endpoint, outputs), outputs)
+        # Its tables, queues and logs go with it.
+        tables = {name: outputs[name] for name in ("WebhooksTableName", "DeliveriesTableName")}
+        own = Stack(stack.state_dir, {**stack.description, "tables": tables})
+        queues = [outputs[name] for name in outputs if name.endswith("QueueUrl")]
+        found = [
+            *system.secrets.found_in(leaks.in_tables(own)),
+            *system.secrets.found_in(leaks.in_queues(own, *queues)),
+            *system.secrets.found_in(leaks.in_logs(own), logs=True),
+        ]
+        assert not found, "\n".join(found)
         system.client("cloudformation").delete_stack(StackName=name)
 
 

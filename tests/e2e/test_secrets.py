@@ -7,7 +7,7 @@ Here secrets of each kind go every way that there is, and the search is seen to 
 import base64
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -23,23 +23,16 @@ def marker(kind: str) -> str:
 
 
 @pytest.fixture
-def notices(system: System) -> Iterator[Callable[[], list[dict[str, Any]]]]:
-    """What both topics of the stack told, to a queue that stays until the end of the run."""
-    sqs, sns = system.client("sqs"), system.client("sns")
-    url = sqs.create_queue(QueueName=f"notices-{uuid.uuid4().hex}")["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    subscriptions = [
-        sns.subscribe(TopicArn=topic["TopicArn"], Protocol="sqs", Endpoint=arn, ReturnSubscriptionArn=True)
-        for topic in sns.list_topics()["Topics"]
-    ]
+def notices(system: System) -> Callable[[], list[dict[str, Any]]]:
+    """What the stack tells while the test runs."""
+    sqs = system.client("sqs")
+    url = system.listen_to(system.notice_topic)
 
     def told() -> list[dict[str, Any]]:
         answer = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=0)
         return [json.loads(json.loads(message["Body"])["Message"]) for message in answer.get("Messages", [])]
 
-    yield told
-    for subscription in subscriptions:
-        sns.unsubscribe(SubscriptionArn=subscription["SubscriptionArn"])
+    return told
 
 
 def test_secrets_go_every_way_and_the_search_would_find_them(

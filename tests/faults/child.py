@@ -117,6 +117,11 @@ class ChildWorld(FaultWorld):
             return "failed", error
 
 
+def _client_of(world: World, service: str) -> Any:
+    clients = {"dynamodb": world._dynamodb, "sqs": world._sqs, "kms": world._kms, "sns": world._sns}
+    return clients[service]
+
+
 class _PipedTime(FakeTime):
     """The parent's time, as of the child's last call."""
 
@@ -165,11 +170,6 @@ class _Child(World):
     def _post(self, message: Message, patience: Patience) -> Answer:
         answer: Answer = self.ask("POST", message, patience)
         return answer
-
-
-def _client_of(world: World, service: str) -> Any:
-    clients = {"dynamodb": world._dynamodb, "sqs": world._sqs, "kms": world._kms, "sns": world._sns}
-    return clients[service]
 
 
 def _live(pipe: Connection, function: str, retention_days: int, jitter: float) -> None:

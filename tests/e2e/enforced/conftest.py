@@ -13,6 +13,9 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """Stands in for the one of the tests above. Ends with this folder: two stacks at once are slow."""
     state_dir = tmp_path_factory.mktemp("enforced")
     try:
-        yield System(up(state_dir, roles_enforced=True))
+        system = System(up(state_dir, roles_enforced=True))
+        system.listen_to(system.notice_topic)
+        yield system
+        system.check_secrets()
     finally:
         down(state_dir)

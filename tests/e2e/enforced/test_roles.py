@@ -302,35 +302,39 @@ def test_what_no_function_needs_is_refused(role: Role, record_property: Record) 
 def test_owners_are_told(
     system: System, account: Account, receiver: Receiver, resources: dict[str, str]
 ) -> None:
-    """The one thing that the calls of the API do not show: the batch function publishes."""
-    sqs = system.client("sqs")
-    url = sqs.create_queue(QueueName="told")["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    allowed = {
-        "Version": "2012-10-17",
-        "Statement": [
-            {
-                "Effect": "Allow",
-                "Principal": {"Service": "sns.amazonaws.com"},
-                "Action": "sqs:SendMessage",
-                "Resource": arn,
-            }
-        ],
-    }
-    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps(allowed)})
-    system.client("sns").subscribe(TopicArn=resources["NoticeTopic"], Protocol="sqs", Endpoint=arn)
+    """What the calls of the API do not show: the batch function publishes, to programs and to the account's
+    people, and takes what it told off its list."""
+    sns = system.client("sns")
+    people = account_topic(resources["NoticeTopic"], account.account_id)
+    sns.create_topic(Name=people.rpartition(":")[2])
+    queues = {topic: system.listen_to(topic) for topic in (resources["NoticeTopic"], people)}
     receiver.script = gone()
     webhook_id = account.create(receiver.url())["webhookId"]
     account.emit()
+    told = set()
 
-    def told() -> bool:
+    def all_told() -> bool:
         system.sweep()
-        messages = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
-        return any(
-            webhook_id in message["Body"] and "switched-off" in message["Body"] for message in messages
-        )
+        for topic, url in queues.items():
+            answer = system.client("sqs").receive_message(QueueUrl=url, MaxNumberOfMessages=10)
+            bodies = [message["Body"] for message in answer.get("Messages", [])]
+            if any(webhook_id in body and "switched-off" in body for body in bodies):
+                told.add(topic)
+        return told == queues.keys()
 
-    assert until(told, "the notice", seconds=30)
+    assert until(all_told, "the notice on both topics", seconds=30)
+    assert until(lambda: not to_be_told(system), "the list of notices to be empty")
+
+
+def to_be_told(system: System) -> list[Any]:
+    """The notices that still stand on the list."""
+    items: list[Any] = system.client("dynamodb").query(
+        TableName=system.stack.description["tables"]["deliveries"],
+        KeyConditionExpression="pk = :pk",
+        ExpressionAttributeValues={":pk": {"S": "NOTICES"}},
+        ConsistentRead=True,
+    )["Items"]
+    return items
 
 
 _SERVICE_OF_TYPE = {
