@@ -160,6 +160,13 @@ def _redirects() -> Iterator[Row]:
             "a redirect is never followed: where it leads nobody has checked",
             after=answer(),
         )
+    yield Row(
+        does.redirect("/elsewhere"),
+        (endpoint(302),),
+        "one hop is one too many, however many there would be",
+        after=does.redirect("/elsewhere/again"),
+        title="answer 302 to another 302",
+    )
     for location in ("http://127.0.0.1:1/", "//127.0.0.1:1/", ":// not a url \x7f", ""):
         title = f"answer 302 to {location!r}"
         yield Row(does.redirect(location), (endpoint(302),), after=answer(), title=title)

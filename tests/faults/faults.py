@@ -141,7 +141,7 @@ class FaultWorld(World):
         """The webhook whose receiver is at a URL."""
         self.must_quarantine = 0
         self.must_tell: set[tuple[str, Kind]] = set()
-        """The webhooks whose owners must hear of something, and of what."""
+        """The webhooks whose owners must hear of something, and of what: once, if nothing goes wrong."""
         self._counts = True
         self._outage_until = 0.0
         self._left_undone = 0
@@ -256,7 +256,7 @@ class FaultWorld(World):
         told = Counter((notice["webhookId"], Kind(notice["kind"])) for notice in self.told)
         problems += [f"lost: nobody was told of {kind}" for _, kind in self.must_tell - told.keys()]
         if self.strike is None:
-            problems += [f"told twice: {kind}" for (_, kind), times in told.items() if times > 1]
+            problems += [f"told twice: {kind}" for of, kind in self.must_tell if told[of, kind] > 1]
         for webhook_id in self.webhooks:
             problems += [f"stranded: a mark without an event in {lane}" for lane in self.marks(webhook_id)]
             problems += [f"left over: {each}" for each in self.waiting_ids(webhook_id)]
