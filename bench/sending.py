@@ -5,7 +5,6 @@ The least is a raw socket with a TLS context that was made once: connect, send, 
 same server, which closes after each answer.
 """
 
-import multiprocessing
 import socket
 import ssl
 import time
@@ -19,6 +18,7 @@ from threading import Thread
 import trustme
 
 from bench.figures import Row, figure, ratio, rounds
+from bench.servers import Server
 
 _HOST = "127.0.0.1"
 _POSTS = 40
@@ -33,9 +33,12 @@ def measure() -> Row:
     """TLS first, then the five that stall, all at the same time."""
     from lms_webhooks.dispatch import PATIENCE  # noqa: PLC0415  # not at the import of every row
 
-    with TemporaryDirectory() as folder, _tls_server(Path(folder)) as port:
+    with TemporaryDirectory() as folder, _tls_server(Path(folder)) as server:
         samples = rounds(
-            {"ours": _ours(port, Path(folder, "ca.pem")), "raw": _raw(port, Path(folder, "ca.pem"))}
+            {
+                "ours": _ours(server.port, Path(folder, "ca.pem")),
+                "raw": _raw(server.port, Path(folder, "ca.pem")),
+            }
         )
     cpu = {name: [one.cpu_us for one in taken] for name, taken in samples.items()}
     each = {name: [1e6 / one.per_second for one in taken] for name, taken in samples.items()}
@@ -91,22 +94,12 @@ def _raw(port: int, ca_file: Path) -> Callable[[], int]:
     return work
 
 
-@contextmanager
-def _tls_server(folder: Path) -> Iterator[int]:
-    """A server in a process of its own, whose CA's certificate is `ca.pem` in `folder`."""
+def _tls_server(folder: Path) -> Server:
+    """One whose CA's certificate is `ca.pem` in `folder`."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(folder / "ca.pem")
     authority.issue_cert(_HOST).private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
-    with socket.create_server((_HOST, 0), backlog=64) as listener:
-        process = multiprocessing.get_context("spawn").Process(
-            target=_serve_tls, args=(listener, folder / "server.pem"), daemon=True
-        )
-        process.start()
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            process.terminate()
-            process.join()
+    return Server(_serve_tls, folder / "server.pem")
 
 
 def _serve_tls(listener: socket.socket, certificate: Path) -> None:

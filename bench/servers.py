@@ -36,15 +36,15 @@ class _Connection:
 
 
 class Server:
-    """One process that answers requests by `answer`, over kept-alive connections. A context manager."""
+    """One process that serves a socket by `serve(listener, *details)`. A context manager."""
 
-    def __init__(self, make_answer: Callable[[], Answer]) -> None:
+    def __init__(self, serve: Callable[..., None], *details: object) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         # It listens already: what is asked before the process is there waits for it.
         self._process = multiprocessing.get_context("spawn").Process(
-            target=_serve, args=(self._listener, make_answer), daemon=True
+            target=serve, args=(self._listener, *details), daemon=True
         )
 
     def __enter__(self) -> Self:
@@ -63,7 +63,7 @@ class Receiver(Server):
     """Acknowledges what comes. It reads no more of a request than how long it is."""
 
     def __init__(self) -> None:
-        super().__init__(_acknowledge)
+        super().__init__(_serve, _acknowledge)
 
     def seen(self) -> dict[str, Any]:
         """`{"posts": n, "answered": {path: monotonic seconds}}`, since the last time this was asked."""
@@ -81,7 +81,7 @@ class Aws(Server):
     """DynamoDB with the product's two tables, SQS that forgets, and KMS with one secret."""
 
     def __init__(self) -> None:
-        super().__init__(_aws)
+        super().__init__(_serve, _aws)
 
 
 def _acknowledge() -> Answer:

@@ -10,20 +10,18 @@ Each constant says where it is from: AWS's documentation as of November 2026, th
 import asyncio
 import heapq
 import itertools
-import multiprocessing
 import random
 import socket
 import statistics
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench.figures import Figure, Row, figure, ratio
 from bench.function import Events, Function, prepare, register
 from bench.plots import Line, draw
-from bench.servers import Aws
+from bench.servers import Aws, Server
 
 # Lambda Developer Guide, "Using Lambda with Amazon SQS": five concurrent batches at first, 300 more a minute,
 # up to 1,250 for a queue; MaximumConcurrency bounds it.
@@ -282,12 +280,12 @@ def measure() -> Row:
 def _measured() -> tuple[list[float], float]:
     """Deliveries a second of one dispatcher, whose endpoints answer as `_LOCAL_MIX` says; and its processor
     time for each."""
-    with Aws() as aws, _endpoints() as port:
+    with Aws() as aws, Server(_serve_endpoints) as endpoints:
         prepare(aws.url)
         function, events, chance = Function("dispatcher"), Events(), random.Random(1)
         for account in range(_LOCAL_ACCOUNTS):
             milliseconds = round(latency_of(account, _LOCAL_MIX) * 1000)
-            register(str(5_000 + account), f"http://127.0.0.1:{port}/{milliseconds}")
+            register(str(5_000 + account), f"{endpoints.url}/{milliseconds}")
         rates: list[float] = []
         used = 0.0
         for _ in range(8):
@@ -302,22 +300,9 @@ def _measured() -> tuple[list[float], float]:
     return rates[1:], used / _LOCAL_EVENTS
 
 
-@contextmanager
-def _endpoints() -> Iterator[int]:
-    """A server that answers `POST /300` after 300 milliseconds."""
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
-        process = multiprocessing.get_context("spawn").Process(
-            target=_serve_endpoints, args=(listener,), daemon=True
-        )
-        process.start()
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            process.terminate()
-            process.join()
-
-
 def _serve_endpoints(listener: socket.socket) -> None:
+    """Answer `POST /300` after 300 milliseconds."""
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
             try:

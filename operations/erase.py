@@ -12,17 +12,15 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from lms_webhooks.backlog import Lane
 from lms_webhooks.event_items import read_event_item
-from local.stack import current
-from local.steps import STATE_DIR
+from operations.stacks import find_stack
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -171,20 +169,13 @@ def _say_what_is_not_searched(system: System) -> None:
 
 
 def _system(stack_name: str | None) -> System:
-    clients: Callable[..., Any] = boto3.client
-    if stack_name is None:
-        stack = current(STATE_DIR)
-        if stack is None:
-            raise SystemExit("No stack is up here. STACK=... names one on AWS.")
-        stack_name, clients = str(stack.description["stackName"]), stack.client
-    answer = clients("cloudformation").describe_stacks(StackName=stack_name)
-    outputs = {each["OutputKey"]: each["OutputValue"] for each in answer["Stacks"][0]["Outputs"]}
+    stack = find_stack(stack_name)
     return System(
-        clients("dynamodb"),
-        clients("sqs"),
-        outputs["DeliveriesTableName"],
-        {output.removesuffix("Url"): outputs[output] for output in _QUEUES},
-        outputs.get(_ARCHIVE, "").rpartition("/")[2],
+        stack.client("dynamodb"),
+        stack.client("sqs"),
+        stack.outputs["DeliveriesTableName"],
+        {output.removesuffix("Url"): stack.outputs[output] for output in _QUEUES},
+        stack.outputs.get(_ARCHIVE, "").rpartition("/")[2],
     )
 
 

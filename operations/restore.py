@@ -12,12 +12,11 @@ its due mark, a webhook without health a fresh one that nobody has the lease of.
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from lms_webhooks.backlog import Backlog, Lane
@@ -26,8 +25,7 @@ from lms_webhooks.dynamodb import Table, holds, item_key, key_item, transact
 from lms_webhooks.health import Health, Mode
 from lms_webhooks.health_store import health_attributes, health_key
 from lms_webhooks.replay import ReplayState
-from local.stack import current
-from local.steps import STATE_DIR
+from operations.stacks import find_stack
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -149,7 +147,7 @@ def mark_lanes(system: System, *, applying: bool) -> Done:
         if not applying:
             continue
         if lane is Lane.REPLAY:  # the next drainer looks when it ends
-            mark_it = backlog.mark_action(account_id, webhook_id, lane, asked_at_ms=0)
+            mark_it = backlog.mark_action(account_id, webhook_id, asked_at_ms=0)
             transact(system.dynamodb, [mark_it])
         else:
             # Of a lane that has a mark too: what was brought back may be due or expire before the rest.
@@ -270,20 +268,12 @@ def main() -> int:
 
 
 def _system(stack_name: str | None) -> System:
-    clients: Callable[..., Any] = boto3.client
-    if stack_name is None:
-        stack = current(STATE_DIR)
-        if stack is None:
-            raise SystemExit("No stack is up here. STACK=... names one on AWS.")
-        stack_name, clients = str(stack.description["stackName"]), stack.client
-    (stack_on_aws,) = clients("cloudformation").describe_stacks(StackName=stack_name)["Stacks"]
-    outputs = {each["OutputKey"]: each["OutputValue"] for each in stack_on_aws["Outputs"]}
-    parameters = {each["ParameterKey"]: each["ParameterValue"] for each in stack_on_aws["Parameters"]}
+    stack = find_stack(stack_name)
     return System(
-        clients("dynamodb"),
-        outputs["WebhooksTableName"],
-        outputs["DeliveriesTableName"],
-        int(parameters["BacklogRetentionDays"]),
+        stack.client("dynamodb"),
+        stack.outputs["WebhooksTableName"],
+        stack.outputs["DeliveriesTableName"],
+        int(stack.parameters["BacklogRetentionDays"]),
     )
 
 

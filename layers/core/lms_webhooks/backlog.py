@@ -51,7 +51,7 @@ class Waiting:
     tries: int = 0
     """How often its receiver rejected it."""
     due_at_ms: int = 0
-    """Retry lane: not before."""
+    """Retry lane, or one to be sent again that also waits there: not before."""
     attempts: tuple[Attempt, ...] = ()
     """Those that concerned this event alone."""
     token: str = ""
@@ -147,16 +147,16 @@ class Backlog:
         return old["token"]["S"] == token
 
     def mark_action(
-        self, account_id: str, webhook_id: str, lane: Lane, *, asked_at_ms: int
+        self, account_id: str, webhook_id: str, *, asked_at_ms: int
     ) -> "TransactWriteItemTypeDef":
-        """What marks a lane of what is to be sent again, to be part of a transaction.
+        """What marks the replay lane, to be part of a transaction.
 
         Who asked first says when the lane is looked through: one that asks later changes nothing of that.
         """
         return {
             "Update": {
                 "TableName": self._table.name,
-                "Key": _mark_key(webhook_id, lane),
+                "Key": _mark_key(webhook_id, Lane.REPLAY),
                 "UpdateExpression": (
                     "SET #token = :token, account_id = :account, due_at = :due, "
                     "check_at = if_not_exists(check_at, :check)"

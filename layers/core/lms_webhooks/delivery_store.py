@@ -35,6 +35,9 @@ _REPLAY_WRITERS = 2
 type DeliveryKey = tuple[str, str]
 """Webhook id and sort key of the event."""
 
+type SentAgain = tuple[str, Event, tuple[Attempt, ...]]
+"""Webhook id, event, and the attempts that it had while it waited, which are on no record yet."""
+
 
 class Outcome(StrEnum):
     """How a delivery ended."""
@@ -167,22 +170,21 @@ class DeliveryStore:
 
     def add_attempt(
         self,
-        sent: Sequence[tuple[str, Event, tuple[Attempt, ...]]],
+        sent: Sequence[SentAgain],
         attempt: Attempt,
         *,
         is_delivered: bool,
         recorded_at_seconds: int,
         replay_id: str = "",
     ) -> set[DeliveryKey]:
-        """Add `attempt` to the deliveries of events that were sent again (by `replay_id`): given with the
-        webhook's id, and with the attempts that an event had while it waited, which are on no record yet.
+        """Add `attempt` to the deliveries of events that were sent again (by `replay_id`).
 
         What is delivered stays so; with `is_delivered` it is from now on. Rejected, what is on no record gets
         none: it still waits, or was forgotten in time. Answers the keys of those that were not written.
         """
         expires_at = recorded_at_seconds + self._retention_seconds
 
-        def is_safe(delivery: tuple[str, Event, tuple[Attempt, ...]]) -> bool:
+        def is_safe(delivery: SentAgain) -> bool:
             try:
                 self._add_attempt(
                     *delivery,

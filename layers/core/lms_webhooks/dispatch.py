@@ -18,11 +18,10 @@ from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.backlog import Backlog, Lane, Waiting
 from lms_webhooks.delivery import Courier
 from lms_webhooks.delivery_store import Delivery, DeliveryKey, DeliveryStore, Outcome
-from lms_webhooks.event_types import EVENT_TYPES, Category
 from lms_webhooks.events import Event, MalformedEvent, read_event
 from lms_webhooks.health import Health
 from lms_webhooks.health_store import HealthStore
-from lms_webhooks.matching import Way, choose_way
+from lms_webhooks.matching import Way, choose_lane, choose_way
 from lms_webhooks.observability import Metric, count, logger, measure_ms
 from lms_webhooks.pace import Pace
 from lms_webhooks.queues import DrainQueue, QuarantineQueue
@@ -193,7 +192,7 @@ class Dispatcher:
                 if registered is not None:
                     way = self._way(registered, event)
                 else:  # what it still asked for is buried with what waits
-                    way = _lane_way(event) if event.sort_key in share.asked_for else Way.NOWHERE
+                    way = choose_lane(event) if event.sort_key in share.asked_for else Way.NOWHERE
                 if way is Way.NOWHERE:
                     share.safe.add(event.sort_key)
                 elif way is Way.BATCH_LANE:
@@ -331,16 +330,9 @@ class Dispatcher:
         return choose_way(*registered, event, retention_ms=self._retention_ms)
 
 
-def _lane_way(event: Event) -> Way:
-    is_real_time = EVENT_TYPES[event.event_name].category is not Category.NON_REAL_TIME
-    return Way.REALTIME_LANE if is_real_time else Way.BATCH_LANE
-
-
 def _possible_lanes(event: Event) -> tuple[Lane, ...]:
     """Where a dispatcher may put an event."""
-    if EVENT_TYPES[event.event_name].category is Category.NON_REAL_TIME:
-        return (Lane.BATCH,)
-    return Lane.REALTIME, Lane.RETRY
+    return (Lane.BATCH,) if choose_lane(event) is Way.BATCH_LANE else (Lane.REALTIME, Lane.RETRY)
 
 
 def _report(shares: Iterable[_Share]) -> None:

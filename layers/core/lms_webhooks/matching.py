@@ -30,13 +30,17 @@ def choose_way(webhook: Webhook, health: Health, event: Event, *, retention_ms: 
         taken_for_ms = retention_ms if health.switched_off is SwitchOff.FAILING else 0
         if event.accepted_at_ms - health.switched_off_at_ms >= taken_for_ms:
             return Way.NOWHERE
-    if EVENT_TYPES[event.event_name].category is Category.NON_REAL_TIME:
-        return Way.BATCH_LANE
-    if (
+    lane = choose_lane(event)
+    must_wait = (
         webhook.status is Status.PAUSED
         or webhook.ordered
         or health.mode is Mode.BACKLOG
         or health.switched_off is not None
-    ):
-        return Way.REALTIME_LANE
-    return Way.DIRECT
+    )
+    return lane if lane is Way.BATCH_LANE or must_wait else Way.DIRECT
+
+
+def choose_lane(event: Event) -> Way:
+    """Where `event` waits, if it must."""
+    is_real_time = EVENT_TYPES[event.event_name].category is Category.REAL_TIME
+    return Way.REALTIME_LANE if is_real_time else Way.BATCH_LANE

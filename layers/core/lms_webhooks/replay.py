@@ -136,9 +136,7 @@ class ReplayStore:
                 "ExpressionAttributeValues": {":running": {"S": ReplayState.RUNNING}},
             }
         }
-        mark_it = backlog.mark_action(
-            replay.account_id, replay.webhook_id, Lane.REPLAY, asked_at_ms=replay.started_at_ms
-        )
+        mark_it = backlog.mark_action(replay.account_id, replay.webhook_id, asked_at_ms=replay.started_at_ms)
         refused = transact(self._table.client, [put_it, mark_it, *along], sleep=self._sleep)
         if 0 in refused:
             raise ReplayRunning
@@ -161,7 +159,7 @@ class ReplayStore:
             KeyInUse, Busy: as `start`.
         """
         append_it = backlog.append_action(webhook_id, replace(waiting, asked_at_ms=asked_at_ms))
-        mark_it = backlog.mark_action(account_id, webhook_id, Lane.REPLAY, asked_at_ms=asked_at_ms)
+        mark_it = backlog.mark_action(account_id, webhook_id, asked_at_ms=asked_at_ms)
         if transact(self._table.client, [append_it, mark_it, *along], sleep=self._sleep):
             raise KeyInUse
 

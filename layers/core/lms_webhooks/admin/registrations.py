@@ -51,6 +51,19 @@ def _record_nothing(_registered: Registered, _secret: str | None) -> "Sequence[T
     return ()
 
 
+def audit_creation(caller: Caller, wanted: WebhookTaken, webhook_id: str, *, repeated: bool = False) -> None:
+    """Log that a webhook was made as `wanted`; `repeated` as `audit` has it."""
+    fields = map(to_camel, wanted.model_fields_set)
+    audit(caller, "webhook.create", changed=fields, repeated=repeated, webhookId=webhook_id)
+
+
+def audit_rotation(caller: Caller, webhook_id: str, *, repeated: bool = False) -> None:
+    """Log that a webhook got a new signing secret; `repeated` as `audit` has it."""
+    audit(
+        caller, "webhook.rotate-secret", changed=["authentication"], repeated=repeated, webhookId=webhook_id
+    )
+
+
 class Registrations:
     """The webhooks of every account; each call is for one caller and reaches only that caller's account."""
 
@@ -84,12 +97,7 @@ class Registrations:
         webhook, secret = self.draft(caller, wanted)
         registered = Registered(webhook, Health(webhook.epoch))
         self._store.create(webhook, along=record(registered, secret))
-        audit(
-            caller,
-            "webhook.create",
-            changed=map(to_camel, wanted.model_fields_set),
-            webhookId=webhook.webhook_id,
-        )
+        audit_creation(caller, wanted, webhook.webhook_id)
         return registered, secret
 
     def draft(self, caller: Caller, wanted: WebhookTaken) -> tuple[Webhook, str | None]:
@@ -210,7 +218,7 @@ class Registrations:
                     raise
                 continue
             break
-        audit(caller, "webhook.rotate-secret", changed=["authentication"], webhookId=webhook_id)
+        audit_rotation(caller, webhook_id)
         self._sleep(MAX_AGE_SECONDS)
         return registered, secret
 

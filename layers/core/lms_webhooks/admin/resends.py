@@ -27,6 +27,16 @@ def _record_nothing(_: object) -> "Along":
     return ()
 
 
+def audit_redelivery(caller: Caller, webhook_id: str, sort_key: str, *, repeated: bool = False) -> None:
+    """Log that one event is sent again; `repeated` as `audit` has it."""
+    audit(caller, "delivery.redeliver", repeated=repeated, webhookId=webhook_id, sortKey=sort_key)
+
+
+def audit_replay(caller: Caller, webhook_id: str, replay_id: str, *, repeated: bool = False) -> None:
+    """Log that a history is sent again; `repeated` as `audit` has it."""
+    audit(caller, "webhook.replay", repeated=repeated, webhookId=webhook_id, replayId=replay_id)
+
+
 class Resends:
     """Redeliveries and replays of every account's webhooks. The drainer sends; here it is asked to."""
 
@@ -58,8 +68,8 @@ class Resends:
         """Send one event once more, after what waits, whatever became of it before; answer how it stands now.
 
         One that still waits may be sent ahead of its time in this way. Where nothing may be sent for as long
-        as events are tried, it is not sent. What `record` makes of the answer is
-        done in the same transaction.
+        as events are tried, it is not sent. What `record` makes of the answer is done in the same
+        transaction.
 
         Raises:
             NoSuchWebhook, NoSuchDelivery: there is none.
@@ -75,7 +85,7 @@ class Resends:
             along=record(shown),
         )
         self._drain_queue.try_to_send(caller.account_id, webhook_id)
-        audit(caller, "delivery.redeliver", webhookId=webhook_id, sortKey=sort_key)
+        audit_redelivery(caller, webhook_id, sort_key)
         return shown
 
     def start(
@@ -113,7 +123,7 @@ class Resends:
         )
         self._replays.start(replay, self._backlog, along=record(replay))
         self._drain_queue.try_to_send(caller.account_id, webhook_id)
-        audit(caller, "webhook.replay", webhookId=webhook_id, replayId=replay.replay_id)
+        audit_replay(caller, webhook_id, replay.replay_id)
         return replay
 
     def progress(self, caller: Caller, webhook_id: str) -> Replay:

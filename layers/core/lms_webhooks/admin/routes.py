@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from pydantic import BaseModel
-from pydantic.alias_generators import to_camel
 
 from lms_webhooks.admin import pages
-from lms_webhooks.admin.audit import audit
 from lms_webhooks.admin.bodies import read_body
 from lms_webhooks.admin.caller import Caller, identify
 from lms_webhooks.admin.deliveries import Deliveries, Shown
@@ -40,8 +38,8 @@ from lms_webhooks.admin.parameters import (
     read_hours,
     read_no_parameters,
 )
-from lms_webhooks.admin.registrations import Registrations
-from lms_webhooks.admin.resends import Resends
+from lms_webhooks.admin.registrations import Registrations, audit_creation, audit_rotation
+from lms_webhooks.admin.resends import Resends, audit_redelivery, audit_replay
 from lms_webhooks.admin.stats import DEFAULT_HOURS, MAX_HOURS, StatsReader
 from lms_webhooks.admin.taken import (
     NothingTaken,
@@ -188,13 +186,7 @@ class _Calls:
             lambda claim: answer(
                 *self._services.registrations.create(caller, wanted, record=_recorder(claim, answer))
             ),
-            again=lambda body: audit(
-                caller,
-                "webhook.create",
-                changed=map(to_camel, wanted.model_fields_set),
-                repeated=True,
-                webhookId=body["webhookId"],
-            ),
+            again=lambda body: audit_creation(caller, wanted, body["webhookId"], repeated=True),
         )
 
     def list_webhooks(self) -> Response[str]:
@@ -243,13 +235,7 @@ class _Calls:
             return _answer(HTTPStatus.OK, given, headers)
 
         def again(body: Any) -> None:
-            audit(
-                caller,
-                "webhook.rotate-secret",
-                changed=["authentication"],
-                repeated=True,
-                webhookId=webhook_id,
-            )
+            audit_rotation(caller, webhook_id, repeated=True)
             self._services.registrations.await_rotation(body["previousSecretExpiresAt"])
 
         return self._once(
@@ -315,9 +301,7 @@ class _Calls:
                     caller, webhook_id, sort_key, record=lambda shown: _record(claim, answer(shown))
                 )
             ),
-            again=lambda _: audit(
-                caller, "delivery.redeliver", repeated=True, webhookId=webhook_id, sortKey=sort_key
-            ),
+            again=lambda _: audit_redelivery(caller, webhook_id, sort_key, repeated=True),
         )
 
     def start_replay(self, webhook_id: str) -> Response[str]:
@@ -335,9 +319,7 @@ class _Calls:
                     caller, webhook_id, wanted, record=lambda replay: _record(claim, answer(replay))
                 )
             ),
-            again=lambda body: audit(
-                caller, "webhook.replay", repeated=True, webhookId=webhook_id, replayId=body["replayId"]
-            ),
+            again=lambda body: audit_replay(caller, webhook_id, body["replayId"], repeated=True),
         )
 
     def cancel_replay(self, webhook_id: str) -> Response[str]:
