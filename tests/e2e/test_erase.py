@@ -35,7 +35,7 @@ def test_a_learner_is_erased_from_history_and_backlog_and_nobody_else(
     until(lambda: len(listed(paused)) == 6, "what waits", seconds=60)
     command = ["erase", "--account", account.account_id, "--learner", str(LEARNER)]
     # By the file of the stack on this machine, and as on AWS: by the stack's name and the environment.
-    monkeypatch.setattr("operations.erase.STATE_DIR", system.stack.state_dir)
+    monkeypatch.setattr("operations.stacks.STATE_DIR", system.stack.state_dir)
     monkeypatch.setattr("sys.argv", command)
     assert main() == 0
     assert "nothing was changed" in capsys.readouterr().out

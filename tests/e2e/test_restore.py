@@ -66,7 +66,7 @@ def test_webhooks_history_and_what_waits_come_back_from_copies_and_nothing_is_se
     lose(system, tables["deliveries"], live, webhook_id)
     assert account.webhooks() == []
 
-    monkeypatch.setattr("operations.restore.STATE_DIR", system.stack.state_dir)
+    monkeypatch.setattr("operations.stacks.STATE_DIR", system.stack.state_dir)
     command = ["restore", "--webhooks", copies["webhooks"], "--deliveries", copies["deliveries"]]
     monkeypatch.setattr("sys.argv", command)
     assert main() == 0
