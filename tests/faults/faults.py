@@ -28,6 +28,7 @@ from lms_webhooks.admin.registrations import Registrations
 from lms_webhooks.admin.resends import Resends
 from lms_webhooks.admin.taken import ReplayTaken, WebhookChange
 from lms_webhooks.backlog import Backlog
+from lms_webhooks.connections import ErrorClass
 from lms_webhooks.delivery_store import DeliveryStore
 from lms_webhooks.health import Health
 from lms_webhooks.messages import Message
@@ -37,7 +38,7 @@ from lms_webhooks.problems import Problem
 from lms_webhooks.queues import DrainQueue
 from lms_webhooks.replay import ReplayState, ReplayStore
 from lms_webhooks.secrets import SecretBox
-from lms_webhooks.sender import Answer, ErrorClass, Patience
+from lms_webhooks.sender import Answer, Patience
 from lms_webhooks.webhook_store import WebhookStore
 from tests.faults.audit import Audit
 from tests.scenarios import world as scenarios

@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from urllib3.util import parse_url
 
+from lms_webhooks.connections import ErrorClass
 from lms_webhooks.messages import Message
-from lms_webhooks.sender import Answer, ErrorClass, Patience, Sender
+from lms_webhooks.sender import Answer, Patience, Sender
 from lms_webhooks.targets import ForbiddenTarget, check_url
 from tests.fakes.enclosed_network import EnclosedNetwork
 from tests.fakes.name_server import Addresses, NameServer

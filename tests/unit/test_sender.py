@@ -19,14 +19,14 @@ from typing import Any
 import pytest
 import urllib3
 
-from lms_webhooks import sender as sender_module
+from lms_webhooks import connections
+from lms_webhooks.connections import ErrorClass
 from lms_webhooks.messages import Message
 from lms_webhooks.sender import (
     COURTESY_SECONDS,
     KEPT_ANSWER_BYTES,
     MAX_ANSWER_BYTES,
     Answer,
-    ErrorClass,
     Patience,
     Sender,
 )
@@ -244,7 +244,7 @@ def test_connections_are_kept_alive(post: Post, receive: Receive) -> None:
     [
         answer(keep_alive=False),
         answer(version="1.0"),
-        answer(500, body=b"x" * 70_000),
+        answer(500, body=b"x" * 100_000),
         fake.close_after_answer(),
     ],
     ids=name_of,
@@ -275,7 +275,7 @@ def test_parallel_calls_share_no_connection_and_leave_them_for_later_ones(
 def test_a_connection_idle_for_too_long_is_not_used_again(
     post: Post, receive: Receive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sender_module, "MAX_IDLE_SECONDS", 0)
+    monkeypatch.setattr(connections, "MAX_IDLE_SECONDS", 0)
     receiver = receive(answer())
     for _ in range(3):
         assert post(receiver.url()).is_success
@@ -339,47 +339,36 @@ def test_a_reused_connection_on_which_something_else_goes_wrong_is_a_failure(
     assert receiver.connections == 2
 
 
-def test_a_deadline_that_passes_late_leaves_the_connection_to_the_next_call(
-    sender: Sender, post: Post, receive: Receive, monkeypatch: pytest.MonkeyPatch
+def test_what_comes_while_a_connection_is_idle_answers_nothing(
+    sender: Sender, post: Post, receive: Receive
 ) -> None:
-    """One call has given its connection back but not returned yet; another is in flight on it by then."""
-    gate = threading.Event()
-    receiver = receive([answer(), fake.gated(gate, answer(202)), answer()])
-    slow_thread: list[threading.Thread] = []
-    close = urllib3.response.HTTPResponse.close
-
-    def closes_slowly(response: urllib3.response.HTTPResponse) -> None:
-        close(response)
-        if threading.current_thread() in slow_thread:
-            assert receiver.wait_for_requests(2)
-            with sender._watch.limit(DEADLINE_SECONDS) as later:
-                ours, theirs = socket.socketpair()
-                with ours, theirs:
-                    later.guard(ours)
-                    assert ours.recv(1) == b""
-            gate.set()
-
-    monkeypatch.setattr(urllib3.response.HTTPResponse, "close", closes_slowly)
-    first: list[Answer] = []
-    slow_thread.append(
-        threading.Thread(target=lambda: first.append(post(receiver.url(), deadline_seconds=DEADLINE_SECONDS)))
-    )
-    slow_thread[0].start()
-    assert receiver.wait_for(lambda: receiver.ended == 1, 10)
-    # The connection is in the pool a moment after the answer is out.
-    idle = pool_of(sender, receiver).pool
-    connection = idle.get(timeout=10)
-    while connection is None:
-        connection = idle.get(timeout=10)
-    idle.put(connection)
-    assert post(receiver.url()).status_code == 202
-    slow_thread[0].join()
-    assert first[0].status_code == 200
-    assert receiver.connections == 1
+    """Some servers send a 408 before they close a connection that nobody used."""
+    late = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n"
+    unasked = fake.raw(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", late, pause_seconds=0.1)
+    receiver = receive([unasked, answer(201)])
+    assert post(receiver.url()).status_code == 200
+    (idle,) = [each for of_origin in sender._adapter._connections._idle.values() for each in of_origin]
+    assert receiver.wait_for(lambda: not idle.is_quiet(), 10)
+    assert post(receiver.url()).status_code == 201
+    assert receiver.connections == 2
 
 
-def pool_of(sender: Sender, receiver: Receiver) -> Any:
-    return sender._adapter.poolmanager.connection_from_url(receiver.url())
+def test_the_oldest_idle_connection_makes_room(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "_MAX_IDLE", 3)
+    with contextlib.ExitStack() as stack:
+        receivers = [stack.enter_context(Receiver()) for _ in range(5)]
+        for receiver in receivers:
+            assert post(receiver.url()).is_success
+        assert receivers[1].wait_for(lambda: receivers[1].open_connections == 0, 10)
+        assert [receiver.open_connections for receiver in receivers] == [0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("value", ["a\r\nx-more: b", "a\nb", "a\rb"])
+def test_a_header_with_a_line_break_is_never_sent(sender: Sender, value: str) -> None:
+    with Receiver() as receiver:
+        message = Message(receiver.url(), {"x-static": value}, BODY)
+        assert sender.post(message, patience=within(PATIENT_SECONDS)).error_class is BROKEN
+        assert receiver.requests == []
 
 
 def open_files() -> int:
@@ -418,9 +407,7 @@ def test_no_file_stays_open_over_many_calls_that_fail(receive: Receive, certific
     with ThreadPoolExecutor(20) as pool:
         list(pool.map(one, range(500)))
     assert receiver.connections > 100
-    pooled = list(pool_of(sender, receiver).pool.queue)
-    idle = sum(1 for connection in pooled if connection is not None and connection.sock is not None)
-    del pooled
+    idle = sender._adapter._connections._idle_count
     assert receiver.wait_for(lambda: receiver.open_connections == idle, 20), "only idle ones are open"
     sender._adapter.close()
     gc.collect()

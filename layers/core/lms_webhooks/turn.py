@@ -13,6 +13,7 @@ from dataclasses import replace
 from lms_webhooks import health as endpoint
 from lms_webhooks.attempts import Attempt
 from lms_webhooks.backlog import Backlog, Lane, Mark, Waiting
+from lms_webhooks.connections import ErrorClass
 from lms_webhooks.delivery import Courier
 from lms_webhooks.delivery_store import Outcome
 from lms_webhooks.health import Health, SwitchOff
@@ -27,7 +28,7 @@ from lms_webhooks.retry import (
     event_delay_seconds,
     retry_after_seconds,
 )
-from lms_webhooks.sender import Answer, ErrorClass, Patience
+from lms_webhooks.sender import Answer, Patience
 from lms_webhooks.settling import Settler
 from lms_webhooks.webhooks import Status, Webhook
 

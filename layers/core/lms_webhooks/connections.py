@@ -1,0 +1,409 @@
+"""One HTTP/1.1 request over a socket of our own, and its answer, within a deadline.
+
+Requests to strangers need what HTTP clients lack: a total deadline, the address rule of `targets` at the
+moment a socket is opened, a bound on what is read. All of it is easy where the sockets are at hand: each wait
+for one is for what is left of the call's time. Of an answer no more is read than what became of the request
+and where it ends, and that as leniently as browsers do: to refuse what a receiver says because it says it
+badly would be to send it everything twice.
+"""
+
+import queue
+import re
+import select
+import socket
+import ssl
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from enum import StrEnum
+from typing import NamedTuple
+
+from lms_webhooks.targets import check_addresses
+
+MAX_IDLE_SECONDS = 50  # common load balancers close idle connections after 60
+MAX_LINE_BYTES = 64 * 1024  # of an answer's header, as http.client and common servers have it
+_MAX_HEADERS = 100  # as http.client has it
+MAX_ADDRESSES_TRIED = 4  # of a name with many, so that dead ones leave time for the next
+_MAX_IDLE = 200  # connections; a function may have a thousand files open
+_READ_BYTES = 16 * 1024
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.(?P<minor>[0-9]) (?P<status>[1-9][0-9]{2})(?: .*)?", re.DOTALL)
+_LENGTH = re.compile(r"[0-9]{1,18}")
+_CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;.*)?", re.DOTALL)
+
+
+class ErrorClass(StrEnum):
+    """Why there was no answer with a status code."""
+
+    DNS = "dns"
+    FORBIDDEN_ADDRESS = "forbidden-address"
+    CONNECT = "connect"
+    TLS = "tls"
+    TIMEOUT = "timeout"
+    CONNECTION_LOST = "connection-lost"
+    BROKEN_ANSWER = "broken-answer"
+
+
+class Failed(Exception):
+    """There is no answer."""
+
+    def __init__(self, error_class: ErrorClass) -> None:
+        super().__init__(error_class)
+        self.error_class = error_class
+
+
+class Deadline:
+    """When a call, or the part of it that it is in, must have ended."""
+
+    def __init__(self, seconds: float, *, total_seconds: float) -> None:
+        now = time.monotonic()
+        self._latest = now + total_seconds
+        self._ends_at = min(now + seconds, self._latest)
+
+    def restart(self, seconds: float) -> None:
+        """Give the rest of the call `seconds` from now, but never more than the whole call has."""
+        self._ends_at = min(time.monotonic() + seconds, self._latest)
+
+    def remaining_seconds(self) -> float:
+        """More than zero.
+
+        Raises:
+            TimeoutError: there is no time left.
+        """
+        remaining = self._ends_at - time.monotonic()
+        if remaining <= 0:
+            raise TimeoutError
+        return remaining
+
+
+class Origin(NamedTuple):
+    """Where a connection leads."""
+
+    scheme: str
+    host: str
+    """A name in ASCII, or an address; of IPv6 in brackets."""
+    port: int
+
+
+class Connections:
+    """Kept-alive connections to many origins. Safe to share between threads: each has one call at a time."""
+
+    def __init__(self, tls_context: ssl.SSLContext, *, loopback_allowed: bool) -> None:
+        # One context for all: reading the CA bundle for each costs more than the rest of a delivery.
+        self._tls_context = tls_context
+        self._loopback_allowed = loopback_allowed
+        self._lock = threading.Lock()
+        self._idle: defaultdict[Origin, list[_Connection]] = defaultdict(list)
+        self._idle_count = 0
+
+    def exchange(
+        self, origin: Origin, request: bytes, deadline: Deadline, *, answer_seconds: float
+    ) -> "Exchange":
+        """Send `request`, and read an answer until its header is complete: `answer_seconds` after it was sent
+        at the latest.
+
+        Raises:
+            Failed: there is no such answer.
+            ForbiddenTarget: the origin's name leads to an address that is not allowed.
+        """
+        connection = self._take_idle(origin)
+        if connection is not None:
+            try:
+                return self._exchange_over(connection, request, deadline, answer_seconds)
+            except Failed as failed:
+                # A server may close a kept-alive connection just as it is used again (RFC 9112 9.3.1): that
+                # says nothing about its health, so the request goes out once more, on a new one.
+                if failed.error_class is not ErrorClass.CONNECTION_LOST or connection.has_answered:
+                    raise
+        connection = self._open(origin, deadline)
+        return self._exchange_over(connection, request, deadline, answer_seconds)
+
+    def close(self) -> None:
+        """Close those that are idle."""
+        with self._lock:
+            for idle in self._idle.values():
+                for connection in idle:
+                    connection.close()
+            self._idle.clear()
+            self._idle_count = 0
+
+    def _exchange_over(
+        self, connection: "_Connection", request: bytes, deadline: Deadline, answer_seconds: float
+    ) -> "Exchange":
+        try:
+            deadline.restart(answer_seconds)
+            connection.send(request, deadline)
+            return Exchange(connection, deadline, keep=self._keep)
+        except BaseException:
+            connection.close()
+            raise
+
+    def _take_idle(self, origin: Origin) -> "_Connection | None":
+        while True:
+            with self._lock:
+                idle = self._idle.get(origin)
+                if not idle:
+                    return None
+                connection = idle.pop()
+                self._idle_count -= 1
+            if time.monotonic() - connection.idle_since <= MAX_IDLE_SECONDS and connection.is_quiet():
+                return connection
+            connection.close()
+
+    def _keep(self, connection: "_Connection") -> None:
+        connection.idle_since = time.monotonic()
+        connection.has_answered = False
+        with self._lock:
+            self._idle[connection.origin].append(connection)
+            self._idle_count += 1
+            if self._idle_count <= _MAX_IDLE:
+                return
+            oldest = min((idle for idle in self._idle.values() if idle), key=lambda idle: idle[0].idle_since)
+            closed = oldest.pop(0)
+            self._idle_count -= 1
+        closed.close()
+
+    def _open(self, origin: Origin, deadline: Deadline) -> "_Connection":
+        sock = _connect(origin, deadline, loopback_allowed=self._loopback_allowed)
+        if origin.scheme == "https":
+            try:
+                sock.settimeout(deadline.remaining_seconds())
+                # A name may end in the root's dot; certificates and SNI leave it out (RFC 6066 3).
+                host = origin.host.strip("[]").removesuffix(".")
+                sock = self._tls_context.wrap_socket(sock, server_hostname=host)
+            except (OSError, ValueError) as error:
+                sock.close()
+                raise Failed(_class_of(error)) from None
+        return _Connection(origin, sock)
+
+
+class _Connection:
+    """An open connection. The deadline of the call that it is in holds for each wait."""
+
+    def __init__(self, origin: Origin, sock: socket.socket) -> None:
+        self.origin = origin
+        self.idle_since = 0.0
+        self.has_answered = False
+        """Whether a byte came since the request."""
+        self._sock = sock
+
+    def send(self, request: bytes, deadline: Deadline) -> None:
+        rest = memoryview(request)
+        try:
+            while rest:
+                self._sock.settimeout(deadline.remaining_seconds())
+                rest = rest[self._sock.send(rest) :]
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # who answers before all is sent, and closes, has answered
+        except OSError as error:
+            raise Failed(_class_of(error)) from None
+
+    def receive(self, deadline: Deadline) -> bytes:
+        """What comes next; nothing at the end."""
+        try:
+            self._sock.settimeout(deadline.remaining_seconds())
+            data = self._sock.recv(_READ_BYTES)
+        except OSError as error:
+            raise Failed(_class_of(error)) from None
+        self.has_answered = self.has_answered or bool(data)
+        return data
+
+    def is_quiet(self) -> bool:
+        """Whether nothing came while it was idle: neither its end, nor an answer to no request."""
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        return not poll.poll(0)
+
+    def close(self) -> None:
+        self._sock.close()
+
+    # Of a Sender that nobody holds any more.
+    __del__ = close
+
+
+class Exchange:
+    """An answer whose header is complete. Its body is read piece by piece; in the end it is to be closed."""
+
+    def __init__(
+        self, connection: _Connection, deadline: Deadline, *, keep: Callable[[_Connection], None]
+    ) -> None:
+        self._connection = connection
+        self._deadline = deadline
+        self._keep = keep
+        self._unread = bytearray()
+        self._is_closed = False
+        minor, self.status_code = self._read_status()
+        self.headers = self._read_headers()
+        """By lower-case name; the values of several with one name are joined by commas."""
+        tokens = self.headers.get("connection", "").lower()
+        self._is_kept_alive = "close" not in tokens if minor else "keep-alive" in tokens
+        # Where the body ends (RFC 9112 6.3).
+        self._is_chunked = False
+        self._left_bytes: int | None = 0
+        """Of the body, or of a chunk; None: until the connection ends."""
+        if self.status_code not in {204, 304}:
+            coding = self.headers.get("transfer-encoding", "").rpartition(",")[2].strip().lower()
+            self._is_chunked = coding == "chunked"
+            if not self._is_chunked:
+                self._left_bytes = _length(self.headers.get("content-length", ""))
+        self._is_first_chunk = True
+        self.is_complete = not self._is_chunked and self._left_bytes == 0
+        """Whether all of the body was read."""
+
+    def limit_seconds(self, seconds: float) -> None:
+        """Give the rest of the body so much time."""
+        self._deadline.restart(seconds)
+
+    def read(self, most_bytes: int) -> bytes:
+        """The next piece of the body; nothing at its end, or where it breaks off."""
+        try:
+            if self._is_chunked and not self._left_bytes and not self.is_complete:
+                self._begin_chunk()
+            if self.is_complete:
+                return b""
+            if not self._unread:
+                self._receive()
+        except Failed:
+            self._is_kept_alive = False
+            self.is_complete = True
+            return b""
+        left_bytes = len(self._unread) if self._left_bytes is None else self._left_bytes
+        piece = self._take(min(most_bytes, left_bytes, len(self._unread)))
+        if self._left_bytes is not None:
+            self._left_bytes -= len(piece)
+            self.is_complete = not self._is_chunked and self._left_bytes == 0
+        return piece
+
+    def close(self) -> None:
+        """Leave the connection to the next call, if all of the answer was read and the server allows it."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        # What came beyond the end would be taken for the next answer.
+        if self.is_complete and self._is_kept_alive and not self._unread:
+            self._keep(self._connection)
+        else:
+            self._connection.close()
+
+    def _read_status(self) -> tuple[int, int]:
+        """The minor version and the status, after any interim (1xx) answers."""
+        while True:
+            line = _STATUS_LINE.fullmatch(self._line())
+            if line is None or line["status"] == b"101":  # another protocol, which we never asked for
+                raise Failed(ErrorClass.BROKEN_ANSWER)
+            if not line["status"].startswith(b"1"):
+                return int(line["minor"]), int(line["status"])
+            self._read_headers()
+
+    def _read_headers(self) -> dict[str, str]:
+        headers: dict[str, str] = {}
+        for _ in range(_MAX_HEADERS + 1):
+            line = self._line()
+            if not line:
+                return headers
+            name, colon, value = line.decode("latin-1").partition(":")
+            if colon and name.strip() == name != "":  # the rest of a folded line begins with a space
+                name, value = name.lower(), value.strip()
+                headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        raise Failed(ErrorClass.BROKEN_ANSWER)
+
+    def _begin_chunk(self) -> None:
+        if not self._is_first_chunk and self._line():
+            raise Failed(ErrorClass.BROKEN_ANSWER)
+        self._is_first_chunk = False
+        size = _CHUNK_SIZE.fullmatch(self._line())
+        if size is None:
+            raise Failed(ErrorClass.BROKEN_ANSWER)
+        self._left_bytes = int(size[1], 16)
+        if not self._left_bytes:
+            self._read_headers()  # trailers
+            self.is_complete = True
+
+    def _line(self) -> bytes:
+        looked_at = 0
+        while (end := self._unread.find(b"\n", looked_at)) < 0:
+            looked_at = len(self._unread)
+            if looked_at > MAX_LINE_BYTES:
+                break
+            self._receive()
+        if end > MAX_LINE_BYTES or end < 0:
+            raise Failed(ErrorClass.BROKEN_ANSWER)
+        return self._take(end + 1)[:-1].removesuffix(b"\r")
+
+    def _take(self, count: int) -> bytes:
+        taken = bytes(self._unread[:count])
+        del self._unread[:count]
+        return taken
+
+    def _receive(self) -> None:
+        data = self._connection.receive(self._deadline)
+        if not data:
+            raise Failed(ErrorClass.CONNECTION_LOST)
+        self._unread += data
+
+
+def _length(value: str) -> int | None:
+    """The content-length; None when it says nothing, so that the body ends with the connection."""
+    lengths = {each.strip() for each in value.split(",")}
+    if not all(_LENGTH.fullmatch(each) for each in lengths):
+        return None
+    if len(lengths) > 1:  # RFC 9112 6.3: two that differ are no answer
+        raise Failed(ErrorClass.BROKEN_ANSWER)
+    return int(lengths.pop())
+
+
+def _class_of(error: OSError | ValueError) -> ErrorClass:
+    if isinstance(error, TimeoutError):
+        return ErrorClass.TIMEOUT
+    if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+        return ErrorClass.CONNECTION_LOST
+    if isinstance(error, (ssl.SSLError, ValueError)):  # ValueError: a host that TLS cannot name
+        return ErrorClass.TLS
+    return ErrorClass.CONNECTION_LOST
+
+
+def _connect(origin: Origin, deadline: Deadline, *, loopback_allowed: bool) -> socket.socket:
+    addresses = _resolve(origin, deadline)
+    check_addresses((str(address[0]) for _, address in addresses), loopback_allowed=loopback_allowed)
+    tried = addresses[:MAX_ADDRESSES_TRIED]
+    error_class = ErrorClass.CONNECT
+    for index, (family, address) in enumerate(tried):
+        try:
+            sock = socket.socket(family, socket.SOCK_STREAM)
+        except OSError:
+            continue  # this machine does not speak the address's family
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.settimeout(deadline.remaining_seconds() / (len(tried) - index))
+            sock.connect(address)
+        except OSError as error:
+            sock.close()
+            error_class = ErrorClass.TIMEOUT if isinstance(error, TimeoutError) else ErrorClass.CONNECT
+        else:
+            return sock
+    raise Failed(error_class)
+
+
+type _Address = tuple[socket.AddressFamily, tuple[str | int, ...] | tuple[int, bytes]]
+
+
+def _resolve(origin: Origin, deadline: Deadline) -> list[_Address]:
+    """getaddrinfo knows no time-out, so it runs in a thread that is left behind when it is late."""
+    answers: queue.SimpleQueue[list[_Address]] = queue.SimpleQueue()
+
+    def look_up() -> None:
+        try:
+            found = socket.getaddrinfo(origin.host.strip("[]"), origin.port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            found = []
+        answers.put([(family, address) for family, _, _, _, address in found])
+
+    threading.Thread(target=look_up, name="dns", daemon=True).start()
+    try:
+        addresses = answers.get(timeout=deadline.remaining_seconds())
+    except (queue.Empty, TimeoutError):
+        raise Failed(ErrorClass.TIMEOUT) from None
+    if not addresses:
+        raise Failed(ErrorClass.DNS)
+    return addresses
