@@ -12,8 +12,8 @@ from local import deploy
 from local.check_build import check_build
 from local.demo import demo
 from local.emit import make_event
-from local.receiver import Received, Receiver, basic_authentication, signature
-from local.stack import Stack, current, down, up
+from local.receiver import Received, Receiver, basic_authentication, report, signature
+from local.stack import LOG_FILE, Stack, current, down, up
 from local.steps import STATE_DIR, StepFailedError, paint, step
 
 
@@ -71,9 +71,7 @@ def _run(arguments: argparse.Namespace) -> int:
         case "token":
             print(_stack().id_token(arguments.account))
         case "logs":
-            stack = _stack()
-            stack.save_logs()
-            print(stack.log_file.read_text(), end="")
+            _logs()
         case "emit":
             event = make_event(arguments.event, arguments.account)
             _stack().emit([event])
@@ -94,6 +92,21 @@ def _stack() -> Stack:
     if stack is None:
         raise StepFailedError("looking for the stack: it is not up; `make up` starts it")
     return stack
+
+
+def _logs() -> None:
+    stack = current(STATE_DIR)
+    log_file = STATE_DIR / LOG_FILE
+    if stack is not None:
+        stack.save_logs()
+    elif log_file.exists():
+        # Not among the logs: whoever pipes them on wants nothing else.
+        print("The stack is not up; this is what the last one logged until it was stopped.", file=sys.stderr)
+    else:
+        raise StepFailedError(
+            "looking for logs: the stack is not up, and none has left any; `make up` starts it"
+        )
+    print(log_file.read_text(), end="")
 
 
 def _up(port: int | None) -> None:
@@ -133,13 +146,7 @@ def _demo(*, once: bool) -> int:
 
 def _listen(port: int, secret: str | None, basic: str | None) -> None:
     def show(received: Received) -> None:
-        checked = secret or basic
-        mark = paint(f"✗ {received.problem}", "red") if received.problem else paint("✓ verified", "green")
-        unchecked = "not checked: SECRET=whsec_... or BASIC=user:password does"
-        print(f"\nPOST {received.path}  {mark if checked else unchecked}")
-        for name, value in received.headers.items():
-            print(paint(f"  {name}: {value}", "grey"))
-        print(f"  {received.body.decode(errors='replace')}", flush=True)
+        print("\n" + report(received, is_checked=bool(secret or basic)), flush=True)
 
     try:
         listening = Receiver(show, port=port)

@@ -13,6 +13,8 @@ from typing import Any, Self
 
 import standardwebhooks
 
+from local.steps import paint
+
 
 @dataclass(frozen=True)
 class Received:
@@ -74,6 +76,20 @@ def signature(secret: str) -> Check:
         return None
 
     return check
+
+
+def report(received: Received, *, is_checked: bool) -> str:
+    """What `make listen` prints of a request."""
+    if not is_checked:
+        verdict = "not checked: SECRET=whsec_... or BASIC=user:password does"
+    elif received.problem:
+        verdict = paint(f"✗ {received.problem}", "red")
+    else:
+        verdict = paint("✓ verified", "green")
+    headers = [paint(f"  {name}: {value}", "grey") for name, value in received.headers.items()]
+    return "\n".join(
+        [f"POST {received.path}  {verdict}", *headers, f"  {received.body.decode(errors='replace')}"]
+    )
 
 
 class Receiver:

@@ -20,6 +20,9 @@ from local.roles import make_enforceable
 from local.steps import StepFailedError, failure, step
 from local.tls import ensure_tls
 
+LOG_FILE = Path("logs", "functions.log")
+"""In the state folder: it stays when the stack does not."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -44,7 +47,7 @@ class Stack:
     @property
     def log_file(self) -> Path:
         """What the functions logged until `save_logs` was last called."""
-        return self.state_dir / "logs" / "functions.log"
+        return self.state_dir / LOG_FILE
 
     def save_logs(self) -> None:
         """Copy what the functions logged, oldest first, to `log_file`: the emulator has it in memory only."""

@@ -64,7 +64,7 @@ def bring_webhooks(system: System, copy: str, *, applying: bool) -> Done:
         if sort_key.startswith(_WEBHOOK) and partition.startswith("ACCOUNT#"):
             account_id, webhook_id = item["account_id"]["S"], item["webhook_id"]["S"]
             if (f"{_TOMBSTONE}{account_id}", sort_key) in here:
-                done[f"webhook was deleted and stays so: {webhook_id}"] += 1
+                done[f"webhooks that were deleted and stay so ({webhook_id})"] += 1
                 continue
             done["webhooks brought back"] += 1
             if applying:
@@ -239,7 +239,7 @@ def run(system: System, *, webhooks_copy: str, deliveries_copy: str, applying: b
     done += make_health(system, applying=applying)
     done += mark_lanes(system, applying=applying)
     for what, count in done.items():
-        print(f"{count:8} {what}")
+        print(f"{what}: {count}")
     if applying:
         print("The sweep sends for drainers within a minute.")
     else:

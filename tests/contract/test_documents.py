@@ -28,6 +28,7 @@ from lms_webhooks.messages import Credentials, compose
 from lms_webhooks.observability import Metric
 from lms_webhooks.retry import AnswerClass, classify
 from lms_webhooks.webhook_store import TOMBSTONE_DAYS
+from local.receiver import Received, report
 from tests.contract.template import (
     ALARMS,
     FUNCTIONS,
@@ -227,9 +228,9 @@ def test_each_status_code_is_in_the_class_that_receivers_are_told() -> None:
     assert classify(None) is AnswerClass.ENDPOINT
 
 
-def sample_request(document: Path) -> tuple[dict[str, str], bytes]:
-    """Headers and body of the POST that a document shows."""
-    (text,) = fenced(document, "http")
+def sample_request() -> tuple[dict[str, str], bytes]:
+    """Headers and body of the POST that receivers are shown."""
+    (text,) = fenced(RECEIVERS, "http")
     head, _, body = text.rstrip("\n").partition("\n\n")
     lines = head.splitlines()[1:]
     return {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}, body.encode()
@@ -241,12 +242,20 @@ def sample_secret() -> str:
     return str(secret)
 
 
-def test_both_documents_show_the_same_request() -> None:
-    assert sample_request(README) == sample_request(RECEIVERS)
+def test_the_readme_shows_a_request_as_make_listen_prints_it() -> None:
+    (shown,) = fenced(README, "text")
+    headers: dict[str, str] = dict(re.findall(r"^  ([a-z-]+): (.+)$", shown, re.MULTILINE))
+    body = shown.splitlines()[-1].strip().encode()
+    assert headers["content-length"] == str(len(body))
+    assert shown == report(Received("/", headers, body, 0, None), is_checked=True) + "\n"
+    assert headers.keys() == sample_request()[0].keys()
+    signed_at = datetime.fromtimestamp(int(headers["webhook-timestamp"]), UTC)
+    signed = standardwebhooks.Webhook(sample_secret()).sign(headers["webhook-id"], signed_at, body.decode())
+    assert headers["webhook-signature"] == signed
 
 
 def test_the_request_that_is_shown_is_the_one_that_is_sent() -> None:
-    headers, body = sample_request(RECEIVERS)
+    headers, body = sample_request()
     (shown,) = json.loads(body)["events"]
     event = Event(
         account_id="1010",
@@ -343,8 +352,9 @@ def test_receivers_are_told_how_long_to_expect_an_event_and_an_old_secret() -> N
 # What is shown can be done
 
 
-def test_the_api_takes_the_webhook_that_the_readme_registers() -> None:
-    (command,) = [block for block in fenced(README, "sh") if "application/json" in block]
+@pytest.mark.parametrize("document", [README, RECEIVERS], ids=lambda path: path.name)
+def test_the_api_takes_the_webhook_that_is_registered_to_try_it(document: Path) -> None:
+    (command,) = [block for block in fenced(document, "sh") if "application/json" in block]
     body = command.partition("-d '")[2].rpartition("'")[0]
     WebhookTaken.model_validate(json.loads(body), context={"loopback_allowed": True})
 

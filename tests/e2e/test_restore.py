@@ -70,7 +70,7 @@ def test_webhooks_history_and_what_waits_come_back_from_copies_and_nothing_is_se
     command = ["restore", "--webhooks", copies["webhooks"], "--deliveries", copies["deliveries"]]
     monkeypatch.setattr("sys.argv", command)
     assert main() == 0
-    assert "6 waiting events brought back" in capsys.readouterr().out
+    assert "waiting events brought back: 6\n" in capsys.readouterr().out
     assert account.webhooks() == []
     monkeypatch.setattr("sys.argv", [*command, "--apply"])
     assert main() == 0

@@ -117,7 +117,7 @@ def test_queues_that_hold_events_are_named_since_they_cannot_be_searched(
 ) -> None:
     system.sqs.send_message(QueueUrl=system.queues["QuarantineQueue"], MessageBody="{}")
     run(system, "1010", LEARNER, erasing=False)
-    assert "1 messages on QuarantineQueue were not searched" in capsys.readouterr().out
+    assert "1 on QuarantineQueue, not searched" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("erasing", [False, True])

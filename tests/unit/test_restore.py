@@ -127,8 +127,8 @@ def test_without_being_told_to_nothing_is_changed(stack: Tables, capsys: pytest.
     stack.restore(applying=False)
     assert {name: stack.items(name) for name in stack.names} == before
     printed = capsys.readouterr().out
-    assert "1 webhooks brought back" in printed
-    assert "3 waiting events brought back" in printed
+    assert "webhooks brought back: 1\n" in printed
+    assert "waiting events brought back: 3\n" in printed
     assert "Nothing was changed" in printed
 
 
@@ -155,7 +155,7 @@ def test_a_webhook_that_somebody_deleted_since_stays_deleted(
     stack.store.delete("1010", DELETED, deleted_at=DELETED_AT, deleted_by="ada")
     stack.restore()
     assert [each.webhook.webhook_id for each in stack.store.read_account("1010")] == [WEBHOOK]
-    assert f"was deleted and stays so: {DELETED}" in capsys.readouterr().out
+    assert f"webhooks that were deleted and stay so ({DELETED}): 1\n" in capsys.readouterr().out
 
 
 def test_what_is_there_is_newer_than_the_copy_and_stays(stack: Tables) -> None:
