@@ -19,7 +19,7 @@ from urllib.request import urlopen
 
 from local.steps import REPOSITORY, StepFailedError, failure
 
-_PYTHON = REPOSITORY / ".local" / "engine" / "bin" / "python"
+PYTHON = REPOSITORY / ".local" / "engine" / "bin" / "python"
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
 
@@ -75,7 +75,7 @@ def start(state_dir: Path, *, port: int | None = None, roles_enforced: bool = Fa
         port = port or free_port()
         with log_file(state_dir).open("w") as log:
             process = subprocess.Popen(
-                [_PYTHON, "-P", REPOSITORY / "local" / "emulator.py"],
+                [PYTHON, "-P", REPOSITORY / "local" / "emulator.py"],
                 cwd=work,
                 env=_environment(work, port) | {"AUTH": str(roles_enforced).lower()},
                 stdin=subprocess.DEVNULL,

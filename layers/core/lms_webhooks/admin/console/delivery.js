@@ -1,4 +1,4 @@
-// One delivery, opened: its event as it is, and each attempt.
+// One delivery, opened: the request as it is sent by itself, and what came of each attempt.
 import { allIsWell, button, eventLabel, fullTime, h, milliseconds, number, say, shortTime, t, time } from './core.js';
 import { answerOf } from './history.js';
 import { call, eventTypes } from './session.js';
@@ -8,7 +8,11 @@ const PATIENCE_MS = 60_000;
 
 export async function draw(here, webhookId, deliveryId) {
   const path = `webhooks/${webhookId}/deliveries/${deliveryId}`;
-  const [answer, types] = await Promise.all([call('GET', path), eventTypes()]);
+  const [answer, webhook, types] = await Promise.all([
+    call('GET', path),
+    call('GET', `webhooks/${webhookId}`),
+    eventTypes(),
+  ]);
   let delivery = answer.body;
   const type = types.find((each) => each.eventName === delivery.eventName);
   const mark = h('span');
@@ -45,8 +49,13 @@ export async function draw(here, webhookId, deliveryId) {
     );
   }
 
+  let shown = answer.text;
+
   async function load() {
-    delivery = (await call('GET', path)).body;
+    const now = await call('GET', path);
+    if (now.text === shown) return; // drawn anew, what somebody marks to copy would be let go
+    shown = now.text;
+    delivery = now.body;
     update();
   }
 
@@ -88,15 +97,20 @@ export async function draw(here, webhookId, deliveryId) {
     ),
     h(
       'section',
-      { class: 'panel', 'aria-label': t('event') },
-      h('h2', {}, t('event')),
-      h('pre', { tabindex: 0, role: 'region', 'aria-label': t('event.json') }, pretty(eventText(answer.text))),
+      { class: 'panel', 'aria-label': t('request') },
+      h('h2', {}, t('request')),
+      facts([[t('target-url'), h('code', {}, webhook.body.targetUrl)]], { class: 'settings' }),
+      h('p', { class: 'note' }, t('request.note')),
+      h('pre', { tabindex: 0, role: 'region', 'aria-label': t('request.json') }, pretty(bodyOf(here.person.account, eventText(answer.text)))),
     ),
   ];
 }
 
 /** The event's own text: read as JSON and written again, 1.10 would be 1.1. The API gives it as the last field. */
 const eventText = (text) => text.slice(text.indexOf(',"event":{') + 9, -1);
+
+/** What a request with this event alone carries; `compose_body` of messages.py makes it. */
+const bodyOf = (account, event) => `{"accountId":${/^(0|[1-9]\d*)$/.test(account) ? account : JSON.stringify(account)},"events":[${event}]}`;
 
 /** The same JSON with a line for each value: only white space outside of strings is changed. */
 function pretty(text) {
