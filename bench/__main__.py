@@ -18,7 +18,20 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from bench import cold, cost, delivery, drain, end_to_end, growth, isolation, peer, sending, simulation
+from bench import (
+    clients,
+    cold,
+    cost,
+    delivery,
+    drain,
+    end_to_end,
+    growth,
+    isolation,
+    latency,
+    peer,
+    sending,
+    simulation,
+)
 from bench.figures import Row, as_json, table, worse
 from local.steps import REPOSITORY, STATE_DIR, step
 
@@ -26,10 +39,12 @@ ROWS: dict[str, tuple[str, Callable[[], Row]]] = {
     "delivery": ("deliveries of the dispatcher", delivery.measure),
     "peer": ("deliveries of the dispatcher, against lazyhooks", peer.measure),
     "sending": ("a POST over new TLS, and servers that stall", sending.measure),
+    "clients": ("a POST by other HTTP clients", clients.measure),
     "cold": ("cold start of each function", cold.measure),
     "cost": ("calls, units and dollars of each way of an event", cost.measure),
     "drain": ("a backlog of 20,000 events", drain.measure),
-    "isolation": ("one endpoint of fifty hangs", isolation.measure),
+    "latency": ("a backlog, and direct mode, at 50 ms an answer", latency.measure),
+    "isolation": ("endpoints that hang beside others", isolation.measure),
     "end_to_end": ("from PutEvents to the acknowledged POST, on the local stack", end_to_end.measure),
     "growth": ("which term grows, and how", growth.measure),
     "simulation": ("the deployed system, simulated", simulation.measure),

@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from threading import Thread
 from types import TracebackType
 from typing import Any, Self
 
@@ -75,6 +76,13 @@ class Receiver(Server):
                 answer += piece
         seen: dict[str, Any] = json.loads(answer.partition(b"\r\n\r\n")[2])
         return seen
+
+
+class SlowReceiver(Server):
+    """Acknowledges what comes after `latency_seconds`."""
+
+    def __init__(self, latency_seconds: float) -> None:
+        super().__init__(_serve_slowly, latency_seconds)
 
 
 class Aws(Server):
@@ -141,6 +149,22 @@ def _serve(listener: socket.socket, make_answer: Callable[[], Answer]) -> None:
             elif not _read(key.data, answer):
                 selector.unregister(key.data.sock)
                 key.data.sock.close()
+
+
+def _serve_slowly(listener: socket.socket, latency_seconds: float) -> None:
+    def acknowledge(_path: str, _headers: dict[str, str], _body: bytes) -> bytes:
+        time.sleep(latency_seconds)
+        return _ACKNOWLEDGED
+
+    def serve(connection: _Connection) -> None:
+        with connection.sock:
+            while _read(connection, acknowledge):
+                pass
+
+    while True:
+        sock, _address = listener.accept()
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        Thread(target=serve, args=(_Connection(sock),), daemon=True).start()
 
 
 def _read(connection: _Connection, answer: Answer) -> bool:
