@@ -14,6 +14,7 @@ import socket
 import ssl
 import threading
 import time
+import weakref
 from collections import defaultdict
 from collections.abc import Callable
 from enum import StrEnum
@@ -96,6 +97,7 @@ class Connections:
         self._lock = threading.Lock()
         self._idle: defaultdict[Origin, list[_Connection]] = defaultdict(list)
         self._idle_count = 0
+        weakref.finalize(self, _close_all, self._idle)
 
     def exchange(
         self, origin: Origin, request: bytes, deadline: Deadline, *, answer_seconds: float
@@ -122,9 +124,7 @@ class Connections:
     def close(self) -> None:
         """Close those that are idle."""
         with self._lock:
-            for idle in self._idle.values():
-                for connection in idle:
-                    connection.close()
+            _close_all(self._idle)
             self._idle.clear()
             self._idle_count = 0
 
@@ -218,8 +218,11 @@ class _Connection:
     def close(self) -> None:
         self._sock.close()
 
-    # Of a Sender that nobody holds any more.
-    __del__ = close
+
+def _close_all(idle: dict[Origin, list[_Connection]]) -> None:
+    for connections in idle.values():
+        for connection in connections:
+            connection.close()
 
 
 class Exchange:

@@ -151,7 +151,7 @@ def _start_of(url: str) -> tuple[Origin, str]:
     request = requests.PreparedRequest()
     request.url = url
     # The path as requests takes it from the URL: urllib3's parser would resolve the dots in it.
-    first_lines = f"POST {request.path_url} HTTP/1.1\r\nhost: {host}\r\naccept-encoding: identity"
+    first_lines = f"POST {request.path_url} HTTP/1.1\r\nhost: {host}"
     return Origin(parsed.scheme, parsed.host, port), first_lines
 
 
@@ -159,7 +159,9 @@ def _bytes_of(request: requests.PreparedRequest, first_lines: str) -> bytes:
     body = request.body or b""
     assert isinstance(body, bytes)
     lines = [f"{name}: {value}" for name, value in request.headers.items()]
-    head = "\r\n".join((first_lines, *lines, f"content-length: {len(body)}\r\n\r\n"))
+    head = "\r\n".join(
+        (first_lines, *lines, f"content-length: {len(body)}", "accept-encoding: identity\r\n\r\n")
+    )
     if head.count("\n") != len(lines) + 5 or head.count("\r") != len(lines) + 5:
         raise ValueError("a header with a line break")
     return head.encode("latin-1") + body  # one packet, if it fits: the receiver wakes up once
