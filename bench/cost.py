@@ -4,14 +4,16 @@ The real code runs in fake time (`tests.scenarios`); each of its calls is metere
 be counted there (prices, how long a receiver takes, what Lambda itself logs) stands in `prices.json`.
 """
 
+import io
 import json
 import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from bench.figures import Figure, Row
 from lms_webhooks.observability import logger
@@ -22,6 +24,15 @@ PRICES: dict[str, Any] = json.loads((Path(__file__).parent / "prices.json").read
 _KB = 1024
 _SQS_CHUNK = 64 * _KB  # a message of SQS, or of EventBridge, is billed by these
 _A_MILLION = 1_000_000
+# What Powertools adds to each line in Lambda.
+_INVOCATION = {
+    "cold_start": False,
+    "function_name": "lms-webhooks-DispatcherFunction-0123456789ab",
+    "function_memory_size": 512,
+    "function_arn": "arn:aws:lambda:us-east-1:123456789012:function:lms-webhooks-DispatcherFunction-01",
+    "function_request_id": "12345678-1234-1234-1234-123456789012",
+    "xray_trace_id": "1-12345678-123456789012345678901234",
+}
 
 
 @dataclass
@@ -43,6 +54,8 @@ class Bill:
     invocations: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     """Of waiting, in all invocations: for AWS and for receivers."""
+    log_bytes: int = 0
+    """Of the functions' own lines. What Lambda writes for each invocation, and its metrics, are assumed."""
 
     def dollars(self) -> dict[str, float]:
         """For a million events, by part."""
@@ -55,9 +68,7 @@ class Bill:
         share = assumed["lambdaMemoryMb"] / assumed["memoryMbOfOneProcessor"]
         seconds = self.seconds + processor_us / 1e6 / share
         invocations = self.invocations.total()
-        log_bytes = (
-            self.posts * assumed["logBytesPerAttempt"] + invocations * assumed["logBytesPerInvocation"]
-        )
+        log_bytes = self.log_bytes + invocations * assumed["logBytesPerInvocation"]
         parts = {
             "EventBridge": self.bus_events * price["eventBridgeEvent"],
             "SQS": self.sqs_requests * price["sqsRequest"],
@@ -72,11 +83,37 @@ class Bill:
         return {name: dollars / self.events * _A_MILLION for name, dollars in parts.items()}
 
 
+class _LogMeter(io.TextIOBase):
+    """Counts what is logged, in place of writing it out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def write(self, text: str) -> int:
+        self.bytes += len(text.encode())
+        return len(text)
+
+
+@contextmanager
+def _metered_log() -> Iterator[_LogMeter]:
+    meter = _LogMeter()
+    handler = cast("logging.StreamHandler[Any]", logger.registered_handler)
+    written_to = handler.setStream(meter)
+    logger.append_keys(**_INVOCATION)
+    try:
+        yield meter
+    finally:
+        logger.remove_keys(_INVOCATION)
+        handler.setStream(written_to)
+
+
 class Meter:
     """Reads a world's calls as AWS bills them. To be made before anything happens in it."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, log: _LogMeter) -> None:
         self._world = world
+        self._log = log
         self.bill = Bill(events=0)
         world.taps.append(self._tap)
         for function in world.functions.values():
@@ -85,6 +122,7 @@ class Meter:
     def start(self) -> None:
         """What was before this does not count."""
         self.bill = Bill(events=0)
+        self._log.bytes = 0
 
     def _counted(self, name: str, build: Callable[[], Any]) -> Callable[[], Any]:
         def build_counted() -> Any:
@@ -256,31 +294,22 @@ SCENARIOS: dict[str, Callable[[World, Meter, Endpoint], int]] = {
     "drain": _drain,
     "batch": _batch,
 }
-_ON_TOP = {"logs", "bytes out"}  # the goal was set without them
 _PUT_BEFORE = {"drain"}  # its events came before the meter ran
 
 
 def bills() -> dict[str, Bill]:
     """What each scenario uses."""
-    level = logger.log_level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        return _bills()
-    finally:
-        logger.setLevel(level)
-
-
-def _bills() -> dict[str, Bill]:
     found: dict[str, Bill] = {}
     for name, scenario in SCENARIOS.items():
-        with World() as world:
-            meter = Meter(world)
+        with World() as world, _metered_log() as log:
+            meter = Meter(world, log)
             endpoint = world.endpoint()
             endpoint.script = always(_WELL)
             world.register(endpoint)
             events = scenario(world, meter, endpoint)
             bill = meter.bill
             bill.events = events
+            bill.log_bytes = log.bytes
             if name not in _PUT_BEFORE:
                 bill.bus_events = events
                 bill.sqs_requests += events  # the rule's, one a message
@@ -318,12 +347,7 @@ def measure() -> Row:
             # The half is the delivery's key; what is above, each dispatcher's look at the account every 2 s.
             "RRU": (bill.read_units / bill.events, "an event", 0.55),
             "POSTs": (bill.posts / bill.events, "an event", None),
-            "dollars but for logs and bytes out": (
-                sum(dollars for part, dollars in bill.dollars().items() if part not in _ON_TOP),
-                "a million",
-                2.50,
-            ),
-            "dollars": (sum(bill.dollars().values()), "a million", None),
+            "dollars": (sum(bill.dollars().values()), "a million", 2.50),
         }
         figures += [
             Figure(f"{name} {what}", value, unit, at_most=most if healthy else None, is_compared=True)

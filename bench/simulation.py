@@ -208,12 +208,14 @@ def hours_for(events: int, *, answer_seconds: float, ordered: bool) -> float:
     return events / (by_backlog if ordered else by_partition) / 3600
 
 
+_FLOOD = "100 events/s, 10,000 more of one account"
+_FAIR_FLOOD = "so, with FairQueues=true"
 LOADS = {
     "1 event/s": Load(1, 600, 20),
     "100 events/s": Load(100, 120, 200),
-    "100 events/s, 10,000 more of one account": Load(100, 120, 200, flood=10_000),
+    _FLOOD: Load(100, 120, 200, flood=10_000),
     "so, with DispatcherMaximumConcurrency=300": Load(100, 120, 200, flood=10_000, max_concurrency=300),
-    "so, with FairQueues=true": Load(100, 120, 200, flood=10_000, fair=True),
+    _FAIR_FLOOD: Load(100, 120, 200, flood=10_000, fair=True),
     "10,000 events/s, all at once": Load(10_000, 30, 5_000),
     "10,000 events/s, scaled up, concurrency 100": Load(10_000, 20, 5_000, first_pollers=1_000),
     "10,000 events/s, scaled up, concurrency 1,000": Load(
@@ -240,9 +242,25 @@ def measure() -> Row:
         ratio("simulated / measured", simulated, measured, at_most=1.2),
         ratio("measured / simulated", measured, simulated, at_most=1.2),
     ]
+    outcomes = {name: Simulation(load).run() for name, load in LOADS.items()}
+    undisturbed = outcomes["100 events/s"].p99
+    figures += [
+        Figure(
+            "flood: p99 of the others / without",
+            outcomes[_FLOOD].others_p99 / undisturbed,
+            "x",
+        ),
+        Figure(
+            "flood, FairQueues=true: p99 of the others / without",
+            outcomes[_FAIR_FLOOD].others_p99 / undisturbed,
+            "x",
+            at_most=1.5,
+            is_compared=True,
+        ),
+    ]
     notes = []
-    for name, load in LOADS.items():
-        outcome = Simulation(load).run()
+    for name, outcome in outcomes.items():
+        load = LOADS[name]
         others = f"; p99 of the others {outcome.others_p99:.2f} s" if load.flood else ""
         notes.append(
             f"    {name}: {outcome.per_second:,.0f}/s, "

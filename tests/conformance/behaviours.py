@@ -241,6 +241,18 @@ def instead_of_tls(reply: bytes = b"", *, name: str, hanging: bool = False) -> B
     return Behaviour(name, act, Stage.ACCEPTED)
 
 
+def empty_tls_records() -> Behaviour:
+    """TLS messages that ask for nothing (HelloRequest), as fast as they are read, instead of a handshake."""
+    hello_request = b"\x16\x03\x03\x00\x04" + bytes(4)
+
+    def act(wire: Wire) -> bool:
+        wire.read()
+        _flood(wire, hello_request * 2000)
+        return False
+
+    return Behaviour("TLS: messages without end in the handshake", act, Stage.ACCEPTED)
+
+
 def unlike(*, reused: Behaviour, fresh: Behaviour) -> Behaviour:
     """`fresh` for the first request of a connection, `reused` for each later one."""
     return Behaviour(

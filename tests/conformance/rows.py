@@ -250,6 +250,12 @@ def _header_bombs() -> Iterator[Row]:
             max_taken_bytes=MAX_TAKEN_BYTES,
         )
     yield Row(
+        _raw("99 header lines of 64 kB", b"HTTP/1.1 200 OK" + (b"\r\nx: " + b"y" * 65_000) * 99),
+        (BROKEN,),
+        "a bound on each line and one on their number bound nothing together",
+        max_taken_bytes=MAX_TAKEN_BYTES,
+    )
+    yield Row(
         does.endless_header(),
         (BROKEN, TIMEOUT),
         deadline_seconds=DEADLINE_SECONDS,
@@ -328,8 +334,8 @@ def _no_end() -> Iterator[Row]:
     for status_code in (100, 103):
         yield Row(
             does.endless_interim(status_code),
-            (TIMEOUT, BROKEN),
-            why,
+            (BROKEN, TIMEOUT),
+            "who reads them all until the deadline has no time for others",
             deadline_seconds=DEADLINE_SECONDS,
         )
     yield Row(
@@ -447,6 +453,22 @@ def _kept_connections() -> Iterator[Row]:
         title="close before answer, reused or not",
     )
 
+    for name, head, body in (
+        ("chunked", b"transfer-encoding: chunked", b"0\r\n\r\n"),
+        ("of two bytes", b"content-length: 2", b"ok"),
+    ):
+        late = does.raw(
+            b"HTTP/1.1 204 No Content\r\n" + head + b"\r\n\r\n", body, pause_seconds=0.05,
+            keep_alive=True, name="answer 204",
+        )  # fmt: skip
+        yield Row(
+            answer(),
+            (delivered(),),
+            "a 204 has no body (RFC 9112 6.3); one that comes all the same answers nothing",
+            before=late,
+            title=f"answer 200, after a 204 with a body {name}, a little later",
+        )
+
 
 def _connecting() -> Iterator[Row]:
     yield Row(Behaviour("nobody listens", lambda _: False), (CONNECT,), listens=False, requests=(0,))
@@ -466,6 +488,14 @@ def _tls() -> Iterator[Row]:
     yield Row(
         does.instead_of_tls(name="TLS: stalls in the handshake", hanging=True),
         (TIMEOUT,),
+        over=("https",),
+        requests=(0,),
+        deadline_seconds=DEADLINE_SECONDS,
+    )
+    yield Row(
+        does.empty_tls_records(),
+        (TIMEOUT, TLS),
+        "a TLS library reads them in one call, whatever the socket's time-out",
         over=("https",),
         requests=(0,),
         deadline_seconds=DEADLINE_SECONDS,

@@ -20,7 +20,7 @@ QUERIES = of_type("AWS::Logs::QueryDefinition")
 FROM_INSIGHTS = {"@timestamp", "@message"}
 """Fields that each line has by itself."""
 COMMANDS = {"filter", "stats", "sort", "display", "limit"}
-FUNCTIONS_OF_STATS = {"count", "count_distinct", "pct", "max", "latest"}
+FUNCTIONS_OF_STATS = {"count", "count_distinct", "sum", "pct", "max", "latest"}
 WORDS = {"and", "or", "like", "as", "by", "asc", "desc"}
 
 each_query = pytest.mark.parametrize("query", QUERIES)
@@ -115,6 +115,6 @@ def test_a_query_is_the_stack_s_own_and_not_for_the_emulator(query: str) -> None
 def test_a_field_that_nobody_logs_is_noticed() -> None:
     """The test above is worth nothing if it overlooks one."""
     assert fields("FailuresByClassQuery") == {
-        "message", "outcome", "webhookId", "statusCode", "errorClass", "brokenRule",
+        "message", "outcome", "attempts", "webhookId", "statusCode", "errorClass", "brokenRule",
     }  # fmt: skip
     assert fields("WayOfAnEventQuery") >= {"kind", "action", "user"}

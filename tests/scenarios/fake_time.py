@@ -192,13 +192,16 @@ class FakeTime:
 
 
 class Threads:
-    """Stands in for a ThreadPoolExecutor, in fake time."""
+    """Stands in for a ThreadPoolExecutor and for a Crew, in fake time."""
 
     def __init__(self, time: FakeTime) -> None:
         self._time = time
 
     def map[T, R](self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
         return self._time.map(function, items)
+
+    def do_all[T](self, work: Callable[[T], object], items: Iterable[T]) -> None:
+        self._time.map(work, items)
 
     def __enter__(self) -> Self:
         return self

@@ -1,11 +1,17 @@
 """Events go out directly while their endpoint is well; when it fails, all that follow wait, in order."""
 
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import pytest
 
 from lms_webhooks.backlog import Lane
 from lms_webhooks.health import Mode
+from lms_webhooks.observability import logger
+from tests.logged import Line, logged_lines
 from tests.scenarios.endpoints import DOWN, HANGS, OK, Reply, always, in_turn, until
-from tests.scenarios.world import MINUTE, World
+from tests.scenarios.world import MINUTE, Call, World
 
 
 def test_a_healthy_endpoint_gets_each_event_at_once_and_alone(world: World) -> None:
@@ -19,6 +25,46 @@ def test_a_healthy_endpoint_gets_each_event_at_once_and_alone(world: World) -> N
     assert world.outcomes(webhook) == {"delivered": 10}
     assert world.marks(webhook) == {}
     assert world.health(webhook).revision == 0, "a success writes nothing about health"
+
+
+@pytest.fixture
+def lines(quiet: None) -> Iterator[list[Line]]:  # noqa: ARG001  # to come after it
+    """What is logged, in spite of it."""
+    logger.setLevel(logging.INFO)
+    with logged_lines() as lines:
+        yield lines
+
+
+def test_what_one_batch_brings_a_webhook_is_one_line_in_the_log(world: World, lines: list[Line]) -> None:
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    ids = world.emit(10)
+    world.run(2)
+    (line,) = [line for line in lines if line["message"] == "attempt"]
+    assert (line["webhookId"], line["attempts"], line["eventIds"]) == (webhook, 10, ids)
+
+
+def test_what_was_sent_is_in_the_log_whatever_else_breaks(world: World, lines: list[Line]) -> None:
+    """A fault in our own code, at one of two webhooks: the other's requests went out all the same."""
+    sick, well = world.endpoint("sick"), world.endpoint("well")
+    world.register(sick)
+    webhook = world.register(well)
+
+    def break_one(call: Call, proceed: Callable[[], Any]) -> Any:
+        if call.service == "POST" and call.params["message"].url == sick.url:
+            raise ValueError("ours")
+        return proceed()
+
+    world.taps.append(break_one)
+    ids = world.emit(3)
+    with pytest.raises(ValueError, match="ours"):
+        world.run(2)
+    line = next(line for line in lines if line["message"] == "attempt")
+    assert (line["webhookId"], line["eventIds"]) == (webhook, ids)
+
+    world.taps.remove(break_one)
+    world.run_until_quiet()
+    assert sorted(sick.acknowledged) == sorted(ids)
 
 
 def test_a_failure_sends_everything_through_the_backlog_in_order(world: World) -> None:

@@ -524,8 +524,7 @@ class World:
             clock=self.time.clock,
             jitter=lambda: self.jitter,
         )
-        dispatcher._threads.shutdown()
-        dispatcher._threads = cast("Any", Threads(self.time))
+        dispatcher._crew = cast("Any", Threads(self.time))
 
         def handle(event: dict[str, Any], remaining_ms: Callable[[], int]) -> dict[str, Any]:
             unsafe = dispatcher.dispatch(event["Records"], remaining_ms=remaining_ms)

@@ -1,4 +1,4 @@
-"""One line in the log says all of an attempt that somebody may ask for, and nothing that is secret."""
+"""A line in the log says all of an attempt that somebody may ask for, and nothing that is secret."""
 
 import base64
 import json
@@ -11,9 +11,17 @@ from moto import mock_aws
 
 from lms_webhooks.delivery import Courier, Kind
 from lms_webhooks.events import Event
+from lms_webhooks.observability import logger
 from lms_webhooks.secrets import SecretBox
 from lms_webhooks.sender import Patience, Sender
-from lms_webhooks.webhooks import Authentication, BasicAuthentication, NoAuthentication, Status, Webhook
+from lms_webhooks.webhooks import (
+    Authentication,
+    BasicAuthentication,
+    NoAuthentication,
+    Status,
+    Webhook,
+    rfc3339_of_ms,
+)
 from tests.fakes.receiver import Receiver, answer
 from tests.logged import Line, logged_lines
 
@@ -61,7 +69,7 @@ def logged_by(box: SecretBox, webhook: Webhook, *, loopback_allowed: bool = True
     """The line of one attempt with both events."""
     courier = Courier(box, Sender(loopback_allowed=loopback_allowed), kind=Kind.BACKLOG)
     with logged_lines() as lines:
-        courier.carry(webhook, EVENTS, patience=PATIENCE)
+        courier.log("1010", "wh_1", [courier.carry(webhook, EVENTS, patience=PATIENCE)])
     (line,) = lines
     return line
 
@@ -78,6 +86,47 @@ def test_an_attempt_is_one_line_with_all_that_came_of_it(receiver: Receiver, kms
     assert (line["events"], line["eventIds"], line["eventName"]) == (2, ["e-1", "e-2"], "COURSE_COMPLETED")
     assert line["bytes"] == len(receiver.requests[0].body)
     assert (line["statusCode"], line["latencyMs"]) == (200, pytest.approx(1000, abs=1000))
+
+
+def test_those_in_a_row_with_one_answer_share_a_line(receiver: Receiver, kms: "KMSClient") -> None:
+    """And those with another have their own, in the order in which they were sent."""
+    courier = Courier(SecretBox(kms, "key"), Sender(loopback_allowed=True), kind=Kind.DIRECT)
+    webhook = webhook_to(receiver.url())
+    receiver.script = [answer(), answer(), answer(422), answer(), answer(503)]
+    with logged_lines() as lines:
+        sent = [courier.carry(webhook, [event], patience=PATIENCE) for event in (*EVENTS, *EVENTS, EVENTS[0])]
+        assert list(lines) == []
+        courier.log("1010", "wh_1", sent)
+    assert [(line["statusCode"], line["attempts"], line["events"], line["eventIds"]) for line in lines] == [
+        (200, 2, 2, ["e-1", "e-2"]),
+        (422, 1, 1, ["e-1"]),
+        (200, 1, 1, ["e-2"]),
+        (503, 1, 1, ["e-1"]),
+    ]
+    assert lines[0]["bytes"] == sum(len(request.body) for request in receiver.requests[:2])
+    latencies_ms = [each.answer.latency_ms for each in sent[:2]]
+    assert (lines[0]["latencyMs"], lines[0]["totalLatencyMs"]) == (max(latencies_ms), sum(latencies_ms))
+    assert lines[0]["startedAt"] == rfc3339_of_ms(sent[0].attempt.started_at_ms)
+
+
+def test_a_line_leaves_out_what_of_its_function_nobody_asks_for() -> None:
+    known = {"function_name": "dispatcher", "function_arn": "arn:aws:lambda", "function_memory_size": 512}
+    logger.append_keys(**known)
+    try:
+        with logged_lines() as lines:
+            logger.info("said")
+    finally:
+        logger.remove_keys(known)
+    (line,) = lines
+    assert line["function_name"] == "dispatcher"
+    assert not {"function_arn", "function_memory_size"} & line.keys()
+
+
+def test_without_an_attempt_there_is_no_line(kms: "KMSClient") -> None:
+    courier = Courier(SecretBox(kms, "key"), Sender(loopback_allowed=True), kind=Kind.DIRECT)
+    with logged_lines() as lines:
+        courier.log("1010", "wh_1", [])
+    assert list(lines) == []
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import contextlib
 import gc
 import gzip
 import socket
+import ssl
 import threading
 import time
 import tracemalloc
@@ -282,6 +283,18 @@ def test_a_connection_idle_for_too_long_is_not_used_again(
     assert receiver.connections == len(receiver.requests) == 3
 
 
+def test_nor_one_that_only_the_wall_clock_calls_idle(
+    post: Post, receive: Receive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lambda froze the process for an hour, and its monotonic clock with it."""
+    receiver = receive(answer())
+    assert post(receiver.url()).is_success
+    thawed_at = time.time() + 3600
+    monkeypatch.setattr(time, "time", lambda: thawed_at)
+    assert post(receiver.url()).is_success
+    assert receiver.connections == 2
+
+
 LOSES_REUSED = [fake.close_before_answer(), fake.reset_before_answer()]
 
 
@@ -337,6 +350,48 @@ def test_a_reused_connection_on_which_something_else_goes_wrong_is_a_failure(
     assert len(receiver.requests) == 2
     assert post(receiver.url()).is_success, "and the connection is gone with it"
     assert receiver.connections == 2
+
+
+def test_a_reused_connection_that_is_lost_late_is_a_failure(
+    post: Post, receive: Receive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A receiver that dies of an event must not get it twice for each attempt."""
+    monkeypatch.setattr(connections, "_STALE_SECONDS", 0)
+    receiver = receive([answer(), fake.close_before_answer(), answer()])
+    assert post(receiver.url()).is_success
+    assert post(receiver.url()).error_class is LOST
+    assert len(receiver.requests) == 2
+
+
+def test_the_second_try_has_time_to_connect_whatever_the_first_took(
+    sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer must be there a second after the request; the name server alone takes longer than that."""
+    look_up = socket.getaddrinfo
+    with Receiver([answer(), fake.close_before_answer(), answer(201)]) as receiver:
+        message = Message(receiver.url(host="localhost"), {}, BODY)
+        assert sender.post(message, patience=within(PATIENT_SECONDS)).is_success
+
+        def look_up_slowly(*args: Any, **kwargs: Any) -> Any:
+            time.sleep(1.2)
+            return look_up(*args, **kwargs)
+
+        monkeypatch.setattr(socket, "getaddrinfo", look_up_slowly)
+        patience = Patience(connect_seconds=10, answer_seconds=1, total_seconds=PATIENT_SECONDS)
+        assert sender.post(message, patience=patience).status_code == 201
+
+
+def test_without_a_thread_for_the_name_server_a_post_fails(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It never raises: a batch must not die of it."""
+
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with Receiver() as receiver:
+        monkeypatch.setattr(threading.Thread, "start", start)
+        assert post(receiver.url()).error_class is ErrorClass.DNS
 
 
 def test_what_comes_while_a_connection_is_idle_answers_nothing(
@@ -424,6 +479,29 @@ def test_an_authority_that_was_not_given_is_not_trusted(certificates: Certificat
         got = sender.post(Message(receiver.url(), {}, BODY), patience=within(PATIENT_SECONDS))
         assert got.error_class is ErrorClass.TLS
         assert receiver.requests == []
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_the_receiver_learns_by_an_alert_why_there_is_no_connection(
+    certificates: Certificates, version: ssl.TLSVersion
+) -> None:
+    context = certificates.context(Tls.GOOD)
+    context.minimum_version = context.maximum_version = version
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        listener.settimeout(PATIENT_SECONDS)
+
+        def shake_hands() -> None:
+            accepted, _ = listener.accept()
+            with accepted:
+                accepted.settimeout(PATIENT_SECONDS)
+                context.wrap_socket(accepted, server_side=True)
+
+        served = pool.submit(shake_hands)
+        message = Message(f"https://127.0.0.1:{listener.getsockname()[1]}/", {}, BODY)
+        got = Sender(loopback_allowed=True).post(message, patience=within(PATIENT_SECONDS))
+        assert got.error_class is ErrorClass.TLS
+        with pytest.raises(ssl.SSLError, match="UNKNOWN_CA"):
+            served.result(PATIENT_SECONDS)
 
 
 def test_the_name_in_the_url_counts_and_not_the_address(post: Post, certificates: Certificates) -> None:
@@ -600,7 +678,6 @@ def test_receivers_that_hang_do_not_delay_the_others(post: Post) -> None:
     hanging = [
         fake.hang(),
         fake.trickle_header(),
-        fake.endless_interim(),
     ]
     with (
         Receiver(lambda request: hanging[int(request.path[1:]) % len(hanging)]) as slow,

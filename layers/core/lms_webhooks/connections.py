@@ -17,7 +17,9 @@ import time
 import weakref
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from enum import StrEnum
+from functools import partial
 from typing import NamedTuple
 
 from lms_webhooks.targets import check_addresses
@@ -25,6 +27,8 @@ from lms_webhooks.targets import check_addresses
 MAX_IDLE_SECONDS = 50  # common load balancers close idle connections after 60
 MAX_LINE_BYTES = 64 * 1024  # of an answer's header, as http.client and common servers have it
 _MAX_HEADERS = 100  # as http.client has it
+_MAX_LINES_BYTES = 256 * 1024  # of all lines of an answer, those of interim ones and of chunks too
+_STALE_SECONDS = 1  # what was closed while it was idle says so as soon as a request arrives there
 MAX_ADDRESSES_TRIED = 4  # of a name with many, so that dead ones leave time for the next
 _MAX_IDLE = 200  # connections; a function may have a thousand files open
 _READ_BYTES = 16 * 1024
@@ -57,10 +61,8 @@ class Failed(Exception):
 class Deadline:
     """When a call, or the part of it that it is in, must have ended."""
 
-    def __init__(self, seconds: float, *, total_seconds: float) -> None:
-        now = time.monotonic()
-        self._latest = now + total_seconds
-        self._ends_at = min(now + seconds, self._latest)
+    def __init__(self, total_seconds: float) -> None:
+        self._latest = self._ends_at = time.monotonic() + total_seconds
 
     def restart(self, seconds: float) -> None:
         """Give the rest of the call `seconds` from now, but never more than the whole call has."""
@@ -100,10 +102,16 @@ class Connections:
         weakref.finalize(self, _close_all, self._idle)
 
     def exchange(
-        self, origin: Origin, request: bytes, deadline: Deadline, *, answer_seconds: float
+        self,
+        origin: Origin,
+        request: bytes,
+        deadline: Deadline,
+        *,
+        connect_seconds: float,
+        answer_seconds: float,
     ) -> "Exchange":
-        """Send `request`, and read an answer until its header is complete: `answer_seconds` after it was sent
-        at the latest.
+        """Send `request`, over a connection that opens within `connect_seconds` if there is none, and read an
+        answer until its header is complete: `answer_seconds` after it was sent at the latest.
 
         Raises:
             Failed: there is no such answer.
@@ -111,13 +119,16 @@ class Connections:
         """
         connection = self._take_idle(origin)
         if connection is not None:
+            sent_at = time.monotonic()
             try:
                 return self._exchange_over(connection, request, deadline, answer_seconds)
             except Failed as failed:
                 # A server may close a kept-alive connection just as it is used again (RFC 9112 9.3.1): that
                 # says nothing about its health, so the request goes out once more, on a new one.
-                if failed.error_class is not ErrorClass.CONNECTION_LOST or connection.has_answered:
+                is_stale = time.monotonic() - sent_at <= _STALE_SECONDS and not connection.has_answered
+                if failed.error_class is not ErrorClass.CONNECTION_LOST or not is_stale:
                     raise
+        deadline.restart(connect_seconds)
         connection = self._open(origin, deadline)
         return self._exchange_over(connection, request, deadline, answer_seconds)
 
@@ -147,13 +158,12 @@ class Connections:
                     return None
                 connection = idle.pop()
                 self._idle_count -= 1
-            if time.monotonic() - connection.idle_since <= MAX_IDLE_SECONDS and connection.is_quiet():
+            if connection.idle_seconds() <= MAX_IDLE_SECONDS and connection.is_quiet():
                 return connection
             connection.close()
 
     def _keep(self, connection: "_Connection") -> None:
-        connection.idle_since = time.monotonic()
-        connection.has_answered = False
+        connection.rest()
         with self._lock:
             self._idle[connection.origin].append(connection)
             self._idle_count += 1
@@ -165,35 +175,128 @@ class Connections:
         closed.close()
 
     def _open(self, origin: Origin, deadline: Deadline) -> "_Connection":
-        sock = _connect(origin, deadline, loopback_allowed=self._loopback_allowed)
-        if origin.scheme == "https":
+        wire = _Wire(_connect(origin, deadline, loopback_allowed=self._loopback_allowed))
+        if origin.scheme != "https":
+            return _Connection(origin, wire)
+        # A name may end in the root's dot; certificates and SNI leave it out (RFC 6066 3).
+        host = origin.host.strip("[]").removesuffix(".")
+        try:
+            return _Connection(origin, _TlsWire(wire, self._tls_context, host, deadline))
+        except (OSError, ValueError) as error:
+            wire.close()
+            raise Failed(_class_of(error)) from None
+
+
+class _Wire:
+    """A socket that never blocks: each wait for it is for what is left of a deadline.
+
+    Python's own time-outs let go of the interpreter three times for each call, and wait once more; where
+    many threads send, that is half of what they do.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._readable = select.poll()
+        self._readable.register(sock, select.POLLIN)
+
+    def send(self, data: bytes, deadline: Deadline) -> None:
+        """All of `data`."""
+        rest = memoryview(data)
+        while rest:
             try:
-                sock.settimeout(deadline.remaining_seconds())
-                # A name may end in the root's dot; certificates and SNI leave it out (RFC 6066 3).
-                host = origin.host.strip("[]").removesuffix(".")
-                sock = self._tls_context.wrap_socket(sock, server_hostname=host)
-            except (OSError, ValueError) as error:
-                sock.close()
-                raise Failed(_class_of(error)) from None
-        return _Connection(origin, sock)
+                rest = rest[self._sock.send(rest) :]
+            except BlockingIOError:
+                writable = select.poll()
+                writable.register(self._sock, select.POLLOUT)
+                writable.poll(deadline.remaining_seconds() * 1000)
+
+    def receive(self, deadline: Deadline) -> bytes:
+        """What comes next; nothing at the end."""
+        while True:
+            self._readable.poll(deadline.remaining_seconds() * 1000)
+            try:
+                return self._sock.recv(_READ_BYTES)
+            except BlockingIOError:
+                pass  # the next wait says whether there is time left
+
+    def is_quiet(self) -> bool:
+        """Whether nothing waits to be received, the end neither."""
+        return not self._readable.poll(0)
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+class _TlsWire:
+    """TLS over a wire, piece by piece, so that the deadline is looked at between them.
+
+    Not ssl's own sockets: a server that sends what carries no data (HelloRequest, KeyUpdate) faster than it
+    is read would keep one call of theirs busy, whatever their time-out.
+    """
+
+    def __init__(self, wire: _Wire, context: ssl.SSLContext, host: str, deadline: Deadline) -> None:
+        self._wire = wire
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        self._step(self._tls.do_handshake, deadline)
+
+    def send(self, data: bytes, deadline: Deadline) -> None:
+        sent_bytes = 0
+        while sent_bytes < len(data):
+            rest = memoryview(data)[sent_bytes:]
+            sent_bytes += self._step(partial(self._tls.write, rest), deadline)
+
+    def receive(self, deadline: Deadline) -> bytes:
+        try:
+            return self._step(partial(self._tls.read, _READ_BYTES), deadline)
+        except ssl.SSLEOFError:
+            return b""  # many end without saying so; a body's length tells whether it is whole
+
+    def is_quiet(self) -> bool:
+        return not self._incoming.pending and not self._tls.pending() and self._wire.is_quiet()
+
+    def close(self) -> None:
+        self._wire.close()
+
+    def _step[T](self, act: Callable[[], T], deadline: Deadline) -> T:
+        """Do `act`, with as much of what comes as it needs."""
+        while True:
+            try:
+                done = act()
+            except ssl.SSLWantReadError:
+                self._flush(deadline)
+            except ssl.SSLError:
+                with suppress(OSError):
+                    self._flush(deadline)  # the alert, by which the server's operator learns why
+                raise
+            else:
+                self._flush(deadline)
+                return done
+            if data := self._wire.receive(deadline):
+                self._incoming.write(data)
+            else:
+                self._incoming.write_eof()
+
+    def _flush(self, deadline: Deadline) -> None:
+        if self._outgoing.pending:
+            self._wire.send(self._outgoing.read(), deadline)
 
 
 class _Connection:
     """An open connection. The deadline of the call that it is in holds for each wait."""
 
-    def __init__(self, origin: Origin, sock: socket.socket) -> None:
+    def __init__(self, origin: Origin, wire: _Wire | _TlsWire) -> None:
         self.origin = origin
         self.idle_since = 0.0
         self.has_answered = False
         """Whether a byte came since the request."""
-        self._sock = sock
+        self._idle_since_wall = 0.0
+        self._wire = wire
 
     def send(self, request: bytes, deadline: Deadline) -> None:
-        rest = memoryview(request)
         try:
-            while rest:
-                self._sock.settimeout(deadline.remaining_seconds())
-                rest = rest[self._sock.send(rest) :]
+            self._wire.send(request, deadline)
         except (BrokenPipeError, ConnectionResetError):
             pass  # who answers before all is sent, and closes, has answered
         except OSError as error:
@@ -202,21 +305,27 @@ class _Connection:
     def receive(self, deadline: Deadline) -> bytes:
         """What comes next; nothing at the end."""
         try:
-            self._sock.settimeout(deadline.remaining_seconds())
-            data = self._sock.recv(_READ_BYTES)
+            data = self._wire.receive(deadline)
         except OSError as error:
             raise Failed(_class_of(error)) from None
         self.has_answered = self.has_answered or bool(data)
         return data
 
+    def rest(self) -> None:
+        """It is idle from now on."""
+        self.idle_since, self._idle_since_wall = time.monotonic(), time.time()
+        self.has_answered = False
+
+    def idle_seconds(self) -> float:
+        """By the clock that says more: where Lambda freezes a process, one of them may stand still too."""
+        return max(time.monotonic() - self.idle_since, time.time() - self._idle_since_wall)
+
     def is_quiet(self) -> bool:
         """Whether nothing came while it was idle: neither its end, nor an answer to no request."""
-        poll = select.poll()
-        poll.register(self._sock, select.POLLIN)
-        return not poll.poll(0)
+        return self._wire.is_quiet()
 
     def close(self) -> None:
-        self._sock.close()
+        self._wire.close()
 
 
 def _close_all(idle: dict[Origin, list[_Connection]]) -> None:
@@ -235,6 +344,7 @@ class Exchange:
         self._deadline = deadline
         self._keep = keep
         self._unread = bytearray()
+        self._lines_bytes = 0
         self._is_closed = False
         minor, self.status_code = self._read_status()
         self.headers = self._read_headers()
@@ -245,11 +355,14 @@ class Exchange:
         self._is_chunked = False
         self._left_bytes: int | None = 0
         """Of the body, or of a chunk; None: until the connection ends."""
+        coding = self.headers.get("transfer-encoding", "").rpartition(",")[2].strip().lower()
+        length = self.headers.get("content-length", "")
         if self.status_code not in {204, 304}:
-            coding = self.headers.get("transfer-encoding", "").rpartition(",")[2].strip().lower()
             self._is_chunked = coding == "chunked"
             if not self._is_chunked:
-                self._left_bytes = _length(self.headers.get("content-length", ""))
+                self._left_bytes = _length(length)
+        elif coding or length not in {"", "0"}:
+            self._is_kept_alive = False  # what it announces may still come, and would be the next answer
         self._is_first_chunk = True
         self.is_complete = not self._is_chunked and self._left_bytes == 0
         """Whether all of the body was read."""
@@ -330,7 +443,8 @@ class Exchange:
             if looked_at > MAX_LINE_BYTES:
                 break
             self._receive()
-        if end > MAX_LINE_BYTES or end < 0:
+        self._lines_bytes += end
+        if end > MAX_LINE_BYTES or end < 0 or self._lines_bytes > _MAX_LINES_BYTES:
             raise Failed(ErrorClass.BROKEN_ANSWER)
         return self._take(end + 1)[:-1].removesuffix(b"\r")
 
@@ -402,11 +516,13 @@ def _resolve(origin: Origin, deadline: Deadline) -> list[_Address]:
             found = []
         answers.put([(family, address) for family, _, _, _, address in found])
 
-    threading.Thread(target=look_up, name="dns", daemon=True).start()
     try:
+        threading.Thread(target=look_up, name="dns", daemon=True).start()
         addresses = answers.get(timeout=deadline.remaining_seconds())
     except (queue.Empty, TimeoutError):
         raise Failed(ErrorClass.TIMEOUT) from None
+    except RuntimeError:  # no thread more: those that name servers let hang, and so the endpoint's fault
+        raise Failed(ErrorClass.DNS) from None
     if not addresses:
         raise Failed(ErrorClass.DNS)
     return addresses

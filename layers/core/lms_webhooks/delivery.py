@@ -1,18 +1,21 @@
-"""Send events to one webhook: its secrets, the request, the POST, and one line in the log."""
+"""Send events to one webhook: its secrets, the request, the POST, and the log's line about it."""
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import groupby
 
 from lms_webhooks.attempts import Attempt
+from lms_webhooks.connections import ErrorClass
 from lms_webhooks.events import Event
 from lms_webhooks.messages import Credentials, compose
 from lms_webhooks.observability import logger
 from lms_webhooks.retry import classify
 from lms_webhooks.secrets import SecretBox
 from lms_webhooks.sender import Answer, Patience, Sender
-from lms_webhooks.webhooks import BasicAuthentication, SignatureAuthentication, Webhook
+from lms_webhooks.webhooks import BasicAuthentication, SignatureAuthentication, Webhook, rfc3339_of_ms
 
 
 class Kind(StrEnum):
@@ -21,6 +24,16 @@ class Kind(StrEnum):
     DIRECT = "direct"
     BACKLOG = "backlog"
     TEST = "test"
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One POST, and what came of it."""
+
+    events: Sequence[Event]
+    body_bytes: int
+    answer: Answer
+    attempt: Attempt
 
 
 class Courier:
@@ -34,10 +47,8 @@ class Courier:
         self._kind = kind
         self._clock = clock
 
-    def carry(
-        self, webhook: Webhook, events: Sequence[Event], *, patience: Patience
-    ) -> tuple[Answer, Attempt]:
-        """POST `events` to `webhook`, in their order, in one request.
+    def carry(self, webhook: Webhook, events: Sequence[Event], *, patience: Patience) -> Sent:
+        """POST `events` to `webhook`, in their order, in one request. It is not in the log yet.
 
         Raises:
             aws.AWS_FAULTS: the webhook's secret could not be decrypted. Nothing was sent.
@@ -52,27 +63,41 @@ class Courier:
             timestamp_seconds=int(started_at),
         )
         answer = self._sender.post(message, patience=patience)
-        logger.info(
-            "attempt",
-            kind=self._kind,
-            accountId=webhook.account_id,
-            webhookId=webhook.webhook_id,
-            eventName=events[0].event_name,
-            events=len(events),
-            eventIds=[event.event_id for event in events],  # one of many could not be followed otherwise
-            bytes=len(message.body),
-            outcome=classify(answer.status_code),
-            statusCode=answer.status_code,
-            errorClass=answer.error_class,
-            latencyMs=answer.latency_ms,
-            brokenRule=answer.broken_rule or None,
-        )
-        return answer, Attempt(
+        attempt = Attempt(
             started_at_ms=int(started_at * 1000),
             latency_ms=answer.latency_ms,
             status_code=answer.status_code,
             error_class=answer.error_class,
         )
+        return Sent(events, len(message.body), answer, attempt)
+
+    def log(self, account_id: str, webhook_id: str, sent: Sequence[Sent]) -> None:
+        """Write down what was sent to one webhook: a line for those in a row with one answer.
+
+        A line for each would cost a third of the time that a delivery takes, and an eighth of its price.
+        """
+        for (status_code, error_class, broken_rule), alike in groupby(sent, key=_answer_of):
+            attempts = list(alike)
+            latencies_ms = [each.attempt.latency_ms for each in attempts]
+            events = [event for each in attempts for event in each.events]
+            logger.info(
+                "attempt",
+                kind=self._kind,
+                accountId=account_id,
+                webhookId=webhook_id,
+                startedAt=rfc3339_of_ms(attempts[0].attempt.started_at_ms),  # the line is written later
+                attempts=len(attempts),
+                eventName=events[0].event_name,
+                events=len(events),
+                eventIds=[event.event_id for event in events],  # one of many could not be followed otherwise
+                bytes=sum(each.body_bytes for each in attempts),
+                outcome=classify(status_code),
+                statusCode=status_code,
+                errorClass=error_class,
+                latencyMs=max(latencies_ms),
+                totalLatencyMs=sum(latencies_ms),
+                brokenRule=broken_rule or None,
+            )
 
     def _credentials(self, webhook: Webhook) -> Credentials:
         authentication = webhook.authentication
@@ -95,3 +120,7 @@ class Courier:
         return until is not None and datetime.fromisoformat(until) > datetime.fromtimestamp(
             self._clock(), UTC
         )
+
+
+def _answer_of(sent: Sent) -> tuple[int | None, ErrorClass | None, str]:
+    return sent.answer.status_code, sent.answer.error_class, sent.answer.broken_rule

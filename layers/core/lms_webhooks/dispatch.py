@@ -7,8 +7,7 @@ marked; a message is acknowledged when each of its deliveries is recorded, or wa
 
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +15,8 @@ from lms_webhooks import health as endpoint
 from lms_webhooks.attempts import Attempt
 from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.backlog import Backlog, Lane, Waiting
-from lms_webhooks.delivery import Courier
+from lms_webhooks.crew import Crew
+from lms_webhooks.delivery import Courier, Sent
 from lms_webhooks.delivery_store import Delivery, DeliveryKey, DeliveryStore, Outcome
 from lms_webhooks.events import Event, MalformedEvent, read_event
 from lms_webhooks.health import Health
@@ -55,6 +55,7 @@ class _Share:
     came_again: list[Event] = field(default_factory=list)
     asked_for: set[str] = field(default_factory=set)
     """Sort keys of those that the webhook wants, or wanted until it was deleted."""
+    sent: list[Sent] = field(default_factory=list)
     # What became of them, by sort key:
     delivered: list[Delivery] = field(default_factory=list)
     safe: set[str] = field(default_factory=set)
@@ -109,7 +110,7 @@ class Dispatcher:
         self._jitter = jitter
         self._pace = Pace()
         # As many threads as POSTs can be in flight, or a few endpoints that hang would hold up the rest.
-        self._threads = ThreadPoolExecutor(BATCH_SIZE * MAX_WEBHOOKS_PER_ACCOUNT, thread_name_prefix="post")
+        self._crew = Crew("post", size=BATCH_SIZE * MAX_WEBHOOKS_PER_ACCOUNT)
 
     def dispatch(self, records: Sequence[dict[str, Any]], *, remaining_ms: Callable[[], int]) -> list[str]:
         """See to the events in `records`; answer the ids of the messages that must come again."""
@@ -168,7 +169,12 @@ class Dispatcher:
         except AWS_FAULTS:
             logger.exception("history not read")
             return
-        list(self._threads.map(lambda share: self._deliver_share(share, done, remaining_seconds), shares))
+        try:
+            self._crew.do_all(lambda share: self._deliver_share(share, done, remaining_seconds), shares)
+        finally:
+            # Not by the threads: each would wait for the others at the log's lock.
+            for share in shares:
+                self._courier.log(share.account_id, share.webhook_id, share.sent)
         delivered = [delivery for share in shares for delivery in share.delivered]
         unwritten = self._deliveries.record(delivered, recorded_at_seconds=int(self._clock()))
         for share in shares:
@@ -214,7 +220,9 @@ class Dispatcher:
     def _attempt(self, share: _Share, registered: Registered, event: Event) -> float | None:
         """POST one event; answer None when it is seen to, else how many seconds it must wait."""
         webhook = registered.webhook
-        answer, attempt = self._courier.carry(webhook, [event], patience=PATIENCE)
+        sent = self._courier.carry(webhook, [event], patience=PATIENCE)
+        share.sent.append(sent)
+        answer, attempt = sent.answer, sent.attempt
         match classify(answer.status_code):
             case AnswerClass.DELIVERED:
                 share.delivered.append(Delivery(webhook.webhook_id, event, Outcome.DELIVERED, (attempt,)))
@@ -335,11 +343,11 @@ def _possible_lanes(event: Event) -> tuple[Lane, ...]:
     return (Lane.BATCH,) if choose_lane(event) is Way.BATCH_LANE else (Lane.REALTIME, Lane.RETRY)
 
 
-def _report(shares: Iterable[_Share]) -> None:
-    for share in shares:
-        if share.failed_attempts:
-            count(Metric.ATTEMPTS_FAILED, share.failed_attempts)
-        if share.delivered:
-            count(Metric.DELIVERIES, len(share.delivered))
-        for delivery in share.delivered:
-            measure_ms(Metric.DELIVERY_LATENCY, delivery.attempts[-1].latency_ms)
+def _report(shares: Sequence[_Share]) -> None:
+    if failed_attempts := sum(share.failed_attempts for share in shares):
+        count(Metric.ATTEMPTS_FAILED, failed_attempts)
+    delivered = [delivery for share in shares for delivery in share.delivered]
+    if delivered:
+        count(Metric.DELIVERIES, len(delivered))
+    for delivery in delivered:
+        measure_ms(Metric.DELIVERY_LATENCY, delivery.attempts[-1].latency_ms)

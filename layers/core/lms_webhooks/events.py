@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from json.decoder import scanstring  # type: ignore[attr-defined]  # typeshed lacks it
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from lms_webhooks.event_types import EVENT_TYPES
 
@@ -27,6 +27,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ACCOUNT_ID = re.compile(rf"[{ACCOUNT_ID_CHARACTERS}]{{1,{MAX_ACCOUNT_ID_LENGTH}}}")
 _WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]*")
 _whitespace_end = re.compile(r"[ \t\n\r]*").match
+# A key without escapes, up to its value, and what stands between two members: one step of C for each, where
+# the rules one by one would be half of what it costs to read an event.
+_plain_key = re.compile(r'"([^"\\\x00-\x1f]*)"[ \t\n\r]*:[ \t\n\r]*').match
+_comma = re.compile(r"[ \t\n\r]*,[ \t\n\r]*").match
 
 
 class MalformedEvent(Exception):
@@ -108,8 +112,7 @@ def read_event(message: str, *, source: str, accepted_at_ms: int) -> Event:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Member:
+class _Member(NamedTuple):
     """One `"key": value` of an object: its own text, where the value stands, and what it means.
 
     Numbers are kept as their text: Python would round decimals and refuse integers of 4,300 digits.
@@ -144,26 +147,34 @@ def _members(text: str, start: int) -> tuple[dict[str, _Member], int]:
     if text[position : position + 1] == "}":
         return members, position + 1
     while True:
-        if text[position : position + 1] != '"':
-            raise ValueError("a key must be in quotes")
-        member_start = position
-        key, position = scanstring(text, position + 1, True)
-        position = _skip(text, position)
-        if text[position : position + 1] != ":":
-            raise ValueError("a key must be followed by a colon")
-        value_start = _skip(text, position + 1)
+        if plain := _plain_key(text, position):
+            key, value_start = plain[1], plain.end()
+        else:
+            key, value_start = _read_key(text, position)
         value, value_end = _decode(text, value_start)
         if key in members:
             raise ValueError(f"the key {ascii(key)[:80]} stands twice in one object")
         members[key] = _Member(
-            text[member_start:value_end], (value_start, value_end), value, text[value_start] == '"'
+            text[position:value_end], (value_start, value_end), value, text[value_start] == '"'
         )
-        position = _skip(text, value_end)
-        if text[position : position + 1] == "}":
+        if comma := _comma(text, value_end):
+            position = comma.end()
+        else:
+            position = _skip(text, value_end)
+            if text[position : position + 1] != "}":
+                raise ValueError("members must be separated by commas")
             return members, position + 1
-        if text[position : position + 1] != ",":
-            raise ValueError("members must be separated by commas")
-        position = _skip(text, position + 1)
+
+
+def _read_key(text: str, position: int) -> tuple[str, int]:
+    """The key at `position`, whatever is in it or wrong with it, and where its value starts."""
+    if text[position : position + 1] != '"':
+        raise ValueError("a key must be in quotes")
+    key, position = scanstring(text, position + 1, True)
+    position = _skip(text, position)
+    if text[position : position + 1] != ":":
+        raise ValueError("a key must be followed by a colon")
+    return key, _skip(text, position + 1)
 
 
 def _skip(text: str, position: int) -> int:

@@ -118,20 +118,26 @@ class _Adapter(BaseAdapter):
         exchange = self._connections.exchange(
             origin,
             _bytes_of(request, first_lines),
-            Deadline(patience.connect_seconds, total_seconds=patience.total_seconds),
+            Deadline(patience.total_seconds),
+            connect_seconds=patience.connect_seconds,
             answer_seconds=patience.answer_seconds,
         )
-        response = requests.Response()
-        response.status_code = exchange.status_code
-        response.headers = exchange.headers  # type: ignore[assignment]  # in lower case, as we ask for them
-        response.raw = exchange
-        response.url = request.url or ""
-        response.request = request
-        return response
+        return _Response(request, exchange)
 
     def close(self) -> None:
         """Close the idle connections."""
         self._connections.close()
+
+
+class _Response(requests.Response):
+    """What of a response is looked at here. Requests would make a cookie jar and more for each."""
+
+    def __init__(self, request: requests.PreparedRequest, exchange: Exchange) -> None:
+        self.request = request
+        self.url = request.url or ""
+        self.status_code = exchange.status_code
+        self.headers = exchange.headers  # type: ignore[assignment]  # in lower case, as we ask for them
+        self.raw = exchange
 
 
 # What only the text of a URL decides, of the targets that are sent to at the moment.

@@ -184,9 +184,9 @@ class Turn:
         self, lane: Lane, waiting: list[Waiting], portion: Portion | None = None
     ) -> DelaySeconds | None:
         assert self._webhook is not None
-        answer, attempt = self._courier.carry(
-            self._webhook, [each.event for each in waiting], patience=PATIENCE
-        )
+        sent = self._courier.carry(self._webhook, [each.event for each in waiting], patience=PATIENCE)
+        self._courier.log(self._account_id, self._webhook_id, [sent])
+        answer, attempt = sent.answer, sent.attempt
         match classify(answer.status_code):
             case AnswerClass.DELIVERED:
                 self.health = endpoint.after_success(self.health, attempt, sent_events=len(waiting))
