@@ -1,15 +1,15 @@
 """How fast the drainer empties a backlog of 20,000 events, and in how many POSTs.
 
 The drainer's handler as deployed, with lease, history and removals, until the lane is empty; a webhook of its
-own each round, so that each begins with a POST of one event. In turn with a pool of bare `requests.Session`,
-an event a POST, nothing written down.
+own each round, so that each begins with a POST of one event. In turn with what sends an event a POST: the
+floor, a pool of bare `requests.Session`, and the loop of the row `delivery`.
 """
 
 import json
 import time
 from typing import Any
 
-from bench.delivery import sessions
+from bench.delivery import floor, loop, sessions
 from bench.figures import Row, Sample, figure, ratio, sample
 from bench.function import Events, Function, prepare, register
 from bench.servers import DELIVERIES, Aws, Receiver
@@ -17,6 +17,7 @@ from bench.servers import DELIVERIES, Aws, Receiver
 EVENTS = 20_000
 _ROUNDS = 3  # each takes as long as all of another row
 _FIRST_ACCOUNT = 2001
+_GOALS = {"floor": 0.05, "sessions": 1.0, "loop": 3.0}  # those of the row `delivery`
 
 
 def measure() -> Row:
@@ -24,10 +25,15 @@ def measure() -> Row:
     with Aws() as aws, Receiver() as receiver:
         prepare(aws.url)
         drainer = Function("drainer", timeout_seconds=600)
-        bare = sessions([f"{receiver.url}/sessions"])
-        bare()
+        others = {
+            "floor": floor(receiver, 1),
+            "sessions": sessions([f"{receiver.url}/sessions"]),
+            "loop": loop([f"{receiver.url}/loop"]),
+        }
+        for warm_up in others.values():
+            warm_up()
         ours: list[Sample] = []
-        theirs: list[Sample] = []
+        theirs: dict[str, list[Sample]] = {name: [] for name in others}
         posts: list[int] = []
         for number in range(_ROUNDS):
             account_id = str(_FIRST_ACCOUNT + number)
@@ -41,7 +47,8 @@ def measure() -> Row:
 
             ours.append(sample(work))
             posts.append(receiver.seen()["posts"])
-            theirs.append(sample(bare))
+            for name, other in others.items():
+                theirs[name].append(sample(other))
             if _is_left(webhook_id):
                 raise RuntimeError(f"not all of {EVENTS} events went out in {posts[-1]} POSTs")
     speeds = [each.per_second for each in ours]
@@ -50,8 +57,11 @@ def measure() -> Row:
         [
             figure("drain", speeds, "events/s"),
             figure("drain, CPU", cpu, "us/event"),
-            ratio("drain / sessions", speeds, [each.per_second for each in theirs], at_least=1.0),
-            ratio("CPU of sessions / drain", [each.cpu_us for each in theirs], cpu, at_least=1.0),
+            *(
+                ratio(f"drain / {name}", speeds, [each.per_second for each in taken], at_least=_GOALS[name])
+                for name, taken in theirs.items()
+            ),
+            ratio("CPU of sessions / drain", [each.cpu_us for each in theirs["sessions"]], cpu, at_least=1.0),
             figure("events / POSTs", [EVENTS / each for each in posts], "x", at_least=95, is_compared=True),
         ]
     )

@@ -266,9 +266,10 @@ class Dispatcher:
         if answer_class is AnswerClass.EVENT:
             fallen = replace(fallen, rejections=MAX_REJECTIONS_IN_A_ROW)
         self._pace.forget(webhook.webhook_id)
-        self._save(registered, fallen)
-        # Another may have been faster, and knows of a later next attempt: a drainer sent for before that
-        # would find itself early.
+        if self._save(registered, fallen):
+            return delay
+        # Another was faster, and may know of a later next attempt: a drainer sent for before that would find
+        # itself early.
         now_known = self._registry.find(webhook.account_id, webhook.webhook_id)
         wait_ms = now_known.health.next_attempt_at_ms - int(now * 1000) if now_known is not None else 0
         return max(delay, wait_ms / 1000)
@@ -277,15 +278,19 @@ class Dispatcher:
         self._pace.forget(registered.webhook.webhook_id)
         self._save(registered, endpoint.fall_back(registered.health, now_ms=int(self._clock() * 1000)))
 
-    def _save(self, registered: Registered, fallen: Health) -> None:
+    def _save(self, registered: Registered, fallen: Health) -> bool:
         """Write a fall to backlog mode, unless something changed since the health was read: whoever was
-        faster knows more. Either way the old reading is no longer true here."""
+        faster knows more. Answers whether it is written; either way the old reading is no longer true."""
         webhook, health = registered
+        is_written = False
         try:
-            self._health.save(webhook.account_id, webhook.webhook_id, fallen, revision=health.revision)
+            is_written = self._health.save(
+                webhook.account_id, webhook.webhook_id, fallen, revision=health.revision
+            )
         except AWS_FAULTS:
             logger.exception("health not written", webhookId=webhook.webhook_id)
         self._registry.forget(webhook.account_id)
+        return is_written
 
     def _keep(
         self, share: _Share, lane: Lane, events: Sequence[Event], *, delay_seconds: float = 0.0

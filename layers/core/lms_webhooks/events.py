@@ -8,7 +8,7 @@ MalformedEvent (an Exception; `reason` says which field, what it holds and the r
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from json.decoder import scanstring  # type: ignore[attr-defined]  # typeshed lacks it
 from typing import NamedTuple, NoReturn
@@ -56,11 +56,11 @@ class Event:
     occurred_at_ms: int
     accepted_at_ms: int
     text: str
+    sort_key: str = field(init=False, repr=False, compare=False)
+    """Orders an account's events by time, then by id, as text. The time has 13 digits until 2286."""
 
-    @property
-    def sort_key(self) -> str:
-        """Orders an account's events by time, then by id, as text. The time has 13 digits until 2286."""
-        return f"{self.occurred_at_ms:013d}#{self.event_id}"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sort_key", f"{self.occurred_at_ms:013d}#{self.event_id}")
 
 
 def is_account_id(text: str) -> bool:
@@ -76,23 +76,22 @@ def read_event(message: str, *, source: str, accepted_at_ms: int) -> Event:
     """
     try:
         message.encode()  # a lone surrogate could be neither sent nor stored
-        envelope, end = _members(message, 0)
+        envelope, end = _members(message, 0, inner="detail")
         if _skip(message, end) != len(message):
             raise ValueError("something follows the object")
-        has_detail = "detail" in envelope and isinstance(envelope["detail"].value, dict)
-        detail_start, detail_end = envelope["detail"].span if has_detail else (0, 0)
-        fields = _members(message, detail_start)[0] if has_detail else {}
     except ValueError as error:
         raise MalformedEvent(f"the message is not the JSON of an event: {error}") from None
     except RecursionError:
         raise MalformedEvent("the message is not the JSON of an event: it is nested too deeply") from None
-    if not has_detail:
+    detail = envelope.get("detail")
+    if detail is None or not isinstance(detail.value, dict):
         raise MalformedEvent(
             f"detail is {_shown(envelope, 'detail')}; it must be an object with the event's fields"
         )
     if _text(envelope, "source") != source:
         raise MalformedEvent(f"source is {_shown(envelope, 'source')}; this bus takes events from {source!r}")
-    detail_bytes = len(message[detail_start:detail_end].encode())
+    fields: dict[str, _Member] = detail.value
+    detail_bytes = len(message[slice(*detail.span)].encode())
     if detail_bytes > MAX_DETAIL_BYTES:
         raise MalformedEvent(f"detail has {detail_bytes} bytes; at most {MAX_DETAIL_BYTES} can be delivered")
     event_name = _text(fields, "eventName")
@@ -108,7 +107,7 @@ def read_event(message: str, *, source: str, accepted_at_ms: int) -> Event:
         event_name=event_name,
         occurred_at_ms=_occurred_at_ms(fields),
         accepted_at_ms=accepted_at_ms,
-        text="{" + ",".join(field.text for key, field in fields.items() if key != "accountId") + "}",
+        text="{" + ",".join(each.text for key, each in fields.items() if key != "accountId") + "}",
     )
 
 
@@ -131,8 +130,9 @@ def _refuse_constant(name: str) -> NoReturn:
 _decode = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_refuse_constant).raw_decode
 
 
-def _members(text: str, start: int) -> tuple[dict[str, _Member], int]:
-    """The members of the object that starts at `start`, and where it ends.
+def _members(text: str, start: int, *, inner: str = "") -> tuple[dict[str, _Member], int]:
+    """The members of the object that starts at `start`, and where it ends. If the one called `inner` is an
+    object, its value are its members.
 
     Raises:
         ValueError: when it is no object, is cut short, or has a key twice (which counts would be
@@ -151,7 +151,11 @@ def _members(text: str, start: int) -> tuple[dict[str, _Member], int]:
             key, value_start = plain[1], plain.end()
         else:
             key, value_start = _read_key(text, position)
-        value, value_end = _decode(text, value_start)
+        value: object
+        if key == inner and text[value_start : value_start + 1] == "{":
+            value, value_end = _members(text, value_start)
+        else:
+            value, value_end = _decode(text, value_start)
         if key in members:
             raise ValueError(f"the key {ascii(key)[:80]} stands twice in one object")
         members[key] = _Member(
