@@ -190,8 +190,7 @@ class Connections:
 class _Wire:
     """A socket that never blocks: each wait for it is for what is left of a deadline.
 
-    Python's own time-outs let go of the interpreter three times for each call, and wait once more; where
-    many threads send, that is half of what they do.
+    Python's own time-out would have to be set anew before each call, and is waited for before each send too.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -240,12 +239,14 @@ class _TlsWire:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
         self._step(self._tls.do_handshake, deadline)
+        self._flush(deadline)
 
     def send(self, data: bytes, deadline: Deadline) -> None:
         sent_bytes = 0
         while sent_bytes < len(data):
             rest = memoryview(data)[sent_bytes:]
             sent_bytes += self._step(partial(self._tls.write, rest), deadline)
+            self._flush(deadline)
 
     def receive(self, deadline: Deadline) -> bytes:
         try:
@@ -260,19 +261,20 @@ class _TlsWire:
         self._wire.close()
 
     def _step[T](self, act: Callable[[], T], deadline: Deadline) -> T:
-        """Do `act`, with as much of what comes as it needs."""
+        """Do `act`, with as much of what comes as it needs.
+
+        What TLS would send after that is left to the next wait, or to the caller: an answer that was read
+        must not be lost because its server has gone.
+        """
         while True:
             try:
-                done = act()
+                return act()
             except ssl.SSLWantReadError:
                 self._flush(deadline)
             except ssl.SSLError:
                 with suppress(OSError):
                     self._flush(deadline)  # the alert, by which the server's operator learns why
                 raise
-            else:
-                self._flush(deadline)
-                return done
             if data := self._wire.receive(deadline):
                 self._incoming.write(data)
             else:
