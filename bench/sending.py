@@ -143,10 +143,10 @@ _STALLS: dict[str, tuple[str, Callable[[socket.socket], None], bytes]] = {
 
 def _stalls() -> dict[str, list[float]]:
     """Seconds that a POST to each took."""
-    from lms_webhooks.connections import ErrorClass  # noqa: PLC0415  # after `prepare`
     from lms_webhooks.dispatch import PATIENCE  # noqa: PLC0415
     from lms_webhooks.messages import Message  # noqa: PLC0415
     from lms_webhooks.sender import Sender  # noqa: PLC0415
+    from lms_webhooks.wires import ErrorClass  # noqa: PLC0415  # after `prepare`
 
     sender = Sender(loopback_allowed=True)
 

@@ -21,13 +21,13 @@ from lms_webhooks import retry, settings
 from lms_webhooks.admin.registrations import SECRET_OVERLAP
 from lms_webhooks.admin.taken import WebhookTaken
 from lms_webhooks.admin.trials import EVENT_ID_PREFIX
-from lms_webhooks.connections import ErrorClass
 from lms_webhooks.event_types import NON_REAL_TIME, REAL_TIME
 from lms_webhooks.events import Event
 from lms_webhooks.messages import Credentials, compose
 from lms_webhooks.observability import Metric
 from lms_webhooks.retry import AnswerClass, classify
 from lms_webhooks.webhook_store import TOMBSTONE_DAYS
+from lms_webhooks.wires import ErrorClass
 from local.receiver import Received, report
 from tests.contract.template import (
     ALARMS,

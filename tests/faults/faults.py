@@ -28,7 +28,6 @@ from lms_webhooks.admin.registrations import Registrations
 from lms_webhooks.admin.resends import Resends
 from lms_webhooks.admin.taken import ReplayTaken, WebhookChange
 from lms_webhooks.backlog import Backlog
-from lms_webhooks.connections import ErrorClass
 from lms_webhooks.delivery_store import DeliveryStore
 from lms_webhooks.health import Health
 from lms_webhooks.messages import Message
@@ -40,6 +39,7 @@ from lms_webhooks.replay import ReplayState, ReplayStore
 from lms_webhooks.secrets import SecretBox
 from lms_webhooks.sender import Answer, Patience
 from lms_webhooks.webhook_store import WebhookStore
+from lms_webhooks.wires import ErrorClass
 from tests.faults.audit import Audit
 from tests.scenarios import world as scenarios
 from tests.scenarios.endpoints import Endpoint

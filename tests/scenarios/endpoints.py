@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from lms_webhooks.connections import ErrorClass
 from lms_webhooks.messages import Message
 from lms_webhooks.sender import Answer, Patience
+from lms_webhooks.wires import ErrorClass
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from email.utils import format_datetime
 import pytest
 
 from lms_webhooks.backlog import Lane
-from lms_webhooks.connections import ErrorClass
 from lms_webhooks.health import Mode, SwitchOff
+from lms_webhooks.wires import ErrorClass
 from tests.scenarios.endpoints import (
     DOWN,
     GONE,

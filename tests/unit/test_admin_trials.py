@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 import standardwebhooks
 
-from lms_webhooks.connections import ErrorClass
 from lms_webhooks.sender import Answer
+from lms_webhooks.wires import ErrorClass
 from tests.unit.admin_client import ADMIN_CLAIMS, NOW, VALID, AdminClient, admin_client
 
 

@@ -11,8 +11,8 @@ from typing import Any, cast
 import pytest
 
 from lms_webhooks.admin import pages
-from lms_webhooks.connections import ErrorClass
 from lms_webhooks.event_types import EVENT_TYPES
+from lms_webhooks.wires import ErrorClass
 from tests.unit.admin_client import AdminClient, admin_client, admin_settings
 
 FILES = {path.name: path.read_text() for path in sorted(pages.FOLDER.iterdir())}

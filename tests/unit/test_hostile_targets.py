@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from urllib3.util import parse_url
 
-from lms_webhooks.connections import ErrorClass
 from lms_webhooks.messages import Message
 from lms_webhooks.sender import Answer, Patience, Sender
 from lms_webhooks.targets import ForbiddenTarget, check_url
+from lms_webhooks.wires import ErrorClass
 from tests.fakes.enclosed_network import EnclosedNetwork
 from tests.fakes.name_server import Addresses, NameServer
 from tests.fakes.receiver import Receiver, answer, redirect

@@ -21,7 +21,6 @@ import pytest
 import urllib3
 
 from lms_webhooks import connections
-from lms_webhooks.connections import ErrorClass
 from lms_webhooks.messages import Message
 from lms_webhooks.sender import (
     COURTESY_SECONDS,
@@ -31,6 +30,7 @@ from lms_webhooks.sender import (
     Patience,
     Sender,
 )
+from lms_webhooks.wires import ErrorClass
 from tests.conformance import behaviours as fake
 from tests.conformance.behaviours import answer
 from tests.conformance.certificates import Certificates, Tls

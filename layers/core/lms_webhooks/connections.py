@@ -1,92 +1,31 @@
-"""One HTTP/1.1 request over a socket of our own, and its answer, within a deadline.
+"""One HTTP/1.1 request over a kept-alive connection, and its answer, within a deadline.
 
 Requests to strangers need what HTTP clients lack: a total deadline, the address rule of `targets` at the
-moment a socket is opened, a bound on what is read. All of it is easy where the sockets are at hand: each wait
-for one is for what is left of the call's time. Of an answer no more is read than what became of the request
-and where it ends, and that as leniently as browsers do: to refuse what a receiver says because it says it
-badly would be to send it everything twice.
+moment a socket is opened, a bound on what is read. The first two are those of `wires`. Of an answer no more
+is read than what became of the request and where it ends, and that as leniently as browsers do: to refuse
+what a receiver says because it says it badly would be to send it everything twice.
 """
 
-import queue
 import re
-import select
-import socket
 import ssl
 import threading
 import time
 import weakref
 from collections import defaultdict
 from collections.abc import Callable
-from contextlib import suppress
-from enum import StrEnum
-from functools import partial
-from typing import NamedTuple
 
-from lms_webhooks.targets import check_addresses
+from lms_webhooks.wires import Deadline, ErrorClass, Failed, Origin, TlsWire, Wire, class_of, open_wire
 
 MAX_IDLE_SECONDS = 50  # common load balancers close idle connections after 60
 MAX_LINE_BYTES = 64 * 1024  # of an answer's header, as http.client and common servers have it
 _MAX_HEADERS = 100  # as http.client has it
 _MAX_LINES_BYTES = 256 * 1024  # of all lines of an answer, those of interim ones and of chunks too
 _STALE_SECONDS = 1  # what was closed while it was idle says so as soon as a request arrives there
-MAX_ADDRESSES_TRIED = 4  # of a name with many, so that dead ones leave time for the next
 _MAX_IDLE = 200  # connections; a function may have a thousand files open
-_READ_BYTES = 16 * 1024
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.(?P<minor>[0-9]) (?P<status>[1-9][0-9]{2})(?: .*)?", re.DOTALL)
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;.*)?", re.DOTALL)
-
-
-class ErrorClass(StrEnum):
-    """Why there was no answer with a status code."""
-
-    DNS = "dns"
-    FORBIDDEN_ADDRESS = "forbidden-address"
-    CONNECT = "connect"
-    TLS = "tls"
-    TIMEOUT = "timeout"
-    CONNECTION_LOST = "connection-lost"
-    BROKEN_ANSWER = "broken-answer"
-
-
-class Failed(Exception):
-    """There is no answer."""
-
-    def __init__(self, error_class: ErrorClass) -> None:
-        super().__init__(error_class)
-        self.error_class = error_class
-
-
-class Deadline:
-    """When a call, or the part of it that it is in, must have ended."""
-
-    def __init__(self, total_seconds: float) -> None:
-        self._latest = self._ends_at = time.monotonic() + total_seconds
-
-    def restart(self, seconds: float) -> None:
-        """Give the rest of the call `seconds` from now, but never more than the whole call has."""
-        self._ends_at = min(time.monotonic() + seconds, self._latest)
-
-    def remaining_seconds(self) -> float:
-        """More than zero.
-
-        Raises:
-            TimeoutError: there is no time left.
-        """
-        remaining = self._ends_at - time.monotonic()
-        if remaining <= 0:
-            raise TimeoutError
-        return remaining
-
-
-class Origin(NamedTuple):
-    """Where a connection leads."""
-
-    scheme: str
-    host: str
-    """A name in ASCII, or an address; of IPv6 in brackets."""
-    port: int
 
 
 class Connections:
@@ -129,8 +68,8 @@ class Connections:
                 if failed.error_class is not ErrorClass.CONNECTION_LOST or not is_stale:
                     raise
         deadline.restart(connect_seconds)
-        connection = self._open(origin, deadline)
-        return self._exchange_over(connection, request, deadline, answer_seconds)
+        wire = open_wire(origin, deadline, self._tls_context, loopback_allowed=self._loopback_allowed)
+        return self._exchange_over(_Connection(origin, wire), request, deadline, answer_seconds)
 
     def close(self) -> None:
         """Close those that are idle."""
@@ -174,121 +113,11 @@ class Connections:
             self._idle_count -= 1
         closed.close()
 
-    def _open(self, origin: Origin, deadline: Deadline) -> "_Connection":
-        wire = _Wire(_connect(origin, deadline, loopback_allowed=self._loopback_allowed))
-        if origin.scheme != "https":
-            return _Connection(origin, wire)
-        # A name may end in the root's dot; certificates and SNI leave it out (RFC 6066 3).
-        host = origin.host.strip("[]").removesuffix(".")
-        try:
-            return _Connection(origin, _TlsWire(wire, self._tls_context, host, deadline))
-        except (OSError, ValueError) as error:
-            wire.close()
-            raise Failed(_class_of(error)) from None
-
-
-class _Wire:
-    """A socket that never blocks: each wait for it is for what is left of a deadline.
-
-    Python's own time-out would have to be set anew before each call, and is waited for before each send too.
-    """
-
-    def __init__(self, sock: socket.socket) -> None:
-        sock.setblocking(False)
-        self._sock = sock
-        self._readable = select.poll()
-        self._readable.register(sock, select.POLLIN)
-
-    def send(self, data: bytes, deadline: Deadline) -> None:
-        """All of `data`."""
-        rest = memoryview(data)
-        while rest:
-            try:
-                rest = rest[self._sock.send(rest) :]
-            except BlockingIOError:
-                writable = select.poll()
-                writable.register(self._sock, select.POLLOUT)
-                writable.poll(deadline.remaining_seconds() * 1000)
-
-    def receive(self, deadline: Deadline) -> bytes:
-        """What comes next; nothing at the end."""
-        while True:
-            self._readable.poll(deadline.remaining_seconds() * 1000)
-            try:
-                return self._sock.recv(_READ_BYTES)
-            except BlockingIOError:
-                pass  # the next wait says whether there is time left
-
-    def is_quiet(self) -> bool:
-        """Whether nothing waits to be received, the end neither."""
-        return not self._readable.poll(0)
-
-    def close(self) -> None:
-        self._sock.close()
-
-
-class _TlsWire:
-    """TLS over a wire, piece by piece, so that the deadline is looked at between them.
-
-    Not ssl's own sockets: a server that sends what carries no data (HelloRequest, KeyUpdate) faster than it
-    is read would keep one call of theirs busy, whatever their time-out.
-    """
-
-    def __init__(self, wire: _Wire, context: ssl.SSLContext, host: str, deadline: Deadline) -> None:
-        self._wire = wire
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
-        self._step(self._tls.do_handshake, deadline)
-        self._flush(deadline)
-
-    def send(self, data: bytes, deadline: Deadline) -> None:
-        sent_bytes = 0
-        while sent_bytes < len(data):
-            rest = memoryview(data)[sent_bytes:]
-            sent_bytes += self._step(partial(self._tls.write, rest), deadline)
-            self._flush(deadline)
-
-    def receive(self, deadline: Deadline) -> bytes:
-        try:
-            return self._step(partial(self._tls.read, _READ_BYTES), deadline)
-        except ssl.SSLEOFError:
-            return b""  # many end without saying so; a body's length tells whether it is whole
-
-    def is_quiet(self) -> bool:
-        return not self._incoming.pending and not self._tls.pending() and self._wire.is_quiet()
-
-    def close(self) -> None:
-        self._wire.close()
-
-    def _step[T](self, act: Callable[[], T], deadline: Deadline) -> T:
-        """Do `act`, with as much of what comes as it needs.
-
-        What TLS would send after that is left to the next wait, or to the caller: an answer that was read
-        must not be lost because its server has gone.
-        """
-        while True:
-            try:
-                return act()
-            except ssl.SSLWantReadError:
-                self._flush(deadline)
-            except ssl.SSLError:
-                with suppress(OSError):
-                    self._flush(deadline)  # the alert, by which the server's operator learns why
-                raise
-            if data := self._wire.receive(deadline):
-                self._incoming.write(data)
-            else:
-                self._incoming.write_eof()
-
-    def _flush(self, deadline: Deadline) -> None:
-        if self._outgoing.pending:
-            self._wire.send(self._outgoing.read(), deadline)
-
 
 class _Connection:
     """An open connection. The deadline of the call that it is in holds for each wait."""
 
-    def __init__(self, origin: Origin, wire: _Wire | _TlsWire) -> None:
+    def __init__(self, origin: Origin, wire: Wire | TlsWire) -> None:
         self.origin = origin
         self.idle_since = 0.0
         self.has_answered = False
@@ -302,14 +131,14 @@ class _Connection:
         except (BrokenPipeError, ConnectionResetError):
             pass  # who answers before all is sent, and closes, has answered
         except OSError as error:
-            raise Failed(_class_of(error)) from None
+            raise Failed(class_of(error)) from None
 
     def receive(self, deadline: Deadline) -> bytes:
         """What comes next; nothing at the end."""
         try:
             data = self._wire.receive(deadline)
         except OSError as error:
-            raise Failed(_class_of(error)) from None
+            raise Failed(class_of(error)) from None
         self.has_answered = self.has_answered or bool(data)
         return data
 
@@ -470,61 +299,3 @@ def _length(value: str) -> int | None:
     if len(lengths) > 1:  # RFC 9112 6.3: two that differ are no answer
         raise Failed(ErrorClass.BROKEN_ANSWER)
     return int(lengths.pop())
-
-
-def _class_of(error: OSError | ValueError) -> ErrorClass:
-    if isinstance(error, TimeoutError):
-        return ErrorClass.TIMEOUT
-    if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
-        return ErrorClass.CONNECTION_LOST
-    if isinstance(error, (ssl.SSLError, ValueError)):  # ValueError: a host that TLS cannot name
-        return ErrorClass.TLS
-    return ErrorClass.CONNECTION_LOST
-
-
-def _connect(origin: Origin, deadline: Deadline, *, loopback_allowed: bool) -> socket.socket:
-    addresses = _resolve(origin, deadline)
-    check_addresses((str(address[0]) for _, address in addresses), loopback_allowed=loopback_allowed)
-    tried = addresses[:MAX_ADDRESSES_TRIED]
-    error_class = ErrorClass.CONNECT
-    for index, (family, address) in enumerate(tried):
-        try:
-            sock = socket.socket(family, socket.SOCK_STREAM)
-        except OSError:
-            continue  # this machine does not speak the address's family
-        try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.settimeout(deadline.remaining_seconds() / (len(tried) - index))
-            sock.connect(address)
-        except OSError as error:
-            sock.close()
-            error_class = ErrorClass.TIMEOUT if isinstance(error, TimeoutError) else ErrorClass.CONNECT
-        else:
-            return sock
-    raise Failed(error_class)
-
-
-type _Address = tuple[socket.AddressFamily, tuple[str | int, ...] | tuple[int, bytes]]
-
-
-def _resolve(origin: Origin, deadline: Deadline) -> list[_Address]:
-    """getaddrinfo knows no time-out, so it runs in a thread that is left behind when it is late."""
-    answers: queue.SimpleQueue[list[_Address]] = queue.SimpleQueue()
-
-    def look_up() -> None:
-        try:
-            found = socket.getaddrinfo(origin.host.strip("[]"), origin.port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError):
-            found = []
-        answers.put([(family, address) for family, _, _, _, address in found])
-
-    try:
-        threading.Thread(target=look_up, name="dns", daemon=True).start()
-        addresses = answers.get(timeout=deadline.remaining_seconds())
-    except (queue.Empty, TimeoutError):
-        raise Failed(ErrorClass.TIMEOUT) from None
-    except RuntimeError:  # no thread more: those that name servers let hang, and so the endpoint's fault
-        raise Failed(ErrorClass.DNS) from None
-    if not addresses:
-        raise Failed(ErrorClass.DNS)
-    return addresses

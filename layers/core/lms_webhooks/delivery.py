@@ -8,7 +8,6 @@ from enum import StrEnum
 from itertools import groupby
 
 from lms_webhooks.attempts import Attempt
-from lms_webhooks.connections import ErrorClass
 from lms_webhooks.events import Event
 from lms_webhooks.messages import Credentials, compose
 from lms_webhooks.observability import logger
@@ -16,6 +15,7 @@ from lms_webhooks.retry import classify
 from lms_webhooks.secrets import SecretBox
 from lms_webhooks.sender import Answer, Patience, Sender
 from lms_webhooks.webhooks import BasicAuthentication, SignatureAuthentication, Webhook, rfc3339_of_ms
+from lms_webhooks.wires import ErrorClass
 
 
 class Kind(StrEnum):

@@ -18,9 +18,10 @@ from urllib3 import HTTPResponse
 from urllib3.exceptions import HTTPError
 from urllib3.util import parse_url
 
-from lms_webhooks.connections import Connections, Deadline, ErrorClass, Exchange, Failed, Origin
+from lms_webhooks.connections import Connections, Exchange
 from lms_webhooks.messages import Message
 from lms_webhooks.targets import ForbiddenTarget, check_url
+from lms_webhooks.wires import Deadline, ErrorClass, Failed, Origin
 
 MAX_ANSWER_BYTES = 64 * 1024
 KEPT_ANSWER_BYTES = 1024

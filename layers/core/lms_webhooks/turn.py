@@ -13,7 +13,6 @@ from dataclasses import replace
 from lms_webhooks import health as endpoint
 from lms_webhooks.attempts import Attempt
 from lms_webhooks.backlog import Backlog, Lane, Mark, Waiting
-from lms_webhooks.connections import ErrorClass
 from lms_webhooks.delivery import Courier
 from lms_webhooks.delivery_store import Outcome
 from lms_webhooks.health import Health, SwitchOff
@@ -31,6 +30,7 @@ from lms_webhooks.retry import (
 from lms_webhooks.sender import Answer, Patience
 from lms_webhooks.settling import Settler
 from lms_webhooks.webhooks import Status, Webhook
+from lms_webhooks.wires import ErrorClass
 
 CLOSING_SECONDS = 20  # no POST starts later: 15 s for it, 5 s to settle it and to give the lease back
 PATIENCE = Patience(
