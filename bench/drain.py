@@ -9,7 +9,7 @@ import json
 import time
 from typing import Any
 
-from bench.delivery import floor, loop, sessions
+from bench.delivery import GOALS, floor, loop, sessions
 from bench.figures import Row, Sample, figure, ratio, sample
 from bench.function import Events, Function, prepare, register
 from bench.servers import DELIVERIES, Aws, Receiver
@@ -17,7 +17,6 @@ from bench.servers import DELIVERIES, Aws, Receiver
 EVENTS = 20_000
 _ROUNDS = 3  # each takes as long as all of another row
 _FIRST_ACCOUNT = 2001
-_GOALS = {"floor": 0.05, "sessions": 1.0, "loop": 3.0}  # those of the row `delivery`
 
 
 def measure() -> Row:
@@ -58,7 +57,7 @@ def measure() -> Row:
             figure("drain", speeds, "events/s"),
             figure("drain, CPU", cpu, "us/event"),
             *(
-                ratio(f"drain / {name}", speeds, [each.per_second for each in taken], at_least=_GOALS[name])
+                ratio(f"drain / {name}", speeds, [each.per_second for each in taken], at_least=GOALS[name])
                 for name, taken in theirs.items()
             ),
             ratio("CPU of sessions / drain", [each.cpu_us for each in theirs["sessions"]], cpu, at_least=1.0),

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.cold import PEERS
-from bench.delivery import event_body
-from bench.figures import ROUNDS, Row, figure, ratio, rounds
+from bench.delivery import dispatcher, event_body
+from bench.figures import Row, figure, ratio, rounds
 from bench.function import Events, Function, prepare, register
 from bench.servers import SECRET, Aws, Receiver
 
@@ -57,10 +57,12 @@ def measure() -> Row:
         batches[_TEN] = [str(3100 + number) for number in range(_AT_A_TIME)]
         for account in batches[_TEN]:
             register(account, f"{receiver.url}/hooks/{account}")
-        ours = {
-            name: _ours(function, events, accounts, webhooks=5 if name == "w=5" else 1)
-            for name, accounts in batches.items()
-        }
+        ours = {}
+        for name, accounts in batches.items():
+            webhooks = 5 if name == "w=5" else 1
+            ours[name] = dispatcher(
+                function, events, accounts, batches=_BATCHES // webhooks, webhooks=webhooks
+            )
         samples = rounds({**ours, "lazyhooks": lazyhooks})
     each = {name: [one.per_second for one in taken] for name, taken in samples.items()}
     cpu = {name: [one.cpu_us for one in taken] for name, taken in samples.items()}
@@ -79,20 +81,6 @@ def measure() -> Row:
             ratio("ten: CPU of lazyhooks / ours", cpu["lazyhooks"], cpu[_TEN], is_compared=False),
         ]
     )
-
-
-def _ours(function: Function, events: Events, accounts: list[str], *, webhooks: int) -> Callable[[], int]:
-    count = _BATCHES // webhooks
-    # Made before anything is measured.
-    ready = [events.batch(*accounts) for _ in range(count * (ROUNDS + 1))]
-
-    def work() -> int:
-        for _ in range(count):
-            if function.invoke(ready.pop())["batchItemFailures"]:
-                raise RuntimeError("not delivered")
-        return count * _AT_A_TIME * webhooks
-
-    return work
 
 
 @contextmanager

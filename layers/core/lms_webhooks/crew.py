@@ -9,6 +9,7 @@ import threading
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 
 type _Job = Callable[[], None]
 
@@ -47,7 +48,7 @@ class Crew:
         own, *others = items
         self._take_on(min(len(others), self._size))
         for item in others:
-            self._jobs.put(lambda item=item: do(item))  # type: ignore[misc]  # mypy infers no default's type
+            self._jobs.put(partial(do, item))
         do(own)
         with suppress(queue.Empty):  # nobody may be there to do them
             while job := self._jobs.get_nowait():

@@ -180,7 +180,7 @@ class Dispatcher:
         for share in shares:
             share.safe |= {each.event.sort_key for each in share.delivered if each.key not in unwritten}
             self._have_looked_for(share)
-        _report(shares)
+        _report(delivered, failed_attempts=sum(share.failed_attempts for share in shares))
 
     def _deliver_share(
         self, share: _Share, done: set[DeliveryKey], remaining_seconds: Callable[[], float]
@@ -348,10 +348,9 @@ def _possible_lanes(event: Event) -> tuple[Lane, ...]:
     return (Lane.BATCH,) if choose_lane(event) is Way.BATCH_LANE else (Lane.REALTIME, Lane.RETRY)
 
 
-def _report(shares: Sequence[_Share]) -> None:
-    if failed_attempts := sum(share.failed_attempts for share in shares):
+def _report(delivered: Sequence[Delivery], *, failed_attempts: int) -> None:
+    if failed_attempts:
         count(Metric.ATTEMPTS_FAILED, failed_attempts)
-    delivered = [delivery for share in shares for delivery in share.delivered]
     if delivered:
         count(Metric.DELIVERIES, len(delivered))
     for delivery in delivered:
