@@ -32,7 +32,7 @@ class Refused(Exception):
 class _Table:
     def __init__(self) -> None:
         self.items: dict[Key, Item] = {}
-        self.sizes: dict[Key, int] = {}
+        self._sizes: dict[Key, int] = {}
         self.sort_keys: dict[str, list[str]] = {}
 
     def put(self, item: Item) -> None:
@@ -40,13 +40,19 @@ class _Table:
         if key not in self.items:
             insort(self.sort_keys.setdefault(pk, []), sk)
         self.items[key] = item
-        self.sizes[key] = _size(item)
+        self._sizes.pop(key, None)
 
     def delete(self, key: Key) -> None:
         if self.items.pop(key, None) is not None:
-            del self.sizes[key]
+            self._sizes.pop(key, None)
             sort_keys = self.sort_keys[key[0]]
             del sort_keys[bisect_left(sort_keys, key[1])]
+
+    def size(self, key: Key) -> int:
+        """Of the item there. Most are never asked for it."""
+        if key not in self._sizes:
+            self._sizes[key] = _size(self.items[key])
+        return self._sizes[key]
 
 
 class Tables:
@@ -127,7 +133,7 @@ class Tables:
         for index in range(start, end) if is_forward else range(end - 1, start - 1, -1):
             sk = sort_keys[index]
             read.append(sk)
-            size += table.sizes[pk, sk]
+            size += table.size((pk, sk))
             if len(read) == params.get("Limit") or size > _PAGE_BYTES:
                 break
         answer: dict[str, Any] = {"Count": len(read)}

@@ -123,8 +123,8 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
             ExpressionAttributeNames={"#l": "list", "#o": "other", "#n": "n"},
             ExpressionAttributeValues={
                 ":none": {"L": []},
-                ":added": {"L": [{"M": {"at": {"N": at}}}]},
-                ":one": {"M": {"at": {"N": at}}},
+                ":added": {"L": [{"S": at}]},
+                ":one": {"S": at},
                 ":two": {"N": "2"},
             },
             ReturnValues="ALL_NEW",

@@ -34,6 +34,7 @@ from lms_webhooks.delivery_store import DeliveryStore
 from lms_webhooks.dispatch import Dispatcher
 from lms_webhooks.drain import TIMEOUT_SECONDS, Drainer
 from lms_webhooks.dynamodb import Table
+from lms_webhooks.event_items import read_attempts
 from lms_webhooks.event_types import EVENT_TYPES, Category
 from lms_webhooks.health import Health
 from lms_webhooks.health_store import HealthStore
@@ -413,11 +414,10 @@ class World:
         )
         for page in pages:
             for item in page["Items"]:
-                attempts = [each["M"] for each in item["attempts"]["L"]]
                 recorded[item["sk"]["S"].partition("#")[2]] = Recorded(
                     outcome=item["outcome"]["S"],
                     reason=item.get("reason", {"S": ""})["S"],
-                    statuses=[int(each["status"]["N"]) if "status" in each else None for each in attempts],
+                    statuses=[attempt.status_code for attempt in read_attempts(item["attempts"])],
                 )
         return recorded
 
