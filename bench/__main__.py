@@ -25,6 +25,7 @@ from bench import (
     delivery,
     drain,
     end_to_end,
+    flood,
     growth,
     isolation,
     latency,
@@ -46,6 +47,7 @@ ROWS: dict[str, tuple[str, Callable[[], Row]]] = {
     "latency": ("a backlog, and direct mode, at 50 ms an answer", latency.measure),
     "isolation": ("endpoints that hang beside others", isolation.measure),
     "end_to_end": ("from PutEvents to the acknowledged POST, on the local stack", end_to_end.measure),
+    "flood": ("one account that floods beside others", flood.measure),
     "growth": ("which term grows, and how", growth.measure),
     "simulation": ("the deployed system, simulated", simulation.measure),
 }

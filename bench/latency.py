@@ -7,9 +7,9 @@ from a backlog a request carries up to a hundred.
 from bench.drain import drain, fill
 from bench.figures import Row, Sample, figure, ratio, sample
 from bench.function import Events, Function, prepare, register
-from bench.servers import Aws, SlowReceiver
+from bench.servers import Aws, Endpoints
 
-_LATENCY_SECONDS = 0.05
+_ANSWERS_AFTER_50_MS = "/50"
 _ROUNDS = 7
 _WAITING = 5_000
 _DIRECT_BATCHES = 4
@@ -18,17 +18,17 @@ _BATCH = 10
 
 def measure() -> Row:
     """Drain and dispatch in turn."""
-    with Aws() as aws, SlowReceiver(_LATENCY_SECONDS) as receiver:
+    with Aws() as aws, Endpoints() as receiver:
         prepare(aws.url)
         drainer = Function("drainer", timeout_seconds=600)
         dispatcher = Function("dispatcher")
         events = Events()
-        register("1001", f"{receiver.url}/direct")
+        register("1001", receiver.url + _ANSWERS_AFTER_50_MS)
         drained: list[Sample] = []
         direct: list[Sample] = []
         for number in range(_ROUNDS + 1):
             account_id = str(2001 + number)
-            (webhook_id,) = register(account_id, f"{receiver.url}/backlog", ordered=True)
+            (webhook_id,) = register(account_id, receiver.url + _ANSWERS_AFTER_50_MS, ordered=True)
             fill(account_id, webhook_id, _WAITING)
             batches = [events.batch(*["1001"] * _BATCH) for _ in range(_DIRECT_BATCHES)]
 

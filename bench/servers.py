@@ -4,6 +4,7 @@
 from tables in memory: at once, and without the network's share.
 """
 
+import asyncio
 import base64
 import json
 import multiprocessing
@@ -12,7 +13,6 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from threading import Thread
 from types import TracebackType
 from typing import Any, Self
 
@@ -59,6 +59,16 @@ class Server:
         self._process.terminate()
         self._process.join()
 
+    def _seen(self) -> dict[str, Any]:
+        with socket.create_connection(("127.0.0.1", self.port)) as sock:
+            sock.sendall(f"GET {SEEN} HTTP/1.1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n".encode())
+            sock.shutdown(socket.SHUT_WR)
+            answer = bytearray()
+            while piece := sock.recv(65536):
+                answer += piece
+        seen: dict[str, Any] = json.loads(answer.partition(b"\r\n\r\n")[2])
+        return seen
+
 
 class Receiver(Server):
     """Acknowledges what comes. It reads no more of a request than how long it is."""
@@ -68,21 +78,18 @@ class Receiver(Server):
 
     def seen(self) -> dict[str, Any]:
         """`{"posts": n, "answered": {path: monotonic seconds}}`, since the last time this was asked."""
-        with socket.create_connection(("127.0.0.1", self.port)) as sock:
-            sock.sendall(f"GET {SEEN} HTTP/1.1\r\nconnection: close\r\n\r\n".encode())
-            sock.shutdown(socket.SHUT_WR)
-            answer = bytearray()
-            while piece := sock.recv(65536):
-                answer += piece
-        seen: dict[str, Any] = json.loads(answer.partition(b"\r\n\r\n")[2])
-        return seen
+        return self._seen()
 
 
-class SlowReceiver(Server):
-    """Acknowledges what comes after `latency_seconds`."""
+class Endpoints(Server):
+    """Acknowledges `POST /300` after 300 milliseconds, many at a time."""
 
-    def __init__(self, latency_seconds: float) -> None:
-        super().__init__(_serve_slowly, latency_seconds)
+    def __init__(self) -> None:
+        super().__init__(_serve_endpoints)
+
+    def answered(self) -> dict[str, float]:
+        """When each message was acknowledged, by its id, in monotonic seconds; since this was last asked."""
+        return self._seen()
 
 
 class Aws(Server):
@@ -97,9 +104,9 @@ def _acknowledge() -> Answer:
 
     def answer(path: str, _headers: dict[str, str], _body: bytes) -> bytes | None:
         if path == SEEN:
-            told = json.dumps(seen)
+            told = _json_answer("200 OK", seen)
             seen.update(posts=0, answered={})
-            return f"HTTP/1.1 200 OK\r\ncontent-length: {len(told)}\r\n\r\n{told}".encode()
+            return told
         if path.startswith(HANGS):
             return None
         seen["posts"] += 1
@@ -129,9 +136,7 @@ def _aws() -> Answer:
             status = "400 Bad Request"
             told = {"__type": refused.code, "message": "refused"}
             told["CancellationReasons"] = [{"Code": code} for code in refused.reasons or []]
-        text = json.dumps(told).encode()
-        head = f"HTTP/1.1 {status}\r\ncontent-type: application/x-amz-json-1.0\r\ncontent-length: {len(text)}"
-        return head.encode() + b"\r\n\r\n" + text
+        return _json_answer(status, told)
 
     return answer
 
@@ -151,20 +156,31 @@ def _serve(listener: socket.socket, make_answer: Callable[[], Answer]) -> None:
                 key.data.sock.close()
 
 
-def _serve_slowly(listener: socket.socket, latency_seconds: float) -> None:
-    def acknowledge(_path: str, _headers: dict[str, str], _body: bytes) -> bytes:
-        time.sleep(latency_seconds)
-        return _ACKNOWLEDGED
+def _serve_endpoints(listener: socket.socket) -> None:
+    answered: dict[str, float] = {}
 
-    def serve(connection: _Connection) -> None:
-        with connection.sock:
-            while _read(connection, acknowledge):
-                pass
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            try:
+                head = await reader.readuntil(b"\r\n\r\n")
+            except (asyncio.IncompleteReadError, ConnectionResetError):
+                writer.close()
+                return
+            path, headers = _read_head(head.decode("latin-1"))
+            await reader.readexactly(int(headers["content-length"]))
+            if path == SEEN:
+                writer.write(_json_answer("200 OK", answered))
+                answered.clear()
+                continue
+            await asyncio.sleep(int(path[1:]) / 1000)
+            answered[headers["webhook-id"]] = time.monotonic()
+            writer.write(_ACKNOWLEDGED)
 
-    while True:
-        sock, _address = listener.accept()
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        Thread(target=serve, args=(_Connection(sock),), daemon=True).start()
+    async def main() -> None:
+        server = await asyncio.start_server(serve, sock=listener)
+        await server.serve_forever()
+
+    asyncio.run(main())
 
 
 def _read(connection: _Connection, answer: Answer) -> bool:
@@ -188,11 +204,23 @@ def _cut_request(unread: bytearray) -> tuple[str, dict[str, str], bytes] | None:
     end = unread.find(b"\r\n\r\n")
     if end < 0:
         return None
-    first, *lines = unread[:end].decode("latin-1").split("\r\n")
-    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    path, headers = _read_head(unread[:end].decode("latin-1"))
     whole = end + 4 + int(headers.get("content-length", 0))
     if len(unread) < whole:
         return None
     body = bytes(unread[end + 4 : whole])
     del unread[:whole]
-    return first.split(" ")[1], headers, body
+    return path, headers, body
+
+
+def _read_head(text: str) -> tuple[str, dict[str, str]]:
+    first, *lines = text.strip().split("\r\n")
+    return first.split(" ")[1], {
+        name.lower(): value for name, _, value in (line.partition(": ") for line in lines)
+    }
+
+
+def _json_answer(status: str, told: object) -> bytes:
+    text = json.dumps(told).encode()
+    head = f"HTTP/1.1 {status}\r\ncontent-type: application/x-amz-json-1.0\r\ncontent-length: {len(text)}"
+    return head.encode() + b"\r\n\r\n" + text

@@ -7,21 +7,20 @@ second. Direct mode only: an endpoint that is slow or fails leaves it, and costs
 Each constant says where it is from: AWS's documentation as of November 2026, the template, or this benchmark.
 """
 
-import asyncio
 import heapq
 import itertools
 import random
-import socket
 import statistics
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench.figures import Figure, Row, figure, ratio
 from bench.function import Events, Function, prepare, register
 from bench.plots import Line, draw
-from bench.servers import Aws, Server
+from bench.queueing import RealTimeQueue
+from bench.servers import Aws, Endpoints
 
 # Lambda Developer Guide, "Using Lambda with Amazon SQS": five concurrent batches at first, 300 more a minute,
 # up to 1,250 for a queue; MaximumConcurrency bounds it.
@@ -102,8 +101,7 @@ class Simulation:
         self._chance = random.Random(seed)
         self._order = itertools.count()
         self._to_come: list[tuple[float, int, Callable[[float], None]]] = []
-        self._queue: deque[tuple[float, int]] = deque()
-        self._noisy: deque[tuple[float, int]] = deque()
+        self._queue = RealTimeQueue[tuple[float, int]]()
         self._busy = self._warm = self._most = self._longest = 0
         self._admitted_at: dict[int, float] = {}  # the next write of each webhook's partition
         self._waits: list[float] = []
@@ -136,9 +134,8 @@ class Simulation:
 
     def _put(self, account: int, put_at: float) -> None:
         def arrive(now: float) -> None:
-            is_noisy = self._load.fair and account == self._load.accounts
-            (self._noisy if is_noisy else self._queue).append((put_at, account))
-            self._longest = max(self._longest, len(self._queue) + len(self._noisy))
+            self._queue.put((put_at, account), is_passed=self._load.fair and account == self._load.accounts)
+            self._longest = max(self._longest, len(self._queue))
             self._start(now)
 
         self._at(put_at + self._chance.uniform(*self._load.bus_seconds), arrive)
@@ -148,13 +145,13 @@ class Simulation:
 
     def _start(self, now: float) -> None:
         load = self._load
-        while queue := self._queue or self._noisy:
+        while self._queue:
             scaled = int(load.first_pollers + MORE_POLLERS_A_MINUTE * now / 60)
             if self._busy >= min(load.max_concurrency, scaled):
                 by = "Lambda's scaling" if scaled < load.max_concurrency else "DispatcherMaximumConcurrency"
                 self._meet(by, now)
                 return
-            batch = [queue.popleft() for _ in range(min(BATCH_SIZE, len(queue)))]
+            batch = self._queue.take(BATCH_SIZE)
             self._busy += 1
             began = now
             if self._busy > self._warm:
@@ -298,7 +295,7 @@ def measure() -> Row:
 def _measured() -> tuple[list[float], float]:
     """Deliveries a second of one dispatcher, whose endpoints answer as `_LOCAL_MIX` says; and its processor
     time for each."""
-    with Aws() as aws, Server(_serve_endpoints) as endpoints:
+    with Aws() as aws, Endpoints() as endpoints:
         prepare(aws.url)
         function, events, chance = Function("dispatcher"), Events(), random.Random(1)
         for account in range(_LOCAL_ACCOUNTS):
@@ -316,25 +313,3 @@ def _measured() -> tuple[list[float], float]:
             rates.append(_LOCAL_EVENTS / (time.monotonic() - began))
             used = time.process_time() - cpu
     return rates[1:], used / _LOCAL_EVENTS
-
-
-def _serve_endpoints(listener: socket.socket) -> None:
-    """Answer `POST /300` after 300 milliseconds."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while True:
-            try:
-                head = await reader.readuntil(b"\r\n\r\n")
-            except (asyncio.IncompleteReadError, ConnectionResetError):
-                writer.close()
-                return
-            length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r")[0])
-            await reader.readexactly(length)
-            await asyncio.sleep(int(head.split(b" ")[1][1:]) / 1000)
-            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
-
-    async def main() -> None:
-        server = await asyncio.start_server(serve, sock=listener)
-        await server.serve_forever()
-
-    asyncio.run(main())

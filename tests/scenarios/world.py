@@ -75,7 +75,7 @@ HOUR = 3600.0
 DAY = 86_400.0
 
 _SOURCE = "lms"
-_WEBHOOKS = "webhooks"
+WEBHOOKS = "webhooks"
 _DELIVERIES = "deliveries"
 _DRAIN_URL = "https://sqs.test/drain"
 _QUARANTINE_URL = "https://sqs.test/quarantine"
@@ -181,7 +181,7 @@ class World:
         self._accepted_at: dict[str, float] = {}
         self._running: set[Environment] = set()
         self._opening: ExitStack = ExitStack()
-        self._tables: Engine = Tables(_WEBHOOKS, _DELIVERIES).call
+        self._tables: Engine = Tables(WEBHOOKS, _DELIVERIES).call
         if moto:
             self._opening.enter_context(mock_aws())
             self._tables = moto_tables()
@@ -205,11 +205,11 @@ class World:
         self.told: list[dict[str, Any]] = []
         """What owners were told, as programs get it."""
         # The test's own way to the tables:
-        self.store = WebhookStore(self._dynamodb, _WEBHOOKS, sleep=self.time.sleep)
+        self.store = WebhookStore(self._dynamodb, WEBHOOKS, sleep=self.time.sleep)
         self.secret_box = SecretBox(self._kms, "key")
         self._backlog = Backlog(self._table(_DELIVERIES), retention_days=retention_days)
         self._notice_box = NoticeBox(self._table(_DELIVERIES))
-        self._health = HealthStore(self._table(_WEBHOOKS))
+        self._health = HealthStore(self._table(WEBHOOKS))
         self.time.at(START + _SWEEP_SECONDS, self._sweep)
         self.time.at(START + _BATCH_SECONDS, self._open_batch_lanes)
 
@@ -513,7 +513,7 @@ class World:
     def _build_dispatcher(self) -> Handler:
         dispatcher = Dispatcher(
             registry=self._registry(),
-            health=HealthStore(self._table(_WEBHOOKS)),
+            health=HealthStore(self._table(WEBHOOKS)),
             deliveries=DeliveryStore(self._table(_DELIVERIES), retention_days=30),
             backlog=Backlog(self._table(_DELIVERIES), retention_days=self._retention_days),
             courier=self._courier(Kind.DIRECT),
@@ -541,7 +541,7 @@ class World:
         replays = Replays(replay_store, deliveries, backlog, clock=self.time.clock)
         drainer = Drainer(
             registry=registry,
-            health=HealthStore(self._table(_WEBHOOKS)),
+            health=HealthStore(self._table(WEBHOOKS)),
             backlog=backlog,
             settler=settler,
             replays=replays,
@@ -573,7 +573,7 @@ class World:
     def _build_batch(self) -> Handler:
         table = self._table(_DELIVERIES)
         backlog = Backlog(table, retention_days=self._retention_days)
-        standings = Standings(self._table(_WEBHOOKS))
+        standings = Standings(self._table(WEBHOOKS))
         schedule = BatchSchedule(table)
         notifier = Notifier(
             NoticeBox(table), backlog, standings, self._sns, _NOTICE_TOPIC, clock=self.time.clock
@@ -599,7 +599,7 @@ class World:
         return lambda event, _: {"webhooks": tasks[event["task"]]()}
 
     def _registry(self) -> Registry:
-        store = WebhookStore(self._dynamodb, _WEBHOOKS, sleep=self.time.sleep)
+        store = WebhookStore(self._dynamodb, WEBHOOKS, sleep=self.time.sleep)
         return Registry(store, clock=self.time.clock)
 
     def _courier(self, kind: Kind) -> Courier:
@@ -819,7 +819,7 @@ class World:
 
     def _health_times(self, mark: Mark) -> list[int]:
         answer = self._dynamodb.get_item(
-            TableName=_WEBHOOKS,
+            TableName=WEBHOOKS,
             Key={"pk": {"S": f"ACCOUNT#{mark.account_id}"}, "sk": {"S": f"HEALTH#{mark.webhook_id}"}},
             ConsistentRead=True,
         )
@@ -897,7 +897,7 @@ def real_client(service: str) -> Any:
 def moto_tables() -> Engine:
     """The two tables in moto."""
     client = real_client("dynamodb")
-    for name in (_WEBHOOKS, _DELIVERIES):
+    for name in (WEBHOOKS, _DELIVERIES):
         client.create_table(
             TableName=name,
             KeySchema=[
