@@ -24,6 +24,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from lms_webhooks.admin.answers import etag, matches
 from lms_webhooks.admin.bodies import read_body
 from lms_webhooks.admin.caller import identify
 from lms_webhooks.admin.parameters import (
@@ -33,7 +34,6 @@ from lms_webhooks.admin.parameters import (
     read_moment,
     write_cursor,
 )
-from lms_webhooks.admin.routes import _etag, _matches
 from lms_webhooks.admin.taken import ReplayTaken, SubscriptionTaken, TrialTaken, WebhookChange, WebhookTaken
 from lms_webhooks.events import (
     FIRST_MS,
@@ -240,8 +240,8 @@ TAGGED = (
 def check_if_match(text: str) -> None:
     """Yes only where the webhook's own tag stands, or a star."""
     for changed_webhook in TAGGED:
-        if _matches(text, changed_webhook):
-            assert "*" in text or _etag(changed_webhook) in text
+        if matches(text, changed_webhook):
+            assert "*" in text or etag(changed_webhook) in text
 
 
 def check_retry_after(text: str) -> None:
@@ -317,7 +317,7 @@ def close_world() -> None:
         _worlds.pop()[0].__exit__(None)
 
 
-tags = [_etag(each) for each in TAGGED]
+tags = [etag(each) for each in TAGGED]
 good_bodies = [json.dumps(each.body) for each in operations() if each.body]
 claim_values = (
     json_values | st.sampled_from(("1010", "[integration-admin]", ["integration-admin"], "[a b]")) | texts

@@ -1,9 +1,8 @@
 """Map HTTP to registrations: paths, methods, headers, status codes and problem documents."""
 
-import hashlib
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -13,6 +12,16 @@ from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from pydantic import BaseModel
 
 from lms_webhooks.admin import pages
+from lms_webhooks.admin.answers import (
+    answer_nothing,
+    answer_problem,
+    answer_with,
+    etag,
+    keep,
+    keeper,
+    matches,
+    stored,
+)
 from lms_webhooks.admin.bodies import read_body
 from lms_webhooks.admin.caller import Caller, identify
 from lms_webhooks.admin.deliveries import Deliveries, Shown
@@ -31,7 +40,7 @@ from lms_webhooks.admin.given import (
     show_stats,
     show_subscription,
 )
-from lms_webhooks.admin.idempotency import AnswerSecret, Claim, Idempotency, StoredAnswer
+from lms_webhooks.admin.idempotency import Claim, Idempotency, StoredAnswer
 from lms_webhooks.admin.parameters import (
     read_delivery_id,
     read_delivery_query,
@@ -57,14 +66,9 @@ from lms_webhooks.webhook_store import Registered
 from lms_webhooks.webhooks import SignatureAuthentication, Webhook
 
 if TYPE_CHECKING:
-    from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
-
-    from lms_webhooks.admin.registrations import Record
     from lms_webhooks.admin.subscriptions import Subscriptions
     from lms_webhooks.admin.trials import Trials
 
-# An answer may hold a secret, and is only good for the token that asked.
-_NOT_STORED = {"Cache-Control": "no-store"}
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 ROUTES: dict[str, dict[str, str]] = {
@@ -129,10 +133,10 @@ def build_api(services: Services, settings: AdminApiSettings) -> APIGatewayHttpR
 
     def fault(_: Exception) -> Response[str]:
         logger.exception("The call failed")
-        return _problem_answer(InternalError(app.lambda_context.aws_request_id))
+        return answer_problem(InternalError(app.lambda_context.aws_request_id))
 
-    app.not_found(lambda _: _problem_answer(_nothing_there(app.current_event.raw_event)))
-    app.exception_handler(Problem)(_problem_answer)
+    app.not_found(lambda _: answer_problem(_nothing_there(app.current_event.raw_event)))
+    app.exception_handler(Problem)(answer_problem)
     app.exception_handler(Exception)(fault)
     return app
 
@@ -170,7 +174,7 @@ class _Calls:
 
     def list_event_types(self) -> Response[str]:
         self._caller()
-        return _answer(HTTPStatus.OK, show_event_types())
+        return answer_with(HTTPStatus.OK, show_event_types())
 
     def create_webhook(self) -> Response[str]:
         caller = self._caller(reads_body=True)
@@ -178,27 +182,27 @@ class _Calls:
 
         def answer(created: Registered, secret: str | None) -> Response[str]:
             webhook = created.webhook
-            headers = {"Location": f"/v1/webhooks/{webhook.webhook_id}", "ETag": _etag(webhook)}
-            return _answer(HTTPStatus.CREATED, show(*created, {}, secret=secret), headers)
+            headers = {"Location": f"/v1/webhooks/{webhook.webhook_id}", "ETag": etag(webhook)}
+            return answer_with(HTTPStatus.CREATED, show(*created, {}, secret=secret), headers)
 
         return self._once(
             caller,
             lambda claim: answer(
-                *self._services.registrations.create(caller, wanted, record=_recorder(claim, answer))
+                *self._services.registrations.create(caller, wanted, record=keeper(claim, answer))
             ),
             again=lambda body: audit_creation(caller, wanted, body["webhookId"], repeated=True),
         )
 
     def list_webhooks(self) -> Response[str]:
         webhooks = self._services.registrations.all(self._caller())
-        return _answer(
+        return answer_with(
             HTTPStatus.OK,
             WebhookList(webhooks=[self._show(each, limit=_LISTED_WAITING) for each in webhooks]),
         )
 
     def get_webhook(self, webhook_id: str) -> Response[str]:
         found = self._services.registrations.get(self._caller(), webhook_id)
-        return _answer(HTTPStatus.OK, self._show(found), {"ETag": _etag(found.webhook)})
+        return answer_with(HTTPStatus.OK, self._show(found), {"ETag": etag(found.webhook)})
 
     def change_webhook(self, webhook_id: str) -> Response[str]:
         caller = self._caller(reads_body=True)
@@ -207,11 +211,11 @@ class _Calls:
             caller, webhook_id, change, is_expected=self._expectation()
         )
         answer = self._show(changed, secret=secret)
-        return _answer(HTTPStatus.OK, answer, {"ETag": _etag(changed.webhook)})
+        return answer_with(HTTPStatus.OK, answer, {"ETag": etag(changed.webhook)})
 
     def delete_webhook(self, webhook_id: str) -> Response[str]:
         self._services.registrations.delete(self._caller(), webhook_id, is_expected=self._expectation())
-        return Response(status_code=HTTPStatus.NO_CONTENT, body="", headers=_NOT_STORED)
+        return answer_nothing()
 
     def rotate_secret(self, webhook_id: str) -> Response[str]:
         caller = self._caller()
@@ -230,9 +234,9 @@ class _Calls:
             file_name = f"{webhook_id}-signing-secret.json"
             headers = {
                 "Content-Disposition": f'attachment; filename="{file_name}"',
-                "ETag": _etag(registered.webhook),
+                "ETag": etag(registered.webhook),
             }
-            return _answer(HTTPStatus.OK, given, headers)
+            return answer_with(HTTPStatus.OK, given, headers)
 
         def again(body: Any) -> None:
             audit_rotation(caller, webhook_id, repeated=True)
@@ -242,7 +246,7 @@ class _Calls:
             caller,
             lambda claim: answer(
                 *self._services.registrations.rotate_secret(
-                    caller, webhook_id, is_expected=is_expected, record=_recorder(claim, answer)
+                    caller, webhook_id, is_expected=is_expected, record=keeper(claim, answer)
                 )
             ),
             again=again,
@@ -273,7 +277,7 @@ class _Calls:
             account_id=caller.account_id,
             webhook_id=webhook_id,
         )
-        return _answer(
+        return answer_with(
             HTTPStatus.OK, show_deliveries(self._services.deliveries.page(caller, webhook_id, query))
         )
 
@@ -281,7 +285,7 @@ class _Calls:
         shown, waiting = self._services.deliveries.find(
             self._caller(), webhook_id, read_delivery_id(delivery_id)
         )
-        answer = _answer(HTTPStatus.OK, show_delivery(shown))
+        answer = answer_with(HTTPStatus.OK, show_delivery(shown))
         # The event's own text: parsed and written again, 1.10 would become 1.1.
         answer.body = f'{(answer.body or "")[:-1]},"event":{waiting.event.text}}}'
         return answer
@@ -292,13 +296,13 @@ class _Calls:
         location = {"Location": f"/v1/webhooks/{webhook_id}/deliveries/{delivery_id}"}
 
         def answer(shown: Shown) -> Response[str]:
-            return _answer(HTTPStatus.ACCEPTED, show_redelivery(shown), location)
+            return answer_with(HTTPStatus.ACCEPTED, show_redelivery(shown), location)
 
         return self._once(
             caller,
             lambda claim: answer(
                 self._services.resends.redeliver(
-                    caller, webhook_id, sort_key, record=lambda shown: _record(claim, answer(shown))
+                    caller, webhook_id, sort_key, record=lambda shown: keep(claim, answer(shown))
                 )
             ),
             again=lambda _: audit_redelivery(caller, webhook_id, sort_key, repeated=True),
@@ -310,13 +314,13 @@ class _Calls:
         location = {"Location": f"/v1/webhooks/{webhook_id}/replay"}
 
         def answer(replay: Replay) -> Response[str]:
-            return _answer(HTTPStatus.ACCEPTED, show_replay(replay), location)
+            return answer_with(HTTPStatus.ACCEPTED, show_replay(replay), location)
 
         return self._once(
             caller,
             lambda claim: answer(
                 self._services.resends.start(
-                    caller, webhook_id, wanted, record=lambda replay: _record(claim, answer(replay))
+                    caller, webhook_id, wanted, record=lambda replay: keep(claim, answer(replay))
                 )
             ),
             again=lambda body: audit_replay(caller, webhook_id, body["replayId"], repeated=True),
@@ -324,10 +328,10 @@ class _Calls:
 
     def cancel_replay(self, webhook_id: str) -> Response[str]:
         self._services.resends.cancel(self._caller(), webhook_id)
-        return Response(status_code=HTTPStatus.NO_CONTENT, body="", headers=_NOT_STORED)
+        return answer_nothing()
 
     def get_replay(self, webhook_id: str) -> Response[str]:
-        return _answer(
+        return answer_with(
             HTTPStatus.OK, show_replay(self._services.resends.progress(self._caller(), webhook_id))
         )
 
@@ -336,12 +340,14 @@ class _Calls:
         hours = read_hours(
             self._event.get("queryStringParameters") or {}, default=DEFAULT_HOURS, maximum=MAX_HOURS
         )
-        return _answer(HTTPStatus.OK, show_stats(self._services.stats.read(caller, webhook_id, hours=hours)))
+        return answer_with(
+            HTTPStatus.OK, show_stats(self._services.stats.read(caller, webhook_id, hours=hours))
+        )
 
     def list_subscriptions(self) -> Response[str]:
         caller = self._caller()
         found = self._services.subscriptions().all(caller)
-        return _answer(
+        return answer_with(
             HTTPStatus.OK, SubscriptionList(subscriptions=[show_subscription(each) for each in found])
         )
 
@@ -351,7 +357,7 @@ class _Calls:
 
         return self._once(
             caller,
-            lambda _: _answer(
+            lambda _: answer_with(
                 HTTPStatus.CREATED,
                 show_subscription(self._services.subscriptions().add(caller, wanted.email)),
             ),
@@ -359,7 +365,7 @@ class _Calls:
 
     def remove_subscription(self, subscription_id: str) -> Response[str]:
         self._services.subscriptions().remove(self._caller(), subscription_id)
-        return Response(status_code=HTTPStatus.NO_CONTENT, body="", headers=_NOT_STORED)
+        return answer_nothing()
 
     @property
     def _event(self) -> dict[str, Any]:
@@ -373,7 +379,7 @@ class _Calls:
     def _expectation(self) -> Callable[[Webhook], bool] | None:
         """Whether a webhook is what the caller takes it for; None when they do not say."""
         if_match = self._header("if-match")
-        return None if if_match is None else lambda webhook: _matches(if_match, webhook)
+        return None if if_match is None else lambda webhook: matches(if_match, webhook)
 
     def _once(
         self,
@@ -406,7 +412,7 @@ class _Calls:
         except BaseException:
             claim.give_up()
             raise
-        claim.finish(_stored(answer))
+        claim.finish(stored(answer))
         return answer
 
     def _show(
@@ -450,34 +456,12 @@ def _claims(event: dict[str, Any]) -> dict[str, object]:
     return claims
 
 
-def _stored(answer: Response[str]) -> StoredAnswer:
-    headers = {name: str(value) for name, value in answer.headers.items() if name != "Content-Type"}
-    return StoredAnswer(answer.status_code, headers, answer.body or "")
-
-
-def _record(
-    claim: Claim | None, answer: Response[str], secret: AnswerSecret | None = None
-) -> "Sequence[TransactWriteItemTypeDef]":
-    """What writes the answer to a keyed call down, together with what the call does."""
-    return () if claim is None else claim.record(_stored(answer), secret)
-
-
-def _recorder(claim: Claim | None, answer: Callable[[Registered, str | None], Response[str]]) -> "Record":
-    """The same, for an answer that may hold a webhook's new secret."""
-
-    def record(registered: Registered, secret: str | None) -> "Sequence[TransactWriteItemTypeDef]":
-        in_answer = AnswerSecret(registered.webhook.webhook_id, secret) if secret is not None else None
-        return _record(claim, answer(registered, secret), in_answer)
-
-    return record
-
-
 def _tried(claim: Claim | None, trial: TrialGiven) -> Response[str]:
     """What became of a test send. Of a keyed one the receiver's own words are not kept: they may be anything,
     the request's credentials too."""
     if claim is not None:
-        claim.finish(_stored(_answer(HTTPStatus.OK, trial.model_copy(update={"response_body": None}))))
-    return _answer(HTTPStatus.OK, trial)
+        claim.finish(stored(answer_with(HTTPStatus.OK, trial.model_copy(update={"response_body": None}))))
+    return answer_with(HTTPStatus.OK, trial)
 
 
 def _nothing_there(event: dict[str, Any]) -> Problem:
@@ -494,32 +478,3 @@ def _refuse_method(allowed: tuple[str, ...]) -> _Handler:
         raise MethodNotAllowed(allowed)
 
     return refuse
-
-
-def _etag(webhook: Webhook) -> str:
-    """The version, and a hash of whose: every webhook begins at 1, and one's tag is good for no other."""
-    return f'"{webhook.version}-{hashlib.sha256(webhook.webhook_id.encode()).hexdigest()[:8]}"'
-
-
-def _matches(if_match: str, webhook: Webhook) -> bool:
-    """Whether an `If-Match` header (RFC 9110 13.1.1) holds for `webhook`. A weak tag never does."""
-    tags = [tag.strip() for tag in if_match.split(",")]
-    return "*" in tags or _etag(webhook) in tags
-
-
-def _answer(status: HTTPStatus, model: BaseModel, headers: dict[str, str] | None = None) -> Response[str]:
-    return Response(
-        status_code=status,
-        content_type="application/json",
-        body=model.model_dump_json(by_alias=True, exclude_none=True),
-        headers={**_NOT_STORED, **(headers or {})},
-    )
-
-
-def _problem_answer(problem: Problem) -> Response[str]:
-    return Response(
-        status_code=problem.status,
-        content_type="application/problem+json",
-        body=json.dumps(problem.document()),
-        headers={**_NOT_STORED, **problem.headers},
-    )
