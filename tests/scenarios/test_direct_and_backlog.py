@@ -10,7 +10,7 @@ from lms_webhooks.backlog import Lane
 from lms_webhooks.health import Mode
 from lms_webhooks.observability import logger
 from tests.logged import Line, logged_lines
-from tests.scenarios.endpoints import DOWN, HANGS, OK, Reply, always, in_turn, until
+from tests.scenarios.endpoints import DOWN, HANGS, OK, Endpoint, Reply, always, in_turn, until
 from tests.scenarios.world import MINUTE, Call, World
 
 
@@ -65,6 +65,57 @@ def test_what_was_sent_is_in_the_log_whatever_else_breaks(world: World, lines: l
     world.taps.remove(break_one)
     world.run_until_quiet()
     assert sorted(sick.acknowledged) == sorted(ids)
+
+
+def ten_accounts(world: World) -> list[Endpoint]:
+    """Each with a webhook; and an event for each, in one batch."""
+    endpoints = [world.endpoint(f"of-{number}") for number in range(10)]
+    for number, endpoint in enumerate(endpoints):
+        world.register(endpoint, account=str(2000 + number))
+    for number in range(10):
+        world.emit(account=str(2000 + number))
+    return endpoints
+
+
+def test_accounts_that_must_be_looked_up_do_not_wait_for_each_other(world: World) -> None:
+    """Each look takes 0.2 s. One after the other, ten would take two."""
+
+    def take_long(call: Call, proceed: Callable[[], Any]) -> Any:
+        if call.operation == "Query":
+            world.time.sleep(0.2)
+        return proceed()
+
+    world.taps.append(take_long)
+    endpoints = ten_accounts(world)
+    emitted_at = world.now
+    world.run(2)
+    came_after = [endpoint.posts[0].started_at - emitted_at for endpoint in endpoints]
+    assert max(came_after) < 0.4
+    assert all(len(endpoint.acknowledged) == 1 for endpoint in endpoints)
+
+
+def test_an_account_that_cannot_be_looked_up_holds_no_other_up(world: World, lines: list[Line]) -> None:
+    """Its event comes again, alone, when SQS shows it again."""
+
+    def refuse_one(call: Call, proceed: Callable[[], Any]) -> Any:
+        if (
+            call.operation == "Query"
+            and call.params["ExpressionAttributeValues"][":pk"]["S"] == "ACCOUNT#2003"
+        ):
+            raise world.aws_error("InternalServerError", call)
+        return proceed()
+
+    world.taps.append(refuse_one)
+    endpoints = ten_accounts(world)
+    world.run(2)
+    assert [len(endpoint.acknowledged) for endpoint in endpoints] == [1, 1, 1, 0, 1, 1, 1, 1, 1, 1]
+    (line,) = [line for line in lines if line["message"] == "registrations not read"]
+    assert line["accountId"] == "2003"
+
+    world.taps.remove(refuse_one)
+    world.run_until_quiet()
+    assert all(len(endpoint.acknowledged) == 1 for endpoint in endpoints)
+    assert world.duplicates() == 0
 
 
 def test_a_failure_sends_everything_through_the_backlog_in_order(world: World) -> None:

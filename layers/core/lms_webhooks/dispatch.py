@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from lms_webhooks import health as endpoint
 from lms_webhooks.attempts import Attempt
@@ -42,6 +42,14 @@ BATCH_SIZE = 10  # the template's BatchSize of the real-time queue
 PATIENCE = Patience(connect_seconds=5, answer_seconds=5, total_seconds=5)
 # To write down what was sent and what waits, after the last POST has used its whole time.
 _CLOSING_SECONDS = 5.0
+
+
+class _Message(NamedTuple):
+    """What SQS brought."""
+
+    id: str
+    event: Event
+    came_before: bool
 
 
 @dataclass
@@ -119,21 +127,29 @@ class Dispatcher:
             return remaining_ms() / 1000 - _CLOSING_SECONDS
 
         unsafe: set[str] = set()
-        shares: dict[str, _Share] = {}
-        for record in records:
-            try:
-                self._share_out(record, shares)
-            except AWS_FAULTS:
-                logger.exception("message not processed", messageId=record["messageId"])
-                unsafe.add(record["messageId"])
+        shares = self._share_out(self._read_all(records, unsafe), unsafe)
         if shares:
-            self._deliver(list(shares.values()), remaining_seconds)
-        for share in shares.values():
+            self._deliver(shares, remaining_seconds)
+        for share in shares:
             unsafe |= share.unsafe_messages()
         return sorted(unsafe)
 
-    def _share_out(self, record: dict[str, Any], shares: dict[str, _Share]) -> None:
-        """Read a message, and put its event into the share of each webhook that may want it."""
+    def _read_all(self, records: Sequence[dict[str, Any]], unsafe: set[str]) -> dict[str, list[_Message]]:
+        """The messages of each account."""
+        by_account: dict[str, list[_Message]] = {}
+        for record in records:
+            try:
+                message = self._read(record)
+            except AWS_FAULTS:
+                logger.exception("message not processed", messageId=record["messageId"])
+                unsafe.add(record["messageId"])
+            else:
+                if message is not None:
+                    by_account.setdefault(message.event.account_id, []).append(message)
+        return by_account
+
+    def _read(self, record: dict[str, Any]) -> _Message | None:
+        """The event that a message brings. One that is none is put into quarantine."""
         try:
             event = read_event(
                 record["body"],
@@ -144,20 +160,51 @@ class Dispatcher:
             self._quarantine.keep(record["body"], reason=malformed.reason)
             logger.warning("event quarantined", messageId=record["messageId"], reason=malformed.reason)
             count(Metric.EVENTS_QUARANTINED)
-            return
+            return None
         came_before = int(record["attributes"]["ApproximateReceiveCount"]) > 1
-        asked_for = {
-            registered.webhook.webhook_id: self._way(registered, event) is not Way.NOWHERE
-            for registered in self._registry.of_account(event.account_id)
+        return _Message(record["messageId"], event, came_before)
+
+    def _share_out(self, by_account: dict[str, list[_Message]], unsafe: set[str]) -> list[_Share]:
+        """What there is to do for each webhook that may want any of it."""
+        shares: dict[str, _Share] = {}
+
+        def share_out(account_id: str) -> None:
+            try:
+                self._add_to_shares(account_id, by_account[account_id], shares)
+            except AWS_FAULTS:
+                logger.exception("registrations not read", accountId=account_id)
+                unsafe.update(message.id for message in by_account[account_id])
+
+        # Accounts that must be looked up are so at the same time: ten in a row would take as long as most
+        # receivers do.
+        unknown = [each for each in by_account if self._registry.remembered(each) is None]
+        self._crew.do_all(share_out, unknown)
+        for account_id in by_account:
+            if account_id not in unknown:
+                share_out(account_id)
+        return list(shares.values())
+
+    def _add_to_shares(
+        self, account_id: str, messages: Sequence[_Message], shares: dict[str, _Share]
+    ) -> None:
+        """Put the events of one account into the share of each webhook that may want them."""
+        of_account = self._registry.of_account(account_id)
+        deleted = {
+            message.id: self._registry.deleted_since(account_id, message.event.accepted_at_ms)
+            for message in messages
+            if message.came_before
         }
-        if came_before:
-            for deleted in self._registry.deleted_since(event.account_id, event.accepted_at_ms):
-                asked_for[deleted.webhook_id] = event.event_name in deleted.events
-        for webhook_id, is_asked_for in asked_for.items():
-            # One that does not want it now may have wanted it when it came before.
-            if is_asked_for or came_before:
-                share = shares.setdefault(webhook_id, _Share(event.account_id, webhook_id))
-                share.add(event, record["messageId"], came_before=came_before, is_asked_for=is_asked_for)
+        for message_id, event, came_before in messages:
+            asked_for = {
+                each.webhook.webhook_id: self._way(each, event) is not Way.NOWHERE for each in of_account
+            }
+            for each in deleted.get(message_id, ()):
+                asked_for[each.webhook_id] = event.event_name in each.events
+            for webhook_id, is_asked_for in asked_for.items():
+                # One that does not want it now may have wanted it when it came before.
+                if is_asked_for or came_before:
+                    share = shares.setdefault(webhook_id, _Share(account_id, webhook_id))
+                    share.add(event, message_id, came_before=came_before, is_asked_for=is_asked_for)
 
     def _deliver(self, shares: Sequence[_Share], remaining_seconds: Callable[[], float]) -> None:
         """Bring every share to an end, all at once; then record what was delivered."""

@@ -32,14 +32,20 @@ class Registry:
         Raises:
             aws.AWS_FAULTS: they could not be read.
         """
-        reading = self._readings.get(account_id)
+        if not fresh and (registered := self.remembered(account_id)) is not None:
+            return registered
         # Aged from before the read: a change during it may be missing from what it gave.
-        now = self._clock()
-        if fresh or reading is None or now - reading.read_at >= MAX_AGE_SECONDS:
-            reading = _Reading(now, tuple(self._store.read_account(account_id)))
-            if len(self._readings) >= _MAX_ACCOUNTS:
-                self._readings.clear()
-            self._readings[account_id] = reading
+        reading = _Reading(self._clock(), tuple(self._store.read_account(account_id)))
+        if len(self._readings) >= _MAX_ACCOUNTS:
+            self._readings.clear()
+        self._readings[account_id] = reading
+        return reading.registered
+
+    def remembered(self, account_id: str) -> tuple[Registered, ...] | None:
+        """Every webhook of an account, if that was read a moment ago."""
+        reading = self._readings.get(account_id)
+        if reading is None or self._clock() - reading.read_at >= MAX_AGE_SECONDS:
+            return None
         return reading.registered
 
     def forget(self, account_id: str) -> None:
