@@ -16,7 +16,8 @@ from typing import Any
 
 import standardwebhooks
 
-from bench.scenario import ACCOUNT_ID, CACHE_SECONDS, Scenario, arrive, flow, p99, run, wait_until
+from bench.figures import p99
+from bench.scenario import ACCOUNT_ID, CACHE_SECONDS, Scenario, arrive, flow, run, wait_until
 from tests.e2e.workers import kill, workers
 from tests.fakes.receiver import Receiver, Request
 

@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 
-from bench.scenario import CACHE_SECONDS, Scenario, arrive, flow, p99, run, wait_until, waiting
+from bench.figures import p99
+from bench.scenario import CACHE_SECONDS, Scenario, arrive, flow, run, wait_until, waiting
 from tests.fakes.receiver import Behaviour, Receiver, Request, answer
 
 

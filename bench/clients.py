@@ -49,7 +49,7 @@ def measure() -> Row:
         cpu = {name: [each.cpu_us for each in taken] for name, taken in samples.items()}
         figures += [figure(f"{name}, {way}", taken, "CPU us/POST") for name, taken in cpu.items()]
         figures += [
-            ratio(f"CPU of {name} / ours, {way}", taken, cpu["ours"])
+            ratio(f"CPU of {name} / ours, {way}", taken, cpu["ours"], is_better_high=True)
             for name, taken in cpu.items()
             if name != "ours"
         ]

@@ -23,6 +23,8 @@ class Figure:
     at_least: float | None = None
     at_most: float | None = None
     is_compared: bool = False
+    is_better_high: bool = False
+    """Of what has no goal; one that has says it by that."""
 
     @property
     def is_good(self) -> bool:
@@ -86,13 +88,24 @@ def ratio(name: str, ours: Sequence[float], theirs: Sequence[float], **more: Any
     return figure(name, ratios, "x", **{"is_compared": True} | more)
 
 
+def percentile(values: Sequence[float], percent: int) -> float:
+    """The value below which so many of a hundred lie."""
+    return sorted(values)[min(len(values) * percent // 100, len(values) - 1)]
+
+
+def p99(values: Sequence[float]) -> float:
+    """The value below which 99 of a hundred lie."""
+    return percentile(values, 99)
+
+
 def worse(now: Figure, before: Mapping[str, Any]) -> str | None:
     """In words how `now` is worse than `before`, by more than noise; None when it is not."""
     then = float(before["value"])
     if not now.is_compared or not then:
         return None
     change = now.value / then - 1
-    is_worse = change < 0 if now.at_least is not None else change > 0
+    is_better_high = now.is_better_high or now.at_least is not None
+    is_worse = change < 0 if is_better_high else change > 0
     if not is_worse or abs(change) <= _SLACK + now.noise + float(before["noise"]):
         return None
     return f"{now.name}: {then:.3g} {now.unit} then, {now.value:.3g} now"

@@ -1,8 +1,9 @@
 """One account that floods beside twenty that do not: from the queue to the acknowledged POST.
 
 Dispatchers as deployed, each a process of its own as each execution environment is, take batches of ten from
-one queue. The emulator's SQS knows no fair queues, so the queue is that of `queueing`; all else is real. What
-is compared is the p99 of the twenty: with the flood and without, with `FairQueues` and without.
+one queue. The emulator's SQS knows no fair queues, so the queue is that of `queueing`; all else is real. How
+long the twenty wait is for reading: it depends on how many dispatchers there are, and on how long the
+receiver of who floods keeps each of them busy.
 """
 
 import itertools
@@ -15,21 +16,26 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from bench.figures import Row, figure, ratio
+from bench.figures import Figure, Row, figure, percentile
 from bench.function import Events, Function, prepare, register
 from bench.queueing import RealTimeQueue
 from bench.servers import Aws, Endpoints
 
 _DISPATCHERS = 16
 _BATCH = 10
-_ROUNDS = 3  # each is some ten thousand deliveries
-_FLOOD = 10_000
-_FLOODED_MS = 20
-_OTHERS_MS = (20,) * 10 + (100,) * 6 + (300,) * 4
-_OTHERS_PER_SECOND = 50
-_OTHERS_SECONDS = 15  # about as long as the flood
+_ROUNDS = 7
+_FLOOD = 3_000
+_SECONDS = 5  # about as long as the flood
+_OTHERS_PER_SECOND = 100
+_ANSWER_MS = 20
 _FLOODS = "4000"
-_OTHERS = [str(4001 + number) for number in range(len(_OTHERS_MS))]
+_OTHERS = [str(4001 + number) for number in range(20)]
+# What floods, and whether the queue is fair.
+_WAYS = {
+    "alone": (0, True),
+    "beside a flood, FairQueues=true": (_FLOOD, True),
+    "beside a flood": (_FLOOD, False),
+}
 
 type Record = dict[str, Any]
 """A message, as a function gets it."""
@@ -60,7 +66,7 @@ class _Run:
                 queue.put(record, is_passed=False)
                 due, record = next(to_come, (float("inf"), {}))
             while idle and queue:
-                idle.pop().send({"Records": queue.take(_BATCH)})
+                idle.pop(0).send({"Records": queue.take(_BATCH)})
             busy = [each for each in dispatchers if each not in idle]
             if not busy and due == float("inf"):
                 return
@@ -72,49 +78,42 @@ class _Run:
 
 
 def measure() -> Row:
-    """In turn the twenty alone, and beside a flood that they may pass; once beside one that they may not."""
-    alone: list[float] = []
-    fair: list[float] = []
+    """The twenty alone, beside a flood that they may pass, and beside one that they may not, in turn."""
+    took: dict[str, list[list[float]]] = {name: [] for name in _WAYS}
     with ExitStack() as stack:
         aws, endpoints = stack.enter_context(Aws()), stack.enter_context(Endpoints())
         prepare(aws.url)
-        register(_FLOODS, f"{endpoints.url}/{_FLOODED_MS}")
-        for account, milliseconds in zip(_OTHERS, _OTHERS_MS, strict=True):
-            register(account, f"{endpoints.url}/{milliseconds}")
+        for account in (_FLOODS, *_OTHERS):
+            register(account, f"{endpoints.url}/{_ANSWER_MS}")
         dispatchers = [stack.enter_context(_dispatcher(aws.url)) for _ in range(_DISPATCHERS)]
         events, chance = Events(), random.Random(1)
-        _p99_ms(_planned(events, chance, flood=_DISPATCHERS * _BATCH), dispatchers, endpoints)  # warms up
-        for _ in range(_ROUNDS):
-            alone.append(_p99_ms(_planned(events, chance), dispatchers, endpoints))
-            fair.append(_p99_ms(_planned(events, chance, flood=_FLOOD), dispatchers, endpoints))
-        unfair = _p99_ms(_planned(events, chance, flood=_FLOOD, is_fair=False), dispatchers, endpoints)
-    return Row(
-        [
-            figure("p99 of the others, alone", alone, "ms"),
-            figure("p99 of the others, beside a flood, FairQueues=true", fair, "ms"),
-            ratio("flood, FairQueues=true: p99 of the others / alone", fair, alone, at_most=1.5),
-            ratio("flood: p99 of the others / alone", [unfair] * _ROUNDS, alone, is_compared=False),
-        ]
-    )
+        for number in range(_ROUNDS + 1):
+            for name, (flood, is_fair) in _WAYS.items():
+                run = _planned(events, chance, flood=flood, is_fair=is_fair)
+                run.run(dispatchers)
+                if number:  # the first opens connections
+                    took[name].append(_latencies_ms(run, endpoints.answered()))
+    figures: list[Figure] = []
+    for percent in (50, 99):
+        each = {name: [percentile(taken, percent) for taken in of] for name, of in took.items()}
+        figures += [figure(f"p{percent}, {name}", values, "ms") for name, values in each.items()]
+    return Row(figures)
 
 
-def _planned(events: Events, chance: random.Random, *, flood: int = 0, is_fair: bool = True) -> _Run:
+def _planned(events: Events, chance: random.Random, *, flood: int, is_fair: bool) -> _Run:
     moments = itertools.accumulate(iter(lambda: chance.expovariate(_OTHERS_PER_SECOND), None))
-    due = list(itertools.takewhile(lambda moment: moment < _OTHERS_SECONDS, moments))
-    others = events.batch(*(chance.choice(_OTHERS) for _ in due))["Records"]
+    due = list(itertools.takewhile(lambda moment: moment < _SECONDS, moments))
+    others = events.batch(*chance.choices(_OTHERS, k=len(due)))["Records"]
     flooding = events.batch(*[_FLOODS] * flood)["Records"]
     return _Run(list(zip(due, others, strict=True)), flooding, is_fair)
 
 
-def _p99_ms(run: _Run, dispatchers: Sequence[Connection], endpoints: Endpoints) -> float:
+def _latencies_ms(run: _Run, answered: dict[str, float]) -> list[float]:
     """Of those that did not flood."""
-    run.run(dispatchers)
-    answered = endpoints.answered()
     missing = [each["messageId"] for each in run.flood if each["messageId"] not in answered]
     if missing:
         raise RuntimeError(f"{len(missing)} of the flood were not delivered at once")
-    took = sorted(answered[message_id] - put_at for message_id, put_at in run.put_at.items())
-    return took[len(took) * 99 // 100] * 1000
+    return [(answered[message_id] - put_at) * 1000 for message_id, put_at in run.put_at.items()]
 
 
 @contextmanager

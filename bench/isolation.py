@@ -1,20 +1,29 @@
-"""What endpoints that hang cost those beside them: batches for ten accounts with five webhooks each.
+"""What endpoints that hang, and accounts that flood, cost those beside them in the same batches.
+
+Ten accounts have five webhooks each, and each batch an event of each account.
 
 The first batch meets the endpoints that hang: the time of all of it is held against the deadline of a POST,
 and the slowest of the others against the slowest of a batch in which all answer at once. From the second
 batch on those that hang are in backlog mode, and out of the dispatcher's way.
+
+Of a flood the first batches have one event of an account with five webhooks, and nine of the ten thousand of
+one that floods: until when each of the five has answered is held against batches of the one event alone. How
+long such a batch waits for a dispatcher is the queue's affair: the row `flood`.
 """
 
+import statistics
 import time
 from dataclasses import dataclass
 
-from bench.figures import ROUNDS, Row, figure, ratio
+from bench.figures import ROUNDS, Figure, Row, figure, percentile, ratio
 from bench.function import Events, Function, prepare, register
 from bench.servers import HANGS, Aws, Receiver
 
 _ACCOUNTS = 10
 _WEBHOOKS = 5
 _MORE_BATCHES = 10
+_FLOODS, _OTHER = "9001", "9002"
+_FLOOD, _FLOODING, _FLOOD_ROUNDS = 10_000, 9, 7  # events, of a batch, and how often
 _HANGING = {"1 in 50": 1, "1 in 5": 10}
 
 
@@ -24,8 +33,9 @@ class _Run:
 
     whole_seconds: float
     slowest_ms: float
+    later_p50_ms: float
     later_p99_ms: float
-    """Of the deliveries of all later batches."""
+    """Both of the deliveries of all later batches."""
 
 
 def measure() -> Row:
@@ -34,6 +44,7 @@ def measure() -> Row:
         prepare(aws.url)
         function = Function("dispatcher")
         events = Events()
+        flood = _flood(function, events, receiver)
         alone: list[_Run] = []
         beside: dict[str, list[_Run]] = {share: [] for share in _HANGING}
         for number in range(ROUNDS + 1):
@@ -66,13 +77,18 @@ def measure() -> Row:
                 at_most=1.05 if _HANGING[share] == 1 else None,
             ),
             ratio(
+                f"p50 of the later batches beside {share} / alone",
+                [each.later_p50_ms for each in runs],
+                [each.later_p50_ms for each in alone],
+            ),
+            ratio(
                 f"p99 of the later batches beside {share} / alone",
                 [each.later_p99_ms for each in runs],
                 [each.later_p99_ms for each in alone],
                 at_most=1.5,
             ),
         ]
-    return Row(figures)
+    return Row([*figures, *flood])
 
 
 def _run(function: Function, events: Events, receiver: Receiver, first_account: int, *, hanging: int) -> _Run:
@@ -92,9 +108,43 @@ def _run(function: Function, events: Events, receiver: Receiver, first_account: 
     later = [
         each
         for _ in range(_MORE_BATCHES)
-        for each in _batch(function, events, receiver, accounts, answering)[1]
+        for each in _batch(function, events, receiver, accounts, answering)[1].values()
     ]
-    return _Run(whole, max(first) * 1000, sorted(later)[int(len(later) * 0.99)] * 1000)
+    return _Run(
+        whole, max(first.values()) * 1000, statistics.median(later) * 1000, percentile(later, 99) * 1000
+    )
+
+
+def _flood(function: Function, events: Events, receiver: Receiver) -> list[Figure]:
+    register(_FLOODS, f"{receiver.url}/floods")
+    register(_OTHER, *(f"{receiver.url}/other/{number}" for number in range(_WEBHOOKS)))
+
+    def run(flooding: int) -> list[float]:
+        """In milliseconds, each answer of the five."""
+        accounts = [_OTHER, *[_FLOODS] * flooding]
+        answering = _WEBHOOKS + (1 if flooding else 0)
+        took: list[float] = []
+        for _ in range(_FLOOD // _FLOODING):
+            _, answered = _batch(function, events, receiver, accounts, answering)
+            took += [seconds * 1000 for path, seconds in answered.items() if path.startswith("/other")]
+        return took
+
+    runs: dict[str, list[list[float]]] = {"alone": [], "beside a flood": []}
+    for number in range(_FLOOD_ROUNDS + 1):
+        for name, flooding in (("alone", 0), ("beside a flood", _FLOODING)):
+            taken = run(flooding)
+            if number:
+                runs[name].append(taken)
+    figures: list[Figure] = []
+    for percent, at_most in ((50, None), (99, 1.5)):
+        each = {name: [percentile(taken, percent) for taken in of] for name, of in runs.items()}
+        figures += [figure(f"p{percent} of five {name}", values, "ms") for name, values in each.items()]
+        figures.append(
+            ratio(
+                f"p{percent} beside a flood / alone", each["beside a flood"], each["alone"], at_most=at_most
+            )
+        )
+    return figures
 
 
 def _patience_seconds() -> float:
@@ -105,8 +155,8 @@ def _patience_seconds() -> float:
 
 def _batch(
     function: Function, events: Events, receiver: Receiver, accounts: list[str], answering: int
-) -> tuple[float, list[float]]:
-    """How many seconds the batch took, and each of its answers."""
+) -> tuple[float, dict[str, float]]:
+    """How many seconds the batch took, and each path until its last answer."""
     batch = events.batch(*accounts)
     receiver.seen()
     began = time.monotonic()
@@ -117,4 +167,4 @@ def _batch(
     answered = receiver.seen()["answered"]
     if len(answered) != answering:
         raise RuntimeError(f"only {len(answered)} endpoints were reached")
-    return took, [at - began for at in answered.values()]
+    return took, {path: at - began for path, at in answered.items()}

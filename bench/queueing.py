@@ -1,7 +1,8 @@
 """The real-time queue, as SQS hands out what waits in it: for the simulation, and where the emulator cannot.
 
-Amazon SQS Developer Guide, "Amazon SQS fair queues": while messages of a group that takes more than its share
-are under way, those of other groups are handed out first. Which group that is is told here, not found out.
+Amazon SQS Developer Guide, "Amazon SQS fair queues": while a message group has more than its share of what is
+under way, messages of the other groups are handed out first. SQS finds out which group that is; here it is
+told. Whether SQS would put messages of both kinds into a batch is not documented; here it does not.
 """
 
 from collections import deque
@@ -22,6 +23,6 @@ class RealTimeQueue[T]:
         (self._passed if is_passed else self._first).append(message)
 
     def take(self, most: int) -> list[T]:
-        """The next batch. Not of both kinds: a batch ends when its slowest delivery does."""
+        """The next batch."""
         waiting = self._first or self._passed
         return [waiting.popleft() for _ in range(min(most, len(waiting)))]

@@ -5,7 +5,7 @@ import itertools
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,10 +129,6 @@ def flow(scenario: Scenario, prefix: str, *, per_second: float) -> Iterator[None
     finally:
         stop.set()
         emitter.join()
-
-
-def p99(values: Sequence[float]) -> float:
-    return sorted(values)[int(len(values) * 0.99)]
 
 
 def arrive(receiver: Receiver, prefix: str, count: int, *, timeout_seconds: float = 120) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import base64
 import json
 import multiprocessing
+import random
 import selectors
 import socket
 import time
@@ -59,16 +60,6 @@ class Server:
         self._process.terminate()
         self._process.join()
 
-    def _seen(self) -> dict[str, Any]:
-        with socket.create_connection(("127.0.0.1", self.port)) as sock:
-            sock.sendall(f"GET {SEEN} HTTP/1.1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n".encode())
-            sock.shutdown(socket.SHUT_WR)
-            answer = bytearray()
-            while piece := sock.recv(65536):
-                answer += piece
-        seen: dict[str, Any] = json.loads(answer.partition(b"\r\n\r\n")[2])
-        return seen
-
 
 class Receiver(Server):
     """Acknowledges what comes. It reads no more of a request than how long it is."""
@@ -78,18 +69,18 @@ class Receiver(Server):
 
     def seen(self) -> dict[str, Any]:
         """`{"posts": n, "answered": {path: monotonic seconds}}`, since the last time this was asked."""
-        return self._seen()
+        return _ask(self.port)
 
 
 class Endpoints(Server):
-    """Acknowledges `POST /300` after 300 milliseconds, many at a time."""
+    """Acknowledges `POST /300` after some 300 milliseconds, many at a time."""
 
     def __init__(self) -> None:
         super().__init__(_serve_endpoints)
 
     def answered(self) -> dict[str, float]:
         """When each message was acknowledged, by its id, in monotonic seconds; since this was last asked."""
-        return self._seen()
+        return _ask(self.port)
 
 
 class Aws(Server):
@@ -97,6 +88,17 @@ class Aws(Server):
 
     def __init__(self) -> None:
         super().__init__(_serve, _aws)
+
+
+def _ask(port: int) -> dict[str, Any]:
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        sock.sendall(f"GET {SEEN} HTTP/1.1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n".encode())
+        sock.shutdown(socket.SHUT_WR)
+        answer = bytearray()
+        while piece := sock.recv(65536):
+            answer += piece
+    seen: dict[str, Any] = json.loads(answer.partition(b"\r\n\r\n")[2])
+    return seen
 
 
 def _acknowledge() -> Answer:
@@ -172,7 +174,8 @@ def _serve_endpoints(listener: socket.socket) -> None:
                 writer.write(_json_answer("200 OK", answered))
                 answered.clear()
                 continue
-            await asyncio.sleep(int(path[1:]) / 1000)
+            # Never quite the same, or dispatchers that began together would go on together.
+            await asyncio.sleep(int(path[1:]) / 1000 * random.uniform(0.9, 1.1))
             answered[headers["webhook-id"]] = time.monotonic()
             writer.write(_ACKNOWLEDGED)
 

@@ -1,6 +1,7 @@
 """An event comes back from an item as it went in, and its keys order events by time."""
 
 import random
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,9 @@ from lms_webhooks.attempts import Attempt
 from lms_webhooks.event_items import attempts_attribute, event_attributes, read_attempts, read_event_item
 from lms_webhooks.events import MAX_EVENT_ID_LENGTH, Event
 from tests.unit.tables import event
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
 FIRST_MS, LAST_MS = 946_684_800_000, 4_102_444_799_999  # what an event may say: 2000 to 2100
 texts = st.text(st.characters(exclude_categories=["Cs"]))
@@ -71,6 +75,21 @@ def test_a_text_is_compressed_where_that_is_smaller(story: str, text: str, is_co
 @given(st.lists(attempts, max_size=8))
 def test_attempts_come_back_in_their_order(made: list[Attempt]) -> None:
     assert read_attempts(attempts_attribute(made)) == tuple(made)
+
+
+def test_attempts_that_0_1_0_wrote_are_read_too() -> None:
+    written: AttributeValueTypeDef = {
+        "L": [
+            {"M": {"at": {"N": "5"}, "ms": {"N": "80"}, "status": {"N": "503"}}},
+            {"M": {"at": {"N": "6"}, "ms": {"N": "5000"}, "error": {"S": "timeout"}}},
+            {"S": "7 90 200 -"},
+        ]
+    }
+    assert read_attempts(written) == (
+        Attempt(5, 80, 503, None),
+        Attempt(6, 5000, None, "timeout"),
+        Attempt(7, 90, 200, None),
+    )
 
 
 def test_an_attempt_is_one_short_text_that_a_person_can_read() -> None:

@@ -16,6 +16,9 @@ BEFORE = {"value": 1.0, "noise": 0.05}
         (Figure("cost", 1.20, "x", 0.04, at_most=1, is_compared=True), True),
         (Figure("cost", 1.18, "x", 0.04, at_most=1, is_compared=True), False),
         (Figure("cost", 0.50, "x", 0.04, at_most=1, is_compared=True), False),
+        (Figure("peer", 0.80, "x", 0.04, is_better_high=True, is_compared=True), True),
+        (Figure("peer", 1.50, "x", 0.04, is_better_high=True, is_compared=True), False),
+        (Figure("units", 1.20, "x", 0.04, is_compared=True), True),
         (Figure("absolute", 9.00, "ms", 0.04), False),
     ],
 )

@@ -51,7 +51,7 @@ def attempts_attribute(attempts: Iterable[Attempt]) -> "AttributeValueTypeDef":
 
 def read_attempts(attribute: "AttributeValueTypeDef") -> tuple[Attempt, ...]:
     """The attempts that `attempts_attribute` wrote."""
-    return tuple(_read_attempt(each["S"]) for each in attribute["L"])
+    return tuple(_read_attempt(each) for each in attribute["L"])
 
 
 def _attempt_text(attempt: Attempt) -> str:
@@ -59,8 +59,16 @@ def _attempt_text(attempt: Attempt) -> str:
     return f"{attempt.started_at_ms} {attempt.latency_ms} {status_code} {attempt.error_class or _NOTHING}"
 
 
-def _read_attempt(text: str) -> Attempt:
-    started_at_ms, latency_ms, status_code, error_class = text.split(" ")
+def _read_attempt(written: "AttributeValueTypeDef") -> Attempt:
+    if "M" in written:  # by 0.1.0
+        fields = written["M"]
+        return Attempt(
+            started_at_ms=int(fields["at"]["N"]),
+            latency_ms=int(fields["ms"]["N"]),
+            status_code=int(fields["status"]["N"]) if "status" in fields else None,
+            error_class=fields["error"]["S"] if "error" in fields else None,
+        )
+    started_at_ms, latency_ms, status_code, error_class = written["S"].split(" ")
     return Attempt(
         started_at_ms=int(started_at_ms),
         latency_ms=int(latency_ms),

@@ -53,30 +53,32 @@ def etag(webhook: Webhook) -> str:
     return f'"{webhook.version}-{hashlib.sha256(webhook.webhook_id.encode()).hexdigest()[:8]}"'
 
 
-def matches(if_match: str, webhook: Webhook) -> bool:
+def if_match_holds(if_match: str, webhook: Webhook) -> bool:
     """Whether an `If-Match` header (RFC 9110 13.1.1) holds for `webhook`. A weak tag never does."""
     tags = [tag.strip() for tag in if_match.split(",")]
     return "*" in tags or etag(webhook) in tags
 
 
-def stored(answer: Response[str]) -> StoredAnswer:
+def to_store(answer: Response[str]) -> StoredAnswer:
     """What is kept of the answer to a keyed call."""
     headers = {name: str(value) for name, value in answer.headers.items() if name != "Content-Type"}
     return StoredAnswer(answer.status_code, headers, answer.body or "")
 
 
-def keep(
+def record_answer(
     claim: Claim | None, answer: Response[str], secret: AnswerSecret | None = None
 ) -> "Sequence[TransactWriteItemTypeDef]":
     """What writes the answer to a keyed call down, together with what the call does."""
-    return () if claim is None else claim.record(stored(answer), secret)
+    return () if claim is None else claim.record(to_store(answer), secret)
 
 
-def keeper(claim: Claim | None, answer: Callable[[Registered, str | None], Response[str]]) -> "Record":
+def answer_recorder(
+    claim: Claim | None, answer: Callable[[Registered, str | None], Response[str]]
+) -> "Record":
     """The same, for an answer that may hold a webhook's new secret."""
 
     def record(registered: Registered, secret: str | None) -> "Sequence[TransactWriteItemTypeDef]":
         in_answer = AnswerSecret(registered.webhook.webhook_id, secret) if secret is not None else None
-        return keep(claim, answer(registered, secret), in_answer)
+        return record_answer(claim, answer(registered, secret), in_answer)
 
     return record

@@ -15,12 +15,12 @@ from lms_webhooks.admin import pages
 from lms_webhooks.admin.answers import (
     answer_nothing,
     answer_problem,
+    answer_recorder,
     answer_with,
     etag,
-    keep,
-    keeper,
-    matches,
-    stored,
+    if_match_holds,
+    record_answer,
+    to_store,
 )
 from lms_webhooks.admin.bodies import read_body
 from lms_webhooks.admin.caller import Caller, identify
@@ -188,7 +188,7 @@ class _Calls:
         return self._once(
             caller,
             lambda claim: answer(
-                *self._services.registrations.create(caller, wanted, record=keeper(claim, answer))
+                *self._services.registrations.create(caller, wanted, record=answer_recorder(claim, answer))
             ),
             again=lambda body: audit_creation(caller, wanted, body["webhookId"], repeated=True),
         )
@@ -246,7 +246,7 @@ class _Calls:
             caller,
             lambda claim: answer(
                 *self._services.registrations.rotate_secret(
-                    caller, webhook_id, is_expected=is_expected, record=keeper(claim, answer)
+                    caller, webhook_id, is_expected=is_expected, record=answer_recorder(claim, answer)
                 )
             ),
             again=again,
@@ -302,7 +302,7 @@ class _Calls:
             caller,
             lambda claim: answer(
                 self._services.resends.redeliver(
-                    caller, webhook_id, sort_key, record=lambda shown: keep(claim, answer(shown))
+                    caller, webhook_id, sort_key, record=lambda shown: record_answer(claim, answer(shown))
                 )
             ),
             again=lambda _: audit_redelivery(caller, webhook_id, sort_key, repeated=True),
@@ -320,7 +320,7 @@ class _Calls:
             caller,
             lambda claim: answer(
                 self._services.resends.start(
-                    caller, webhook_id, wanted, record=lambda replay: keep(claim, answer(replay))
+                    caller, webhook_id, wanted, record=lambda replay: record_answer(claim, answer(replay))
                 )
             ),
             again=lambda body: audit_replay(caller, webhook_id, body["replayId"], repeated=True),
@@ -379,7 +379,7 @@ class _Calls:
     def _expectation(self) -> Callable[[Webhook], bool] | None:
         """Whether a webhook is what the caller takes it for; None when they do not say."""
         if_match = self._header("if-match")
-        return None if if_match is None else lambda webhook: matches(if_match, webhook)
+        return None if if_match is None else lambda webhook: if_match_holds(if_match, webhook)
 
     def _once(
         self,
@@ -412,7 +412,7 @@ class _Calls:
         except BaseException:
             claim.give_up()
             raise
-        claim.finish(stored(answer))
+        claim.finish(to_store(answer))
         return answer
 
     def _show(
@@ -460,7 +460,7 @@ def _tried(claim: Claim | None, trial: TrialGiven) -> Response[str]:
     """What became of a test send. Of a keyed one the receiver's own words are not kept: they may be anything,
     the request's credentials too."""
     if claim is not None:
-        claim.finish(stored(answer_with(HTTPStatus.OK, trial.model_copy(update={"response_body": None}))))
+        claim.finish(to_store(answer_with(HTTPStatus.OK, trial.model_copy(update={"response_body": None}))))
     return answer_with(HTTPStatus.OK, trial)
 
 
