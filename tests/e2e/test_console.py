@@ -479,6 +479,11 @@ def test_deliveries_appear_by_themselves_are_filtered_opened_and_sent_again(
 
     rows.first.get_by_role("link").click()
     expect(page.get_by_role("heading", name="Course completion")).to_be_visible()
+    expect(page.locator("#bar nav a").first).to_have_attribute("aria-current", "true")
+    page.go_back()
+    expect(page.get_by_label("Event", exact=True)).to_have_value("COURSE_COMPLETED")
+    expect(rows).to_have_count(1)
+    page.go_forward()
     request = page.locator("section", has_text="Target URL")
     expect(request).to_contain_text(receiver.url("/hooks"))
     sent = next(each for each in receiver.requests if event["eventId"] in each.event_ids)

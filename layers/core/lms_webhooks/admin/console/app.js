@@ -97,13 +97,20 @@ function showDoor(text = t('door')) {
   );
 }
 
+/** The page itself, or one of those below it. */
+function currency(href) {
+  const now = location.hash || '#/';
+  if (now === href) return 'page';
+  return href === '#/' && now !== '#/notices' ? 'true' : undefined;
+}
+
 function drawBar() {
   const place = person && [
     h(
       'nav',
       { 'aria-label': t('pages') },
       [['#/', t('webhooks')], ['#/notices', t('notices')]].map(([href, label]) =>
-        h('a', { href, 'aria-current': (location.hash || '#/') === href ? 'page' : undefined }, label),
+        h('a', { href, 'aria-current': currency(href) }, label),
       ),
     ),
     h('span', { class: 'who' }, h('span', {}, person.user), h('span', {}, t('account', { id: person.account }))),

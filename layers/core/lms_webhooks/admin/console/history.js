@@ -24,6 +24,9 @@ export function historyOf(here, webhookId, types) {
   const path = `webhooks/${webhookId}`;
   const choose = choices(types);
   const [status, eventName, from, to] = [choose.status(STATUSES), choose.event(), choose.time(), choose.time()];
+  const filters = { status, eventName, from, to };
+  // The browser keeps them with the address, for who comes back from a delivery.
+  for (const [name, control] of Object.entries(filters)) control.value = history.state?.filters?.[name] ?? '';
   const body = h('tbody');
   const none = h('p', { class: 'empty', hidden: true }, t('history.none'));
   const count = h('p', { class: 'hint', role: 'status' });
@@ -58,8 +61,10 @@ export function historyOf(here, webhookId, types) {
     count.textContent = rows ? t(next ? 'history.shown' : 'history.all', { n: rows }) : '';
   }
 
-  for (const control of [status, eventName, from, to]) {
+  for (const control of Object.values(filters)) {
     control.addEventListener('change', () => {
+      const chosen = Object.entries(filters).map(([name, { value }]) => [name, value]);
+      history.replaceState({ filters: Object.fromEntries(chosen) }, '');
       newest = '';
       load().catch(() => {});
     });
