@@ -8,19 +8,20 @@ marked; a message is acknowledged when each of its deliveries is recorded, or wa
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 from lms_webhooks import health as endpoint
 from lms_webhooks.attempts import Attempt
 from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.backlog import Backlog, Lane, Waiting
 from lms_webhooks.crew import Crew
-from lms_webhooks.delivery import Courier, Sent
+from lms_webhooks.delivery import Courier
 from lms_webhooks.delivery_store import Delivery, DeliveryKey, DeliveryStore, Outcome
-from lms_webhooks.events import Event, MalformedEvent, read_event
+from lms_webhooks.events import Event
 from lms_webhooks.health import Health
 from lms_webhooks.health_store import HealthStore
+from lms_webhooks.intake import Intake, Share
 from lms_webhooks.matching import Way, choose_lane, choose_way
 from lms_webhooks.observability import Metric, count, logger, measure_ms
 from lms_webhooks.pace import Pace
@@ -42,49 +43,6 @@ BATCH_SIZE = 10  # the template's BatchSize of the real-time queue
 PATIENCE = Patience(connect_seconds=5, answer_seconds=5, total_seconds=5)
 # To write down what was sent and what waits, after the last POST has used its whole time.
 _CLOSING_SECONDS = 5.0
-
-
-class _Message(NamedTuple):
-    """What SQS brought."""
-
-    id: str
-    event: Event
-    came_before: bool
-
-
-@dataclass
-class _Share:
-    """What one batch brings for one webhook: its events, and the messages that brought each."""
-
-    account_id: str
-    webhook_id: str
-    events: dict[str, Event] = field(default_factory=dict)
-    message_ids: dict[str, set[str]] = field(default_factory=dict)
-    came_again: list[Event] = field(default_factory=list)
-    asked_for: set[str] = field(default_factory=set)
-    """Sort keys of those that the webhook wants, or wanted until it was deleted."""
-    sent: list[Sent] = field(default_factory=list)
-    # What became of them, by sort key:
-    delivered: list[Delivery] = field(default_factory=list)
-    safe: set[str] = field(default_factory=set)
-    failed_attempts: int = 0
-
-    def add(self, event: Event, message_id: str, *, came_before: bool, is_asked_for: bool) -> None:
-        self.events[event.sort_key] = event
-        if is_asked_for:
-            self.asked_for.add(event.sort_key)
-        if came_before:
-            self.came_again.append(event)
-        self.message_ids.setdefault(event.sort_key, set()).add(message_id)
-
-    def unsafe_messages(self) -> set[str]:
-        """Those with an event that is neither delivered, nor waiting, nor unwanted."""
-        return {
-            message_id
-            for sort_key, message_ids in self.message_ids.items()
-            if sort_key not in self.safe
-            for message_id in message_ids
-        }
 
 
 class Dispatcher:
@@ -111,9 +69,10 @@ class Dispatcher:
         self._backlog = backlog
         self._courier = courier
         self._drain_queue = drain_queue
-        self._quarantine = quarantine
-        self._event_source = event_source
         self._retention_ms = retention_days * 86_400_000
+        self._intake = Intake(
+            registry, quarantine, event_source=event_source, retention_ms=self._retention_ms
+        )
         self._clock = clock
         self._jitter = jitter
         self._pace = Pace()
@@ -126,87 +85,12 @@ class Dispatcher:
         def remaining_seconds() -> float:
             return remaining_ms() / 1000 - _CLOSING_SECONDS
 
-        unsafe: set[str] = set()
-        shares = self._share_out(self._read_all(records, unsafe), unsafe)
+        shares, unsafe = self._intake.share_out(records, self._crew)
         if shares:
             self._deliver(shares, remaining_seconds)
-        for share in shares:
-            unsafe |= share.unsafe_messages()
-        return sorted(unsafe)
+        return sorted(unsafe.union(*(share.unsafe_messages() for share in shares)))
 
-    def _read_all(self, records: Sequence[dict[str, Any]], unsafe: set[str]) -> dict[str, list[_Message]]:
-        """The messages of each account."""
-        by_account: dict[str, list[_Message]] = {}
-        for record in records:
-            try:
-                message = self._read(record)
-            except AWS_FAULTS:
-                logger.exception("message not processed", messageId=record["messageId"])
-                unsafe.add(record["messageId"])
-            else:
-                if message is not None:
-                    by_account.setdefault(message.event.account_id, []).append(message)
-        return by_account
-
-    def _read(self, record: dict[str, Any]) -> _Message | None:
-        """The event that a message brings. One that is none is put into quarantine."""
-        try:
-            event = read_event(
-                record["body"],
-                source=self._event_source,
-                accepted_at_ms=int(record["attributes"]["SentTimestamp"]),
-            )
-        except MalformedEvent as malformed:
-            self._quarantine.keep(record["body"], reason=malformed.reason)
-            logger.warning("event quarantined", messageId=record["messageId"], reason=malformed.reason)
-            count(Metric.EVENTS_QUARANTINED)
-            return None
-        came_before = int(record["attributes"]["ApproximateReceiveCount"]) > 1
-        return _Message(record["messageId"], event, came_before)
-
-    def _share_out(self, by_account: dict[str, list[_Message]], unsafe: set[str]) -> list[_Share]:
-        """What there is to do for each webhook that may want any of it."""
-        shares: dict[str, _Share] = {}
-
-        def share_out(account_id: str) -> None:
-            try:
-                self._add_to_shares(account_id, by_account[account_id], shares)
-            except AWS_FAULTS:
-                logger.exception("registrations not read", accountId=account_id)
-                unsafe.update(message.id for message in by_account[account_id])
-
-        # Accounts that must be looked up are so at the same time: ten in a row would take as long as most
-        # receivers do.
-        unknown = [each for each in by_account if self._registry.remembered(each) is None]
-        self._crew.do_all(share_out, unknown)
-        for account_id in by_account:
-            if account_id not in unknown:
-                share_out(account_id)
-        return list(shares.values())
-
-    def _add_to_shares(
-        self, account_id: str, messages: Sequence[_Message], shares: dict[str, _Share]
-    ) -> None:
-        """Put the events of one account into the share of each webhook that may want them."""
-        of_account = self._registry.of_account(account_id)
-        deleted = {
-            message.id: self._registry.deleted_since(account_id, message.event.accepted_at_ms)
-            for message in messages
-            if message.came_before
-        }
-        for message_id, event, came_before in messages:
-            asked_for = {
-                each.webhook.webhook_id: self._way(each, event) is not Way.NOWHERE for each in of_account
-            }
-            for each in deleted.get(message_id, ()):
-                asked_for[each.webhook_id] = event.event_name in each.events
-            for webhook_id, is_asked_for in asked_for.items():
-                # One that does not want it now may have wanted it when it came before.
-                if is_asked_for or came_before:
-                    share = shares.setdefault(webhook_id, _Share(account_id, webhook_id))
-                    share.add(event, message_id, came_before=came_before, is_asked_for=is_asked_for)
-
-    def _deliver(self, shares: Sequence[_Share], remaining_seconds: Callable[[], float]) -> None:
+    def _deliver(self, shares: Sequence[Share], remaining_seconds: Callable[[], float]) -> None:
         """Bring every share to an end, all at once; then record what was delivered."""
         try:
             done = self._deliveries.find_delivered(
@@ -230,7 +114,7 @@ class Dispatcher:
         _report(delivered, failed_attempts=sum(share.failed_attempts for share in shares))
 
     def _deliver_share(
-        self, share: _Share, done: set[DeliveryKey], remaining_seconds: Callable[[], float]
+        self, share: Share, done: set[DeliveryKey], remaining_seconds: Callable[[], float]
     ) -> None:
         """Take one webhook its events, oldest first. Those that cannot go now wait in its backlog."""
         share.safe |= {sort_key for sort_key in share.events if (share.webhook_id, sort_key) in done}
@@ -264,7 +148,7 @@ class Dispatcher:
         except AWS_FAULTS:
             logger.exception("webhook not served", webhookId=share.webhook_id)
 
-    def _attempt(self, share: _Share, registered: Registered, event: Event) -> float | None:
+    def _attempt(self, share: Share, registered: Registered, event: Event) -> float | None:
         """POST one event; answer None when it is seen to, else how many seconds it must wait."""
         webhook = registered.webhook
         sent = self._courier.carry(webhook, [event], patience=PATIENCE)
@@ -283,7 +167,7 @@ class Dispatcher:
                 share.failed_attempts += 1
                 return self._fall_back(registered, answer, attempt, answer_class)
 
-    def _set_aside(self, share: _Share, event: Event, attempt: Attempt) -> None:
+    def _set_aside(self, share: Share, event: Event, attempt: Attempt) -> None:
         """The receiver rejected one event: it is tried again alone, and the others go on."""
         delay = event_delay_seconds(1)
         assert delay is not None
@@ -339,15 +223,13 @@ class Dispatcher:
         self._registry.forget(webhook.account_id)
         return is_written
 
-    def _keep(
-        self, share: _Share, lane: Lane, events: Sequence[Event], *, delay_seconds: float = 0.0
-    ) -> None:
+    def _keep(self, share: Share, lane: Lane, events: Sequence[Event], *, delay_seconds: float = 0.0) -> None:
         if events:
             self._put(share, lane, [Waiting(event) for event in events], delay_seconds=delay_seconds)
 
     def _put(
         self,
-        share: _Share,
+        share: Share,
         lane: Lane,
         waiting: Sequence[Waiting],
         *,
@@ -367,7 +249,7 @@ class Dispatcher:
         if is_new and lane is not Lane.BATCH:  # the schedule opens that one
             self._drain_queue.send(share.account_id, share.webhook_id, delay_seconds=int(delay_seconds))
 
-    def _have_looked_for(self, share: _Share) -> None:
+    def _have_looked_for(self, share: Share) -> None:
         """Send for a drainer for events that came before: whoever had them then may have put them into a
         lane and died before it was marked. Now that they are seen to, nobody else would look there.
         """

@@ -1,0 +1,145 @@
+"""Read what one SQS batch brings, and share it out among the webhooks that may want it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from lms_webhooks.aws import AWS_FAULTS
+from lms_webhooks.crew import Crew
+from lms_webhooks.delivery import Sent
+from lms_webhooks.delivery_store import Delivery
+from lms_webhooks.events import Event, MalformedEvent, read_event
+from lms_webhooks.matching import Way, choose_way
+from lms_webhooks.observability import Metric, count, logger
+from lms_webhooks.queues import QuarantineQueue
+from lms_webhooks.registry import Registry
+
+
+class Message(NamedTuple):
+    """What SQS brought."""
+
+    id: str
+    event: Event
+    came_before: bool
+
+
+@dataclass
+class Share:
+    """What one batch brings for one webhook: its events, and the messages that brought each."""
+
+    account_id: str
+    webhook_id: str
+    events: dict[str, Event] = field(default_factory=dict)
+    message_ids: dict[str, set[str]] = field(default_factory=dict)
+    came_again: list[Event] = field(default_factory=list)
+    asked_for: set[str] = field(default_factory=set)
+    """Sort keys of those that the webhook wants, or wanted until it was deleted."""
+    sent: list[Sent] = field(default_factory=list)
+    # What became of them, by sort key:
+    delivered: list[Delivery] = field(default_factory=list)
+    safe: set[str] = field(default_factory=set)
+    failed_attempts: int = 0
+
+    def add(self, event: Event, message_id: str, *, came_before: bool, is_asked_for: bool) -> None:
+        self.events[event.sort_key] = event
+        if is_asked_for:
+            self.asked_for.add(event.sort_key)
+        if came_before:
+            self.came_again.append(event)
+        self.message_ids.setdefault(event.sort_key, set()).add(message_id)
+
+    def unsafe_messages(self) -> set[str]:
+        """Those with an event that is neither delivered, nor waiting, nor unwanted."""
+        return {
+            message_id
+            for sort_key, message_ids in self.message_ids.items()
+            if sort_key not in self.safe
+            for message_id in message_ids
+        }
+
+
+class Intake:
+    """Shares out batches, one at a time."""
+
+    def __init__(
+        self, registry: Registry, quarantine: QuarantineQueue, *, event_source: str, retention_ms: int
+    ) -> None:
+        self._registry = registry
+        self._quarantine = quarantine
+        self._event_source = event_source
+        self._retention_ms = retention_ms
+
+    def share_out(self, records: Sequence[dict[str, Any]], crew: Crew) -> tuple[list[Share], set[str]]:
+        """What there is to do for each webhook that may want any of it; and the ids of the messages that must
+        come again, since they could not be shared out."""
+        shares: dict[str, Share] = {}
+        unsafe: set[str] = set()
+        by_account = self._read_all(records, unsafe)
+
+        def share_out(account_id: str) -> None:
+            try:
+                self._add_to_shares(account_id, by_account[account_id], shares)
+            except AWS_FAULTS:
+                logger.exception("registrations not read", accountId=account_id)
+                unsafe.update(message.id for message in by_account[account_id])
+
+        # Accounts that must be looked up are so at the same time: ten in a row would take as long as most
+        # receivers do.
+        unknown = [each for each in by_account if self._registry.remembered(each) is None]
+        crew.do_all(share_out, unknown)
+        for account_id in by_account:
+            if account_id not in unknown:
+                share_out(account_id)
+        return list(shares.values()), unsafe
+
+    def _read_all(self, records: Sequence[dict[str, Any]], unsafe: set[str]) -> dict[str, list[Message]]:
+        """The messages of each account."""
+        by_account: dict[str, list[Message]] = {}
+        for record in records:
+            try:
+                message = self._read(record)
+            except AWS_FAULTS:
+                logger.exception("message not processed", messageId=record["messageId"])
+                unsafe.add(record["messageId"])
+            else:
+                if message is not None:
+                    by_account.setdefault(message.event.account_id, []).append(message)
+        return by_account
+
+    def _read(self, record: dict[str, Any]) -> Message | None:
+        """The event that a message brings. One that is none is put into quarantine."""
+        try:
+            event = read_event(
+                record["body"],
+                source=self._event_source,
+                accepted_at_ms=int(record["attributes"]["SentTimestamp"]),
+            )
+        except MalformedEvent as malformed:
+            self._quarantine.keep(record["body"], reason=malformed.reason)
+            logger.warning("event quarantined", messageId=record["messageId"], reason=malformed.reason)
+            count(Metric.EVENTS_QUARANTINED)
+            return None
+        came_before = int(record["attributes"]["ApproximateReceiveCount"]) > 1
+        return Message(record["messageId"], event, came_before)
+
+    def _add_to_shares(self, account_id: str, messages: Sequence[Message], shares: dict[str, Share]) -> None:
+        """Put the events of one account into the share of each webhook that may want them."""
+        of_account = self._registry.of_account(account_id)
+        deleted = {
+            message.id: self._registry.deleted_since(account_id, message.event.accepted_at_ms)
+            for message in messages
+            if message.came_before
+        }
+        for message_id, event, came_before in messages:
+            asked_for = {
+                each.webhook.webhook_id: choose_way(*each, event, retention_ms=self._retention_ms)
+                is not Way.NOWHERE
+                for each in of_account
+            }
+            for each in deleted.get(message_id, ()):
+                asked_for[each.webhook_id] = event.event_name in each.events
+            for webhook_id, is_asked_for in asked_for.items():
+                # One that does not want it now may have wanted it when it came before.
+                if is_asked_for or came_before:
+                    share = shares.setdefault(webhook_id, Share(account_id, webhook_id))
+                    share.add(event, message_id, came_before=came_before, is_asked_for=is_asked_for)
