@@ -7,12 +7,14 @@ import time
 from contextlib import suppress
 from types import FrameType
 
+import standardwebhooks
+
 from lms_webhooks.event_types import EVENT_TYPES, Category
 from local import deploy
 from local.check_build import check_build
 from local.demo import demo
 from local.emit import make_event
-from local.receiver import Received, Receiver, basic_authentication, report, signature
+from local.receiver import Check, Received, Receiver, basic_authentication, report, signature
 from local.stack import LOG_FILE, Stack, current, down, up
 from local.steps import STATE_DIR, StepFailedError, paint, step
 
@@ -60,12 +62,7 @@ def _run(arguments: argparse.Namespace) -> int:
         case "up":
             _up(arguments.port)
         case "down":
-            stack = current(STATE_DIR)
-            with step("stopping the stack, its logs kept"):
-                stopped = down(STATE_DIR)
-            print("Stopped." if stopped else "Nothing was running.")
-            if stack is not None:
-                print(f"  what the functions logged: {stack.log_file}")
+            _down()
         case "run":
             return _demo(once=arguments.once)
         case "token":
@@ -124,6 +121,16 @@ def _up(port: int | None) -> None:
     )
 
 
+def _down() -> None:
+    stack = current(STATE_DIR)
+    if stack is None:
+        print("Stopped what was left of one." if down(STATE_DIR) else "Nothing was running.")
+        return
+    with step("stopping the stack, its logs kept"):
+        down(STATE_DIR)
+    print(f"Stopped.\n  what the functions logged: {stack.log_file}")
+
+
 def _demo(*, once: bool) -> int:
     started = time.monotonic()
     running = current(STATE_DIR)
@@ -133,7 +140,7 @@ def _demo(*, once: bool) -> int:
         else:
             print("Using the stack that is up")
         all_agree = demo(running or up(STATE_DIR), fresh=running is None, stay=not once)
-        print(f"  {time.monotonic() - started:.1f} s in all")
+        print(f"  {time.monotonic() - started:.1f} s since it began to start")
         return 0 if all_agree else 1
     finally:
         # Only what this command started: a stack of `make up` is someone's.
@@ -144,20 +151,35 @@ def _demo(*, once: bool) -> int:
             print("Stopped, and cleaned up.", flush=True)
 
 
+def _check(secret: str | None, basic: str | None) -> Check | None:
+    if secret:
+        try:
+            return signature(secret)
+        except (ValueError, standardwebhooks.webhooks.EmptyWebhookSecretError) as error:
+            raise StepFailedError(
+                f"reading SECRET: it must be a signing secret as the API gave it, `whsec_...`: {error}"
+            ) from None
+    if basic:
+        username, colon, password = basic.partition(":")
+        if not colon:
+            raise StepFailedError("reading BASIC: it must be a user name, a colon and a password")
+        return basic_authentication(username, password)
+    return None
+
+
 def _listen(port: int, secret: str | None, basic: str | None) -> None:
+    check = _check(secret, basic)
+
     def show(received: Received) -> None:
-        print("\n" + report(received, is_checked=bool(secret or basic)), flush=True)
+        print("\n" + report(received, is_checked=check is not None), flush=True)
 
     try:
         listening = Receiver(show, port=port)
     except OSError as error:
         raise StepFailedError(f"listening on port {port}: {error.strerror}; PORT=... picks another") from None
     with listening as receiver:
-        if secret:
-            receiver.checks["/"] = signature(secret)
-        elif basic:
-            username, _, password = basic.partition(":")
-            receiver.checks["/"] = basic_authentication(username, password)
+        if check is not None:
+            receiver.checks["/"] = check
         print(f"Listening at {receiver.url}/  (Ctrl-C ends)", flush=True)
         with suppress(KeyboardInterrupt):  # the way to end it, and no error
             signal.pause()

@@ -26,15 +26,24 @@ LOCKS = (
 NPM_LOCK = "docs/receivers/package-lock.json"
 _PIP_AUDIT = STATE_DIR / "security" / "bin" / "pip-audit"
 VULNERABLE, NOT_AUDITED = 1, 2
+_VERDICTS = {
+    0: "All were looked up, and none is known to be vulnerable.",
+    VULNERABLE: "Some are vulnerable.",
+    NOT_AUDITED: "None that was looked up is vulnerable, but some could not be: see NOT AUDITED above.",
+}
 
 
 def main() -> int:
     """Audit each lock, the layer's first; answers the exit code."""
     codes = set()
-    for lines, code in (*map(_audit, LOCKS), _audit_npm()):
+    for lock in (*LOCKS, NPM_LOCK):
+        print(f"looking up {lock} ...", flush=True)
+        lines, code = _audit_npm() if lock == NPM_LOCK else _audit(lock)
         print("\n".join(lines), flush=True)
         codes.add(code)
-    return next((code for code in (VULNERABLE, NOT_AUDITED) if code in codes), 0)
+    worst = next((code for code in (VULNERABLE, NOT_AUDITED) if code in codes), 0)
+    print(_VERDICTS[worst])
+    return worst
 
 
 def without_markers(lock: str) -> str:

@@ -22,6 +22,7 @@ from local.steps import failure, paint, step
 
 ACCOUNT_ID, OUTAGE_ACCOUNT_ID = ACCOUNT_IDS
 DELIVERY_WAIT_SECONDS = 60.0
+SILENCE_SECONDS = 10.0
 OUTAGE_EVENTS = 40
 OUTAGE_REFUSALS = 2  # the first attempt, and the first probe 5 s later; the next comes after 10 s more
 _OUTAGE_PATH = "/outage"
@@ -165,11 +166,7 @@ def demo(stack: Stack, *, fresh: bool, stay: bool) -> bool:
                 f" here every {BATCH_SCHEDULE_SECONDS} s\n",
                 flush=True,
             )
-            give_up_at = time.monotonic() + DELIVERY_WAIT_SECONDS + BATCH_SCHEDULE_SECONDS
-            while not (tally.is_complete and outage.is_over) and time.monotonic() < give_up_at:
-                with suppress(queue.Empty):
-                    request = received.get(timeout=0.2)
-                    (outage if request.path == _OUTAGE_PATH else tally).take(request)
+            _watch(received, tally, outage)
             all_agree = _summarize(stack, tally) and outage.summarize()
             if stay:
                 _suggest(stack, receiver, webhook_ids)
@@ -180,6 +177,26 @@ def demo(stack: Stack, *, fresh: bool, stay: bool) -> bool:
             with suppress(OSError):  # the stack may be what failed
                 for each in tokens:
                     remove_demo_webhooks(stack, each)
+
+
+def _watch(received: queue.Queue[Received], tally: Tally, outage: Outage) -> None:
+    """Show what comes until all has come; and when nothing comes for a while, that this is no standstill."""
+    began = last_shown = time.monotonic()
+    while not (tally.is_complete and outage.is_over):
+        now = time.monotonic()
+        if now - began > DELIVERY_WAIT_SECONDS + BATCH_SCHEDULE_SECONDS:
+            return
+        try:
+            request = received.get(timeout=0.2)
+        except queue.Empty:
+            if now - last_shown > SILENCE_SECONDS:
+                last_shown = now
+                waiting = tally.expected - len(tally.delivered)
+                line = f"    {waiting} wait for the schedule, {now - began:.0f} s so far"
+                print(paint(line, "grey"), flush=True)
+        else:
+            (outage if request.path == _OUTAGE_PATH else tally).take(request)
+            last_shown = now
 
 
 def remove_demo_webhooks(stack: Stack, token: str) -> None:

@@ -5,16 +5,27 @@ import uuid
 from typing import Any
 
 from lms_webhooks.event_types import EVENT_TYPES
+from lms_webhooks.events import ACCOUNT_ID_CHARACTERS, MAX_ACCOUNT_ID_LENGTH, is_account_id
 from local.steps import StepFailedError
 
 
 def make_event(event_name: str, account_id: str) -> dict[str, Any]:
-    """A new event of this type, happening now, with the catalogue's sample as its data."""
+    """A new event of this type, happening now, with the catalogue's sample as its data.
+
+    Raises:
+        StepFailedError: there is no such type, or no account can be called so.
+    """
     if event_name not in EVENT_TYPES:
         raise StepFailedError(
             f"emit: no event type {event_name!r}; there are\n    " + "\n    ".join(EVENT_TYPES)
         )
+    if not is_account_id(account_id):
+        raise StepFailedError(
+            f"emit: no account is called {account_id!r}; its name has 1 to {MAX_ACCOUNT_ID_LENGTH} of the"
+            f" characters {ACCOUNT_ID_CHARACTERS}"
+        )
+    is_number = account_id.isdecimal() and account_id == str(int(account_id))
     return EVENT_TYPES[event_name].sample_event(str(uuid.uuid4())) | {
-        "accountId": int(account_id),
+        "accountId": int(account_id) if is_number else account_id,
         "timestamp": time.time_ns() // 1_000_000,
     }

@@ -389,7 +389,9 @@ def _deployed(arguments: argparse.Namespace) -> Deployed:
         session: Any = boto3.Session()
         return Deployed(session.client, arguments.stack)
     if not arguments.stack_json.exists():
-        raise RedriveError(f"{arguments.stack_json} is not there: is the local stack up? Or name a --stack")
+        raise RedriveError(
+            f"{arguments.stack_json} is not there: `make up` makes it, or STACK=... names one on AWS"
+        )
     local = json.loads(arguments.stack_json.read_text())
     return Deployed(lambda service: local_client(local["endpointUrl"], service), local["stackName"])
 
@@ -418,7 +420,7 @@ def _run(arguments: argparse.Namespace) -> int:
         limit=arguments.limit,
         pause=pause,
     )
-    print(f"{name}: about {waiting} messages", flush=True)
+    print(f"{name}: about {waiting} message{'' if waiting == 1 else 's'}", flush=True)
     try:
         if arguments.dry_run:
             redrive.look()
