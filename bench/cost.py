@@ -359,7 +359,7 @@ def measure() -> Row:
         counted = {
             "AWS calls": (bill.calls.total() / bill.events, "an event", 0.35),
             "WRU": (bill.write_units / bill.events, "an event", 1.0),
-            "RRU": (bill.read_units / bill.events, "an event", None),
+            "RRU": (bill.read_units / bill.events, "an event", 0.55),
             "POSTs": (bill.posts / bill.events, "an event", None),
             "dollars": (sum(bill.dollars().values()), "a million", 2.50),
         }

@@ -110,9 +110,9 @@ def _planned(events: Events, chance: random.Random, *, flood: int, is_fair: bool
 
 def _latencies_ms(run: _Run, answered: dict[str, float]) -> list[float]:
     """Of those that did not flood."""
-    missing = [each["messageId"] for each in run.flood if each["messageId"] not in answered]
-    if missing:
-        raise RuntimeError(f"{len(missing)} of the flood were not delivered at once")
+    ids = [*run.put_at, *(each["messageId"] for each in run.flood)]
+    if missing := sum(message_id not in answered for message_id in ids):
+        raise RuntimeError(f"{missing} were not delivered at once")
     return [(answered[message_id] - put_at) * 1000 for message_id, put_at in run.put_at.items()]
 
 

@@ -128,9 +128,12 @@ class Simulation:
 
     def _plan(self) -> None:
         load, now = self._load, 0.0
-        for account in self._whose:
-            self._put(account, now)
-        while not self._whose and (now := now + self._chance.expovariate(load.per_second)) < load.seconds:
+        if self._whose:
+            for account in self._whose:
+                self._queue.put((now, account), is_passed=False)
+            self._at(now, self._start)
+            return
+        while (now := now + self._chance.expovariate(load.per_second)) < load.seconds:
             self._put(self._chance.randrange(load.accounts), now)
         for _ in range(load.flood):
             self._put(load.accounts, load.seconds / 2)

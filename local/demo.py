@@ -191,8 +191,8 @@ def _watch(received: queue.Queue[Received], tally: Tally, outage: Outage) -> Non
         except queue.Empty:
             if now - last_shown > SILENCE_SECONDS:
                 last_shown = now
-                waiting = tally.expected - len(tally.delivered)
-                line = f"    {waiting} wait for the schedule, {now - began:.0f} s so far"
+                missing = tally.expected - len(tally.delivered)
+                line = f"    {missing} of {tally.expected} are still to come, {now - began:.0f} s so far"
                 print(paint(line, "grey"), flush=True)
         else:
             (outage if request.path == _OUTAGE_PATH else tally).take(request)

@@ -23,6 +23,7 @@ def test_a_healthy_delivery_is_written_once_and_read_by_its_key(found: Mapping[s
     healthy = found["direct"]
     assert healthy.write_units == healthy.events
     assert healthy.read_units - healthy.look_read_units <= healthy.events * 0.5
+    assert healthy.read_units <= healthy.events * 0.55
     assert healthy.calls.total() <= healthy.events * 0.35
     assert healthy.posts == healthy.events
 

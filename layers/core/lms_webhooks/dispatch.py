@@ -100,6 +100,8 @@ class Dispatcher:
         except AWS_FAULTS:
             logger.exception("history not read")
             return
+        # Who has one event is not to wait for threads that have ten to send.
+        shares = sorted(shares, key=lambda share: len(share.events))
         try:
             self._crew.do_all(lambda share: self._deliver_share(share, done, remaining_seconds), shares)
         finally:

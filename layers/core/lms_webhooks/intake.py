@@ -13,6 +13,8 @@ from lms_webhooks.matching import Way, choose_way
 from lms_webhooks.observability import Metric, count, logger
 from lms_webhooks.queues import QuarantineQueue
 from lms_webhooks.registry import Registry
+from lms_webhooks.webhook_store import Deleted
+from lms_webhooks.webhooks import rfc3339_of_ms
 
 
 class Message(NamedTuple):
@@ -76,20 +78,21 @@ class Intake:
         unsafe: set[str] = set()
         by_account = self._read_all(records, unsafe)
 
-        def share_out(account_id: str) -> None:
+        def share_out_account(account_id: str) -> None:
             try:
-                self._add_to_shares(account_id, by_account[account_id], shares)
+                self._add_to_shares(account_id, by_account[account_id], shares, unsafe)
             except AWS_FAULTS:
                 logger.exception("registrations not read", accountId=account_id)
                 unsafe.update(message.id for message in by_account[account_id])
 
         # Accounts that must be looked up are so at the same time: ten in a row would take as long as most
         # receivers do.
-        unknown = [each for each in by_account if self._registry.remembered(each) is None]
-        crew.do_all(share_out, unknown)
+        unknown = {each for each in by_account if self._registry.remembered(each) is None}
+        asked = [each for each, messages in by_account.items() if each in unknown or _came_before(messages)]
+        crew.do_all(share_out_account, asked)
         for account_id in by_account:
-            if account_id not in unknown:
-                share_out(account_id)
+            if account_id not in asked:
+                share_out_account(account_id)
         return list(shares.values()), unsafe
 
     def _read_all(self, records: Sequence[dict[str, Any]], unsafe: set[str]) -> dict[str, list[Message]]:
@@ -122,24 +125,37 @@ class Intake:
         came_before = int(record["attributes"]["ApproximateReceiveCount"]) > 1
         return Message(record["messageId"], event, came_before)
 
-    def _add_to_shares(self, account_id: str, messages: Sequence[Message], shares: dict[str, Share]) -> None:
+    def _add_to_shares(
+        self, account_id: str, messages: Sequence[Message], shares: dict[str, Share], unsafe: set[str]
+    ) -> None:
         """Put the events of one account into the share of each webhook that may want them."""
         of_account = self._registry.of_account(account_id)
-        deleted = {
-            message.id: self._registry.deleted_since(account_id, message.event.accepted_at_ms)
-            for message in messages
-            if message.came_before
-        }
-        for message_id, event, came_before in messages:
+        deleted: list[Deleted] = []
+        if came_before := _came_before(messages):
+            try:
+                deleted = self._registry.deleted(account_id)
+            except AWS_FAULTS:
+                logger.exception("deleted webhooks not read", accountId=account_id)
+                unsafe.update(message.id for message in came_before)
+                messages = [message for message in messages if not message.came_before]
+        for message in messages:
+            event = message.event
             asked_for = {
                 each.webhook.webhook_id: choose_way(*each, event, retention_ms=self._retention_ms)
                 is not Way.NOWHERE
                 for each in of_account
             }
-            for each in deleted.get(message_id, ()):
-                asked_for[each.webhook_id] = event.event_name in each.events
+            if message.came_before:
+                accepted_at = rfc3339_of_ms(event.accepted_at_ms)
+                for each in deleted:
+                    if each.deleted_at >= accepted_at:
+                        asked_for[each.webhook_id] = event.event_name in each.events
             for webhook_id, is_asked_for in asked_for.items():
                 # One that does not want it now may have wanted it when it came before.
-                if is_asked_for or came_before:
+                if is_asked_for or message.came_before:
                     share = shares.setdefault(webhook_id, Share(account_id, webhook_id))
-                    share.add(event, message_id, came_before=came_before, is_asked_for=is_asked_for)
+                    share.add(event, message.id, came_before=message.came_before, is_asked_for=is_asked_for)
+
+
+def _came_before(messages: Sequence[Message]) -> list[Message]:
+    return [message for message in messages if message.came_before]

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 from lms_webhooks.webhook_store import Deleted, Registered, WebhookStore
@@ -57,10 +56,10 @@ class Registry:
         of_account = self.of_account(account_id, fresh=fresh)
         return next((each for each in of_account if each.webhook.webhook_id == webhook_id), None)
 
-    def deleted_since(self, account_id: str, moment_ms: int) -> list[Deleted]:
-        """An account's webhooks that were deleted after a moment in UTC milliseconds; read now.
+    def deleted(self, account_id: str) -> list[Deleted]:
+        """The webhooks that an account had, for as long as that is remembered; read now.
 
         Raises:
             aws.AWS_FAULTS: they could not be read.
         """
-        return self._store.deleted_since(account_id, datetime.fromtimestamp(moment_ms / 1000, UTC))
+        return self._store.deleted(account_id)

@@ -59,6 +59,8 @@ class Deleted(NamedTuple):
     webhook_id: str
     events: frozenset[str]
     """Those it took until then."""
+    deleted_at: str
+    """As RFC 3339 has it, in UTC and of one length, so that texts compare as times do."""
 
 
 class WebhookStore:
@@ -261,8 +263,8 @@ class WebhookStore:
         if transact(self._client, actions, sleep=self._sleep):
             raise NoSuchWebhook if expected is None else ChangedMeanwhile
 
-    def deleted_since(self, account_id: str, moment: datetime) -> list[Deleted]:
-        """An account's webhooks that were deleted at `moment` or later."""
+    def deleted(self, account_id: str) -> list[Deleted]:
+        """The webhooks that an account had, for as long as that is remembered."""
         pages = self._client.get_paginator("query").paginate(
             TableName=self._table_name,
             KeyConditionExpression="pk = :pk",
@@ -270,10 +272,13 @@ class WebhookStore:
             ConsistentRead=True,
         )
         return [
-            Deleted(item["sk"]["S"].removeprefix("WEBHOOK#"), frozenset(item.get("events", {"SS": []})["SS"]))
+            Deleted(
+                item["sk"]["S"].removeprefix("WEBHOOK#"),
+                frozenset(item.get("events", {"SS": []})["SS"]),
+                item["deleted_at"]["S"],
+            )
             for page in pages
             for item in page["Items"]
-            if item["deleted_at"]["S"] >= rfc3339(moment)
         ]
 
 

@@ -97,11 +97,11 @@ function showDoor(text = t('door')) {
   );
 }
 
-/** The page itself, or one of those below it. */
-function currency(href) {
+/** Whether a link of the bar leads to this page, or to the list of which this page shows one. */
+function ariaCurrent(href) {
   const now = location.hash || '#/';
   if (now === href) return 'page';
-  return href === '#/' && now !== '#/notices' ? 'true' : undefined;
+  return href === '#/' && /^#\/(new|webhooks\/)/.test(now) ? 'true' : undefined;
 }
 
 function drawBar() {
@@ -110,7 +110,7 @@ function drawBar() {
       'nav',
       { 'aria-label': t('pages') },
       [['#/', t('webhooks')], ['#/notices', t('notices')]].map(([href, label]) =>
-        h('a', { href, 'aria-current': currency(href) }, label),
+        h('a', { href, 'aria-current': ariaCurrent(href) }, label),
       ),
     ),
     h('span', { class: 'who' }, h('span', {}, person.user), h('span', {}, t('account', { id: person.account }))),
