@@ -15,7 +15,7 @@ from bench.function import Events, Function, prepare, register
 from bench.servers import DELIVERIES, Aws, Receiver
 
 EVENTS = 20_000
-_ROUNDS = 3  # each takes as long as all of another row
+_ROUNDS = 7  # each takes as long as all of another row
 _FIRST_ACCOUNT = 2001
 
 
