@@ -73,9 +73,8 @@ def replay(scenario: Scenario) -> None:
                 "at the end it says so",
                 (progress["delivered"], progress["rejected"], progress["read"]) == (count, 0, count),
             )
-        scenario.emit(
-            "alone-again", 600, per_second=60
-        )  # the machine may have got slower or faster meanwhile
+        # Once more: the machine may have got slower or faster meanwhile.
+        scenario.emit("alone-again", 600, per_second=60)
         arrive(receiver, "alone", 1200)
         alone, beside = (p99(scenario.latencies_ms(receiver, prefix)) for prefix in ("alone", "beside"))
         scenario.say(f"p99 of live events: {alone:.0f} ms alone, {beside:.0f} ms beside the first replay")

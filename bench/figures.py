@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 ROUNDS = 9  # interleaved, so that whatever else the machine does hits all contenders alike
@@ -64,15 +65,20 @@ def sample(work: Callable[[], int]) -> Sample:
     return Sample(done / wall, cpu / done * 1e6)
 
 
-def rounds(contenders: Mapping[str, Callable[[], int]], *, count: int = ROUNDS) -> dict[str, list[Sample]]:
+def turns[T](contenders: Mapping[str, Callable[[], T]], *, count: int = ROUNDS) -> dict[str, list[T]]:
     """Let each contender work once a round, in turn; the first round warms up and is not kept."""
-    samples: dict[str, list[Sample]] = {name: [] for name in contenders}
+    found: dict[str, list[T]] = {name: [] for name in contenders}
     for number in range(count + 1):
         for name, work in contenders.items():
-            taken = sample(work)
+            taken = work()
             if number:
-                samples[name].append(taken)
-    return samples
+                found[name].append(taken)
+    return found
+
+
+def rounds(contenders: Mapping[str, Callable[[], int]], *, count: int = ROUNDS) -> dict[str, list[Sample]]:
+    """The same, for work that answers how many things it did."""
+    return turns({name: partial(sample, work) for name, work in contenders.items()}, count=count)
 
 
 def figure(name: str, values: Sequence[float], unit: str, **more: Any) -> Figure:

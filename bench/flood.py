@@ -13,10 +13,11 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from bench.figures import Figure, Row, figure, percentile
+from bench.figures import Figure, Row, figure, percentile, turns
 from bench.function import Events, Function, prepare, register
 from bench.queueing import RealTimeQueue
 from bench.servers import Aws, Endpoints
@@ -79,7 +80,6 @@ class _Run:
 
 def measure() -> Row:
     """The twenty alone, beside a flood that they may pass, and beside one that they may not, in turn."""
-    took: dict[str, list[list[float]]] = {name: [] for name in _WAYS}
     with ExitStack() as stack:
         aws, endpoints = stack.enter_context(Aws()), stack.enter_context(Endpoints())
         prepare(aws.url)
@@ -87,12 +87,13 @@ def measure() -> Row:
             register(account, f"{endpoints.url}/{_ANSWER_MS}")
         dispatchers = [stack.enter_context(_dispatcher(aws.url)) for _ in range(_DISPATCHERS)]
         events, chance = Events(), random.Random(1)
-        for number in range(_ROUNDS + 1):
-            for name, (flood, is_fair) in _WAYS.items():
-                run = _planned(events, chance, flood=flood, is_fair=is_fair)
-                run.run(dispatchers)
-                if number:  # the first opens connections
-                    took[name].append(_latencies_ms(run, endpoints.answered()))
+
+        def work(flood: int, is_fair: bool) -> list[float]:
+            run = _planned(events, chance, flood=flood, is_fair=is_fair)
+            run.run(dispatchers)
+            return _latencies_ms(run, endpoints.answered())
+
+        took = turns({name: partial(work, *way) for name, way in _WAYS.items()}, count=_ROUNDS)
     figures: list[Figure] = []
     for percent in (50, 99):
         each = {name: [percentile(taken, percent) for taken in of] for name, of in took.items()}

@@ -15,8 +15,9 @@ long a batch waits for a dispatcher is the queue's affair: the row `flood`.
 import statistics
 import time
 from dataclasses import dataclass
+from functools import partial
 
-from bench.figures import ROUNDS, Figure, Row, figure, percentile, ratio
+from bench.figures import ROUNDS, Figure, Row, figure, p99, percentile, ratio, turns
 from bench.function import Events, Function, prepare, register
 from bench.servers import HANGS, Aws, Receiver
 
@@ -112,15 +113,12 @@ def _run(function: Function, events: Events, receiver: Receiver, first_account: 
         for _ in range(_MORE_BATCHES)
         for each in _batch(function, events, receiver, accounts, answering)[1].values()
     ]
-    return _Run(
-        whole, max(first.values()) * 1000, statistics.median(later) * 1000, percentile(later, 99) * 1000
-    )
+    return _Run(whole, max(first.values()) * 1000, statistics.median(later) * 1000, p99(later) * 1000)
 
 
 def _flood(function: Function, events: Events, receiver: Receiver) -> list[Figure]:
     register(_FLOODS, f"{receiver.url}/floods")
     register(_OTHER, *(f"{receiver.url}/other/{number}" for number in range(_WEBHOOKS)))
-
     for account in _CALM:
         register(account, f"{receiver.url}/calm/{account}")
 
@@ -134,12 +132,7 @@ def _flood(function: Function, events: Events, receiver: Receiver) -> list[Figur
         return took
 
     ways = {"alone": [], "beside nine": _CALM, "beside a flood": [_FLOODS] * len(_CALM)}
-    runs: dict[str, list[list[float]]] = {name: [] for name in ways}
-    for number in range(_FLOOD_ROUNDS + 1):
-        for name, beside in ways.items():
-            taken = run(beside)
-            if number:
-                runs[name].append(taken)
+    runs = turns({name: partial(run, beside) for name, beside in ways.items()}, count=_FLOOD_ROUNDS)
     figures: list[Figure] = []
     for percent, at_most in ((50, None), (99, 1.5)):
         each = {name: [percentile(taken, percent) for taken in of] for name, of in runs.items()}

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench.figures import ROUNDS, Figure, Row, Sample, figure, percentile, ratio, sample
+from bench.figures import ROUNDS, Figure, Row, Sample, figure, p99, ratio, sample
 from bench.function import Events, Function, prepare, register
 from bench.plots import Line, draw
 from bench.queueing import RealTimeQueue
@@ -118,8 +118,8 @@ class Simulation:
             act(now)
         return Outcome(
             p50=statistics.median(self._waits),
-            p99=percentile(self._waits, 99),
-            others_p99=percentile(self._others, 99) if self._others else 0.0,
+            p99=p99(self._waits),
+            others_p99=p99(self._others) if self._others else 0.0,
             per_second=len(self._waits) / self._last,
             longest_queue=self._longest,
             most_dispatchers=self._most,

@@ -50,7 +50,7 @@ def attempts_attribute(attempts: Iterable[Attempt]) -> "AttributeValueTypeDef":
 
 
 def read_attempts(attribute: "AttributeValueTypeDef") -> tuple[Attempt, ...]:
-    """The attempts that `attempts_attribute` wrote, or the one of 0.1.0."""
+    """The attempts that `attempts_attribute` wrote, or that of 0.1.0 did."""
     return tuple(_read_attempt(each) for each in attribute["L"])
 
 

@@ -87,8 +87,11 @@ class Intake:
 
         # Accounts that must be looked up are so at the same time: ten in a row would take as long as most
         # receivers do.
-        unknown = {each for each in by_account if self._registry.remembered(each) is None}
-        asked = [each for each, messages in by_account.items() if each in unknown or _came_before(messages)]
+        asked = [
+            each
+            for each, messages in by_account.items()
+            if self._registry.remembered(each) is None or _came_before(messages)
+        ]
         crew.do_all(share_out_account, asked)
         for account_id in by_account:
             if account_id not in asked:

@@ -1,4 +1,4 @@
-"""Map HTTP to registrations: paths, methods, headers, status codes and problem documents."""
+"""Map HTTP to what the API can do: paths and methods, what each call reads, and which answer it gets."""
 
 import json
 import re
