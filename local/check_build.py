@@ -109,7 +109,13 @@ def environment_of(name: str, template: dict[str, Any]) -> dict[str, str]:
 
 
 def _plausible(value: object, parameters: dict[str, Any]) -> str:
-    """What the variable might hold: its text, its parameter's default, or a name."""
-    if isinstance(value, dict) and isinstance(reference := value.get("Ref"), str):
-        value = parameters.get(reference, {}).get("Default", "dummy")
-    return "dummy" if isinstance(value, dict) else str(value)
+    """What the variable might hold on AWS: its text, its parameter's default, or a name."""
+    match value:
+        case {"Ref": str(name)}:
+            return str(parameters.get(name, {}).get("Default", "dummy"))
+        case {"Fn::If": ["IsLocal", _, str(on_aws)]}:
+            return on_aws
+        case dict():
+            return "dummy"
+        case _:
+            return str(value)

@@ -62,7 +62,9 @@ def body() -> str:
 
     widgets = [_alarms(named("CloudWatch::Alarm"))]
     top = 3
-    for row in _rows(named("SQS::Queue"), named("Serverless::Function"), named("DynamoDB::Table")):
+    queues = named("SQS::Queue")
+    worked_off = [name for name in queues if "RedrivePolicy" in resources[name]["Properties"]]
+    for row in _rows(queues, worked_off, named("Serverless::Function"), named("DynamoDB::Table")):
         widgets.append(_place("text", 0, top, _COLUMNS, 1, {"markdown": row.heading}))
         width = _COLUMNS // len(row.graphs)
         for number, graph in enumerate(row.graphs):
@@ -83,9 +85,7 @@ def written(template: str) -> str:
     return before + begin + block + "".join(rest[end:])
 
 
-def _rows(queues: list[str], functions: list[str], tables: list[str]) -> list[Row]:
-    dead_letters = [name for name in queues if name.endswith("DeadLetterQueue")]
-    worked_off = [name for name in queues if f"{name.removesuffix('Queue')}DeadLetterQueue" in dead_letters]
+def _rows(queues: list[str], worked_off: list[str], functions: list[str], tables: list[str]) -> list[Row]:
     ends = [name for name in queues if name not in worked_off]
     return [
         Row(
@@ -106,7 +106,10 @@ def _rows(queues: list[str], functions: list[str], tables: list[str]) -> list[Ro
                 Graph("Throttles", _functions(functions, "Throttles", "Sum")),
                 Graph("Duration, p99, milliseconds", _functions(functions, "Duration", "p99")),
                 Graph("At once", _functions(functions, "ConcurrentExecutions", "Maximum")),
-                Graph("Turns broken off", (_own(Metric.TURNS_BROKEN_OFF),)),
+                Graph(
+                    "Given up and handed back",
+                    (_own(Metric.TURNS_BROKEN_OFF), _own(Metric.MESSAGES_RETURNED)),
+                ),
             ),
         ),
         Row(

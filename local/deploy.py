@@ -3,7 +3,6 @@
 import fcntl
 import json
 import os
-import platform
 import secrets
 import shutil
 from collections.abc import Mapping
@@ -52,7 +51,7 @@ _KEPT_OF_CLIENT = (
 
 
 def build(state_dir: Path, *, template: Path = REPOSITORY / "template.yaml") -> Path:
-    """Build `template` for this machine's architecture; answers the built template.
+    """Build `template`; answers the built template.
 
     Every state folder gets a copy of one cached build, so that what did not change is not built again.
     """
@@ -64,7 +63,6 @@ def build(state_dir: Path, *, template: Path = REPOSITORY / "template.yaml") -> 
         "--template-file", template,
         "--build-dir", shared / "build",
         "--cache-dir", shared / "cache",
-        "--parameter-overrides", f"Architecture={_architecture()}",
     ]  # fmt: skip
     build_dir = state_dir / "build"
     with (shared / "lock").open("w") as lock:
@@ -104,14 +102,9 @@ def deploy_stack(
     bucket = f"{STACK_NAME}-artifacts"
     client(endpoint_url, "s3").create_bucket(Bucket=bucket)
     overrides = {
-        "Architecture": _architecture(),
         "Stage": "local",
-        "LoopbackTargetsAllowed": "true",
-        "TrustedCaFile": str(trusted_ca_file),
-        "SignInUrl": endpoint_url,
         # Each worker of the emulator is a process: more of them than cores only start up more slowly.
         "DispatcherMaximumConcurrency": "4",
-        "BatchMaximumConcurrency": "2",
         # Nobody watches for a quarter of an hour. Quoted for sam, which splits at blanks.
         "BatchScheduleExpression": f'"{BATCH_SCHEDULE}"',
     }
@@ -130,7 +123,9 @@ def deploy_stack(
         env=environment() | {"AWS_ENDPOINT_URL": endpoint_url},
     )  # fmt: skip
     restate_concurrency(endpoint_url)
-    return outputs_of(endpoint_url, stack_name)
+    outputs = outputs_of(endpoint_url, stack_name)
+    _lead_functions_here(endpoint_url, outputs, trusted_ca_file)
+    return outputs
 
 
 def api_url(endpoint_url: str, outputs: Mapping[str, str]) -> str:
@@ -148,10 +143,6 @@ def client(endpoint_url: str, service: str) -> Any:
         aws_access_key_id="test",
         aws_secret_access_key="test",  # noqa: S106  # the emulator's, public
     )
-
-
-def _architecture() -> str:
-    return "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
 
 
 def environment() -> dict[str, str]:
@@ -176,14 +167,30 @@ def outputs_of(endpoint_url: str, stack_name: str) -> dict[str, str]:
 def restate_concurrency(endpoint_url: str) -> None:
     """Tell the emulator each event source's concurrency as a number.
 
-    From a parameter it takes it as text, compares that with a number, and polls the queue never.
+    From a parameter it takes it as text, compares that with a number, and polls the queue never. Of the
+    dispatchers of non-real-time events two do on one machine, where each is a process.
     """
     functions = client(endpoint_url, "lambda")
     for mapping in functions.list_event_source_mappings()["EventSourceMappings"]:
         if concurrency := mapping.get("ScalingConfig", {}).get("MaximumConcurrency"):
+            of_batch_queue = "-BatchQueue-" in mapping["EventSourceArn"]
             functions.update_event_source_mapping(
-                UUID=mapping["UUID"], ScalingConfig={"MaximumConcurrency": int(concurrency)}
+                UUID=mapping["UUID"],
+                ScalingConfig={"MaximumConcurrency": 2 if of_batch_queue else int(concurrency)},
             )
+
+
+def _lead_functions_here(endpoint_url: str, outputs: Mapping[str, str], trusted_ca_file: Path) -> None:
+    """Let the functions that send trust this machine's CA, and the console sign in at the emulator: no
+    deployment on AWS asks for either, so the template has no parameter for them."""
+    functions = client(endpoint_url, "lambda")
+    for output in ("AdminApiFunctionName", "DispatcherFunctionName", "DrainerFunctionName"):
+        name = outputs[output]
+        variables = functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
+        variables["TRUSTED_CA_FILE"] = str(trusted_ca_file)
+        if variables.get("SIGN_IN_URL"):
+            variables["SIGN_IN_URL"] = endpoint_url
+        functions.update_function_configuration(FunctionName=name, Environment={"Variables": variables})
 
 
 def _lead_sign_in_here(engine: Engine, outputs: dict[str, str]) -> None:

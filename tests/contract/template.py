@@ -34,6 +34,23 @@ ROLES = of_type("AWS::IAM::Role")
 ALARMS = of_type("AWS::CloudWatch::Alarm")
 
 
+type Measured = tuple[str, str, Properties]
+"""Namespace, metric, and dimensions with their values as the template has them."""
+
+
+def measured(alarm: Properties) -> list[Measured]:
+    """Every metric that an alarm watches: one, or the ones that it adds up."""
+    watched = [each["MetricStat"]["Metric"] for each in alarm.get("Metrics", []) if "MetricStat" in each]
+    return [
+        (
+            each["Namespace"],
+            each["MetricName"],
+            {dimension["Name"]: dimension["Value"] for dimension in each["Dimensions"]},
+        )
+        for each in watched or [alarm]
+    ]
+
+
 def as_list(value: Any) -> list[Any]:
     """IAM and others take one, or a list."""
     return value if isinstance(value, list) else [value]

@@ -21,7 +21,9 @@ from tests.contract.template import (
     RESOURCES,
     TABLES,
     TEMPLATE,
+    Measured,
     dead_letter_queues,
+    measured,
     name_in,
     of_type,
     quarantine_queue,
@@ -55,9 +57,6 @@ OF_AWS = {
 BODY: dict[str, Any] = json.loads(RESOURCES["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"])
 WIDGETS: list[dict[str, Any]] = BODY["widgets"]
 
-type Measured = tuple[str, str, dict[str, Any]]
-"""Namespace, metric, and dimensions with their values as the template has them."""
-
 
 def on_graphs() -> Iterator[Measured]:
     for widget in WIDGETS:
@@ -68,8 +67,7 @@ def on_graphs() -> Iterator[Measured]:
 
 def with_alarms() -> Iterator[Measured]:
     for alarm in ALARMS.values():
-        dimensions = {each["Name"]: each["Value"] for each in alarm["Dimensions"]}
-        yield alarm["Namespace"], alarm["MetricName"], dimensions
+        yield from measured(alarm)
 
 
 def shown(namespace: str, metric: str) -> set[str]:
@@ -103,14 +101,17 @@ def test_every_metric_of_the_code_is_emitted_and_on_a_graph() -> None:
     assert {metric for namespace, metric, _ in on_graphs() if not namespace.startswith("AWS/")} == set(Metric)
 
 
-@pytest.mark.parametrize("measured", [*on_graphs(), *with_alarms()], ids=str)
-def test_what_is_on_a_graph_or_has_an_alarm_is_emitted_by_the_code_or_by_aws(measured: Measured) -> None:
-    namespace, metric, dimensions = measured
+@pytest.mark.parametrize("watched", [*on_graphs(), *with_alarms()], ids=str)
+def test_what_is_on_a_graph_or_has_an_alarm_is_emitted_by_the_code_or_by_aws(watched: Measured) -> None:
+    namespace, metric, dimensions = watched
     variables = GLOBALS["Environment"]["Variables"]
     if namespace == variables["POWERTOOLS_METRICS_NAMESPACE"]:
         assert metric in emitted()
         assert dimensions.keys() == {"service"}, "an account or a webhook would be a metric to pay for, each"
         assert name_in(dimensions["service"]) == name_in(variables["POWERTOOLS_SERVICE_NAME"])
+        return
+    if namespace == "AWS/Events":  # test_aws_facts has what its dimensions must be
+        assert metric in {"FailedInvocations", "InvocationsFailedToBeSentToDlq"}
         return
     dimension, resource_type, metrics = OF_AWS[namespace]
     assert metric in metrics
@@ -140,8 +141,9 @@ def test_what_the_body_names_is_in_the_template() -> None:
     """CloudFormation would refuse the stack."""
     names = {each.partition(".")[0] for each in re.findall(r"\$\{([^}]+)\}", json.dumps(BODY))}
     assert names <= RESOURCES.keys() | {"AWS::Region", "AWS::StackName"}
+    condition = RESOURCES["Dashboard"]["Condition"]
     for each in re.findall(r"\$\{(\w+)(?:\.\w+)?\}", json.dumps(BODY)):
-        assert "Condition" not in RESOURCES[each], f"{each} may not be there"
+        assert RESOURCES[each].get("Condition", condition) == condition, f"{each} may not be there"
 
 
 def test_graphs_fit_the_page_and_none_covers_another() -> None:
@@ -166,7 +168,9 @@ def test_it_is_named_for_stack_and_region_and_an_output_says_so() -> None:
     """An AWS account has one list of dashboards for all regions: a second stack would take the first's."""
     (board,) = of_type("AWS::CloudWatch::Dashboard").values()
     assert board["DashboardName"] == {"Fn::Sub": "${AWS::StackName}-${AWS::Region}"}
-    assert TEMPLATE["Outputs"]["DashboardName"]["Value"] == {"Ref": "Dashboard"}
+    output = TEMPLATE["Outputs"]["DashboardName"]
+    assert output["Value"] == {"Ref": "Dashboard"}
+    assert output["Condition"] == RESOURCES["Dashboard"]["Condition"]
 
 
 def test_another_body_takes_the_place_of_the_one_that_stood_there() -> None:

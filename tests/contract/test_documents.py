@@ -37,6 +37,7 @@ from tests.contract.template import (
     REPOSITORY,
     RESOURCES,
     TEMPLATE,
+    event_sources,
     of_type,
     pattern_length,
 )
@@ -387,8 +388,10 @@ def test_decisions_are_numbered_dated_and_say_how_to_go_back(number: int) -> Non
 
 def test_the_quotas_are_reckoned_with_the_numbers_of_the_template() -> None:
     told = {row[0]: row[2] for row in rows(OPERATIONS, "Quotas")}
-    maxima = ("DispatcherMaximumConcurrency", "BatchMaximumConcurrency", "DrainerMaximumConcurrency")
-    at_once = sum(int(PARAMETERS[name]["Default"]) for name in maxima)
+    maxima = [source["ScalingConfig"]["MaximumConcurrency"] for _, _, source in event_sources()]
+    at_once = sum(
+        int(PARAMETERS[each["Ref"]]["Default"]) if isinstance(each, dict) else each for each in maxima
+    )
     (stage,) = of_type("AWS::ApiGatewayV2::Stage").values()
     calls = stage["DefaultRouteSettings"]["ThrottlingRateLimit"]
     assert told["Lambda: concurrent executions"] == f"{at_once + 2 + calls // 10} at most"

@@ -109,7 +109,7 @@ def test_a_query_looks_where_its_lines_are(query: str) -> None:
 def test_a_query_is_the_stack_s_own_and_not_for_the_emulator(query: str) -> None:
     assert QUERIES[query]["Name"]["Fn::Sub"].startswith("${AWS::StackName}/")
     assert RESOURCES[query]["Condition"] == "IsOnAws"
-    assert TEMPLATE["Conditions"]["IsOnAws"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "Stage"}, "local"]}]}
+    assert TEMPLATE["Conditions"]["IsOnAws"] == {"Fn::Not": [{"Condition": "IsLocal"}]}
 
 
 def test_a_field_that_nobody_logs_is_noticed() -> None:

@@ -228,11 +228,10 @@ class Federated:
 def without_what_the_emulator_lacks(built_template: Path) -> Path:
     """The built template for another stage than `local`, which is what leaves these out."""
     template = yaml.safe_load(built_template.read_text())
-    template["Resources"] = {
-        name: resource
-        for name, resource in template["Resources"].items()
-        if resource["Type"] != "AWS::Logs::QueryDefinition"
-    }
+    for part in ("Resources", "Outputs"):
+        template[part] = {
+            name: each for name, each in template[part].items() if each.get("Condition") != "IsOnAws"
+        }
     deployed = built_template.with_name("federated.yaml")
     deployed.write_text(yaml.safe_dump(template, sort_keys=False))
     return deployed
@@ -259,7 +258,6 @@ def federated(system: System) -> Iterator[Federated]:
                 "AdminRole": "hooks-write",
                 "ReaderRole": "hooks-read",
                 "Stage": "dev",
-                "LoopbackTargetsAllowed": "false",
                 "DrainerMaximumConcurrency": "2",  # as for the others: each is a process
             },
         )

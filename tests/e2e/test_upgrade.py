@@ -29,9 +29,7 @@ REDELIVERED = 3 * VISIBILITY
 What such a worker had comes again when its messages are visible again, as after a crash."""
 OF_THIS_MACHINE = {
     "Stage": "local",
-    "LoopbackTargetsAllowed": "true",
     "DispatcherMaximumConcurrency": "2",
-    "BatchMaximumConcurrency": "2",
 }
 """What the emulator and receivers on loopback ask for; everything else is left as it is offered."""
 

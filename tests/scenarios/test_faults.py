@@ -33,6 +33,20 @@ def test_a_fault_while_events_come_in_loses_none(world: World, service: str) -> 
     assert world.health(webhook).revision == 0
 
 
+def test_messages_that_go_back_to_their_queue_are_counted(world: World) -> None:
+    """The age of the queue leaves them out once they were received three times, so the count has an alarm."""
+    world.register(world.endpoint())
+    world.emit(3)
+    world.run(MINUTE)
+    assert world.metrics["MessagesReturned"] == 0
+    with world.fault("dynamodb"):
+        world.emit(3)
+        world.run(MINUTE)
+    assert world.metrics["MessagesReturned"] == 3
+    world.run(10 * MINUTE)
+    assert world.metrics["MessagesReturned"] == 3
+
+
 @pytest.mark.parametrize("service", ["dynamodb", "sqs"])
 def test_a_fault_while_events_are_drained_loses_none(world: World, service: str) -> None:
     """Events wait when the fault begins. When it is over, the drain goes on within two minutes."""

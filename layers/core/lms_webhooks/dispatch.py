@@ -88,7 +88,10 @@ class Dispatcher:
         shares, unsafe = self._intake.share_out(records, self._crew)
         if shares:
             self._deliver(shares, remaining_seconds)
-        return sorted(unsafe.union(*(share.unsafe_messages() for share in shares)))
+        unsafe = unsafe.union(*(share.unsafe_messages() for share in shares))
+        if unsafe:
+            count(Metric.MESSAGES_RETURNED, len(unsafe))
+        return sorted(unsafe)
 
     def _deliver(self, shares: Sequence[Share], remaining_seconds: Callable[[], float]) -> None:
         """Bring every share to an end, all at once; then record what was delivered."""

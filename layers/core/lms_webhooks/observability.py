@@ -39,6 +39,7 @@ class Metric(StrEnum):
     LANES_WAITING = "LanesWaiting"
     DRAINERS_SENT_FOR = "DrainersSentFor"
     TURNS_BROKEN_OFF = "TurnsBrokenOff"
+    MESSAGES_RETURNED = "MessagesReturned"
 
 
 def count(metric: Metric, value: int = 1) -> None:
