@@ -495,7 +495,7 @@ def measure() -> Row:
     tables = (markdown(found), idle_markdown(without_events), storage_markdown(found))
     notes = ["\n" + "\n".join("  " + line for line in table.splitlines()) for table in tables]
     together = sum(each.dollars for each in without_events)
-    figures.append(Figure("dollars without events", together, "a month", is_compared=True))
+    figures.append(Figure("dollars without events", together, "a month"))
     for name, bill in found.items():
         each = ", ".join(f"{call} {count / bill.events:.3f}" for call, count in bill.calls.most_common(6))
         notes.append(f"  {name}, an event: {each}")
