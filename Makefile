@@ -87,7 +87,7 @@ check: $(READY) ## Format, lint, types, template, and each function imported as 
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy $(SOURCES)
 	AWS_DEFAULT_REGION=us-east-1 $(BIN)/sam validate --lint
-	$(BIN)/cfn-lint template.yaml
+	$(BIN)/cfn-lint template.yaml operations/deploy_role.yaml
 	@$(LOCAL) check-build
 
 .PHONY: fuzz
@@ -146,10 +146,11 @@ bench-tenancy: $(READY) ## Whether time tells another account's things from none
 ##### A real account
 
 .PHONY: build deploy redrive erase restore lock
-build: $(READY) ## Build what is deployed, into .aws-sam/, and write down what is in it: .aws-sam/sbom.json; GRADUAL=1 as for prod
+build: $(READY) ## Build what is deployed, into .aws-sam/, and write down what is in it: .aws-sam/sbom.json; GRADUAL=1 as for prod, BOUNDARY=arn:... for its roles
 	$(BIN)/sam build --cached --parallel
 	@python -m local.sbom
 	$(if $(GRADUAL),@python -m local.gradual)
+	$(if $(BOUNDARY),@python -m local.boundary '$(BOUNDARY)')
 
 deploy: build ## Deploy to the account that you are signed in to; ENVIRONMENT=staging or prod
 	$(BIN)/sam deploy --guided --config-env $(ENVIRONMENT)

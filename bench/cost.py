@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from bench.figures import Figure, Row
 from lms_webhooks.observability import logger
+from tests.contract.template import ALARMS, event_sources, of_type
 from tests.scenarios.endpoints import DOWN, Endpoint, Reply, always, until
 from tests.scenarios.world import (
     ACCOUNT,
@@ -68,6 +69,14 @@ class Bill:
     """Of waiting, in all invocations: for AWS and for receivers."""
     log_bytes: int = 0
     """Of the functions' own lines. What Lambda writes for each invocation, and its metrics, are assumed."""
+    history: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Bytes of what it left in the history, by key."""
+
+    @property
+    def history_gb(self) -> float:
+        """For a million deliveries, with what DynamoDB bills beside each item."""
+        beside: int = PRICES["assumptions"]["bytesPerItemBeside"]
+        return sum(size + beside for size in self.history.values()) / len(self.history) * _A_MILLION / 1e9
 
     def dollars(self) -> dict[str, float]:
         """For a million events, by part."""
@@ -184,8 +193,10 @@ class Meter:
             answer = proceed()
         finally:  # a condition that fails is billed too
             for (table, key), old in zip(written, before, strict=True):
-                size = max(old, self._bytes(table, key), 1)
-                self.bill.write_units += factor * math.ceil(size / _KB)
+                new = self._bytes(table, key)
+                self.bill.write_units += factor * math.ceil(max(old, new, 1) / _KB)
+                if key["pk"]["S"].startswith("DELIVERY#"):
+                    self.bill.history[key["pk"]["S"], key["sk"]["S"]] = new
         read = self._read_units(operation, params, answer)
         self.bill.read_units += read
         if operation == "Query" and params["TableName"] == WEBHOOKS:
@@ -350,6 +361,116 @@ def markdown(of: Mapping[str, Bill]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
+##### What it costs while nothing happens
+
+
+SWEEPS_AN_HOUR = 60
+OPENINGS_AN_HOUR = 4
+"""As the template's schedules say; a test compares them."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A line of a monthly bill."""
+
+    name: str
+    reckoning: str
+    dollars: float
+
+
+def idle() -> list[Part]:
+    """Return what a stack costs a month when no event comes: what it has, and what it does all the same."""
+    price: Mapping[str, float] = PRICES["dollars"]
+    assumed: Mapping[str, float] = PRICES["assumptions"]
+    hours = assumed["hoursAMonth"]
+    sweep, opening, metric_count = _scheduled()
+    schedules = hours * (_work_dollars(sweep) * SWEEPS_AN_HOUR + _work_dollars(opening) * OPENINGS_AN_HOUR)
+    invocations = (SWEEPS_AN_HOUR + OPENINGS_AN_HOUR) * hours
+    queue_count = len({queue for _, queue, _ in event_sources()})
+    receives = queue_count * assumed["receivesOfAnIdleQueueADay"] * hours / 24
+    dashboards = len(of_type("AWS::CloudWatch::Dashboard"))
+    keys = len(of_type("AWS::KMS::Key"))
+    return [
+        _counted("keys", keys, price["kmsKeyMonth"]),
+        _counted("alarms", sum(map(_watched, ALARMS.values())), price["alarmMonth"]),
+        _counted("metrics that the schedules send", metric_count, price["metricMonth"]),
+        _counted("dashboards", dashboards, price["dashboardMonth"]),
+        Part(
+            "Lambda's polling of the queues",
+            f"{queue_count} queues: {receives / _A_MILLION:.2f} M receives"
+            f" x ${price['sqsRequest'] * _A_MILLION:.2f} a million",
+            receives * price["sqsRequest"],
+        ),
+        Part(
+            "the sweep and the batch schedule",
+            f"{invocations:,.0f} invocations, {sweep.read_units:g} read units in each",
+            schedules,
+        ),
+    ]
+
+
+def _watched(alarm: Mapping[str, Any]) -> int:
+    """How many metrics an alarm is billed for."""
+    return sum("MetricStat" in each for each in alarm.get("Metrics", [])) or 1
+
+
+def _scheduled() -> tuple[Bill, Bill, int]:
+    """What a sweep that finds nothing uses, what an opening of no lane, and how many metrics both send."""
+    with World() as world, _metered_log() as log:
+        meter = Meter(world, log)
+        world.run(MINUTE + 5)
+        sweep = meter.bill
+        sweep.log_bytes = log.bytes
+        meter.start()
+        world.open_batch_lanes()
+        world.run(5)
+        opening = meter.bill
+        opening.log_bytes = log.bytes
+        assert sweep.invocations == opening.invocations == {"batch": 1}
+        return sweep, opening, len(world.metrics)
+
+
+def _work_dollars(bill: Bill) -> float:
+    """Of what a function of ours does, without what brings its events."""
+    price: Mapping[str, float] = PRICES["dollars"]
+    assumed: Mapping[str, float] = PRICES["assumptions"]
+    share = assumed["lambdaMemoryMb"] / assumed["memoryMbOfOneProcessor"]
+    seconds = bill.seconds + bill.calls.total() * assumed["processorUsPerAwsCall"] / 1e6 / share
+    invocations = bill.invocations.total()
+    return (
+        invocations * price["lambdaRequest"]
+        + seconds * assumed["lambdaMemoryMb"] / _KB * price["lambdaGbSecond"]
+        + bill.write_units * price["dynamoDbWriteUnit"]
+        + bill.read_units * price["dynamoDbReadUnit"]
+        + (bill.log_bytes + invocations * assumed["logBytesPerInvocation"]) / 1e9 * price["logGb"]
+    )
+
+
+def _counted(name: str, count: int, dollars: float) -> Part:
+    return Part(name, f"{count} x ${dollars:.2f}", count * dollars)
+
+
+def idle_markdown(parts: list[Part]) -> str:
+    """The table of docs/operations.md about a stack without events."""
+    lines = ["| without events | reckoning | dollars a month |", "| --- | --- | ---: |"]
+    lines += [f"| {each.name} | {each.reckoning} | {each.dollars:.2f} |" for each in parts]
+    lines.append(f"| **together** | | **{sum(each.dollars for each in parts):.2f}** |")
+    return "\n".join(lines)
+
+
+def storage_markdown(of: Mapping[str, Bill]) -> str:
+    """The table of docs/operations.md about what is kept."""
+    price: Mapping[str, float] = PRICES["dollars"]
+    lines = ["| kept for a month | reckoning | dollars a month |", "| --- | --- | ---: |"]
+    gigabytes = of["direct"].history_gb
+    for name, a_gigabyte in (
+        ("the history of a million deliveries", price["dynamoDbGbMonth"]),
+        ("its point-in-time recovery, in staging and prod", price["recoveryGbMonth"]),
+    ):
+        lines.append(f"| {name} | {gigabytes:.2f} GB x ${a_gigabyte:.2f} | {gigabytes * a_gigabyte:.2f} |")
+    return "\n".join(lines)
+
+
 def measure() -> Row:
     """Count all scenarios."""
     found = bills()
@@ -370,7 +491,11 @@ def measure() -> Row:
         if healthy:
             own = (bill.read_units - bill.look_read_units) / bill.events
             figures.append(Figure(f"{name} RRU, of the delivery itself", own, "an event", at_most=0.5))
-    notes = ["\n" + "\n".join("  " + line for line in markdown(found).splitlines())]
+    without_events = idle()
+    tables = (markdown(found), idle_markdown(without_events), storage_markdown(found))
+    notes = ["\n" + "\n".join("  " + line for line in table.splitlines()) for table in tables]
+    together = sum(each.dollars for each in without_events)
+    figures.append(Figure("dollars without events", together, "a month"))
     for name, bill in found.items():
         each = ", ".join(f"{call} {count / bill.events:.3f}" for call, count in bill.calls.most_common(6))
         notes.append(f"  {name}, an event: {each}")

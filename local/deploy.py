@@ -11,9 +11,11 @@ from types import MappingProxyType
 from typing import Any
 
 import boto3
+import yaml
 
 from local.engine import Engine, log_file
 from local.steps import REPOSITORY, STATE_DIR, run, step
+from local.template import read_template
 from local.tls import Tls
 
 REGION = "us-east-1"
@@ -71,7 +73,16 @@ def build(state_dir: Path, *, template: Path = REPOSITORY / "template.yaml") -> 
         run("building the functions and the layer (sam build)", command, log=log, env=environment())
         shutil.rmtree(build_dir, ignore_errors=True)
         shutil.copytree(shared / "build", build_dir)
-    return build_dir / "template.yaml"
+    built_template = build_dir / "template.yaml"
+    _forget_publication(built_template)
+    return built_template
+
+
+def _forget_publication(built_template: Path) -> None:
+    """Take out what only `sam publish` reads. Its paths hold for the folder that sam has built in alone."""
+    content = read_template(built_template)
+    if content.get("Metadata", {}).pop("AWS::ServerlessRepo::Application", None):
+        built_template.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
 def deploy(state_dir: Path, engine: Engine, tls: Tls, built_template: Path) -> dict[str, Any]:

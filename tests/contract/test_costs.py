@@ -1,12 +1,25 @@
-"""What docs/operations.md says that an event costs is what the code uses, at the prices of `bench`."""
+"""What docs/operations.md says of costs follows from the code, the template and the prices of `bench`:
+of an event, of a history, and of a stack without events.
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from bench.cost import PRICES, Bill, bills, item_bytes, markdown
-from tests.contract.template import FUNCTIONS, REPOSITORY
+from bench.cost import (
+    OPENINGS_AN_HOUR,
+    PRICES,
+    SWEEPS_AN_HOUR,
+    Bill,
+    bills,
+    idle,
+    idle_markdown,
+    item_bytes,
+    markdown,
+    storage_markdown,
+)
+from tests.contract.template import FUNCTIONS, PARAMETERS, REPOSITORY, RULES, event_sources
 
 
 @pytest.fixture(scope="module")
@@ -17,6 +30,35 @@ def found() -> Mapping[str, Bill]:
 def test_the_table_is_what_the_code_uses(found: Mapping[str, Bill]) -> None:
     documented = (REPOSITORY / "docs" / "operations.md").read_text()
     assert markdown(found) in documented, f"make bench ONLY=cost prints it:\n{markdown(found)}"
+
+
+def test_a_stack_without_events_costs_what_is_documented() -> None:
+    documented = (REPOSITORY / "docs" / "operations.md").read_text()
+    table = idle_markdown(idle())
+    assert table in documented, f"make bench ONLY=cost prints it:\n{table}"
+
+
+def test_a_history_costs_what_is_documented(found: Mapping[str, Bill]) -> None:
+    documented = (REPOSITORY / "docs" / "operations.md").read_text()
+    table = storage_markdown(found)
+    assert table in documented, f"make bench ONLY=cost prints it:\n{table}"
+    # Each item is a KB at most, or it would have cost two write units.
+    assert 0.3 < found["direct"].history_gb < 1.1
+
+
+def test_an_idle_queue_is_polled_by_five_pollers_for_twenty_seconds_at_least() -> None:
+    """Lambda's guide: never fewer than five pollers a source, and long polling, which waits 20 s at most."""
+    assert PRICES["assumptions"]["receivesOfAnIdleQueueADay"] >= 5 * 86_400 / 20
+    queues = {queue for _, queue, _ in event_sources()}
+    (polling,) = [part for part in idle() if part.name.startswith("Lambda's polling")]
+    assert polling.reckoning.startswith(f"{len(queues)} queues")
+    assert 0.25 * len(queues) < polling.dollars < 0.35 * len(queues)
+
+
+def test_the_schedules_that_are_reckoned_with_are_the_template_s() -> None:
+    assert RULES["SweepSchedule"]["ScheduleExpression"] == f"rate({60 // SWEEPS_AN_HOUR} minute)"
+    expression = PARAMETERS["BatchScheduleExpression"]["Default"]
+    assert expression == f"rate({60 // OPENINGS_AN_HOUR} minutes)"
 
 
 def test_a_healthy_delivery_is_written_once_and_read_by_its_key(found: Mapping[str, Bill]) -> None:

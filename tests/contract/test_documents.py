@@ -41,6 +41,7 @@ from tests.contract.template import (
     of_type,
     pattern_length,
 )
+from tests.contract.transform import deployed, deployed_gradually
 
 README = REPOSITORY / "README.md"
 RECEIVERS = REPOSITORY / "docs" / "receivers.md"
@@ -396,10 +397,18 @@ def test_the_quotas_are_reckoned_with_the_numbers_of_the_template() -> None:
     calls = stage["DefaultRouteSettings"]["ThrottlingRateLimit"]
     assert told["Lambda: concurrent executions"] == f"{at_once + 2 + calls // 10} at most"
     assert told["EventBridge: characters of a pattern"] == f"{pattern_length('QuarantineRule'):,}"
-    assert told["CloudFormation: resources, parameters, outputs"] == (
-        f"{len(RESOURCES)}, {len(PARAMETERS)}, {len(TEMPLATE['Outputs'])}"
-    )
     assert told["API Gateway: calls"] == f"{calls}/s"
+
+
+def test_the_quotas_of_cloudformation_are_counted_after_the_transform() -> None:
+    told = {row[0]: (row[2], row[3]) for row in rows(OPERATIONS, "Quotas")}
+    made, made_gradually = len(deployed()), len(deployed_gradually())
+    assert told["CloudFormation: resources, parameters, outputs"] == (
+        f"{made}, {len(PARAMETERS)}, {len(TEMPLATE['Outputs'])}",
+        f"counted after SAM's transform, conditional ones too; {made_gradually} resources in prod",
+    )
+    size = (REPOSITORY / "template.yaml").stat().st_size
+    assert told["CloudFormation: size of a template"][0] == f"some {5 * round(size / 5000)} KB"
 
 
 def test_every_saved_query_is_explained() -> None:

@@ -2,58 +2,21 @@
 
 The emulator has no CodeDeploy, so this is all that is known of it before AWS."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from samtranslator.translator.transform import transform
 
-from local.gradual import make_gradual
-from local.template import read_template
-from tests.contract.template import ALARMS, PARAMETERS, REPOSITORY, TEMPLATE, event_sources, name_in, names_in
+from tests.contract.template import ALARMS, REPOSITORY, TEMPLATE, event_sources, name_in, names_in
 from tests.contract.test_supply_chain import WORKFLOW
+from tests.contract.transform import Resources, gradual, transformed
 
 GRADUAL = {"DispatcherFunction", "DrainerFunction"}
 """What sends: a fault in them would concern every receiver at once."""
 
-type Resources = dict[str, dict[str, Any]]
-
-
-class NoManagedPolicies:
-    """No function has one: SAM asks for what it could look up."""
-
-    def load(self) -> dict[str, str]:
-        return {}
-
-
-def transformed(template: dict[str, Any]) -> Resources:
-    """The resources that CloudFormation makes of a template, once its code is in S3."""
-    template = json.loads(json.dumps(template))
-    for resource in template["Resources"].values():
-        for where in {"CodeUri", "ContentUri"} & resource.get("Properties", {}).keys():
-            resource["Properties"][where] = f"s3://bucket/{resource['Properties'][where]}"
-    defaults = {name: str(parameter["Default"]) for name, parameter in PARAMETERS.items()}
-    made: dict[str, Any] = transform(template, defaults, NoManagedPolicies())
-    resources: Resources = made["Resources"]
-    return resources
-
-
-def gradual(folder: Path, release: str) -> Resources:
-    built = folder / f"{release}.yaml"
-    built.write_text(yaml.safe_dump(TEMPLATE, sort_keys=False))
-    make_gradual(built, release=release)
-    return transformed(read_template(built))
-
 
 def of_type(resources: Resources, resource_type: str) -> Resources:
     return {name: each for name, each in resources.items() if each["Type"] == resource_type}
-
-
-@pytest.fixture(autouse=True)
-def region(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
 
 
 @pytest.fixture
