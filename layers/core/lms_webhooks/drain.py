@@ -16,6 +16,7 @@ from lms_webhooks.health import Health, without_transition
 from lms_webhooks.health_store import HealthStore
 from lms_webhooks.notices import NoticeBox, notices_of
 from lms_webhooks.observability import Metric, count, logger
+from lms_webhooks.problems import Busy
 from lms_webhooks.queues import DrainQueue
 from lms_webhooks.registry import Registry
 from lms_webhooks.replay import Replays
@@ -105,7 +106,7 @@ class Drainer:
         try:
             for notice in notices_of(webhook, turn.before, turn.health, now_ms=int(self._clock() * 1000)):
                 self._notices.put(notice)
-        except AWS_FAULTS:
+        except (*AWS_FAULTS, Busy):
             logger.exception("notice not noted", webhookId=webhook.webhook_id)
             return False
         return True
