@@ -3,6 +3,10 @@
 One drainer at a time holds a webhook's lease, longer than it can live, and gives it back before it sends
 for its successor. Who finds the lease taken ends silently. Should anything of this be lost with a process,
 the marks are still there, and the sweep sends for a drainer.
+
+So a drainer sends to the queue that invoked it. AWS would stop that loop after some 16 messages (Lambda
+guide, recursive loop detection), and the template allows it. Two rules bound it: only the lease holder sends,
+once; and nobody gets the lease before the next attempt is due. `tests/scenarios/test_loop.py` proves it.
 """
 
 import secrets
