@@ -202,7 +202,7 @@ class World:
         }
         self.realtime_queue = self._queue("dispatcher", 360, 10, 50)
         self.batch_queue = self._queue("dispatcher", 390, 100, 50, window_seconds=5)
-        self.drain_queue = self._queue("drainer", 360, 1, 3, concurrency=50)
+        self.drain_queue = self._queue("drainer", 360, 1, 5, concurrency=50)
         self.quarantined: list[str] = []
         self.told: list[dict[str, Any]] = []
         """What owners were told, as programs get it."""
