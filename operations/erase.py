@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from lms_webhooks.aws import retry_conflicts
 from lms_webhooks.backlog import Lane
 from lms_webhooks.event_items import read_event_item
 from operations.stacks import find_stack
@@ -171,7 +172,7 @@ def _say_what_is_not_searched(system: System) -> None:
 def _system(stack_name: str | None) -> System:
     stack = find_stack(stack_name)
     return System(
-        stack.client("dynamodb"),
+        retry_conflicts(stack.client("dynamodb")),
         stack.client("sqs"),
         stack.outputs["DeliveriesTableName"],
         {output.removesuffix("Url"): stack.outputs[output] for output in _QUEUES},

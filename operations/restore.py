@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from lms_webhooks.aws import retry_conflicts
 from lms_webhooks.backlog import Backlog, Lane
 from lms_webhooks.delivery_store import DeliveryStore
 from lms_webhooks.dynamodb import Table, holds, item_key, key_item, transact
@@ -270,7 +271,7 @@ def main() -> int:
 def _system(stack_name: str | None) -> System:
     stack = find_stack(stack_name)
     return System(
-        stack.client("dynamodb"),
+        retry_conflicts(stack.client("dynamodb")),
         stack.outputs["WebhooksTableName"],
         stack.outputs["DeliveriesTableName"],
         int(stack.parameters["BacklogRetentionDays"]),

@@ -135,7 +135,7 @@ def test_what_the_bus_carries_arrives_as_it_was(
 def test_not_a_character_of_a_message_on_the_queue_changes(
     system: System, account: Account, receiver: Receiver
 ) -> None:
-    """Past the bus, whose local stand-in writes 1.10 as 1.1: the queue's own text, as AWS would fill it."""
+    """Past the bus, whose local stand-in writes 1.10 as 1.1; AWS does not promise that its own keeps it."""
     account.create(receiver.url())
     event_id = str(uuid.uuid4())
     members = [

@@ -63,7 +63,7 @@ class Audit:
         process = self._world.time.process
         if process is None:
             return self._world._tables(operation, params)
-        changed = _written(operation, params)
+        changed = written(operation, params)
         before = {key: self._get(*key) for key in changed}
         if operation == "Query":
             self._note_read(process, params)
@@ -251,7 +251,7 @@ class Audit:
         return items
 
 
-def _written(operation: str, params: Item) -> list[Key]:
+def written(operation: str, params: Item) -> list[Key]:
     """The keys that a call may change: table, partition and sort key."""
     match operation:
         case "PutItem":

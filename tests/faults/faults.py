@@ -40,7 +40,7 @@ from lms_webhooks.secrets import SecretBox
 from lms_webhooks.sender import Answer, Patience
 from lms_webhooks.webhook_store import WebhookStore
 from lms_webhooks.wires import ErrorClass
-from tests.faults.audit import Audit
+from tests.faults.audit import Audit, Key, written
 from tests.scenarios import world as scenarios
 from tests.scenarios.endpoints import Endpoint
 from tests.scenarios.world import ACCOUNT, MINUTE, Call, Function, Handler, World
@@ -53,6 +53,10 @@ _SHARDS = 2  # of the due marks. A sweep's reads of sixteen are all alike, and e
 _GIVEN_UP_AFTER = 4  # more tries, see `dynamodb`
 _BATCHES = {"BatchWriteItem", "BatchGetItem", "SendMessageBatch"}
 _READS = {"GetItem", "Query", "BatchGetItem", "Decrypt"}
+CONFLICTING = {"PutItem", "UpdateItem", "DeleteItem", "TransactWriteItems"}
+"""What DynamoDB refuses where a transaction holds an item."""
+_HELD_SECONDS = 0.1  # by a transaction: some times what one takes
+_HELD_LONG_SECONDS = 6.0  # DynamoDB brings one that stands still to an end after five (its API model)
 
 
 class Fault(StrEnum):
@@ -73,6 +77,10 @@ class Fault(StrEnum):
     """From this call on AWS refuses everything for half a minute."""
     STALLS = "stalls"
     """The call takes as long as botocore lets it."""
+    CONFLICTS = "conflicts"
+    """Somebody's transaction holds the items of a write, for as long as one usually takes."""
+    CONFLICTS_FOR_GOOD = "conflicts, for good"
+    """The same, for longer than anybody tries."""
     COMES_AGAIN = "comes again"
     """Not a call, an invocation: all is well with it, and then its messages are not deleted."""
 
@@ -89,10 +97,10 @@ def applies(fault: Fault, service: str, operation: str) -> bool:
             return service != "POST" and operation not in _READS | {"TransactWriteItems"}
         case Fault.OUTAGE:
             return service != "POST"
-        case Fault.COMES_AGAIN:
-            return False
+        case Fault.CONFLICTS | Fault.CONFLICTS_FOR_GOOD:
+            return operation in CONFLICTING
         case _:
-            return True
+            return fault is not Fault.COMES_AGAIN
 
 
 @dataclass(frozen=True)
@@ -145,6 +153,7 @@ class FaultWorld(World):
         """The webhooks whose owners must hear of something, and of what: once, if nothing goes wrong."""
         self._counts = True
         self._outage_until = 0.0
+        self._held_until: dict[Key, float] = {}
         self._left_undone = 0
         self._webhook_ids = 0
         self._asks: deque[Callable[[Admin], object]] = deque()
@@ -252,6 +261,8 @@ class FaultWorld(World):
     def verdict(self) -> list[str]:
         """What does not hold, now that all has settled."""
         problems = [*self.problems(), *self.audit.problems]
+        if self.conflicts_given_up and not self._is_held_for_good():
+            problems.append("given up: a write that a transaction held up for a moment")
         if len(self.quarantined) < self.must_quarantine:
             problems.append("lost: a malformed message is not in quarantine")
         told = Counter((notice["webhookId"], Kind(notice["kind"])) for notice in self.told)
@@ -354,6 +365,9 @@ class FaultWorld(World):
         if self._left_undone and call.operation in _BATCHES:
             self._left_undone -= 1
             return self._do_partly(call, proceed, 0)
+        held = self._held(call)
+        if held:
+            return self._refuse_held(call, held, proceed)
         if not self._counts:
             return proceed()
         self.seen.append((call.service, call.operation))
@@ -388,6 +402,11 @@ class FaultWorld(World):
             case Fault.PARTLY_DONE | Fault.PARTLY_FOR_GOOD:
                 self._left_undone = _GIVEN_UP_AFTER if fault is Fault.PARTLY_FOR_GOOD else 0
                 return self._do_partly(call, proceed, 0.5)
+            case Fault.CONFLICTS | Fault.CONFLICTS_FOR_GOOD:
+                seconds = _HELD_SECONDS if fault is Fault.CONFLICTS else _HELD_LONG_SECONDS
+                until = self.now + seconds
+                self._held_until = dict.fromkeys(written(call.operation, call.params), until)
+                return self._refuse_held(call, set(self._held_until), proceed)
             case Fault.OUTAGE:
                 self._outage_until = self.now + _OUTAGE_SECONDS
                 self.time.at(self._outage_until, self._end_outage)
@@ -396,6 +415,31 @@ class FaultWorld(World):
         if fault is Fault.ANSWER_LOST:
             raise ReadTimeoutError(endpoint_url="https://aws.test")
         raise self.aws_error("ThrottlingException", call)
+
+    def _is_held_for_good(self) -> bool:
+        return self.strike is not None and self.strike.fault is Fault.CONFLICTS_FOR_GOOD
+
+    def _held(self, call: Call) -> set[Key]:
+        """The items of a write that somebody's transaction holds at this moment."""
+        if call.service != "dynamodb" or not self._held_until:
+            return set()
+        keys = written(call.operation, call.params)
+        return {key for key in keys if self.now < self._held_until.get(key, 0)}
+
+    def _refuse_held(self, call: Call, held: set[Key], proceed: Callable[[], Any]) -> Any:
+        """Refuse a write as DynamoDB does. Of a batch nobody says what comes: it is left unprocessed here."""
+        if call.operation == "BatchWriteItem":
+            return self._do_partly(call, proceed, 0)
+        is_transaction = call.operation == "TransactWriteItems"
+        code = "TransactionCanceledException" if is_transaction else "TransactionConflictException"
+        reasons = [
+            {"Code": "TransactionConflict" if key in held else "None"}
+            for key in written(call.operation, call.params)
+        ]
+        error = self._dynamodb.exceptions.from_code(code)
+        raise error(
+            {"Error": {"Code": code, "Message": "test"}, "CancellationReasons": reasons}, call.operation
+        )
 
     def _end_outage(self) -> None:
         self.may_repeat |= self.audit.in_flight()

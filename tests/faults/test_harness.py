@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from lms_webhooks import aws
 from lms_webhooks.attempts import Attempt
 from lms_webhooks.backlog import Backlog, Lane, Mark, Waiting
 from lms_webhooks.delivery_store import DeliveryStore
@@ -111,3 +112,11 @@ def test_a_death_that_is_answered_with_a_call(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(Drainer, "drain", drain_and_tidy_up)
     row = broken("drain", Fault.DIES_AFTER)
     assert any("a call after death: drainer: sqs SendMessage" in problem for problem in row.problems)
+
+
+def test_a_write_that_is_not_tried_again_when_a_transaction_holds_its_item(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(aws, "_CONFLICT_TRIES", 1)
+    row = broken("drain", Fault.CONFLICTS)
+    assert any("given up" in problem for problem in row.problems)

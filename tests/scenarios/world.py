@@ -26,7 +26,7 @@ from botocore.exceptions import ClientError
 from botocore.validate import validate_parameters
 from moto import mock_aws
 
-from lms_webhooks import delivery_store
+from lms_webhooks import aws, delivery_store
 from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.backlog import Backlog, Lane, Mark, Waiting
 from lms_webhooks.delivery import Courier, Kind
@@ -171,6 +171,8 @@ class World:
         self.calls_of_the_dead: list[str] = []
         """What code tried to do after the death of its process: nothing, if it is right."""
         self.calls = 0
+        self.conflicts_given_up = 0
+        """Single writes whose item a transaction held for as long as they were tried."""
         self._retention_days = retention_days
         self._sender = sender
         self._writes = 0
@@ -200,7 +202,7 @@ class World:
         }
         self.realtime_queue = self._queue("dispatcher", 360, 10, 50)
         self.batch_queue = self._queue("dispatcher", 390, 100, 50, window_seconds=5)
-        self.drain_queue = self._queue("drainer", 360, 1, 3, concurrency=50)
+        self.drain_queue = self._queue("drainer", 360, 1, 5, concurrency=50)
         self.quarantined: list[str] = []
         self.told: list[dict[str, Any]] = []
         """What owners were told, as programs get it."""
@@ -549,7 +551,7 @@ class World:
             backlog=backlog,
             settler=settler,
             replays=replays,
-            notices=NoticeBox(self._table(_DELIVERIES)),
+            notices=NoticeBox(self._table(_DELIVERIES), sleep=self.time.sleep),
             queue=DrainQueue(self._sqs, _DRAIN_URL),
             turn=partial(
                 Turn,
@@ -700,7 +702,18 @@ class World:
                         operation,
                     ) from None
 
-            return self._call(service, operation, params, act, seconds=_CALL_SECONDS)
+            attempts = 1
+            while True:  # as botocore's own loop, of which only what is ours is here
+                try:
+                    return self._call(service, operation, params, act, seconds=_CALL_SECONDS)
+                except ClientError as error:
+                    response: tuple[object, Any] = (None, error.response)
+                    wait_seconds = aws._wait_for_transaction(attempts=attempts, response=response)
+                    if wait_seconds is None:
+                        self.conflicts_given_up += aws.is_conflict(error)
+                        raise
+                    self.time.sleep(wait_seconds)
+                    attempts += 1
 
         client._make_api_call = make_api_call
         return client

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import chain
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -16,9 +16,14 @@ from lms_webhooks.dynamodb import Table, Unread
 from lms_webhooks.health import Health, Mode, SwitchOff
 from lms_webhooks.health_store import HealthStore
 from lms_webhooks.notices import Kind, NoticeBox, Notifier, account_topic, notices_of
+from lms_webhooks.problems import Busy
 from lms_webhooks.standings import Standings
 from lms_webhooks.webhook_store import WebhookStore
+from tests.unit.held_items import Collisions
 from tests.unit.tables import DAY_MS, NOW_MS, THROTTLED, Unprocessed, event, stand_in, tables, webhook
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
 
 MINUTE_MS = 60_000
 WELL = Health()
@@ -178,6 +183,24 @@ def test_each_day_is_told(table: Table) -> None:
         box.put(failing_notice(at_ms=NOW_MS + hours * 3_600_000)) for hours in (1, 23, 24, 25, 47, 48, 49)
     ]
     assert told == [True, False, True, False, False, True, False]
+
+
+def test_a_notice_whose_transaction_collides_is_put_all_the_same(table: Table) -> None:
+    """With the sweep, say, which removes a notice that it told."""
+    colliding = Collisions(table.client, first=3)
+    waits: list[float] = []
+    box = NoticeBox(Table(cast("DynamoDBClient", colliding), table.name), sleep=waits.append)
+    assert box.put(failing_notice())
+    assert not box.put(failing_notice())
+    assert (colliding.collisions, len(waits)) == (3, 3)
+
+
+def test_a_notice_whose_transaction_always_collides_is_not_put(table: Table) -> None:
+    colliding = Collisions(table.client, first=99)
+    box = NoticeBox(Table(cast("DynamoDBClient", colliding), table.name), sleep=lambda _: None)
+    with pytest.raises(Busy):
+        box.put(failing_notice())
+    assert list(NoticeBox(table).read()) in ([], [[]])
 
 
 def test_a_notice_of_what_the_admin_changed_or_deleted_since_is_old_news(

@@ -115,6 +115,42 @@ def test_a_batch_lane_waits_for_its_schedule(world: World) -> None:
     assert world.sweep.send_for_drainers() == 1, "should its drainer be lost"
 
 
+@pytest.mark.parametrize(
+    ("story", "status", "health"),
+    [
+        ("the next drainer is on its way", Status.ACTIVE, Health(next_attempt_at_ms=NOW_MS + 1)),
+        ("paused", Status.PAUSED, Health()),
+        ("switched off", Status.ACTIVE, Health(switched_off=SwitchOff.GONE)),
+    ],
+)
+def test_an_opened_batch_lane_needs_no_message_where_one_could_do_nothing(
+    world: World, story: str, status: Status, health: Health
+) -> None:
+    """A failing endpoint has one message on its way already: a second would be one for each opening."""
+    world.store.create(replace(WEBHOOK, status=status))
+    world.health.save(*ID, health, revision=0)
+    world.mark(Lane.BATCH)
+    assert world.sweep.open_batch_lanes() == 1, story
+    assert world.backlog.marks(WEBHOOK.webhook_id)[Lane.BATCH].is_open
+    assert world.sent_for() == []
+
+
+def test_an_opened_batch_lane_is_left_to_the_drainer_at_work(world: World) -> None:
+    world.store.create(WEBHOOK)
+    world.mark(Lane.BATCH)
+    assert world.health.acquire(*ID, owner="me", now_ms=NOW_MS, until_ms=NOW_MS)
+    assert world.sweep.open_batch_lanes() == 1
+    assert world.sent_for() == []
+
+
+def test_each_of_many_opened_batch_lanes_gets_its_drainer(world: World) -> None:
+    others = [replace(WEBHOOK, webhook_id=f"wh_{number:022d}") for number in range(120)]
+    for other in others:
+        world.mark(Lane.BATCH, webhook=other)
+    assert world.sweep.open_batch_lanes() == 120
+    assert world.sent_for() == sorted(other.webhook_id for other in others)
+
+
 def test_opening_batch_lanes_leaves_the_others_alone(world: World) -> None:
     world.store.create(WEBHOOK)
     world.mark(Lane.REALTIME)

@@ -27,40 +27,12 @@ from lms_webhooks.webhooks import (
     rfc3339,
 )
 from tests.unit.admin_client import REGION, TABLE, make_table
+from tests.unit.held_items import Collisions
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 NOW = datetime(2026, 11, 3, 12, 0, tzinfo=UTC)
-
-
-class Collisions:
-    """Stands before moto's transactions, which know no conflicts, and makes them collide as DynamoDB's do."""
-
-    def __init__(self, client: Any, *, first: int = 0, reason: str = "TransactionConflict") -> None:
-        self._client = client
-        self._lock = threading.Lock()
-        self._first = first
-        self._reason = reason
-        self.collisions = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
-
-    def transact_write_items(self, **request: Any) -> Any:
-        if self.collisions < self._first or not self._lock.acquire(blocking=False):
-            self.collisions += 1
-            raise self._client.exceptions.TransactionCanceledException(
-                {
-                    "Error": {"Code": "TransactionCanceledException", "Message": "cancelled"},
-                    "CancellationReasons": [{"Code": self._reason}, {"Code": "None"}],
-                },
-                "TransactWriteItems",
-            )
-        try:
-            return self._client.transact_write_items(**request)
-        finally:
-            self._lock.release()
 
 
 @pytest.fixture

@@ -3,6 +3,10 @@
 One drainer at a time holds a webhook's lease, longer than it can live, and gives it back before it sends
 for its successor. Who finds the lease taken ends silently. Should anything of this be lost with a process,
 the marks are still there, and the sweep sends for a drainer.
+
+So a drainer sends to the queue that invoked it. AWS would stop that loop after some 16 messages (Lambda
+guide, recursive loop detection), and the template allows it. Two rules bound it: only the lease holder sends,
+once; and nobody gets the lease before the next attempt is due. `tests/scenarios/test_loop.py` proves it.
 """
 
 import secrets
@@ -16,6 +20,7 @@ from lms_webhooks.health import Health, without_transition
 from lms_webhooks.health_store import HealthStore
 from lms_webhooks.notices import NoticeBox, notices_of
 from lms_webhooks.observability import Metric, count, logger
+from lms_webhooks.problems import Busy
 from lms_webhooks.queues import DrainQueue
 from lms_webhooks.registry import Registry
 from lms_webhooks.replay import Replays
@@ -105,7 +110,7 @@ class Drainer:
         try:
             for notice in notices_of(webhook, turn.before, turn.health, now_ms=int(self._clock() * 1000)):
                 self._notices.put(notice)
-        except AWS_FAULTS:
+        except (*AWS_FAULTS, Busy):
             logger.exception("notice not noted", webhookId=webhook.webhook_id)
             return False
         return True

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError
 
-from lms_webhooks.aws import AWS_FAULTS
+from lms_webhooks.aws import AWS_FAULTS, conflict_wait_seconds
 from lms_webhooks.observability import logger
 from lms_webhooks.problems import Busy
 
@@ -36,8 +36,6 @@ _TRIES = 5
 # Of twenty transactions on one item at once, each round lets at least one through, so twelve rounds with
 # spread-out waits (about 3 s at worst) are far more than admins can need.
 _TRANSACT_TRIES = 12
-_TRANSACT_FIRST_WAIT_SECONDS = 0.025
-_TRANSACT_MAX_WAIT_SECONDS = 0.4
 _PASSING_REASONS = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
 _FIRST_WAIT_SECONDS = 0.05
 
@@ -218,8 +216,7 @@ def transact(
     """
     for tried in range(_TRANSACT_TRIES):
         if tried:
-            longest = min(_TRANSACT_MAX_WAIT_SECONDS, _TRANSACT_FIRST_WAIT_SECONDS * 2**tried)
-            sleep(random.uniform(0, longest))
+            sleep(conflict_wait_seconds(tried))
         try:
             client.transact_write_items(TransactItems=actions)
         except client.exceptions.TransactionCanceledException as error:

@@ -1,7 +1,8 @@
 """Read events as they come from the bus, without touching what they say. Pure.
 
 The text of an event is cut out of the message, never parsed and written again: unknown fields, large
-integers, decimals such as 1.10 and the order of keys reach the receiver as the LMS wrote them.
+integers, decimals such as 1.10 and the order of keys reach the receiver as they stand on the queue. AWS does
+not promise that its bus keeps them.
 
 MalformedEvent (an Exception; `reason` says which field, what it holds and the rule)
 """

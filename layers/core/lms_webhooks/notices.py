@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING
 
 from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.backlog import Backlog, Lane
-from lms_webhooks.dynamodb import Key, Table, key_item
+from lms_webhooks.dynamodb import Key, Table, key_item, transact
 from lms_webhooks.health import Health
 from lms_webhooks.observability import logger
 from lms_webhooks.standings import Standing, Standings
 from lms_webhooks.webhooks import Webhook, rfc3339_of_ms
 
 if TYPE_CHECKING:
-    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, TransactWriteItemTypeDef
     from mypy_boto3_sns import SNSClient
     from mypy_boto3_sns.type_defs import MessageAttributeValueTypeDef
 
@@ -127,38 +127,29 @@ def _recovered(before: Health, after: Health) -> bool:
 class NoticeBox:
     """What is to be told of every webhook."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, *, sleep: Callable[[float], None] = time.sleep) -> None:
         self._table = table
+        self._sleep = sleep
 
     def put(self, notice: Notice) -> bool:
         """Have `notice` told, unless it was put before; answer whether it is new.
 
         Raises:
-            aws.AWS_FAULTS: it may not have been written; the next drainer finds the same to tell.
+            aws.AWS_FAULTS, Busy: it may not have been written; the next drainer finds the same to tell.
         """
         told: Item = {
             **key_item((f"NOTICE#{notice.webhook_id}", notice.key)),
             "expires_at": {"N": str(notice.at_ms // 1000 + _KEPT_SECONDS)},
         }
-        try:
-            self._table.client.transact_write_items(
-                TransactItems=[
-                    {
-                        "Put": {
-                            "TableName": self._table.name,
-                            "Item": told,
-                            "ConditionExpression": "attribute_not_exists(pk)",
-                        }
-                    },
-                    {"Put": {"TableName": self._table.name, "Item": _item(notice)}},
-                ]
-            )
-        except self._table.client.exceptions.TransactionCanceledException as error:
-            reasons = [reason.get("Code", "None") for reason in error.response["CancellationReasons"]]
-            if reasons[0] == "ConditionalCheckFailed":
-                return False
-            raise
-        return True
+        put_told: TransactWriteItemTypeDef = {
+            "Put": {
+                "TableName": self._table.name,
+                "Item": told,
+                "ConditionExpression": "attribute_not_exists(pk)",
+            }
+        }
+        put_it: TransactWriteItemTypeDef = {"Put": {"TableName": self._table.name, "Item": _item(notice)}}
+        return not transact(self._table.client, [put_told, put_it], sleep=self._sleep)
 
     def read(self) -> Iterator[list[Notice]]:
         """What is still to be told, some at a time."""

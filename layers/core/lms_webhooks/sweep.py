@@ -6,6 +6,7 @@ longer than an SQS message can, what was lost with a process, and what an admin 
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import batched
 
 from lms_webhooks.backlog import Backlog, Lane, Mark
@@ -35,8 +36,11 @@ class Sweep:
     def open_batch_lanes(self) -> int:
         """Let the non-real-time events go that came since the last time; answer for how many webhooks."""
         marks = [mark for mark in self._backlog.all_marks() if mark.lane is Lane.BATCH]
-        opened = [(mark.account_id, mark.webhook_id) for mark in marks if self._backlog.open_lane(mark)]
-        self._queue.send_all(opened)
+        opened = [replace(mark, is_open=True) for mark in marks if self._backlog.open_lane(mark)]
+        # The lease holder serves the lane too, and so does the next drainer of a failing endpoint. Another
+        # message would find nothing to do.
+        due = [each for some in batched(opened, _AT_ONCE, strict=False) for each in self._due(some)]
+        self._queue.send_all(due)
         count(Metric.BATCH_LANES_OPENED, len(opened))
         return len(opened)
 

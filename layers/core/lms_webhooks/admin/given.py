@@ -241,7 +241,7 @@ class SubscriptionGiven(_Given):
     subscription_id: str
     email: str
     status: SubscriptionStatus
-    """ended: they never confirmed, or followed the link in a notice that ends it."""
+    """ended: they never confirmed, or the unsubscribe link in a notice was opened."""
     created_at: str
     created_by: str
 

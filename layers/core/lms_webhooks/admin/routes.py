@@ -58,8 +58,9 @@ from lms_webhooks.admin.taken import (
     WebhookChange,
     WebhookTaken,
 )
+from lms_webhooks.aws import is_conflict
 from lms_webhooks.observability import logger
-from lms_webhooks.problems import Forbidden, InternalError, MethodNotAllowed, NoSuchPath, Problem
+from lms_webhooks.problems import Busy, Forbidden, InternalError, MethodNotAllowed, NoSuchPath, Problem
 from lms_webhooks.replay import Replay
 from lms_webhooks.settings import AdminApiSettings
 from lms_webhooks.webhook_store import Registered
@@ -131,7 +132,9 @@ def build_api(services: Services, settings: AdminApiSettings) -> APIGatewayHttpR
         others = [method for method in _METHODS if method not in handlers]
         app.route(path, method=others)(_refuse_method(tuple(handlers)))
 
-    def fault(_: Exception) -> Response[str]:
+    def fault(error: Exception) -> Response[str]:
+        if is_conflict(error):
+            return answer_problem(Busy())
         logger.exception("The call failed")
         return answer_problem(InternalError(app.lambda_context.aws_request_id))
 

@@ -49,7 +49,11 @@ class SubscriptionStatus(StrEnum):
     PENDING = "pending"
     CONFIRMED = "confirmed"
     ENDED = "ended"
-    """They never confirmed, or followed the link in a notice that ends it."""
+    """They never confirmed, or the unsubscribe link in a notice was opened: by them, or by a mail scanner.
+
+    The link needs no credentials, unless the subscription was confirmed with `AuthenticateOnUnsubscribe` (SNS
+    API). That takes the token that only the person's mail has, so this module cannot do it.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,57 @@
+"""Only the drainer sends to a queue that invokes it, so only the drainer is allowed to loop.
+
+Lambda stops a chain SQS -> Lambda -> SQS after some 16 messages (Lambda guide, recursive loop detection). A
+function that says `RecursiveLoop: Allow` goes on. `tests/scenarios/test_loop.py` proves what bounds it then.
+"""
+
+from tests.contract.template import FUNCTIONS, QUEUES, as_list, event_sources, names_in, statements
+
+LOOPING = {"DrainerFunction"}
+
+
+def sends_to(function: str) -> set[str]:
+    """The queues that a function's role lets it send to."""
+    return {
+        name
+        for statement in statements(function)
+        if statement["Effect"] == "Allow" and "sqs:SendMessage" in as_list(statement["Action"])
+        for name in names_in(statement["Resource"])
+    }
+
+
+def invokes(function: str) -> set[str]:
+    """The functions that a function can invoke by a queue."""
+    queues = sends_to(function)
+    assert queues <= QUEUES.keys(), "a queue of somebody else could lead back"
+    return {other for other, queue, _ in event_sources() if queue in queues}
+
+
+def reached_from(function: str) -> set[str]:
+    found: set[str] = set()
+    left = invokes(function)
+    while left:
+        found |= left
+        left = set().union(*map(invokes, left)) - found
+    return found
+
+
+def test_only_the_drainer_can_come_back_to_itself() -> None:
+    assert {name for name in FUNCTIONS if name in reached_from(name)} == LOOPING
+    assert sends_to("DrainerFunction") == {"DrainQueue"}
+
+
+def test_only_what_loops_on_purpose_is_allowed_to() -> None:
+    allowed = {name for name, function in FUNCTIONS.items() if function.get("RecursiveLoop") == "Allow"}
+    assert allowed == LOOPING
+
+
+def test_no_function_puts_events_on_a_bus_or_invokes_another() -> None:
+    """Those would be loops that go by no queue."""
+    actions = {
+        action
+        for function in FUNCTIONS
+        for statement in statements(function)
+        if statement["Effect"] == "Allow"
+        for action in as_list(statement["Action"])
+    }
+    assert not {each for each in actions if each.startswith(("events:", "lambda:", "states:"))}
