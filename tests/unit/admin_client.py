@@ -1,4 +1,4 @@
-"""Call the admin API as API Gateway does, on moto's DynamoDB and KMS."""
+"""Call the admin API as API Gateway does, on moto's KMS, SQS and SNS, and on moto's DynamoDB or another."""
 
 import base64
 import hashlib
@@ -38,6 +38,7 @@ from lms_webhooks.sender import Patience, Sender
 from lms_webhooks.settings import AdminApiSettings
 from lms_webhooks.webhook_store import WebhookStore
 from tests.contract.privileges import missing
+from tests.engines.dynamodb import REGION, Engine, moto
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 TABLE = "webhooks"
-REGION = "us-east-1"
 NOW = datetime(2026, 11, 3, 12, 0, 0, 5000, tzinfo=UTC)
 ADMIN_CLAIMS: dict[str, object] = {
     "custom:account_id": "1010",
@@ -124,7 +124,7 @@ class Answer:
 
 
 class AdminClient:
-    """One admin's way to the API. The clients are moto's."""
+    """One admin's way to the API."""
 
     def __init__(
         self,
@@ -292,9 +292,11 @@ class AdminClient:
 
 
 @contextmanager
-def admin_client(table_name: str = TABLE, *, loopback_targets_allowed: bool = False) -> Iterator[AdminClient]:
+def admin_client(
+    table_name: str = TABLE, *, dynamodb: Engine = moto, loopback_targets_allowed: bool = False
+) -> Iterator[AdminClient]:
     """An admin of a system of their own. Those that live at the same time need tables of different names."""
-    with mock_aws():
+    with mock_aws(), dynamodb() as client:
         kms = boto3.client("kms", region_name=REGION)
         sqs = boto3.client("sqs", region_name=REGION)
         sns = boto3.client("sns", region_name=REGION)
@@ -305,4 +307,4 @@ def admin_client(table_name: str = TABLE, *, loopback_targets_allowed: bool = Fa
             drain_queue_url=sqs.create_queue(QueueName=f"drain-{table_name}")["QueueUrl"],
             loopback_targets_allowed=loopback_targets_allowed,
         )
-        yield AdminClient(boto3.client("dynamodb", region_name=REGION), kms, sqs, sns, settings)
+        yield AdminClient(client, kms, sqs, sns, settings)

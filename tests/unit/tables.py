@@ -1,4 +1,4 @@
-"""moto's tables, and a client before them that lets a test play DynamoDB's or SQS's part in single calls."""
+"""The two tables, and a client before them that lets a test play DynamoDB's or SQS's part in single calls."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -6,14 +6,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-import boto3
 from botocore.exceptions import ClientError
 from moto import mock_aws
 
 from lms_webhooks.dynamodb import Table
 from lms_webhooks.events import Event
 from lms_webhooks.webhooks import NoAuthentication, Status, Webhook
-from tests.unit.admin_client import REGION, make_table
+from tests.engines.dynamodb import Engine
+from tests.unit.admin_client import make_table
 
 NOW_MS = 1_793_707_200_000  # 2026-11-03 12:00
 DAY_MS = 86_400_000
@@ -56,10 +56,10 @@ class Fails:
 
 
 @contextmanager
-def tables() -> Iterator[tuple[Table, Table]]:
+def tables(dynamodb: Engine) -> Iterator[tuple[Table, Table]]:
     """The webhooks and the deliveries table, empty, behind a `Before`. Nothing waits."""
-    with mock_aws():
-        client: Any = Before(boto3.client("dynamodb", region_name=REGION))
+    with mock_aws(), dynamodb() as behind:
+        client: Any = Before(behind)
         for name in ("webhooks", "deliveries"):
             make_table(client.behind, name)
         yield (

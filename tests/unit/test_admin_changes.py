@@ -10,12 +10,13 @@ from lms_webhooks.dynamodb import Table
 from lms_webhooks.health import Health, Mode, SwitchOff
 from lms_webhooks.health_store import HealthStore
 from lms_webhooks.webhooks import Webhook
+from tests.engines.dynamodb import Engine
 from tests.unit.admin_client import AdminClient, admin_client, etag
 
 
 @pytest.fixture(scope="module")
-def shared_client() -> Iterator[AdminClient]:
-    with admin_client("changes") as client:
+def shared_client(dynamodb: Engine) -> Iterator[AdminClient]:
+    with admin_client("changes", dynamodb=dynamodb) as client:
         yield client
 
 

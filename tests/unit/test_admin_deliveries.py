@@ -12,6 +12,7 @@ import pytest
 from lms_webhooks.attempts import Attempt
 from lms_webhooks.backlog import Lane, Waiting
 from lms_webhooks.delivery_store import Delivery, Outcome
+from tests.engines.dynamodb import Engine
 from tests.unit.admin_client import ADMIN_CLAIMS, AdminClient, Answer, admin_client
 from tests.unit.tables import NOW_MS, event
 
@@ -20,8 +21,8 @@ DOWN = Attempt(NOW_MS + 1, 900, 503, None)
 
 
 @pytest.fixture(scope="module")
-def shared_client() -> Iterator[AdminClient]:
-    with admin_client("history") as client:
+def shared_client(dynamodb: Engine) -> Iterator[AdminClient]:
+    with admin_client("history", dynamodb=dynamodb) as client:
         yield client
 
 

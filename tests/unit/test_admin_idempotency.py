@@ -10,6 +10,7 @@ from botocore.exceptions import ClientError
 from lms_webhooks.admin.parameters import delivery_id
 from lms_webhooks.delivery_store import Delivery, Outcome
 from lms_webhooks.webhooks import Webhook
+from tests.engines.dynamodb import Engine
 from tests.logged import logged_lines
 from tests.unit.admin_client import ADMIN_CLAIMS, NOW, VALID, AdminClient, Answer, admin_client
 from tests.unit.tables import event
@@ -19,8 +20,8 @@ SIGNED = {**VALID, "authentication": {"type": "signature"}}
 
 
 @pytest.fixture(scope="module")
-def shared_client() -> Iterator[AdminClient]:
-    with admin_client("idempotency") as client:
+def shared_client(dynamodb: Engine) -> Iterator[AdminClient]:
+    with admin_client("idempotency", dynamodb=dynamodb) as client:
         yield client
 
 

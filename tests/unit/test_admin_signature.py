@@ -9,12 +9,13 @@ import standardwebhooks
 
 from lms_webhooks.registry import MAX_AGE_SECONDS
 from lms_webhooks.webhooks import SignatureAuthentication, Webhook
+from tests.engines.dynamodb import Engine
 from tests.unit.admin_client import NOW, AdminClient, admin_client, etag
 
 
 @pytest.fixture(scope="module")
-def shared_client() -> Iterator[AdminClient]:
-    with admin_client("signature") as client:
+def shared_client(dynamodb: Engine) -> Iterator[AdminClient]:
+    with admin_client("signature", dynamodb=dynamodb) as client:
         yield client
 
 

@@ -10,6 +10,7 @@ from lms_webhooks.attempts import Attempt
 from lms_webhooks.backlog import Lane, Waiting
 from lms_webhooks.delivery_store import Delivery, Outcome
 from lms_webhooks.schedule import BatchSchedule
+from tests.engines.dynamodb import Engine
 from tests.unit.admin_client import ADMIN_CLAIMS, NOW, AdminClient, admin_client
 from tests.unit.tables import DAY_MS, NOW_MS, event
 
@@ -17,8 +18,8 @@ MINUTE_MS = 60_000
 
 
 @pytest.fixture(scope="module")
-def shared_client() -> Iterator[AdminClient]:
-    with admin_client("stats") as client:
+def shared_client(dynamodb: Engine) -> Iterator[AdminClient]:
+    with admin_client("stats", dynamodb=dynamodb) as client:
         yield client
 
 

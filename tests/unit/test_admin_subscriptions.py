@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from lms_webhooks.notices import account_topic
+from tests.engines.dynamodb import Engine
 from tests.unit.admin_client import ADMIN_CLAIMS, AdminClient, admin_client
 
 PATH = "/v1/notice-subscriptions"
@@ -14,8 +15,8 @@ OTHER_CLAIMS = ADMIN_CLAIMS | {"custom:account_id": "2020"}
 
 
 @pytest.fixture
-def client() -> Iterator[AdminClient]:
-    with admin_client("subscriptions") as client:
+def client(dynamodb: Engine) -> Iterator[AdminClient]:
+    with admin_client("subscriptions", dynamodb=dynamodb) as client:
         yield client
 
 

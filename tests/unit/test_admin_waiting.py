@@ -6,13 +6,14 @@ from itertools import batched
 import pytest
 
 from lms_webhooks.backlog import Lane, Waiting
+from tests.engines.dynamodb import Engine
 from tests.unit.admin_client import AdminClient, admin_client
 from tests.unit.tables import NOW_MS, event
 
 
 @pytest.fixture
-def client() -> Iterator[AdminClient]:
-    with admin_client("waiting") as client:
+def client(dynamodb: Engine) -> Iterator[AdminClient]:
+    with admin_client("waiting", dynamodb=dynamodb) as client:
         yield client
 
 

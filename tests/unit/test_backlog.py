@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from lms_webhooks.attempts import Attempt
 from lms_webhooks.backlog import SHARDS, Backlog, Lane, Mark, Waiting, _shard
 from lms_webhooks.dynamodb import Table, key_item
+from tests.engines.dynamodb import Engine
 from tests.unit.tables import DAY_MS, NOW_MS, Fails, before, event, keep_requests, tables
 
 
 @pytest.fixture
-def table() -> Iterator[Table]:
-    with tables() as (_, deliveries):
+def table(dynamodb: Engine) -> Iterator[Table]:
+    with tables(dynamodb) as (_, deliveries):
         yield deliveries
 
 

@@ -38,7 +38,8 @@ from lms_webhooks.schedule import BatchSchedule
 from lms_webhooks.secrets import SecretBox
 from lms_webhooks.webhook_store import WebhookStore
 from operations import erase, restore
-from tests.unit.admin_client import NOW, REGION, AdminClient, admin_client, make_table
+from tests.engines.dynamodb import REGION
+from tests.unit.admin_client import NOW, AdminClient, admin_client, make_table
 from tests.unit.held_items import SINGLE_WRITES, held_items, is_called_from
 from tests.unit.tables import NOW_MS, event, webhook
 

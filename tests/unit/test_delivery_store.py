@@ -17,6 +17,7 @@ from lms_webhooks.delivery_store import Delivery, DeliveryStore, Outcome
 from lms_webhooks.dynamodb import Table, key_item
 from lms_webhooks.event_items import read_attempts, read_event_item
 from lms_webhooks.events import read_event
+from tests.engines.dynamodb import Engine
 from tests.unit.tables import DAY_MS, NOW_MS, Fails, before, event, keep_requests, tables
 
 NOW_SECONDS = NOW_MS // 1000
@@ -26,8 +27,8 @@ WAYS = ("record", "record_unless_delivered")
 
 
 @pytest.fixture
-def table() -> Iterator[Table]:
-    with tables() as (_, deliveries):
+def table(dynamodb: Engine) -> Iterator[Table]:
+    with tables(dynamodb) as (_, deliveries):
         yield deliveries
 
 

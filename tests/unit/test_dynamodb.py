@@ -8,6 +8,7 @@ from botocore.exceptions import ClientError
 
 from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.dynamodb import Key, Table, holds, item_key, key_item
+from tests.engines.dynamodb import Engine
 from tests.unit.tables import THROTTLED, Fails, Unprocessed, before, keep_requests, stand_in, tables
 
 TRIES = 5
@@ -22,8 +23,8 @@ def items(count: int, **attributes: Any) -> list[Any]:
 
 
 @pytest.fixture
-def table() -> Iterator[Table]:
-    with tables() as (_, deliveries):
+def table(dynamodb: Engine) -> Iterator[Table]:
+    with tables(dynamodb) as (_, deliveries):
         yield deliveries
 
 

@@ -15,7 +15,7 @@ from lms_webhooks.dynamodb import Table
 from lms_webhooks.event_types import EVENT_TYPES
 from operations.erase import _ARCHIVE, _QUEUES, System, is_about, main, run
 from tests.contract.template import TEMPLATE
-from tests.unit.admin_client import REGION
+from tests.engines.dynamodb import REGION, Engine
 from tests.unit.tables import NOW_MS, event, tables
 
 LEARNER = "4279332"
@@ -63,8 +63,8 @@ def test_every_type_of_the_catalogue_that_names_a_learner_is_found() -> None:
 
 
 @pytest.fixture
-def table() -> Iterator[Table]:
-    with tables() as (_, deliveries):
+def table(dynamodb: Engine) -> Iterator[Table]:
+    with tables(dynamodb) as (_, deliveries):
         yield deliveries
 
 

@@ -13,6 +13,7 @@ from lms_webhooks.attempts import Attempt
 from lms_webhooks.dynamodb import Table, key_item
 from lms_webhooks.health import Health, Mode, SwitchOff
 from lms_webhooks.health_store import HealthStore, health_attributes, health_key, read_health_item
+from tests.engines.dynamodb import Engine
 from tests.unit.tables import Fails, before, tables
 
 ME, OTHER = "me", "other"
@@ -31,8 +32,8 @@ FAILING = Health(
 
 
 @pytest.fixture
-def table() -> Iterator[Table]:
-    with tables() as (webhooks, _):
+def table(dynamodb: Engine) -> Iterator[Table]:
+    with tables(dynamodb) as (webhooks, _):
         yield webhooks
 
 

@@ -19,6 +19,7 @@ from lms_webhooks.notices import Kind, NoticeBox, Notifier, account_topic, notic
 from lms_webhooks.problems import Busy
 from lms_webhooks.standings import Standings
 from lms_webhooks.webhook_store import WebhookStore
+from tests.engines.dynamodb import Engine
 from tests.unit.held_items import Collisions
 from tests.unit.tables import DAY_MS, NOW_MS, THROTTLED, Unprocessed, event, stand_in, tables, webhook
 
@@ -100,8 +101,8 @@ class Topic:
 
 
 @pytest.fixture
-def both() -> Iterator[tuple[Table, Table]]:
-    with tables() as both:
+def both(dynamodb: Engine) -> Iterator[tuple[Table, Table]]:
+    with tables(dynamodb) as both:
         create(both[0])
         yield both
 

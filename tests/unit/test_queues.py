@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from moto import mock_aws
 
 from lms_webhooks.queues import MAX_DELAY_SECONDS, DrainQueue, QuarantineQueue
-from tests.unit.admin_client import REGION
+from tests.engines.dynamodb import REGION
 from tests.unit.tables import Before, Fails
 
 URL = "https://sqs.example.com/queue"

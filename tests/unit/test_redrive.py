@@ -25,7 +25,7 @@ from operations.redrive import (
     quarantined_event,
     summary,
 )
-from tests.unit.admin_client import REGION
+from tests.engines.dynamodb import REGION
 
 
 class Queues:

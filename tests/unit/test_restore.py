@@ -15,6 +15,7 @@ from lms_webhooks.health_store import HealthStore
 from lms_webhooks.replay import Replay, ReplayStore
 from lms_webhooks.webhook_store import WebhookStore
 from operations.restore import System, run
+from tests.engines.dynamodb import Engine
 from tests.unit.admin_client import make_table
 from tests.unit.tables import DAY_MS, NOW_MS, event, tables, webhook
 
@@ -67,9 +68,9 @@ class Tables:
 
 
 @pytest.fixture
-def stack() -> Iterator[Tables]:
+def stack(dynamodb: Engine) -> Iterator[Tables]:
     """A webhook with a history and events in each lane."""
-    with tables() as (webhooks, deliveries):
+    with tables(dynamodb) as (webhooks, deliveries):
         stack = Tables(webhooks, deliveries)
         stack.store.create(webhook())
         stack.history.record(

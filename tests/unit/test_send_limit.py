@@ -11,14 +11,15 @@ import pytest
 from lms_webhooks.admin.send_limit import SENDS_A_MINUTE, SendLimit
 from lms_webhooks.dynamodb import Table
 from lms_webhooks.problems import TooManySends
+from tests.engines.dynamodb import Engine
 from tests.unit.tables import before, tables
 
 AT_ONCE = 30
 
 
 @pytest.fixture
-def table() -> Iterator[Table]:
-    with tables() as (webhooks, _):
+def table(dynamodb: Engine) -> Iterator[Table]:
+    with tables(dynamodb) as (webhooks, _):
         yield webhooks
 
 

@@ -12,14 +12,15 @@ from lms_webhooks.health_store import HealthStore
 from lms_webhooks.standings import Standing, Standings
 from lms_webhooks.webhook_store import WebhookStore
 from lms_webhooks.webhooks import Status
+from tests.engines.dynamodb import Engine
 from tests.unit.tables import NOW_MS, Fails, before, tables, webhook
 
 ID = ("1010", webhook().webhook_id)
 
 
 @pytest.fixture
-def table() -> Iterator[Table]:
-    with tables() as (webhooks, _):
+def table(dynamodb: Engine) -> Iterator[Table]:
+    with tables(dynamodb) as (webhooks, _):
         yield webhooks
 
 

@@ -18,7 +18,7 @@ from lms_webhooks.standings import Standings
 from lms_webhooks.sweep import Sweep
 from lms_webhooks.webhook_store import WebhookStore
 from lms_webhooks.webhooks import Status, Webhook
-from tests.unit.admin_client import REGION
+from tests.engines.dynamodb import REGION, Engine
 from tests.unit.tables import DAY_MS, NOW_MS, Before, Fails, before, tables, webhook
 
 RETENTION_MS = 7 * DAY_MS
@@ -55,8 +55,8 @@ class World:
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
-    with tables() as both:
+def world(dynamodb: Engine) -> Iterator[World]:
+    with tables(dynamodb) as both:
         yield World(*both)
 
 

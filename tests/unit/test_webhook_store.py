@@ -7,10 +7,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError
-from moto import mock_aws
 
 from lms_webhooks.dynamodb import Table
 from lms_webhooks.health import Health, Mode
@@ -26,7 +24,8 @@ from lms_webhooks.webhooks import (
     Webhook,
     rfc3339,
 )
-from tests.unit.admin_client import REGION, TABLE, make_table
+from tests.engines.dynamodb import Engine
+from tests.unit.admin_client import TABLE, make_table
 from tests.unit.held_items import Collisions
 
 if TYPE_CHECKING:
@@ -36,16 +35,15 @@ NOW = datetime(2026, 11, 3, 12, 0, tzinfo=UTC)
 
 
 @pytest.fixture
-def dynamodb() -> "Iterator[DynamoDBClient]":
-    with mock_aws():
-        client = boto3.client("dynamodb", region_name=REGION)
+def client(dynamodb: Engine) -> "Iterator[DynamoDBClient]":
+    with dynamodb() as client:
         make_table(client)
         yield client
 
 
 @pytest.fixture
-def store(dynamodb: "DynamoDBClient") -> WebhookStore:
-    return WebhookStore(dynamodb, TABLE)
+def store(client: "DynamoDBClient") -> WebhookStore:
+    return WebhookStore(client, TABLE)
 
 
 def webhook(account_id: str = "1010", **changes: Any) -> Webhook:
@@ -97,10 +95,10 @@ def test_every_field_comes_back(store: WebhookStore, authentication: Authenticat
     assert listed(store, "1010") == [kept]
 
 
-def test_authentication_of_an_unknown_type_is_named(dynamodb: "DynamoDBClient", store: WebhookStore) -> None:
+def test_authentication_of_an_unknown_type_is_named(client: "DynamoDBClient", store: WebhookStore) -> None:
     kept = webhook()
     store.create(kept)
-    dynamodb.update_item(
+    client.update_item(
         TableName=TABLE,
         Key={"pk": {"S": "ACCOUNT#1010"}, "sk": {"S": f"WEBHOOK#{kept.webhook_id}"}},
         UpdateExpression="SET authentication.#type = :type",
@@ -120,13 +118,13 @@ def test_an_account_is_listed_oldest_first(store: WebhookStore) -> None:
     assert listed(store, "1010") == [early, *sorted([late, twin], key=lambda one: one.webhook_id)]
 
 
-def test_every_page_of_an_account_is_read(dynamodb: "DynamoDBClient", store: WebhookStore) -> None:
+def test_every_page_of_an_account_is_read(client: "DynamoDBClient", store: WebhookStore) -> None:
     # DynamoDB ends a page at 1 MB, and moto does too.
     kept = [webhook(description="x" * 300_000) for _ in range(5)]
     for one in kept:
         store.create(one)
     pages: list[Any] = []
-    dynamodb.meta.events.register("before-call.dynamodb.Query", lambda params, **_: pages.append(params))
+    client.meta.events.register("before-call.dynamodb.Query", lambda params, **_: pages.append(params))
     assert {one.webhook_id for one in listed(store, "1010")} == {one.webhook_id for one in kept}
     assert len(pages) == 2
 
@@ -167,8 +165,8 @@ def test_the_sixth_webhook_is_refused_until_one_is_deleted(store: WebhookStore) 
     store.create(webhook("2020"))
 
 
-def test_of_twenty_creates_at_once_five_succeed(dynamodb: "DynamoDBClient") -> None:
-    colliding = Collisions(dynamodb)
+def test_of_twenty_creates_at_once_five_succeed(client: "DynamoDBClient") -> None:
+    colliding = Collisions(client)
     store = WebhookStore(colliding, TABLE)  # type: ignore[arg-type]  # a stand-in for the client
     start = threading.Barrier(20)
 
@@ -186,17 +184,17 @@ def test_of_twenty_creates_at_once_five_succeed(dynamodb: "DynamoDBClient") -> N
     assert colliding.collisions > 0
 
 
-def test_a_collision_is_tried_again_after_growing_random_waits(dynamodb: "DynamoDBClient") -> None:
+def test_a_collision_is_tried_again_after_growing_random_waits(client: "DynamoDBClient") -> None:
     waits: list[float] = []
-    colliding: Any = Collisions(dynamodb, first=11)
+    colliding: Any = Collisions(client, first=11)
     WebhookStore(colliding, TABLE, sleep=waits.append).create(webhook())
     assert len(waits) == 11
     assert max(waits) <= 0.4
     assert len(set(waits)) == 11
 
 
-def test_endless_collisions_end_as_busy_and_change_nothing(dynamodb: "DynamoDBClient") -> None:
-    colliding: Any = Collisions(dynamodb, first=1000)
+def test_endless_collisions_end_as_busy_and_change_nothing(client: "DynamoDBClient") -> None:
+    colliding: Any = Collisions(client, first=1000)
     store = WebhookStore(colliding, TABLE, sleep=lambda _: None)
     with pytest.raises(Busy):
         store.create(webhook())
@@ -204,8 +202,8 @@ def test_endless_collisions_end_as_busy_and_change_nothing(dynamodb: "DynamoDBCl
     assert store.read_account("1010") == []
 
 
-def test_another_cancellation_is_not_hidden(dynamodb: "DynamoDBClient") -> None:
-    colliding: Any = Collisions(dynamodb, first=1, reason="ItemCollectionSizeLimitExceeded")
+def test_another_cancellation_is_not_hidden(client: "DynamoDBClient") -> None:
+    colliding: Any = Collisions(client, first=1, reason="ItemCollectionSizeLimitExceeded")
     with pytest.raises(ClientError):
         WebhookStore(colliding, TABLE).create(webhook())
 
@@ -219,7 +217,7 @@ def test_an_id_that_exists_is_never_overwritten(store: WebhookStore) -> None:
 
 
 def test_a_deleted_webhook_leaves_a_tombstone_for_its_history(
-    dynamodb: "DynamoDBClient", store: WebhookStore
+    client: "DynamoDBClient", store: WebhookStore
 ) -> None:
     kept = webhook()
     store.create(kept)
@@ -229,7 +227,7 @@ def test_a_deleted_webhook_leaves_a_tombstone_for_its_history(
     with pytest.raises(NoSuchWebhook):
         store.delete("1010", kept.webhook_id, deleted_at=NOW, deleted_by="bob")
     assert store.read_account("1010") == []
-    items = {item["pk"]["S"]: item for item in dynamodb.scan(TableName=TABLE)["Items"]}
+    items = {item["pk"]["S"]: item for item in client.scan(TableName=TABLE)["Items"]}
     assert items["TOMBSTONE#1010"] == {
         "pk": {"S": "TOMBSTONE#1010"},
         "sk": {"S": f"WEBHOOK#{kept.webhook_id}"},
@@ -251,13 +249,13 @@ def test_an_account_s_deleted_webhooks_are_known_and_when_that_was(store: Webhoo
     assert store.deleted("10") == []
 
 
-def test_health_begins_and_ends_with_its_webhook(store: WebhookStore, dynamodb: "DynamoDBClient") -> None:
+def test_health_begins_and_ends_with_its_webhook(store: WebhookStore, client: "DynamoDBClient") -> None:
     """Changes of health are on condition that its item exists: it must stand for the webhook's own life."""
     kept = webhook()
     store.create(kept)
     assert [each.health for each in store.read_account("1010")] == [Health()]
     store.delete("1010", kept.webhook_id, deleted_at=NOW, deleted_by="ada")
-    left = dynamodb.query(
+    left = client.query(
         TableName=TABLE,
         KeyConditionExpression="pk = :pk",
         ExpressionAttributeValues={":pk": {"S": "ACCOUNT#1010"}},
