@@ -168,15 +168,30 @@ bench-tenancy: $(READY) ## Whether time tells another account's things from none
 
 ##### A real account
 
-.PHONY: build deploy redrive erase restore lock
+.PHONY: build preflight deploy admin smoke redrive erase restore lock
 build: $(READY) ## Build what is deployed, into .aws-sam/, and write down what is in it: .aws-sam/sbom.json; GRADUAL=1 as for prod, BOUNDARY=arn:... for its roles
 	$(BIN)/sam build --cached --parallel
 	@python -m local.sbom
 	$(if $(GRADUAL),@python -m local.gradual)
 	$(if $(BOUNDARY),@python -m local.boundary '$(BOUNDARY)')
 
-deploy: build ## Deploy to the account that you are signed in to; ENVIRONMENT=staging or prod
-	$(BIN)/sam deploy --guided --config-env $(ENVIRONMENT)
+# PARAMS, EMAIL, ACCOUNT and TARGET reach their recipes by the environment: no quote in them is the shell's.
+DEPLOYED = --environment '$(ENVIRONMENT)' --parameters "$$PARAMS"
+preflight: $(READY) ## See whether AWS would take a deployment; reads only; ENVIRONMENT=prod PARAMS="..."
+	@$(BIN)/python -m operations.preflight $(DEPLOYED)
+
+DEPLOY = $(BIN)/python -m operations.deploy $(DEPLOYED) $(if $(GUIDED),--guided) $(if $(YES),--yes)
+deploy: $(READY) ## Check, build and deploy; ENVIRONMENT=prod PARAMS="AlarmEmail=..." GUIDED=1 asks more, YES=1 nothing
+	@$(DEPLOY) --check
+	@$(MAKE) build
+	@$(DEPLOY)
+
+admin: $(READY) ## Make an admin of an account; EMAIL=... ACCOUNT=1010 STACK=... on AWS; ROLE=reader may only read
+	@$(BIN)/python -m operations.admin --email "$$EMAIL" --account "$$ACCOUNT" $(if $(ROLE),--role '$(ROLE)') \
+	    $(if $(STACK),--stack '$(STACK)') $(if $(ASK),--ask)
+
+smoke: $(READY) ## Put one event through the stack, time it and compare it; STACK=... on AWS, TARGET=https://... there
+	@$(BIN)/python -m operations.smoke $(if $(STACK),--stack '$(STACK)') $(if $(TARGET),--target "$$TARGET")
 
 redrive: $(READY) ## Dead letters or quarantined events go back; QUEUE=RealtimeDeadLetterQueue, DRY_RUN=1 shows them; STACK=... on AWS
 	@$(BIN)/python -m operations.redrive '$(QUEUE)' $(if $(STACK),--stack '$(STACK)') $(if $(DRY_RUN),--dry-run) \

@@ -3,7 +3,6 @@
 import fcntl
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from local.engine import Engine, log_file
 from local.steps import REPOSITORY, STATE_DIR, run, step
 from local.template import read_template
 from local.tls import Tls
+from local.users import add_to_group, make_user, new_password
 
 REGION = "us-east-1"
 STACK_NAME = "lms-webhooks-local"
@@ -218,21 +218,9 @@ def _lead_sign_in_here(engine: Engine, outputs: dict[str, str]) -> None:
 def _make_admin(engine: Engine, user_pool_id: str, account_id: str) -> dict[str, str]:
     cognito = client(engine.endpoint_url, "cognito-idp")
     username = f"admin-{account_id}@example.com"  # the pool's user names are mail addresses
-    password = f"Aa1!{secrets.token_urlsafe(18)}"
-    cognito.admin_create_user(
-        UserPoolId=user_pool_id,
-        Username=username,
-        UserAttributes=[
-            {"Name": "email", "Value": username},
-            {"Name": "email_verified", "Value": "true"},
-            {"Name": "custom:accountId", "Value": account_id},
-        ],
-        MessageAction="SUPPRESS",
-    )
-    cognito.admin_set_user_password(
-        UserPoolId=user_pool_id, Username=username, Password=password, Permanent=True
-    )
-    cognito.admin_add_user_to_group(UserPoolId=user_pool_id, Username=username, GroupName=ADMIN_GROUP)
+    password = new_password()
+    make_user(cognito, user_pool_id, email=username, account_id=account_id, password=password)
+    add_to_group(cognito, user_pool_id, email=username, group=ADMIN_GROUP)
     return {"accountId": account_id, "username": username, "password": password}
 
 

@@ -14,10 +14,15 @@ from local.steps import STATE_DIR
 class FoundStack:
     """A stack that is there, and how to talk to what is in it."""
 
+    name: str
+    is_local: bool
+    """It is the one of `make up`, whose functions reach this machine's receivers."""
     client: Callable[..., Any]
     """Makes a client of the service that is named."""
     outputs: dict[str, str]
     parameters: dict[str, str]
+    api_url: str
+    console_url: str
 
 
 def find_stack(name: str | None) -> FoundStack:
@@ -28,14 +33,22 @@ def find_stack(name: str | None) -> FoundStack:
         botocore.exceptions.ClientError: there is none of this name, or one may not see it.
     """
     client: Callable[..., Any] = boto3.client
+    here: dict[str, Any] = {}
     if name is None:
         stack = current(STATE_DIR)
         if stack is None:
             raise SystemExit("No stack is up here. STACK=... names one on AWS.")
-        name, client = str(stack.description["stackName"]), stack.client
+        here = stack.description
+        name, client = str(here["stackName"]), stack.client
     (found,) = client("cloudformation").describe_stacks(StackName=name)["Stacks"]
+    outputs = {each["OutputKey"]: each["OutputValue"] for each in found.get("Outputs", [])}
     return FoundStack(
+        name,
+        bool(here),
         client,
-        {each["OutputKey"]: each["OutputValue"] for each in found["Outputs"]},
+        outputs,
         {each["ParameterKey"]: each["ParameterValue"] for each in found.get("Parameters", [])},
+        # On this machine the outputs have hosts that only AWS's name servers know.
+        api_url=str(here.get("apiUrl") or outputs.get("ApiUrl", "")),
+        console_url=str(here.get("consoleUrl") or outputs.get("ConsoleUrl", "")),
     )

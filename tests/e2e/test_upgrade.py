@@ -1,8 +1,12 @@
-"""The life of an installation, as docs/operations.md tells it: `sam deploy --guided` with the answers that it
-offers, an upgrade and the way back while events come, and its removal, which leaves the data."""
+"""The life of an installation, as docs/operations.md tells it: a guided deployment with the answers that it
+offers, an upgrade with one answer and the way back with none, while events come, and its removal, which
+leaves the data."""
 
+import os
+import pty
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -43,28 +47,33 @@ class Installation:
     build: Path
     tls: dict[str, Any]
 
-    def sam_deploy(
+    def deploy(
         self, build: Path, answers: list[str], *options: str, meanwhile: Callable[[], None] = lambda: None
     ) -> str:
-        """Run sam to its end, and do something again and again until then; answer what it printed."""
+        """Deploy a build at a terminal, and do something again and again until it has ended; answer what was
+        printed."""
         log = self.config_file.with_name("deploy.log")
-        with log.open("w") as output:
+        primary, terminal = pty.openpty()
+        with log.open("w") as output, os.fdopen(primary, "w") as keyboard:
             process = subprocess.Popen(
                 [
-                    REPOSITORY / ".venv" / "bin" / "sam", "deploy", *options,
-                    "--config-file", self.config_file, "--config-env", "default",
+                    sys.executable, "-m", "operations.deploy", *options,
+                    "--config-file", self.config_file,
                     "--template-file", build / "template.yaml",
                 ],
                 cwd=self.config_file.parent,
-                env=deploy.environment() | {"AWS_ENDPOINT_URL": self.endpoint_url},
-                stdin=subprocess.PIPE,
+                env=deploy.environment()
+                | {
+                    "AWS_ENDPOINT_URL": self.endpoint_url,
+                    "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'layers' / 'core'}",
+                },
+                stdin=terminal,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                text=True,
             )  # fmt: skip
-            assert process.stdin is not None
-            process.stdin.write("".join(f"{answer}\n" for answer in answers))
-            process.stdin.close()
+            os.close(terminal)
+            keyboard.write("".join(f"{answer}\n" for answer in answers))
+            keyboard.flush()
             while process.poll() is None:
                 meanwhile()
                 with suppress(subprocess.TimeoutExpired):
@@ -72,6 +81,12 @@ class Installation:
         assert process.returncode == 0, log.read_text()[-5000:]
         deploy.restate_concurrency(self.endpoint_url)
         return log.read_text()
+
+    def parameters(self) -> dict[str, str]:
+        """Those of the stack."""
+        cloudformation = deploy.client(self.endpoint_url, "cloudformation")
+        (stack,) = cloudformation.describe_stacks(StackName=STACK_NAME)["Stacks"]
+        return {each["ParameterKey"]: each["ParameterValue"] for each in stack["Parameters"]}
 
     def system(self) -> System:
         """The stack as tests meet it."""
@@ -146,7 +161,7 @@ def test_an_installation_lives_through_an_upgrade_and_back_and_its_data_outlives
 ) -> None:
     # Installed, with nothing edited. The last answers: confirm, make roles, roll back, save, where, as what.
     answers = ["", "", *(OF_THIS_MACHINE.get(name, "") for name in PARAMETERS), "", "", "", "", "", "", "y"]
-    told = installation.sam_deploy(installation.build, answers, "--guided")
+    told = installation.deploy(installation.build, answers, "--guided")
     for name, parameter in PARAMETERS.items():
         assert f"Parameter {name} [{parameter['Default']}]" in told
     system = installation.system()
@@ -164,16 +179,22 @@ def test_an_installation_lives_through_an_upgrade_and_back_and_its_data_outlives
     def emit() -> None:
         emitted.append(account.emit()["eventId"])
 
-    # Upgraded with the answers that were saved, while events come.
+    # Upgraded with the answers that were saved, one that is another, and one question, while events come.
     following = next_version(installation.build, tmp_path / "next")
-    installation.sam_deploy(following, [], "--no-confirm-changeset", meanwhile=emit)
+    told = installation.deploy(following, ["y"], "--parameters", "LogRetentionDays=7", meanwhile=emit)
+    assert told.count("[y/N]") == 1
+    assert "Deploy this changeset? [y/N]" in told
+    parameters = installation.parameters()
+    assert parameters["LogRetentionDays"] == "7"
+    assert OF_THIS_MACHINE.items() <= parameters.items()
     wait_until_version_sends(NEXT_VERSION, account, receiver, emitted)
     check_all_came(account, receiver, [live, paused], emitted)
 
     # And back. What waits now, the next version wrote.
     assert account.call("PATCH", f"/v1/webhooks/{paused}", {"status": "paused"}).status == 200
     emit()
-    installation.sam_deploy(installation.build, [], "--no-confirm-changeset", meanwhile=emit)
+    told = installation.deploy(installation.build, [], "--yes", meanwhile=emit)
+    assert "[y/N]" not in told
     wait_until_version_sends(__version__, account, receiver, emitted)
     check_all_came(account, receiver, [live, paused], emitted)
 
