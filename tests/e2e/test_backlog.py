@@ -129,7 +129,7 @@ def test_a_deleted_webhook_leaves_its_backlog_as_failed(account: Account, receiv
     account.system.sweep()
     until(lambda: len(outcomes(account.system, webhook["webhookId"])) == 20, "their records")
     assert set(outcomes(account.system, webhook["webhookId"])) == {("failed", "the webhook was deleted")}
-    assert waiting(account.system, webhook["webhookId"]) == 0
+    until(lambda: waiting(account.system, webhook["webhookId"]) == 0, "their removal, which follows")
     assert not receiver.requests
 
 
