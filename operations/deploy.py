@@ -24,7 +24,7 @@ from operations.environments import (
     sam_overrides,
     template_parameters,
 )
-from operations.identity import NotSignedIn, sign_in
+from operations.identity import AWS_ERRORS, NotSignedIn, explain, sign_in
 from operations.preflight import add_arguments, run
 
 
@@ -85,24 +85,30 @@ def main() -> int:
         )
         template = ["--template-file", str(arguments.template_file)] if arguments.template_file else []
         ended = subprocess.run([*command, *template], check=False)  # noqa: S603  # no shell
-        if ended.returncode == 0 and environment.parameters.get("Stage") == "prod":
+        if ended.returncode == 0:
             protect(signed_in.client("cloudformation"), environment.stack_name)
         return ended.returncode
-    return 0 if run(signed_in, environment, parameters) else 1
+    return 0 if run(signed_in, environment, parameters, is_guided=arguments.guided) else 1
 
 
 def protect(cloudformation: Any, stack_name: str) -> None:
-    """Turn termination protection on, which sam has no option for.
+    """Turn a prod stack's termination protection on, which sam has no option for.
 
-    A stack of which nobody confirmed the first change set is left alone: it must be easy to delete.
-
-    Raises:
-        botocore.exceptions.ClientError: CloudFormation refuses it.
+    A stack of which nobody confirmed the first change set is left alone: it must be easy to delete. The
+    deployment has succeeded by now, so a refusal is said and is no failure.
     """
-    (stack,) = cloudformation.describe_stacks(StackName=stack_name)["Stacks"]
-    if stack["StackStatus"] != "REVIEW_IN_PROGRESS" and not stack.get("EnableTerminationProtection"):
-        cloudformation.update_termination_protection(StackName=stack_name, EnableTerminationProtection=True)
-        print(f"{stack_name} is protected from deletion.")
+    try:
+        (stack,) = cloudformation.describe_stacks(StackName=stack_name)["Stacks"]
+        stages = [each["ParameterValue"] for each in stack["Parameters"] if each["ParameterKey"] == "Stage"]
+        if stages != ["prod"] or stack["StackStatus"] == "REVIEW_IN_PROGRESS":
+            return
+        if not stack.get("EnableTerminationProtection"):
+            cloudformation.update_termination_protection(
+                StackName=stack_name, EnableTerminationProtection=True
+            )
+            print(f"{stack_name} is protected from deletion.")
+    except AWS_ERRORS as error:
+        print(f"{stack_name} is deployed, and not protected from deletion: {explain(error)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

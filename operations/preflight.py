@@ -10,7 +10,7 @@ not read what it needs is a warning that names the permission. It ends with 1 wh
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -162,8 +162,9 @@ def check_concurrency(client: Client, plan: Plan) -> Check:
         f" {needed.total} at once"
     )
     if needed.chosen > free:
+        # Lambda takes a maximum above the quota, and throttles: slow, but a new account can be tried with it.
         lowered = " ".join(f"{each}=2" for each in needed.parameters)
-        return Check(name, Result.FAILED, f'{text}: {ask}, or lower the maxima: PARAMS="{lowered}"')
+        return Check(name, Result.WARNING, f'{text}: {ask}, or lower the maxima: PARAMS="{lowered}"')
     if needed.total + BESIDE_THE_QUEUES > free:
         return Check(
             name, Result.WARNING, f"{text}, and schedules and admins {BESIDE_THE_QUEUES} more: {ask}"
@@ -250,13 +251,23 @@ def _access_log_group(template: Mapping[str, Any], stack_name: str) -> str:
 
 # The command
 
+_OF_PARAMETERS = {"parameters", "concurrency", "issuer"}
+
 
 def run(
-    signed_in: SignedIn, environment: Environment, parameters: Mapping[str, str], *, template: Path = TEMPLATE
+    signed_in: SignedIn,
+    environment: Environment,
+    parameters: Mapping[str, str],
+    *,
+    template: Path = TEMPLATE,
+    is_guided: bool = False,
 ) -> bool:
-    """Print each check's line; return whether none failed."""
+    """Print each check's line; return whether none failed. Where sam is yet to ask for the parameters, what
+    depends on them is a warning."""
     is_fine = True
     for check in checks(signed_in, environment, parameters, template=template):
+        if is_guided and check.name in _OF_PARAMETERS and check.result is Result.FAILED:
+            check = replace(check, result=Result.WARNING)  # noqa: PLW2901
         colour = {Result.OK: "green", Result.WARNING: "bold", Result.FAILED: "red"}[check.result]
         print(f"  {paint(f'{check.result:8}', colour)} {check.name:12} {check.text}", flush=True)
         is_fine = is_fine and check.result is not Result.FAILED

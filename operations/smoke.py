@@ -384,6 +384,8 @@ def main() -> int:
     started = time.monotonic()
     try:
         stack = find_stack(arguments.stack)
+        if "EventBusArn" not in stack.outputs:
+            raise SmokeFailed(f"{stack.name} is no stack of template.yaml, or was never deployed to its end")
         region, account = stack.outputs["EventBusArn"].split(":")[3:5]
         print(f"One event through {stack.name} in account {account}, region {region}", flush=True)
         with _target(stack, arguments.target) as target:

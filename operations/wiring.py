@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -148,17 +149,31 @@ _PARTS: tuple[tuple[str, str, Callable[[_Way], None]], ...] = (
 
 
 def lets_send(policy: str, queue_arn: str, rule_arn: str) -> bool:
-    """Whether a queue's policy lets EventBridge send what this rule takes."""
-    statements = json.loads(policy or "{}").get("Statement", [])
-    return any(
+    """Whether a queue's policy lets EventBridge send what this rule takes. A statement that denies anything
+    is taken for one that denies this: the template writes none."""
+    statements = _listed(json.loads(policy or "{}").get("Statement"))
+    return all(statement.get("Effect") == "Allow" for statement in statements) and any(
         statement.get("Effect") == "Allow"
         and _names(statement.get("Principal"), "events.amazonaws.com")
         and any(
             action.lower() in ("sqs:sendmessage", "sqs:*", "*") for action in _listed(statement.get("Action"))
         )
         and any(resource in (queue_arn, "*") for resource in _listed(statement.get("Resource")))
-        and ("Condition" not in statement or rule_arn in json.dumps(statement["Condition"]))
-        for statement in _listed(statements)
+        and _is_met(statement.get("Condition", {}), rule_arn)
+        for statement in statements
+    )
+
+
+def _is_met(condition: dict[str, dict[str, Any]], rule_arn: str) -> bool:
+    """Whether a condition lets this rule through, of those that name a source. Others are not met, as far as
+    anybody here can tell."""
+    return all(
+        operator in ("ArnEquals", "ArnLike", "StringEquals", "StringLike")
+        and all(
+            key.lower() == "aws:sourcearn" and any(fnmatchcase(rule_arn, each) for each in _listed(value))
+            for key, value in keys.items()
+        )
+        for operator, keys in condition.items()
     )
 
 

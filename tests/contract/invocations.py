@@ -137,7 +137,7 @@ def told_as(value: Any, resources: dict[str, str]) -> str:
     match value:
         case {"Fn::If": [condition, then, otherwise]}:
             return told_as(then if condition in TRUE_BY_DEFAULT else otherwise, resources)
-        case {"Fn::Sub": text}:
+        case {"Fn::Sub": [str(text), *_]} | {"Fn::Sub": str(text)}:
             return re.sub(r"\$\{[\w:]+\}", "name", text)
         case str():
             return value

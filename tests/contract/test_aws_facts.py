@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from operations.rules import broken_rules
 from tests.contract.template import TEMPLATE, as_list, measured, name_in, names_in
 
 type Template = dict[str, Any]
@@ -28,6 +29,10 @@ class Fact:
 
 
 FACTS: list[Fact] = []
+SIGN_IN_HOST = (
+    "AdminApiFunction", "Properties", "Environment", "Variables", "SIGN_IN_URL",
+    "Fn::If", 1, "Fn::Sub", 1, "Host",
+)  # fmt: skip
 
 
 def fact(rule: str, *, source: str, turn_back: Callable[[Template], None]) -> Callable[..., None]:
@@ -73,16 +78,17 @@ def takes(template: Template, parameter: str, value: str) -> bool:
     return bool(re.fullmatch(template["Parameters"][parameter]["AllowedPattern"], value))
 
 
-def assertions(template: Template) -> list[str]:
-    """What the rules assert, as text: their form is CloudFormation's, their parameters are what counts."""
-    return [str(rule["Assertions"][0]["Assert"]) for rule in template["Rules"].values()]
+def says(template: Template, **chosen: str) -> str:
+    """What the template says against these parameters, with the others at their defaults."""
+    defaults = {name: str(each["Default"]) for name, each in template["Parameters"].items()}
+    return "; ".join(broken_rules(template, defaults | chosen))
 
 
-def put(value: Any, *path: str) -> Callable[[Template], None]:
+def put(value: Any, *path: str | int) -> Callable[[Template], None]:
     """Turn back by putting `value` where `path` leads, below Resources unless it begins elsewhere."""
 
     def turn_back(template: Template) -> None:
-        place = template if path[0] in template else template["Resources"]
+        place: Any = template if path[0] in template else template["Resources"]
         for key in path[:-1]:
             place = place[key]
         place[path[-1]] = value
@@ -105,25 +111,29 @@ def drop(*path: str) -> Callable[[Template], None]:
 ##### Queues
 
 
-def _one_policy_for_two(template: Template) -> None:
-    policy = of(template, "RealtimeQueuePolicy")
-    policy["Queues"].append({"Ref": "BatchQueue"})
-    policy["PolicyDocument"]["Statement"][0]["Resource"] = [{"Fn::GetAtt": ["RealtimeQueue", "Arn"]}]
+@fact(
+    "A queue policy covers a single queue",
+    source="SQS Developer Guide, Access Policy Language: each policy must cover only a single queue",
+    turn_back=lambda template: of(template, "RealtimeQueuePolicy")["Queues"].append({"Ref": "BatchQueue"}),
+)
+def _(template: Template) -> None:
+    policies = properties(template, "AWS::SQS::QueuePolicy").values()
+    assert {len(policy["Queues"]) for policy in policies} == {1}
+    covered = [name_in(policy["Queues"]) for policy in policies]
+    assert len(covered) == len(set(covered)), "a second policy would replace the first"
 
 
 @fact(
-    "A queue policy covers a single queue, and a list as Resource is refused",
+    "A statement of a queue policy has one Resource, its own queue: a list is refused",
     source="SQS Developer Guide, Access Policy Language; remind101/stacker_blueprints #71",
-    turn_back=_one_policy_for_two,
+    turn_back=lambda template: of(template, "RealtimeQueuePolicy")["PolicyDocument"]["Statement"][0].update(
+        Resource=[{"Fn::GetAtt": ["RealtimeQueue", "Arn"]}]
+    ),
 )
 def _(template: Template) -> None:
-    covered = []
     for name, policy in properties(template, "AWS::SQS::QueuePolicy").items():
-        (queue,) = policy["Queues"]
-        covered.append(name_in(queue))
         for statement in policy["PolicyDocument"]["Statement"]:
-            assert statement["Resource"] == {"Fn::GetAtt": [name_in(queue), "Arn"]}, name
-    assert len(covered) == len(set(covered)), "a second policy would replace the first"
+            assert statement["Resource"] == {"Fn::GetAtt": [name_in(policy["Queues"]), "Arn"]}, name
 
 
 @fact(
@@ -186,11 +196,10 @@ def _(template: Template) -> None:
     turn_back=drop("MessagesReturnedAlarm"),
 )
 def _(template: Template) -> None:
-    watched = [
-        each for alarm in properties(template, "AWS::CloudWatch::Alarm").values() for each in measured(alarm)
-    ]
-    if "ApproximateAgeOfOldestMessage" in {metric for _, metric, _ in watched}:
-        assert "MessagesReturned" in {metric for _, metric, _ in watched}
+    alarms = properties(template, "AWS::CloudWatch::Alarm").values()
+    thresholds = {metric: alarm["Threshold"] for alarm in alarms for _, metric, _ in measured(alarm)}
+    assert "ApproximateAgeOfOldestMessage" in thresholds
+    assert thresholds.get("MessagesReturned") == 0
 
 
 ##### Lambda
@@ -211,7 +220,12 @@ def _(template: Template) -> None:
 @fact(
     "Reserved concurrency below what the event sources may invoke throttles their pollers",
     source="Lambda Developer Guide, maximum concurrency for SQS event sources",
-    turn_back=put(5, "DrainerFunction", "Properties", "ReservedConcurrentExecutions"),
+    turn_back=put(
+        {"Fn::If": ["IsProtected", 5, {"Ref": "AWS::NoValue"}]},
+        "DrainerFunction",
+        "Properties",
+        "ReservedConcurrentExecutions",
+    ),
 )
 def _(template: Template) -> None:
     for name, function in properties(template, "AWS::Serverless::Function").items():
@@ -299,7 +313,13 @@ def _(template: Template) -> None:
     turn_back=drop("Rules", "SubnetsAndSecurityGroupsGoTogether"),
 )
 def _(template: Template) -> None:
-    assert any("SubnetIds" in each and "SecurityGroupIds" in each for each in assertions(template))
+    together = "SubnetIds and SecurityGroupIds go together"
+    assert says(template) == says(template, SubnetIds="subnet-1a", SecurityGroupIds="sg-1a") == ""
+    assert together in says(template, SubnetIds="subnet-1a")
+    assert together in says(template, SecurityGroupIds="sg-1a")
+    for parameter, one, most in (("SubnetIds", "subnet-1a", 16), ("SecurityGroupIds", "sg-1a", 5)):
+        assert takes(template, parameter, ",".join([one] * most))
+        assert not takes(template, parameter, ",".join([one] * (most + 1)))
 
 
 ##### EventBridge
@@ -374,13 +394,48 @@ def _(template: Template) -> None:
     turn_back=put("^.+$", "Parameters", "BatchScheduleExpression", "AllowedPattern"),
 )
 def _(template: Template) -> None:
-    refused = ("rate(1 minutes)", "rate(2 minute)", "rate(0 minutes)", "rate(1.5 hours)", "15 minutes", "")
+    refused = (
+        "rate(1 minutes)", "rate(2 minute)", "rate(0 minutes)", "rate(1.5 hours)", "15 minutes", "",
+        "rate(99999999999 days)", "cron(x)", "cron(* * * * * *)", "cron(0 6 * * ?)", "cron(0 6 ? * ? *)",
+    )  # fmt: skip
     assert not any(takes(template, "BatchScheduleExpression", each) for each in refused)
-    taken = ("rate(1 minute)", "rate(15 minutes)", "rate(12 hours)", "cron(0 6 * * ? *)")
+    taken = (
+        "rate(1 minute)", "rate(15 minutes)", "rate(12 hours)", "cron(0 6 * * ? *)",
+        "cron(0/15 8-18 ? * MON-FRI *)", "cron(30 2 L * ? *)", "cron(0 9 ? * 2#1 *)",
+    )  # fmt: skip
     assert all(takes(template, "BatchScheduleExpression", each) for each in taken)
 
 
 ##### CloudWatch
+
+
+@fact(
+    "Invocations that Lambda drops, or cannot write to their destination, show in two metrics only",
+    source="Lambda Developer Guide, types of metrics: AsyncEventsDropped, DestinationDeliveryFailures",
+    turn_back=drop("SchedulesDroppedAlarm"),
+)
+def _(template: Template) -> None:
+    functions = properties(template, "AWS::Serverless::Function")
+    invoked = {name_in(target["Arn"]) for _, target in targets(template)} & functions.keys()
+    for metric in ("AsyncEventsDropped", "DestinationDeliveryFailures"):
+        watched = {
+            name_in(dimensions["FunctionName"])
+            for alarm in properties(template, "AWS::CloudWatch::Alarm").values()
+            for namespace, alarm_metric, dimensions in measured(alarm)
+            if (namespace, alarm_metric) == ("AWS/Lambda", metric)
+        }
+        assert watched == invoked, metric
+
+
+@fact(
+    "A function that ends by its time-out fails once in a visibility time-out, not in minutes in a row",
+    source="Lambda Developer Guide, Using Lambda with SQS: messages return after the visibility time-out",
+    turn_back=drop("DispatcherErrorsAlarm", "Properties", "DatapointsToAlarm"),
+)
+def _(template: Template) -> None:
+    alarm = of(template, "DispatcherErrorsAlarm")
+    between = of(template, "RealtimeQueue")["VisibilityTimeout"]
+    assert alarm["DatapointsToAlarm"] * between <= alarm["EvaluationPeriods"] * alarm["Period"]
 
 
 @fact(
@@ -390,12 +445,10 @@ def _(template: Template) -> None:
 )
 def _(template: Template) -> None:
     alarm = of(template, "SweepMissingAlarm")
-    assert measured(alarm) == [("AWS/Lambda", "Invocations", {"FunctionName": {"Ref": "BatchFunction"}})]
-    assert (alarm["ComparisonOperator"], alarm["Threshold"], alarm["Statistic"]) == (
-        "LessThanThreshold",
-        1,
-        "Sum",
-    )
+    # Not of the function's invocations: at rate(5 minutes) the batch schedule alone would keep it quiet.
+    assert measured(alarm) == [("LmsWebhooks", "LanesWaiting", {"service": {"Ref": "AWS::StackName"}})]
+    assert alarm["Statistic"] == "SampleCount"
+    assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("LessThanThreshold", 1)
     assert alarm["TreatMissingData"] == "breaching"
     assert of(template, "SweepSchedule")["ScheduleExpression"] == "rate(1 minute)"
     assert alarm["Period"] * alarm["EvaluationPeriods"] == 300
@@ -478,8 +531,8 @@ def _(template: Template) -> None:
     for stage in properties(template, "AWS::ApiGatewayV2::Stage").values():
         limits = stage["RouteSettings"]
         assert limits.keys() == unguarded
-        together = sum(each["ThrottlingRateLimit"] for each in limits.values())
-        assert together <= stage["DefaultRouteSettings"]["ThrottlingRateLimit"]
+        for limit in ("ThrottlingRateLimit", "ThrottlingBurstLimit"):
+            assert all(0 < each[limit] < stage["DefaultRouteSettings"][limit] for each in limits.values())
 
 
 @fact(
@@ -526,7 +579,10 @@ def _(template: Template) -> None:
         "http://127.0.0.1:9/x",
     )
     assert all(takes(template, "OidcIssuer", each) for each in taken)
-    assert any("OidcIssuer" in each and "OidcAudience" in each for each in assertions(template))
+    issuer, together = "https://id.example.com", "OidcIssuer and OidcAudience go together"
+    assert says(template, OidcIssuer=issuer, OidcAudience="lms") == ""
+    assert together in says(template, OidcIssuer=issuer)
+    assert together in says(template, OidcAudience="lms")
 
 
 @fact(
@@ -536,9 +592,18 @@ def _(template: Template) -> None:
 )
 def _(template: Template) -> None:
     for parameter in ("AdminRole", "ReaderRole", "RoleClaim", "AccountClaim"):
-        assert not [each for each in ("", "not admin", "a,b", "[a", 'a"') if takes(template, parameter, each)]
+        odd = ("", "not admin", "a,b", "[a", 'a"', "a\x00b", "a\u200bb")
+        assert not [each for each in odd if takes(template, parameter, each)]
         assert takes(template, parameter, "https://example.com/claims:roles")
-    assert any("AdminRole" in each and "ReaderRole" in each for each in assertions(template))
+    issuer = {"OidcIssuer": "https://id.example.com", "OidcAudience": "lms"}
+    assert says(template, **issuer, AccountClaim="tenant", RoleClaim="roles") == ""
+    assert "AccountClaim and RoleClaim must differ" in says(
+        template, **issuer, AccountClaim="a", RoleClaim="a"
+    )
+    assert "are for an OidcIssuer" in says(template, AccountClaim="tenant")
+    assert "are for an OidcIssuer" in says(template, RoleClaim="roles")
+    assert says(template, AdminRole="a", ReaderRole="b") == ""
+    assert "AdminRole and ReaderRole must differ" in says(template, AdminRole="a", ReaderRole="a")
 
 
 ##### Cognito
@@ -625,6 +690,31 @@ def _(template: Template) -> None:
         assert group["UpdateReplacePolicy"] == pool["UpdateReplacePolicy"]
 
 
+@fact(
+    "GovCloud's sign-in pages are at auth-fips, those of every other region at auth",
+    source="AWS GovCloud (US) User Guide, Amazon Cognito",
+    turn_back=put({"Fn::If": ["IsProtected", "auth-fips", "auth"]}, *SIGN_IN_HOST),
+)
+def _(template: Template) -> None:
+    place = template["Resources"]
+    for key in SIGN_IN_HOST:
+        place = place[key]
+    assert place == {"Fn::If": ["IsGovCloud", "auth-fips", "auth"]}
+    assert template["Conditions"]["IsGovCloud"] == {"Fn::Equals": [{"Ref": "AWS::Partition"}, "aws-us-gov"]}
+
+
+@fact(
+    "China has no Cognito, so nothing of it may be made where the deployer brings an issuer",
+    source="cfn-lint E3006 for AWS::Cognito::UserPool in cn-north-1",
+    turn_back=drop("ReaderGroup", "Condition"),
+)
+def _(template: Template) -> None:
+    of_cognito = [each for each in template["Resources"].values() if "::Cognito::" in each["Type"]]
+    assert of_cognito
+    assert {each.get("Condition") for each in of_cognito} == {"HasOwnUserPool"}
+    assert template["Conditions"]["HasOwnUserPool"] == {"Fn::Equals": [{"Ref": "OidcIssuer"}, ""]}
+
+
 ##### CloudFormation
 
 
@@ -677,15 +767,12 @@ def _(template: Template) -> None:
     turn_back=drop("Rules", "ProdHasSomebodyToMail"),
 )
 def _(template: Template) -> None:
-    rules = [
-        rule
-        for rule in template["Rules"].values()
-        if rule.get("RuleCondition") == {"Fn::Equals": [{"Ref": "Stage"}, "prod"]}
-    ]
-    (rule,) = rules
-    assert rule["Assertions"][0]["Assert"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "AlarmEmail"}, ""]}]}
+    assert "Stage=prod needs AlarmEmail" in says(template, Stage="prod")
+    assert says(template, Stage="prod", AlarmEmail="ops@example.com") == says(template, Stage="staging") == ""
     assert not [
-        each for each in ("ada", "ada@", "a b@c.de", "ada@example") if takes(template, "AlarmEmail", each)
+        each
+        for each in ("ada", "ada@", "a b@c.de", "ada@example", "a@b.c,d", "a@b.c;d@e.f")
+        if takes(template, "AlarmEmail", each)
     ]
     assert all(takes(template, "AlarmEmail", each) for each in ("", "ada+ops@example.com"))
 
@@ -696,8 +783,17 @@ def _(template: Template) -> None:
     turn_back=put({"Fn::Equals": [{"Ref": "Stage"}, "local"]}, "Conditions", "IsLocal"),
 )
 def _(template: Template) -> None:
-    both = template["Conditions"]["IsLocal"]["Fn::And"]
-    assert "AWS::AccountId" in names_in(both)
+    assert template["Conditions"]["IsLocal"] == {
+        "Fn::And": [
+            {"Fn::Equals": [{"Ref": "Stage"}, "local"]},
+            {
+                "Fn::Or": [
+                    {"Fn::Equals": [{"Ref": "AWS::AccountId"}, "000000000000"]},
+                    {"Fn::Equals": [{"Ref": "AWS::AccountId"}, "AWS::AccountId"]},
+                ]
+            },
+        ]
+    }
 
 
 def functions_in(value: Any) -> set[str]:

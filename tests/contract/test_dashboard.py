@@ -38,7 +38,15 @@ OF_AWS = {
     "AWS/Lambda": (
         "FunctionName",
         "AWS::Serverless::Function",
-        {"Invocations", "Errors", "Throttles", "Duration", "ConcurrentExecutions"},
+        {
+            "Invocations",
+            "Errors",
+            "Throttles",
+            "Duration",
+            "ConcurrentExecutions",
+            "AsyncEventsDropped",
+            "DestinationDeliveryFailures",
+        },
     ),
     "AWS/DynamoDB": (
         "TableName",

@@ -824,7 +824,9 @@ def test_the_workflow_deploys_with_these_roles() -> None:
         deploy = steps[".venv/bin/sam"]["run"]
         assert deploy.split("deploy ")[1].startswith(f"--config-env {job} ")
         assert '--no-resolve-s3 --s3-bucket "$ARTIFACT_BUCKET" --role-arn "$EXECUTION_ROLE_ARN"' in deploy
-        assert steps["make"]["env"] == {"BOUNDARY": "${{ vars.BOUNDARY_ARN }}"}
+        (build,) = [step for step in jobs[job]["steps"] if step.get("run", "").startswith("make build")]
+        assert build["env"] == {"BOUNDARY": "${{ vars.BOUNDARY_ARN }}"}
+        assert steps["make"]["run"] == f"make preflight ENVIRONMENT={job}", "the last of its steps before sam"
     assert documented - {"AWS_REGION"} == {
         description.split()[2]
         for output in ROLE_TEMPLATE["Outputs"].values()

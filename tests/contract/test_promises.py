@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from samcli.commands.deploy.deploy_context import DeployContext
 
 from tests.contract.template import REPOSITORY
 
@@ -50,3 +51,22 @@ def test_what_the_jwt_authorizer_takes_of_another_provider_is_explained() -> Non
     install = section("docs/operations.md", "Install")
     assert "RSA key" in install
     assert "`[a b]`" in install
+
+
+def test_a_new_default_does_not_reach_a_stack_that_is_there() -> None:
+    """sam keeps the previous value of each parameter that is not set (SAM CLI, deploy_context)."""
+    template = {"Parameters": {"LogRetentionDays": {"Default": 90}, "AlarmEmail": {"Default": ""}}}
+    assert DeployContext.merge_parameters(template, {"AlarmEmail": "ops@example.com"}) == [
+        {"ParameterKey": "LogRetentionDays", "UsePreviousValue": True},
+        {"ParameterKey": "AlarmEmail", "ParameterValue": "ops@example.com"},
+    ]
+    commands = section("docs/operations.md", "The commands of an installation")
+    assert "a new default of the template does not reach it" in commands
+
+
+def test_no_page_says_that_a_deployment_restores_what_was_changed_by_hand() -> None:
+    """CloudFormation compares a template with the last one, not with what is there."""
+    assert "does not restore a part" in section("docs/operations.md", "A stack that was changed by hand")
+    runbook = (REPOSITORY / "docs" / "operations.md").read_text().partition("\n## Runbook\n")[2]
+    runbook = runbook.partition("\n## ")[0]
+    assert not re.search("deploy again", runbook, re.IGNORECASE)

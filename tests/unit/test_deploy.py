@@ -55,16 +55,17 @@ def test_parameters_are_given_beside_those_of_samconfig() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "is_protected", "turns_on"),
+    ("stage", "status", "is_protected", "turns_on"),
     [
-        ("CREATE_COMPLETE", False, True),
-        ("UPDATE_COMPLETE", False, True),
-        ("UPDATE_COMPLETE", True, False),
-        ("REVIEW_IN_PROGRESS", False, False),  # nobody confirmed its first change set
+        ("prod", "CREATE_COMPLETE", False, True),
+        ("prod", "UPDATE_COMPLETE", False, True),
+        ("prod", "UPDATE_COMPLETE", True, False),
+        ("prod", "REVIEW_IN_PROGRESS", False, False),  # nobody confirmed its first change set
+        ("staging", "CREATE_COMPLETE", False, False),
     ],
 )
-def test_a_stack_is_protected_once_it_is_there(
-    status: str, *, is_protected: bool, turns_on: bool, capsys: pytest.CaptureFixture[str]
+def test_a_stack_of_prod_is_protected_once_it_is_there(
+    stage: str, status: str, *, is_protected: bool, turns_on: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cloudformation = boto3.client(
         "cloudformation",
@@ -77,6 +78,7 @@ def test_a_stack_is_protected_once_it_is_there(
         "StackStatus": status,
         "CreationTime": datetime(2026, 11, 29, tzinfo=UTC),
         "EnableTerminationProtection": is_protected,
+        "Parameters": [{"ParameterKey": "Stage", "ParameterValue": stage}],
     }
     with Stubber(cloudformation) as aws:
         aws.add_response("describe_stacks", {"Stacks": [stack]}, {"StackName": "lms-webhooks"})
@@ -89,6 +91,18 @@ def test_a_stack_is_protected_once_it_is_there(
         protect(cloudformation, "lms-webhooks")
         aws.assert_no_pending_responses()
     assert bool(capsys.readouterr().out) == turns_on
+
+
+def test_a_deployment_that_cannot_be_protected_has_succeeded_all_the_same(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cloudformation = boto3.client(
+        "cloudformation", region_name="eu-west-1", aws_access_key_id="test", aws_secret_access_key="test"
+    )
+    with Stubber(cloudformation) as aws:
+        aws.add_client_error("describe_stacks", "AccessDenied", "no", 403)
+        protect(cloudformation, "lms-webhooks")
+    assert capsys.readouterr().err.startswith("lms-webhooks is deployed, and not protected from deletion: ")
 
 
 # The command itself
