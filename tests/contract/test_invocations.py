@@ -82,7 +82,7 @@ def test_the_admin_api_serves_the_console(invoke: Any) -> None:
     assert (start["statusCode"], start["isBase64Encoded"]) == (200, True)
     assert start["headers"]["Content-Type"].startswith("text/html")
     assert (
-        "connect-src 'self' https://name.auth.name.amazoncognito.com;"
+        "connect-src 'self' https://name.name.name.amazoncognito.com;"
         in (start["headers"]["Content-Security-Policy"])
     )
     script = invoke("admin_api", sample("admin_api", "console_file"))
