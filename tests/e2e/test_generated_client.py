@@ -4,6 +4,7 @@ import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +20,8 @@ PACKAGE = "lms_webhooks_client"
 def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The package, importable by its name."""
     folder = tmp_path_factory.mktemp("client")
-    generate = ["openapi-python-client", "generate", "--path", str(COMMITTED), "--meta", "none"]
+    program = str(Path(sys.executable).parent / "openapi-python-client")
+    generate = [program, "generate", "--path", str(COMMITTED), "--meta", "none"]
     made = subprocess.run(
         [*generate, "--output-path", str(folder / PACKAGE), "--fail-on-warning"],
         capture_output=True,
