@@ -76,8 +76,9 @@ events: $(READY) ## Write the samples in events/ and the schemas in docs/schemas
 dashboard: $(READY) ## Write the CloudWatch dashboard into template.yaml, from the code's metrics and its resources
 	@$(BIN)/python -m local.dashboard
 
-test: $(READY) ## Every test; ARGS='-k dispatcher' picks some
-	@$(BIN)/pytest $(ARGS)
+FAST_TIERS := tests/unit tests/contract tests/scenarios
+test: $(READY) ## Every test; FAST=1 for unit, contract and scenarios, ARGS='-k dispatcher' picks some
+	@$(BIN)/pytest $(if $(ARGS),$(ARGS) $(if $(FAST),$(FAST_TIERS)),-n auto $(if $(FAST),$(FAST_TIERS)))
 
 conformance: $(READY) ## What hostile receivers do, and what our sender and plain requests make of it
 	@$(BIN)/python -m tests.conformance

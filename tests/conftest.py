@@ -2,3 +2,5 @@
 own. So moto comes first, whichever test is collected first."""
 
 import moto  # noqa: F401
+
+pytest_plugins = ("tests.schedule", "tests.progress")
