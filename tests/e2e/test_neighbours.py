@@ -77,7 +77,7 @@ def warm_up_dispatchers(account: Account) -> None:
         for _ in range(AT_ONCE):
             account.emit()
             account.system.wait_until_taken()
-        assert receiver.wait_for_requests(AT_ONCE, 20)
+        assert receiver.wait_for_requests(AT_ONCE)
         gate.set()
         account.system.wait_until_done()
     account.delete_all()
