@@ -6,12 +6,13 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON3 ?= python3
 PATH_OUTSIDE := $(PATH)
-BIN := $(CURDIR)/.venv/bin
+# Relative: a whole path may have a blank in it.
+BIN := .venv/bin
 LOCAL := $(BIN)/python -m local
 ENVIRONMENT ?= default
 GRADUAL ?= $(filter prod,$(ENVIRONMENT))
 
-export PATH := $(BIN):$(PATH)
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Bytecode beside the sources would make `sam build --cached` take an unchanged layer for a changed one.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.local/pycache
 export PYTHONPATH := $(CURDIR):$(CURDIR)/layers/core
@@ -90,8 +91,9 @@ events: $(READY) ## Write the samples in events/ and the schemas in docs/schemas
 dashboard: $(READY) ## Write the CloudWatch dashboard into template.yaml, from the code's metrics and its resources
 	@$(BIN)/python -m local.dashboard
 
-test: $(READY) $(DYNAMODB)/ready ## Every test; ARGS='-k dispatcher' picks some
-	@$(BIN)/pytest $(ARGS)
+FAST_TIERS := tests/unit tests/contract tests/scenarios
+test: $(READY) $(DYNAMODB)/ready ## Every test; FAST=1 for unit, contract and scenarios, ARGS='-k dispatcher' picks some
+	@$(BIN)/pytest $(if $(ARGS),$(ARGS) $(if $(FAST),$(FAST_TIERS)),-n auto $(if $(FAST),$(FAST_TIERS)))
 
 conformance: $(READY) ## What hostile receivers do, and what our sender and plain requests make of it
 	@$(BIN)/python -m tests.conformance

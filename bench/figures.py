@@ -1,13 +1,18 @@
 """What a benchmark found: figures with their noise, what they must be, and what they were before."""
 
+import hashlib
+import os
+import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 ROUNDS = 9  # interleaved, so that whatever else the machine does hits all contenders alike
+MACHINES = "machines"  # beside the rows of a baseline: on which machine each was measured
 _SLACK = 0.10  # between two runs on one machine, beyond what their rounds differed by
 
 
@@ -117,6 +122,71 @@ def worse(now: Figure, before: Mapping[str, Any]) -> str | None:
     return f"{now.name}: {then:.3g} {now.unit} then, {now.value:.3g} now"
 
 
+@dataclass
+class Verdict:
+    """What a run says of the code."""
+
+    missed: list[str] = field(default_factory=list)
+    """Goals. They hold on every machine."""
+    slower: list[str] = field(default_factory=list)
+    """Than the baseline of this machine, twice."""
+    notes: list[str] = field(default_factory=list)
+    """Differences that prove nothing: of another machine, or of one measurement."""
+
+    @property
+    def is_good(self) -> bool:
+        return not self.missed and not self.slower
+
+
+def judge(
+    rows: Mapping[str, Row], baseline: Mapping[str, Any], *, machine: str, measure_again: Callable[[str], Row]
+) -> Verdict:
+    """Hold `rows` to their goals, and to the baseline of this machine.
+
+    What got worse is measured once more, and counts when it is worse than the baseline again: of some eighty
+    ratios one lies beyond its noise by chance now and then, but hardly twice in a row.
+
+    Returns:
+        A verdict in which rows of another machine's baseline have notes only.
+    """
+    verdict = Verdict()
+    for name, row in rows.items():
+        verdict.missed += [each.name for each in row.figures if not each.is_good]
+        then = baseline.get(name, {})
+        found = _all_worse(row, then)
+        if baseline.get(MACHINES, {}).get(name) != machine:
+            verdict.notes += [f"another machine's baseline: {text}" for text in found.values()]
+        elif found:
+            confirmed = _all_worse(measure_again(name), then)
+            verdict.slower += [text for figure_name, text in confirmed.items() if figure_name in found]
+            verdict.notes += [
+                f"not so when measured again: {text}"
+                for figure_name, text in found.items()
+                if figure_name not in confirmed
+            ]
+    return verdict
+
+
+def _all_worse(row: Row, then: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        each.name: text
+        for each in row.figures
+        if each.name in then and (text := worse(each, then[each.name]))
+    }
+
+
+def this_machine() -> str:
+    """Tell this machine from others, and say nothing else about it.
+
+    Two virtual machines of one kind count as two: what their neighbours leave them differs.
+    """
+    files = [Path("/etc/machine-id"), Path("/proc/cpuinfo")]
+    texts = [path.read_text() if path.exists() else "" for path in files]
+    model = next((line for line in texts[1].splitlines() if line.startswith("model name")), "")
+    known = (platform.node(), platform.machine(), str(os.cpu_count()), texts[0], model)
+    return hashlib.sha256("\n".join(known).encode()).hexdigest()[:16]
+
+
 def table(figures: Sequence[Figure]) -> str:
     """As text, with ✓ or ✗ where there is a goal."""
     width = max(len(each.name) for each in figures)
@@ -128,6 +198,12 @@ def table(figures: Sequence[Figure]) -> str:
             f"  {mark} {each.name:{width}}  {each.value:>10,.4g} {each.unit:14} {noise:6} {each.goal}"
         )
     return "\n".join(lines)
+
+
+def merged(baseline: Mapping[str, Any], rows: Mapping[str, Row], *, machine: str) -> dict[str, Any]:
+    """The baseline with these rows in the place of its own. The others stay those of their machines."""
+    machines = baseline.get(MACHINES, {}) | dict.fromkeys(rows, machine)
+    return {**baseline, **as_json(rows), MACHINES: machines}
 
 
 def as_json(rows: Mapping[str, Row]) -> dict[str, Any]:

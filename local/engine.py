@@ -7,11 +7,13 @@ is never guessed from an id that a crash left behind and another process may hav
 import fcntl
 import json
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
@@ -110,11 +112,16 @@ def stop(state_dir: Path) -> bool:
 
 
 def free_port() -> int:
-    """A port on loopback that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port on loopback that nobody listens on at this moment.
+
+    Not one that systems give to connections by themselves (Linux from 32768, others from 49152): until it is
+    listened on, a connection of another process might get it.
+    """
+    while True:
+        port = random.randrange(20000, 32768)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _environment(work: Path, port: int) -> dict[str, str]:

@@ -7,6 +7,8 @@ import pytest
 
 from tests.engines.dynamodb import DynamoDbLocal, Engine, moto
 
+pytest_plugins = ("tests.schedule", "tests.progress")
+
 
 @pytest.fixture(scope="session")
 def dynamodb_local() -> Iterator[DynamoDbLocal]:

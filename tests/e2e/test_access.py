@@ -483,7 +483,7 @@ def test_a_hostile_target_that_got_into_the_table_is_sent_nothing(
         is_whole = len({(line["kind"], line["webhookId"]) for line in found}) == 2 * len(webhooks)
         return found if is_whole else []
 
-    until(drained, "the drainer to try every webhook after the dispatcher", seconds=60)
+    until(drained, "the drainer to try every webhook after the dispatcher")
     attempts = until(logged, "attempts of both at every webhook")
     for webhook in webhooks.values():  # or they would be tried for days
         store.delete(webhook.account_id, webhook.webhook_id, deleted_at=utc_now(), deleted_by="test")

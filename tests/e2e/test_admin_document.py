@@ -131,7 +131,7 @@ def replayed(reader: Reader, request: str) -> Answer:
         answered = reader.call(request)
         return answered if answered.body["state"] == "done" else None
 
-    given = until(ended, "the replay to end", seconds=60)
+    given = until(ended, "the replay to end")
     assert given is not None
     return given
 

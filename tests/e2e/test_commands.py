@@ -2,11 +2,11 @@
 
 import os
 import re
-import socket
 import subprocess
 import sys
 
 from local.emit import make_event
+from local.engine import free_port
 from local.steps import REPOSITORY
 from tests.contract.test_documents import README, fenced
 from tests.e2e.system import Account
@@ -22,8 +22,7 @@ _ANEW_EACH_TIME = [
 
 
 def test_a_listener_prints_the_request_that_the_readme_shows(account: Account) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     created = account.create(
         f"http://127.0.0.1:{port}/", authentication={"type": "signature"}, events=["COURSE_ENROLLMENT"]
     )

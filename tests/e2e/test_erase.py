@@ -32,7 +32,7 @@ def test_a_learner_is_erased_from_history_and_backlog_and_nobody_else(
         return deliveries
 
     until(lambda: len(system.history(sent)) >= 4, "what goes out at once")
-    until(lambda: len(listed(paused)) == 6, "what waits", seconds=60)
+    until(lambda: len(listed(paused)) == 6, "what waits")
     command = ["erase", "--account", account.account_id, "--learner", str(LEARNER)]
     # By the file of the stack on this machine, and as on AWS: by the stack's name and the environment.
     monkeypatch.setattr("operations.stacks.STATE_DIR", system.stack.state_dir)
@@ -60,7 +60,7 @@ def test_a_learner_is_erased_from_history_and_backlog_and_nobody_else(
     before = len(receiver.requests_to("/paused"))
     assert before == 0
     assert account.call("PATCH", f"/v1/webhooks/{paused}", {"status": "active"}).status == 200
-    until(lambda: len(receiver.requests_to("/paused")) > 0, "what is left to go out", seconds=60)
-    until(lambda: len(system.history(paused)) >= 2, "it to be recorded", seconds=60)
+    until(lambda: len(receiver.requests_to("/paused")) > 0, "what is left to go out")
+    until(lambda: len(system.history(paused)) >= 2, "it to be recorded")
     got = [event for request in receiver.requests_to("/paused") for event in request.events]
     assert {event["data"]["userId"] for event in got} == {OTHER}

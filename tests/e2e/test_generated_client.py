@@ -1,9 +1,11 @@
 """A client that a generator made of the API's description, and nobody touched, does an admin's work."""
 
 import importlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,9 +21,11 @@ PACKAGE = "lms_webhooks_client"
 def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The package, importable by its name."""
     folder = tmp_path_factory.mktemp("client")
-    generate = ["openapi-python-client", "generate", "--path", str(COMMITTED), "--meta", "none"]
+    tools = Path(sys.executable).parent  # it looks for ruff on PATH
+    generate = [str(tools / "openapi-python-client"), "generate", "--path", str(COMMITTED), "--meta", "none"]
     made = subprocess.run(
         [*generate, "--output-path", str(folder / PACKAGE), "--fail-on-warning"],
+        env=os.environ | {"PATH": f"{tools}{os.pathsep}{os.environ.get('PATH', os.defpath)}"},
         capture_output=True,
         text=True,
         check=False,

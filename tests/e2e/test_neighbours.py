@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from statistics import quantiles
 
@@ -22,8 +23,9 @@ from tests.fakes.receiver import (
 
 DEADLINE_SECONDS = 5.0
 EVENTS = 240
-AT_ONCE = 4  # events in flight; each may find a dispatcher of its own, held up until the round is over
+AT_ONCE = 4  # events in flight; each may find a dispatcher of its own, held up until its fast ones have it
 MAX_RATIO = 1.5
+SLOW_MACHINE_SECONDS = 60
 
 
 def timed(behaviour: Behaviour, into: list[float]) -> Behaviour:
@@ -75,14 +77,17 @@ def warm_up_dispatchers(account: Account) -> None:
         for _ in range(AT_ONCE):
             account.emit()
             account.system.wait_until_taken()
-        assert receiver.wait_for_requests(AT_ONCE, 20)
+        assert receiver.wait_for_requests(AT_ONCE)
         gate.set()
         account.system.wait_until_done()
     account.delete_all()
 
 
 class Street:
-    """Two fast webhooks of one account, and three neighbours that are bad for as long as a round lasts."""
+    """Two fast webhooks of one account, and three neighbours.
+
+    The bad ones hold each event until the fast ones have it: an order is proved, however slow the machine.
+    """
 
     def __init__(self, account: Account, receiver: Receiver, name: str, *, is_bad: bool) -> None:
         self.latencies: list[float] = []
@@ -90,24 +95,28 @@ class Street:
         self._receiver = receiver
         self._name = name
         self._is_bad = is_bad
-        self._gate = threading.Event()
+        self._gates: defaultdict[str, threading.Event] = defaultdict(threading.Event)
         for house in ("fast-1", "fast-2", "hang", "trickle", "redirect"):
             account.create(receiver.url(f"/{name}/{house}"))
 
-    def behaviour(self, house: str) -> Behaviour:
-        """What one of its houses does."""
+    def behaviour(self, house: str, event_id: str) -> Behaviour:
+        """What one of its houses does with an event."""
         if self._is_bad and house == "hang":
-            return gated(self._gate, answer())
+            return gated(self._gates[event_id], answer())
         if self._is_bad and house == "trickle":
-            return _trickling_until(self._gate)
+            return _trickling_until(self._gates[event_id])
         if self._is_bad and house == "redirect":
             return redirect("http://127.0.0.1:9/")
         return answer()
 
     def round(self) -> None:
-        """Put events for all houses. The bad ones let go only when the fast ones have got all of them."""
+        """Put events for all houses. The bad ones let go of each only when the fast ones have got it."""
         events = [self._account.event() for _ in range(AT_ONCE)]
-        expected = {(house, event["eventId"]) for event in events for house in ("fast-1", "fast-2")}
+        expected = {
+            (house, event["eventId"])
+            for event in events
+            for house in ("fast-1", "fast-2", *(("hang", "trickle") if self._is_bad else ()))
+        }
         arrived: dict[tuple[str, str], float] = {}
         started = time.monotonic()
         self._account.system.put(*events)
@@ -118,16 +127,23 @@ class Street:
                 if street == self._name:
                     for event_id in request.event_ids:
                         arrived.setdefault((house, event_id), request.received_at)
-            return expected <= arrived.keys() and {"hang", "trickle"} <= {house for house, _ in arrived}
+            for event in events:
+                event_id = event["eventId"]
+                if {("fast-1", event_id), ("fast-2", event_id)} <= arrived.keys():
+                    self._gates[event_id].set()
+            return expected <= arrived.keys()
 
-        assert self._receiver.wait_for(is_over, DEADLINE_SECONDS - 0.5), (
+        assert self._receiver.wait_for(is_over, SLOW_MACHINE_SECONDS), (
             f"while others were hanging came only {sorted(arrived)}, not {sorted(expected)}"
         )
-        self._gate.set()
+        for event in events if self._is_bad else ():
+            event_id = event["eventId"]
+            cut_at = min(arrived[house, event_id] for house in ("hang", "trickle")) + DEADLINE_SECONDS
+            assert max(arrived["fast-1", event_id], arrived["fast-2", event_id]) < cut_at
         self._account.system.wait_until_done()
         self._receiver.forget()
-        self._gate = threading.Event()
-        self.latencies += [arrived[each] - started for each in expected]
+        self._gates.clear()
+        self.latencies += [arrived[each] - started for each in expected if each[0].startswith("fast")]
 
 
 def _trickling_until(gate: threading.Event) -> Behaviour:
@@ -145,14 +161,13 @@ def test_bad_neighbours_do_not_delay_the_others_of_their_batch(
     system: System,
     new_account: Callable[[], Account],
     receiver: Receiver,
-    pytestconfig: pytest.Config,
-    capsys: pytest.CaptureFixture[str],
+    record_property: Callable[[str, object], None],
 ) -> None:
     """Turn by turn the same events to the same webhooks, with neighbours that are bad and that are not.
 
-    That the fast ones get all of a round while the bad ones still hang is certain. How long they take is
-    measured, from the put to the receipt; three times at most, since this machine has other things to do
-    as well, and what neighbours cost would show each time.
+    That the fast ones get each event while the bad ones still hold it is certain. How long they take is
+    measured, from the put to the receipt, and compared turn by turn: both streets share the machine's load.
+    Three tries prove as much as one: what neighbours cost is there each time, and a busy machine is not.
     """
     assert system.dispatchers_at_once() >= AT_ONCE
     warm_up_dispatchers(new_account())
@@ -160,24 +175,25 @@ def test_bad_neighbours_do_not_delay_the_others_of_their_batch(
 
     def behaviour(request: Request) -> Behaviour:
         _, street, house = request.path.split("/")
-        return streets[street].behaviour(house)
+        return streets[street].behaviour(house, request.event_ids[0])
 
     receiver.script = behaviour
     streets["good"].round()
     streets["bad"].round()
     assert receiver.wait_for(lambda: bool(receiver.requests_to("/bad/redirect")), 20), "no second attempt"
 
+    found = []
     for _ in range(3):
         p99 = _measure(streets)
         ratio = p99["bad"] / p99["good"]
-        with capsys.disabled():
-            pytestconfig.get_terminal_writer().line(
-                f"\nput -> receipt, {EVENTS} events to two webhooks, p99: {p99['good']:.0f} ms beside good"
-                f" neighbours, {p99['bad']:.0f} ms beside hanging, trickling and redirecting: x {ratio:.2f}"
-            )
+        found.append(
+            f"put -> receipt, {EVENTS} events to two webhooks, p99: {p99['good']:.0f} ms beside good"
+            f" neighbours, {p99['bad']:.0f} ms beside hanging, trickling and redirecting: x {ratio:.2f}"
+        )
+        record_property("beside neighbours", found[-1])
         if ratio < MAX_RATIO:
             return
-    raise AssertionError(f"p99 grows more than {MAX_RATIO} times beside bad neighbours")
+    raise AssertionError("\n".join((f"p99 grows more than {MAX_RATIO} times each time", *found)))
 
 
 def _measure(streets: dict[str, Street]) -> dict[str, float]:

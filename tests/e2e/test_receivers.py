@@ -39,7 +39,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 PORT_VARIABLES = ("PORT", "FLASK_RUN_PORT", "UVICORN_PORT")
-PROBING_SECONDS = 60  # after a failure the first probe comes in 5 s, the next 10 s later
+PROBING_SECONDS = 180  # after a failure the first probe comes in 5 s, the next 10 s later
 
 
 @dataclass

@@ -53,6 +53,16 @@ def redrive(system: System) -> Redrive:
     return run
 
 
+@contextmanager
+def sigint_stops_children() -> Iterator[None]:
+    """A suite in the background of a script ignores SIGINT, and a child inherits that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def dead_letter(deployed: Deployed, queue: str, account: Account, event_name: str) -> dict[str, Any]:
     """An event that lies in a dead-letter queue, as SQS or the bus would have put it there."""
     event = account.event(event_name)
@@ -86,14 +96,17 @@ def test_ctrl_c_loses_nothing(
     account.create(receiver.url())
     queue = "RealtimeDeadLetterQueue"
     events = [dead_letter(deployed, queue, account, "COURSE_ENROLLMENT") for _ in range(12)]
-    with subprocess.Popen(
-        command(system, queue, "--rate", "0.1"),
-        cwd=REPOSITORY,
-        env=_ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as running:
-        assert receiver.wait_for_requests(10, 20)
+    with (
+        sigint_stops_children(),
+        subprocess.Popen(
+            command(system, queue, "--rate", "0.1"),
+            cwd=REPOSITORY,
+            env=_ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as running,
+    ):
+        assert receiver.wait_for_requests(10)
         running.send_signal(signal.SIGINT)
         told, _ = running.communicate(timeout=20)
     assert running.returncode == 130
@@ -110,7 +123,7 @@ def test_non_real_time_dead_letters_wait_for_the_schedule_after_all(
     webhook = account.create(receiver.url(), events=["LEARNER_PROGRESS"])
     event = dead_letter(deployed, "BatchDeadLetterQueue", account, "LEARNER_PROGRESS")
     assert "1 sent to BatchQueue" in redrive(deployed.urls["BatchDeadLetterQueue"])
-    account.system.wait_for_history(webhook["webhookId"], 1, seconds=90)
+    account.system.wait_for_history(webhook["webhookId"], 1, seconds=180)
     assert receiver.requests[0].event_ids == [event["eventId"]]
 
 

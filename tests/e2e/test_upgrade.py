@@ -136,7 +136,7 @@ def wait_until_version_sends(version: str, account: Account, receiver: Receiver,
         emitted.append(event_id)
         return until(lambda: sent_by(receiver, event_id), "an event to come") == version
 
-    until(emit_one, f"version {version} to send", seconds=60)
+    until(emit_one, f"version {version} to send")
 
 
 def check_all_came(account: Account, receiver: Receiver, webhook_ids: list[str], emitted: list[str]) -> None:

@@ -76,7 +76,8 @@ class ChildWorld(FaultWorld):
         )
         with (
             patch.dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)),  # by which the server finds us
-            patch.object(sys.modules["__main__"], "__file__", None),  # which no child needs to run again
+            # No child needs to run it again. A process that pytest-xdist started has none.
+            patch.object(sys.modules["__main__"], "__file__", None, create=True),
         ):
             child.start()
         its.close()

@@ -59,6 +59,7 @@ def test_the_public_library_verifies_with_either_secret_during_a_rotation() -> N
 @pytest.mark.parametrize(
     ("changed", "value"),
     [("webhook-id", "msg_2"), ("webhook-timestamp", "+1"), ("body", BODY + b" "), ("secret", new_secret())],
+    ids=["id", "timestamp", "body", "secret"],
 )
 def test_the_public_library_refuses_whatever_was_changed(changed: str, value: str | bytes) -> None:
     now, secret = now_seconds(), new_secret()

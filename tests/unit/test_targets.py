@@ -58,11 +58,20 @@ def test_a_good_url_passes(url: str) -> None:
     assert check_url(url, loopback_allowed=True) == parts
 
 
-@pytest.mark.parametrize(("url", "rule"), HOSTILE_URLS)
-def test_a_hostile_url_is_refused_by_the_rule_it_breaks(url: str, rule: str) -> None:
+def broken_rule(url: str, *, loopback_allowed: bool) -> str:
+    """The rule by which it is refused; empty when it is not."""
+    try:
+        check_url(url, loopback_allowed=loopback_allowed)
+    except ForbiddenTarget as refused:
+        return refused.rule
+    return ""
+
+
+def test_a_hostile_url_is_refused_by_the_rule_it_breaks() -> None:
+    found = [(url, rule, broken_rule(url, loopback_allowed=False)) for url, rule in HOSTILE_URLS]
+    assert [each for each in found if not each[2].startswith(each[1])] == []
     with pytest.raises(ForbiddenTarget) as caught:
-        check_url(url, loopback_allowed=False)
-    assert caught.value.rule.startswith(rule)
+        check_url(HOSTILE_URLS[0][0], loopback_allowed=False)
     assert str(caught.value) == caught.value.rule
 
 
@@ -84,20 +93,16 @@ def test_a_local_stack_may_use_this_machine_and_plain_http(url: str) -> None:
         check_url(url, loopback_allowed=False)
 
 
-@pytest.mark.parametrize(
-    ("url", "rule"),
-    [
-        (url, rule)
+def test_a_local_stack_opens_nothing_else() -> None:
+    found = [
+        (url, rule, broken_rule(url, loopback_allowed=True))
         for url, rule in HOSTILE_URLS
         if rule in {PUBLIC, FOUR_NUMBERS, ZONE, DOT, USER, FRAGMENT, ASCII, BACKSLASH, PORT}
         and "//127." not in url
         and url not in {"https://[::1]/", "https://[0:0:0:0:0:0:0:1]/"}
-    ],
-)
-def test_a_local_stack_opens_nothing_else(url: str, rule: str) -> None:
-    with pytest.raises(ForbiddenTarget) as caught:
-        check_url(url, loopback_allowed=True)
-    assert caught.value.rule.startswith(rule)
+    ]
+    assert len(found) > 150
+    assert [each for each in found if not each[2].startswith(each[1])] == []
 
 
 GOOD_ADDRESSES = ["8.8.8.8", "1.1.1.1", "93.184.215.14", "223.255.255.254", "2606:4700:4700::1111", "2a00::1"]

@@ -322,7 +322,7 @@ def test_owners_are_told(
                 told.add(topic)
         return told == queues.keys()
 
-    assert until(all_told, "the notice on both topics", seconds=30)
+    assert until(all_told, "the notice on both topics")
     assert until(lambda: not to_be_told(system), "the list of notices to be empty")
 
 
