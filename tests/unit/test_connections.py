@@ -361,7 +361,7 @@ def test_the_clock_that_says_more_counts(
     """Where Lambda freezes a process, one of them may stand still too."""
     connection = idle(pool, peer)
     now = getattr(time, clock)()
-    monkeypatch.setattr(connections.time, clock, lambda: now + 60)
+    monkeypatch.setattr(time, clock, lambda: now + 60)
     assert 59 < connection.idle_seconds() < 120
     assert pool._take_idle(HERE) is None
 
