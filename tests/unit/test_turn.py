@@ -11,8 +11,10 @@ from lms_webhooks.attempts import Attempt
 from lms_webhooks.backlog import Lane, Waiting
 from lms_webhooks.delivery_store import Delivery, Outcome
 from lms_webhooks.drain import Drainer
+from lms_webhooks.dynamodb import Range
 from lms_webhooks.health import Health, Mode, SwitchOff
 from lms_webhooks.notices import NoticeBox
+from lms_webhooks.replay import Replay, ReplayState
 from lms_webhooks.sender import Patience
 from lms_webhooks.turn import Turn
 from lms_webhooks.webhooks import Status
@@ -670,3 +672,112 @@ def test_the_time_of_a_turn_is_in_whole_milliseconds_that_have_passed(world: Tur
     world.put(Lane.RETRY, *some(1, tries=1, due_at_ms=NOW_MS + 1, attempts=(REJECTED,)), due_at_ms=NOW_MS)
     world.turn().serve()
     assert world.endpoint.posts == []
+
+
+# Sent again
+
+
+def recorded(world: Turns, count: int, *, outcome: Outcome = Outcome.DELIVERED) -> None:
+    """So many deliveries in the history."""
+    old = replace(SUCCESS, started_at_ms=NOW_MS - DAY_MS)
+    world.history.record(
+        [Delivery(ID, each.event, outcome, (old,), "reason") for each in some(count)],
+        recorded_at_seconds=NOW_MS // 1000,
+    )
+
+
+def start_replay(world: Turns, **more: Any) -> None:
+    """All of the history, or of it what `more` says."""
+    fields: dict[str, Any] = {"outcome": None, "event_name": None, **more}
+    replay = Replay("r1", ACCOUNT, ID, Range("0", "9"), started_at_ms=NOW_MS, started_by="ada", **fields)
+    world.replay_store.start(replay, world.backlog)
+
+
+def test_a_replay_sends_portion_by_portion_and_ends(world: Turns) -> None:
+    world.begin(replace(FALLEN, batch_size=2))
+    recorded(world, 5)
+    start_replay(world)
+    assert world.turn().serve() is None
+    assert world.endpoint.posts == [["e1", "e2"], ["e3", "e4", "e5"]]
+    replay = world.replay_store.find(ID)
+    assert replay is not None
+    assert (replay.state, replay.read, replay.delivered, replay.rejected) == (ReplayState.DONE, 5, 5, 0)
+    assert world.backlog.marks(ID) == {}
+
+
+def test_a_replay_passes_over_what_it_does_not_send(world: Turns) -> None:
+    world.begin()
+    recorded(world, 3)
+    start_replay(world, outcome=Outcome.EXPIRED)
+    assert world.turn().serve() is None
+    replay = world.replay_store.find(ID)
+    assert replay is not None
+    assert (world.endpoint.posts, replay.state, replay.read) == ([], ReplayState.DONE, 3)
+    assert world.backlog.marks(ID) == {}
+
+
+def test_a_replay_that_is_only_rejected_pauses_for_a_minute_after_ten_and_charges_nobody(
+    world: Turns,
+) -> None:
+    world.begin(replace(FALLEN, batch_size=1))
+    recorded(world, 12)
+    start_replay(world)
+    world.endpoint.replies = [422]
+    turn = world.turn()
+    assert turn.serve() is None
+    assert world.endpoint.posts == [[f"e{number}"] for number in range(1, 11)]
+    assert mark_of(world, Lane.REPLAY).due_at_ms == NOW_MS + MINUTE_MS
+    assert (turn.health.failures, turn.health.rejections) == (0, 0)
+    assert world.waiting(Lane.RETRY) == []
+    world.now += 60
+    world.turn().serve()
+    replay = world.replay_store.find(ID)
+    assert replay is not None
+    assert (replay.state, replay.rejected) == (ReplayState.DONE, 12)
+
+
+def test_a_success_between_them_is_no_pause(world: Turns) -> None:
+    world.begin(replace(FALLEN, batch_size=1, batch_ceiling=1, batch_ceiling_until_ms=NOW_MS + DAY_MS))
+    recorded(world, 12)
+    start_replay(world)
+    world.endpoint.replies = [*[422] * 9, 200, *[422] * 2, 200]
+    world.turn().serve()
+    assert len(world.endpoint.posts) == 12
+
+
+@pytest.mark.parametrize("reply", [200, 422])
+def test_what_is_sent_again_and_not_recorded_is_not_sent_once_more_at_once(world: Turns, reply: int) -> None:
+    world.begin()
+    recorded(world, 1)
+    start_replay(world)
+    world.endpoint.replies = [reply]
+    refuse_writes(world.deliveries_table, of="DELIVERY#")
+    assert world.turn().serve() == 5
+    assert world.endpoint.posts == [["e1"]]
+
+
+def test_the_replay_lane_stays_marked_while_a_replay_is_under_way(world: Turns) -> None:
+    """Nothing stands in the lane itself, and its check must not take the mark away."""
+    world.begin(status=Status.PAUSED)
+    recorded(world, 1)
+    start_replay(world)
+    world.now += 8 * 86_400
+    assert world.turn().serve() is None
+    assert mark_of(world, Lane.REPLAY).check_at_ms == NOW_MS + 8 * DAY_MS + RETENTION_MS
+
+
+@pytest.mark.parametrize(("age_ms", "is_left"), [(RETENTION_MS - 1, True), (RETENTION_MS, False)])
+def test_that_it_is_to_be_sent_again_ends_from_when_it_was_asked_for_and_stays_on_record(
+    world: Turns, age_ms: int, is_left: bool
+) -> None:
+    world.begin(status=Status.PAUSED)
+    recorded(world, 1)
+    asked = replace(some(1)[0], asked_at_ms=NOW_MS - age_ms)
+    world.put(Lane.REPLAY, replace(asked, event=replace(asked.event, accepted_at_ms=NOW_MS - RETENTION_MS)))
+    assert mark_of(world, Lane.REPLAY).check_at_ms <= NOW_MS
+    assert world.turn().serve() is None
+    assert (world.waiting_ids(Lane.REPLAY) == ["e1"], Lane.REPLAY in world.backlog.marks(ID)) == (
+        is_left,
+        is_left,
+    )
+    assert world.outcome(some(1)[0].event) == "delivered"
