@@ -145,6 +145,11 @@ faults: $(READY) ## Let every call go wrong in every way, kill 50 workers, and s
 	@$(BIN)/pytest -q tests/faults/test_exit.py
 	@$(BIN)/python -m tests.faults.kills $(if $(SEED),--seed $(SEED))
 
+.PHONY: mutants
+mutants: $(READY) ## Change the code in small ways, and see whether a fast test fails; ONLY=turn,retry SAMPLE=100 SEED=7 FLOOR=85
+	@python -m tests.mutants $(if $(ONLY),--only $(ONLY)) $(if $(SAMPLE),--sample $(SAMPLE)) \
+	    $(if $(SEED),--seed $(SEED)) $(if $(FLOOR),--floor $(FLOOR))
+
 # lazyhooks and the client of the runtime interface need much that nothing else does.
 PEERS := .local/bench
 $(PEERS)/ready: requirements/bench.txt .python-version $(READY)

@@ -14,10 +14,12 @@ from lms_webhooks.events import Event
 from lms_webhooks.observability import logger
 from lms_webhooks.secrets import SecretBox
 from lms_webhooks.sender import Patience, Sender
+from lms_webhooks.signing import new_secret
 from lms_webhooks.webhooks import (
     Authentication,
     BasicAuthentication,
     NoAuthentication,
+    SignatureAuthentication,
     Status,
     Webhook,
     rfc3339_of_ms,
@@ -160,3 +162,31 @@ def test_it_holds_no_secret_no_address_no_header_and_nothing_of_a_body(
     basic = base64.b64encode(f"ada:{password}".encode()).decode()
     for hidden in (password, basic, "of-the-answer", "of-the-url", "127.0.0.1", "of-the-receiver", "x-key"):
         assert hidden not in line
+
+
+def test_a_request_is_of_the_second_and_its_attempt_of_the_millisecond_in_which_it_began(
+    receiver: Receiver, kms: "KMSClient"
+) -> None:
+    """Rounded up, it would be of the future: a receiver may refuse a signature for that."""
+    clock = lambda: 1_727_414_643.9996  # noqa: E731
+    courier = Courier(SecretBox(kms, "key"), Sender(loopback_allowed=True), kind=Kind.DIRECT, clock=clock)
+    sent = courier.carry(webhook_to(receiver.url()), EVENTS, patience=PATIENCE)
+    assert receiver.requests[0].headers["webhook-timestamp"] == "1727414643"
+    assert sent.attempt.started_at_ms == 1_727_414_643_999
+    assert (sent.attempt.status_code, sent.attempt.error_class) == (200, None)
+    assert sent.attempt.latency_ms == sent.answer.latency_ms
+
+
+@pytest.mark.parametrize(
+    ("until", "signatures"),
+    [(None, 1), ("2026-11-03T12:00:00.000Z", 1), ("2026-11-03T12:00:00.001Z", 2)],
+)
+def test_the_previous_secret_signs_until_its_time_is_over(
+    receiver: Receiver, kms: "KMSClient", until: str | None, signatures: int
+) -> None:
+    box = SecretBox(kms, kms.create_key()["KeyMetadata"]["KeyId"])
+    new, old = (box.encrypt(new_secret(), account_id="1010", webhook_id="wh_1") for _ in range(2))
+    courier = Courier(box, Sender(loopback_allowed=True), kind=Kind.DIRECT, clock=lambda: 1_793_707_200.0)
+    signed = SignatureAuthentication(new, previous_secret_ciphertext=old, previous_secret_until=until)
+    courier.carry(webhook_to(receiver.url(), signed), EVENTS, patience=PATIENCE)
+    assert len(receiver.requests[0].headers["webhook-signature"].split(" ")) == signatures

@@ -1,7 +1,6 @@
 """Where an event goes for a webhook: nowhere, at once, or into a lane."""
 
 from dataclasses import replace
-from itertools import product
 
 import pytest
 
@@ -70,41 +69,48 @@ def test_what_was_accepted_before_a_switch_off_still_waits(event_name: str) -> N
     )
 
 
-SWITCHED_OFF = {
-    "no": None,
-    "gone": NOW_MS,
-    "failing": NOW_MS - RETENTION_MS + 1,
-    "long": NOW_MS - RETENTION_MS,
-}
+NEWLY_FAILING = replace(FAILING, switched_off_at_ms=NOW_MS - RETENTION_MS + 1)
+N, D, R, B = Way.NOWHERE, Way.DIRECT, Way.REALTIME_LANE, Way.BATCH_LANE
+
+# Of an active, a paused and an inactive webhook: a real-time event, and one that is not.
+EVERY_COMBINATION = [
+    # health, ordered                     active   paused   inactive
+    ("well", WELL, False, (D, B), (R, B), (N, N)),
+    ("well", WELL, True, (R, B), (R, B), (N, N)),
+    ("fallen", FALLEN, False, (R, B), (R, B), (N, N)),
+    ("fallen", FALLEN, True, (R, B), (R, B), (N, N)),
+    ("gone", GONE, False, (N, N), (N, N), (N, N)),
+    ("gone", GONE, True, (N, N), (N, N), (N, N)),
+    ("gone, direct", replace(GONE, mode=Mode.DIRECT), False, (N, N), (N, N), (N, N)),
+    ("failing", NEWLY_FAILING, False, (R, B), (R, B), (N, N)),
+    ("failing", NEWLY_FAILING, True, (R, B), (R, B), (N, N)),
+    ("failing, direct", replace(NEWLY_FAILING, mode=Mode.DIRECT), False, (R, B), (R, B), (N, N)),
+    ("failing for long", LONG_FAILING, False, (N, N), (N, N), (N, N)),
+    ("failing for long", LONG_FAILING, True, (N, N), (N, N), (N, N)),
+]
 
 
-@pytest.mark.parametrize(
-    ("status", "mode", "switched_off", "ordered", "is_real_time", "is_asked_for"),
-    list(product(Status, Mode, SWITCHED_OFF, [False, True], [False, True], [False, True])),
-)
+@pytest.mark.parametrize(("story", "health", "ordered", "active", "paused", "inactive"), EVERY_COMBINATION)
 def test_every_combination(
-    status: Status, mode: Mode, switched_off: str, ordered: bool, is_real_time: bool, is_asked_for: bool
+    story: str,
+    health: Health,
+    ordered: bool,
+    active: tuple[Way, Way],
+    paused: tuple[Way, Way],
+    inactive: tuple[Way, Way],
 ) -> None:
-    event = Event(
-        "1010", "e1", "COURSE_ENROLLMENT" if is_real_time else "LEARNER_PROGRESS", NOW_MS, NOW_MS, "{}"
-    )
-    webhook = replace(
-        WEBHOOK,
-        status=status,
-        ordered=ordered,
-        events=WEBHOOK.events if is_asked_for else WEBHOOK.events - {event.event_name},
-    )
-    why = {"no": None, "gone": SwitchOff.GONE}.get(switched_off, SwitchOff.FAILING)
-    health = Health(mode=mode, switched_off=why, switched_off_at_ms=SWITCHED_OFF[switched_off] or 0)
-
-    takes_it = is_asked_for and status is not Status.INACTIVE and switched_off in ("no", "failing")
-    at_once = status is Status.ACTIVE and mode is Mode.DIRECT and switched_off == "no" and not ordered
-    expected = Way.NOWHERE
-    if takes_it and not is_real_time:
-        expected = Way.BATCH_LANE
-    elif takes_it:
-        expected = Way.DIRECT if at_once else Way.REALTIME_LANE
-    assert choose_way(webhook, health, event, retention_ms=RETENTION_MS) is expected
+    real_time = Event("1010", "e1", "COURSE_ENROLLMENT", NOW_MS, NOW_MS, "{}")
+    other = replace(real_time, event_name="LEARNER_PROGRESS")
+    ways = {Status.ACTIVE: active, Status.PAUSED: paused, Status.INACTIVE: inactive}
+    for status, expected in ways.items():
+        webhook = replace(WEBHOOK, status=status, ordered=ordered)
+        got = tuple(
+            choose_way(webhook, health, event, retention_ms=RETENTION_MS) for event in (real_time, other)
+        )
+        assert got == expected, f"{story}, {status}"
+        for event in (real_time, other):
+            unasked = replace(webhook, events=WEBHOOK.events - {event.event_name})
+            assert choose_way(unasked, health, event, retention_ms=RETENTION_MS) is N, f"{story}, {status}"
 
 
 def test_what_was_not_asked_for_goes_nowhere() -> None:

@@ -138,5 +138,5 @@ def test_no_secret_shows_when_it_is_printed() -> None:
     credentials = Credentials(basic=("ada", "hunter2"), signing_secrets=(secret,))
     message = compose_for(event_of(text='{"name":"Ada Lovelace"}'), credentials=credentials)
     for shown in (repr(credentials), f"{credentials}", repr(message), f"{message}"):
-        for hidden in ("hunter2", secret, message.headers["authorization"], "Lovelace"):
+        for hidden in ("hunter2", secret, message.headers["authorization"], "Lovelace", message.url):
             assert hidden not in shown

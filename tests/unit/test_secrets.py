@@ -1,5 +1,6 @@
 """Secrets come back for their own webhook only, and KMS is asked once for each."""
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,21 @@ def test_a_ciphertext_copied_to_another_webhook_decrypts_to_nothing(
     assert box.decrypt(ciphertext, **OWNER) == "secret"
     with pytest.raises(ClientError, match="InvalidCiphertext"):
         box.decrypt(ciphertext, **{**OWNER, **other})
+
+
+def test_the_key_is_named_when_a_secret_is_decrypted_too(
+    kms: "KMSClient", box: SecretBox, decryptions: list[Any]
+) -> None:
+    """KMS would find the key by the ciphertext: one that was made under another key, of another account even,
+    would decrypt."""
+    ciphertext = box.encrypt("secret", **OWNER)
+    assert box.decrypt(ciphertext, **OWNER) == "secret"
+    (asked,) = decryptions
+    assert json.loads(asked)["KeyId"] == box._key_id
+    other = SecretBox(kms, kms.create_key()["KeyMetadata"]["KeyId"])
+    other.encrypt("made", **OWNER)
+    with pytest.raises(ClientError):
+        other.decrypt(ciphertext, **OWNER)
 
 
 def test_kms_is_asked_once_however_many_deliveries(box: SecretBox, decryptions: list[Any]) -> None:

@@ -51,6 +51,44 @@ GOOD_URLS = [
 ]
 
 
+def test_a_url_has_2048_characters_at_most() -> None:
+    longest = "https://example.com/".ljust(2048, "a")
+    assert check_url(longest, loopback_allowed=False).path == longest.removeprefix("https://example.com")
+    with pytest.raises(ForbiddenTarget, match="must be at most 2048 characters long"):
+        check_url(longest + "a", loopback_allowed=False)
+
+
+# The "bad ports" of the Fetch standard (2.9), then databases, caches, brokers and what controls machines.
+# They stand here once more, so that none is lost from the rule by a slip.
+REFUSED_PORTS = """
+0 1 7 9 11 13 15 17 19 20 21 22 23 25 37 42 43 53 69 77 79 87 95 101 102 103 104 109 110 111 113 115 117
+119 123 135 137 139 143 161 179 389 427 465 512 513 514 515 526 530 531 532 540 548 554 556 563 587 601
+636 989 990 993 995 1719 1720 1723 2049 3659 4045 4190 5060 5061 6000 6566 6665 6666 6667 6668 6669 6679
+6697 10080 445 873 1433 1434 1521 1883 2181 2375 2376 2379 2380 3306 3389 5432 5671 5672 5900 5984 5985
+5986 6379 6380 6443 8883 9042 9092 9200 9300 10250 10255 11211 27017 27018 27019
+"""
+
+
+def test_each_port_of_another_service_is_refused_and_none_beside_it() -> None:
+    expected = sorted(int(port) for port in REFUSED_PORTS.split())
+    beside = {port + step for port in expected for step in (-1, 0, 1)} - {-1}
+    refused = []
+    for port in sorted({*beside, 80, 443, 8000, 8080, 8443, 49_152, 65_535}):
+        try:
+            check_url(f"https://example.com:{port}/", loopback_allowed=False)
+        except ForbiddenTarget as forbidden:
+            refused.append(f"{port}: {forbidden.rule}")
+    assert refused == [
+        f"{port}: must not use port {port}, which belongs to another service" for port in expected
+    ]
+
+
+@pytest.mark.parametrize("port", REFUSED_PORTS.split())
+def test_a_local_stack_refuses_them_too(port: str) -> None:
+    with pytest.raises(ForbiddenTarget, match=f"^must not use port {port},"):
+        check_url(f"http://localhost:{port}/", loopback_allowed=True)
+
+
 @pytest.mark.parametrize("url", GOOD_URLS)
 def test_a_good_url_passes(url: str) -> None:
     parts = check_url(url, loopback_allowed=False)

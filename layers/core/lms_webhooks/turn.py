@@ -147,8 +147,11 @@ class Turn:
         if lane is Lane.RETRY and waiting[0].due_at_ms > self._now_ms():
             self._backlog.set_due(mark, waiting[0].due_at_ms)
             return None
-        waiting = self._without_ended(lane, waiting)
-        if not waiting or self._remaining_seconds() <= 0:
+        waiting, is_settled = self._without_ended(lane, waiting)
+        if not waiting:
+            # The next round would find the same, and ask DynamoDB for the same, at once.
+            return None if is_settled else FAULT_DELAY_SECONDS
+        if self._remaining_seconds() <= 0:
             return None
         return self._send(lane, _fitting(waiting))
 
@@ -168,17 +171,20 @@ class Turn:
             return delay
         return None
 
-    def _without_ended(self, lane: Lane, waiting: list[Waiting]) -> list[Waiting]:
-        """Settle those that expired or were delivered by another way; answer the others."""
+    def _without_ended(self, lane: Lane, waiting: list[Waiting]) -> tuple[list[Waiting], bool]:
+        """Settle those that expired or were delivered by another way.
+
+        Returns the others, and whether all that ended is out of the lane.
+        """
         delivered = self._settler.already_delivered(self._webhook_id, waiting)
-        self._backlog.remove(
+        is_removed = self._backlog.remove(
             self._webhook_id, lane, [each for each in waiting if each.event.sort_key in delivered]
         )
         open_ones = [each for each in waiting if each.event.sort_key not in delivered]
         oldest_ms = self._now_ms() - self._retention_ms
         expired = [each for each in open_ones if each.event.accepted_at_ms <= oldest_ms]
-        self._expire(lane, expired)
-        return [each for each in open_ones if each.event.accepted_at_ms > oldest_ms]
+        is_settled = self._expire(lane, expired) and is_removed
+        return [each for each in open_ones if each.event.accepted_at_ms > oldest_ms], is_settled
 
     def _send(
         self, lane: Lane, waiting: list[Waiting], portion: Portion | None = None

@@ -1,0 +1,288 @@
+"""Let the fast tests look for mutants, and print how many they found, by module."""
+
+import argparse
+import ast
+import hashlib
+import importlib.machinery
+import json
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.mutants.changes import Mutant, mutants_of
+from tests.mutants.watch import Watch
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "layers/core/lms_webhooks"
+KEPT = ROOT / ".local/mutants"
+_UNREAD = ("tests/mutants", "tests/e2e")
+_READ = ("layers/core", "functions", "tests")
+FAST = ("tests/unit", "tests/contract", "tests/scenarios")
+# Wiring: what is wrong there, a deployment shows at once, and no fast test can.
+LEFT_OUT = {"__init__", "aws", "observability", "settings"}
+# Of the admin API, what is no form of words or JSON; its tests go through its routes.
+ADMIN = {"idempotency", "registrations", "resends", "send_limit"}
+SHARED = ("pytest", "moto", "boto3", "hypothesis", "requests", "pydantic", "cryptography")
+"""What each run imports, and none changes: imported once, before it is forked."""
+_FACTOR = 10  # so much longer than without a mutant a test may take
+_LEAST_SECONDS = 10
+_MOST_SECONDS = 60  # of tests for one mutant, the quick ones first: a mutant that lives costs all of them
+
+
+class Tests:
+    """The fast tests, and which of them run which line."""
+
+    def __init__(self, watched: Iterable[dict[str, Any]]) -> None:
+        self.seconds: dict[str, float] = {}
+        self._ran: list[tuple[list[str], dict[str, str]]] = []
+        for each in watched:
+            for test in each["failed"]:
+                print(f"fails without a mutant, and is left out: {test}")
+            sound = {test: seconds for test, seconds in each["seconds"].items() if test not in each["failed"]}
+            self.seconds |= sound
+            self._ran.append((list(each["seconds"]), each["ran"]))
+
+    def of(self, mutant: Mutant) -> list[str]:
+        """Those that run a mutant, the ones that are quickest to tell first."""
+        found = self._of_lines([_place(mutant.path, mutant.line)])
+        if mutant.names:
+            found = self._of_lines(_uses(mutant.names))
+        elif not found:  # not every line of a long statement counts as one
+            found = self._of_lines(_place(mutant.path, line) for line in mutant.lines)
+        own = f"tests/unit/test_{mutant.path.stem}"
+        chosen: list[str] = []
+        seconds = 0.0
+        for test in sorted(found, key=lambda test: (not test.startswith(own), self.seconds[test])):
+            seconds += self.seconds[test]
+            if seconds > _MOST_SECONDS:
+                break
+            chosen.append(test)
+        return chosen
+
+    def _of_lines(self, places: Iterable[str]) -> set[str]:
+        found: set[str] = set()
+        wanted = set(places)
+        for tests, ran in self._ran:
+            bits = 0
+            for place in wanted & ran.keys():
+                bits |= int(ran[place], 16)
+            found.update(test for index, test in enumerate(tests) if bits >> index & 1)
+        return found & self.seconds.keys()
+
+
+def main() -> int:
+    """Parse the arguments, and do it.
+
+    Returns 1 when fewer were noticed than `--floor` asks for.
+    """
+    parser = argparse.ArgumentParser(prog="make mutants")
+    parser.add_argument("--only", help="modules, with commas: turn,dispatch")
+    parser.add_argument("--sample", type=int, help="so many of them")
+    parser.add_argument("--seed", type=int, default=random.randrange(10_000), help="which ones")
+    parser.add_argument("--floor", type=float, default=0.0, help="the least score, in percent")
+    options = parser.parse_args()
+    paths = _modules(options.only.split(",") if options.only else None)
+    mutants = [mutant for path in paths for mutant in mutants_of(path)]
+    if options.sample and options.sample < len(mutants):
+        print(f"{options.sample} of {len(mutants)} mutants, by SEED={options.seed}")
+        mutants = random.Random(options.seed).sample(mutants, options.sample)
+    for name in SHARED:
+        __import__(name)
+    sys.stdout.flush()
+    tests = _watched()
+    started = time.monotonic()
+    survivors = _hunt(mutants, tests)
+    score = _print_table(mutants, survivors, seconds=time.monotonic() - started)
+    return 1 if score < options.floor else 0
+
+
+def _modules(only: Sequence[str] | None) -> list[Path]:
+    core = [path for path in sorted(PACKAGE.glob("*.py")) if path.stem not in LEFT_OUT]
+    admin = [PACKAGE / "admin" / f"{name}.py" for name in sorted(ADMIN)]
+    chosen = [path for path in (*core, *admin) if only is None or path.stem in only]
+    unknown = set(only or ()) - {path.stem for path in chosen}
+    if unknown:
+        sys.exit(f"no such module: {', '.join(sorted(unknown))}")
+    return chosen
+
+
+def _watched() -> Tests:
+    """What each test runs. A file of tests is looked at again when it, or what it stands on, has changed."""
+    files = {
+        path: path.read_bytes()
+        for folder in _READ
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if not _name(path).startswith(_UNREAD)
+    }
+    is_test = {path: path.name.startswith("test_") and _name(path).startswith(FAST) for path in files}
+    below = hashlib.sha256(b"".join(text for path, text in files.items() if not is_test[path])).hexdigest()
+    keys = {
+        _name(path): hashlib.sha256(text + below.encode()).hexdigest()
+        for path, text in files.items()
+        if is_test[path]
+    }
+    KEPT.mkdir(parents=True, exist_ok=True)
+    known = {path.stem for path in KEPT.glob("*.json")}
+    stale = sorted(
+        (name for name in keys if keys[name] not in known), key=lambda name: -len(files[ROOT / name])
+    )
+    if stale:
+        print(f"looking which line the tests of {len(stale)} files run; it is remembered", flush=True)
+        parts = [stale[number :: _workers()] for number in range(_workers())]
+        for pid in [_fork(partial(_watch, names, keys)) for names in parts if names]:
+            os.waitpid(pid, 0)
+    noted: list[dict[str, Any]] = []
+    for path in KEPT.glob("*.json"):
+        if path.stem in keys.values():
+            noted.append(json.loads(path.read_text()))
+        else:
+            path.unlink()
+    if missing := set(keys.values()) - {each["key"] for each in noted}:
+        files_of = {key: name for name, key in keys.items()}
+        sys.exit(f"pytest ran no test of {', '.join(sorted(files_of[key] for key in missing))}")
+    return Tests(noted)
+
+
+def _watch(names: Sequence[str], keys: Mapping[str, str]) -> int:
+    _be_quiet()
+    return int(pytest.main([*_PYTEST, *names], plugins=[Watch(ROOT, KEPT, keys)]))
+
+
+class _Hurry:
+    """Lets each test end in some multiple of the time that it takes without a mutant."""
+
+    def __init__(self, tests: Tests) -> None:
+        self._tests = tests
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        for item in items:
+            seconds = max(_LEAST_SECONDS, _FACTOR * self._tests.seconds.get(item.nodeid, 0))
+            item.add_marker(pytest.mark.timeout(seconds), append=False)
+
+
+_PYTEST = (
+    "-q",
+    "-p",
+    "no:cacheprovider",
+    "-W",
+    "ignore::pytest.PytestAssertRewriteWarning",
+    "--no-header",
+    "--no-summary",
+)
+
+
+def _hunt(mutants: Sequence[Mutant], tests: Tests) -> list[Mutant]:
+    """Those that no test notices. Several at a time, each in a process of its own."""
+    survivors: list[Mutant] = []
+    running: dict[int, tuple[Mutant, float]] = {}
+    left = list(reversed(mutants))
+    while left or running:
+        while left and len(running) < _workers():
+            mutant = left.pop()
+            ids = tests.of(mutant)
+            if not ids:
+                survivors.append(mutant)
+                continue
+            limit = 60 + _FACTOR * sum(tests.seconds[each] for each in ids)
+            running[_fork(partial(_try, mutant, ids, tests))] = mutant, time.monotonic() + limit
+        for pid, (mutant, ends_at) in list(running.items()):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                del running[pid]
+                # Ended by what the mutant did to it, it was noticed too.
+                if os.waitstatus_to_exitcode(status) == int(pytest.ExitCode.OK):
+                    survivors.append(mutant)
+            elif time.monotonic() > ends_at:
+                os.killpg(pid, signal.SIGKILL)
+        time.sleep(0.02)
+    return sorted(survivors, key=lambda mutant: (mutant.path, mutant.line, mutant.change))
+
+
+def _try(mutant: Mutant, ids: Sequence[str], tests: Tests) -> int:
+    _be_quiet()
+    get_code = importlib.machinery.SourceFileLoader.get_code
+
+    def get_mutated(loader: importlib.machinery.SourceFileLoader, name: str) -> Any:
+        if loader.path == str(mutant.path):
+            return compile(mutant.text, loader.path, "exec")
+        return get_code(loader, name)
+
+    importlib.machinery.SourceFileLoader.get_code = get_mutated  # type: ignore[assignment,method-assign]
+    return int(pytest.main([*_PYTEST, "-x", *ids], plugins=[_Hurry(tests)]))
+
+
+def _fork(work: Callable[[], int]) -> int:
+    """Do `work` in a process of its own, and let its result be the exit status; its id."""
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 99
+    try:
+        os.setpgid(0, 0)
+        status = work()
+    finally:
+        os._exit(status)
+
+
+def _be_quiet() -> None:
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+
+
+def _workers() -> int:
+    return max(2, os.cpu_count() or 1)
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def _place(path: Path, line: int) -> str:
+    return f"{_name(path)}:{line}"
+
+
+def _uses(names: frozenset[str]) -> Iterator[str]:
+    """The lines of the product that name one of `names`."""
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            name = (
+                node.id
+                if isinstance(node, ast.Name)
+                else node.attr
+                if isinstance(node, ast.Attribute)
+                else ""
+            )
+            if isinstance(node, ast.keyword):
+                name = node.arg or ""
+            if name in names and isinstance(node, ast.expr | ast.keyword):
+                yield _place(path, node.lineno)
+
+
+def _print_table(mutants: Sequence[Mutant], survivors: Sequence[Mutant], *, seconds: float) -> float:
+    for mutant in survivors:
+        print(f"survived: {_place(mutant.path, mutant.line)}  {mutant.change}")
+    print(f"\n{'module':<24}{'mutants':>9}{'killed':>9}{'survived':>10}{'score':>9}")
+    rows = {path.relative_to(PACKAGE).with_suffix("") for path in (mutant.path for mutant in mutants)}
+    score = 100.0
+    for name in (*sorted(map(str, rows)), "all"):
+        made, lived = (
+            sum(name in ("all", str(each.path.relative_to(PACKAGE).with_suffix(""))) for each in some)
+            for some in (mutants, survivors)
+        )
+        score = 100 * (made - lived) / made if made else 100.0
+        print(f"{name:<24}{made:>9}{made - lived:>9}{lived:>10}{score:>8.1f}%")
+    print(f"in {seconds:.0f} s")
+    return score
+
+
+if __name__ == "__main__":
+    sys.exit(main())

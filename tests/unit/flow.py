@@ -1,0 +1,218 @@
+"""The parts that the flow is made of, on tables in memory, and an endpoint that answers as a test says.
+
+Not on moto: a flow is made for each of hundreds of tests, and moto's takes a hundred times as long.
+`tests/scenarios/test_tables.py` holds these tables against moto's.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, cast
+from unittest.mock import patch
+
+from botocore.validate import validate_parameters
+
+from lms_webhooks.attempts import Attempt
+from lms_webhooks.backlog import Backlog, Lane, Waiting
+from lms_webhooks.delivery import Courier, Sent
+from lms_webhooks.delivery_store import DeliveryStore
+from lms_webhooks.dynamodb import Table
+from lms_webhooks.events import Event
+from lms_webhooks.health import Health
+from lms_webhooks.health_store import HealthStore
+from lms_webhooks.observability import metrics
+from lms_webhooks.queues import DrainQueue, QuarantineQueue
+from lms_webhooks.registry import Registry
+from lms_webhooks.replay import Replays, ReplayStore
+from lms_webhooks.sender import Answer, Patience
+from lms_webhooks.settling import Settler
+from lms_webhooks.webhook_store import WebhookStore
+from lms_webhooks.webhooks import Webhook
+from lms_webhooks.wires import ErrorClass
+from tests.scenarios.tables import Refused, Tables
+from tests.scenarios.world import Engine, real_client
+from tests.unit.tables import DAY_MS, NOW_MS, THROTTLED, Before, event, webhook
+
+WEBHOOK = webhook()
+ID = WEBHOOK.webhook_id
+ACCOUNT = WEBHOOK.account_id
+WHEN = datetime.fromtimestamp(NOW_MS / 1000, UTC)
+RETENTION_DAYS = 7
+RETENTION_MS = RETENTION_DAYS * DAY_MS
+REALTIME = "COURSE_ENROLLMENT"
+BATCH = "LEARNER_PROGRESS"
+
+type Reply = int | ErrorClass
+"""A status code, or the reason why there is none."""
+
+
+class Endpoint:
+    """Stands in for courier and receiver: answers the replies of a test in turn, the last one for ever."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.replies: list[Reply] = [200]
+        self.retry_after = ""
+        self.latency_ms = 20
+        self.posts: list[list[str]] = []
+        """The ids of the events that each POST carried."""
+        self.urls: list[str] = []
+        self.patience: Patience | None = None
+        self.before_reply: Callable[[], None] = lambda: None
+        self.logged: list[str] = []
+        self._now = now
+
+    def carry(self, webhook: Webhook, events: list[Event], *, patience: Patience) -> Sent:
+        self.patience = patience
+        self.urls.append(webhook.target_url)
+        self.posts.append([each.event_id for each in events])
+        self.before_reply()
+        reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+        status_code = reply if isinstance(reply, int) else None
+        error_class = reply if isinstance(reply, ErrorClass) else None
+        answer = Answer(status_code, error_class, self.latency_ms, self.retry_after)
+        started_at_ms = int(self._now() * 1000)
+        return Sent(events, 2, answer, Attempt(started_at_ms, self.latency_ms, status_code, error_class))
+
+    def log(self, _account_id: str, _webhook_id: str, sent: list[Sent]) -> None:
+        self.logged += [each.event_id for one in sent for each in one.events]
+
+
+class Flow:
+    """Stores, queues and an endpoint. `now` is the clock of all of them, in seconds."""
+
+    def __init__(self) -> None:
+        self.now = NOW_MS / 1000
+        dynamodb: Any = Before(client_over("dynamodb", Tables("webhooks", "deliveries").call))
+        webhooks, deliveries = (
+            Table(dynamodb, name, sleep=lambda _: None) for name in ("webhooks", "deliveries")
+        )
+        self.webhooks_table, self.deliveries_table = webhooks, deliveries
+        self.store = WebhookStore(webhooks.client, webhooks.name)
+        self.health_store = HealthStore(webhooks)
+        self.backlog = Backlog(deliveries, retention_days=RETENTION_DAYS)
+        self.history = DeliveryStore(deliveries, retention_days=30, sleep=lambda _: None)
+        self.settler = Settler(self.backlog, self.history, clock=self.clock)
+        self.replay_store = ReplayStore(deliveries, sleep=lambda _: None)
+        self.replays = Replays(self.replay_store, self.history, self.backlog, clock=self.clock)
+        self.registry = Registry(self.store, clock=self.clock)
+        self.endpoint = Endpoint(self.clock)
+        self.courier = cast("Courier", self.endpoint)
+        sqs = client_over("sqs", self._take)
+        self.drain_queue = DrainQueue(sqs, "https://sqs.test/drain")
+        self.quarantine = QuarantineQueue(sqs, "https://sqs.test/quarantine")
+        self.sent_for: list[int] = []
+        """The delay of each drain message, in seconds."""
+        self.quarantined: list[Any] = []
+        self.metrics: Counter[str] = Counter()
+        """The sum of each."""
+
+    def clock(self) -> float:
+        return self.now
+
+    def register(self, health: Health | None = None, **changes: Any) -> Webhook:
+        """Register the webhook, with `health` if it is given."""
+        registered = replace(WEBHOOK, **changes)
+        self.store.create(registered)
+        if health is not None:
+            assert self.health_store.save(ACCOUNT, ID, health, revision=0)
+        return registered
+
+    def health(self) -> Health:
+        health = self.health_store.read(ACCOUNT, ID)
+        assert health is not None
+        return health
+
+    def put(self, lane: Lane, *waiting: Waiting, due_at_ms: int = 0) -> None:
+        """Append to a lane, and mark it as what appends does."""
+        assert not self.backlog.append(ID, lane, waiting)
+        self.backlog.mark(
+            ACCOUNT,
+            ID,
+            lane,
+            accepted_at_ms=min(each.event.accepted_at_ms for each in waiting),
+            due_at_ms=due_at_ms,
+        )
+
+    def waiting(self, lane: Lane) -> list[Waiting]:
+        return [each for page in self.backlog.read_all(ID, lane) for each in page]
+
+    def waiting_ids(self, lane: Lane) -> list[str]:
+        return [each.event.event_id for each in self.waiting(lane)]
+
+    def outcome(self, which: Event) -> str | None:
+        """What the history says became of an event."""
+        found = self.history.find(ID, which.sort_key)
+        return found[0].outcome if found is not None else None
+
+    def _take(self, operation: str, params: dict[str, Any]) -> dict[str, Any]:
+        """SQS."""
+        assert operation == "SendMessage"
+        body = json.loads(params["MessageBody"])
+        if params["QueueUrl"].endswith("/quarantine"):
+            self.quarantined.append(body)
+        else:
+            assert body.keys() == {"accountId", "webhookId"}
+            assert body["accountId"] == ACCOUNT
+            self.sent_for.append(params["DelaySeconds"])
+        return {"MessageId": "m-1"}
+
+
+def client_over(service: str, engine: Engine) -> Any:
+    """A client of botocore that ends at `engine`."""
+    real = real_client(service)
+    client = object.__new__(type(real))
+    client.__dict__.update(real.__dict__)  # making one takes longer than most tests
+
+    def make_api_call(operation: str, params: dict[str, Any]) -> Any:
+        validate_parameters(params, client.meta.service_model.operation_model(operation).input_shape)
+        try:
+            return engine(operation, params)
+        except Refused as refused:
+            error = client.exceptions.from_code(refused.code)
+            reasons = [{"Code": code} for code in refused.reasons or []]
+            answer = {"Error": {"Code": refused.code, "Message": "test"}, "CancellationReasons": reasons}
+            raise error(answer, operation) from None
+
+    client._make_api_call = make_api_call
+    return client
+
+
+@contextmanager
+def flow[F: Flow](kind: type[F]) -> Iterator[F]:
+    """One of these, and what it counts."""
+    flow = kind()
+
+    def note(name: str, unit: object, value: float, **_: object) -> None:
+        assert unit
+        flow.metrics[name] += int(value)
+
+    with patch.object(metrics, "add_metric", note):
+        yield flow
+
+
+def waiting(event_id: str, *, at_ms: int = NOW_MS, accepted_at_ms: int = NOW_MS, **more: Any) -> Waiting:
+    return Waiting(event(event_id, at_ms=at_ms, accepted_at_ms=accepted_at_ms), **more)
+
+
+def refuse_writes(table: Table, *, of: str) -> None:
+    """DynamoDB takes every write of a table but those to the partition that begins so."""
+    client: Any = table.client
+    names = {"put_item": "Item", "update_item": "Key", "delete_item": "Key"}
+
+    def judge(name: str, **request: Any) -> Any:
+        if request[names[name]]["pk"]["S"].startswith(of):
+            raise THROTTLED
+        return getattr(client.behind, name)(**request)
+
+    def in_batch(**request: Any) -> Any:
+        asked = str(request["RequestItems"])
+        if f"'{of}" in asked:
+            raise THROTTLED
+        return client.behind.batch_write_item(**request)
+
+    for name in names:
+        client.answers[name] = lambda name=name, **request: judge(name, **request)
+    client.answers["batch_write_item"] = in_batch

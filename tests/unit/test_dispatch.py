@@ -1,0 +1,492 @@
+"""One SQS batch: what is sent at once, what waits, and which messages must come again."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from lms_webhooks.attempts import Attempt
+from lms_webhooks.backlog import Lane
+from lms_webhooks.delivery_store import Delivery, Outcome
+from lms_webhooks.dispatch import BATCH_SIZE, Dispatcher
+from lms_webhooks.health import Health, Mode, SwitchOff
+from lms_webhooks.sender import Patience
+from lms_webhooks.webhooks import Status
+from lms_webhooks.wires import ErrorClass
+from tests.unit.flow import (
+    ACCOUNT,
+    BATCH,
+    ID,
+    REALTIME,
+    RETENTION_DAYS,
+    RETENTION_MS,
+    WEBHOOK,
+    WHEN,
+    Flow,
+    flow,
+    refuse_writes,
+)
+from tests.unit.tables import DAY_MS, NOW_MS, THROTTLED, Fails, before, event, keep_requests
+
+
+class Dispatching(Flow):
+    """A dispatcher over the parts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dispatcher = Dispatcher(
+            registry=self.registry,
+            health=self.health_store,
+            deliveries=self.history,
+            backlog=self.backlog,
+            courier=self.courier,
+            drain_queue=self.drain_queue,
+            quarantine=self.quarantine,
+            event_source="lms",
+            retention_days=RETENTION_DAYS,
+            clock=self.clock,
+            jitter=lambda: 0.0,
+        )
+
+    def dispatch(
+        self, *records: dict[str, Any], remaining_ms: Callable[[], int] = lambda: 60_000
+    ) -> list[str]:
+        return self.dispatcher.dispatch(records, remaining_ms=remaining_ms)
+
+    def recorded(self, event_id: str, *, at_ms: int = NOW_MS) -> tuple[str, tuple[Attempt, ...]] | None:
+        found = self.history.find(ID, f"{at_ms:013d}#{event_id}")
+        return found and (found[0].outcome, found[0].attempts)
+
+
+@pytest.fixture
+def world() -> Iterator[Dispatching]:
+    with flow(Dispatching) as world:
+        yield world
+
+
+def message(
+    event_id: str,
+    *,
+    at_ms: int = NOW_MS,
+    accepted_at_ms: int = NOW_MS,
+    name: str = REALTIME,
+    receives: int = 1,
+    account: int = int(ACCOUNT),
+) -> dict[str, Any]:
+    detail = {"accountId": account, "eventId": event_id, "eventName": name, "timestamp": at_ms, "data": {}}
+    body = json.dumps({"source": "lms", "detail-type": name, "detail": detail})
+    attributes = {"SentTimestamp": str(accepted_at_ms), "ApproximateReceiveCount": str(receives)}
+    return {"messageId": f"m-{event_id}", "body": body, "attributes": attributes}
+
+
+def several(count: int, **more: Any) -> list[dict[str, Any]]:
+    return [message(f"e{number}", at_ms=NOW_MS + number, **more) for number in range(1, count + 1)]
+
+
+def check_at_ms(world: Dispatching, lane: Lane) -> int:
+    return world.backlog.marks(ID)[lane].check_at_ms
+
+
+# At once
+
+
+def test_each_event_is_sent_alone_and_recorded(world: Dispatching) -> None:
+    world.register()
+    assert world.dispatch(*several(2)) == []
+    assert world.endpoint.posts == [["e1"], ["e2"]]
+    assert world.recorded("e1", at_ms=NOW_MS + 1) == ("delivered", (Attempt(NOW_MS, 20, 200, None),))
+    assert world.endpoint.logged == ["e1", "e2"]
+    assert world.metrics == {"Deliveries": 2, "DeliveryLatency": 40}
+    assert world.backlog.marks(ID) == {}
+
+
+def test_they_go_out_in_the_order_of_their_own_time(world: Dispatching) -> None:
+    world.register()
+    world.dispatch(*reversed(several(3)))
+    assert world.endpoint.posts == [["e1"], ["e2"], ["e3"]]
+
+
+def test_a_post_has_five_seconds(world: Dispatching) -> None:
+    world.register()
+    world.dispatch(message("e1"))
+    assert world.endpoint.patience == Patience(connect_seconds=5, answer_seconds=5, total_seconds=5)
+    assert BATCH_SIZE == 10
+
+
+@pytest.mark.parametrize(("remaining_ms", "is_sent"), [(10_000, True), (9_999, False)])
+def test_no_post_starts_that_would_leave_less_than_five_seconds_to_write_down_what_came_of_it(
+    world: Dispatching, remaining_ms: int, is_sent: bool
+) -> None:
+    world.register()
+    assert world.dispatch(message("e1"), remaining_ms=lambda: remaining_ms) == []
+    assert world.endpoint.posts == ([["e1"]] if is_sent else [])
+    assert world.waiting_ids(Lane.REALTIME) == ([] if is_sent else ["e1"])
+    assert world.sent_for == ([] if is_sent else [0])
+
+
+def test_what_has_no_time_left_goes_behind_what_waits(world: Dispatching) -> None:
+    world.register()
+    left_ms = [12_000]
+
+    def slow() -> None:
+        left_ms[0] -= 3_000
+
+    world.endpoint.before_reply = slow
+    world.dispatch(*several(3), remaining_ms=lambda: left_ms[0])
+    assert world.endpoint.posts == [["e1"]]
+    assert world.waiting_ids(Lane.REALTIME) == ["e2", "e3"]
+
+
+# Recorded, or it comes again
+
+
+def test_what_is_delivered_and_not_recorded_comes_again(world: Dispatching) -> None:
+    world.register()
+    refuse_writes(world.deliveries_table, of="DELIVERY#")
+    assert world.dispatch(*several(2)) == ["m-e1", "m-e2"]
+    assert world.metrics["MessagesReturned"] == 2
+
+
+def test_what_was_delivered_when_it_came_before_is_not_sent_again(world: Dispatching) -> None:
+    world.register()
+    done = Delivery(ID, event("e1"), Outcome.DELIVERED, (Attempt(NOW_MS, 20, 200, None),))
+    world.history.record([done], recorded_at_seconds=NOW_MS // 1000)
+    assert world.dispatch(message("e1", receives=2), message("e2", at_ms=NOW_MS + 1)) == []
+    assert world.endpoint.posts == [["e2"]]
+
+
+def test_an_unreadable_history_is_no_empty_one(world: Dispatching) -> None:
+    """What it may hold as delivered is not sent: all of the batch comes again."""
+    world.register()
+    client = before(world.deliveries_table)
+    client.answers["batch_get_item"] = Fails(client.behind.batch_get_item)
+    assert world.dispatch(*several(2)) == ["m-e1", "m-e2"]
+    assert world.endpoint.posts == []
+    assert [world.waiting(lane) for lane in Lane] == [[], [], [], []]
+
+
+def test_the_history_is_read_at_half_the_price(world: Dispatching) -> None:
+    world.register()
+    asked = keep_requests(world.deliveries_table, "batch_get_item")
+    world.dispatch(message("e1"))
+    assert [each["RequestItems"]["deliveries"]["ConsistentRead"] for each in asked] == [False]
+
+
+@pytest.mark.parametrize("lane", ["realtime", "batch"])
+def test_what_cannot_be_put_into_its_lane_comes_again(world: Dispatching, lane: str) -> None:
+    world.register(Health(mode=Mode.BACKLOG))
+    refuse_writes(world.deliveries_table, of=f"BACKLOG#{ID}#{lane}")
+    real_time, batch = message("real-time"), message("batch", name=BATCH)
+    world.store.update(replace(WEBHOOK, events=frozenset({REALTIME, BATCH}), version=2), expected=WEBHOOK)
+    assert world.dispatch(real_time, batch) == [{"realtime": "m-real-time", "batch": "m-batch"}[lane]]
+
+
+def test_what_stands_in_a_lane_that_is_not_marked_comes_again(world: Dispatching) -> None:
+    world.register(Health(mode=Mode.BACKLOG))
+    refuse_writes(world.deliveries_table, of="DUE#")
+    assert world.dispatch(message("e1")) == ["m-e1"]
+    assert world.waiting_ids(Lane.REALTIME) == ["e1"]
+    assert world.sent_for == []
+
+
+def test_what_waits_in_a_marked_lane_is_safe_though_no_drainer_could_be_sent_for(world: Dispatching) -> None:
+    """The sweep comes by."""
+    world.register(Health(mode=Mode.BACKLOG))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise THROTTLED
+
+    world.drain_queue.send = refuse  # type: ignore[method-assign]
+    assert world.dispatch(message("e1")) == []
+    assert (world.waiting_ids(Lane.REALTIME), [*world.backlog.marks(ID)]) == (["e1"], [Lane.REALTIME])
+
+
+def test_an_account_that_cannot_be_read_comes_again_and_others_do_not_wait(world: Dispatching) -> None:
+    world.register()
+    read_account = world.store.read_account
+
+    def read(account_id: str) -> Any:
+        if account_id == "2020":
+            raise THROTTLED
+        return read_account(account_id)
+
+    world.store.read_account = read  # type: ignore[method-assign]
+    assert world.dispatch(message("mine"), message("other", account=2020)) == ["m-other"]
+    assert world.endpoint.posts == [["mine"]]
+
+
+# Order
+
+
+def test_nothing_overtakes_an_event_whose_failure_could_not_be_written(world: Dispatching) -> None:
+    """The health still says direct; what stands behind in the batch waits all the same."""
+    world.register()
+    refuse_writes(world.webhooks_table, of="ACCOUNT#")
+    world.endpoint.replies = [503, 200]
+    assert world.dispatch(*several(3)) == []
+    assert world.endpoint.posts == [["e1"]]
+    assert world.waiting_ids(Lane.REALTIME) == ["e1", "e2", "e3"]
+    assert world.health().mode is Mode.DIRECT
+    assert world.sent_for == [5]
+
+
+def test_a_failure_makes_all_behind_it_wait_and_says_for_how_long(world: Dispatching) -> None:
+    world.register()
+    world.endpoint.replies, world.endpoint.retry_after = [200, 503], "40"
+    assert world.dispatch(*several(3)) == []
+    assert world.endpoint.posts == [["e1"], ["e2"]]
+    assert world.waiting_ids(Lane.REALTIME) == ["e2", "e3"]
+    health = world.health()
+    assert (health.mode, health.failures, health.last_error) == (Mode.BACKLOG, 1, "HTTP 503")
+    assert health.next_attempt_at_ms == NOW_MS + 40_000
+    assert world.sent_for == [40]
+    assert world.metrics["AttemptsFailed"] == 1
+    assert world.metrics["Deliveries"] == 1
+
+
+def test_the_event_that_failed_is_not_charged_with_the_attempt(world: Dispatching) -> None:
+    """What failed was the endpoint, not this event."""
+    world.register()
+    world.endpoint.replies = [ErrorClass.CONNECT]
+    world.dispatch(message("e1"))
+    (waiting,) = world.waiting(Lane.REALTIME)
+    assert (waiting.tries, waiting.attempts, waiting.due_at_ms) == (0, (), 0)
+
+
+@pytest.mark.parametrize(("other_waits_ms", "delay"), [(60_000, 60), (60_999, 60), (2_000, 5), (-1, 5)])
+def test_who_loses_the_race_for_the_health_waits_as_long_as_the_winner_says(
+    world: Dispatching, other_waits_ms: int, delay: int
+) -> None:
+    """A drainer that came before would find that it is early, and end."""
+    world.register()
+    world.endpoint.replies = [503]
+
+    def race() -> None:
+        other = Health(mode=Mode.BACKLOG, failures=1, next_attempt_at_ms=NOW_MS + other_waits_ms)
+        assert world.health_store.save(ACCOUNT, ID, other, revision=world.health().revision)
+
+    world.endpoint.before_reply = race
+    assert world.dispatch(message("e1")) == []
+    assert world.sent_for == [delay]
+    assert world.health().next_attempt_at_ms == NOW_MS + other_waits_ms
+    assert world.health().last_error == ""
+
+
+def test_a_race_that_was_lost_to_a_deletion_is_no_fault(world: Dispatching) -> None:
+    world.register()
+    world.endpoint.replies = [503]
+    world.endpoint.before_reply = lambda: world.store.delete(ACCOUNT, ID, deleted_at=WHEN, deleted_by="ada")
+    assert world.dispatch(*several(2)) == []
+    assert world.endpoint.posts == [["e1"]]
+    assert (world.waiting_ids(Lane.REALTIME), world.sent_for) == (["e1", "e2"], [5])
+
+
+def test_what_another_wrote_is_read_before_the_next_event(world: Dispatching) -> None:
+    """After a fall, what was remembered of the registration is out of date."""
+    world.register()
+    world.endpoint.replies = [503]
+    world.dispatch(message("e1"))
+    assert world.dispatch(message("e2", at_ms=NOW_MS + 1)) == []
+    assert world.endpoint.posts == [["e1"]]
+    assert world.waiting_ids(Lane.REALTIME) == ["e1", "e2"]
+
+
+# Rejected
+
+
+def test_a_rejected_event_is_set_aside_for_a_minute_and_the_others_go_on(world: Dispatching) -> None:
+    world.register()
+    world.endpoint.replies = [422, 200]
+    assert world.dispatch(*several(2)) == []
+    assert world.endpoint.posts == [["e1"], ["e2"]]
+    (aside,) = world.waiting(Lane.RETRY)
+    assert (aside.event.event_id, aside.tries, aside.due_at_ms) == ("e1", 1, NOW_MS + 60_000)
+    assert aside.attempts == (Attempt(NOW_MS, 20, 422, None),)
+    assert world.backlog.marks(ID)[Lane.RETRY].due_at_ms == NOW_MS + 60_000
+    assert world.sent_for == [60]
+    assert world.health() == replace(Health(), revision=world.health().revision)
+
+
+def test_ten_rejections_in_a_row_are_the_endpoint_s(world: Dispatching) -> None:
+    world.register()
+    world.endpoint.replies = [422]
+    assert world.dispatch(*several(9)) == []
+    assert world.health().mode is Mode.DIRECT
+    assert world.dispatch(message("e10", at_ms=NOW_MS + 10), message("e11", at_ms=NOW_MS + 11)) == []
+    health = world.health()
+    assert (health.mode, health.rejections, health.failures) == (Mode.BACKLOG, 10, 1)
+    assert len(world.waiting(Lane.RETRY)) == 9
+    assert world.waiting_ids(Lane.REALTIME) == ["e10", "e11"]
+
+
+def test_a_410_is_for_the_drainer_to_confirm_at_once(world: Dispatching) -> None:
+    world.register()
+    world.endpoint.replies = [410]
+    world.dispatch(message("e1"))
+    health = world.health()
+    assert (health.mode, health.switched_off, health.next_attempt_at_ms) == (Mode.BACKLOG, None, NOW_MS)
+    assert world.sent_for == [0]
+
+
+def test_three_slow_answers_end_direct_mode_without_a_failure(world: Dispatching) -> None:
+    world.register()
+    world.endpoint.latency_ms = 1001
+    assert world.dispatch(*several(4)) == []
+    assert world.endpoint.posts == [["e1"], ["e2"], ["e3"]]
+    health = world.health()
+    assert (health.mode, health.failures, health.backlog_since_ms) == (Mode.BACKLOG, 0, NOW_MS)
+    assert (world.waiting_ids(Lane.REALTIME), world.sent_for) == (["e4"], [0])
+
+
+# Lanes and their marks
+
+
+@pytest.mark.parametrize("lane", [Lane.REALTIME, Lane.BATCH])
+def test_a_lane_is_looked_at_when_the_first_accepted_of_its_events_expires(
+    world: Dispatching, lane: Lane
+) -> None:
+    """Messages that were held up for days come among fresh ones, in no order."""
+    name = REALTIME if lane is Lane.REALTIME else BATCH
+    world.register(Health(mode=Mode.BACKLOG), events=frozenset({REALTIME, BATCH}))
+    ages = {"e1": 0, "e2": 3, "e3": 1}
+    world.dispatch(
+        *(
+            message(each, at_ms=NOW_MS + index, accepted_at_ms=NOW_MS - ages[each] * DAY_MS, name=name)
+            for index, each in enumerate(ages)
+        )
+    )
+    assert check_at_ms(world, lane) == NOW_MS - 3 * DAY_MS + RETENTION_MS
+
+
+def test_who_looks_for_what_came_before_marks_its_lanes_from_the_first_accepted(world: Dispatching) -> None:
+    world.register()
+    assert (
+        world.dispatch(
+            message("e1", receives=2, accepted_at_ms=NOW_MS - DAY_MS),
+            message("e2", receives=3, accepted_at_ms=NOW_MS - 2 * DAY_MS),
+        )
+        == []
+    )
+    assert [*world.backlog.marks(ID)] == [Lane.REALTIME, Lane.RETRY]
+    for lane in (Lane.REALTIME, Lane.RETRY):
+        assert check_at_ms(world, lane) == NOW_MS - 2 * DAY_MS + RETENTION_MS
+    assert world.sent_for == [0]
+
+
+def test_a_non_real_time_event_that_came_before_is_looked_for_in_its_one_lane(world: Dispatching) -> None:
+    world.register(events=frozenset({BATCH}))
+    world.dispatch(message("e1", name=BATCH, receives=2))
+    assert [*world.backlog.marks(ID)] == [Lane.BATCH]
+
+
+def test_lanes_that_cannot_be_marked_make_what_came_before_come_again(world: Dispatching) -> None:
+    world.register()
+    refuse_writes(world.deliveries_table, of="DUE#")
+    assert world.dispatch(message("e1", receives=2), message("e2", at_ms=NOW_MS + 1)) == ["m-e1"]
+    assert world.endpoint.posts == [["e1"], ["e2"]]
+
+
+def test_non_real_time_events_wait_for_the_schedule_and_nobody_is_sent_for(world: Dispatching) -> None:
+    world.register(events=frozenset({BATCH}))
+    assert world.dispatch(message("e1", name=BATCH)) == []
+    assert (world.waiting_ids(Lane.BATCH), world.sent_for, world.endpoint.posts) == (["e1"], [], [])
+
+
+def test_one_drainer_is_sent_for_however_many_come(world: Dispatching) -> None:
+    world.register(Health(mode=Mode.BACKLOG))
+    world.dispatch(*several(3))
+    world.dispatch(message("e9", at_ms=NOW_MS + 9))
+    assert world.sent_for == [0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "health", "is_sent", "waits"),
+    [
+        ({}, Health(), True, False),
+        ({"status": Status.PAUSED}, Health(), False, True),
+        ({"status": Status.INACTIVE}, Health(), False, False),
+        ({"ordered": True}, Health(), False, True),
+        ({"events": frozenset({"CI_STATS"})}, Health(), False, False),
+        ({}, Health(mode=Mode.BACKLOG), False, True),
+        ({}, Health(mode=Mode.BACKLOG, switched_off=SwitchOff.GONE), False, False),
+    ],
+)
+def test_where_an_event_goes(
+    world: Dispatching, changes: dict[str, Any], health: Health, is_sent: bool, waits: bool
+) -> None:
+    world.register(health, **changes)
+    assert world.dispatch(message("e1")) == []
+    assert (world.endpoint.posts == [["e1"]], world.waiting_ids(Lane.REALTIME) == ["e1"]) == (is_sent, waits)
+
+
+def test_a_webhook_that_is_deleted_between_two_posts_gets_no_more(world: Dispatching) -> None:
+    """What it had asked for is put where it is buried with the rest."""
+    world.register()
+
+    def delete() -> None:
+        world.store.delete(ACCOUNT, ID, deleted_at=WHEN, deleted_by="ada")
+        world.now += 3  # longer than a registration is remembered
+
+    world.endpoint.before_reply = delete
+    assert world.dispatch(*several(2)) == []
+    assert world.endpoint.posts == [["e1"]]
+    assert world.waiting_ids(Lane.REALTIME) == ["e2"]
+
+
+def test_what_is_malformed_is_kept_with_its_reason_and_does_not_come_again(world: Dispatching) -> None:
+    world.register()
+    broken = message("e1")
+    broken["body"] = "{}"
+    assert world.dispatch(broken, message("e2")) == []
+    assert world.endpoint.posts == [["e2"]]
+    (kept,) = world.quarantined
+    assert kept["event"] == {}
+    assert kept["reason"]
+    assert world.metrics["EventsQuarantined"] == 1
+
+
+def test_what_cannot_be_put_into_quarantine_comes_again(world: Dispatching) -> None:
+    world.register()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise THROTTLED
+
+    world.quarantine.keep = refuse  # type: ignore[method-assign]
+    broken = message("e1")
+    broken["body"] = "{}"
+    assert world.dispatch(broken, message("e2")) == ["m-e1"]
+    assert world.endpoint.posts == [["e2"]]
+
+
+# The clock
+
+
+def test_times_are_whole_and_past(world: Dispatching) -> None:
+    """Rounded up, a record would outlive its retention, and a pause would be longer than is written down."""
+    world.register()
+    world.now = NOW_MS / 1000 + 0.9996
+    world.endpoint.replies = [200, 422, 503]
+    world.dispatch(*several(3))
+    item = world.deliveries_table.client.get_item(
+        TableName="deliveries",
+        Key={"pk": {"S": f"DELIVERY#{ID}"}, "sk": {"S": f"{NOW_MS + 1:013d}#e1"}},
+    )["Item"]
+    assert item["expires_at"] == {"N": str(NOW_MS // 1000 + 30 * 86_400)}
+    assert [each.due_at_ms for each in world.waiting(Lane.RETRY)] == [NOW_MS + 999 + 60_000]
+    assert world.health().next_attempt_at_ms == NOW_MS + 999 + 5_000
+
+
+def test_an_unexpected_error_of_one_webhook_does_not_hide_what_was_sent(world: Dispatching) -> None:
+    """It is raised, after the log has its lines."""
+    world.register()
+
+    def break_down() -> None:
+        raise LookupError
+
+    world.dispatch(message("e1"))
+    world.endpoint.before_reply = break_down
+    with pytest.raises(LookupError):
+        world.dispatch(*several(2))
+    assert world.endpoint.logged == ["e1"]
