@@ -480,9 +480,7 @@ def test_what_a_key_leaves_behind_ends_after_a_day(client: AdminClient, calls: I
     assert isinstance(begin(calls, body="another"), Claim)
 
 
-def test_neither_parts_nor_people_nor_accounts_run_into_one_key(
-    client: AdminClient, calls: Idempotency
-) -> None:
+def test_neither_parts_nor_people_nor_accounts_run_into_one_key(calls: Idempotency) -> None:
     """Who is called ada and uses the key `x y`, is not who is called `ada x` and uses the key `y`."""
     for account_id, user_id, key in (
         ("1010", "ada", "x y"),

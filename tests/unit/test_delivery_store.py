@@ -254,7 +254,7 @@ def erase(table: Table, kept: Delivery) -> None:
     table.client.delete_item(TableName=table.name, Key=key)
 
 
-def test_a_success_after_five_hundred_attempts_is_a_success(store: DeliveryStore, table: Table) -> None:
+def test_a_success_after_five_hundred_attempts_is_a_success(store: DeliveryStore) -> None:
     """The list of attempts is full. That it was delivered at last must be seen all the same."""
     kept = delivery(outcome=Outcome.FAILED, attempts=MANY, reason="rejected 8 times")
     record(store, kept)
@@ -279,8 +279,8 @@ def test_at_most_five_hundred_attempts_of_a_delivery_are_kept(
 
 
 def test_a_success_of_what_is_erased_meanwhile_leaves_no_stub(store: DeliveryStore, table: Table) -> None:
-    """A full list of attempts takes two calls, and an operator erases the person between the two. An item with
-    an outcome alone could not be read: it would break every page of the history that it stands on."""
+    """A full list of attempts takes two calls, and an operator erases the person between the two. An item
+    with an outcome alone could not be read: it would break every page of the history that it stands on."""
     kept = delivery(outcome=Outcome.FAILED, attempts=MANY)
     record(store, kept)
     client = before(table)
@@ -339,7 +339,7 @@ def test_a_success_of_what_is_on_no_record_makes_a_whole_one(store: DeliveryStor
     assert stored(table, kept)["expires_at"] == {"N": str(FAR_LATER + 30 * 86_400)}
 
 
-def test_what_is_on_record_stays_as_it_was_when_it_is_sent_again(store: DeliveryStore, table: Table) -> None:
+def test_what_is_on_record_stays_as_it_was_when_it_is_sent_again(store: DeliveryStore) -> None:
     """Only outcome, attempts and replay are new: the record says what came first, and when."""
     kept = delivery(outcome=Outcome.FAILED, reason="rejected 8 times")
     record(store, kept)
