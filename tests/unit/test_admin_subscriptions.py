@@ -265,11 +265,18 @@ def test_a_list_that_always_changes_meanwhile_is_busy(
 def test_one_whose_adding_broke_off_is_shown_as_ended_and_can_be_added_or_removed(
     client: AdminClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SNS failed after the list was written: nobody is mailed, and the list says so."""
+    """SNS failed after the list was written: nobody is mailed, and the list says so, without asking SNS of a
+    subscription that has no name: that is an error."""
+    ask = client.sns.get_subscription_attributes
 
     def fail(**_: Any) -> None:
         raise THROTTLED
 
+    def ask_by_name(**arguments: str) -> Any:
+        assert arguments["SubscriptionArn"]
+        return ask(**arguments)
+
+    monkeypatch.setattr(client.sns, "get_subscription_attributes", ask_by_name)
     for end in ("added", "removed"):
         with monkeypatch.context() as patch:
             patch.setattr(client.sns, "subscribe", fail)

@@ -586,3 +586,22 @@ def test_a_count_of_exactly_what_is_shown_is_all(backlog: Backlog, table: Table)
     client.answers["query"] = query
     assert backlog.count(marked, limit=5) == Count(5, is_complete=True)
     assert backlog.count(marked, limit=4) == Count(4, is_complete=False)
+
+
+def test_an_event_that_waits_is_stored_with_no_more_than_it_needs(backlog: Backlog, table: Table) -> None:
+    """Each kilobyte is a write unit, at its append and at its removal."""
+    backlog.append("wh_1", Lane.REALTIME, [waiting("a")])
+    (item,) = table.client.scan(TableName=table.name)["Items"]
+    assert set(item) == {"pk", "sk", "account_id", "event_name", "accepted_at", "event"}
+    assert (item["pk"]["S"], item["sk"]["S"]) == ("BACKLOG#wh_1#realtime", f"{NOW_MS}#a")
+
+
+def test_an_append_to_a_marked_lane_marks_it_with_one_write(backlog: Backlog, table: Table) -> None:
+    """A webhook in backlog mode gets one with each batch of its events; two cost twice as much."""
+    mark(backlog, Lane.RETRY, accepted_at_ms=NOW_MS, due_at_ms=500)
+    before(table).calls.clear()
+    mark(backlog, Lane.RETRY, accepted_at_ms=NOW_MS, due_at_ms=500)
+    mark(backlog, Lane.RETRY, accepted_at_ms=NOW_MS + 1, due_at_ms=501)
+    assert before(table).calls == {"update_item": 2}
+    mark(backlog, Lane.RETRY, accepted_at_ms=NOW_MS - 1, due_at_ms=499)
+    assert before(table).calls == {"update_item": 5}

@@ -506,3 +506,44 @@ def test_the_subject_of_the_longest_name_is_as_long_as_sns_takes(
     assert notifier(topic).send() == 1
     subject = topic.published[0]["Subject"]
     assert (subject, len(subject)) == ("Webhook " + "x" * 74 + " is still failing", 99)
+
+
+def test_an_account_s_topic_has_the_name_that_it_always_had() -> None:
+    """People have confirmed subscriptions to it."""
+    assert account_topic("arn:aws:sns:eu-west-1:123456789012:lms-notices", "1010") == (
+        "arn:aws:sns:eu-west-1:123456789012:lms-notices-7a5df5ffa0dec2228d90b8d0a0f1b076"
+    )
+
+
+def test_a_sweep_tells_a_hundred_and_the_next_one_the_rest(
+    table: Table, notifier: Callable[[Topic], Notifier]
+) -> None:
+    """Publishing takes time, and the function has a minute."""
+    box, topic = NoticeBox(table), Topic()
+    for number in range(101):
+        assert box.put(replace(failing_notice(), key=f"{number:03d}"))
+    assert notifier(topic).send() == 100
+    assert notifier(topic).send() == 1
+    assert notifier(topic).send() == 0
+    assert len(topic.published) == 101
+
+
+def test_notices_are_read_a_hundred_at_a_time_and_a_thousand_in_all(table: Table) -> None:
+    """Where many cannot be told, those behind them still can; but a sweep does not read without end."""
+    items: list[Any] = [
+        {
+            **key_item(("NOTICES", f"{number:04d}")),
+            "account_id": {"S": "1010"},
+            "webhook_id": {"S": "wh_1"},
+            "webhook_name": {"S": "HR"},
+            "kind": {"S": "failing"},
+            "key": {"S": str(number)},
+            "epoch": {"N": "1"},
+            "at": {"N": "1"},
+            "since": {"N": "1"},
+            "last_error": {"S": ""},
+        }
+        for number in range(1050)
+    ]
+    assert table.put_all(items) == set()
+    assert [len(page) for page in NoticeBox(table).read()] == [100] * 10

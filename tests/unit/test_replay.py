@@ -347,3 +347,76 @@ def test_the_first_success_is_the_one_that_delivered() -> None:
     recorded = Recorded("k", "COURSE_ENROLLMENT", 1, Outcome.DELIVERED, (rejected, OK, AGAIN))
     assert recorded.first_success == OK
     assert replace(recorded, attempts=(rejected,)).first_success is None
+
+
+def test_a_replay_of_nothing_ends(store: ReplayStore, backlog: Backlog, replays: Replays) -> None:
+    """The webhook had no deliveries in that time. Otherwise it would run for ever, and be the only one."""
+    store.start(STARTED, backlog)
+    portion = replays.next_portion("wh_1", limit=10)
+    assert portion is not None
+    assert portion.waiting == []
+    replays.pass_over(portion)
+    assert counts(store) == ("done", 0, 0, 0)
+    assert replays.next_portion("wh_1", limit=10) is None
+
+
+def test_a_replay_of_which_nothing_could_be_noted_stays_where_it_is(
+    store: ReplayStore, backlog: Backlog, history: DeliveryStore, replays: Replays, table: Table
+) -> None:
+    fill(history, delivery(0), delivery(1))
+    store.start(STARTED, backlog)
+    portion = replays.next_portion("wh_1", limit=10)
+    assert portion is not None
+    before(table).answers["update_item"] = Fails(None)  # type: ignore[arg-type]  # is never called
+    assert not replays.settle(portion, portion.waiting, AGAIN, is_delivered=True)
+    before(table).answers.clear()
+    assert stands(store) == STARTED
+
+
+def test_what_was_sent_again_is_counted_in_the_metrics(
+    store: ReplayStore,
+    backlog: Backlog,
+    history: DeliveryStore,
+    replays: Replays,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counted: list[tuple[str, float]] = []
+    monkeypatch.setattr(
+        "lms_webhooks.replay.count", lambda metric, number: counted.append((metric.value, number))
+    )
+    monkeypatch.setattr(
+        "lms_webhooks.replay.measure_ms", lambda metric, ms: counted.append((metric.value, ms))
+    )
+    fill(history, delivery(0), delivery(1))
+    store.start(STARTED, backlog)
+    portion = replays.next_portion("wh_1", limit=1)
+    assert portion is not None
+    replays.settle(portion, portion.waiting, AGAIN, is_delivered=True)
+    assert counted == [("Deliveries", 1), ("DeliveryLatency", 40)]
+    portion = replays.next_portion("wh_1", limit=1)
+    assert portion is not None
+    replays.settle(portion, portion.waiting, AGAIN, is_delivered=False)
+    assert len(counted) == 2
+
+
+def test_a_fault_where_it_also_waits_does_not_undo_what_was_sent(
+    store: ReplayStore, backlog: Backlog, replays: Replays, table: Table
+) -> None:
+    """Its own drainer finds it delivered, and takes it out."""
+    kept = Waiting(event("a"), due_at_ms=NOW_MS + 900, tries=1)
+    backlog.append("wh_1", Lane.RETRY, [kept])
+    for is_delivered, name in ((False, "update_item"), (True, "batch_write_item")):
+        store.redeliver("1010", "wh_1", replace(kept, waits_in=Lane.RETRY), backlog, asked_at_ms=NOW_MS)
+        portion = replays.next_portion("wh_1", limit=10)
+        assert portion is not None
+        client = before(table)
+        behind = getattr(client.behind, name)
+
+        def fail_in_the_backlog(behind: Any = behind, **call: Any) -> Any:
+            return Fails(None)() if "BACKLOG#" in str(call) else behind(**call)  # type: ignore[arg-type]
+
+        client.answers[name] = fail_in_the_backlog
+        assert replays.settle(portion, portion.waiting, AGAIN, is_delivered=is_delivered)
+        client.answers.clear()
+        assert backlog.read("wh_1", Lane.RETRY, limit=5) == [kept]
+        assert replays.next_portion("wh_1", limit=10) is None
