@@ -351,3 +351,15 @@ def test_who_came_and_went_is_in_the_audit_log(client: AdminClient) -> None:
         ("notice-subscription.create", added["subscriptionId"], "ada@example.com"),
         ("notice-subscription.delete", added["subscriptionId"], "ada@example.com"),
     ]
+
+
+def test_an_address_that_is_there_already_needs_no_write(
+    client: AdminClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added = add(client, "team@example.com")
+
+    def fail(**_: Any) -> None:
+        raise THROTTLED
+
+    monkeypatch.setattr(client._dynamodb, "update_item", fail)
+    assert add(client, "team@example.com") == added

@@ -483,3 +483,14 @@ def test_a_new_id_is_one_that_is_found(store: WebhookStore) -> None:
         kept = webhook(str(each), webhook_id=each)
         store.create(kept)
         assert store.get(str(each), each) == kept
+
+
+def test_a_new_epoch_is_that_of_its_health_too(store: WebhookStore) -> None:
+    """Health of another epoch cannot be changed: the webhook would stay in backlog mode for ever."""
+    kept = webhook()
+    store.create(kept)
+    store.update(replace(kept, target_url="https://new.example.com/", epoch=2, version=2), expected=kept)
+    health = HealthStore(Table(store._client, TABLE))
+    assert health.read("1010", kept.webhook_id) == Health(2, mode=Mode.BACKLOG)
+    assert health.save("1010", kept.webhook_id, Health(2), revision=0)
+    assert [each.health for each in store.read_account("1010")] == [Health(2, revision=1)]
