@@ -323,3 +323,12 @@ def test_of_a_page_only_what_is_asked_for_comes_whatever_it_is_called(table: Tab
     assert item == {**key_item(keys(1)[0]), "status": {"S": "active"}}
     (item,) = table.page("LANE", Range("0", ":"), limit=1, newest_first=False).entries
     assert set(item) == {"pk", "sk", "n", "status", "event"}
+
+
+def test_reads_too_wait_longer_and_longer(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("lms_webhooks.dynamodb.random.uniform", lambda _, longest: longest)
+    stand_in(table, "batch_get_item", Unprocessed(table, lambda _: True, times=99).read)
+    patient = Table(table.client, table.name, sleep=waits.append)
+    assert patient.get_all(keys(1), attributes=("n",), consistent=True) == []
+    assert waits == [0.1, 0.2, 0.4, 0.8]

@@ -547,3 +547,21 @@ def test_notices_are_read_a_hundred_at_a_time_and_a_thousand_in_all(table: Table
     ]
     assert table.put_all(items) == set()
     assert [len(page) for page in NoticeBox(table).read()] == [100] * 10
+
+
+def test_one_that_may_still_come_true_holds_up_no_other(
+    table: Table, webhooks: Table, notifier: Callable[[Topic], Notifier]
+) -> None:
+    """A switch-off that its drainer has still to write stands first, and stays."""
+    until_ms = int(time.time() * 1000) + 60_000
+    box, topic = NoticeBox(table), Topic()
+    (off,) = notices_of(webhook(), WELL, GONE, now_ms=NOW_MS)
+    box.put(off)
+    assert HealthStore(webhooks).acquire(
+        off.account_id, off.webhook_id, owner="me", now_ms=NOW_MS, until_ms=until_ms
+    )
+    create(webhooks, webhook_id="wh_2", name="Payroll")
+    box.put(failing_notice(webhook_id="wh_2", name="Payroll"))
+    assert notifier(topic).send() == 1
+    assert [each["Subject"] for each in topic.published] == ["Webhook Payroll is failing"]
+    assert list(chain.from_iterable(box.read())) == [off]

@@ -494,3 +494,21 @@ def test_a_new_epoch_is_that_of_its_health_too(store: WebhookStore) -> None:
     assert health.read("1010", kept.webhook_id) == Health(2, mode=Mode.BACKLOG)
     assert health.save("1010", kept.webhook_id, Health(2), revision=0)
     assert [each.health for each in store.read_account("1010")] == [Health(2, revision=1)]
+
+
+@pytest.mark.parametrize(
+    "webhook_id", ["", "wh_", "x" * 3000, "wh_" + "a" * 22 + "\n", "wh_" + "a" * 21 + "#"]
+)
+def test_what_is_no_id_is_asked_of_nobody(
+    dynamodb: "DynamoDBClient", store: WebhookStore, webhook_id: str
+) -> None:
+    """DynamoDB calls a key of 3,000 bytes invalid, and the admin would read of a fault of ours."""
+    asked: list[str] = []
+    dynamodb.meta.events.register(
+        "provide-client-params.dynamodb", lambda model, **_: asked.append(model.name)
+    )
+    with pytest.raises(NoSuchWebhook):
+        store.get("1010", webhook_id)
+    with pytest.raises(NoSuchWebhook):
+        store.delete("1010", webhook_id, deleted_at=NOW, deleted_by="ada")
+    assert asked == []
