@@ -11,7 +11,7 @@ from lms_webhooks.health import Health, Mode, SwitchOff
 from lms_webhooks.health_store import HealthStore
 from lms_webhooks.webhooks import Webhook
 from tests.engines.dynamodb import Engine
-from tests.unit.admin_client import AdminClient, admin_client, etag
+from tests.unit.admin_client import ADMIN_CLAIMS, NOW, AdminClient, admin_client, etag
 
 
 @pytest.fixture(scope="module")
@@ -198,3 +198,86 @@ def test_a_deletion_may_say_which_version_it_means(client: AdminClient) -> None:
     assert client.call("GET", path).status == 200
     assert client.call("DELETE", path, headers={"if-match": tags_of(path, "{second}")}).status == 204
     assert client.call("DELETE", path, headers={"if-match": "*"}).status == 404
+
+
+BOB: dict[str, object] = {**ADMIN_CLAIMS, "email": "bob@example.com"}
+
+
+def test_a_change_says_who_made_it_and_when_and_who_made_the_webhook(
+    client: AdminClient, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    created = client.call("GET", path).body
+    assert (created["createdBy"], created["updatedBy"]) == ("ada@example.com", "ada@example.com")
+    monkeypatch.setattr(client, "now_seconds", NOW.timestamp() + 60)
+    changed = client.call("PATCH", path, {"name": "Payroll"}, claims=BOB).body
+    for shown in (changed, client.call("GET", path).body):
+        assert (shown["createdBy"], shown["updatedBy"]) == ("ada@example.com", "bob@example.com")
+        assert (shown["createdAt"], shown["updatedAt"]) == (
+            "2026-11-03T12:00:00.005Z",
+            "2026-11-03T12:01:00.005Z",
+        )
+
+
+def test_who_changes_nothing_is_not_said_to_have_changed_it(client: AdminClient, path: str) -> None:
+    assert client.call("PATCH", path, {"status": "active"}, claims=BOB).status == 200
+    assert client.call("GET", path).body["updatedBy"] == "ada@example.com"
+
+
+def test_who_makes_a_new_secret_is_said_to_have_changed_it(
+    client: AdminClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = client.create(authentication={"type": "signature"}).headers["Location"]
+    monkeypatch.setattr(client, "now_seconds", NOW.timestamp() + 60)
+    assert client.call("POST", f"{path}/signature", claims=BOB).status == 200
+    shown = client.call("GET", path).body
+    assert (shown["createdBy"], shown["updatedBy"]) == ("ada@example.com", "bob@example.com")
+    assert shown["updatedAt"] == "2026-11-03T12:01:00.005Z"
+
+
+def test_a_deletion_with_if_match_that_races_a_change_is_refused(
+    client: AdminClient, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tag was right when it was compared. Then somebody else changed what was to be deleted."""
+    delete = client.store.delete
+
+    def change_first(*arguments: Any, **more: Any) -> None:
+        monkeypatch.setattr(client.store, "delete", delete)
+        assert client.call("PATCH", path, {"name": "Keep me"}).status == 200
+        delete(*arguments, **more)
+
+    monkeypatch.setattr(client.store, "delete", change_first)
+    answer = client.call("DELETE", path, headers={"if-match": tags_of(path, "{first}")})
+    assert (answer.status, answer.body["type"]) == (412, "urn:lms-webhooks:problem:changed-meanwhile")
+    assert client.call("GET", path).body["name"] == "Keep me"
+
+
+def test_a_deletion_that_expects_nothing_is_made_whatever_changes(
+    client: AdminClient, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delete = client.store.delete
+
+    def change_first(*arguments: Any, **more: Any) -> None:
+        monkeypatch.setattr(client.store, "delete", delete)
+        assert client.call("PATCH", path, {"name": "Keep me"}).status == 200
+        delete(*arguments, **more)
+
+    monkeypatch.setattr(client.store, "delete", change_first)
+    assert client.call("DELETE", path).status == 204
+    assert client.call("GET", path).status == 404
+
+
+def test_a_change_with_if_match_that_races_another_is_refused(
+    client: AdminClient, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update = client.store.update
+
+    def change_first(*arguments: Any, **more: Any) -> None:
+        monkeypatch.setattr(client.store, "update", update)
+        assert client.call("PATCH", path, {"description": "Mine first"}).status == 200
+        update(*arguments, **more)
+
+    monkeypatch.setattr(client.store, "update", change_first)
+    answer = client.call("PATCH", path, {"name": "Payroll"}, headers={"if-match": tags_of(path, "{first}")})
+    assert (answer.status, answer.body["type"]) == (412, "urn:lms-webhooks:problem:changed-meanwhile")
+    shown = client.call("GET", path).body
+    assert (shown["name"], shown["description"]) == ("Enrollments to HR", "Mine first")

@@ -7,13 +7,17 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from lms_webhooks.admin.caller import Caller
+from lms_webhooks.admin.idempotency import AnswerSecret, Claim, Idempotency, StoredAnswer
 from lms_webhooks.admin.parameters import delivery_id
 from lms_webhooks.delivery_store import Delivery, Outcome
+from lms_webhooks.dynamodb import Table, transact
+from lms_webhooks.problems import Busy, KeyInUse, KeyReused
 from lms_webhooks.webhooks import Webhook
 from tests.engines.dynamodb import Engine
 from tests.logged import logged_lines
 from tests.unit.admin_client import ADMIN_CLAIMS, NOW, VALID, AdminClient, Answer, admin_client
-from tests.unit.tables import event
+from tests.unit.tables import THROTTLED, event
 
 KEY = {"idempotency-key": "order 66"}
 SIGNED = {**VALID, "authentication": {"type": "signature"}}
@@ -264,3 +268,239 @@ def test_what_is_no_key_is_refused(client: AdminClient, key: str) -> None:
         {"parameter": "Idempotency-Key", "detail": "must have 1 to 255 visible ASCII characters"}
     ]
     assert client.store.read_account("1010") == []
+
+
+class Faulty:
+    """DynamoDB fails at calls of one name that concern a keyed call's own item."""
+
+    def __init__(self, client: AdminClient, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        self.failed = 0
+        self._call = getattr(client._dynamodb, name)
+        monkeypatch.setattr(client._dynamodb, name, self)
+
+    def __call__(self, **request: Any) -> Any:
+        if request.get("Key", {}).get("pk", {}).get("S", "").startswith("IDEMPOTENCY#"):
+            self.failed += 1
+            raise THROTTLED
+        return self._call(**request)
+
+
+def send_test(client: AdminClient) -> Answer:
+    return client.call("POST", "/v1/webhooks/test", VALID, headers=KEY)
+
+
+def test_what_was_done_is_answered_though_the_answer_cannot_be_kept(
+    client: AdminClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table fails while the call ends. An error would say that nothing was sent."""
+    with monkeypatch.context() as patch:
+        faulty = Faulty(client, patch, "update_item")
+        answer = send_test(client)
+    assert (answer.status, answer.body["delivered"]) == (200, True)
+    assert faulty.failed == 1, "once: what the receiver said is not kept in its place"
+    assert send_test(client).status == 409, "nobody knows whether the first call goes on"
+    client.now_seconds += 21
+    assert send_test(client).status == 200
+    assert len(client.posted) == 2
+
+
+def test_a_refusal_is_answered_though_its_claim_cannot_be_given_up(
+    client: AdminClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table fails while the call ends. The admin must hear why, not of our table."""
+    paths = [client.create().headers["Location"] for _ in range(5)]
+    with monkeypatch.context() as patch:
+        faulty = Faulty(client, patch, "delete_item")
+        refused = create(client)
+    assert (refused.status, refused.body["type"]) == (409, "urn:lms-webhooks:problem:too-many-webhooks")
+    assert faulty.failed == 1
+    client.call("DELETE", paths[0])
+    assert create(client).body["type"] == "urn:lms-webhooks:problem:idempotency-key-in-use"
+    client.now_seconds += 21
+    assert create(client).status == 201, "the claim ends by itself"
+
+
+ADA = Caller("1010", "ada@example.com", can_write=True)
+FIRST = StoredAnswer(200, {"X-Which": "first"}, '{"n":1}')
+SECOND = StoredAnswer(201, {"X-Which": "second"}, '{"n":2}')
+
+
+@pytest.fixture
+def calls(client: AdminClient) -> Idempotency:
+    table = Table(client._dynamodb, client.settings.webhooks_table)
+    return Idempotency(table, client.secret_box, clock=lambda: client.now_seconds)
+
+
+def begin(calls: Idempotency, body: str = "b") -> Claim | StoredAnswer:
+    return calls.claim(ADA, "k", path="/v1/webhooks", body=body)
+
+
+def claim(calls: Idempotency) -> Claim:
+    claimed = begin(calls)
+    assert isinstance(claimed, Claim)
+    return claimed
+
+
+def test_of_two_who_take_over_one_expired_claim_one_makes_the_call(
+    client: AdminClient, calls: Idempotency, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have read the claim that ended. The second writes its own before the first does."""
+    claim(calls)
+    client.now_seconds += 21
+    put_item = client._dynamodb.put_item
+    made: list[Claim] = []
+
+    def put_second(**request: Any) -> Any:
+        monkeypatch.setattr(client._dynamodb, "put_item", put_item)
+        made.append(claim(calls))
+        return put_item(**request)
+
+    monkeypatch.setattr(client._dynamodb, "put_item", put_second)
+    with pytest.raises(KeyInUse):
+        begin(calls)
+    made[0].finish(SECOND)
+    assert begin(calls) == SECOND
+
+
+def test_of_two_who_begin_at_once_one_makes_the_call(
+    client: AdminClient, calls: Idempotency, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have read that there is none."""
+    put_item = client._dynamodb.put_item
+    made: list[Claim] = []
+
+    def put_second(**request: Any) -> Any:
+        monkeypatch.setattr(client._dynamodb, "put_item", put_item)
+        made.append(claim(calls))
+        return put_item(**request)
+
+    monkeypatch.setattr(client._dynamodb, "put_item", put_second)
+    with pytest.raises(KeyInUse):
+        begin(calls)
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize("story", ["a first claim", "a takeover"])
+def test_a_claim_whose_call_botocore_repeats_is_its_own(
+    client: AdminClient, calls: Idempotency, monkeypatch: pytest.MonkeyPatch, story: str
+) -> None:
+    """The answer to the first call was lost on the way. Nobody else is at it."""
+    if story == "a takeover":
+        claim(calls)
+        client.now_seconds += 21
+    put_item = client._dynamodb.put_item
+
+    def twice(**request: Any) -> Any:
+        put_item(**request)
+        return put_item(**request)
+
+    monkeypatch.setattr(client._dynamodb, "put_item", twice)
+    claim(calls).finish(FIRST)
+    assert begin(calls) == FIRST
+
+
+def test_who_lost_its_claim_writes_and_removes_nothing(client: AdminClient, calls: Idempotency) -> None:
+    """Two functions that stood still wake up after a third made the call in their place: one would note its
+    answer, the other do its work and note that in one transaction."""
+    late = claim(calls)
+    client.now_seconds += 21
+    other_late = claim(calls)
+    client.now_seconds += 21
+    in_time = claim(calls)
+    late.finish(FIRST)
+    assert transact(client._dynamodb, other_late.record(FIRST)) == {0}
+    for each in (late, other_late):
+        each.give_up()
+    with pytest.raises(KeyInUse):
+        begin(calls)
+    in_time.finish(SECOND)
+    assert begin(calls) == SECOND
+
+
+def test_an_answer_that_is_noted_is_neither_replaced_nor_given_up(
+    client: AdminClient, calls: Idempotency
+) -> None:
+    """The transaction took effect and its answer was lost: the call is made, whatever its maker believes."""
+    made = claim(calls)
+    assert transact(client._dynamodb, made.record(FIRST)) == set()
+    assert transact(client._dynamodb, made.record(SECOND)) == {0}
+    made.give_up()
+    made.finish(SECOND)
+    assert begin(calls) == FIRST
+
+
+@pytest.mark.parametrize("seconds", [0, 15, 19])
+def test_a_claim_lasts_longer_than_the_function_can_live(
+    client: AdminClient, calls: Idempotency, seconds: int
+) -> None:
+    """The function is ended after 15 s. Until then its call may still be made."""
+    claim(calls)
+    client.now_seconds += seconds
+    with pytest.raises(KeyInUse):
+        begin(calls)
+
+
+def test_a_claim_that_has_ended_is_no_way_to_make_another_call(
+    client: AdminClient, calls: Idempotency
+) -> None:
+    claim(calls)
+    client.now_seconds += 21
+    with pytest.raises(KeyReused):
+        begin(calls, body="another")
+
+
+def test_who_always_comes_second_hears_that_others_are_faster(
+    client: AdminClient, calls: Idempotency, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time others claim the key, and each claim ends before it is read."""
+    rivals = iter(range(100))
+    put_item = client._dynamodb.put_item
+    tried = 0
+
+    def put_after_a_rival(**request: Any) -> Any:
+        nonlocal tried
+        tried += 1
+        rival = {**request["Item"], "claim_token": {"S": f"rival {next(rivals)}"}, "locked_until": {"N": "0"}}
+        put_item(TableName=request["TableName"], Item=rival)
+        return put_item(**request)
+
+    monkeypatch.setattr(client._dynamodb, "put_item", put_after_a_rival)
+    with pytest.raises(Busy):
+        begin(calls)
+    assert tried == 5
+
+
+def test_what_a_key_leaves_behind_ends_after_a_day(client: AdminClient, calls: Idempotency) -> None:
+    """By TTL, in seconds; and until DynamoDB has removed it, it counts for nothing."""
+    claim(calls).finish(FIRST)
+    (item,) = client._dynamodb.scan(TableName=client.settings.webhooks_table)["Items"]
+    assert item["expires_at"] == {"N": str(int(NOW.timestamp()) + 86_400)}
+    client.now_seconds += 86_399
+    assert begin(calls) == FIRST
+    client.now_seconds += 1
+    assert isinstance(begin(calls, body="another"), Claim)
+
+
+def test_neither_parts_nor_people_nor_accounts_run_into_one_key(calls: Idempotency) -> None:
+    """Who is called ada and uses the key `x y`, is not who is called `ada x` and uses the key `y`."""
+    for account_id, user_id, key in (
+        ("1010", "ada", "x y"),
+        ("1010", "ada x", "y"),
+        ("1010", "ada", "y"),
+        ("2020", "ada", "y"),
+    ):
+        caller = Caller(account_id, user_id, can_write=True)
+        assert isinstance(calls.claim(caller, key, path="/p", body="b"), Claim)
+    with pytest.raises(KeyReused):
+        calls.claim(Caller("1010", "ada", can_write=True), "y", path="/", body="pb")
+
+
+def test_a_secret_that_stands_twice_in_an_answer_is_stored_nowhere(
+    client: AdminClient, calls: Idempotency
+) -> None:
+    body = '{"secret":"whsec_123","example":"use whsec_123"}'
+    made = claim(calls)
+    answer = StoredAnswer(201, {}, body)
+    assert transact(client._dynamodb, made.record(answer, AnswerSecret("wh_1", "whsec_123"))) == set()
+    assert "whsec_123" not in everything_stored(client)
+    assert begin(calls) == answer

@@ -2,13 +2,17 @@
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 
 from lms_webhooks.notices import account_topic
 from tests.engines.dynamodb import Engine
-from tests.unit.admin_client import ADMIN_CLAIMS, AdminClient, admin_client
+from tests.logged import logged_lines
+from tests.unit.admin_client import ADMIN_CLAIMS, NOW, AdminClient, admin_client
+from tests.unit.tables import THROTTLED
 
 PATH = "/v1/notice-subscriptions"
 OTHER_CLAIMS = ADMIN_CLAIMS | {"custom:account_id": "2020"}
@@ -170,3 +174,193 @@ def test_a_reader_sees_them_and_adds_none(client: AdminClient) -> None:
     reader = ADMIN_CLAIMS | {"cognito:groups": "[integration-reader]"}
     assert client.call("GET", PATH, claims=reader).status == 200
     assert client.call("POST", PATH, {"email": "team@example.com"}, claims=reader).status == 403
+
+
+def add(client: AdminClient, email: str) -> Any:
+    answer = client.call("POST", PATH, {"email": email})
+    assert answer.status == 201, answer.text
+    return answer.body
+
+
+def listed(client: AdminClient) -> list[str]:
+    return [each["email"] for each in client.call("GET", PATH).body["subscriptions"]]
+
+
+class Meanwhile:
+    """Somebody else's call, made before the first write of this kind that the caller makes."""
+
+    def __init__(self, client: AdminClient, monkeypatch: pytest.MonkeyPatch, act: Any) -> None:
+        self._update_item = client._dynamodb.update_item
+        self._act = act
+        self._patch = partial(monkeypatch.setattr, client._dynamodb, "update_item")
+        self._patch(self)
+
+    def __call__(self, **request: Any) -> Any:
+        self._patch(self._update_item)
+        self._act()
+        return self._update_item(**request)
+
+
+def test_they_are_listed_oldest_first(client: AdminClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    emails = ["z@example.com", "a@example.com", "m@example.com"]
+    for number, email in enumerate(emails):
+        moment = NOW + timedelta(seconds=number)
+        monkeypatch.setattr("tests.unit.admin_client.NOW", moment)
+        add(client, email)
+    assert listed(client) == emails
+
+
+@pytest.mark.parametrize("was_empty", [True, False])
+def test_of_two_who_add_at_once_both_are_heard(
+    client: AdminClient, monkeypatch: pytest.MonkeyPatch, was_empty: bool
+) -> None:
+    if not was_empty:
+        add(client, "first@example.com")
+    Meanwhile(client, monkeypatch, lambda: add(client, "other@example.com"))
+    add(client, "mine@example.com")
+    expected = {"other@example.com", "mine@example.com"} | (set() if was_empty else {"first@example.com"})
+    assert set(listed(client)) == expected == mailed(client)
+
+
+def test_who_removes_while_another_adds_removes_what_they_meant(
+    client: AdminClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = add(client, "gone@example.com")
+    Meanwhile(client, monkeypatch, lambda: add(client, "other@example.com"))
+    assert client.call("DELETE", f"{PATH}/{gone['subscriptionId']}").status == 204
+    assert listed(client) == ["other@example.com"]
+
+
+def test_the_eleventh_is_refused_though_ten_came_meanwhile(
+    client: AdminClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(9):
+        add(client, f"{number}@example.com")
+    client.now_seconds += 61
+    Meanwhile(client, monkeypatch, lambda: add(client, "tenth@example.com"))
+    answer = client.call("POST", PATH, {"email": "eleventh@example.com"})
+    assert (answer.status, answer.body["type"]) == (409, "urn:lms-webhooks:problem:too-many-subscriptions")
+    assert "eleventh@example.com" not in mailed(client)
+    assert len(listed(client)) == 10
+
+
+def test_a_list_that_always_changes_meanwhile_is_busy(
+    client: AdminClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = 0
+
+    def refuse(**_: Any) -> None:
+        nonlocal tried
+        tried += 1
+        error: Any = {"Error": {"Code": "ConditionalCheckFailedException", "Message": "no"}}
+        raise client._dynamodb.exceptions.ConditionalCheckFailedException(error, "UpdateItem")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client._dynamodb, "update_item", refuse)
+        answer = client.call("POST", PATH, {"email": "team@example.com"})
+    assert (answer.status, answer.body["type"]) == (503, "urn:lms-webhooks:problem:busy")
+    assert tried == 5
+    assert mailed(client) == set()
+
+
+def test_one_whose_adding_broke_off_is_shown_as_ended_and_can_be_added_or_removed(
+    client: AdminClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SNS failed after the list was written: nobody is mailed, and the list says so, without asking SNS of a
+    subscription that has no name: that is an error."""
+    ask = client.sns.get_subscription_attributes
+
+    def fail(**_: Any) -> None:
+        raise THROTTLED
+
+    def ask_by_name(**arguments: str) -> Any:
+        assert arguments["SubscriptionArn"]
+        return ask(**arguments)
+
+    monkeypatch.setattr(client.sns, "get_subscription_attributes", ask_by_name)
+    for end in ("added", "removed"):
+        with monkeypatch.context() as patch:
+            patch.setattr(client.sns, "subscribe", fail)
+            assert client.call("POST", PATH, {"email": "team@example.com"}).status >= 500
+        (half,) = client.call("GET", PATH).body["subscriptions"]
+        assert (half["email"], half["status"]) == ("team@example.com", "ended")
+        if end == "added":
+            assert add(client, "team@example.com") == half | {"status": "confirmed"}
+            assert mailed(client) == {"team@example.com"}
+        assert client.call("DELETE", f"{PATH}/{half['subscriptionId']}").status == 204
+        assert (listed(client), mailed(client)) == ([], set())
+
+
+def test_an_address_that_sns_refuses_later_stays_where_it_was_before(
+    client: AdminClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked for a second time: the first call's subscription is not taken back."""
+    added = add(client, "team@example.com")
+
+    def refuse(**_: Any) -> None:
+        error: Any = {"Error": {"Code": "InvalidParameter", "Message": "Email address"}}
+        raise client.sns.exceptions.InvalidParameterException(error, "Subscribe")
+
+    monkeypatch.setattr(client.sns, "subscribe", refuse)
+    assert client.call("POST", PATH, {"email": "team@example.com"}).status == 422
+    assert client.call("GET", PATH).body == {"subscriptions": [added]}
+
+
+def test_one_that_sns_has_forgotten_is_removed_all_the_same(
+    client: AdminClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not confirmed, and its two days passed between the two calls."""
+    added = add(client, "team@example.com")
+
+    def refuse(**_: Any) -> None:
+        error: Any = {"Error": {"Code": "InvalidParameter", "Message": "pending confirmation"}}
+        raise client.sns.exceptions.InvalidParameterException(error, "Unsubscribe")
+
+    def forget(**_: Any) -> None:
+        error: Any = {"Error": {"Code": "NotFound", "Message": "no subscription"}}
+        raise client.sns.exceptions.NotFoundException(error, "SetSubscriptionAttributes")
+
+    monkeypatch.setattr(client.sns, "unsubscribe", refuse)
+    monkeypatch.setattr(client.sns, "set_subscription_attributes", forget)
+    assert client.call("DELETE", f"{PATH}/{added['subscriptionId']}").status == 204
+    assert listed(client) == []
+
+
+def test_who_may_publish_about_an_account_is_said_by_roles_alone(client: AdminClient) -> None:
+    """SNS's own policy lets everybody of the AWS account who may call SNS, subscribe others too."""
+    add(client, "team@example.com")
+    topic_arn = account_topic(client.settings.notice_topic_arn, "1010")
+    attributes = client.sns.get_topic_attributes(TopicArn=topic_arn)["Attributes"]
+    (statement,) = json.loads(attributes["Policy"])["Statement"]
+    assert statement == {
+        "Sid": "RolesDecide",
+        "Effect": "Allow",
+        "Principal": {"AWS": "arn:aws:iam::123456789012:root"},
+        "Action": "sns:Publish",
+        "Resource": topic_arn,
+    }
+
+
+def test_who_came_and_went_is_in_the_audit_log(client: AdminClient) -> None:
+    with logged_lines() as lines:
+        added = add(client, "team@example.com")
+        client.call("DELETE", f"{PATH}/{added['subscriptionId']}")
+    said = [
+        (line["action"], line["subscriptionId"], line["user"]) for line in lines if line["message"] == "audit"
+    ]
+    assert said == [
+        ("notice-subscription.create", added["subscriptionId"], "ada@example.com"),
+        ("notice-subscription.delete", added["subscriptionId"], "ada@example.com"),
+    ]
+
+
+def test_an_address_that_is_there_already_needs_no_write(
+    client: AdminClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added = add(client, "team@example.com")
+
+    def fail(**_: Any) -> None:
+        raise THROTTLED
+
+    monkeypatch.setattr(client._dynamodb, "update_item", fail)
+    assert add(client, "team@example.com") == added

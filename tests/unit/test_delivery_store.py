@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lms_webhooks.attempts import Attempt
 from lms_webhooks.delivery_store import Delivery, DeliveryStore, Outcome
-from lms_webhooks.dynamodb import Table, key_item
+from lms_webhooks.dynamodb import Range, Table, key_item
 from lms_webhooks.event_items import read_attempts, read_event_item
 from lms_webhooks.event_types import EVENT_TYPES
 from lms_webhooks.events import read_event
@@ -225,3 +225,190 @@ def _value_size(value: Any) -> int:
             return 3 + sum(1 + _value_size(each) for each in held)
         case _:
             return 3 + len(held) + item_size(held)
+
+
+FAR_LATER = NOW_SECONDS + 20 * DAY_MS // 1000
+AGAIN = Attempt(NOW_MS + 60_000, 90, 204, None)
+REJECTED = Attempt(NOW_MS + 60_000, 90, 422, None)
+MANY = tuple(Attempt(NOW_MS + number, 1, 422, None) for number in range(500))
+
+
+def send_again(
+    store: DeliveryStore,
+    kept: Delivery,
+    attempt: Attempt,
+    *,
+    is_delivered: bool,
+    earlier: tuple[Attempt, ...] = (),
+    replay_id: str = "",
+) -> set[tuple[str, str]]:
+    """Add an attempt to a delivery, twenty days after it was recorded."""
+    return store.add_attempt(
+        [(kept.webhook_id, kept.event, earlier)],
+        attempt,
+        is_delivered=is_delivered,
+        recorded_at_seconds=FAR_LATER,
+        replay_id=replay_id,
+    )
+
+
+def erase(table: Table, kept: Delivery) -> None:
+    key = key_item((f"DELIVERY#{kept.webhook_id}", kept.event.sort_key))
+    table.client.delete_item(TableName=table.name, Key=key)
+
+
+def test_a_success_after_five_hundred_attempts_is_a_success(store: DeliveryStore) -> None:
+    """The list of attempts is full. That it was delivered at last must be seen all the same."""
+    kept = delivery(outcome=Outcome.FAILED, attempts=MANY, reason="rejected 8 times")
+    record(store, kept)
+    assert send_again(store, kept, AGAIN, is_delivered=True) == set()
+    found = store.find("wh_1", kept.event.sort_key)
+    assert found is not None
+    assert (found[0].outcome, found[0].reason, found[0].attempts) == (Outcome.DELIVERED, "", MANY)
+    assert store.find_delivered([kept.key], consistent=True) == {kept.key}
+
+
+@pytest.mark.parametrize(("kept_before", "kept_after"), [(498, 499), (499, 500), (500, 500)])
+def test_at_most_five_hundred_attempts_of_a_delivery_are_kept(
+    store: DeliveryStore, kept_before: int, kept_after: int
+) -> None:
+    """An item has 400 KB, and whoever clicks on Redeliver every day must not fill it."""
+    kept = delivery(outcome=Outcome.FAILED, attempts=MANY[:kept_before])
+    record(store, kept)
+    assert send_again(store, kept, REJECTED, is_delivered=False) == set()
+    found = store.find("wh_1", kept.event.sort_key)
+    assert found is not None
+    assert (found[0].outcome, len(found[0].attempts)) == (Outcome.FAILED, kept_after)
+
+
+def test_a_success_of_what_is_erased_meanwhile_leaves_no_stub(store: DeliveryStore, table: Table) -> None:
+    """A full list of attempts takes two calls, and an operator erases the person between the two. An item
+    with an outcome alone could not be read: it would break every page of the history that it stands on."""
+    kept = delivery(outcome=Outcome.FAILED, attempts=MANY)
+    record(store, kept)
+    client = before(table)
+
+    def erased_after(**call: Any) -> Any:
+        client.answers.clear()
+        try:
+            return client.behind.update_item(**call)
+        finally:
+            erase(table, kept)
+
+    client.answers["update_item"] = erased_after
+    assert send_again(store, kept, AGAIN, is_delivered=True) == set()
+    assert stored(table, kept) is None
+    assert store.page("wh_1", Range("0", ":"), limit=10).entries == []
+
+
+def test_a_rejection_of_what_was_erased_leaves_no_stub(store: DeliveryStore, table: Table) -> None:
+    """With its attempts and those that it had while it waited, and without: neither is a record."""
+    kept = delivery()
+    for earlier in ((), (ATTEMPT,)):
+        assert send_again(store, kept, REJECTED, is_delivered=False, earlier=earlier, replay_id="r") == set()
+        assert stored(table, kept) is None
+
+
+@pytest.mark.parametrize(
+    ("outcome", "is_delivered"),
+    [(Outcome.DELIVERED, True), (Outcome.DELIVERED, False), (Outcome.FAILED, True), (Outcome.FAILED, False)],
+)
+def test_sending_again_prolongs_no_retention(
+    store: DeliveryStore, table: Table, outcome: Outcome, is_delivered: bool
+) -> None:
+    """Thirty days are a promise to the people whose data it is."""
+    kept = delivery(outcome=outcome)
+    record(store, kept)
+    attempt = AGAIN if is_delivered else REJECTED
+    assert send_again(store, kept, attempt, is_delivered=is_delivered) == set()
+    item = stored(table, kept)
+    assert item["expires_at"] == {"N": str(NOW_SECONDS + 30 * 86_400)}
+    assert read_attempts(item["attempts"]) == (ATTEMPT, attempt)
+
+
+def test_a_success_of_what_is_on_no_record_makes_a_whole_one(store: DeliveryStore, table: Table) -> None:
+    """It was sent ahead of its time, or its record had passed its retention. It has one retention more."""
+    kept = delivery(event=event("e9", text='{"n":9}', event_name="CI_STATS", accepted_at_ms=NOW_MS - 7))
+    assert send_again(store, kept, AGAIN, is_delivered=True, earlier=(REJECTED,), replay_id="rp_1") == set()
+    found = store.find("wh_1", kept.event.sort_key)
+    assert found is not None
+    recorded, of = found
+    assert of == kept.event
+    assert (recorded.outcome, recorded.attempts, recorded.replay_id) == (
+        Outcome.DELIVERED,
+        (REJECTED, AGAIN),
+        "rp_1",
+    )
+    assert stored(table, kept)["expires_at"] == {"N": str(FAR_LATER + 30 * 86_400)}
+
+
+def test_what_is_on_record_stays_as_it_was_when_it_is_sent_again(store: DeliveryStore) -> None:
+    """Only outcome, attempts and replay are new: the record says what came first, and when."""
+    kept = delivery(outcome=Outcome.FAILED, reason="rejected 8 times")
+    record(store, kept)
+    later = replace(
+        kept, event=replace(kept.event, text="{}", event_name="OTHER", accepted_at_ms=1, account_id="2")
+    )
+    assert send_again(store, later, AGAIN, is_delivered=True, earlier=(REJECTED,)) == set()
+    found = store.find("wh_1", kept.event.sort_key)
+    assert found is not None
+    assert found[1] == kept.event
+    assert (found[0].outcome, found[0].attempts, found[0].reason) == (
+        Outcome.DELIVERED,
+        (ATTEMPT, AGAIN),
+        "",
+    )
+
+
+def test_attempts_that_could_not_be_added_are_told_by_their_keys(store: DeliveryStore, table: Table) -> None:
+    client = before(table)
+    first, second, third = kept = [delivery(each, Outcome.FAILED) for each in ("a", "b", "c")]
+    record(store, *kept)
+    client.answers["update_item"] = Fails(client.behind.update_item, 2)
+    unwritten = store.add_attempt(
+        [(each.webhook_id, each.event, ()) for each in kept],
+        AGAIN,
+        is_delivered=True,
+        recorded_at_seconds=FAR_LATER,
+    )
+    assert unwritten == {second.key}
+    assert store.find_delivered([each.key for each in kept], consistent=True) == {first.key, third.key}
+
+
+def test_sending_again_rests_after_each_write_and_never_long(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Live events share the partition. A hundred rests must leave a turn time to write the hundred down."""
+    took_seconds = iter([0.0, 0.004, 0.0, 3.0])
+    now = [100.0]
+    rested: list[float] = []
+    client = before(table)
+
+    def slow(**call: Any) -> Any:
+        now[0] += next(took_seconds)
+        return client.behind.update_item(**call)
+
+    client.answers["update_item"] = slow
+    monkeypatch.setattr("lms_webhooks.delivery_store.time.monotonic", lambda: now[0])
+    store = DeliveryStore(table, retention_days=30, sleep=rested.append)
+    kept = [delivery(each) for each in ("a", "b", "c", "d")]
+    sent = [(each.webhook_id, each.event, ()) for each in kept]
+    store.add_attempt(sent, AGAIN, is_delivered=True, recorded_at_seconds=FAR_LATER)
+    assert rested == pytest.approx([0.0, 0.004, 0.0, 0.01])
+
+
+@pytest.mark.parametrize("way", ["page", "walk"])
+def test_a_range_of_the_history_has_its_first_key_and_not_its_last(store: DeliveryStore, way: str) -> None:
+    kept = [delivery(event=event(f"e{n}", at_ms=NOW_MS + n)) for n in range(5)]
+    record(store, *kept[:4], delivery("other", webhook_id="wh_2"))
+    asked = Range(kept[1].event.sort_key, kept[4].event.sort_key)
+    whole = getattr(store, way)("wh_1", asked, limit=3)
+    part = getattr(store, way)("wh_1", asked, limit=2)
+    keys = [each.event.sort_key for each in kept[1:4]]
+    if way == "page":
+        keys.reverse()
+    assert [getattr(each, "sort_key", None) or each[0].sort_key for each in whole.entries] == keys
+    assert [getattr(each, "sort_key", None) or each[0].sort_key for each in part.entries] == keys[:2]
+    assert (whole.read_to, part.read_to) == (None, keys[1])
+    record(store, kept[4])
+    assert len(getattr(store, way)("wh_1", asked, limit=9).entries) == 3

@@ -7,7 +7,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from lms_webhooks.aws import AWS_FAULTS
-from lms_webhooks.dynamodb import Key, Table, holds, item_key, key_item
+from lms_webhooks.dynamodb import Key, Range, Table, holds, item_key, key_item, transact
+from lms_webhooks.problems import Busy
 from tests.engines.dynamodb import Engine
 from tests.unit.tables import THROTTLED, Fails, Unprocessed, before, keep_requests, stand_in, tables
 
@@ -181,3 +182,154 @@ def test_a_change_that_fails_is_not_one_whose_condition_failed(table: Table) -> 
 
 def test_keys_are_written_and_read_alike() -> None:
     assert item_key(key_item(("DUE#3", "wh_1#retry"))) == ("DUE#3", "wh_1#retry")
+
+
+class Cancelled:
+    """Stands before a client: each transaction is cancelled for the next of these reasons, and then done."""
+
+    def __init__(self, client: Any, *reasons: list[str]) -> None:
+        self.exceptions = client.exceptions
+        self._client = client
+        self._reasons = list(reasons)
+        self.calls = 0
+
+    def transact_write_items(self, **request: Any) -> Any:
+        self.calls += 1
+        if not self._reasons:
+            return self._client.transact_write_items(**request)
+        reasons = [{"Code": code} for code in self._reasons.pop(0)]
+        error: Any = {"Error": {"Code": "TransactionCanceledException"}, "CancellationReasons": reasons}
+        raise self.exceptions.TransactionCanceledException(error, "TransactWriteItems")
+
+
+def put_one(table: Table) -> list[Any]:
+    return [{"Put": {"TableName": table.name, "Item": items(1)[0]}}]
+
+
+@pytest.mark.parametrize(
+    "reasons",
+    [
+        ["TransactionConflict"],
+        ["ThrottlingError"],
+        ["ProvisionedThroughputExceeded"],
+        ["None", "TransactionConflict"],
+    ],
+    ids=str,
+)
+def test_a_transaction_that_collides_or_is_throttled_is_tried_again(table: Table, reasons: list[str]) -> None:
+    client: Any = Cancelled(table.client, reasons, reasons)
+    assert transact(client, put_one(table), sleep=lambda _: None) == set()
+    assert client.calls == 3
+    assert stored(table) == keys(1)
+
+
+@pytest.mark.parametrize(
+    ("reasons", "refused"),
+    [
+        (["ConditionalCheckFailed"], {0}),
+        (["None", "ConditionalCheckFailed", "ConditionalCheckFailed"], {1, 2}),
+        (["TransactionConflict", "ConditionalCheckFailed"], {1}),
+    ],
+    ids=str,
+)
+def test_conditions_that_failed_are_told_at_once(table: Table, reasons: list[str], refused: set[int]) -> None:
+    client: Any = Cancelled(table.client, reasons)
+    assert transact(client, put_one(table), sleep=lambda _: None) == refused
+    assert client.calls == 1
+    assert stored(table) == []
+
+
+def test_a_transaction_that_is_no_good_is_not_tried_again(table: Table) -> None:
+    client: Any = Cancelled(table.client, ["ValidationError", "None"], ["TransactionConflict"])
+    with pytest.raises(ClientError):
+        transact(client, put_one(table), sleep=lambda _: None)
+    assert client.calls == 1
+
+
+def test_transactions_wait_longer_and_longer_at_random(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three and a half seconds at worst: the admin API has fifteen."""
+    drawn: list[tuple[float, float]] = []
+    waits: list[float] = []
+
+    def draw(shortest: float, longest: float) -> float:
+        drawn.append((shortest, longest))
+        return longest
+
+    monkeypatch.setattr("lms_webhooks.dynamodb.random.uniform", draw)
+    client: Any = Cancelled(table.client, *[["TransactionConflict"]] * 12)
+    with pytest.raises(Busy):
+        transact(client, put_one(table), sleep=waits.append)
+    assert client.calls == 12
+    assert waits == pytest.approx([0.05, 0.1, 0.2, *[0.4] * 8])
+    assert {shortest for shortest, _ in drawn} == {0}
+
+
+def page_keys(table: Table, of: Range, **more: Any) -> tuple[list[str], str | None]:
+    page = table.page("LANE", of, **more)
+    return [item["sk"]["S"] for item in page.entries], page.read_to
+
+
+@pytest.mark.parametrize(
+    ("high", "limit", "newest_first", "found", "read_to"),
+    [
+        ("0004", 9, False, ["0001", "0002", "0003"], None),
+        ("0004", 2, False, ["0001", "0002"], "0002"),
+        ("0003x", 3, False, ["0001", "0002", "0003"], None),
+        ("0003x", 2, True, ["0003", "0002"], "0002"),
+        ("0003x", 3, True, ["0003", "0002", "0001"], None),
+        ("0004", 9, True, ["0003", "0002", "0001"], None),
+        ("0001", 9, False, [], None),
+    ],
+)
+def test_a_page_is_of_a_range_without_its_end(
+    table: Table, high: str, limit: int, newest_first: bool, found: list[str], read_to: str | None
+) -> None:
+    table.put_all(items(6))
+    of = Range("0001", high)
+    assert page_keys(table, of, limit=limit, newest_first=newest_first) == (found, read_to)
+
+
+def test_a_page_that_a_megabyte_ended_says_how_far_it_is(table: Table) -> None:
+    """So that whoever reads on gets all of it, once."""
+    table.put_all(items(9, padding={"S": "x" * 300_000}))
+    got: list[str] = []
+    low, pages = "0", 0
+    while True:
+        found, read_to = page_keys(table, Range(low, ":"), limit=100, newest_first=False)
+        got += found
+        pages += 1
+        if read_to is None:
+            break
+        assert read_to == got[-1]
+        low = read_to + "\x00"
+    assert got == [key[1] for key in keys(9)]
+    assert pages >= 3
+
+
+def test_a_page_of_which_only_the_end_was_read_says_how_far_it_is(table: Table) -> None:
+    """A megabyte, and all of it was the item behind the range."""
+    table.put_all(items(3))
+
+    def query(**_: Any) -> Any:
+        last = items(3)[2]
+        return {"Items": [last], "LastEvaluatedKey": key_item(keys(3)[2])}
+
+    stand_in(table, "query", query)
+    assert page_keys(table, Range("0", "0002"), limit=5, newest_first=True) == ([], "0002")
+
+
+def test_of_a_page_only_what_is_asked_for_comes_whatever_it_is_called(table: Table) -> None:
+    table.put_all(items(1, status={"S": "active"}, event={"S": "long"}))
+    (item,) = table.page("LANE", Range("0", ":"), limit=1, newest_first=False, attributes=("status",)).entries
+    assert item == {**key_item(keys(1)[0]), "status": {"S": "active"}}
+    (item,) = table.page("LANE", Range("0", ":"), limit=1, newest_first=False).entries
+    assert set(item) == {"pk", "sk", "n", "status", "event"}
+
+
+def test_reads_too_wait_longer_and_longer(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("lms_webhooks.dynamodb.random.uniform", lambda _, longest: longest)
+    stand_in(table, "batch_get_item", Unprocessed(table, lambda _: True, times=99).read)
+    patient = Table(table.client, table.name, sleep=waits.append)
+    assert patient.get_all(keys(1), attributes=("n",), consistent=True) == []
+    assert waits == [0.1, 0.2, 0.4, 0.8]

@@ -12,7 +12,7 @@ import pytest
 
 from lms_webhooks.attempts import Attempt
 from lms_webhooks.backlog import Backlog, Lane, Waiting
-from lms_webhooks.dynamodb import Table, Unread
+from lms_webhooks.dynamodb import Table, Unread, key_item
 from lms_webhooks.health import Health, Mode, SwitchOff
 from lms_webhooks.health_store import HealthStore
 from lms_webhooks.notices import Kind, NoticeBox, Notifier, account_topic, notices_of
@@ -335,3 +335,257 @@ def test_a_subject_is_short_and_ascii_whatever_a_webhook_is_called(
     assert len(subject) < 100
     assert subject.startswith("Webhook ?berweisung ? xxx")
     assert subject.endswith(" is failing")
+
+
+FAILED_LAST = NOW_MS + 15 * MINUTE_MS
+
+
+@pytest.mark.parametrize(
+    ("story", "before", "after", "is_told"),
+    [
+        ("its last failure ended 15 minutes after its first", LONG_FAILING, RECOVERED, True),
+        (
+            "the last failure began earlier and took until then",
+            replace(FAILING, attempts=(Attempt(FAILED_LAST - 5_000, 5_000, None, "timeout"),)),
+            RECOVERED,
+            True,
+        ),
+        (
+            "a millisecond less, so nobody had been told",
+            replace(FAILING, attempts=(Attempt(FAILED_LAST - 11, 10, 503, None),)),
+            RECOVERED,
+            False,
+        ),
+        (
+            "of several failures the last counts, in whatever order",
+            replace(FAILING, attempts=(*LONG_FAILING.attempts, Attempt(NOW_MS, 10, 503, None))),
+            RECOVERED,
+            True,
+        ),
+        (
+            "what succeeded meanwhile is no failure",
+            replace(FAILING, attempts=(Attempt(NOW_MS, 10, 503, None), OK)),
+            RECOVERED,
+            False,
+        ),
+        ("no attempt is known", replace(FAILING, attempts=()), RECOVERED, False),
+        (
+            "the success is older than the failure",
+            LONG_FAILING,
+            replace(WELL, attempts=(Attempt(NOW_MS - 1, 10, 200, None),)),
+            False,
+        ),
+        (
+            "the success began as the failure did",
+            LONG_FAILING,
+            replace(WELL, attempts=(Attempt(NOW_MS, 10, 200, None),)),
+            False,
+        ),
+        ("nothing has failed", WELL, RECOVERED, False),
+        ("it fails still", LONG_FAILING, LONG_FAILING, False),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_recovery_is_told_to_whoever_was_told_of_the_failure(
+    story: str, before: Health, after: Health, is_told: bool
+) -> None:
+    told = list(notices_of(webhook(), before, after, now_ms=NOW_MS + 20 * MINUTE_MS))
+    kinds = [each.kind for each in told if each.kind is Kind.RECOVERED]
+    assert kinds == ([Kind.RECOVERED] if is_told else []), story
+
+
+def test_a_notice_says_what_it_is_about() -> None:
+    (failing,) = notices_of(webhook(epoch=4), FAILING, replace(FAILING, epoch=4), now_ms=NOW_MS + DAY_MS)
+    assert (failing.account_id, failing.webhook_id, failing.name) == ("1010", webhook().webhook_id, "HR")
+    assert (failing.epoch, failing.at_ms, failing.since_ms) == (4, NOW_MS + DAY_MS, NOW_MS)
+    assert failing.key == f"4#still-failing#{NOW_MS}#1"
+    (gone,) = notices_of(webhook(), WELL, GONE, now_ms=NOW_MS + 1)
+    assert (gone.since_ms, gone.last_error) == (NOW_MS, "HTTP 410")
+    (off,) = notices_of(webhook(), FAILING, replace(OFF, last_error=""), now_ms=NOW_MS + 7 * DAY_MS)
+    assert (off.since_ms, off.last_error) == (NOW_MS, "HTTP 503")
+    (well,) = notices_of(webhook(), LONG_FAILING, RECOVERED, now_ms=NOW_MS + 20 * MINUTE_MS)
+    assert (well.since_ms, well.last_error) == (NOW_MS, "HTTP 503")
+
+
+def test_a_failure_that_ends_in_a_switch_off_is_told_as_that_alone() -> None:
+    told = list(notices_of(webhook(), LONG_FAILING, OFF, now_ms=NOW_MS + 7 * DAY_MS))
+    assert [each.kind for each in told] == [Kind.SWITCHED_OFF]
+
+
+def test_that_something_was_told_is_remembered_for_ninety_days(table: Table) -> None:
+    assert NoticeBox(table).put(failing_notice())
+    key = key_item((f"NOTICE#{webhook().webhook_id}", f"1#failing#{NOW_MS}"))
+    item = table.client.get_item(TableName=table.name, Key=key)["Item"]
+    assert item["expires_at"] == {"N": str((NOW_MS + 15 * MINUTE_MS) // 1000 + 90 * 86_400)}
+
+
+def test_a_notice_that_could_not_be_put_is_not_one_that_was_put_before(table: Table) -> None:
+    """The next drainer must find the same to tell."""
+    exceptions = table.client.exceptions
+
+    def cancel(**_: Any) -> None:
+        error: Any = {
+            "Error": {"Code": "TransactionCanceledException"},
+            "CancellationReasons": [{"Code": "ValidationError"}, {"Code": "None"}],
+        }
+        raise exceptions.TransactionCanceledException(error, "TransactWriteItems")
+
+    stand_in(table, "transact_write_items", cancel)
+    with pytest.raises(exceptions.TransactionCanceledException):
+        NoticeBox(table).put(failing_notice())
+
+
+def test_a_switch_off_is_old_news_when_the_lease_under_which_it_was_found_is_over(
+    table: Table, webhooks: Table
+) -> None:
+    """In its last millisecond its drainer may still write what it found."""
+    ids = webhook().account_id, webhook().webhook_id
+    assert HealthStore(webhooks).acquire(*ids, owner="me", now_ms=NOW_MS, until_ms=NOW_MS + 60_000)
+    now_ms = [NOW_MS + 60_000]
+    box, topic = NoticeBox(table), Topic()
+    notifier = Notifier(
+        box,
+        Backlog(table, retention_days=7),
+        Standings(webhooks),
+        topic,  # type: ignore[arg-type]
+        "arn:topic",
+        clock=lambda: now_ms[0] / 1000,
+    )
+    (notice,) = notices_of(webhook(), WELL, GONE, now_ms=NOW_MS)
+    box.put(notice)
+    assert notifier.send() == 0
+    assert list(chain.from_iterable(box.read())) == [notice]
+    now_ms[0] += 1
+    assert notifier.send() == 0
+    assert list(chain.from_iterable(box.read())) == []
+    assert topic.published == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "last_error", "text"),
+    [
+        (
+            Kind.STILL_FAILING,
+            "HTTP 503",
+            "It is still failing.\nSince 2026-11-03T12:00:00.000Z.\nThe last error: HTTP 503.\n",
+        ),
+        (Kind.RECOVERED, "", "It works again.\nIt failed from 2026-11-03T12:00:00.000Z.\n"),
+        (
+            Kind.SWITCHED_OFF,
+            "",
+            """It was switched off.
+Since 2026-11-03T12:00:00.000Z.
+Nothing is sent to it until its status is set to active again.
+""",
+        ),
+    ],
+)
+def test_what_a_mail_says_where_nothing_waits(
+    table: Table,
+    webhooks: Table,
+    notifier: Callable[[Topic], Notifier],
+    kind: Kind,
+    last_error: str,
+    text: str,
+) -> None:
+    """Not even where a mark says so: it stands for a moment longer than what it stands for."""
+    webhook_id = webhook().webhook_id
+    HealthStore(webhooks).save("1010", webhook_id, replace(GONE, attempts=()), revision=0)
+    Backlog(table, retention_days=7).mark("1010", webhook_id, Lane.REALTIME, accepted_at_ms=NOW_MS)
+    topic = Topic()
+    NoticeBox(table).put(replace(failing_notice(), kind=kind, last_error=last_error))
+    assert notifier(topic).send() == 1
+    texts = json.loads(topic.published[0]["Message"])
+    assert texts["email"] == f"Webhook: HR ({webhook_id})\nAccount: 1010\n\n{text}"
+    facts = json.loads(texts["default"])
+    assert (facts["waiting"], facts["waitingAtLeast"]) == (0, False)
+    assert facts.get("lastError", "") == last_error
+    assert "nextExpiryAt" not in facts
+
+
+def test_of_more_than_a_thousand_that_wait_a_thousand_are_counted(
+    table: Table, notifier: Callable[[Topic], Notifier]
+) -> None:
+    backlog, webhook_id = Backlog(table, retention_days=7), webhook().webhook_id
+    backlog.append(webhook_id, Lane.BATCH, [Waiting(event(f"e{number:04d}")) for number in range(1001)])
+    backlog.mark("1010", webhook_id, Lane.BATCH, accepted_at_ms=NOW_MS + 5)
+    backlog.append(webhook_id, Lane.RETRY, [Waiting(event("r"), due_at_ms=1)])
+    backlog.mark("1010", webhook_id, Lane.RETRY, accepted_at_ms=NOW_MS + 1)
+    topic = Topic()
+    NoticeBox(table).put(failing_notice())
+    assert notifier(topic).send() == 1
+    texts = json.loads(topic.published[0]["Message"])
+    facts = json.loads(texts["default"])
+    assert (facts["waiting"], facts["waitingAtLeast"]) == (1001, True)
+    assert facts["nextExpiryAt"] == "2026-11-10T12:00:00.001Z", "of the lane whose first event expires first"
+    assert "Events that wait for it: at least 1001.\n" in texts["email"]
+
+
+def test_the_subject_of_the_longest_name_is_as_long_as_sns_takes(
+    table: Table, notifier: Callable[[Topic], Notifier]
+) -> None:
+    """Less than 100 characters."""
+    topic = Topic()
+    NoticeBox(table).put(replace(failing_notice(name="x" * 99), kind=Kind.STILL_FAILING))
+    assert notifier(topic).send() == 1
+    subject = topic.published[0]["Subject"]
+    assert (subject, len(subject)) == ("Webhook " + "x" * 74 + " is still failing", 99)
+
+
+def test_an_account_s_topic_has_the_name_that_it_always_had() -> None:
+    """People have confirmed subscriptions to it."""
+    assert account_topic("arn:aws:sns:eu-west-1:123456789012:lms-notices", "1010") == (
+        "arn:aws:sns:eu-west-1:123456789012:lms-notices-7a5df5ffa0dec2228d90b8d0a0f1b076"
+    )
+
+
+def test_a_sweep_tells_a_hundred_and_the_next_one_the_rest(
+    table: Table, notifier: Callable[[Topic], Notifier]
+) -> None:
+    """Publishing takes time, and the function has a minute."""
+    box, topic = NoticeBox(table), Topic()
+    for number in range(101):
+        assert box.put(replace(failing_notice(), key=f"{number:03d}"))
+    assert notifier(topic).send() == 100
+    assert notifier(topic).send() == 1
+    assert notifier(topic).send() == 0
+    assert len(topic.published) == 101
+
+
+def test_notices_are_read_a_hundred_at_a_time_and_a_thousand_in_all(table: Table) -> None:
+    """Where many cannot be told, those behind them still can; but a sweep does not read without end."""
+    items: list[Any] = [
+        {
+            **key_item(("NOTICES", f"{number:04d}")),
+            "account_id": {"S": "1010"},
+            "webhook_id": {"S": "wh_1"},
+            "webhook_name": {"S": "HR"},
+            "kind": {"S": "failing"},
+            "key": {"S": str(number)},
+            "epoch": {"N": "1"},
+            "at": {"N": "1"},
+            "since": {"N": "1"},
+            "last_error": {"S": ""},
+        }
+        for number in range(1050)
+    ]
+    assert table.put_all(items) == set()
+    assert [len(page) for page in NoticeBox(table).read()] == [100] * 10
+
+
+def test_one_that_may_still_come_true_holds_up_no_other(
+    table: Table, webhooks: Table, notifier: Callable[[Topic], Notifier]
+) -> None:
+    """A switch-off that its drainer has still to write stands first, and stays."""
+    until_ms = int(time.time() * 1000) + 60_000
+    box, topic = NoticeBox(table), Topic()
+    (off,) = notices_of(webhook(), WELL, GONE, now_ms=NOW_MS)
+    box.put(off)
+    assert HealthStore(webhooks).acquire(
+        off.account_id, off.webhook_id, owner="me", now_ms=NOW_MS, until_ms=until_ms
+    )
+    create(webhooks, webhook_id="wh_2", name="Payroll")
+    box.put(failing_notice(webhook_id="wh_2", name="Payroll"))
+    assert notifier(topic).send() == 1
+    assert [each["Subject"] for each in topic.published] == ["Webhook Payroll is failing"]
+    assert list(chain.from_iterable(box.read())) == [off]

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from lms_webhooks.admin.send_limit import SENDS_A_MINUTE, SendLimit
+from lms_webhooks.admin.send_limit import SendLimit
 from lms_webhooks.dynamodb import Table
-from lms_webhooks.problems import TooManySends
+from lms_webhooks.problems import Busy, TooManySends
 from tests.engines.dynamodb import Engine
 from tests.unit.tables import before, tables
 
@@ -68,7 +68,7 @@ def test_of_thirty_at_once_ten_in_all_are_taken_and_nobody_is_told_to_be_busy(
     calls = all_at_once(table)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         answers = Counter(pool.map(lambda _: taken(limit), range(AT_ONCE)))
-    left = SENDS_A_MINUTE - made_before
+    left = 10 - made_before
     wait = 40 if made_before else 60
     assert answers == {"taken": left, f"refused for {wait} s": AT_ONCE - left}
     assert calls["put_item"] > AT_ONCE, "they did collide"
@@ -77,7 +77,7 @@ def test_of_thirty_at_once_ten_in_all_are_taken_and_nobody_is_told_to_be_busy(
 def test_any_minute_has_ten_not_each_minute_of_the_clock(table: Table) -> None:
     now = [1000.0]
     limit = SendLimit(table, clock=lambda: now[0])
-    for second in range(SENDS_A_MINUTE):
+    for second in range(10):
         now[0] = 1000.0 + second
         assert taken(limit) == "taken"
     now[0] = 1059.9
@@ -86,3 +86,51 @@ def test_any_minute_has_ten_not_each_minute_of_the_clock(table: Table) -> None:
     now[0] = 1060.0
     assert taken(limit) == "taken"
     assert taken(limit) == "refused for 1 s"
+
+
+@pytest.mark.parametrize(
+    ("later_seconds", "answer"),
+    [
+        (0.0, "refused for 60 s"),
+        (0.001, "refused for 60 s"),
+        (58.999, "refused for 2 s"),
+        (59.0, "refused for 1 s"),
+        (59.999, "refused for 1 s"),
+        (60.0, "taken"),
+    ],
+)
+def test_who_waits_as_long_as_they_are_told_is_taken(table: Table, later_seconds: float, answer: str) -> None:
+    now = [1000.0]
+    limit = SendLimit(table, clock=lambda: now[0])
+    assert [taken(limit) for _ in range(10)] == ["taken"] * 10
+    now[0] += later_seconds
+    assert taken(limit) == answer
+
+
+def test_what_is_counted_is_kept_for_longer_than_it_counts(table: Table) -> None:
+    """DynamoDB removes an item some time after the second that it names: never one that still counts."""
+    limit = SendLimit(table, clock=lambda: 1000.9)
+    limit.take("1010")
+    (item,) = table.client.scan(TableName=table.name)["Items"]
+    assert item["expires_at"] == {"N": "1061"}
+    limit.take("1010")
+    (item,) = table.client.scan(TableName=table.name)["Items"]
+    assert item["made_at"] == {"L": [{"N": "1000900"}, {"N": "1000900"}]}
+    assert item["expires_at"] == {"N": "1061"}
+
+
+def test_who_is_always_too_late_hears_that_others_are_faster(table: Table) -> None:
+    """Each time somebody else of the account is counted in between, and none of it is recent."""
+    limit = SendLimit(table, clock=lambda: 100_000.0)
+    client = before(table)
+    rivals = iter(range(1000))
+
+    def put_after_a_rival(**request: Any) -> Any:
+        made = {"L": [{"N": str(next(rivals))}]}
+        client.behind.put_item(TableName=request["TableName"], Item={**request["Item"], "made_at": made})
+        return client.behind.put_item(**request)
+
+    client.answers["put_item"] = put_after_a_rival
+    with pytest.raises(Busy):
+        limit.take("1010")
+    assert client.calls["put_item"] == 20

@@ -6,14 +6,14 @@ from dataclasses import replace
 import pytest
 from botocore.exceptions import ClientError
 
-from lms_webhooks.dynamodb import Table
+from lms_webhooks.dynamodb import Table, Unread, key_item
 from lms_webhooks.health import Health, Mode, SwitchOff
-from lms_webhooks.health_store import HealthStore
+from lms_webhooks.health_store import HealthStore, health_key
 from lms_webhooks.standings import Standing, Standings
 from lms_webhooks.webhook_store import WebhookStore
 from lms_webhooks.webhooks import Status
 from tests.engines.dynamodb import Engine
-from tests.unit.tables import NOW_MS, Fails, before, tables, webhook
+from tests.unit.tables import NOW_MS, Fails, Unprocessed, before, stand_in, tables, webhook
 
 ID = ("1010", webhook().webhook_id)
 
@@ -95,3 +95,27 @@ def test_standings_that_cannot_be_read_are_not_those_of_deleted_webhooks(table: 
     before(table).answers["batch_get_item"] = Fails(before(table).behind.batch_get_item)
     with pytest.raises(ClientError):
         Standings(table).read([ID])
+
+
+def test_the_epoch_is_that_of_the_registration(table: Table) -> None:
+    """A notice of an earlier one is old news."""
+    store = WebhookStore(table.client, table.name)
+    create(table)
+    kept = store.get(*ID)
+    store.update(replace(kept, epoch=3, version=2), expected=kept)
+    assert Standings(table).read([ID]) == {ID: Standing(True, 0, 0, epoch=3)}
+
+
+def test_a_webhook_whose_health_is_missing_may_be_sent_to(table: Table) -> None:
+    """Its drainer knows better, and finds out."""
+    create(table)
+    table.client.delete_item(TableName=table.name, Key=key_item(health_key(*ID)))
+    assert Standings(table).read([ID]) == {ID: Standing(True, 0, 0)}
+
+
+def test_what_stays_unread_is_missing_unless_the_whole_is_wanted(table: Table) -> None:
+    create(table)
+    stand_in(table, "batch_get_item", Unprocessed(table, lambda key: "WEBHOOK#" in key, times=99).read)
+    assert Standings(table).read([ID]) == {}
+    with pytest.raises(Unread):
+        Standings(table).read([ID], whole=True)
