@@ -9,6 +9,8 @@ from xml.sax.saxutils import escape
 
 import pytest
 
+from local.steps import paint
+from operations.admin import UnusableRequest, _ask
 from operations.stacks import OUTPUTS, find_stack
 from tests.contract.template import TEMPLATE
 from tests.unit.test_deploy import WITHOUT_CREDENTIALS, environment
@@ -99,3 +101,12 @@ def test_a_whole_stack_is_found_in_the_region_of_ci(monkeypatch: pytest.MonkeyPa
 def test_the_outputs_that_are_required_are_in_every_stack_of_the_template() -> None:
     outputs = TEMPLATE["Outputs"]
     assert {name for name, output in outputs.items() if "Condition" not in output} >= OUTPUTS
+
+
+def test_closed_descriptors_are_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python has None for the stream of a descriptor that is closed, as by `<&- >&-`."""
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(UnusableRequest, match="There is no standard input"):
+        _ask()
+    monkeypatch.setattr("sys.stdout", None)
+    assert paint("ok", "green") == "ok"
