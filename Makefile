@@ -180,37 +180,39 @@ build: $(READY) ## Build what is deployed, into .aws-sam/, and write down what i
 	$(BIN)/sam build --cached --parallel
 	@python -m local.sbom
 	$(if $(GRADUAL),@python -m local.gradual)
-	$(if $(BOUNDARY),@python -m local.boundary '$(BOUNDARY)')
+	$(if $(BOUNDARY),@python -m local.boundary "$$BOUNDARY")
 
-# PARAMS, EMAIL, ACCOUNT and TARGET reach their recipes by the environment: no quote in them is the shell's.
-DEPLOYED = --environment '$(ENVIRONMENT)' --parameters "$$PARAMS"
+# What people type reaches these recipes by the environment: no quote in it is the shell's, and a value may
+# begin with `-`. What deploys, erases or changes takes `1` alone: YES=0 and YES=no do not mean yes.
+export ENVIRONMENT PARAMS EMAIL ACCOUNT TARGET ROLE STACK BOUNDARY QUEUE LEARNER WEBHOOKS DELIVERIES
+DEPLOYED = --environment="$$ENVIRONMENT" --parameters="$$PARAMS"
 preflight: $(READY) ## See whether AWS would take a deployment; reads only; ENVIRONMENT=prod PARAMS="..."
 	@$(BIN)/python -m operations.preflight $(DEPLOYED)
 
-DEPLOY = $(BIN)/python -m operations.deploy $(DEPLOYED) $(if $(GUIDED),--guided) $(if $(YES),--yes)
+DEPLOY = $(BIN)/python -m operations.deploy $(DEPLOYED) $(if $(GUIDED),--guided) $(if $(filter 1,$(YES)),--yes)
 deploy: $(READY) ## Check, build and deploy; ENVIRONMENT=prod PARAMS="AlarmEmail=..." GUIDED=1 asks more, YES=1 nothing
 	@$(DEPLOY) --check
 	@$(MAKE) build
 	@$(DEPLOY)
 
 admin: $(READY) ## Make an admin of an account; EMAIL=... ACCOUNT=1010 STACK=... on AWS; ROLE=reader may only read
-	@$(BIN)/python -m operations.admin --email "$$EMAIL" --account "$$ACCOUNT" $(if $(ROLE),--role '$(ROLE)') \
-	    $(if $(STACK),--stack '$(STACK)') $(if $(ASK),--ask)
+	@$(BIN)/python -m operations.admin --email="$$EMAIL" --account="$$ACCOUNT" $(if $(ROLE),--role="$$ROLE") \
+	    $(if $(STACK),--stack="$$STACK") $(if $(ASK),--ask)
 
 smoke: $(READY) ## Put one event through the stack, time it and compare it; STACK=... on AWS, TARGET=https://... there
-	@$(BIN)/python -m operations.smoke $(if $(STACK),--stack '$(STACK)') $(if $(TARGET),--target "$$TARGET")
+	@$(BIN)/python -m operations.smoke $(if $(STACK),--stack="$$STACK") $(if $(TARGET),--target="$$TARGET")
 
 redrive: $(READY) ## Dead letters or quarantined events go back; QUEUE=RealtimeDeadLetterQueue, DRY_RUN=1 shows them; STACK=... on AWS
-	@$(BIN)/python -m operations.redrive '$(QUEUE)' $(if $(STACK),--stack '$(STACK)') $(if $(DRY_RUN),--dry-run) \
-	    $(if $(PAYLOAD),--payload) $(if $(RATE),--rate $(RATE)) $(if $(LIMIT),--limit $(LIMIT))
+	@$(BIN)/python -m operations.redrive $(if $(STACK),--stack="$$STACK") $(if $(DRY_RUN),--dry-run) $(if $(PAYLOAD),--payload) \
+	    $(if $(RATE),--rate $(RATE)) $(if $(LIMIT),--limit $(LIMIT)) -- "$$QUEUE"
 
 erase: $(READY) ## Count what is stored of a learner; ACCOUNT=1010 LEARNER=4279332 STACK=...; ERASE=1 erases it
-	@$(BIN)/python -m operations.erase --account '$(ACCOUNT)' --learner '$(LEARNER)' \
-	    $(if $(STACK),--stack '$(STACK)') $(if $(ERASE),--erase)
+	@$(BIN)/python -m operations.erase --account="$$ACCOUNT" --learner="$$LEARNER" \
+	    $(if $(STACK),--stack="$$STACK") $(if $(filter 1,$(ERASE)),--erase)
 
 restore: $(READY) ## After a recovery: marks and health anew; STACK=... WEBHOOKS=copy DELIVERIES=copy; APPLY=1 does it
-	@$(BIN)/python -m operations.restore $(if $(STACK),--stack '$(STACK)') $(if $(WEBHOOKS),--webhooks '$(WEBHOOKS)') \
-	    $(if $(DELIVERIES),--deliveries '$(DELIVERIES)') $(if $(APPLY),--apply)
+	@$(BIN)/python -m operations.restore $(if $(STACK),--stack="$$STACK") $(if $(WEBHOOKS),--webhooks="$$WEBHOOKS") \
+	    $(if $(DELIVERIES),--deliveries="$$DELIVERIES") $(if $(filter 1,$(APPLY)),--apply)
 
 # The layer takes its versions from the development lock: one version of each, tested and shipped.
 UV_COMPILE := .local/bootstrap/bin/uv pip compile --quiet --generate-hashes --no-header --no-annotate \

@@ -23,7 +23,7 @@ class StepFailedError(Exception):
 
 def paint(text: str, colour: str) -> str:
     """`text` in green, red or grey on a terminal; plain elsewhere, and where NO_COLOR is set."""
-    if not sys.stdout.isatty() or "NO_COLOR" in os.environ:
+    if sys.stdout is None or not sys.stdout.isatty() or "NO_COLOR" in os.environ:
         return text
     codes = {"green": "32", "red": "31", "grey": "90", "bold": "1"}
     return f"\033[{codes[colour]}m{text}\033[0m"

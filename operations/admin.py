@@ -116,6 +116,8 @@ def make_admin(stack: FoundStack, admin: Admin, *, password: str | None) -> str:
 
 def _ask() -> str:
     """The password that is typed unseen, or that another program writes."""
+    if sys.stdin is None:  # its descriptor is closed, as by `<&-`
+        raise UnusableRequest("There is no standard input to read the password from.")
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\n")
     password = getpass.getpass("Password, at least 12 characters with upper case, lower case and a digit: ")
@@ -138,6 +140,8 @@ def main() -> int:
     try:
         admin = read_admin(arguments.email, arguments.account, arguments.role)
         stack = find_stack(arguments.stack)
+        # Before a password is asked for: the wrong stack can still be left alone.
+        print(f"{stack.name} in AWS {stack.place}", flush=True)
         print(make_admin(stack, admin, password=_ask() if arguments.ask else None))
     except UnusableRequest as error:
         print(error, file=sys.stderr)

@@ -10,11 +10,12 @@ values of a stack's parameters that are not given; a changed default of the temp
 """
 
 import argparse
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from operations.environments import (
     Environment,
@@ -69,7 +70,7 @@ def main() -> int:
         # Before the template is read, which takes longer than to find that there are no credentials.
         signed_in = sign_in(region=environment.region, profile=environment.profile)
         parameters = read_parameters(arguments.parameters, template_parameters())
-        if not arguments.yes and not sys.stdin.isatty():
+        if not arguments.yes and not is_terminal(sys.stdin):
             raise UnusableInput("There is no terminal to confirm the change set at: YES=1 deploys it unseen.")
     except (UnusableInput, NotSignedIn) as error:
         print(error, file=sys.stderr)
@@ -84,11 +85,30 @@ def main() -> int:
             is_confirmed=arguments.yes,
         )
         template = ["--template-file", str(arguments.template_file)] if arguments.template_file else []
-        ended = subprocess.run([*command, *template], check=False)  # noqa: S603  # no shell
-        if ended.returncode == 0:
+        code = call_sam([*command, *template])
+        if code == 0:
             protect(signed_in.client("cloudformation"), environment.stack_name)
-        return ended.returncode
+        return code
     return 0 if run(signed_in, environment, parameters, is_guided=arguments.guided) else 1
+
+
+def call_sam(command: Sequence[str]) -> int:
+    """Run sam to its end; return its exit code.
+
+    The terminal sends Ctrl-C to sam too, which says what becomes of the deployment. So it must not end us
+    first. A handler, since sam would inherit SIG_IGN and ignore Ctrl-C itself.
+    """
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        code = subprocess.run(command, check=False).returncode  # noqa: S603  # no shell
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return 128 - code if code < 0 else code  # as a shell says that a signal ended it
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a person is there. Python has no stream where the descriptor is closed, as by `<&-`."""
+    return stream is not None and stream.isatty()
 
 
 def protect(cloudformation: Any, stack_name: str) -> None:

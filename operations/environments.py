@@ -17,10 +17,12 @@ from local.template import read_template
 
 CONFIG_FILE = REPOSITORY / "samconfig.toml"
 TEMPLATE = REPOSITORY / "template.yaml"
+PARAMS = "PARAMS"  # of `make`
 
 _OF_THE_EMULATOR = "local"  # an environment of samconfig.toml that only `make up` deploys
 _ASSIGNMENT = re.compile(r"([A-Za-z0-9]+)=(.*)", re.DOTALL)
 # What sam cannot take in a value: it unescapes blanks and quotes only, and reads its own long form anywhere.
+_LONG_FORM = "ParameterKey"  # sam reads this in place of Name=value where the text has it
 _NOT_IN_A_VALUE = re.compile(r'["\\\x00-\x1f\x7f]|ParameterKey=')
 
 
@@ -45,28 +47,51 @@ def read_environment(name: str, config_file: Path = CONFIG_FILE) -> Environment:
     Raises:
         UnusableInput: there is none of this name, or its parameters cannot be read.
     """
-    with config_file.open("rb") as file:
-        tables: dict[str, Any] = tomllib.load(file)
+    origin = config_file.name
+    tables = _tables(config_file)
     names = [each for each, table in tables.items() if _is_for_aws(each, table)]
     if name not in names:
         raise UnusableInput(
-            f"{config_file.name} has no environment {name!r} for AWS: choose ENVIRONMENT={', '.join(names)}."
+            f"{origin} has no environment {name!r} for AWS: choose ENVIRONMENT={', '.join(names)}."
         )
     # As sam reads it: what holds for all commands, then what holds for `deploy`.
-    options: dict[str, Any] = {
-        **tables[name].get("global", {}).get("parameters", {}),
-        **tables[name]["deploy"].get("parameters", {}),
+    options = {
+        option: value
+        for command in ("global", "deploy")
+        for option, value in _table(
+            _table(tables[name].get(command, {}), f"{origin}: [{name}.{command}]").get("parameters", {}),
+            f"{origin}: [{name}.{command}.parameters]",
+        ).items()
     }
+    if not options.get("stack_name"):
+        raise UnusableInput(
+            f"{origin} gives no stack_name in [{name}.deploy.parameters]: name the stack there."
+        )
     return Environment(
         name,
         stack_name=str(options["stack_name"]),
         region=str(options.get("region", "")),
         profile=str(options.get("profile", "")),
-        parameters=_configured(options.get("parameter_overrides", []), config_file.name),
+        parameters=_configured(options.get("parameter_overrides", []), origin),
     )
 
 
-def read_parameters(text: str, known: Iterable[str], *, origin: str = "PARAMS") -> dict[str, str]:
+def _tables(config_file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(config_file.read_text())
+    except OSError as error:
+        raise UnusableInput(f"{config_file} cannot be read: {error.strerror}.") from error
+    except ValueError as error:  # of TOML, or of UTF-8
+        raise UnusableInput(f"{config_file} is no TOML: {error}.") from error
+
+
+def _table(value: object, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise UnusableInput(f"{what} is no table, so sam cannot read it.")
+    return value
+
+
+def read_parameters(text: str, known: Iterable[str], *, origin: str = PARAMS) -> dict[str, str]:
     """Return the values in `text`: `Name=value Name='a value with blanks'`, as a shell would part them.
 
     Raises:
@@ -131,11 +156,14 @@ def _assignments(text: str, origin: str) -> dict[str, str]:
     for word in words:
         assignment = _ASSIGNMENT.fullmatch(word)
         if assignment is None:
+            example = "BatchScheduleExpression='rate(5 minutes)'"
             raise UnusableInput(
                 f"{origin} has {word!r}, which is not Name=value: quote a value with blanks, as in "
-                "PARAMS=\"BatchScheduleExpression='rate(5 minutes)'\"."
+                + (f'PARAMS="{example}".' if origin == PARAMS else f"{example}.")
             )
         name, value = assignment.groups()
+        if name == _LONG_FORM:
+            raise UnusableInput(f"{origin} has {word!r}: write Name=value in place of {_LONG_FORM}=.")
         if _NOT_IN_A_VALUE.search(value):
             raise UnusableInput(
                 f"{origin} gives {name} a value that sam cannot take: use no double quote, backslash, control"

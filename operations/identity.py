@@ -26,8 +26,10 @@ from botocore.exceptions import (
     SSOError,
     TokenRetrievalError,
 )
+from botocore.parsers import ResponseParserError
 
-AWS_ERRORS = (BotoCoreError, ClientError)
+# A portal or proxy may respond to a call in the place of AWS, which botocore cannot parse then.
+AWS_ERRORS = (BotoCoreError, ClientError, ResponseParserError)
 DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
 _UNKNOWN_KEY = {
@@ -82,10 +84,19 @@ def sign_in(*, region: str = "", profile: str = "") -> SignedIn:
         if not region:
             raise NoRegionError
         sts: Any = session.create_client("sts", region_name=region, config=_PATIENCE)
-        caller = sts.get_caller_identity()
-    except (*AWS_ERRORS, ValueError) as error:  # ValueError: of an endpoint that is no URL
+        caller = _ask_who_calls(sts)
+    # ValueError: an endpoint that is no URL. OSError: a credential process or token file that is missing.
+    except (*AWS_ERRORS, ValueError, OSError) as error:
         raise NotSignedIn(explain(error)) from error
     return SignedIn(session, caller["Account"], caller["Arn"], region)
+
+
+def _ask_who_calls(sts: Any) -> dict[str, str]:
+    try:
+        caller: dict[str, str] = sts.get_caller_identity()
+    except KeyError as error:  # botocore's parser raises it for well-formed markup of another sort
+        raise ResponseParserError from error
+    return caller
 
 
 def _session(profile: str) -> botocore.session.Session:
@@ -121,6 +132,15 @@ def explain(error: Exception) -> str:  # noqa: PLR0911  # one sentence each
             return f"The AWS sign-in does not hold any more ({_stated(error)}): {_SIGN_IN}."
         case ConnectionError() | HTTPClientError():
             return f"AWS cannot be reached: {_stated(error)}; check the network, the proxy and the region."
+        case OSError():  # botocore's errors of the network are some too
+            return (
+                f"The AWS configuration is wrong: {_stated(error)}; `aws configure list` shows what is read."
+            )
+        case ResponseParserError():
+            return (
+                "AWS cannot be reached: something else responds in its place;"
+                " check the network and the proxy."
+            )
         case ClientError():
             return _refusal(error)
         case _:

@@ -28,13 +28,13 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from lms_webhooks.event_types import NON_REAL_TIME
 from lms_webhooks.events import MalformedEvent, read_event
 from local.deploy import client as local_client
 from local.steps import STATE_DIR
+from operations.stacks import find_stack
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -386,8 +386,8 @@ def _parse() -> argparse.Namespace:
 
 def _deployed(arguments: argparse.Namespace) -> Deployed:
     if arguments.stack:
-        session: Any = boto3.Session()
-        return Deployed(session.client, arguments.stack)
+        stack = find_stack(arguments.stack)
+        return Deployed(stack.client, stack.name)
     if not arguments.stack_json.exists():
         raise RedriveError(
             f"{arguments.stack_json} is not there: `make up` makes it, or STACK=... names one on AWS"

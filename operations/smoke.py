@@ -4,10 +4,13 @@
     make smoke STACK=lms-webhooks                             on AWS: the first thing to run there
     make smoke STACK=lms-webhooks TARGET=https://hooks.example.com/lms
 
-It invokes the admin function itself, with the claims of an admin of the account `smoke-test`. So it works
+It invokes the admin function itself, with the claims of an admin of a smoke-test account. So it works
 with every issuer, and needs the credentials of the deployer alone. It makes a webhook, puts an event on
 the bus, and deletes the webhook in the end. The record of that event stays in the deliveries table, for
 `DeliveryRetentionDays`.
+
+Every webhook of an account gets each event of that account. So each smoke test takes one of ACCOUNT_IDS for
+itself, and several can run at once.
 
 Where the event goes:
 
@@ -25,6 +28,7 @@ SmokeFailed (an Exception: its text says what is missing, and the next step)
 """
 
 import argparse
+import random
 import signal
 import sys
 import time
@@ -45,7 +49,8 @@ from operations.identity import AWS_ERRORS, explain
 from operations.stacks import FoundStack, find_stack
 from operations.wiring import look
 
-ACCOUNT_ID = "smoke-test"
+ACCOUNT_IDS = [f"smoke-test-{number}" for number in range(1, 9)]
+"""Each smoke test takes one of them. They are few, so that each smoke test can look for leftovers in all."""
 EVENT_NAME = "COURSE_ENROLLMENT"
 WEBHOOK_NAME = "Smoke test"
 # A new stack's functions start cold, its rule may take a minute to work, and the drainer comes 5 s after a
@@ -135,10 +140,9 @@ class Smoke:
         self._stack = stack
         self._target = target
         self._patience = patience
-        self._admin = AdminFunction(stack, ACCOUNT_ID, caller="make smoke")
+        self._take_account(ACCOUNT_IDS[0])
         self._event_id = str(uuid.uuid4())
         self._text = smoke_event(self._event_id, time.time_ns() // 1_000_000, is_local=stack.is_local)
-        self._detail = f'{{"accountId":"{ACCOUNT_ID}",{self._text[1:]}'
         self._webhook = ""
         """The path of the webhook, while there is one."""
         self._put_at = 0.0
@@ -157,7 +161,7 @@ class Smoke:
             secret = self._make_webhook()
             if self._target.receiver is not None:
                 self._target.receiver.checks[_PATH] = signature(secret)
-            # A dispatcher may remember the account's webhooks of before, from another smoke test.
+            # A dispatcher may remember the account's webhooks of before, from an earlier smoke test.
             time.sleep(MAX_AGE_SECONDS)
             self._put()
             seen = self._follow(ended)
@@ -181,18 +185,43 @@ class Smoke:
         _say("ok", "wiring", "RealtimeRule, RealtimeQueue and its policy, dispatcher, DrainQueue, drainer")
 
     def _delete_left_behind(self) -> None:
-        for webhook in self._admin.call("GET", "/v1/webhooks", 200).body["webhooks"]:
-            age = datetime.now(UTC) - datetime.fromisoformat(webhook["createdAt"])
-            if webhook["name"] == WEBHOOK_NAME and age > _LEFT_BEHIND:
-                self._admin.call("DELETE", f"/v1/webhooks/{webhook['webhookId']}", 204)
-                _say(
-                    "note",
-                    "cleaning up",
-                    f"deleted the webhook that a smoke test left at {webhook['createdAt']}",
-                )
+        for account_id in ACCOUNT_IDS:
+            self._take_account(account_id)
+            for webhook in self._webhooks():
+                age = datetime.now(UTC) - datetime.fromisoformat(webhook["createdAt"])
+                if webhook["name"] == WEBHOOK_NAME and age > _LEFT_BEHIND:
+                    self._admin.call("DELETE", f"/v1/webhooks/{webhook['webhookId']}", 204)
+                    _say(
+                        "note",
+                        "cleaning up",
+                        f"deleted the webhook that a smoke test left at {webhook['createdAt']}",
+                    )
 
     def _make_webhook(self) -> str:
-        started = time.monotonic()
+        """Make a webhook in an account that no other smoke test uses; return its secret.
+
+        Raises:
+            SmokeFailed: others use them all.
+        """
+        # In an order of one's own, or two that start at once would follow each other to the last account.
+        for account_id in random.sample(ACCOUNT_IDS, len(ACCOUNT_IDS)):
+            self._take_account(account_id)
+            if self._webhooks():
+                continue
+            started = time.monotonic()
+            secret = self._make_webhook_here()
+            # Two that start at once both see the other's webhook here, if they did not before.
+            if len(self._webhooks()) == 1:
+                _say("ok", "webhook", f"made {_since(started)}, to {self._target.url} ({self._target.what})")
+                return secret
+            self._admin.call("DELETE", self._webhook, 204)
+            self._webhook = ""
+        raise SmokeFailed(
+            f"smoke tests are running in all of {ACCOUNT_IDS[0]} to {ACCOUNT_IDS[-1]}: wait until one has"
+            f" ended, or {_LEFT_BEHIND.total_seconds() / 60:.0f} minutes for those that were killed"
+        )
+
+    def _make_webhook_here(self) -> str:
         body = {
             "name": WEBHOOK_NAME,
             "targetUrl": self._target.url,
@@ -201,8 +230,19 @@ class Smoke:
         }
         created = self._admin.call("POST", "/v1/webhooks", 201, body).body
         self._webhook = f"/v1/webhooks/{created['webhookId']}"
-        _say("ok", "webhook", f"made {_since(started)}, to {self._target.url} ({self._target.what})")
         return str(created["authentication"]["secret"])
+
+    def _webhooks(self) -> list[dict[str, Any]]:
+        listed: list[dict[str, Any]] = self._admin.call("GET", "/v1/webhooks", 200).body["webhooks"]
+        return listed
+
+    def _take_account(self, account_id: str) -> None:
+        self._account_id = account_id
+        self._admin = AdminFunction(self._stack, account_id, caller="make smoke")
+
+    @property
+    def _detail(self) -> str:
+        return f'{{"accountId":"{self._account_id}",{self._text[1:]}'
 
     # The event
 
@@ -279,7 +319,8 @@ class Smoke:
         return Seen(
             delivery.get("deliveryId", ""),
             delivery.get("status", ""),
-            health.get("lastError") or outcome,
+            # The webhook's last error may be of another event, where TARGET failed before.
+            outcome or health.get("lastError", ""),
             health.get("nextAttemptAt", ""),
         )
 
@@ -304,7 +345,7 @@ class Smoke:
             _say("ok", "values", "the same as were put")
         else:
             _say("ok", "text", "the same as was put, byte for byte")
-        body = f'{{"accountId":"{ACCOUNT_ID}","events":[{stored}]}}'.encode()
+        body = f'{{"accountId":"{self._account_id}","events":[{stored}]}}'.encode()
         for received in self._target.received:
             if received.problem:
                 raise SmokeFailed(f"what arrived is not as signed: {received.problem}")
@@ -384,10 +425,7 @@ def main() -> int:
     started = time.monotonic()
     try:
         stack = find_stack(arguments.stack)
-        if "EventBusArn" not in stack.outputs:
-            raise SmokeFailed(f"{stack.name} is no stack of template.yaml, or was never deployed to its end")
-        region, account = stack.outputs["EventBusArn"].split(":")[3:5]
-        print(f"One event through {stack.name} in account {account}, region {region}", flush=True)
+        print(f"One event through {stack.name} in {stack.place}", flush=True)
         with _target(stack, arguments.target) as target:
             Smoke(stack, target).run()
     except (SmokeFailed, UnexpectedResponse) as failed:

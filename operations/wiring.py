@@ -19,6 +19,8 @@ from operations.stacks import FoundStack
 RESTORE = 'docs/operations.md, "A stack that was changed by hand", restores it'
 # A mapping on its way to one of these works, or soon does (Lambda API, EventSourceMappingConfiguration).
 _WORKING = {"Enabled", "Enabling", "Creating", "Updating"}
+# With one of these a target gets another text than the event (EventBridge API, Target).
+_REWRITING = ("Input", "InputPath", "InputTransformer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,8 @@ def _check_rule(way: _Way) -> None:
     bus = way.stack.outputs["EventBusName"]
     for rule in events.get_paginator("list_rules").paginate(EventBusName=bus).search("Rules[]"):
         pages = events.get_paginator("list_targets_by_rule").paginate(Rule=rule["Name"], EventBusName=bus)
-        if way.queue_arn in pages.search("Targets[].Arn"):
+        target = next((each for each in pages.search("Targets[]") if each["Arn"] == way.queue_arn), None)
+        if target is not None:
             break
     else:
         raise _Broken(f"no rule of the bus {bus} has RealtimeQueue for its target: {RESTORE}")
@@ -82,6 +85,8 @@ def _check_rule(way: _Way) -> None:
             f"RealtimeRule is {rule['State']}:"
             f" aws events enable-rule --name {rule['Name']} --event-bus-name {bus}"
         )
+    if rewriting := [name for name in _REWRITING if target.get(name)]:
+        raise _Broken(f"RealtimeRule's target has {rewriting[0]}, which changes every event: {RESTORE}")
     event = {
         "id": "smoke-test",
         "account": rule["Arn"].split(":")[4],

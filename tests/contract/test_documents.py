@@ -153,7 +153,7 @@ def test_what_a_redrive_takes_is_what_the_makefile_hands_on() -> None:
     tables = section(OPERATIONS, "Recovery").split("\n\n")
     (table,) = [each for each in tables if each.startswith("| variable |")]
     explained = re.findall(r"^\| `([A-Z_]+)", table, re.MULTILINE)
-    assert sorted(explained) == sorted(set(re.findall(r"\$\(([A-Z_]+)\)", recipe)) - {"BIN"})
+    assert sorted(explained) == sorted(set(re.findall(r"\$[$(]([A-Z_]+)", recipe)) - {"BIN"})
 
 
 def test_every_metric_is_explained() -> None:

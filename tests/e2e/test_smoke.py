@@ -2,16 +2,18 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from threading import Barrier
 from typing import Any
 
 import pytest
 
 from operations import smoke
 from operations.admin_function import AdminFunction, UnexpectedResponse
-from operations.smoke import ACCOUNT_ID, EVENT_NAME, Smoke, SmokeFailed, Target, own_api
+from operations.smoke import ACCOUNT_IDS, EVENT_NAME, Smoke, SmokeFailed, Target, own_api
 from operations.stacks import FoundStack, find_stack
 from tests.contract.test_documents import OPERATIONS, fenced
 from tests.e2e.system import System
@@ -36,10 +38,26 @@ def left_behind(stack: FoundStack) -> Iterator[None]:
 
 
 def webhooks(stack: FoundStack) -> list[dict[str, Any]]:
-    listed: list[dict[str, Any]] = (
-        AdminFunction(stack, ACCOUNT_ID, caller="test").call("GET", "/v1/webhooks", 200).body["webhooks"]
-    )
-    return listed
+    """Of all smoke-test accounts."""
+    return [
+        webhook
+        for account_id in ACCOUNT_IDS
+        for webhook in AdminFunction(stack, account_id, caller="test")
+        .call("GET", "/v1/webhooks", 200)
+        .body["webhooks"]
+    ]
+
+
+def leave_webhook(stack: FoundStack, account_id: str) -> str:
+    """Leave what a killed smoke test leaves; return its path."""
+    body = {
+        "name": smoke.WEBHOOK_NAME,
+        "targetUrl": "http://127.0.0.1:65534/",
+        "authentication": {"type": "none"},
+        "events": [EVENT_NAME],
+    }
+    made = AdminFunction(stack, account_id, caller="test").call("POST", "/v1/webhooks", 201, body).body
+    return f"/v1/webhooks/{made['webhookId']}"
 
 
 @contextmanager
@@ -156,7 +174,7 @@ def test_a_receiver_of_the_deployer_gets_the_event_once(
     monkeypatch.setattr("sys.argv", [*COMMAND, "--target", receiver.url("/lms")])
     assert smoke.main() == 0
     (request,) = receiver.requests_to("/lms")
-    assert json.loads(request.body)["accountId"] == ACCOUNT_ID
+    assert json.loads(request.body)["accountId"] in ACCOUNT_IDS
     assert request.events[0]["eventName"] == EVENT_NAME
     assert "by the dispatcher, responded 2xx" in capsys.readouterr().out
 
@@ -182,13 +200,7 @@ def test_a_target_that_the_product_refuses_is_refused_in_its_words(
 def test_what_a_killed_smoke_test_left_behind_is_deleted(
     stack: FoundStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    body = {
-        "name": smoke.WEBHOOK_NAME,
-        "targetUrl": "http://127.0.0.1:65534/",
-        "authentication": {"type": "none"},
-        "events": [EVENT_NAME],
-    }
-    AdminFunction(stack, ACCOUNT_ID, caller="test").call("POST", "/v1/webhooks", 201, body)
+    leave_webhook(stack, ACCOUNT_IDS[-1])
     nowhere = Target("https://10.0.0.1/lms", "a receiver that the product refuses")
     with pytest.raises(UnexpectedResponse):
         Smoke(stack, nowhere).run()
@@ -196,6 +208,55 @@ def test_what_a_killed_smoke_test_left_behind_is_deleted(
     monkeypatch.setattr(smoke, "_LEFT_BEHIND", timedelta(0))
     with pytest.raises(UnexpectedResponse):
         Smoke(stack, nowhere).run()
+
+
+def test_two_smoke_tests_at_once_do_not_get_each_others_events(stack: FoundStack) -> None:
+    together = Barrier(2)
+
+    def run() -> None:
+        with smoke.own_receiver() as target:
+            together.wait()
+            Smoke(stack, target).run()
+
+    with ThreadPoolExecutor(2) as threads:
+        for ended in [threads.submit(run), threads.submit(run)]:
+            ended.result()
+
+
+def test_two_that_take_the_same_account_at_once_both_leave_it(
+    stack: FoundStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other's webhook comes between the look and the webhook of this one."""
+    first, second = ACCOUNT_IDS[:2]
+    monkeypatch.setattr("random.sample", lambda *_: [first, second])
+    others: list[str] = []
+    make_here = Smoke._make_webhook_here
+
+    def make_after_another(one: Smoke) -> str:
+        if not others:
+            others.append(leave_webhook(stack, first))
+        return make_here(one)
+
+    monkeypatch.setattr(Smoke, "_make_webhook_here", make_after_another)
+    try:
+        with smoke.own_receiver() as target:
+            Smoke(stack, target).run()
+            assert {json.loads(each.body)["accountId"] for each in target.received} == {second}
+    finally:
+        AdminFunction(stack, first, caller="test").call("DELETE", others[0], 204)
+
+
+def test_where_others_use_every_account_it_says_so(
+    stack: FoundStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account_id = ACCOUNT_IDS[0]
+    monkeypatch.setattr(smoke, "ACCOUNT_IDS", [account_id])
+    path = leave_webhook(stack, account_id)
+    try:
+        with smoke.own_receiver() as target, pytest.raises(SmokeFailed, match="smoke tests are running in"):
+            Smoke(stack, target).run()
+    finally:
+        AdminFunction(stack, account_id, caller="test").call("DELETE", path, 204)
 
 
 def test_a_value_that_the_bus_changes_is_a_failure(stack: FoundStack, receiver: Receiver) -> None:

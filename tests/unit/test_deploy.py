@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -157,6 +158,17 @@ def test_without_credentials_it_ends_within_three_seconds_before_it_builds(tmp_p
     assert seconds + METADATA_SECONDS < 3
 
 
+INTERRUPTED_SAM = """#!{python}
+import sys, time
+try:
+    print("ready", flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(1)  # more than subprocess.run leaves a child
+    print("stopped in order", flush=True)
+    sys.exit(3)
+"""
+
 SAM = """#!{python}
 import json, os, sys
 with open({log!r}, "a") as log:
@@ -248,4 +260,37 @@ def test_what_cannot_be_meant_is_refused(
     assert ended.returncode == 1
     (sentence,) = ended.stderr.splitlines()
     assert said in sentence
+    assert called(tmp_path) == []
+
+
+def test_ctrl_c_is_sams_to_handle_and_its_code_is_returned(
+    scripted_sam: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "bin" / "sam").write_text(INTERRUPTED_SAM.format(python=sys.executable))
+    with subprocess.Popen(
+        [sys.executable, "-m", "operations.deploy", "--yes"],
+        env=scripted_sam,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as deploying:
+        assert deploying.stdout is not None
+        assert deploying.stdout.readline() == "ready\n"
+        os.killpg(deploying.pid, signal.SIGINT)  # as a terminal sends Ctrl-C
+        out, err = deploying.communicate(timeout=30)
+    assert (out, err, deploying.returncode) == ("stopped in order\n", "", 3)
+
+
+@pytest.mark.parametrize("closed", ["<&-", "<&- >&-"])
+def test_a_closed_descriptor_is_no_terminal(
+    closed: str, scripted_sam: dict[str, str], tmp_path: Path
+) -> None:
+    ended = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m operations.deploy {closed}"],
+        env=scripted_sam, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert ended.stderr == "There is no terminal to confirm the change set at: YES=1 deploys it unseen.\n"
     assert called(tmp_path) == []

@@ -101,6 +101,47 @@ def test_what_sam_would_take_for_something_else_is_refused(text: str, said: str)
         read_parameters(text, PARAMETERS)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[default.deploy.parameters]\n", r"gives no stack_name in \[default\.deploy\.parameters\]"),
+        ("[default.deploy\n", "samconfig.toml is no TOML: "),
+        ("default.deploy = 1\n", r"\[default\.deploy\] is no table"),
+        ("[default]\nglobal = 1\n[default.deploy]\n", r"\[default\.global\] is no table"),
+        (
+            "[default.deploy]\nparameters = [1]\n",
+            r"^samconfig\.toml: \[default\.deploy\.parameters\] is no table, so sam cannot read it\.$",
+        ),
+    ],
+)
+def test_a_samconfig_that_sam_cannot_read_is_refused_in_a_sentence(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    path = tmp_path / "samconfig.toml"
+    path.write_text(text)
+    with pytest.raises(UnusableInput, match=said):
+        read_environment("default", path)
+
+
+def test_a_samconfig_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UnusableInput, match=r"none\.toml cannot be read: No such file or directory\.$"):
+        read_environment("default", tmp_path / "none.toml")
+
+
+def test_sams_long_form_is_refused_and_not_misread(tmp_path: Path) -> None:
+    long_form = "ParameterKey=Stage,ParameterValue=prod"
+    with pytest.raises(UnusableInput, match=r"^samconfig\.toml has 'ParameterKey=Stage,.*write Name=value"):
+        read_environment("default", configured(tmp_path, f'"{long_form}"'))
+    with pytest.raises(UnusableInput, match=r"^PARAMS has 'ParameterKey=Stage,.*write Name=value"):
+        read_parameters(long_form, PARAMETERS)
+
+
+def test_a_hint_names_the_file_where_the_fault_is_in_the_file(tmp_path: Path) -> None:
+    with pytest.raises(UnusableInput, match=r"^samconfig\.toml has 'minutes\)'") as refused:
+        read_environment("default", configured(tmp_path, '"BatchScheduleExpression=rate(5 minutes)"'))
+    assert "PARAMS" not in str(refused.value)
+
+
 def test_the_template_names_its_parameters_and_samconfig_sets_some_of_them() -> None:
     assert template_parameters() == {name: str(each["Default"]) for name, each in PARAMETERS.items()}
     assert CONFIG_FILE.exists()

@@ -136,6 +136,33 @@ def test_an_aws_that_cannot_be_reached_is_told_from_one_that_refuses(keys: pytes
     assert refusal().startswith("AWS could not be called: Invalid endpoint: nowhere")
 
 
+@pytest.mark.parametrize(
+    "body", ["", "<!DOCTYPE html><p>Sign in<br>here", "<html><body>Sign in</body></html>"]
+)
+def test_a_portal_that_responds_in_the_place_of_aws_is_told(body: str, keys: pytest.MonkeyPatch) -> None:
+    keys.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with sts(200, body) as url:
+        keys.setenv("AWS_ENDPOINT_URL_STS", url)
+        assert refusal().startswith("AWS cannot be reached: something else responds in its place")
+
+
+def test_a_credential_process_that_is_not_there_is_named(bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    bare.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    (tmp_path / "config").write_text("[default]\ncredential_process = /nowhere/keys --json\n")
+    said = refusal()
+    assert said.startswith("The AWS configuration is wrong: ")
+    assert "No such file or directory: '/nowhere/keys'" in said
+
+
+def test_a_token_file_that_is_not_there_is_named(bare: pytest.MonkeyPatch) -> None:
+    bare.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    bare.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/deployer")
+    bare.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/nowhere/token")
+    said = refusal()
+    assert said.startswith("The AWS configuration is wrong: ")
+    assert "No such file or directory: '/nowhere/token'" in said
+
+
 def test_signed_in_one_knows_where_one_is(keys: pytest.MonkeyPatch) -> None:
     keys.setenv("AWS_DEFAULT_REGION", "us-gov-west-1")
     with sts(200, GOOD) as url:

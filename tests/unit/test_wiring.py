@@ -144,6 +144,20 @@ def test_a_rule_that_takes_other_events_is_found() -> None:
     assert first.text.startswith("RealtimeRule does not take COURSE_ENROLLMENT of source lms")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("Input", "{}"), ("InputPath", "$.detail"), ("InputTransformer", {"InputTemplate": "<detail>"})],
+)
+def test_a_target_that_changes_the_event_is_named(name: str, value: object) -> None:
+    scripts = change(sound(), "events", 2, {"Targets": [{"Id": "1", "Arn": QUEUE, name: value}]})
+    del scripts["events"][3]
+    listed: Any = scripts["events"][0][1]
+    del listed["Rules"][0]
+    del scripts["events"][1]
+    (first,) = findings(scripts)
+    assert first.text.startswith(f"RealtimeRule's target has {name}, which changes every event: ")
+
+
 def test_a_queue_without_its_policy_is_found() -> None:
     (first,) = findings(change(sound(), "sqs", 0, {"Attributes": {"QueueArn": QUEUE}}))
     assert first.text.startswith("RealtimeQueue has no policy that lets RealtimeRule send to it")

@@ -1,0 +1,71 @@
+"""What is typed for `make` reaches the commands as it was typed, and only `1` means yes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from local.steps import REPOSITORY
+
+HARD = 'it\'s "$(id)" `id` ; \\ -x'
+OUTSIDE_MAKE = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")}
+PYTHON = """#!{python}
+import sys
+print("\\0".join(sys.argv[1:]), end="")
+"""
+
+
+def called(tmp_path: Path, target: str, *variables: str) -> list[str]:
+    """The arguments that the recipe of `target` gives to Python."""
+    python = tmp_path / "python"
+    python.write_text(PYTHON.format(python=sys.executable))
+    python.chmod(0o755)
+    ended = subprocess.run(
+        ["make", target, f"BIN={tmp_path}", "READY=", *(each.replace("$", "$$") for each in variables)],
+        cwd=REPOSITORY,
+        env=OUTSIDE_MAKE,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return ended.stdout.split("\0")
+
+
+@pytest.mark.parametrize(
+    ("target", "options"),
+    [
+        ("preflight", {"ENVIRONMENT": "--environment", "PARAMS": "--parameters"}),
+        ("admin", {"EMAIL": "--email", "ACCOUNT": "--account", "ROLE": "--role", "STACK": "--stack"}),
+        ("smoke", {"STACK": "--stack", "TARGET": "--target"}),
+        ("erase", {"ACCOUNT": "--account", "LEARNER": "--learner", "STACK": "--stack"}),
+        ("restore", {"STACK": "--stack", "WEBHOOKS": "--webhooks", "DELIVERIES": "--deliveries"}),
+    ],
+)
+@pytest.mark.parametrize("value", [HARD, "--yes"])
+def test_a_value_is_a_value_whatever_is_in_it(
+    target: str, options: dict[str, str], value: str, tmp_path: Path
+) -> None:
+    arguments = called(tmp_path, target, *(f"{name}={value}" for name in options))
+    assert sorted(arguments[2:]) == sorted(f"{option}={value}" for option in options.values())
+
+
+def test_the_queue_is_a_value_too(tmp_path: Path) -> None:
+    arguments = called(tmp_path, "redrive", f"QUEUE={HARD}", f"STACK={HARD}", "DRY_RUN=1")
+    assert arguments[2:] == [f"--stack={HARD}", "--dry-run", "--", HARD]
+
+
+@pytest.mark.parametrize(("target", "variable"), [("erase", "ERASE"), ("restore", "APPLY")])
+@pytest.mark.parametrize(("value", "means_yes"), [("1", True), ("0", False), ("no", False), ("false", False)])
+def test_only_1_means_yes(target: str, variable: str, value: str, *, means_yes: bool, tmp_path: Path) -> None:
+    assert (f"--{variable.lower()}" in called(tmp_path, target, f"{variable}={value}")) == means_yes
+
+
+@pytest.mark.parametrize(("value", "means_yes"), [("1", True), ("0", False), ("no", False)])
+def test_only_1_deploys_unseen(value: str, *, means_yes: bool) -> None:
+    shown = subprocess.run(
+        ["make", "--dry-run", "deploy", f"YES={value}"],
+        cwd=REPOSITORY, env=OUTSIDE_MAKE, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert ("--yes" in shown.stdout) == means_yes
