@@ -30,11 +30,12 @@ FAST = ("tests/unit", "tests/contract", "tests/scenarios")
 LEFT_OUT = {"__init__", "aws", "observability", "settings"}
 # Of the admin API, what is no form of words or JSON; its tests go through its routes.
 ADMIN = {"idempotency", "registrations", "resends", "send_limit"}
-SHARED = ("pytest", "moto", "boto3", "hypothesis", "requests", "pydantic", "cryptography")
+SHARED = ("pytest", "moto", "boto3", "hypothesis", "requests", "pydantic", "aws_lambda_powertools")
 """What each run imports, and none changes: imported once, before it is forked."""
 _FACTOR = 10  # so much longer than without a mutant a test may take
 _LEAST_SECONDS = 10
-_MOST_SECONDS = 60  # of tests for one mutant, the quick ones first: a mutant that lives costs all of them
+_SAID_EVERY_SECONDS = 30
+_MOST_SECONDS = 30  # of tests for one mutant, the quick ones first: a mutant that lives costs all of them
 
 
 class Tests:
@@ -57,15 +58,20 @@ class Tests:
             found = self._of_lines(_uses(mutant.names))
         elif not found:  # not every line of a long statement counts as one
             found = self._of_lines(_place(mutant.path, line) for line in mutant.lines)
-        own = f"tests/unit/test_{mutant.path.stem}"
         chosen: list[str] = []
         seconds = 0.0
-        for test in sorted(found, key=lambda test: (not test.startswith(own), self.seconds[test])):
+        for test in sorted(found, key=lambda test: (not self.is_of(mutant, test), self.seconds[test])):
             seconds += self.seconds[test]
             if seconds > _MOST_SECONDS:
                 break
             chosen.append(test)
         return chosen
+
+    @staticmethod
+    def is_of(mutant: Mutant, test: str) -> bool:
+        """Whether a test stands in the file for the module of a mutant."""
+        name = f"{mutant.path.stem}.py::"
+        return test.startswith((f"tests/unit/test_{name}", f"tests/unit/test_admin_{name}"))
 
     def _of_lines(self, places: Iterable[str]) -> set[str]:
         found: set[str] = set()
@@ -156,16 +162,22 @@ def _watch(names: Sequence[str], keys: Mapping[str, str]) -> int:
     return int(pytest.main([*_PYTEST, *names], plugins=[Watch(ROOT, KEPT, keys)]))
 
 
-class _Hurry:
-    """Lets each test end in some multiple of the time that it takes without a mutant."""
+class _Chosen:
+    """Of what is collected, the tests that run a mutant; each may take some multiple of its usual time."""
 
-    def __init__(self, tests: Tests) -> None:
+    def __init__(self, ids: Sequence[str], tests: Tests) -> None:
+        self._places = {each: place for place, each in enumerate(ids)}
         self._tests = tests
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items[:] = sorted(
+            (item for item in items if item.nodeid in self._places),
+            key=lambda item: self._places[item.nodeid],
+        )
         for item in items:
-            seconds = max(_LEAST_SECONDS, _FACTOR * self._tests.seconds.get(item.nodeid, 0))
-            item.add_marker(pytest.mark.timeout(seconds), append=False)
+            seconds = max(_LEAST_SECONDS, _FACTOR * self._tests.seconds[item.nodeid])
+            # Not by a signal: fake time has threads that a test which is broken off would wait for.
+            item.add_marker(pytest.mark.timeout(seconds, method="thread"), append=False)
 
 
 _PYTEST = (
@@ -184,14 +196,19 @@ def _hunt(mutants: Sequence[Mutant], tests: Tests) -> list[Mutant]:
     survivors: list[Mutant] = []
     running: dict[int, tuple[Mutant, float]] = {}
     left = list(reversed(mutants))
+    said_at = time.monotonic()
     while left or running:
+        if time.monotonic() - said_at > _SAID_EVERY_SECONDS:
+            said_at = time.monotonic()
+            done = len(mutants) - len(left) - len(running)
+            print(f"{done} of {len(mutants)} tried, {len(survivors)} survived", flush=True)
         while left and len(running) < _workers():
             mutant = left.pop()
             ids = tests.of(mutant)
             if not ids:
                 survivors.append(mutant)
                 continue
-            limit = 60 + _FACTOR * sum(tests.seconds[each] for each in ids)
+            limit = 60 + 3 * sum(tests.seconds[each] for each in ids)
             running[_fork(partial(_try, mutant, ids, tests))] = mutant, time.monotonic() + limit
         for pid, (mutant, ends_at) in list(running.items()):
             ended, status = os.waitpid(pid, os.WNOHANG)
@@ -216,7 +233,16 @@ def _try(mutant: Mutant, ids: Sequence[str], tests: Tests) -> int:
         return get_code(loader, name)
 
     importlib.machinery.SourceFileLoader.get_code = get_mutated  # type: ignore[assignment,method-assign]
-    return int(pytest.main([*_PYTEST, "-x", *ids], plugins=[_Hurry(tests)]))
+    # Most are noticed by the tests of their own module: the other files need not be imported for those.
+    own = [each for each in ids if tests.is_of(mutant, each)]
+    others = [each for each in ids if each not in set(own)]
+    for some in filter(None, (own, others)):
+        files = dict.fromkeys(each.partition("::")[0] for each in some)
+        # By file: pytest takes long to find thousands of tests by their ids.
+        status = int(pytest.main([*_PYTEST, "-x", *files], plugins=[_Chosen(some, tests)]))
+        if status:
+            return status
+    return 0
 
 
 def _fork(work: Callable[[], int]) -> int:
