@@ -108,8 +108,10 @@ def test_a_deployment_that_cannot_be_protected_has_succeeded_all_the_same(
 
 
 def environment(tmp_path: Path, **variables: str) -> dict[str, str]:
-    """A machine without any configuration of AWS, but for `variables`."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    """A machine without any configuration of AWS, but for `variables`; and no make above, as in `make test`."""
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MAKE", "MFLAGS"))
+    }
     return inherited | {
         "AWS_CONFIG_FILE": str(tmp_path / "config"),
         "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "credentials"),
