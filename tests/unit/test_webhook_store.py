@@ -308,38 +308,38 @@ def test_a_deleted_webhook_is_not_changed_back_to_life(store: WebhookStore) -> N
     assert store.read_account("1010") == []
 
 
-def stands(dynamodb: "DynamoDBClient", pk: str, sk: str) -> Any:
-    return dynamodb.get_item(TableName=TABLE, Key={"pk": {"S": pk}, "sk": {"S": sk}}).get("Item")
+def stands(client: "DynamoDBClient", pk: str, sk: str) -> Any:
+    return client.get_item(TableName=TABLE, Key={"pk": {"S": pk}, "sk": {"S": sk}}).get("Item")
 
 
 @pytest.mark.parametrize(("epoch", "is_trusted"), [(1, False), (2, True), (3, False)])
 def test_health_of_another_epoch_is_not_trusted(
-    dynamodb: "DynamoDBClient", store: WebhookStore, epoch: int, is_trusted: bool
+    client: "DynamoDBClient", store: WebhookStore, epoch: int, is_trusted: bool
 ) -> None:
     """A page of a query ended between the two items, and the URL changed meanwhile: what is known is of an
     endpoint that the webhook has no more. Until its own health is there, nothing goes out directly."""
     kept = webhook(epoch=2)
     store.create(kept)
     told = Health(epoch, mode=Mode.DIRECT, failures=3, next_attempt_at_ms=99)
-    put_health(dynamodb, kept, told)
+    put_health(client, kept, told)
     ((_, health),) = store.read_account("1010")
     assert health == (told if is_trusted else Health(2, mode=Mode.BACKLOG))
 
 
 def test_a_webhook_whose_health_is_missing_gets_nothing_directly(
-    dynamodb: "DynamoDBClient", store: WebhookStore
+    client: "DynamoDBClient", store: WebhookStore
 ) -> None:
     kept = webhook(epoch=4)
     store.create(kept)
-    dynamodb.delete_item(
+    client.delete_item(
         TableName=TABLE, Key={"pk": {"S": "ACCOUNT#1010"}, "sk": {"S": f"HEALTH#{kept.webhook_id}"}}
     )
     assert [each.health for each in store.read_account("1010")] == [Health(4, mode=Mode.BACKLOG)]
 
 
-def put_health(dynamodb: "DynamoDBClient", of: Webhook, health: Health) -> None:
+def put_health(client: "DynamoDBClient", of: Webhook, health: Health) -> None:
     key = {"pk": {"S": f"ACCOUNT#{of.account_id}"}, "sk": {"S": f"HEALTH#{of.webhook_id}"}}
-    dynamodb.put_item(TableName=TABLE, Item={**key, **health_attributes(health)})
+    client.put_item(TableName=TABLE, Item={**key, **health_attributes(health)})
 
 
 def test_a_deletion_that_names_a_version_is_refused_when_that_is_old(store: WebhookStore) -> None:
@@ -370,7 +370,7 @@ def test_a_deletion_that_names_a_version_is_made_when_that_is_the_last(store: We
 
 
 def test_a_webhook_that_took_nothing_is_remembered_with_no_events(
-    dynamodb: "DynamoDBClient", store: WebhookStore
+    client: "DynamoDBClient", store: WebhookStore
 ) -> None:
     """Inactive, it took nothing new, so no event that comes late is one that it lost. Paused, it did."""
     inactive, paused = webhook(status=Status.INACTIVE), webhook(status=Status.PAUSED)
@@ -381,15 +381,13 @@ def test_a_webhook_that_took_nothing_is_remembered_with_no_events(
         inactive.webhook_id: frozenset(),
         paused.webhook_id: frozenset({"COURSE_ENROLLMENT"}),
     }
-    assert "events" not in stands(dynamodb, "TOMBSTONE#1010", f"WEBHOOK#{inactive.webhook_id}")
+    assert "events" not in stands(client, "TOMBSTONE#1010", f"WEBHOOK#{inactive.webhook_id}")
 
 
-def test_every_page_of_what_an_account_deleted_is_read(
-    dynamodb: "DynamoDBClient", store: WebhookStore
-) -> None:
+def test_every_page_of_what_an_account_deleted_is_read(client: "DynamoDBClient", store: WebhookStore) -> None:
     names = {f"wh_{number}" for number in range(5)}
     for name in names:
-        dynamodb.put_item(
+        client.put_item(
             TableName=TABLE,
             Item={
                 "pk": {"S": "TOMBSTONE#1010"},
@@ -470,13 +468,11 @@ def test_a_new_epoch_is_that_of_its_health_too(store: WebhookStore) -> None:
     "webhook_id", ["", "wh_", "x" * 3000, "wh_" + "a" * 22 + "\n", "wh_" + "a" * 21 + "#"]
 )
 def test_what_is_no_id_is_asked_of_nobody(
-    dynamodb: "DynamoDBClient", store: WebhookStore, webhook_id: str
+    client: "DynamoDBClient", store: WebhookStore, webhook_id: str
 ) -> None:
     """DynamoDB calls a key of 3,000 bytes invalid, and the admin would read of a fault of ours."""
     asked: list[str] = []
-    dynamodb.meta.events.register(
-        "provide-client-params.dynamodb", lambda model, **_: asked.append(model.name)
-    )
+    client.meta.events.register("provide-client-params.dynamodb", lambda model, **_: asked.append(model.name))
     with pytest.raises(NoSuchWebhook):
         store.get("1010", webhook_id)
     with pytest.raises(NoSuchWebhook):
