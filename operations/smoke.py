@@ -360,7 +360,7 @@ class Smoke:
         return own[index].at_seconds if index < len(own) else None
 
     def _own(self) -> list[Received]:
-        """Requests with this test's event. One of an earlier test may come late: the account is used again."""
+        """Requests with this test's event. One of an earlier test in this account may come late."""
         return [each for each in self._target.received if self._event_id.encode() in each.body]
 
     def _say_when(self, name: str, text: str, at: float | None = None) -> None:

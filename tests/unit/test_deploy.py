@@ -108,7 +108,7 @@ def test_a_deployment_that_cannot_be_protected_has_succeeded_all_the_same(
 
 
 def environment(tmp_path: Path, **variables: str) -> dict[str, str]:
-    """A machine without any configuration of AWS, but for `variables`; and no make above, as in `make test`."""
+    """A machine without any configuration of AWS, but for `variables`, and without a make above."""
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MAKE", "MFLAGS"))
     }
