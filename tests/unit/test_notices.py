@@ -382,6 +382,13 @@ FAILED_LAST = NOW_MS + 15 * MINUTE_MS
             False,
         ),
         ("nothing has failed", WELL, RECOVERED, False),
+        ("what failed long ago was told then, and it fails anew", RECOVERED, FAILING_ANEW, False),
+        (
+            "it fails still, though one came through",
+            replace(LONG_FAILING, attempts=RECOVERED.attempts),
+            replace(LONG_FAILING, attempts=RECOVERED.attempts),
+            False,
+        ),
         ("it fails still", LONG_FAILING, LONG_FAILING, False),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
