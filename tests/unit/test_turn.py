@@ -810,3 +810,13 @@ def test_the_retry_lane_is_marked_once_more_when_the_event_is_there(world: Turns
     world.turn().serve()
     assert world.waiting_ids(Lane.RETRY) == ["e1"]
     assert mark_of(world, Lane.RETRY).due_at_ms == NOW_MS + MINUTE_MS
+
+
+def test_a_drainer_asks_whether_the_webhook_is_still_there(world: Turns) -> None:
+    """Its environment may remember it from a moment ago; to what was deleted since nothing is sent."""
+    world.begin()
+    world.put(Lane.REALTIME, *some(1))
+    world.registry.of_account(ACCOUNT)
+    world.store.delete(ACCOUNT, ID, deleted_at=WHEN, deleted_by="ada")
+    world.drain()
+    assert (world.endpoint.posts, world.outcome(some(1)[0].event)) == ([], "failed")
