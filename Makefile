@@ -146,7 +146,7 @@ faults: $(READY) ## Let every call go wrong in every way, kill 50 workers, and s
 	@$(BIN)/python -m tests.faults.kills $(if $(SEED),--seed $(SEED))
 
 .PHONY: mutants
-mutants: $(READY) ## Change the code in small ways, and see whether a fast test fails; ONLY=turn,retry SAMPLE=100 SEED=7 FLOOR=85
+mutants: $(READY) $(DYNAMODB)/ready ## Change the code in small ways, and see whether a fast test fails; ONLY=turn,retry SAMPLE=100 SEED=7 FLOOR=85
 	@python -m tests.mutants $(if $(ONLY),--only $(ONLY)) $(if $(SAMPLE),--sample $(SAMPLE)) \
 	    $(if $(SEED),--seed $(SEED)) $(if $(FLOOR),--floor $(FLOOR))
 

@@ -55,7 +55,10 @@ class Tests:
         """Those that run a mutant, the ones that are quickest to tell first."""
         found = self._of_lines([_place(mutant.path, mutant.line)])
         if mutant.names:
-            found = self._of_lines(_uses(mutant.names))
+            # Its own tests may compare it with a number, and run no line that uses it.
+            found = self._of_lines(_uses(mutant.names)) | {
+                each for each in self.seconds if self.is_of(mutant, each)
+            }
         elif not found:  # not every line of a long statement counts as one
             found = self._of_lines(_place(mutant.path, line) for line in mutant.lines)
         chosen: list[str] = []
@@ -195,6 +198,11 @@ def _hunt(mutants: Sequence[Mutant], tests: Tests) -> list[Mutant]:
     """Those that no test notices. Several at a time, each in a process of its own."""
     survivors: list[Mutant] = []
     running: dict[int, tuple[Mutant, float]] = {}
+
+    def lived(mutant: Mutant) -> None:
+        survivors.append(mutant)
+        print(f"survived: {_place(mutant.path, mutant.line)}  {mutant.change}", flush=True)
+
     left = list(reversed(mutants))
     said_at = time.monotonic()
     while left or running:
@@ -206,7 +214,7 @@ def _hunt(mutants: Sequence[Mutant], tests: Tests) -> list[Mutant]:
             mutant = left.pop()
             ids = tests.of(mutant)
             if not ids:
-                survivors.append(mutant)
+                lived(mutant)
                 continue
             limit = 60 + 3 * sum(tests.seconds[each] for each in ids)
             running[_fork(partial(_try, mutant, ids, tests))] = mutant, time.monotonic() + limit
@@ -216,11 +224,11 @@ def _hunt(mutants: Sequence[Mutant], tests: Tests) -> list[Mutant]:
                 del running[pid]
                 # Ended by what the mutant did to it, it was noticed too.
                 if os.waitstatus_to_exitcode(status) == int(pytest.ExitCode.OK):
-                    survivors.append(mutant)
+                    lived(mutant)
             elif time.monotonic() > ends_at:
                 os.killpg(pid, signal.SIGKILL)
         time.sleep(0.02)
-    return sorted(survivors, key=lambda mutant: (mutant.path, mutant.line, mutant.change))
+    return survivors
 
 
 def _try(mutant: Mutant, ids: Sequence[str], tests: Tests) -> int:
@@ -294,8 +302,6 @@ def _uses(names: frozenset[str]) -> Iterator[str]:
 
 
 def _print_table(mutants: Sequence[Mutant], survivors: Sequence[Mutant], *, seconds: float) -> float:
-    for mutant in survivors:
-        print(f"survived: {_place(mutant.path, mutant.line)}  {mutant.change}")
     print(f"\n{'module':<24}{'mutants':>9}{'killed':>9}{'survived':>10}{'score':>9}")
     rows = {path.relative_to(PACKAGE).with_suffix("") for path in (mutant.path for mutant in mutants)}
     score = 100.0

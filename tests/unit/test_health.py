@@ -302,3 +302,26 @@ def test_failing_began_with_the_first_attempt_that_failed_not_when_it_was_given_
     slow = attempt(None, latency_ms=5000, at_ms=NOW_MS - 5000)
     got = endpoint.after_failure(Health(), slow, now_ms=NOW_MS, delay_seconds=5)
     assert (got.failing_since_ms, got.backlog_since_ms) == (NOW_MS - 5000, NOW_MS)
+
+
+def test_a_failure_whose_end_could_not_be_told_goes_on_with_its_error() -> None:
+    """The next turn then finds the same end again; and one that goes on has the newer error."""
+    failing = endpoint.after_failure(Health(), attempt(503), now_ms=NOW_MS, delay_seconds=5)
+    ended = endpoint.after_success(failing, attempt(), sent_events=1)
+    kept = endpoint.without_transition(failing, ended)
+    assert (kept.failing_since_ms, kept.last_error, kept.failures) == (NOW_MS, "HTTP 503", 0)
+    began = endpoint.without_transition(Health(), failing)
+    assert (began.failing_since_ms, began.last_error) == (NOW_MS, "HTTP 503")
+
+
+def test_half_an_hour_is_the_longest_that_a_failure_goes_on_unseen() -> None:
+    assert FAILURE_GAP_MS == 30 * MINUTE_MS
+
+
+@pytest.mark.parametrize(("failures", "since_ms", "error"), [(0, 0, ""), (1, NOW_MS, "HTTP 503")])
+def test_a_failure_that_ended_is_forgotten_and_one_that_goes_on_is_not(
+    failures: int, since_ms: int, error: str
+) -> None:
+    health = fallen(failures=failures, failing_since_ms=NOW_MS, last_error="HTTP 503")
+    got = endpoint.without_failure_that_ended(health)
+    assert (got.failing_since_ms, got.last_error, got.failures) == (since_ms, error, failures)

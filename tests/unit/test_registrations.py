@@ -17,6 +17,7 @@ from lms_webhooks.problems import ChangedMeanwhile, NoSuchWebhook, NotSigned, Ov
 from lms_webhooks.secrets import SecretBox
 from lms_webhooks.webhook_store import Registered
 from lms_webhooks.webhooks import BasicAuthentication, NoAuthentication, SignatureAuthentication, Webhook
+from tests.logged import logged_lines
 from tests.unit.flow import ACCOUNT, WHEN, Flow, client_over, flow, waiting
 from tests.unit.tables import NOW_MS
 
@@ -382,3 +383,17 @@ def test_the_limits_of_static_headers(headers: dict[str, str], rule: str | None)
     else:
         with pytest.raises(ValueError, match=rule):
             wanted(headers=headers)
+
+
+def test_what_is_done_for_the_first_time_is_not_said_to_be_repeated(office: Office) -> None:
+    with logged_lines() as lines:
+        webhook, _ = office.create(authentication=SIGNED)
+        office.registrations.rotate_secret(BOB, webhook.webhook_id)
+        office.change(webhook, name="Payroll")
+        office.registrations.delete(BOB, webhook.webhook_id)
+    assert [(line["action"], line["user"], line.get("repeated")) for line in lines] == [
+        ("webhook.create", "ada@example.com", None),
+        ("webhook.rotate-secret", "bob@example.com", None),
+        ("webhook.change", "bob@example.com", None),
+        ("webhook.delete", "bob@example.com", None),
+    ]

@@ -13,6 +13,7 @@ from lms_webhooks.backlog import Backlog, Lane, _shard
 from lms_webhooks.dynamodb import Table
 from lms_webhooks.health import Health, Mode, SwitchOff
 from lms_webhooks.health_store import HealthStore
+from lms_webhooks.observability import Metric
 from lms_webhooks.queues import DrainQueue
 from lms_webhooks.standings import Standings
 from lms_webhooks.sweep import Sweep
@@ -272,3 +273,24 @@ def test_a_sweep_that_fails_is_made_up_for_by_the_next(world: World) -> None:
     with pytest.raises(ClientError):
         world.sweep.send_for_drainers()
     assert world.sweep.send_for_drainers() == 1
+
+
+def test_what_is_due_in_the_next_millisecond_waits(world: World) -> None:
+    """Rounded up, the moment of the sweep would be later than it is."""
+    world.sweep._clock = lambda: (NOW_MS + 0.6) / 1000
+    world.store.create(WEBHOOK)
+    world.mark(Lane.RETRY, due_at_ms=NOW_MS + 1)
+    assert world.sweep.send_for_drainers() == 0
+    world.sweep._clock = lambda: (NOW_MS + 1) / 1000
+    assert world.sweep.send_for_drainers() == 1
+
+
+def test_every_lane_that_waits_is_counted_due_or_not(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: dict[str, int] = {}
+    monkeypatch.setattr("lms_webhooks.sweep.count", lambda metric, value: counted.update({metric: value}))
+    world.store.create(WEBHOOK)
+    world.mark(Lane.REALTIME)
+    world.mark(Lane.RETRY, due_at_ms=NOW_MS + 1)
+    world.mark(Lane.BATCH)
+    world.sweep.send_for_drainers()
+    assert counted == {Metric.LANES_WAITING: 3, Metric.DRAINERS_SENT_FOR: 1}

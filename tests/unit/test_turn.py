@@ -781,3 +781,42 @@ def test_that_it_is_to_be_sent_again_ends_from_when_it_was_asked_for_and_stays_o
         is_left,
     )
     assert world.outcome(some(1)[0].event) == "delivered"
+
+
+def test_the_retry_lane_is_marked_before_an_event_is_put_there(world: Turns) -> None:
+    """One who dies in between leaves it in both lanes, and the mark leads to the second."""
+    world.begin()
+    world.put(Lane.REALTIME, *some(1))
+    world.endpoint.replies = [422]
+    refuse_writes(world.deliveries_table, of=f"BACKLOG#{ID}#retry")
+    assert world.turn().serve() == 5
+    assert mark_of(world, Lane.RETRY).due_at_ms == NOW_MS + MINUTE_MS
+
+
+def test_the_retry_lane_is_marked_once_more_when_the_event_is_there(world: Turns) -> None:
+    """One who buries a deleted webhook may have taken the first mark away."""
+    world.begin()
+    world.put(Lane.REALTIME, *some(1))
+    world.endpoint.replies = [422]
+    client = before(world.deliveries_table)
+
+    def bury_first(**request: Any) -> Any:
+        mark = world.backlog.marks(ID).get(Lane.RETRY)
+        if mark is not None and "PutRequest" in str(request):
+            assert world.backlog.unmark(mark)
+        return client.behind.batch_write_item(**request)
+
+    client.answers["batch_write_item"] = bury_first
+    world.turn().serve()
+    assert world.waiting_ids(Lane.RETRY) == ["e1"]
+    assert mark_of(world, Lane.RETRY).due_at_ms == NOW_MS + MINUTE_MS
+
+
+def test_a_drainer_asks_whether_the_webhook_is_still_there(world: Turns) -> None:
+    """Its environment may remember it from a moment ago; to what was deleted since nothing is sent."""
+    world.begin()
+    world.put(Lane.REALTIME, *some(1))
+    world.registry.of_account(ACCOUNT)
+    world.store.delete(ACCOUNT, ID, deleted_at=WHEN, deleted_by="ada")
+    world.drain()
+    assert (world.endpoint.posts, world.outcome(some(1)[0].event)) == ([], "failed")
