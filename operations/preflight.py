@@ -15,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from local.steps import paint
 from local.template import read_template
@@ -28,7 +28,7 @@ from operations.environments import (
     read_parameters,
     template_parameters,
 )
-from operations.identity import DENIED, NotSignedIn, SignedIn, explain, sign_in
+from operations.identity import AWS_ERRORS, DENIED, NotSignedIn, SignedIn, explain, sign_in
 from operations.issuer import IssuerFault, check_discovery
 from operations.rules import broken_rules, number_of
 
@@ -284,7 +284,7 @@ def checks(
     for stack_name in (environment.stack_name, MANAGED_STACK):
         try:
             stack = _stack(client, stack_name)
-        except (BotoCoreError, ClientError) as error:
+        except AWS_ERRORS as error:
             yield _unread("stack", "cloudformation:DescribeStacks", error)
             break
         if stack_name == environment.stack_name:
@@ -318,7 +318,7 @@ def _stack(client: Client, stack_name: str) -> Mapping[str, Any]:
 def _read(name: str, permission: str, check: Callable[[], Check]) -> Check:
     try:
         return check()
-    except (BotoCoreError, ClientError) as error:
+    except AWS_ERRORS as error:
         return _unread(name, permission, error)
 
 

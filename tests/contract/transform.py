@@ -12,29 +12,34 @@ from samtranslator.translator.transform import transform
 
 from local.gradual import make_gradual
 from local.template import read_template
-from tests.contract.template import PARAMETERS, TEMPLATE
+from tests.contract.template import TEMPLATE
 
 type Resources = dict[str, dict[str, Any]]
 
 
-class NoManagedPolicies:
+class _NoManagedPolicies:
     """No function has one: SAM asks for what it could look up."""
 
     def load(self) -> dict[str, str]:
         return {}
 
 
-def transformed(template: dict[str, Any]) -> Resources:
-    """The resources that CloudFormation makes of a template, once its code is in S3."""
+def plain(template: dict[str, Any]) -> dict[str, Any]:
+    """A SAM template as CloudFormation, with its code in S3 and its parameters at their defaults."""
     template = json.loads(json.dumps(template))
     for resource in template["Resources"].values():
         for where in {"CodeUri", "ContentUri"} & resource.get("Properties", {}).keys():
             resource["Properties"][where] = f"s3://bucket/{resource['Properties'][where]}"
-    defaults = {name: str(parameter["Default"]) for name, parameter in PARAMETERS.items()}
+    defaults = {name: str(parameter["Default"]) for name, parameter in template["Parameters"].items()}
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        made: dict[str, Any] = transform(template, defaults, NoManagedPolicies())
-    resources: Resources = made["Resources"]
+        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")  # the translator asks for one
+        made: dict[str, Any] = transform(template, defaults, _NoManagedPolicies())
+    return made
+
+
+def transformed(template: dict[str, Any]) -> Resources:
+    """The resources that CloudFormation makes of a template."""
+    resources: Resources = plain(template)["Resources"]
     return resources
 
 

@@ -5,20 +5,18 @@ Ends with 0 when each finding has a reason in accepted.yaml, and each reason a f
 """
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
-from samtranslator.translator.transform import transform
 
 from local.set_up import node_wheel
 from local.steps import REPOSITORY, STATE_DIR
 from local.template import read_template
+from tests.contract.transform import plain
 from tests.nag.findings import accepted_in, findings_of, problems
 
 _HERE = Path(__file__).parent
@@ -31,18 +29,11 @@ _CHOSEN = {
 """Parameters that are empty by default. The validation would put the default where it is never used."""
 
 
-class _NoManagedPolicies:
-    """No function has one: SAM asks for what it could look up."""
-
-    def load(self) -> dict[str, str]:
-        return {}
-
-
 def main() -> int:
     """Print what is wrong; answer the exit status."""
     with tempfile.TemporaryDirectory() as folder:
         template = Path(folder) / "template.json"
-        template.write_text(json.dumps(plain(read_template(REPOSITORY / "template.yaml"), _CHOSEN)))
+        template.write_text(json.dumps(plain(_with_chosen_parameters())))
         report = _report(template, Path(folder) / "cdk.out")
     accepted = accepted_in(yaml.safe_load((_HERE / "accepted.yaml").read_text()))
     found = findings_of(report)
@@ -53,16 +44,11 @@ def main() -> int:
     return 1 if wrong else 0
 
 
-def plain(template: dict[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """A SAM template as CloudFormation, with its code in S3, and with the defaults that `chosen` gives."""
-    for resource in template["Resources"].values():
-        for where in {"CodeUri", "ContentUri"} & resource.get("Properties", {}).keys():
-            resource["Properties"][where] = f"s3://bucket/{resource['Properties'][where]}"
-    for name, value in chosen.items():
+def _with_chosen_parameters() -> dict[str, Any]:
+    template = read_template(REPOSITORY / "template.yaml")
+    for name, value in _CHOSEN.items():
         template["Parameters"][name]["Default"] = value
-    os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")  # the translator asks for one
-    made: dict[str, Any] = transform(template, {}, _NoManagedPolicies())
-    return made
+    return template
 
 
 def _report(template: Path, out: Path) -> dict[str, Any]:
