@@ -67,7 +67,7 @@ class Audit:
         before = {key: self._get(*key) for key in changed}
         if operation == "Query":
             self._note_read(process, params)
-        answer = self._world._tables(operation, params)
+        answer = self._world._tables_of_functions(operation, params)
         for key in changed:
             self._check_change(process, key, before[key], self._get(*key))
         if operation == "DeleteItem" and changed[0][1].startswith("DUE#"):

@@ -8,6 +8,7 @@ and a crash at each step need it a hundred times faster. Every scenario can run 
 import re
 import sys
 from bisect import bisect_left, bisect_right, insort
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -55,11 +56,41 @@ class _Table:
         return self._sizes[key]
 
 
-class Tables:
-    """`call` is what botocore's `_make_api_call` is: an operation's name and parameters in, an answer out."""
+class _Replica:
+    """A table as it was a moment ago, which an eventually consistent read may answer with."""
 
-    def __init__(self, *names: str) -> None:
+    def __init__(self) -> None:
+        self.table = _Table()
+        self._changes: deque[tuple[float, Key, Item | None]] = deque()
+
+    def note(self, moment: float, key: Key, item: Item | None) -> None:
+        self._changes.append((moment, key, item))
+
+    def catch_up(self, moment: float) -> None:
+        """Take over what was changed until then."""
+        while self._changes and self._changes[0][0] <= moment:
+            _, key, item = self._changes.popleft()
+            if item is None:
+                self.table.delete(key)
+            else:
+                self.table.put(item)
+
+
+class Tables:
+    """`call` is what botocore's `_make_api_call` is: an operation's name and parameters in, an answer out.
+
+    With a `clock`, a read through `call_lagging` that does not ask for consistency sees the tables as they
+    were `lag_seconds` ago.
+    """
+
+    def __init__(
+        self, *names: str, clock: Callable[[], float] = lambda: 0.0, lag_seconds: float = 0.0
+    ) -> None:
+        self._clock = clock
+        self._lag_seconds = lag_seconds
         self._tables = {name: _Table() for name in names}
+        self._replicas = {name: _Replica() for name in names} if lag_seconds else {}
+        self._is_lagging = False
         self._operations: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "GetItem": self._get_item,
             "PutItem": self._put_item,
@@ -79,22 +110,30 @@ class Tables:
         """
         return self._operations[operation](params)
 
+    def call_lagging(self, operation: str, params: dict[str, Any]) -> dict[str, Any]:
+        """Do it; a read that does not ask for consistency may see what was."""
+        self._is_lagging = bool(self._replicas)
+        try:
+            return self.call(operation, params)
+        finally:
+            self._is_lagging = False
+
     def items(self, table: str) -> list[Item]:
         """Everything in a table, in order."""
         return [self._tables[table].items[key] for key in sorted(self._tables[table].items)]
 
     def _get_item(self, params: dict[str, Any]) -> dict[str, Any]:
-        item = self._tables[params["TableName"]].items.get(_key(params["Key"]))
+        item = self._read(params["TableName"], params).items.get(_key(params["Key"]))
         return {"Item": dict(item)} if item is not None else {}
 
     def _put_item(self, params: dict[str, Any]) -> dict[str, Any]:
         self._check(params, _key(params["Item"]))
-        self._tables[params["TableName"]].put(dict(params["Item"]))
+        self._put(params["TableName"], dict(params["Item"]))
         return {}
 
     def _delete_item(self, params: dict[str, Any]) -> dict[str, Any]:
         self._check(params, _key(params["Key"]))
-        self._tables[params["TableName"]].delete(_key(params["Key"]))
+        self._delete(params["TableName"], _key(params["Key"]))
         return {}
 
     def _update_item(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -105,7 +144,7 @@ class Tables:
         names = params.get("ExpressionAttributeNames", {})
         values = params.get("ExpressionAttributeValues", {})
         _Update(params["UpdateExpression"], names, values).apply(new, old or {})
-        table.put(new)
+        self._put(params["TableName"], new)
         match params.get("ReturnValues"):
             case "ALL_OLD" if old:
                 return {"Attributes": dict(old)}
@@ -114,7 +153,7 @@ class Tables:
         return {}
 
     def _query(self, params: dict[str, Any]) -> dict[str, Any]:
-        table = self._tables[params["TableName"]]
+        table = self._read(params["TableName"], params)
         names = params.get("ExpressionAttributeNames", {})
         pk, low, high = _key_condition(
             params["KeyConditionExpression"], names, params["ExpressionAttributeValues"]
@@ -154,7 +193,8 @@ class Tables:
                 raise Refused("ValidationException")
             wanted = _projection(asked["ProjectionExpression"], asked.get("ExpressionAttributeNames", {}))
             # In no order, as DynamoDB answers: in another than was asked for.
-            items = [self._tables[name].items[key] for key in keys[::-1] if key in self._tables[name].items]
+            there = self._read(name, asked).items
+            items = [there[key] for key in keys[::-1] if key in there]
             found[name] = [_projected(item, wanted) for item in items]
         return {"Responses": found, "UnprocessedKeys": {}}
 
@@ -172,9 +212,9 @@ class Tables:
                 raise Refused("ValidationException")
             for request, key in zip(requests, keys, strict=True):
                 if "PutRequest" in request:
-                    self._tables[name].put(dict(request["PutRequest"]["Item"]))
+                    self._put(name, dict(request["PutRequest"]["Item"]))
                 else:
-                    self._tables[name].delete(key)
+                    self._delete(name, key)
         return {"UnprocessedItems": {}}
 
     def _transact_write_items(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -191,6 +231,28 @@ class Tables:
             if kind != "ConditionCheck":
                 self._operations[f"{kind}Item"]({**action, "ConditionExpression": ""})
         return {}
+
+    def _read(self, name: str, asked: Mapping[str, Any]) -> _Table:
+        """What a read sees: the table, or its past."""
+        if not self._is_lagging or asked.get("ConsistentRead"):
+            return self._tables[name]
+        replica = self._replicas[name]
+        replica.catch_up(self._clock() - self._lag_seconds)
+        return replica.table
+
+    def _put(self, name: str, item: Item) -> None:
+        self._tables[name].put(item)
+        self._note(name, _key(item), item)
+
+    def _delete(self, name: str, key: Key) -> None:
+        self._tables[name].delete(key)
+        self._note(name, key, None)
+
+    def _note(self, name: str, key: Key, item: Item | None) -> None:
+        if self._replicas:
+            now = self._clock()
+            self._replicas[name].note(now, key, item)
+            self._replicas[name].catch_up(now - self._lag_seconds)
 
     def _check(self, params: dict[str, Any], key: Key) -> None:
         if not self._holds(params, key):

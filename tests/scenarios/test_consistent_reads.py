@@ -1,5 +1,8 @@
-"""What the functions read of the tables, and how: no tables in memory lag, so that a read that became
-eventually consistent would lose or repeat events on AWS alone."""
+"""What the functions read of the tables, and how.
+
+The fake tables lag, so a read that became eventually consistent may fail a scenario. It need not: this test
+names each read.
+"""
 
 from collections.abc import Callable
 from typing import Any

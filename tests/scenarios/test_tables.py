@@ -243,3 +243,41 @@ def test_pages_end_after_a_megabyte(engine: Engine) -> None:
         answer = each("Query", {"TableName": TABLE, **query()[1]})
         assert len(answer["Items"]) in (9, 10, 11), "moto's megabyte is a little smaller"
         assert answer["LastEvaluatedKey"] == key("a", f"{len(answer['Items']) - 1:02d}")
+
+
+def test_a_read_that_is_not_consistent_sees_what_was() -> None:
+    """A second late, as DynamoDB's guide allows; each kind of read, after each kind of write."""
+    now = 10.0
+    tables = Tables("webhooks", TABLE, clock=lambda: now, lag_seconds=1.0)
+
+    def read(*, consistent: bool) -> tuple[Any, Any, Any]:
+        asked = {"Keys": [key("a", "1")], "ProjectionExpression": "n", "ConsistentRead": consistent}
+        more = {"TableName": TABLE, "ConsistentRead": consistent}
+        answers = [
+            tables.call_lagging("GetItem", {"Key": key("a", "1"), **more}).get("Item", {}).get("n"),
+            [each["n"] for each in tables.call_lagging("Query", {**query()[1], **more})["Items"]],
+            tables.call_lagging("BatchGetItem", {"RequestItems": {TABLE: asked}})["Responses"][TABLE],
+        ]
+        return answers[0], answers[1], answers[2]
+
+    def seen(number: str | None) -> tuple[Any, Any, Any]:
+        value = {"N": number}
+        return (value, [value], [{"n": value}]) if number else (None, [], [])
+
+    put = {"PutRequest": {"Item": {**key("a", "1"), "n": {"N": "1"}}}}
+    change = update("1", "SET n = :n", ExpressionAttributeValues={":n": {"N": "2"}})[1]
+    remove = {"Delete": {"TableName": TABLE, "Key": key("a", "1")}}
+    last = None
+    for number, (operation, params) in [
+        ("1", ("BatchWriteItem", {"RequestItems": {TABLE: [put]}})),
+        ("2", ("UpdateItem", {"TableName": TABLE, **change})),
+        (None, ("TransactWriteItems", {"TransactItems": [remove]})),
+    ]:
+        tables.call_lagging(operation, params)
+        assert read(consistent=True) == seen(number)
+        assert read(consistent=False) == seen(last)
+        now += 0.9
+        assert read(consistent=False) == seen(last)
+        now += 0.1
+        assert read(consistent=False) == seen(number)
+        last = number

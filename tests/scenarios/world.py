@@ -84,6 +84,9 @@ _DRAIN_URL = "https://sqs.test/drain"
 _QUARANTINE_URL = "https://sqs.test/quarantine"
 _NOTICE_TOPIC = "arn:aws:sns:us-east-1:123456789012:notices"
 _CALL_SECONDS = 0.004  # of AWS, there and back
+_LAG_SECONDS = (
+    1.0  # of an eventually consistent read: DynamoDB's guide says "usually within one second or less"
+)
 _SWEEP_SECONDS = 60
 _BATCH_SECONDS = 900
 _READS = {"GetItem", "Query", "BatchGetItem", "Decrypt", "POST"}
@@ -186,7 +189,9 @@ class World:
         self._accepted_at: dict[str, float] = {}
         self._running: set[Environment] = set()
         self._opening: ExitStack = ExitStack()
-        self._tables = tables or Tables(WEBHOOKS, _DELIVERIES).call
+        memory = Tables(WEBHOOKS, _DELIVERIES, clock=self.time.clock, lag_seconds=_LAG_SECONDS)
+        self._tables = tables or memory.call
+        self._tables_of_functions = tables or memory.call_lagging
         self._opening.enter_context(patch.object(metrics, "add_metric", self._note_metric))
         self._dynamodb = self._client("dynamodb")
         self._sqs = self._client("sqs")
@@ -781,7 +786,8 @@ class World:
         return {"Successful": [], "Failed": []} if operation == "SendMessageBatch" else {"MessageId": "m"}
 
     def _dynamodb_call(self, operation: str, params: dict[str, Any]) -> dict[str, Any]:
-        return self._tables(operation, params)
+        engine = self._tables_of_functions if self.time.process else self._tables
+        return engine(operation, params)
 
     def _kms_call(self, operation: str, params: dict[str, Any]) -> dict[str, Any]:
         context = params["EncryptionContext"]
