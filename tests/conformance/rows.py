@@ -143,9 +143,9 @@ def _statuses() -> Iterator[Row]:
     for status_code in (200, 201, 202, 204, 206, 299):
         yield _status(status_code, delivered(status_code))
     yield _status(410, gone())
-    for status_code in (300, 304, 305, 399, 401, 403, 404, 405, 407, 408, 421, 425, 429, 451):
+    for status_code in (300, 304, 305, 399, *range(401, 409), 411, 421, 425, 426, 429, 431, 451):
         yield _status(status_code, endpoint(status_code))
-    for status_code in (400, 402, 406, 409, 411, 412, 413, 414, 415, 418, 422, 428, 431, 499):
+    for status_code in (400, 409, 412, 413, 414, 415, 418, 422, 428, 499):
         yield _status(status_code, event(status_code))
     for status_code in (500, 501, 502, 503, 504, 505, 511, 520, 599, 600, 999):
         yield _status(status_code, endpoint(status_code))
@@ -178,6 +178,7 @@ def _waits() -> Iterator[Row]:
             (120, 120, 120),
             (timedelta(seconds=120), 110, 120),
             ("0", 0, 0),
+            ("30, 120", 120, 120),
             ("Sun, 06 Nov 1994 08:49:37 GMT", 0, 0),
             ("Sunday, 06-Nov-94 08:49:37 GMT", 0, 0),
             ("soon", 0, 0),

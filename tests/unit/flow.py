@@ -23,6 +23,7 @@ from lms_webhooks.dynamodb import Table
 from lms_webhooks.events import Event
 from lms_webhooks.health import Health
 from lms_webhooks.health_store import HealthStore
+from lms_webhooks.messages import Credentials
 from lms_webhooks.observability import metrics
 from lms_webhooks.queues import DrainQueue, QuarantineQueue
 from lms_webhooks.registry import Registry
@@ -44,6 +45,7 @@ RETENTION_DAYS = 7
 RETENTION_MS = RETENTION_DAYS * DAY_MS
 REALTIME = "COURSE_ENROLLMENT"
 BATCH = "LEARNER_PROGRESS"
+CREDENTIALS = Credentials()
 
 type Reply = int | ErrorClass
 """A status code, or the reason why there is none."""
@@ -60,11 +62,19 @@ class Endpoint:
         """The ids of the events that each POST carried."""
         self.urls: list[str] = []
         self.patience: Patience | None = None
+        self.before_credentials: Callable[[], None] = lambda: None
         self.before_reply: Callable[[], None] = lambda: None
         self.logged: list[str] = []
         self._now = now
 
-    def carry(self, webhook: Webhook, events: list[Event], *, patience: Patience) -> Sent:
+    def credentials_of(self, _: Webhook) -> Credentials:
+        self.before_credentials()
+        return CREDENTIALS
+
+    def carry(
+        self, webhook: Webhook, events: list[Event], *, credentials: Credentials, patience: Patience
+    ) -> Sent:
+        assert credentials is CREDENTIALS
         self.patience = patience
         self.urls.append(webhook.target_url)
         self.posts.append([each.event_id for each in events])

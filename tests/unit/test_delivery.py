@@ -2,14 +2,14 @@
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import boto3
 import pytest
 from moto import mock_aws
 
-from lms_webhooks.delivery import Courier, Kind
+from lms_webhooks.delivery import Courier, Kind, Sent
 from lms_webhooks.events import Event
 from lms_webhooks.observability import logger
 from lms_webhooks.secrets import SecretBox
@@ -67,11 +67,15 @@ def webhook_to(url: str, authentication: Authentication | None = None) -> Webhoo
     )
 
 
+def carried(courier: Courier, webhook: Webhook, events: Sequence[Event]) -> Sent:
+    return courier.carry(webhook, events, credentials=courier.credentials_of(webhook), patience=PATIENCE)
+
+
 def logged_by(box: SecretBox, webhook: Webhook, *, loopback_allowed: bool = True) -> Line:
     """The line of one attempt with both events."""
     courier = Courier(box, Sender(loopback_allowed=loopback_allowed), kind=Kind.BACKLOG)
     with logged_lines() as lines:
-        courier.log("1010", "wh_1", [courier.carry(webhook, EVENTS, patience=PATIENCE)])
+        courier.log("1010", "wh_1", [carried(courier, webhook, EVENTS)])
     (line,) = lines
     return line
 
@@ -96,7 +100,7 @@ def test_those_in_a_row_with_one_answer_share_a_line(receiver: Receiver, kms: "K
     webhook = webhook_to(receiver.url())
     receiver.script = [answer(), answer(), answer(422), answer(), answer(503)]
     with logged_lines() as lines:
-        sent = [courier.carry(webhook, [event], patience=PATIENCE) for event in (*EVENTS, *EVENTS, EVENTS[0])]
+        sent = [carried(courier, webhook, [event]) for event in (*EVENTS, *EVENTS, EVENTS[0])]
         assert list(lines) == []
         courier.log("1010", "wh_1", sent)
     assert [(line["statusCode"], line["attempts"], line["events"], line["eventIds"]) for line in lines] == [
@@ -170,7 +174,7 @@ def test_a_request_is_of_the_second_and_its_attempt_of_the_millisecond_in_which_
     """Rounded up, it would be of the future: a receiver may refuse a signature for that."""
     clock = lambda: 1_727_414_643.9996  # noqa: E731
     courier = Courier(SecretBox(kms, "key"), Sender(loopback_allowed=True), kind=Kind.DIRECT, clock=clock)
-    sent = courier.carry(webhook_to(receiver.url()), EVENTS, patience=PATIENCE)
+    sent = carried(courier, webhook_to(receiver.url()), EVENTS)
     assert receiver.requests[0].headers["webhook-timestamp"] == "1727414643"
     assert sent.attempt.started_at_ms == 1_727_414_643_999
     assert (sent.attempt.status_code, sent.attempt.error_class) == (200, None)
@@ -188,5 +192,5 @@ def test_the_previous_secret_signs_until_its_time_is_over(
     new, old = (box.encrypt(new_secret(), account_id="1010", webhook_id="wh_1") for _ in range(2))
     courier = Courier(box, Sender(loopback_allowed=True), kind=Kind.DIRECT, clock=lambda: 1_793_707_200.0)
     signed = SignatureAuthentication(new, previous_secret_ciphertext=old, previous_secret_until=until)
-    courier.carry(webhook_to(receiver.url(), signed), EVENTS, patience=PATIENCE)
+    carried(courier, webhook_to(receiver.url(), signed), EVENTS)
     assert len(receiver.requests[0].headers["webhook-signature"].split(" ")) == signatures

@@ -317,8 +317,36 @@ def test_ten_rejections_in_a_row_are_the_endpoint_s(world: Dispatching) -> None:
     assert world.dispatch(message("e10", at_ms=NOW_MS + 10), message("e11", at_ms=NOW_MS + 11)) == []
     health = world.health()
     assert (health.mode, health.rejections, health.failures) == (Mode.BACKLOG, 10, 1)
-    assert len(world.waiting(Lane.RETRY)) == 9
-    assert world.waiting_ids(Lane.REALTIME) == ["e10", "e11"]
+    assert len(world.waiting(Lane.RETRY)) == 10
+    assert world.waiting_ids(Lane.REALTIME) == ["e11"]
+    assert len(world.endpoint.posts) == 10
+
+
+def test_what_changed_while_a_secret_was_decrypted_counts(world: Dispatching) -> None:
+    """KMS stalls for longer than a registration is remembered, and an admin pauses meanwhile."""
+    webhook = world.register()
+
+    def stall() -> None:
+        world.now += 20
+        if world.store.read_account(ACCOUNT)[0].webhook == webhook:
+            world.store.update(replace(webhook, status=Status.PAUSED, version=2, epoch=2), expected=webhook)
+
+    world.endpoint.before_credentials = stall
+    assert world.dispatch(*several(2)) == []
+    assert world.endpoint.posts == []
+    assert world.waiting_ids(Lane.REALTIME) == ["e1", "e2"]
+
+
+def test_time_that_passes_while_a_secret_is_decrypted_counts(world: Dispatching) -> None:
+    world.register()
+    seconds = [60]
+
+    def stall() -> None:
+        seconds[0] = 9
+
+    world.endpoint.before_credentials = stall
+    assert world.dispatch(message("e1"), remaining_ms=lambda: seconds[0] * 1000) == []
+    assert (world.endpoint.posts, world.waiting_ids(Lane.REALTIME)) == ([], ["e1"])
 
 
 def test_a_410_is_for_the_drainer_to_confirm_at_once(world: Dispatching) -> None:

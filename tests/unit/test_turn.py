@@ -200,6 +200,31 @@ def test_time_that_passes_while_a_lane_is_read_counts(world: Turns, lane: Lane) 
     assert world.endpoint.posts == []
 
 
+def test_what_changed_while_a_secret_was_decrypted_counts(world: Turns) -> None:
+    """KMS stalls for longer than a registration is remembered, and an admin pauses meanwhile."""
+    world.begin()
+    world.put(Lane.REALTIME, *some(1))
+    turn = world.turn()
+
+    def pause() -> None:
+        paused = replace(world.webhook, status=Status.PAUSED, epoch=2, version=2)
+        world.store.update(paused, expected=world.webhook)
+        world.now += 20
+
+    world.endpoint.before_credentials = pause
+    assert turn.serve() is None
+    assert (world.endpoint.posts, world.waiting_ids(Lane.REALTIME)) == ([], ["e1"])
+
+
+def test_time_that_passes_while_a_secret_is_decrypted_counts(world: Turns) -> None:
+    world.begin()
+    world.put(Lane.REALTIME, *some(1))
+    ends_at = world.now + 10
+    world.endpoint.before_credentials = lambda: world.sleep(10)
+    assert world.turn(seconds=lambda: ends_at - world.now).serve() == 0.0
+    assert (world.endpoint.posts, world.waiting_ids(Lane.REALTIME)) == ([], ["e1"])
+
+
 @pytest.mark.parametrize(("early_seconds", "posts"), [(0.0, 1), (1.5, 1), (2.0, 1), (2.001, 0), (60.0, 0)])
 def test_a_drainer_waits_for_up_to_two_seconds_and_leaves_if_it_is_earlier(
     world: Turns, early_seconds: float, posts: int

@@ -86,6 +86,10 @@ class Mark:
     is_open: bool
     """Batch lane: the schedule has opened it."""
 
+    def is_due(self, now_ms: int) -> bool:
+        """Whether something of the lane may be sent now."""
+        return self.due_at_ms <= now_ms and (self.lane is not Lane.BATCH or self.is_open)
+
 
 class Backlog:
     """The lanes of every webhook. Safe to share between threads."""

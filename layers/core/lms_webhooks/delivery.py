@@ -47,18 +47,35 @@ class Courier:
         self._kind = kind
         self._clock = clock
 
-    def carry(self, webhook: Webhook, events: Sequence[Event], *, patience: Patience) -> Sent:
-        """POST `events` to `webhook`, in their order, in one request. It is not in the log yet.
+    def credentials_of(self, webhook: Webhook) -> Credentials:
+        """What `webhook` proves itself with. KMS may take its time: check afterwards what may have changed.
 
         Raises:
-            aws.AWS_FAULTS: the webhook's secret could not be decrypted. Nothing was sent.
+            aws.AWS_FAULTS: a secret could not be decrypted.
         """
+        authentication = webhook.authentication
+        if isinstance(authentication, BasicAuthentication):
+            password = self._decrypt(webhook, authentication.password_ciphertext)
+            return Credentials(basic=(authentication.username, password))
+        if isinstance(authentication, SignatureAuthentication):
+            ciphertexts = [authentication.secret_ciphertext]
+            if authentication.previous_secret_ciphertext and self._is_ahead(
+                authentication.previous_secret_until
+            ):
+                ciphertexts.append(authentication.previous_secret_ciphertext)
+            return Credentials(signing_secrets=tuple(self._decrypt(webhook, each) for each in ciphertexts))
+        return Credentials()
+
+    def carry(
+        self, webhook: Webhook, events: Sequence[Event], *, credentials: Credentials, patience: Patience
+    ) -> Sent:
+        """POST `events` to `webhook`, in their order, in one request. It is not in the log yet."""
         started_at = self._clock()
         message = compose(
             webhook.target_url,
             events,
             webhook_id=webhook.webhook_id,
-            credentials=self._credentials(webhook),
+            credentials=credentials,
             headers=webhook.headers,
             timestamp_seconds=int(started_at),
         )
@@ -98,20 +115,6 @@ class Courier:
                 totalLatencyMs=sum(latencies_ms),
                 brokenRule=broken_rule or None,
             )
-
-    def _credentials(self, webhook: Webhook) -> Credentials:
-        authentication = webhook.authentication
-        if isinstance(authentication, BasicAuthentication):
-            password = self._decrypt(webhook, authentication.password_ciphertext)
-            return Credentials(basic=(authentication.username, password))
-        if isinstance(authentication, SignatureAuthentication):
-            ciphertexts = [authentication.secret_ciphertext]
-            if authentication.previous_secret_ciphertext and self._is_ahead(
-                authentication.previous_secret_until
-            ):
-                ciphertexts.append(authentication.previous_secret_ciphertext)
-            return Credentials(signing_secrets=tuple(self._decrypt(webhook, each) for each in ciphertexts))
-        return Credentials()
 
     def _decrypt(self, webhook: Webhook, ciphertext: bytes) -> str:
         return self._secrets.decrypt(ciphertext, account_id=webhook.account_id, webhook_id=webhook.webhook_id)

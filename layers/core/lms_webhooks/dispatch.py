@@ -15,6 +15,7 @@ from lms_webhooks import health as endpoint
 from lms_webhooks.attempts import Attempt
 from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.backlog import Backlog, Lane, Waiting
+from lms_webhooks.consequences import Consequence, Fate, follow
 from lms_webhooks.crew import Crew
 from lms_webhooks.delivery import Courier
 from lms_webhooks.delivery_store import Delivery, DeliveryKey, DeliveryStore, Outcome
@@ -23,19 +24,13 @@ from lms_webhooks.health import Health
 from lms_webhooks.health_store import HealthStore
 from lms_webhooks.intake import Intake, Share
 from lms_webhooks.matching import Way, choose_lane, choose_way
+from lms_webhooks.messages import Credentials
 from lms_webhooks.observability import Metric, count, logger, measure_ms
 from lms_webhooks.pace import Pace
 from lms_webhooks.queues import DrainQueue, QuarantineQueue
 from lms_webhooks.registry import Registry
-from lms_webhooks.retry import (
-    MAX_REJECTIONS_IN_A_ROW,
-    AnswerClass,
-    classify,
-    delay_seconds,
-    event_delay_seconds,
-    retry_after_seconds,
-)
-from lms_webhooks.sender import Answer, Patience
+from lms_webhooks.retry import event_delay_seconds
+from lms_webhooks.sender import Patience
 from lms_webhooks.webhook_store import Registered
 from lms_webhooks.webhooks import MAX_WEBHOOKS_PER_ACCOUNT
 
@@ -126,51 +121,77 @@ class Dispatcher:
         events = [share.events[sort_key] for sort_key in sorted(share.events) if sort_key not in share.safe]
         waiting: list[Event] = []
         batch: list[Event] = []
-        delay_seconds = 0.0
+        delay_seconds: float | None = None
         try:
             for event in events:
                 # Looked up again before each POST: an endpoint may have taken seconds for the last one.
-                registered = self._registry.find(share.account_id, share.webhook_id)
+                registered, credentials = self._look_up(share, event)
                 if registered is not None:
                     way = self._way(registered, event)
                 else:  # what it still asked for is buried with what waits
                     way = choose_lane(event) if event.sort_key in share.asked_for else Way.NOWHERE
+                must_wait = waiting or delay_seconds is not None
                 if way is Way.NOWHERE:
                     share.safe.add(event.sort_key)
                 elif way is Way.BATCH_LANE:
                     batch.append(event)
-                elif way is Way.REALTIME_LANE or waiting or remaining_seconds() < PATIENCE.total_seconds:
+                elif way is Way.REALTIME_LANE or must_wait or remaining_seconds() < PATIENCE.total_seconds:
                     # Once one waits all wait: those behind it must not overtake it.
                     waiting.append(event)
                 else:
                     assert registered is not None
-                    failure = self._attempt(share, registered, event)
-                    if failure is not None:
-                        delay_seconds = failure
+                    then = self._attempt(share, registered, credentials, event)
+                    delay_seconds = then.delay_seconds
+                    if then.fate is Fate.PENDING:
                         waiting.append(event)
             self._keep(share, Lane.BATCH, batch)
-            self._keep(share, Lane.REALTIME, waiting, delay_seconds=delay_seconds)
+            self._keep(share, Lane.REALTIME, waiting, delay_seconds=delay_seconds or 0)
         except AWS_FAULTS:
             logger.exception("webhook not served", webhookId=share.webhook_id)
 
-    def _attempt(self, share: Share, registered: Registered, event: Event) -> float | None:
-        """POST one event; answer None when it is seen to, else how many seconds it must wait."""
-        webhook = registered.webhook
-        sent = self._courier.carry(webhook, [event], patience=PATIENCE)
+    def _look_up(self, share: Share, event: Event) -> tuple[Registered | None, Credentials]:
+        """The webhook as it is now, or None when it is gone; and what a request to it takes, if one is due.
+
+        KMS may take long over a secret. So the secret comes first, then the look at what may have changed.
+        """
+        registered = self._registry.find(share.account_id, share.webhook_id)
+        while registered is not None and self._way(registered, event) is Way.DIRECT:
+            credentials = self._courier.credentials_of(registered.webhook)
+            now_known = self._registry.find(share.account_id, share.webhook_id)
+            if now_known == registered:
+                return registered, credentials
+            registered = now_known
+        return registered, Credentials()
+
+    def _attempt(
+        self, share: Share, registered: Registered, credentials: Credentials, event: Event
+    ) -> Consequence:
+        """POST one event; answer what follows, with as many seconds as a failed one must wait."""
+        webhook, health = registered
+        sent = self._courier.carry(webhook, [event], credentials=credentials, patience=PATIENCE)
         share.sent.append(sent)
-        answer, attempt = sent.answer, sent.attempt
-        match classify(answer.status_code):
-            case AnswerClass.DELIVERED:
-                share.delivered.append(Delivery(webhook.webhook_id, event, Outcome.DELIVERED, (attempt,)))
-                if self._pace.took(webhook.webhook_id, answer.latency_ms):
-                    self._leave_direct_mode(registered)
-                return None
-            case AnswerClass.EVENT if self._pace.rejected(webhook.webhook_id) < MAX_REJECTIONS_IN_A_ROW:
-                self._set_aside(share, event, attempt)
-                return None
-            case answer_class:
-                share.failed_attempts += 1
-                return self._fall_back(registered, answer, attempt, answer_class)
+        then = follow(
+            replace(health, rejections=self._pace.rejections(webhook.webhook_id)),
+            sent,
+            now_ms=int(self._clock() * 1000),
+            jitter=self._jitter(),
+        )
+        is_slow = False
+        if then.fate is Fate.DELIVERED:
+            delivered = Delivery(webhook.webhook_id, event, Outcome.DELIVERED, (sent.attempt,))
+            share.delivered.append(delivered)
+            is_slow = self._pace.took(
+                webhook.webhook_id, sent.attempt.latency_ms, at_ms=sent.attempt.started_at_ms
+            )
+        elif then.fate is Fate.REJECTED:
+            self._pace.rejected(webhook.webhook_id)
+            self._set_aside(share, event, sent.attempt)
+        if is_slow:
+            self._leave_direct_mode(registered)
+        elif then.delay_seconds is not None:
+            share.failed_attempts += 1
+            return replace(then, delay_seconds=self._fall_back(registered, then.health, then.delay_seconds))
+        return then
 
     def _set_aside(self, share: Share, event: Event, attempt: Attempt) -> None:
         """The receiver rejected one event: it is tried again alone, and the others go on."""
@@ -180,35 +201,17 @@ class Dispatcher:
         waiting = Waiting(event, tries=1, due_at_ms=due_at_ms, attempts=(attempt,))
         self._put(share, Lane.RETRY, [waiting], due_at_ms=due_at_ms, delay_seconds=delay)
 
-    def _fall_back(
-        self, registered: Registered, answer: Answer, attempt: Attempt, answer_class: AnswerClass
-    ) -> float:
-        """Note an endpoint failure, so that from now on the drainer alone sends; answer how long it waits.
-
-        A 410 is for the drainer to confirm: only who holds the lease switches a webhook off.
-        """
-        webhook, health = registered
-        now = self._clock()
-        delay = 0.0
-        if answer_class is not AnswerClass.GONE:
-            delay = delay_seconds(
-                1,
-                jitter=self._jitter(),
-                retry_after_seconds=retry_after_seconds(
-                    answer.retry_after, status_code=answer.status_code, now_seconds=now
-                ),
-            )
-        fallen = endpoint.after_failure(health, attempt, now_ms=int(now * 1000), delay_seconds=delay)
-        if answer_class is AnswerClass.EVENT:
-            fallen = replace(fallen, rejections=MAX_REJECTIONS_IN_A_ROW)
+    def _fall_back(self, registered: Registered, fallen: Health, delay_seconds: float) -> float:
+        """Note an endpoint failure, so that from now on the drainer alone sends; answer how long it waits."""
+        webhook = registered.webhook
         self._pace.forget(webhook.webhook_id)
         if self._save(registered, fallen):
-            return delay
+            return delay_seconds
         # Another was faster, and may know of a later next attempt: a drainer sent for before that would find
         # itself early.
         now_known = self._registry.find(webhook.account_id, webhook.webhook_id)
-        wait_ms = now_known.health.next_attempt_at_ms - int(now * 1000) if now_known is not None else 0
-        return max(delay, wait_ms / 1000)
+        wait_ms = now_known.health.next_attempt_at_ms - int(self._clock() * 1000) if now_known else 0
+        return max(delay_seconds, wait_ms / 1000)
 
     def _leave_direct_mode(self, registered: Registered) -> None:
         self._pace.forget(registered.webhook.webhook_id)

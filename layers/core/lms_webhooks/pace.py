@@ -11,6 +11,9 @@ from lms_webhooks.health import SLOW_MS
 
 SLOW_IN_A_ROW = 3
 AVERAGED_ANSWERS = 5
+REMEMBERED_MS = 60_000
+"""A response says nothing of those that come more than a minute later: slow ones that far apart hold up
+nobody."""
 _REMEMBERED_ANSWERS = 10
 _MAX_WEBHOOKS = 10_000
 
@@ -19,6 +22,7 @@ _MAX_WEBHOOKS = 10_000
 class _Answers:
     latencies_ms: deque[int] = field(default_factory=lambda: deque(maxlen=_REMEMBERED_ANSWERS))
     slow_in_a_row: int = 0
+    last_at_ms: int = 0
     rejected_in_a_row: int = 0
 
 
@@ -31,11 +35,15 @@ class Pace:
     def __init__(self) -> None:
         self._answers: dict[str, _Answers] = {}
 
-    def took(self, webhook_id: str, latency_ms: int) -> bool:
-        """Note a 2xx; answer whether the endpoint is slow: three in a row over the threshold, or the
-        average over it across five or more."""
+    def took(self, webhook_id: str, latency_ms: int, *, at_ms: int) -> bool:
+        """Note a 2xx to what was sent `at_ms`; answer whether the endpoint is slow: three in a row over the
+        threshold, or the average over it across five or more, none of them long after the one before."""
         answers = self._of(webhook_id)
         answers.rejected_in_a_row = 0
+        if at_ms - answers.last_at_ms > REMEMBERED_MS:
+            answers.latencies_ms.clear()
+            answers.slow_in_a_row = 0
+        answers.last_at_ms = at_ms
         answers.latencies_ms.append(latency_ms)
         answers.slow_in_a_row = answers.slow_in_a_row + 1 if latency_ms > SLOW_MS else 0
         known = len(answers.latencies_ms)
@@ -43,11 +51,14 @@ class Pace:
             known >= AVERAGED_ANSWERS and sum(answers.latencies_ms) / known > SLOW_MS
         )
 
-    def rejected(self, webhook_id: str) -> int:
-        """Note an event that the receiver rejected; answer how many there were in a row."""
-        answers = self._of(webhook_id)
-        answers.rejected_in_a_row += 1
-        return answers.rejected_in_a_row
+    def rejected(self, webhook_id: str) -> None:
+        """Note an event that the receiver rejected."""
+        self._of(webhook_id).rejected_in_a_row += 1
+
+    def rejections(self, webhook_id: str) -> int:
+        """How many events in a row the receiver rejected."""
+        answers = self._answers.get(webhook_id)
+        return answers.rejected_in_a_row if answers is not None else 0
 
     def forget(self, webhook_id: str) -> None:
         """The webhook left direct mode; when it comes back, it starts afresh."""

@@ -27,9 +27,12 @@ MAX_REJECTIONS_IN_A_ROW = 10
 MAX_BATCH_SIZE = 100
 BATCH_CEILING_SECONDS = 86_400  # a batch that was too much today may be fine on a quieter day
 
-# 401 and 403: the receiver's configuration; 404, 405 and 421: its routing; 407: its proxy; 408, 425 and
-# 429: its load; 451: its lawyers. None of them is about the event that happened to be sent.
-_ENDPOINT_STATUS_CODES = frozenset({401, 403, 404, 405, 407, 408, 421, 425, 429, 451})
+# 401 and 403: the receiver's configuration; 402: its account with somebody; 404, 405 and 421: its routing;
+# 406, 411, 426 and 431: our headers and protocol, the same with each event; 407: its proxy; 408, 425 and 429:
+# its load; 451: its lawyers. None of them is about the event that happened to be sent.
+_ENDPOINT_STATUS_CODES = frozenset(
+    {401, 402, 403, 404, 405, 406, 407, 408, 411, 421, 425, 426, 429, 431, 451}
+)
 _MAX_DOUBLINGS = 10  # 5 s doubled ten times is past every limit; more would only make large integers
 
 
@@ -69,11 +72,19 @@ def delay_seconds(failures: int, *, jitter: float, retry_after_seconds: int = 0)
 def retry_after_seconds(header: str, *, status_code: int | None, now_seconds: float) -> int:
     """What a receiver asks for with `Retry-After` (RFC 9110 10.2.3): seconds, or an HTTP date.
 
-    0 where it asks for nothing, where it cannot be read, and on answers for which it means nothing here.
+    Of several the largest counts: a proxy may have added its own.
+
+    Returns:
+        0 where it asks for nothing, where it cannot be read, and on answers for which it means nothing here.
     """
     if status_code not in (429, 503):
         return 0
-    text = header.strip()
+    # Two headers arrive as one, with a comma in between. The other comma, behind a date's weekday, does no
+    # harm: the date can be read without it.
+    return max(_seconds_asked_for(each.strip(), now_seconds) for each in header.split(","))
+
+
+def _seconds_asked_for(text: str, now_seconds: float) -> int:
     if text.isascii() and text.isdigit():
         return min(int(text.lstrip("0")[:10] or 0), MAX_WAIT_SECONDS)
     try:

@@ -71,6 +71,4 @@ def _is_due(mark: Mark, standing: Standing, now_ms: int) -> bool:
         return False
     if mark.check_at_ms <= now_ms:
         return True  # something expires, whether or not it may be sent
-    if not standing.may_send:
-        return False
-    return mark.due_at_ms <= now_ms and (mark.lane is not Lane.BATCH or mark.is_open)
+    return standing.may_send and mark.is_due(now_ms)

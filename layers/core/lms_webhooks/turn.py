@@ -13,24 +13,17 @@ from dataclasses import replace
 from lms_webhooks import health as endpoint
 from lms_webhooks.attempts import Attempt
 from lms_webhooks.backlog import Backlog, Lane, Mark, Waiting
+from lms_webhooks.consequences import Fate, follow
 from lms_webhooks.delivery import Courier
 from lms_webhooks.delivery_store import Outcome
-from lms_webhooks.health import Health, SwitchOff
+from lms_webhooks.health import Health
 from lms_webhooks.observability import Metric, count, logger
 from lms_webhooks.registry import Registry
 from lms_webhooks.replay import Portion, Replays
-from lms_webhooks.retry import (
-    MAX_REJECTIONS_IN_A_ROW,
-    AnswerClass,
-    classify,
-    delay_seconds,
-    event_delay_seconds,
-    retry_after_seconds,
-)
-from lms_webhooks.sender import Answer, Patience
+from lms_webhooks.retry import MAX_REJECTIONS_IN_A_ROW, event_delay_seconds
+from lms_webhooks.sender import Patience
 from lms_webhooks.settling import Settler
 from lms_webhooks.webhooks import Status, Webhook
-from lms_webhooks.wires import ErrorClass
 
 CLOSING_SECONDS = 20  # no POST starts later: 15 s for it, 5 s to settle it and to give the lease back
 PATIENCE = Patience(
@@ -127,12 +120,7 @@ class Turn:
 
     def _next_lane(self, marks: dict[Lane, Mark]) -> Lane | None:
         now_ms = self._now_ms()
-        for lane in Lane:
-            mark = marks.get(lane)
-            if mark is None or mark.due_at_ms > now_ms or (lane is Lane.BATCH and not mark.is_open):
-                continue
-            return lane
-        return None
+        return next((lane for lane in Lane if lane in marks and marks[lane].is_due(now_ms)), None)
 
     def _serve_lane(self, lane: Lane, mark: Mark) -> DelaySeconds | None:
         """Send the first events of a lane; answer a delay when the turn must end with them."""
@@ -151,8 +139,6 @@ class Turn:
         if not waiting:
             # The next round would find the same, and ask DynamoDB for the same, at once.
             return None if is_settled else FAULT_DELAY_SECONDS
-        if self._remaining_seconds() <= 0:
-            return None
         return self._send(lane, _fitting(waiting))
 
     def _serve_replay(self, mark: Mark) -> DelaySeconds | None:
@@ -162,7 +148,7 @@ class Turn:
             self._backlog.unmark(mark)
         elif not portion.waiting:
             self._replays.pass_over(portion)
-        elif self._remaining_seconds() > 0:
+        else:
             delay = self._send(Lane.REPLAY, _fitting(portion.waiting), portion)
             if self._replay_rejections >= MAX_REJECTIONS_IN_A_ROW:
                 # No endpoint failure, or a replay of what is not wanted any more would slow down live events.
@@ -189,71 +175,63 @@ class Turn:
     def _send(
         self, lane: Lane, waiting: list[Waiting], portion: Portion | None = None
     ) -> DelaySeconds | None:
-        assert self._webhook is not None
-        sent = self._courier.carry(self._webhook, [each.event for each in waiting], patience=PATIENCE)
+        webhook = self._webhook
+        assert webhook is not None
+        credentials = self._courier.credentials_of(webhook)
+        # KMS, or DynamoDB before, may have taken long: what may have changed is looked at last.
+        if not self._look_up() or self._webhook != webhook or self._remaining_seconds() <= 0:
+            return None
+        sent = self._courier.carry(
+            webhook, [each.event for each in waiting], credentials=credentials, patience=PATIENCE
+        )
         self._courier.log(self._account_id, self._webhook_id, [sent])
-        answer, attempt = sent.answer, sent.attempt
-        match classify(answer.status_code):
-            case AnswerClass.DELIVERED:
-                self.health = endpoint.after_success(self.health, attempt, sent_events=len(waiting))
-                self._replay_rejections = 0
-                is_settled = (
-                    self._replays.settle(portion, waiting, attempt, is_delivered=True)
-                    if portion is not None
-                    else self._settler.deliver(self._webhook_id, lane, waiting, attempt)
-                )
-                return None if is_settled else FAULT_DELAY_SECONDS
-            case AnswerClass.GONE:
-                self.health = endpoint.after_gone(self.health, attempt, now_ms=self._now_ms())
-                count(Metric.WEBHOOKS_SWITCHED_OFF)
-                return 0.0
-            case AnswerClass.EVENT if len(waiting) > 1:
-                self._halve(answer, len(waiting))
-                return None
-            case AnswerClass.EVENT if portion is not None:  # asked for once more, not until it succeeds
-                self.health = endpoint.after_repeated_rejection(self.health, attempt)
-                self._replay_rejections += 1
-                is_settled = self._replays.settle(portion, waiting, attempt, is_delivered=False)
-                return None if is_settled else FAULT_DELAY_SECONDS
-            case AnswerClass.EVENT:
-                return self._set_aside(lane, waiting[0], answer, attempt)
-            case _:
-                return self._fail(answer, attempt, len(waiting))
+        then = follow(
+            self.health,
+            sent,
+            now_ms=self._now_ms(),
+            jitter=self._jitter(),
+            disable_after_ms=self._retention_ms,
+            is_known=lane in (Lane.RETRY, Lane.REPLAY),
+        )
+        if then.health.failures > self.health.failures:
+            count(Metric.ATTEMPTS_FAILED)
+        if then.health.switched_off is not None:
+            count(Metric.WEBHOOKS_SWITCHED_OFF)
+        self.health = then.health
+        if self._settle(lane, waiting, portion, then.fate, sent.attempt):
+            return then.delay_seconds
+        return FAULT_DELAY_SECONDS
 
-    def _halve(self, answer: Answer, sent_events: int) -> None:
-        if answer.status_code == 413:
-            self.health = endpoint.with_lower_ceiling(self.health, sent_events, now_ms=self._now_ms())
-        else:
-            self.health = endpoint.with_smaller_batch(self.health, sent_events)
+    def _settle(
+        self, lane: Lane, waiting: list[Waiting], portion: Portion | None, fate: Fate, attempt: Attempt
+    ) -> bool:
+        """Record what became of the events of one POST; answer whether all of it is recorded."""
+        is_delivered = fate is Fate.DELIVERED
+        if fate is Fate.PENDING:
+            return True
+        if portion is not None:  # asked for once more, not until it succeeds
+            self._replay_rejections = 0 if is_delivered else self._replay_rejections + 1
+            return self._replays.settle(portion, waiting, attempt, is_delivered=is_delivered)
+        self._replay_rejections = 0
+        if is_delivered:
+            return self._settler.deliver(self._webhook_id, lane, waiting, attempt)
+        return self._set_aside(lane, waiting[0], attempt)
 
-    def _set_aside(
-        self, lane: Lane, waiting: Waiting, answer: Answer, attempt: Attempt
-    ) -> DelaySeconds | None:
+    def _set_aside(self, lane: Lane, waiting: Waiting, attempt: Attempt) -> bool:
         """An event that its receiver rejects leaves the order and is tried alone, later and later.
 
-        So does each probe of an endpoint that rejected too many in a row: it may be the events after all, and
-        those behind them must not wait for ever.
+        Answers whether that is written down.
         """
-        if lane is Lane.RETRY:
-            self.health = endpoint.after_repeated_rejection(self.health, attempt)
-        else:
-            self.health = endpoint.after_rejection(self.health, attempt)
         tries = waiting.tries + 1
         attempts = (*waiting.attempts, attempt)
         wait_seconds = event_delay_seconds(tries)
         if wait_seconds is None:
             rejected = replace(waiting, attempts=attempts)
             reason = f"rejected {tries} times, at last with {attempt.outcome}"
-            is_safe = self._settler.end(self._webhook_id, lane, [rejected], Outcome.FAILED, reason)
-        else:
-            due_at_ms = self._now_ms() + wait_seconds * 1000
-            later = replace(waiting, tries=tries, attempts=attempts, due_at_ms=due_at_ms)
-            is_safe = self._move_to_retry(lane, waiting, later)
-        if not is_safe:
-            return FAULT_DELAY_SECONDS
-        if lane is not Lane.RETRY and self.health.rejections >= MAX_REJECTIONS_IN_A_ROW:
-            return self._fail(answer, attempt, 1)
-        return None
+            return self._settler.end(self._webhook_id, lane, [rejected], Outcome.FAILED, reason)
+        due_at_ms = self._now_ms() + wait_seconds * 1000
+        later = replace(waiting, tries=tries, attempts=attempts, due_at_ms=due_at_ms)
+        return self._move_to_retry(lane, waiting, later)
 
     def _move_to_retry(self, lane: Lane, waiting: Waiting, later: Waiting) -> bool:
         # The first mark is for who dies before the second: tried from its old lane, the event may be
@@ -274,25 +252,6 @@ class Turn:
             due_at_ms=later.due_at_ms,
             accepted_at_ms=later.event.accepted_at_ms,
         )
-
-    def _fail(self, answer: Answer, attempt: Attempt, sent_events: int) -> DelaySeconds | None:
-        """An endpoint failure: everything waits for the next probe."""
-        now_ms = self._now_ms()
-        delay = delay_seconds(
-            self.health.failures + 1,
-            jitter=self._jitter(),
-            retry_after_seconds=retry_after_seconds(
-                answer.retry_after, status_code=answer.status_code, now_seconds=self._clock()
-            ),
-        )
-        self.health = endpoint.after_failure(self.health, attempt, now_ms=now_ms, delay_seconds=delay)
-        count(Metric.ATTEMPTS_FAILED)
-        if answer.error_class is ErrorClass.TIMEOUT:
-            self.health = endpoint.with_lower_ceiling(self.health, sent_events, now_ms=now_ms)
-        if now_ms - self.health.failing_since_ms >= self._retention_ms:
-            self.health = endpoint.switch_off(self.health, SwitchOff.FAILING, now_ms=now_ms)
-            count(Metric.WEBHOOKS_SWITCHED_OFF)
-        return delay
 
     def _expire_due(self, marks: dict[Lane, Mark]) -> bool:
         """Settle what expired in lanes whose check is due, once a turn; answer whether any was checked.

@@ -65,7 +65,12 @@ class Trials:
     def _send(self, caller: Caller, webhook: Webhook, event_name: str | None) -> TrialGiven:
         self._limit.take(caller.account_id)
         name = event_name or next(name for name in EVENT_TYPES if name in webhook.events)
-        sent = self._courier.carry(webhook, [self._sample(caller.account_id, name)], patience=PATIENCE)
+        sent = self._courier.carry(
+            webhook,
+            [self._sample(caller.account_id, name)],
+            credentials=self._courier.credentials_of(webhook),
+            patience=PATIENCE,
+        )
         self._courier.log(webhook.account_id, webhook.webhook_id, [sent])
         answer = sent.answer
         audit(caller, "webhook.test", webhookId=webhook.webhook_id)
