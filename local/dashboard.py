@@ -108,7 +108,11 @@ def _rows(queues: list[str], worked_off: list[str], functions: list[str], tables
                 Graph("At once", _functions(functions, "ConcurrentExecutions", "Maximum")),
                 Graph(
                     "Given up and handed back",
-                    (_own(Metric.TURNS_BROKEN_OFF), _own(Metric.MESSAGES_RETURNED)),
+                    (
+                        _own(Metric.TURNS_BROKEN_OFF),
+                        _own(Metric.MESSAGES_RETURNED),
+                        _own(Metric.INTERNAL_ERRORS),
+                    ),
                 ),
             ),
         ),

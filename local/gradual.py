@@ -22,8 +22,8 @@ ALIAS = "live"
 # Alarms that a new version itself can bring. One of age or dead letters may stand while its mending is
 # deployed, and CodeDeploy would refuse that.
 _ALARMS = {
-    "DispatcherFunction": ("DispatcherErrorsAlarm",),
-    "DrainerFunction": ("DrainerErrorsAlarm", "BrokenTurnsAlarm"),
+    "DispatcherFunction": ("DispatcherErrorsAlarm", "InternalErrorsAlarm"),
+    "DrainerFunction": ("DrainerErrorsAlarm", "BrokenTurnsAlarm", "InternalErrorsAlarm"),
 }
 
 

@@ -12,7 +12,7 @@ from lms_webhooks.drain import Drainer
 from lms_webhooks.dynamodb import Table
 from lms_webhooks.health_store import HealthStore
 from lms_webhooks.notices import NoticeBox
-from lms_webhooks.observability import logger, metrics
+from lms_webhooks.observability import logger, metrics, report
 from lms_webhooks.queues import DrainQueue
 from lms_webhooks.registry import Registry
 from lms_webhooks.replay import Replays, ReplayStore
@@ -63,10 +63,17 @@ drainer = Drainer(
 @metrics.log_metrics
 @logger.inject_lambda_context
 def lambda_handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
-    """Drain the webhook that the message names. A batch is one message, so a failure is its own."""
+    """Drain the webhook that each message names. What nobody expected costs its own message alone."""
+    failed: list[str] = []
     for record in event["Records"]:
-        message = json.loads(record["body"])
-        drainer.drain(
-            message["accountId"], message["webhookId"], remaining_ms=context.get_remaining_time_in_millis
-        )
-    return {"batchItemFailures": []}
+        try:
+            message = json.loads(record["body"])
+            drainer.drain(
+                message["accountId"], message["webhookId"], remaining_ms=context.get_remaining_time_in_millis
+            )
+        except aws.AWS_FAULTS:
+            raise  # the function fails, which has an alarm of its own
+        except Exception as error:  # noqa: BLE001  # damage, or an item of a newer version
+            report(error, "webhook not drained", messageId=record["messageId"])
+            failed.append(record["messageId"])
+    return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}

@@ -39,7 +39,7 @@ from lms_webhooks.health import Health
 from lms_webhooks.health_store import HealthStore
 from lms_webhooks.messages import Message
 from lms_webhooks.notices import NoticeBox, Notifier
-from lms_webhooks.observability import metrics
+from lms_webhooks.observability import metrics, report
 from lms_webhooks.queues import DrainQueue, QuarantineQueue
 from lms_webhooks.registry import Registry
 from lms_webhooks.replay import Replays, ReplayStore
@@ -171,6 +171,8 @@ class World:
         """Webhook and event ids: what a test knows to be taken by nobody."""
         self.metrics: Counter[str] = Counter()
         """The sum of each."""
+        self.may_break = False
+        """An item or a test does what this version does not expect. Otherwise an internal error is a bug."""
         self.denied: set[str] = set()
         """What functions did that their roles do not allow. Nothing, or the scenario fails."""
         self.deaths = 0
@@ -227,6 +229,8 @@ class World:
         self.time.close()
         self._opening.close()
         assert kind or not self.denied, f"more than the template allows: {self.denied}"
+        errors = self.metrics["InternalErrors"]
+        assert kind or self.may_break or not errors, f"{errors} internal errors: see the log"
 
     # What a test does
 
@@ -345,6 +349,14 @@ class World:
         queue.send(
             self._bodies[event_id], delay_seconds=delay_seconds, accepted_at=self._accepted_at[event_id]
         )
+
+    def rewrite(self, table: str, pk: str, sk: str, /, **attributes: Any) -> dict[str, Any]:
+        """Write attributes over those of an item, as a newer version or damage would; answer the old item."""
+        self.may_break = True
+        old = self.stored(table, pk, sk)
+        assert old is not None
+        self._dynamodb.put_item(TableName=table, Item={**old, **attributes})
+        return old
 
     def open_batch_lanes(self) -> None:
         """Let the batch schedule invoke its function, which it does here only where an event is pending."""
@@ -574,10 +586,17 @@ class World:
         )
 
         def handle(event: dict[str, Any], remaining_ms: Callable[[], int]) -> dict[str, Any]:
+            failed = []
             for record in event["Records"]:
-                message = json.loads(record["body"])
-                drainer.drain(message["accountId"], message["webhookId"], remaining_ms=remaining_ms)
-            return {"batchItemFailures": []}
+                try:
+                    message = json.loads(record["body"])
+                    drainer.drain(message["accountId"], message["webhookId"], remaining_ms=remaining_ms)
+                except AWS_FAULTS:
+                    raise
+                except Exception as error:  # noqa: BLE001  # as the handler
+                    report(error, "webhook not drained")
+                    failed.append(record["messageId"])
+            return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
 
         return handle
 

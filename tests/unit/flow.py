@@ -118,6 +118,8 @@ class Flow:
         self.quarantined: list[Any] = []
         self.metrics: Counter[str] = Counter()
         """The sum of each."""
+        self.may_break = False
+        """Something raises what nobody expects. Otherwise an internal error is a bug."""
 
     def clock(self) -> float:
         return self.now
@@ -201,6 +203,7 @@ def flow[F: Flow](kind: type[F]) -> Iterator[F]:
 
     with patch.object(metrics, "add_metric", note):
         yield flow
+        assert flow.may_break or not flow.metrics["InternalErrors"]
 
 
 def waiting(event_id: str, *, at_ms: int = NOW_MS, accepted_at_ms: int = NOW_MS, **more: Any) -> Waiting:

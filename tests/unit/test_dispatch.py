@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from lms_webhooks.attempts import Attempt
 from lms_webhooks.backlog import Lane
@@ -83,6 +84,10 @@ def message(
 
 def several(count: int, **more: Any) -> list[dict[str, Any]]:
     return [message(f"e{number}", at_ms=NOW_MS + number, **more) for number in range(1, count + 1)]
+
+
+def break_down(*_: object) -> None:
+    raise LookupError("test")
 
 
 def check_at_ms(world: Dispatching, lane: Lane) -> int:
@@ -205,14 +210,14 @@ def test_what_waits_in_a_marked_lane_is_safe_though_no_drainer_could_be_sent_for
 
 def test_an_account_that_cannot_be_read_comes_again_and_others_do_not_wait(world: Dispatching) -> None:
     world.register()
-    read_account = world.store.read_account
+    read_each = world.store.read_each
 
     def read(account_id: str) -> Any:
         if account_id == "2020":
             raise THROTTLED
-        return read_account(account_id)
+        return read_each(account_id)
 
-    world.store.read_account = read  # type: ignore[method-assign]
+    world.store.read_each = read  # type: ignore[method-assign]
     assert world.dispatch(message("mine"), message("other", account=2020)) == ["m-other"]
     assert world.endpoint.posts == [["mine"]]
 
@@ -507,14 +512,40 @@ def test_times_are_whole_and_past(world: Dispatching) -> None:
 
 
 def test_an_unexpected_error_of_one_webhook_does_not_hide_what_was_sent(world: Dispatching) -> None:
-    """It is raised, after the log has its lines."""
+    """What came before it is in the log and on record; its own message returns."""
+    world.may_break = True
     world.register()
+    find = world.registry.find
+    found: Iterator[Any] = iter([*[find] * 4, break_down])  # twice for each event
 
-    def break_down() -> None:
-        raise LookupError
+    def find_next(*ids: str) -> Any:
+        return next(found)(*ids)
 
-    world.dispatch(message("e1"))
-    world.endpoint.before_reply = break_down
-    with pytest.raises(LookupError):
-        world.dispatch(*several(2))
-    assert world.endpoint.logged == ["e1"]
+    world.registry.find = find_next  # type: ignore[assignment,method-assign]
+    assert world.dispatch(*several(3)) == ["m-e3"]
+    assert world.endpoint.logged == ["e1", "e2"]
+    assert world.recorded("e2", at_ms=NOW_MS + 2) is not None
+    assert world.metrics["InternalErrors"] == 1
+
+
+def test_one_item_that_dynamodb_refuses_returns_its_message_alone(world: Dispatching) -> None:
+    """It refuses all of a batch for one of its items. The others must not be sent again and again for it."""
+    world.register()
+    client: Any = world.deliveries_table.client
+
+    def write(**request: Any) -> Any:
+        if "'e2'" in str(request) or "#e2" in str(request):
+            raise ClientError({"Error": {"Code": "ValidationException", "Message": "test"}}, "BatchWriteItem")
+        return client.behind.batch_write_item(**request)
+
+    client.answers["batch_write_item"] = write
+    assert world.dispatch(*several(3)) == ["m-e2"]
+    assert world.recorded("e3", at_ms=NOW_MS + 3) is not None
+
+
+def test_a_log_that_breaks_hides_nothing_of_what_was_sent(world: Dispatching) -> None:
+    world.may_break = True
+    world.register()
+    world.courier.log = break_down  # type: ignore[assignment,method-assign]
+    assert world.dispatch(message("e1")) == []
+    assert world.recorded("e1") is not None

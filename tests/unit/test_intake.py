@@ -8,7 +8,7 @@ import pytest
 from lms_webhooks.crew import Crew
 from lms_webhooks.health import Health
 from lms_webhooks.intake import Intake
-from lms_webhooks.webhook_store import Deleted, Registered
+from lms_webhooks.webhook_store import Deleted, Registered, Unreadable
 from lms_webhooks.webhooks import rfc3339_of_ms
 from tests.unit.tables import NOW_MS, THROTTLED, webhook
 
@@ -23,12 +23,16 @@ class Registry:
         self._deleted = list(deleted)
         self._fails = fails
         self.reads = 0
+        self.unreadable_ones: tuple[Unreadable, ...] = ()
 
     def remembered(self, account_id: str) -> tuple[Registered, ...]:
         return self.of_account(account_id)
 
     def of_account(self, _: str) -> tuple[Registered, ...]:
         return (Registered(KEPT, Health()),)
+
+    def unreadable(self, _: str) -> tuple[Unreadable, ...]:
+        return self.unreadable_ones
 
     def deleted(self, _: str) -> list[Deleted]:
         self.reads += 1
@@ -83,3 +87,21 @@ def test_an_event_is_a_deleted_webhook_s_if_it_was_accepted_before(
     assert ("wh_gone" in shares) is is_its, story
     fresh, _ = share_out(registry, message("fresh"))
     assert fresh == {"wh_kept": {"fresh"}}, story
+
+
+def test_what_a_webhook_takes_that_cannot_be_read_goes_to_it_alone() -> None:
+    registry = Registry()
+    registry.unreadable_ones = (Unreadable("wh_new", frozenset({NAME})), Unreadable("wh_none", frozenset()))
+    assert share_out(registry, message("1")) == ({"wh_kept": {"1"}, "wh_new": {"1"}}, set())
+
+
+def test_where_what_it_takes_cannot_be_read_the_messages_return() -> None:
+    registry = Registry()
+    registry.unreadable_ones = (Unreadable("wh_new", None),)
+    assert share_out(registry, message("1")) == ({"wh_kept": {"1"}}, {"m-1"})
+
+
+def test_a_record_that_nobody_expected_returns_alone() -> None:
+    odd = message("odd")
+    odd["attributes"]["SentTimestamp"] = "yesterday"
+    assert share_out(Registry(), odd, message("1")) == ({"wh_kept": {"1"}}, {"m-odd"})

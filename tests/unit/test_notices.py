@@ -12,7 +12,7 @@ import pytest
 
 from lms_webhooks.attempts import Attempt
 from lms_webhooks.backlog import Backlog, Lane, Waiting
-from lms_webhooks.dynamodb import Table, Unread, key_item
+from lms_webhooks.dynamodb import Range, Table, Unread, key_item
 from lms_webhooks.health import Health, Mode, SwitchOff
 from lms_webhooks.health_store import HealthStore
 from lms_webhooks.notices import Kind, NoticeBox, Notifier, account_topic, notices_of
@@ -323,6 +323,20 @@ def test_one_that_cannot_be_told_holds_up_no_other(
     assert [each["Subject"] for each in topic.published] == ["Webhook B is failing", "Webhook C is failing"]
     topic.refuses = ""
     assert notifier(topic).send() == 1
+
+
+def test_one_that_a_newer_version_wrote_holds_up_no_other_and_stays(
+    table: Table, notifier: Callable[[Topic], Notifier]
+) -> None:
+    topic = Topic()
+    for name in "AB":
+        NoticeBox(table).put(replace(failing_notice(name=name), webhook_id=f"wh_{name}"))
+    first = table.page("NOTICES", Range("0", "~"), limit=1, newest_first=False).entries[0]
+    newer = {**first, "kind": {"S": "quota"}}
+    table.client.put_item(TableName=table.name, Item=newer)
+    notifier(topic).send()
+    assert [each["Subject"] for each in topic.published] == []
+    assert table.page("NOTICES", Range("0", "~"), limit=9, newest_first=False).entries == [newer]
 
 
 def test_a_subject_is_short_and_ascii_whatever_a_webhook_is_called(

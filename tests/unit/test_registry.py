@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError
 from lms_webhooks import registry as registry_module
 from lms_webhooks.health import Health
 from lms_webhooks.registry import MAX_AGE_SECONDS, Registry
-from lms_webhooks.webhook_store import Registered
+from lms_webhooks.webhook_store import Registered, Unreadable, UnreadableWebhook
 from tests.unit.tables import THROTTLED, webhook
 
 
@@ -28,15 +28,17 @@ class Store:
         self.read_seconds = 0.0
         self.reads: list[str] = []
         self.fails = False
+        self.unreadable: list[str] = []
         self.registered = {"1010": [registered("wh_1"), registered("wh_2")]}
 
-    def read_account(self, account_id: str) -> list[Registered]:
+    def read_each(self, account_id: str) -> tuple[list[Registered], list[Unreadable]]:
         self.reads.append(account_id)
         if self.fails:
             raise THROTTLED
         found = list(self.registered.get(account_id, []))
+        unreadable = [Unreadable(each, None) for each in self.unreadable]
         self._clock.now += self.read_seconds
-        return found
+        return found, unreadable
 
 
 def registered(webhook_id: str) -> Registered:
@@ -149,3 +151,13 @@ def test_memory_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> Non
         assert len(world.registry._readings) <= 10
     assert world.ids("24") == []
     assert len(world.store.reads) == 25, "the last is remembered"
+
+
+def test_a_webhook_that_cannot_be_read_is_not_taken_for_a_deleted_one(world: World) -> None:
+    world.store.unreadable = ["wh_new"]
+    assert world.ids() == ["wh_1", "wh_2"]
+    assert [each.webhook_id for each in world.registry.unreadable("1010")] == ["wh_new"]
+    with pytest.raises(UnreadableWebhook):
+        world.registry.find("1010", "wh_new")
+    assert world.registry.find("1010", "wh_1") is not None
+    assert world.store.reads == ["1010"]

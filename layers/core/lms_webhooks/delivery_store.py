@@ -104,7 +104,9 @@ class DeliveryStore:
             attributes=("outcome",),
             consistent=consistent,
         )
-        return {_delivery_key(item_key(item)) for item in items if item["outcome"]["S"] == Outcome.DELIVERED}
+        # A damaged one without an outcome is none of them: a second send is allowed, a lost event is not.
+        delivered = {"S": Outcome.DELIVERED}
+        return {_delivery_key(item_key(item)) for item in items if item.get("outcome") == delivered}
 
     def page(self, webhook_id: str, of: Range, *, limit: int) -> Page[Recorded]:
         """At most `limit` deliveries of a range, newest first.

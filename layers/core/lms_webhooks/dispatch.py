@@ -25,13 +25,13 @@ from lms_webhooks.health_store import HealthStore
 from lms_webhooks.intake import Intake, Share
 from lms_webhooks.matching import Way, choose_lane, choose_way
 from lms_webhooks.messages import Credentials
-from lms_webhooks.observability import Metric, count, logger, measure_ms
+from lms_webhooks.observability import Metric, count, logger, measure_ms, report
 from lms_webhooks.pace import Pace
 from lms_webhooks.queues import DrainQueue, QuarantineQueue
 from lms_webhooks.registry import Registry
 from lms_webhooks.retry import event_delay_seconds
 from lms_webhooks.sender import Patience
-from lms_webhooks.webhook_store import Registered
+from lms_webhooks.webhook_store import Registered, UnreadableWebhook
 from lms_webhooks.webhooks import MAX_WEBHOOKS_PER_ACCOUNT
 
 BATCH_SIZE = 10  # the template's BatchSize of the real-time queue
@@ -100,17 +100,12 @@ class Dispatcher:
             return
         # Who has one event is not to wait for threads that have ten to send.
         shares = sorted(shares, key=lambda share: len(share.events))
-        try:
-            self._crew.do_all(lambda share: self._deliver_share(share, done, remaining_seconds), shares)
-        finally:
-            # Not by the threads: each would wait for the others at the log's lock.
-            for share in shares:
-                self._courier.log(share.account_id, share.webhook_id, share.sent)
+        self._crew.do_all(lambda share: self._deliver_share(share, done, remaining_seconds), shares)
         delivered = [delivery for share in shares for delivery in share.delivered]
         unwritten = self._deliveries.record(delivered, recorded_at_seconds=int(self._clock()))
         for share in shares:
             share.safe |= {each.event.sort_key for each in share.delivered if each.key not in unwritten}
-            self._have_looked_for(share)
+            self._close(share)
         _report(delivered, failed_attempts=sum(share.failed_attempts for share in shares))
 
     def _deliver_share(
@@ -128,7 +123,7 @@ class Dispatcher:
                 registered, credentials = self._look_up(share, event)
                 if registered is not None:
                     way = self._way(registered, event)
-                else:  # what it still asked for is buried with what waits
+                else:  # what it still asked for is buried, or read by another version, with what waits
                     way = choose_lane(event) if event.sort_key in share.asked_for else Way.NOWHERE
                 must_wait = waiting or delay_seconds is not None
                 if way is Way.NOWHERE:
@@ -146,18 +141,25 @@ class Dispatcher:
                         waiting.append(event)
             self._keep(share, Lane.BATCH, batch)
             self._keep(share, Lane.REALTIME, waiting, delay_seconds=delay_seconds or 0)
-        except AWS_FAULTS:
-            logger.exception("webhook not served", webhookId=share.webhook_id)
+        except Exception as error:  # noqa: BLE001  # whatever it is, it costs no other webhook
+            report(error, "webhook not served", accountId=share.account_id, webhookId=share.webhook_id)
+
+    def _find(self, account_id: str, webhook_id: str) -> Registered | None:
+        """One webhook, or None when it is gone, or this version cannot read it."""
+        try:
+            return self._registry.find(account_id, webhook_id)
+        except UnreadableWebhook:
+            return None
 
     def _look_up(self, share: Share, event: Event) -> tuple[Registered | None, Credentials]:
         """The webhook as it is now, or None when it is gone; and what a request to it takes, if one is due.
 
         KMS may take long over a secret. So the secret comes first, then the look at what may have changed.
         """
-        registered = self._registry.find(share.account_id, share.webhook_id)
+        registered = self._find(share.account_id, share.webhook_id)
         while registered is not None and self._way(registered, event) is Way.DIRECT:
             credentials = self._courier.credentials_of(registered.webhook)
-            now_known = self._registry.find(share.account_id, share.webhook_id)
+            now_known = self._find(share.account_id, share.webhook_id)
             if now_known == registered:
                 return registered, credentials
             registered = now_known
@@ -209,7 +211,7 @@ class Dispatcher:
             return delay_seconds
         # Another was faster, and may know of a later next attempt: a drainer sent for before that would find
         # itself early.
-        now_known = self._registry.find(webhook.account_id, webhook.webhook_id)
+        now_known = self._find(webhook.account_id, webhook.webhook_id)
         wait_ms = now_known.health.next_attempt_at_ms - int(self._clock() * 1000) if now_known else 0
         return max(delay_seconds, wait_ms / 1000)
 
@@ -257,6 +259,16 @@ class Dispatcher:
         if is_new and lane is not Lane.BATCH:  # the schedule opens that one
             self._drain_queue.send(share.account_id, share.webhook_id, delay_seconds=int(delay_seconds))
 
+    def _close(self, share: Share) -> None:
+        """Write a share's lines in the log, and see to what came before."""
+        try:
+            # Not by the threads: each would wait for the others at the log's lock.
+            self._courier.log(share.account_id, share.webhook_id, share.sent)
+            self._have_looked_for(share)
+        except Exception as error:  # noqa: BLE001  # whatever it is, it costs no other webhook
+            report(error, "lanes not marked", accountId=share.account_id, webhookId=share.webhook_id)
+            share.safe -= {event.sort_key for event in share.came_again}
+
     def _have_looked_for(self, share: Share) -> None:
         """Send for a drainer for events that came before: whoever had them then may have put them into a
         lane and died before it was marked. Now that they are seen to, nobody else would look there.
@@ -265,16 +277,12 @@ class Dispatcher:
             return
         accepted_at_ms = min(event.accepted_at_ms for event in share.came_again)
         lanes = {lane: None for event in share.came_again for lane in _possible_lanes(event)}
-        try:
-            is_new = [
-                self._backlog.mark(share.account_id, share.webhook_id, lane, accepted_at_ms=accepted_at_ms)
-                for lane in lanes
-            ]
-            if any(is_new):
-                self._drain_queue.send(share.account_id, share.webhook_id, delay_seconds=0)
-        except AWS_FAULTS:
-            logger.exception("lanes not marked", webhookId=share.webhook_id)
-            share.safe -= {event.sort_key for event in share.came_again}
+        is_new = [
+            self._backlog.mark(share.account_id, share.webhook_id, lane, accepted_at_ms=accepted_at_ms)
+            for lane in lanes
+        ]
+        if any(is_new):
+            self._drain_queue.send(share.account_id, share.webhook_id, delay_seconds=0)
 
     def _way(self, registered: Registered, event: Event) -> Way:
         return choose_way(*registered, event, retention_ms=self._retention_ms)

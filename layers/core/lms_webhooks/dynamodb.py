@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from itertools import batched
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from lms_webhooks.aws import AWS_FAULTS, conflict_wait_seconds
-from lms_webhooks.observability import logger
+from lms_webhooks.observability import report
 from lms_webhooks.problems import Busy
 
 if TYPE_CHECKING:
@@ -162,31 +162,43 @@ class Table:
     def _write(self, requests: "dict[Key, WriteRequestTypeDef]") -> set[Key]:
         unwritten: set[Key] = set()
         for chunk in batched(requests, _WRITE_LIMIT, strict=False):
-            left = set(chunk)
-            try:
-                for tried in range(_TRIES):
-                    self._wait(tried)
-                    answer = self.client.batch_write_item(
-                        RequestItems={self.name: [requests[key] for key in chunk if key in left]}
-                    )
-                    left = {
-                        item_key(
-                            request["PutRequest"]["Item"]
-                            if "PutRequest" in request
-                            else request["DeleteRequest"]["Key"]
-                        )
-                        for request in answer.get("UnprocessedItems", {}).get(self.name, [])
-                    }
-                    if not left:
-                        break
-            except AWS_FAULTS:
-                logger.exception("items not written", table=self.name)
-            unwritten |= left
+            unwritten |= self._write_chunk({key: requests[key] for key in chunk})
         return unwritten
+
+    def _write_chunk(self, requests: "dict[Key, WriteRequestTypeDef]") -> set[Key]:
+        left = set(requests)
+        try:
+            for tried in range(_TRIES):
+                self._wait(tried)
+                answer = self.client.batch_write_item(
+                    RequestItems={self.name: [each for key, each in requests.items() if key in left]}
+                )
+                left = {
+                    item_key(
+                        request["PutRequest"]["Item"]
+                        if "PutRequest" in request
+                        else request["DeleteRequest"]["Key"]
+                    )
+                    for request in answer.get("UnprocessedItems", {}).get(self.name, [])
+                }
+                if not left:
+                    break
+        except Exception as error:  # noqa: BLE001  # whatever is in one item, it costs no other
+            if len(left) > 1 and _is_of_one_item(error):
+                return set().union(*(self._write_chunk({key: requests[key]}) for key in left))
+            report(error, "items not written", table=self.name)
+        return left
 
     def _wait(self, tried: int) -> None:
         if tried:
             self._sleep(random.uniform(0, _FIRST_WAIT_SECONDS * 2**tried))
+
+
+def _is_of_one_item(error: Exception) -> bool:
+    """Whether an error of a call may come of a single item: DynamoDB refuses all of it then."""
+    if isinstance(error, ClientError):
+        return error.response["Error"]["Code"] == "ValidationException"
+    return not isinstance(error, AWS_FAULTS)
 
 
 def key_item(key: Key) -> "Item":

@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.crew import Crew
 from lms_webhooks.delivery import Sent
 from lms_webhooks.delivery_store import Delivery
 from lms_webhooks.events import Event, MalformedEvent, read_event
 from lms_webhooks.matching import Way, choose_way
-from lms_webhooks.observability import Metric, count, logger
+from lms_webhooks.observability import Metric, count, logger, report
 from lms_webhooks.queues import QuarantineQueue
 from lms_webhooks.registry import Registry
 from lms_webhooks.webhook_store import Deleted
@@ -81,8 +80,8 @@ class Intake:
         def share_out_account(account_id: str) -> None:
             try:
                 self._add_to_shares(account_id, by_account[account_id], shares, unsafe)
-            except AWS_FAULTS:
-                logger.exception("registrations not read", accountId=account_id)
+            except Exception as error:  # noqa: BLE001  # whatever it is, it costs no other account
+                report(error, "registrations not read", accountId=account_id)
                 unsafe.update(message.id for message in by_account[account_id])
 
         # Accounts that must be looked up are so at the same time: ten in a row would take as long as most
@@ -104,8 +103,8 @@ class Intake:
         for record in records:
             try:
                 message = self._read(record)
-            except AWS_FAULTS:
-                logger.exception("message not processed", messageId=record["messageId"])
+            except Exception as error:  # noqa: BLE001  # whatever it is, it costs no other message
+                report(error, "message not processed", messageId=record["messageId"])
                 unsafe.add(record["messageId"])
             else:
                 if message is not None:
@@ -131,28 +130,38 @@ class Intake:
     def _add_to_shares(
         self, account_id: str, messages: Sequence[Message], shares: dict[str, Share], unsafe: set[str]
     ) -> None:
-        """Put the events of one account into the share of each webhook that may want them."""
+        """Put the events of one account into the share of each webhook that may want them.
+
+        A webhook that cannot be read gets what it takes into its backlog, for a version that can read it. Its
+        messages do not return: a queue has 120,000 in flight at most (SQS quota), for all accounts. They do
+        where not even what it takes can be read, for then there is no other place for them.
+        """
         of_account = self._registry.of_account(account_id)
+        unreadable = self._registry.unreadable(account_id)
+        if any(each.events is None for each in unreadable):
+            unsafe.update(message.id for message in messages)
         deleted: list[Deleted] = []
         if came_before := _came_before(messages):
             try:
                 deleted = self._registry.deleted(account_id)
-            except AWS_FAULTS:
-                logger.exception("deleted webhooks not read", accountId=account_id)
+            except Exception as error:  # noqa: BLE001  # it costs none of those that came first
+                report(error, "deleted webhooks not read", accountId=account_id)
                 unsafe.update(message.id for message in came_before)
                 messages = [message for message in messages if not message.came_before]
         for message in messages:
             event = message.event
             asked_for = {
-                each.webhook.webhook_id: choose_way(*each, event, retention_ms=self._retention_ms)
+                known.webhook.webhook_id: choose_way(*known, event, retention_ms=self._retention_ms)
                 is not Way.NOWHERE
-                for each in of_account
+                for known in of_account
             }
+            for each in unreadable:
+                asked_for[each.webhook_id] = event.event_name in (each.events or ())
             if message.came_before:
                 accepted_at = rfc3339_of_ms(event.accepted_at_ms)
-                for each in deleted:
-                    if each.deleted_at >= accepted_at:
-                        asked_for[each.webhook_id] = event.event_name in each.events
+                for gone in deleted:
+                    if gone.deleted_at >= accepted_at:
+                        asked_for[gone.webhook_id] = event.event_name in gone.events
             for webhook_id, is_asked_for in asked_for.items():
                 # One that does not want it now may have wanted it when it came before.
                 if is_asked_for or message.came_before:

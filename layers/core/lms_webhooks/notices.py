@@ -23,7 +23,7 @@ from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.backlog import Backlog, Lane
 from lms_webhooks.dynamodb import Key, Table, key_item, transact
 from lms_webhooks.health import Health
-from lms_webhooks.observability import logger
+from lms_webhooks.observability import logger, report
 from lms_webhooks.standings import Standing, Standings
 from lms_webhooks.webhooks import Webhook, rfc3339_of_ms
 
@@ -160,7 +160,7 @@ class NoticeBox:
             PaginationConfig={"PageSize": _AT_ONCE, "MaxItems": _LOOKED_AT},
         )
         for page in pages:
-            yield [_notice(item) for item in page["Items"]]
+            yield [notice for item in page["Items"] if (notice := _read_notice(item)) is not None]
 
     def remove(self, notice: Notice) -> None:
         """It has been told."""
@@ -216,9 +216,10 @@ class Notifier:
                         case _Verdict.OPEN:
                             continue
                     self._box.remove(notice)
-                except AWS_FAULTS as fault:
-                    logger.exception("notice not told", webhookId=notice.webhook_id, kind=notice.kind)
-                    faults.append(fault)
+                except Exception as error:  # noqa: BLE001  # whatever it is, it costs no other notice
+                    report(error, "notice not told", webhookId=notice.webhook_id, kind=notice.kind)
+                    if isinstance(error, AWS_FAULTS):
+                        faults.append(error)
             if told >= _AT_ONCE:
                 break
         if faults:
@@ -338,6 +339,15 @@ def _item(notice: Notice) -> "Item":
         "since": {"N": str(notice.since_ms)},
         "last_error": {"S": notice.last_error},
     }
+
+
+def _read_notice(item: "Item") -> Notice | None:
+    """The notice of an item; None where this version cannot read it. That item stays as it is."""
+    try:
+        return _notice(item)
+    except Exception as error:  # noqa: BLE001  # whatever is in it, it costs no other notice
+        report(error, "notice not read", webhookId=str(item.get("webhook_id", {}).get("S")))
+        return None
 
 
 def _notice(item: "Item") -> Notice:

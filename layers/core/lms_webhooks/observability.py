@@ -7,6 +7,8 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 from aws_lambda_powertools.metrics import MetricUnit
 
+from lms_webhooks.aws import AWS_FAULTS
+
 _KNOWN_ANYHOW = ("function_memory_size", "function_arn")
 
 
@@ -40,11 +42,23 @@ class Metric(StrEnum):
     DRAINERS_SENT_FOR = "DrainersSentFor"
     TURNS_BROKEN_OFF = "TurnsBrokenOff"
     MESSAGES_RETURNED = "MessagesReturned"
+    INTERNAL_ERRORS = "InternalErrors"
 
 
 def count(metric: Metric, value: int = 1) -> None:
     """Add `value` to `metric`."""
     metrics.add_metric(name=metric, unit=MetricUnit.Count, value=value)
+
+
+def report(error: Exception, what: str, **ids: Any) -> None:
+    """Log `error`, which costs only what `ids` name. Count it too, unless AWS raised it.
+
+    For the few places that catch every exception, so that one account, webhook or item does not take others
+    with it. An exception that nobody expected is a bug, damage, or an item of a newer version.
+    """
+    logger.error(what, exc_info=error, **ids)
+    if not isinstance(error, AWS_FAULTS):
+        count(Metric.INTERNAL_ERRORS)
 
 
 def measure_ms(metric: Metric, milliseconds: float) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from lms_webhooks.dynamodb import Key, key_item, transact
 from lms_webhooks.health import Health, Mode
 from lms_webhooks.health_store import health_attributes, health_key, read_health_item
+from lms_webhooks.observability import report
 from lms_webhooks.problems import ChangedMeanwhile, KeyInUse, NoSuchWebhook, TooManyWebhooks
 from lms_webhooks.webhooks import (
     MAX_WEBHOOKS_PER_ACCOUNT,
@@ -51,6 +52,18 @@ class Registered(NamedTuple):
 
     webhook: Webhook
     health: Health
+
+
+class Unreadable(NamedTuple):
+    """A webhook whose items this version cannot read: a newer one wrote them, or they are damaged."""
+
+    webhook_id: str
+    events: frozenset[str] | None
+    """What it takes; None where not even that can be read."""
+
+
+class UnreadableWebhook(Exception):
+    """The webhook is there, and this version cannot read it."""
 
 
 class Deleted(NamedTuple):
@@ -181,7 +194,18 @@ class WebhookStore:
             raise ChangedMeanwhile
 
     def read_account(self, account_id: str) -> list[Registered]:
-        """Every webhook of an account, as they stand now (consistent read), oldest first."""
+        """Every webhook of an account, as they stand now (consistent read), oldest first.
+
+        Raises:
+            UnreadableWebhook: this version cannot read one of them.
+        """
+        registered, unreadable = self.read_each(account_id)
+        if unreadable:
+            raise UnreadableWebhook(unreadable[0].webhook_id)
+        return registered
+
+    def read_each(self, account_id: str) -> tuple[list[Registered], list[Unreadable]]:
+        """As `read_account`, but one that cannot be read does not take the others with it."""
         pages = self._client.get_paginator("query").paginate(
             TableName=self._table_name,
             KeyConditionExpression="pk = :pk",
@@ -189,9 +213,20 @@ class WebhookStore:
             ConsistentRead=True,
         )
         items = {item["sk"]["S"]: item for page in pages for item in page["Items"]}
-        webhooks = [_webhook(item) for sort_key, item in items.items() if sort_key.startswith("WEBHOOK#")]
-        webhooks.sort(key=lambda webhook: (webhook.created_at, webhook.webhook_id))
-        return [Registered(webhook, _health(webhook, items)) for webhook in webhooks]
+        registered: list[Registered] = []
+        unreadable: list[Unreadable] = []
+        for sort_key, item in items.items():
+            if not sort_key.startswith("WEBHOOK#"):
+                continue
+            webhook_id = sort_key.removeprefix("WEBHOOK#")
+            try:
+                webhook = _webhook(item)
+                registered.append(Registered(webhook, _health(webhook, items)))
+            except Exception as error:  # noqa: BLE001  # whatever is in it, it costs no other webhook
+                report(error, "webhook not read", accountId=account_id, webhookId=webhook_id)
+                unreadable.append(Unreadable(webhook_id, _events_of_unreadable(item)))
+        registered.sort(key=lambda each: (each.webhook.created_at, each.webhook.webhook_id))
+        return registered, unreadable
 
     def find(self, account_id: str, webhook_id: str) -> Registered:
         """One webhook as it stands now (consistent read).
@@ -323,6 +358,13 @@ def _item(webhook: Webhook) -> "Item":
         "epoch": {"N": str(webhook.epoch)},
         "version": {"N": str(webhook.version)},
     }
+
+
+def _events_of_unreadable(item: "Item") -> frozenset[str] | None:
+    try:
+        return frozenset() if item["status"]["S"] == Status.INACTIVE else frozenset(item["events"]["SS"])
+    except (KeyError, TypeError):
+        return None
 
 
 def _authentication_item(authentication: Authentication) -> "Item":
