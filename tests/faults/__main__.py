@@ -1,7 +1,8 @@
 """Let every call of every story go wrong in every way, and print what came of it.
 
-    make faults              everything, some three minutes; SEED=7 repeats a run
+    make faults              everything, some minutes; SEED=7 repeats a run
     python -m tests.faults --only drain,replay
+    python -m tests.faults --only week --days 2 --seed 7
 
 Events are counted as lost when they have no end on record, as stranded when they wait where nobody looks, and
 as duplicates when a receiver got them once more because they were in flight when the fault struck. The exit
@@ -23,8 +24,10 @@ from tests.faults.exhaust import Row, exhaust
 from tests.faults.faults import Fault
 from tests.faults.model import Model
 from tests.faults.stories import STORIES
+from tests.faults.week import Week
 
 _SHOWN = 40  # problems; more say the same
+_WEEK = "week"
 _HEAD = ("calls", "points", "lost", "stranded", "duplicates", "problems")
 
 
@@ -33,6 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="make faults")
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
     parser.add_argument("--only", default="", help="some of the stories, by name, with commas between")
+    parser.add_argument("--days", type=float, default=7, help="of the week")
     parser.add_argument("--examples", type=int, default=400, help="of the model check")
     options = parser.parse_args(arguments)
     print(f"SEED={options.seed}\n")
@@ -45,6 +49,8 @@ def main(arguments: Sequence[str]) -> int:
     holds = not problems
     if not options.only:
         holds &= check_model(options.examples, options.seed)
+    if not options.only or _WEEK in options.only.split(","):
+        holds &= live(options.days, options.seed)
     print(
         f"\n{'Everything held' if holds else 'SOMETHING DID NOT HOLD'}, {time.monotonic() - started_at:.0f} s"
     )
@@ -94,6 +100,20 @@ def check_model(examples: int, seed_: int) -> bool:
         return False
     print("model: held")
     return True
+
+
+def live(days: float, seed_: int) -> bool:
+    """Everything that lasts, see `week`."""
+    print(f"week: {days:g} days ...", flush=True)
+    week = Week(seed_)
+    problems = week.live(days)
+    world = week.world
+    print(
+        f"week: {len(world.emitted)} events, {len(world.posts())} POSTs, {world.calls} calls of AWS, "
+        f"{world.deaths} deaths, {world.repeats()} repeats"
+    )
+    print("\n".join(f"  {problem}" for problem in problems[:_SHOWN]) or "week: held")
+    return not problems
 
 
 def sums(rows: Sequence[Row], calls: int) -> list[object]:

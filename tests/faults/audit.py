@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lms_webhooks.backlog import Lane
 from lms_webhooks.delivery_store import Outcome
 from lms_webhooks.messages import Message
+from lms_webhooks.webhooks import Status
 from tests.scenarios.fake_time import Process
 from tests.scenarios.world import DAY, Environment
 
@@ -24,6 +25,9 @@ _DELIVERIES = "deliveries"
 _LAST_START_SECONDS = 20.0  # no POST of a drainer starts with less time left
 _LEFT_OF_LEASE_SECONDS = 15.0  # the longest POST
 _LEASE = {"lease_owner", "lease_until_ms"}
+_STALE_SECONDS = (
+    10.0  # the design: no POST starts more than ten seconds after a change, a pause or a deletion
+)
 
 type Item = dict[str, Any]
 type Key = tuple[str, str, str]
@@ -55,6 +59,8 @@ class Audit:
         self._reads: dict[Process, _Read] = {}
         self._sending: dict[str, Process] = {}
         self._sent: dict[Process, tuple[float, list[str]]] = {}
+        self._targets: defaultdict[str, list[tuple[float, str | None]]] = defaultdict(list)
+        """Webhook id -> where its events went from when on, as admins changed it; None for nowhere."""
 
     # The tables
 
@@ -116,6 +122,7 @@ class Audit:
             self._check_drainer(process, webhook_id, event_ids)
             self._sending[webhook_id] = process
         self._sent[process] = process.ends_at, event_ids
+        self._check_target(webhook_id, message.url)
         endpoint = self._world.endpoints[message.url]
         posts = len(endpoint.posts)
         try:
@@ -128,6 +135,16 @@ class Audit:
                     self.taken[webhook_id].update(post.event_ids)
             if process.name == "drainer":
                 self._sending.pop(webhook_id, None)
+
+    def _check_target(self, webhook_id: str, url: str) -> None:
+        """Whether events may go to this URL at this moment, or might have ten seconds ago."""
+        targets: list[str | None] = []
+        for since, target in self._targets[webhook_id]:
+            if since < self._world.now - _STALE_SECONDS:
+                targets.clear()
+            targets.append(target)
+        if targets and url not in targets:
+            self._add(f"stale: a POST of {webhook_id} to {url}, which should go to {targets[-1]}")
 
     def _check_drainer(self, process: Environment, webhook_id: str, event_ids: list[str]) -> None:
         now = self._world.now
@@ -177,8 +194,17 @@ class Audit:
                 self._add(f"lost: {sk} is taken out of {lane} of {webhook_id} and recorded nowhere")
         elif kind == "ACCOUNT" and sk.startswith("HEALTH#"):
             self._check_health(process, before, after)
+        elif kind == "ACCOUNT" and sk.startswith("WEBHOOK#"):
+            self._note_target(sk.removeprefix("WEBHOOK#"), before, after)
         if kind in ("BACKLOG", "DUE") and "expires_at" in after:
             self._add(f"{pk} {sk} goes by itself")
+
+    def _note_target(self, webhook_id: str, before: Item, after: Item) -> None:
+        targets = self._targets[webhook_id]
+        if not targets:
+            targets.append((0.0, _target(before)))
+        if _target(after) != targets[-1][1]:
+            targets.append((self._world.now, _target(after)))
 
     def _check_outcome(self, before: Item, after: Item) -> None:
         if before.get("outcome") == {"S": Outcome.DELIVERED} and after.get("outcome") != before["outcome"]:
@@ -279,6 +305,12 @@ def written(operation: str, params: Item) -> list[Key]:
             ]
         case _:
             return []
+
+
+def _target(registration: Item) -> str | None:
+    """Where the events of a webhook go; None when it is paused, inactive, or gone."""
+    is_active = registration.get("status") == {"S": Status.ACTIVE}
+    return registration["target_url"]["S"] if is_active else None
 
 
 def _key(item: Item) -> tuple[str, str]:

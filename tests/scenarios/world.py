@@ -904,11 +904,13 @@ class _FakeSender:
         return self._world._post(message, patience)
 
 
-def signed(world: World, letter: str = "A") -> Callable[[str], SignatureAuthentication]:
+def signed(
+    world: World, letter: str = "A", *, account: str = ACCOUNT
+) -> Callable[[str], SignatureAuthentication]:
     """For `World.register`: its requests are signed, with a secret that KMS has to decrypt."""
     secret = "whsec_" + letter * 43 + "="
     return lambda webhook_id: SignatureAuthentication(
-        world.secret_box.encrypt(secret, account_id=ACCOUNT, webhook_id=webhook_id)
+        world.secret_box.encrypt(secret, account_id=account, webhook_id=webhook_id)
     )
 
 
