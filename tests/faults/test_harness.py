@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from lms_webhooks import aws
+from lms_webhooks import aws, registry
+from lms_webhooks.admin.taken import WebhookChange
 from lms_webhooks.attempts import Attempt
 from lms_webhooks.backlog import Backlog, Lane, Mark, Waiting
 from lms_webhooks.delivery_store import DeliveryStore
@@ -15,7 +16,7 @@ from lms_webhooks.health import Health
 from lms_webhooks.health_store import HealthStore, read_health_item
 from lms_webhooks.settling import Settler
 from tests.faults.exhaust import Row, exhaust
-from tests.faults.faults import Fault
+from tests.faults.faults import ADMIN, Fault, FaultWorld
 from tests.faults.stories import STORIES
 
 
@@ -120,3 +121,17 @@ def test_a_write_that_is_not_tried_again_when_a_transaction_holds_its_item(
     monkeypatch.setattr(aws, "_CONFLICT_TRIES", 1)
     row = broken("drain", Fault.CONFLICTS)
     assert any("given up" in problem for problem in row.problems)
+
+
+def test_a_registration_that_is_remembered_for_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "MAX_AGE_SECONDS", 600.0)
+    pause = WebhookChange(status="paused")
+    with FaultWorld() as world:
+        webhook = world.register(world.endpoint())
+        world.emit(1)
+        world.run(1)
+        world.ask_admin(lambda admin: admin.registrations.change(ADMIN, webhook, pause))
+        world.run(15)
+        world.emit(1)
+        world.run(1)
+        assert any("stale" in problem for problem in world.audit.problems)
