@@ -69,3 +69,17 @@ def test_only_1_deploys_unseen(value: str, *, means_yes: bool) -> None:
         cwd=REPOSITORY, env=OUTSIDE_MAKE, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert ("--yes" in shown.stdout) == means_yes
+
+
+def test_bytecode_is_kept_whatever_the_shell_says(tmp_path: Path) -> None:
+    """Without it each process of the tests compiles all that it imports, for seven seconds."""
+    (tmp_path / "shown").write_text("shown: ; @printenv PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX")
+    printed = subprocess.run(
+        ["make", "-f", "Makefile", "-f", tmp_path / "shown", "shown"],
+        cwd=REPOSITORY,
+        env=OUTSIDE_MAKE | {"PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert printed == f"\n{REPOSITORY / '.local' / 'pycache'}\n"
