@@ -2,6 +2,7 @@
 
 import pytest
 
+from lms_webhooks.ages import Clocks
 from lms_webhooks.pace import Pace
 
 
@@ -70,7 +71,7 @@ def test_one_webhook_does_not_fill_the_memory() -> None:
     pace = Pace()
     for _ in range(1000):
         pace.took("wh_1", 10)
-    assert len(pace._answers["wh_1"].latencies_ms) == 10
+    assert len(pace._of("wh_1").latencies_ms) == 10
 
 
 def test_who_comes_back_to_direct_mode_starts_afresh() -> None:
@@ -87,3 +88,19 @@ def test_memory_is_bounded() -> None:
     for number in range(25_000):
         pace.took(f"wh_{number}", 10)
     assert len(pace._answers) <= 10_000
+
+
+@pytest.mark.parametrize(("seconds", "is_slow"), [(1, True), (599, True), (600, False), (86_400, False)])
+def test_answers_that_are_long_ago_say_nothing_of_now(seconds: float, is_slow: bool) -> None:
+    """Three slow ones in a row that are days apart are none. The pause counts, not how long the row took."""
+    now = [0.0]
+    pace = Pace(clocks=Clocks(wall=lambda: now[0], monotonic=lambda: now[0]))
+    slow = []
+    for _ in range(3):
+        slow.append(pace.took("wh_1", 3000))
+        now[0] += seconds
+    assert slow == [False, False, is_slow]
+    for _ in range(2):
+        pace.rejected("wh_1")
+    now[0] += seconds
+    assert pace.rejected("wh_1") == (3 if is_slow else 1)
