@@ -57,8 +57,8 @@ class Bill:
     write_units: float = 0.0
     read_units: float = 0.0
     look_read_units: float = 0.0
-    """Of them, each dispatcher's for its look at an account's registrations, every 2 s: they grow with time,
-    not with deliveries."""
+    """Of them, each dispatcher's for its look at an account's registrations, every second: they grow with
+    time, not with deliveries."""
     kms_requests: int = 0
     sns_publishes: int = 0
     sqs_requests: int = 0

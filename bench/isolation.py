@@ -105,7 +105,7 @@ def _run(function: Function, events: Events, receiver: Receiver, first_account: 
     answering = _ACCOUNTS * _WEBHOOKS - hanging
     whole, first = _batch(function, events, receiver, accounts, answering)
     if not hanging:
-        # As long as the others' first batch takes: registrations are remembered for two seconds, and are
+        # As long as the others' first batch takes: registrations are remembered for a second, and are
         # looked up again in the first of the later batches.
         time.sleep(_patience_seconds())
     later = [

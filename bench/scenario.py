@@ -16,7 +16,6 @@ from local.stack import Stack, down, up
 from tests.fakes.receiver import Receiver
 
 ACCOUNT_ID = ACCOUNT_IDS[0]
-CACHE_SECONDS = 2.5  # registrations are remembered for two
 
 
 @dataclass

@@ -214,8 +214,8 @@ OPERATIONS: dict[str, Operation] = {
         parameters=("Idempotency-Key", "If-Match"),
         description=(
             "The previous secret signs along for 24 hours; one before that no more. So while one signs along"
-            " another is made only with If-Match. The answer takes two seconds: when it is there, every"
-            " request that begins carries both signatures."
+            " another is made only with If-Match. When the answer is there, every request that begins carries"
+            " both signatures."
         ),
     ),
     "list_deliveries": Operation(

@@ -40,7 +40,6 @@ from datetime import UTC, datetime, timedelta
 from types import FrameType
 from typing import Any
 
-from lms_webhooks.registry import MAX_AGE_SECONDS
 from local.receiver import Received, Receiver, signature
 from local.steps import paint
 from operations.admin_function import AdminFunction, UnexpectedResponse
@@ -161,8 +160,6 @@ class Smoke:
             secret = self._make_webhook()
             if self._target.receiver is not None:
                 self._target.receiver.checks[_PATH] = signature(secret)
-            # A dispatcher may remember the account's webhooks of before, from an earlier smoke test.
-            time.sleep(MAX_AGE_SECONDS)
             self._put()
             seen = self._follow(ended)
             self._compare(seen)

@@ -481,6 +481,7 @@ class FaultWorld(World):
                 queue,
                 waiting,
                 now=lambda: datetime.fromtimestamp(self.now, UTC),
+                sleep=self.time.sleep,
             ),
             Resends(
                 store,

@@ -24,6 +24,19 @@ class Process:
     def __init__(self, name: str) -> None:
         self.name = name
         self.is_dead = False
+        self.frozen_seconds = 0.0
+        """For how long it stood still so far."""
+        self._frozen_at: float | None = None
+
+    def freeze(self, now: float) -> None:
+        """Let it stand still, as Lambda does between two invocations: its monotonic clock stops."""
+        self._frozen_at = now
+
+    def thaw(self, now: float) -> None:
+        """Let it go on. Its monotonic clock knows nothing of the time between."""
+        if self._frozen_at is not None:
+            self.frozen_seconds += now - self._frozen_at
+            self._frozen_at = None
 
 
 class _Thread:
@@ -36,11 +49,11 @@ class _Thread:
         self.alarm = 0  # which entry of the agenda wakes it; the others are out of date
 
 
-type _Entry = tuple[float, int, _Thread | Callable[[], None]]
+type _Entry = tuple[float, int, _Thread | Callable[[], object]]
 
 
 class FakeTime:
-    """A clock, and who runs when. `clock` and `sleep` stand in for `time.time` and `time.sleep`."""
+    """Clocks, and who runs when. `clock`, `monotonic` and `sleep` stand in for those of `time`."""
 
     def __init__(self, now: float) -> None:
         self.now = now
@@ -56,12 +69,16 @@ class FakeTime:
         """Seconds since 1970."""
         return self.now
 
+    def monotonic(self) -> float:
+        """Seconds for which the process that asks was not frozen."""
+        return self.now - (self.process.frozen_seconds if self.process else 0)
+
     @property
     def process(self) -> Process | None:
         """Whose code runs; None is the test's own."""
         return self._running.process if self._running else None
 
-    def at(self, moment: float, do: Callable[[], None]) -> None:
+    def at(self, moment: float, do: Callable[[], object]) -> None:
         """Do something then; it takes no time."""
         self._enter(moment, do)
 
@@ -185,7 +202,7 @@ class FakeTime:
     def _set_alarm(self, thread: _Thread, moment: float) -> None:
         thread.alarm = self._enter(moment, thread)
 
-    def _enter(self, moment: float, what: _Thread | Callable[[], None]) -> int:
+    def _enter(self, moment: float, what: _Thread | Callable[[], object]) -> int:
         self._entries += 1
         heapq.heappush(self._agenda, (moment, self._entries, what))
         return self._entries

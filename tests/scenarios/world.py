@@ -26,6 +26,7 @@ from botocore.exceptions import ClientError
 from botocore.validate import validate_parameters
 
 from lms_webhooks import aws, delivery_store
+from lms_webhooks.ages import Clocks
 from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.backlog import Backlog, Lane, Mark, Waiting
 from lms_webhooks.delivery import Courier, Kind
@@ -139,10 +140,21 @@ class Function:
     timeout_seconds: float
     build: Callable[[], Handler]
     idle: list[Environment]
+    """They are frozen."""
 
-    def environment(self) -> Environment:
+    def environment(self, now: float) -> Environment:
         """A warm one, or a cold start."""
-        return self.idle.pop() if self.idle else Environment(self.name, self.build())
+        if not self.idle:
+            return Environment(self.name, self.build())
+        environment = self.idle.pop()
+        environment.thaw(now)
+        return environment
+
+    def give_back(self, environment: Environment, now: float) -> None:
+        """An invocation is over. Unless its environment is dead, it stands still until the next one."""
+        if not environment.is_dead:
+            environment.freeze(now)
+            self.idle.append(environment)
 
 
 class World:
@@ -160,6 +172,8 @@ class World:
         sender: Sender | None = None,
     ) -> None:
         self.time = FakeTime(START)
+        self.clocks = Clocks(wall=self.time.clock, monotonic=self.time.monotonic)
+        """What functions go by."""
         self.taps: list[Tap] = []
         self.jitter = jitter
         self.endpoints: dict[str, Endpoint] = {}
@@ -291,6 +305,7 @@ class World:
         )
         self.store.create(webhook)
         self.webhooks[webhook_id] = webhook
+        self.refused |= {(webhook_id, event_id) for event_id in self.emitted}  # they came before it
         return webhook_id
 
     def change(self, webhook_id: str, **changes: Any) -> None:
@@ -545,6 +560,7 @@ class World:
             event_source=_SOURCE,
             retention_days=self._retention_days,
             clock=self.time.clock,
+            clocks=self.clocks,
             jitter=lambda: self.jitter,
         )
         dispatcher._crew = cast("Any", Threads(self.time))
@@ -630,11 +646,12 @@ class World:
 
     def _registry(self) -> Registry:
         store = WebhookStore(self._dynamodb, WEBHOOKS, sleep=self.time.sleep)
-        return Registry(store, clock=self.time.clock)
+        return Registry(store, clocks=self.clocks)
 
     def _courier(self, kind: Kind) -> Courier:
         sender = self._sender or cast("Sender", _FakeSender(self))
-        return Courier(SecretBox(self._kms, "key"), sender, kind=kind, clock=self.time.clock)
+        secret_box = SecretBox(self._kms, "key", clocks=self.clocks)
+        return Courier(secret_box, sender, kind=kind, clock=self.time.clock)
 
     def _table(self, name: str) -> Table:
         return Table(self._dynamodb, name, sleep=self.time.sleep)
@@ -664,7 +681,7 @@ class World:
     ) -> None:
         """Invoke a function as Lambda does: one invocation an environment, killed when its time is over."""
         function = self.functions[name]
-        environment = function.environment()
+        environment = function.environment(self.now)
         environment.ends_at = ends_at = self.now + function.timeout_seconds
         is_over = False
         self._running.add(environment)
@@ -673,8 +690,7 @@ class World:
             nonlocal is_over
             is_over = True
             self._running.discard(environment)
-            if not environment.is_dead:
-                function.idle.append(environment)
+            function.give_back(environment, self.now)
             then(answer)
 
         def run() -> None:

@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 from botocore.validate import validate_parameters
 
+from lms_webhooks.ages import Clocks
 from lms_webhooks.attempts import Attempt
 from lms_webhooks.backlog import Backlog, Lane, Waiting
 from lms_webhooks.delivery import Courier, Sent
@@ -107,7 +108,7 @@ class Flow:
         self.settler = Settler(self.backlog, self.history, clock=self.clock)
         self.replay_store = ReplayStore(deliveries, sleep=lambda _: None)
         self.replays = Replays(self.replay_store, self.history, self.backlog, clock=self.clock)
-        self.registry = Registry(self.store, clock=self.clock)
+        self.registry = Registry(self.store, clocks=Clocks(wall=self.clock, monotonic=self.clock))
         self.endpoint = Endpoint(self.clock)
         self.courier = cast("Courier", self.endpoint)
         sqs = client_over("sqs", self._take)

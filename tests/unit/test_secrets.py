@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 from moto import mock_aws
 
 from lms_webhooks import secrets
+from lms_webhooks.ages import Clocks
 from lms_webhooks.secrets import SecretBox
 
 if TYPE_CHECKING:
@@ -93,3 +94,15 @@ def test_memory_is_bounded(kms: "KMSClient", decryptions: list[Any], monkeypatch
     for ciphertext in (first, *others, first):
         box.decrypt(ciphertext, **OWNER)
     assert len(decryptions) == 4
+
+
+def test_a_plaintext_is_remembered_for_an_hour(kms: "KMSClient", decryptions: list[Any]) -> None:
+    """Then KMS is asked again: whether the key is still enabled, and whether the function may use it."""
+    now = [0.0]
+    clocks = Clocks(wall=lambda: now[0], monotonic=lambda: 0.0)  # frozen meanwhile
+    box = SecretBox(kms, kms.create_key()["KeyMetadata"]["KeyId"], clocks=clocks)
+    ciphertext = box.encrypt("secret", **OWNER)
+    for seconds, asked in ((0, 1), (3599, 1), (3600, 2), (7199, 2), (7200, 3)):
+        now[0] = seconds
+        assert box.decrypt(ciphertext, **OWNER) == "secret"
+        assert len(decryptions) == asked, seconds

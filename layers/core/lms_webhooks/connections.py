@@ -14,9 +14,13 @@ import weakref
 from collections import defaultdict
 from collections.abc import Callable
 
+from lms_webhooks.ages import Clocks, Moment
 from lms_webhooks.wires import Deadline, ErrorClass, Failed, Origin, TlsWire, Wire, class_of, open_wire
 
 MAX_IDLE_SECONDS = 50  # common load balancers close idle connections after 60
+MAX_LIFE_SECONDS = 60
+"""Then its name is resolved again: a connection in steady use would never see that its owner moved. A record
+that is meant to fail over lives at most this long (Route 53's guide)."""
 MAX_LINE_BYTES = 64 * 1024  # of an answer's header, as http.client and common servers have it
 _MAX_HEADERS = 100  # as http.client has it
 _MAX_LINES_BYTES = 256 * 1024  # of all lines of an answer, those of interim ones and of chunks too
@@ -31,10 +35,13 @@ _CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;.*)?", re.DOTALL)
 class Connections:
     """Kept-alive connections to many origins. Safe to share between threads: each has one call at a time."""
 
-    def __init__(self, tls_context: ssl.SSLContext, *, loopback_allowed: bool) -> None:
+    def __init__(
+        self, tls_context: ssl.SSLContext, *, loopback_allowed: bool, clocks: Clocks | None = None
+    ) -> None:
         # One context for all: reading the CA bundle for each costs more than the rest of a delivery.
         self._tls_context = tls_context
         self._loopback_allowed = loopback_allowed
+        self._clocks = clocks or Clocks()
         self._lock = threading.Lock()
         self._idle: defaultdict[Origin, list[_Connection]] = defaultdict(list)
         self._idle_count = 0
@@ -68,8 +75,9 @@ class Connections:
                 if failed.error_class is not ErrorClass.CONNECTION_LOST or not is_stale:
                     raise
         deadline.restart(connect_seconds)
+        opened_at = self._clocks.now()
         wire = open_wire(origin, deadline, self._tls_context, loopback_allowed=self._loopback_allowed)
-        return self._exchange_over(_Connection(origin, wire), request, deadline, answer_seconds)
+        return self._exchange_over(_Connection(origin, wire, opened_at), request, deadline, answer_seconds)
 
     def close(self) -> None:
         """Close those that are idle."""
@@ -97,12 +105,18 @@ class Connections:
                     return None
                 connection = idle.pop()
                 self._idle_count -= 1
-            if connection.idle_seconds() <= MAX_IDLE_SECONDS and connection.is_quiet():
+            if self._may_be_used(connection) and connection.is_quiet():
                 return connection
             connection.close()
 
+    def _may_be_used(self, connection: "_Connection") -> bool:
+        return (
+            self._clocks.seconds_since(connection.idle_since) <= MAX_IDLE_SECONDS
+            and self._clocks.seconds_since(connection.opened_at) <= MAX_LIFE_SECONDS
+        )
+
     def _keep(self, connection: "_Connection") -> None:
-        connection.rest()
+        connection.rest(self._clocks.now())
         with self._lock:
             self._idle[connection.origin].append(connection)
             self._idle_count += 1
@@ -117,12 +131,13 @@ class Connections:
 class _Connection:
     """An open connection. The deadline of the call that it is in holds for each wait."""
 
-    def __init__(self, origin: Origin, wire: Wire | TlsWire) -> None:
+    def __init__(self, origin: Origin, wire: Wire | TlsWire, opened_at: Moment) -> None:
         self.origin = origin
-        self.idle_since = 0.0
+        self.opened_at = opened_at
+        """From before its name was resolved."""
+        self.idle_since = opened_at
         self.has_answered = False
         """Whether a byte came since the request."""
-        self._idle_since_wall = 0.0
         self._wire = wire
 
     def send(self, request: bytes, deadline: Deadline) -> None:
@@ -142,14 +157,10 @@ class _Connection:
         self.has_answered = self.has_answered or bool(data)
         return data
 
-    def rest(self) -> None:
+    def rest(self, now: Moment) -> None:
         """It is idle from now on."""
-        self.idle_since, self._idle_since_wall = time.monotonic(), time.time()
+        self.idle_since = now
         self.has_answered = False
-
-    def idle_seconds(self) -> float:
-        """By the clock that says more: where Lambda freezes a process, one of them may stand still too."""
-        return max(time.monotonic() - self.idle_since, time.time() - self._idle_since_wall)
 
     def is_quiet(self) -> bool:
         """Whether nothing came while it was idle: neither its end, nor an answer to no request."""

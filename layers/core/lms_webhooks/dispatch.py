@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from lms_webhooks import health as endpoint
+from lms_webhooks.ages import Clocks
 from lms_webhooks.attempts import Attempt
 from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.backlog import Backlog, Lane, Waiting
@@ -56,6 +57,7 @@ class Dispatcher:
         event_source: str,
         retention_days: int,
         clock: Callable[[], float] = time.time,
+        clocks: Clocks | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._registry = registry
@@ -70,7 +72,7 @@ class Dispatcher:
         )
         self._clock = clock
         self._jitter = jitter
-        self._pace = Pace()
+        self._pace = Pace(clocks=clocks)
         # As many threads as POSTs can be in flight, or a few endpoints that hang would hold up the rest.
         self._crew = Crew("post", size=BATCH_SIZE * MAX_WEBHOOKS_PER_ACCOUNT)
 
@@ -182,9 +184,7 @@ class Dispatcher:
         if then.fate is Fate.DELIVERED:
             delivered = Delivery(webhook.webhook_id, event, Outcome.DELIVERED, (sent.attempt,))
             share.delivered.append(delivered)
-            is_slow = self._pace.took(
-                webhook.webhook_id, sent.attempt.latency_ms, at_ms=sent.attempt.started_at_ms
-            )
+            is_slow = self._pace.took(webhook.webhook_id, sent.attempt.latency_ms)
         elif then.fate is Fate.REJECTED:
             self._pace.rejected(webhook.webhook_id)
             self._set_aside(share, event, sent.attempt)

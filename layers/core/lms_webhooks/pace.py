@@ -7,22 +7,21 @@ much as the delivery. Only the transition to backlog mode is written, by who not
 from collections import deque
 from dataclasses import dataclass, field
 
+from lms_webhooks.ages import Clocks, Memory
 from lms_webhooks.health import SLOW_MS
 
 SLOW_IN_A_ROW = 3
 AVERAGED_ANSWERS = 5
-REMEMBERED_MS = 60_000
-"""A response says nothing of those that come more than a minute later: slow ones that far apart hold up
-nobody."""
 _REMEMBERED_ANSWERS = 10
 _MAX_WEBHOOKS = 10_000
+MAX_PAUSE_SECONDS = 600
+"""Between two answers of one row. What an endpoint said before a longer pause says nothing of it now."""
 
 
 @dataclass
 class _Answers:
     latencies_ms: deque[int] = field(default_factory=lambda: deque(maxlen=_REMEMBERED_ANSWERS))
     slow_in_a_row: int = 0
-    last_at_ms: int = 0
     rejected_in_a_row: int = 0
 
 
@@ -32,18 +31,16 @@ class Pace:
     One webhook is only ever attempted by one thread of a batch at a time, so nothing here is locked.
     """
 
-    def __init__(self) -> None:
-        self._answers: dict[str, _Answers] = {}
+    def __init__(self, *, clocks: Clocks | None = None) -> None:
+        self._answers = Memory[str, _Answers](
+            max_age_seconds=MAX_PAUSE_SECONDS, max_weight=_MAX_WEBHOOKS, clocks=clocks
+        )
 
-    def took(self, webhook_id: str, latency_ms: int, *, at_ms: int) -> bool:
-        """Note a 2xx to what was sent `at_ms`; answer whether the endpoint is slow: three in a row over the
-        threshold, or the average over it across five or more, none of them long after the one before."""
+    def took(self, webhook_id: str, latency_ms: int) -> bool:
+        """Note a 2xx; answer whether the endpoint is slow: three in a row over the threshold, or the
+        average over it across five or more."""
         answers = self._of(webhook_id)
         answers.rejected_in_a_row = 0
-        if at_ms - answers.last_at_ms > REMEMBERED_MS:
-            answers.latencies_ms.clear()
-            answers.slow_in_a_row = 0
-        answers.last_at_ms = at_ms
         answers.latencies_ms.append(latency_ms)
         answers.slow_in_a_row = answers.slow_in_a_row + 1 if latency_ms > SLOW_MS else 0
         known = len(answers.latencies_ms)
@@ -62,9 +59,9 @@ class Pace:
 
     def forget(self, webhook_id: str) -> None:
         """The webhook left direct mode; when it comes back, it starts afresh."""
-        self._answers.pop(webhook_id, None)
+        self._answers.forget(webhook_id)
 
     def _of(self, webhook_id: str) -> _Answers:
-        if len(self._answers) >= _MAX_WEBHOOKS:
-            self._answers.clear()
-        return self._answers.setdefault(webhook_id, _Answers())
+        answers = self._answers.get(webhook_id) or _Answers()
+        self._answers.put(webhook_id, answers)  # aged from this answer on
+        return answers

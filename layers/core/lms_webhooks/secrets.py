@@ -4,26 +4,31 @@ Each ciphertext is bound to its account and webhook (the encryption context), so
 another item decrypts to nothing, and CloudTrail says whose secret was read.
 """
 
-from functools import lru_cache
 from typing import TYPE_CHECKING
+
+from lms_webhooks.ages import Clocks, Memory
 
 if TYPE_CHECKING:
     from mypy_boto3_kms import KMSClient
 
 REMEMBERED_SECRETS = 1000
+MAX_AGE_SECONDS = 3600
+"""When a key is disabled, deliveries with its secrets end within this time."""
 
 
 class SecretBox:
     """Encrypt and decrypt secrets with one KMS key. Safe to share between threads.
 
     Plaintexts are remembered, the least recently used forgotten first, so that deliveries do not each
-    cost a call of KMS. A changed secret has a new ciphertext, so nothing remembered grows stale.
+    cost a call of KMS. A changed secret has a new ciphertext, so no plaintext is out of date.
     """
 
-    def __init__(self, client: "KMSClient", key_id: str) -> None:
+    def __init__(self, client: "KMSClient", key_id: str, *, clocks: Clocks | None = None) -> None:
         self._client = client
         self._key_id = key_id
-        self._remembered = lru_cache(maxsize=REMEMBERED_SECRETS)(self._decrypt)
+        self._plaintexts = Memory[tuple[bytes, str, str], str](
+            max_age_seconds=MAX_AGE_SECONDS, max_weight=REMEMBERED_SECRETS, clocks=clocks
+        )
 
     def encrypt(self, plaintext: str, *, account_id: str, webhook_id: str) -> bytes:
         """The ciphertext of `plaintext`, at most 4,096 bytes of UTF-8.
@@ -45,7 +50,13 @@ class SecretBox:
             botocore.exceptions.ClientError: as `encrypt`; also when account or webhook differ
                 (InvalidCiphertextException).
         """
-        return self._remembered(ciphertext, account_id, webhook_id)
+        key = ciphertext, account_id, webhook_id
+        plaintext = self._plaintexts.get(key)
+        if plaintext is None:
+            began = self._plaintexts.clocks.now()
+            plaintext = self._decrypt(*key)
+            self._plaintexts.put(key, plaintext, since=began)
+        return plaintext
 
     def _decrypt(self, ciphertext: bytes, account_id: str, webhook_id: str) -> str:
         answer = self._client.decrypt(

@@ -10,7 +10,6 @@ from pydantic.alias_generators import to_camel
 
 from lms_webhooks.admin.audit import audit
 from lms_webhooks.admin.caller import Caller
-from lms_webhooks.admin.idempotency import LOCK_SECONDS
 from lms_webhooks.admin.taken import (
     BasicAuthenticationTaken,
     NoAuthenticationTaken,
@@ -65,7 +64,10 @@ def audit_rotation(caller: Caller, webhook_id: str, *, repeated: bool = False) -
 
 
 class Registrations:
-    """The webhooks of every account; each call is for one caller and reaches only that caller's account."""
+    """The webhooks of every account; each call is for one caller and reaches only that caller's account.
+
+    A change returns when no older reading of it can be in use: an event put after the answer sees it.
+    """
 
     def __init__(
         self,
@@ -98,6 +100,7 @@ class Registrations:
         registered = Registered(webhook, Health(webhook.epoch))
         self._store.create(webhook, along=record(registered, secret))
         audit_creation(caller, wanted, webhook.webhook_id)
+        self.await_readers()
         return registered, secret
 
     def draft(self, caller: Caller, wanted: WebhookTaken) -> tuple[Webhook, str | None]:
@@ -149,6 +152,7 @@ class Registrations:
                 raise ChangedMeanwhile
             changed, secret = self._changed(caller, registered, change)
             if _says_the_same(changed, registered.webhook):
+                self.await_readers()  # another call may have made the same change a moment ago
                 return registered, None
             try:
                 self._store.update(changed, expected=registered.webhook)
@@ -160,6 +164,7 @@ class Registrations:
         audit(caller, "webhook.change", changed=map(to_camel, change.model_fields_set), webhookId=webhook_id)
         if changed.epoch != registered.webhook.epoch:
             self._drain_queue.try_to_send(caller.account_id, webhook_id)
+        self.await_readers()
         return self._store.find(caller.account_id, webhook_id), secret
 
     def rotate_secret(
@@ -174,9 +179,6 @@ class Registrations:
 
         So while one signs along, only a caller who says what they expect makes another. Of two who call at
         once without, one alone makes a secret: the other would end what receivers have.
-
-        Answers when every sender has heard of it: no request that begins from then on is signed with the old
-        one alone.
 
         The endpoint is the same, so its epoch goes on. What `record` makes of the answer is done in the same
         transaction.
@@ -219,7 +221,7 @@ class Registrations:
                 continue
             break
         audit_rotation(caller, webhook_id)
-        self._sleep(MAX_AGE_SECONDS)
+        self.await_readers()
         return registered, secret
 
     def overlap_until(self, webhook: Webhook) -> str | None:
@@ -229,16 +231,9 @@ class Registrations:
         until = webhook.authentication.previous_secret_until
         return until if until is not None and until > rfc3339(self._now()) else None
 
-    def await_rotation(self, previous_secret_until: str) -> None:
-        """Wait until every sender has heard of a rotation that another call made, as that call does.
-
-        It was written later than the moment that it names: at the latest when that call had to end.
-        """
-        rotated_at = datetime.fromisoformat(previous_secret_until) - SECRET_OVERLAP
-        heard_at = rotated_at + timedelta(seconds=LOCK_SECONDS + MAX_AGE_SECONDS)
-        left_seconds = (heard_at - self._now()).total_seconds()
-        if left_seconds > 0:
-            self._sleep(min(left_seconds, MAX_AGE_SECONDS))
+    def await_readers(self) -> None:
+        """Wait until every dispatcher and drainer has forgotten what it read before this moment."""
+        self._sleep(MAX_AGE_SECONDS)
 
     def get(self, caller: Caller, webhook_id: str) -> Registered:
         """One webhook of the caller's account.
@@ -278,6 +273,7 @@ class Registrations:
             expected=expected,
         )
         audit(caller, "webhook.delete", webhookId=webhook_id)
+        self.await_readers()
 
     def _changed(
         self, caller: Caller, registered: Registered, change: WebhookChange

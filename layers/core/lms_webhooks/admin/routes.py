@@ -188,12 +188,16 @@ class _Calls:
             headers = {"Location": f"/v1/webhooks/{webhook.webhook_id}", "ETag": etag(webhook)}
             return answer_with(HTTPStatus.CREATED, show(*created, {}, secret=secret), headers)
 
+        def again(body: Any) -> None:
+            audit_creation(caller, wanted, body["webhookId"], repeated=True)
+            self._services.registrations.await_readers()
+
         return self._once(
             caller,
             lambda claim: answer(
                 *self._services.registrations.create(caller, wanted, record=answer_recorder(claim, answer))
             ),
-            again=lambda body: audit_creation(caller, wanted, body["webhookId"], repeated=True),
+            again=again,
         )
 
     def list_webhooks(self) -> Response[str]:
@@ -241,9 +245,9 @@ class _Calls:
             }
             return answer_with(HTTPStatus.OK, given, headers)
 
-        def again(body: Any) -> None:
+        def again(_: Any) -> None:
             audit_rotation(caller, webhook_id, repeated=True)
-            self._services.registrations.await_rotation(body["previousSecretExpiresAt"])
+            self._services.registrations.await_readers()
 
         return self._once(
             caller,

@@ -1,0 +1,106 @@
+"""Say how old a remembered thing is. All that is remembered from one invocation to the next uses this.
+
+Lambda freezes a process between its invocations. Its monotonic clock may stand still meanwhile. Its wall
+clock goes on, but may be set back. So the age of a thing is the larger one of what the two clocks say.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Hashable
+from typing import NamedTuple
+
+
+class Moment(NamedTuple):
+    """A reading of both clocks, in seconds."""
+
+    monotonic: float
+    wall: float
+
+
+class Clocks:
+    """Both clocks of a process. Safe to share between threads."""
+
+    def __init__(
+        self, *, wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._wall = wall
+        self._monotonic = monotonic
+
+    def now(self) -> Moment:
+        """The present moment."""
+        return Moment(self._monotonic(), self._wall())
+
+    def seconds_since(self, moment: Moment) -> float:
+        """How long ago `moment` was, by the clock that says more."""
+        return max(self._monotonic() - moment.monotonic, self._wall() - moment.wall)
+
+
+class _Entry[V](NamedTuple):
+    value: V
+    since: Moment
+    weight: int
+
+
+class Memory[K: Hashable, V]:
+    """Remember values for a time, as many as weigh no more than allowed. Safe to share between threads."""
+
+    def __init__(self, *, max_age_seconds: float, max_weight: int, clocks: Clocks | None = None) -> None:
+        self.clocks = clocks or Clocks()
+        self._max_age_seconds = max_age_seconds
+        self._max_weight = max_weight
+        self._lock = threading.Lock()
+        self._entries: dict[K, _Entry[V]] = {}  # the least recently used first
+        self._weight = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def weight(self) -> int:
+        """Of all that is remembered together."""
+        return self._weight
+
+    def get(self, key: K) -> V | None:
+        """Return the value at `key`; None when there is none that is young enough."""
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is None:
+                return None
+            self._remove(key)
+            if self._is_old(entry):
+                return None
+            self._add(key, entry)  # the last to be evicted
+            return entry.value
+
+    def put(self, key: K, value: V, *, since: Moment | None = None, weight: int = 1) -> None:
+        """Remember `value`, aged from `since` or from now. What is old, or too much, is forgotten for it.
+
+        A value that alone weighs more than allowed is not remembered.
+        """
+        entry = _Entry(value, since or self.clocks.now(), weight)
+        with self._lock:
+            self._remove(key)
+            while self._entries:
+                oldest = next(iter(self._entries))
+                if self._weight + weight <= self._max_weight and not self._is_old(self._entries[oldest]):
+                    break
+                self._remove(oldest)
+            if weight <= self._max_weight:
+                self._add(key, entry)
+
+    def forget(self, key: K) -> None:
+        """Drop the value at `key`."""
+        with self._lock:
+            self._remove(key)
+
+    def _add(self, key: K, entry: _Entry[V]) -> None:
+        self._entries[key] = entry
+        self._weight += entry.weight
+
+    def _remove(self, key: K) -> None:
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self._weight -= entry.weight
+
+    def _is_old(self, entry: _Entry[V]) -> bool:
+        return self.clocks.seconds_since(entry.since) >= self._max_age_seconds
