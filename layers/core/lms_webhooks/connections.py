@@ -14,7 +14,7 @@ import weakref
 from collections import defaultdict
 from collections.abc import Callable
 
-from lms_webhooks.wires import Deadline, ErrorClass, Failed, Origin, TlsWire, Wire, class_of, open_wire
+from lms_webhooks.wires import Deadline, ErrorClass, Failed, Origin, TlsWire, Wire, failure_of, open_wire
 
 MAX_IDLE_SECONDS = 50  # common load balancers close idle connections after 60
 MAX_LINE_BYTES = 64 * 1024  # of an answer's header, as http.client and common servers have it
@@ -55,6 +55,7 @@ class Connections:
         Raises:
             Failed: there is no such answer.
             ForbiddenTarget: the origin's name leads to an address that is not allowed.
+            OutOfResources: this process can open no connection.
         """
         connection = self._take_idle(origin)
         if connection is not None:
@@ -131,14 +132,14 @@ class _Connection:
         except (BrokenPipeError, ConnectionResetError):
             pass  # who answers before all is sent, and closes, has answered
         except OSError as error:
-            raise Failed(class_of(error)) from None
+            raise failure_of(error) from None
 
     def receive(self, deadline: Deadline) -> bytes:
         """What comes next; nothing at the end."""
         try:
             data = self._wire.receive(deadline)
         except OSError as error:
-            raise Failed(class_of(error)) from None
+            raise failure_of(error) from None
         self.has_answered = self.has_answered or bool(data)
         return data
 
