@@ -15,7 +15,7 @@ from lms_webhooks.dispatch import BATCH_SIZE, Dispatcher
 from lms_webhooks.health import Health, Mode, SwitchOff
 from lms_webhooks.sender import Patience
 from lms_webhooks.webhooks import Status
-from lms_webhooks.wires import ErrorClass
+from lms_webhooks.wires import ErrorClass, OutOfResources
 from tests.unit.flow import (
     ACCOUNT,
     BATCH,
@@ -296,6 +296,34 @@ def test_what_another_wrote_is_read_before_the_next_event(world: Dispatching) ->
     assert world.dispatch(message("e2", at_ms=NOW_MS + 1)) == []
     assert world.endpoint.posts == [["e1"]]
     assert world.waiting_ids(Lane.REALTIME) == ["e1", "e2"]
+
+
+# Our own errors
+
+
+@pytest.mark.parametrize(
+    ("error", "counted"),
+    [(THROTTLED, 0), (OutOfResources("Too many open files"), 1), (LookupError("a bug"), 1)],
+    ids=["KMS", "no descriptors", "bug"],
+)
+def test_what_we_cannot_send_waits_and_charges_no_endpoint(
+    world: Dispatching, error: Exception, counted: int
+) -> None:
+    """From the queue it would end as a dead letter, which no history shows."""
+    world.may_break = True
+    world.register()
+
+    def refuse() -> None:
+        raise error
+
+    setattr(world.endpoint, "before_credentials" if error is THROTTLED else "before_reply", refuse)
+    assert world.dispatch(*several(3)) == []
+    assert world.waiting_ids(Lane.REALTIME) == ["e1", "e2", "e3"]
+    health = world.health()
+    assert (health.mode, health.failures, health.attempts, health.last_error) == (Mode.BACKLOG, 0, (), "")
+    assert world.sent_for == [5]
+    assert world.metrics["InternalErrors"] == counted
+    assert world.metrics["AttemptsFailed"] == 0
 
 
 # Rejected

@@ -7,6 +7,7 @@ the rest: what is sent, kept and reused, where connections may go, and that no c
 import contextlib
 import gc
 import gzip
+import resource
 import socket
 import ssl
 import threading
@@ -31,7 +32,7 @@ from lms_webhooks.sender import (
     Patience,
     Sender,
 )
-from lms_webhooks.wires import ErrorClass
+from lms_webhooks.wires import ErrorClass, OutOfResources
 from tests.conformance import behaviours as fake
 from tests.conformance.behaviours import answer
 from tests.conformance.certificates import Certificates, Tls
@@ -381,17 +382,38 @@ def test_the_second_try_has_time_to_connect_whatever_the_first_took(
         assert sender.post(message, patience=patience).status_code == 201
 
 
-def test_without_a_thread_for_the_name_server_a_post_fails(
+@contextlib.contextmanager
+def no_more_descriptors() -> Iterator[None]:
+    """The process may not open another file or socket."""
+    _, most = limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket() as free:
+        lowest = free.fileno()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_our_own_lack_of_descriptors_is_no_fault_of_the_receiver(post: Post, host: str) -> None:
+    """For a name, getaddrinfo says then that there is no such one."""
+    with no_more_descriptors(), pytest.raises(OutOfResources, match="Too many open files"):
+        post(f"http://{host}:8080/")
+    with Receiver() as receiver:
+        assert post(receiver.url(host=host)).status_code == 200
+
+
+def test_our_own_lack_of_threads_is_no_fault_of_the_receiver(
     post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It never raises: a batch must not die of it."""
-
     def start(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
     with Receiver() as receiver:
         monkeypatch.setattr(threading.Thread, "start", start)
-        assert post(receiver.url()).error_class is ErrorClass.DNS
+        with pytest.raises(OutOfResources, match="can't start new thread"):
+            post(receiver.url())
 
 
 def test_what_comes_while_a_connection_is_idle_answers_nothing(

@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from lms_webhooks.ages import Clocks, Moment
-from lms_webhooks.wires import Deadline, ErrorClass, Failed, Origin, TlsWire, Wire, class_of, open_wire
+from lms_webhooks.wires import Deadline, ErrorClass, Failed, Origin, TlsWire, Wire, failure_of, open_wire
 
 MAX_IDLE_SECONDS = 50  # common load balancers close idle connections after 60
 MAX_LIFE_SECONDS = 60
@@ -62,6 +62,7 @@ class Connections:
         Raises:
             Failed: there is no such answer.
             ForbiddenTarget: the origin's name leads to an address that is not allowed.
+            OutOfResources: this process can open no connection.
         """
         connection = self._take_idle(origin)
         if connection is not None:
@@ -146,14 +147,14 @@ class _Connection:
         except (BrokenPipeError, ConnectionResetError):
             pass  # who answers before all is sent, and closes, has answered
         except OSError as error:
-            raise Failed(class_of(error)) from None
+            raise failure_of(error) from None
 
     def receive(self, deadline: Deadline) -> bytes:
         """What comes next; nothing at the end."""
         try:
             data = self._wire.receive(deadline)
         except OSError as error:
-            raise Failed(class_of(error)) from None
+            raise failure_of(error) from None
         self.has_answered = self.has_answered or bool(data)
         return data
 

@@ -69,7 +69,11 @@ class Courier:
     def carry(
         self, webhook: Webhook, events: Sequence[Event], *, credentials: Credentials, patience: Patience
     ) -> Sent:
-        """POST `events` to `webhook`, in their order, in one request. It is not in the log yet."""
+        """POST `events` to `webhook`, in their order, in one request. It is not in the log yet.
+
+        Raises:
+            wires.OutOfResources: this process has no socket for it, or no thread.
+        """
         started_at = self._clock()
         message = compose(
             webhook.target_url,

@@ -37,6 +37,7 @@ from lms_webhooks.webhooks import MAX_WEBHOOKS_PER_ACCOUNT
 
 BATCH_SIZE = 10  # the template's BatchSize of the real-time queue
 PATIENCE = Patience(connect_seconds=5, answer_seconds=5, total_seconds=5)
+FAULT_DELAY_SECONDS = 5.0  # the first pause after an endpoint failure is as long
 # To write down what was sent and what waits, after the last POST has used its whole time.
 _CLOSING_SECONDS = 5.0
 
@@ -121,19 +122,22 @@ class Dispatcher:
         delay_seconds: float | None = None
         try:
             for event in events:
+                must_wait = bool(waiting) or delay_seconds is not None
                 # Looked up again before each POST: an endpoint may have taken seconds for the last one.
-                registered, credentials = self._look_up(share, event)
+                registered, credentials = self._look_up(share, event, must_wait=must_wait)
                 if registered is not None:
                     way = self._way(registered, event)
                 else:  # what it still asked for is buried, or read by another version, with what waits
                     way = choose_lane(event) if event.sort_key in share.asked_for else Way.NOWHERE
-                must_wait = waiting or delay_seconds is not None
                 if way is Way.NOWHERE:
                     share.safe.add(event.sort_key)
                 elif way is Way.BATCH_LANE:
                     batch.append(event)
                 elif way is Way.REALTIME_LANE or must_wait or remaining_seconds() < PATIENCE.total_seconds:
                     # Once one waits all wait: those behind it must not overtake it.
+                    waiting.append(event)
+                elif credentials is None:
+                    delay_seconds = FAULT_DELAY_SECONDS
                     waiting.append(event)
                 else:
                     assert registered is not None
@@ -153,26 +157,45 @@ class Dispatcher:
         except UnreadableWebhook:
             return None
 
-    def _look_up(self, share: Share, event: Event) -> tuple[Registered | None, Credentials]:
+    def _look_up(
+        self, share: Share, event: Event, *, must_wait: bool
+    ) -> tuple[Registered | None, Credentials | None]:
         """The webhook as it is now, or None when it is gone; and what a request to it takes, if one is due.
 
         KMS may take long over a secret. So the secret comes first, then the look at what may have changed.
         """
         registered = self._find(share.account_id, share.webhook_id)
-        while registered is not None and self._way(registered, event) is Way.DIRECT:
-            credentials = self._courier.credentials_of(registered.webhook)
+        while registered is not None and self._way(registered, event) is Way.DIRECT and not must_wait:
+            try:
+                credentials = self._courier.credentials_of(registered.webhook)
+            except Exception as error:  # noqa: BLE001  # whatever it is, the event goes where it is safe
+                self._note_unsent(error, registered)
+                break
             now_known = self._find(share.account_id, share.webhook_id)
             if now_known == registered:
                 return registered, credentials
             registered = now_known
-        return registered, Credentials()
+        return registered, None
+
+    def _note_unsent(self, error: Exception, registered: Registered) -> None:
+        """An error of ours, such as a KMS key that is disabled, charges no endpoint; but events must wait.
+
+        From the queue they would end as dead letters that no history shows, and each would try KMS again.
+        """
+        webhook = registered.webhook
+        report(error, "event not sent", accountId=webhook.account_id, webhookId=webhook.webhook_id)
+        self._leave_direct_mode(registered)
 
     def _attempt(
         self, share: Share, registered: Registered, credentials: Credentials, event: Event
     ) -> Consequence:
         """POST one event; answer what follows, with as many seconds as a failed one must wait."""
         webhook, health = registered
-        sent = self._courier.carry(webhook, [event], credentials=credentials, patience=PATIENCE)
+        try:
+            sent = self._courier.carry(webhook, [event], credentials=credentials, patience=PATIENCE)
+        except Exception as error:  # noqa: BLE001  # as for its credentials
+            self._note_unsent(error, registered)
+            return Consequence(Fate.PENDING, health, FAULT_DELAY_SECONDS)
         share.sent.append(sent)
         then = follow(
             replace(health, rejections=self._pace.rejections(webhook.webhook_id)),

@@ -54,7 +54,7 @@ def report(error: Exception, what: str, **ids: Any) -> None:
     """Log `error`, which costs only what `ids` name. Count it too, unless AWS raised it.
 
     For the few places that catch every exception, so that one account, webhook or item does not take others
-    with it. An exception that nobody expected is a bug, damage, or an item of a newer version.
+    with it. What AWS does not raise is a bug, damage, an item of a newer version, or our lack of descriptors.
     """
     logger.error(what, exc_info=error, **ids)
     if not isinstance(error, AWS_FAULTS):

@@ -70,7 +70,10 @@ class Sender:
     def post(self, message: Message, *, patience: Patience) -> Answer:
         """Send `message`, and wait for a complete answer header as long as `patience` lasts.
 
-        Never raises for what the receiver or the network does: that is an expected outcome.
+        What the receiver or the network does is an expected outcome, and raises nothing.
+
+        Raises:
+            wires.OutOfResources: our own error; nothing is known of the receiver.
         """
         started = time.perf_counter()
         request = requests.PreparedRequest()
@@ -111,7 +114,7 @@ class _Adapter(BaseAdapter):
         """Send `request` as it is. `timeout` is a Patience; `raw` of what comes back is an Exchange.
 
         Raises:
-            Failed, ForbiddenTarget: as Connections.exchange.
+            Failed, ForbiddenTarget, OutOfResources: as Connections.exchange.
             ValueError: a header, or the URL, cannot be put into a request.
         """
         patience: Patience = timeout

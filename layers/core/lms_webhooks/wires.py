@@ -4,6 +4,8 @@ Where the sockets are at hand, each wait for one is for what is left of the call
 of `targets` is held at the moment one is opened.
 """
 
+import encodings.idna  # noqa: F401  # for getaddrinfo: where its own import fails once, it fails for ever
+import errno
 import queue
 import select
 import socket
@@ -40,6 +42,18 @@ class Failed(Exception):
     def __init__(self, error_class: ErrorClass) -> None:
         super().__init__(error_class)
         self.error_class = error_class
+
+
+class OutOfResources(Exception):
+    """This process may open no further socket, or start no further thread: our own error.
+
+    It says nothing of the endpoint, so it is no `Failed`, and callers charge nobody with it.
+    """
+
+
+# Of the process or the machine: descriptors, memory, buffers. Not EADDRNOTAVAIL, which also says that this
+# machine has no address of the target's family.
+_OUR_OWN = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
 
 class Deadline:
@@ -81,6 +95,7 @@ def open_wire(
     Raises:
         Failed: there is none.
         ForbiddenTarget: the origin's name leads to an address that is not allowed.
+        OutOfResources: this process cannot open one.
     """
     wire = Wire(_connect(origin, deadline, loopback_allowed=loopback_allowed))
     if origin.scheme != "https":
@@ -91,7 +106,7 @@ def open_wire(
         return TlsWire(wire, tls_context, host, deadline)
     except (OSError, ValueError) as error:
         wire.close()
-        raise Failed(class_of(error)) from None
+        raise failure_of(error) from None
 
 
 class Wire:
@@ -192,15 +207,17 @@ class TlsWire:
             self._wire.send(self._outgoing.read(), deadline)
 
 
-def class_of(error: OSError | ValueError) -> ErrorClass:
+def failure_of(error: OSError | ValueError) -> Failed | OutOfResources:
     """What an exception of a wire, or of making one, says of the call."""
     if isinstance(error, TimeoutError):
-        return ErrorClass.TIMEOUT
+        return Failed(ErrorClass.TIMEOUT)
     if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
-        return ErrorClass.CONNECTION_LOST
+        return Failed(ErrorClass.CONNECTION_LOST)
     if isinstance(error, (ssl.SSLError, ValueError)):  # ValueError: a host that TLS cannot name
-        return ErrorClass.TLS
-    return ErrorClass.CONNECTION_LOST
+        return Failed(ErrorClass.TLS)
+    if error.errno in _OUR_OWN:
+        return OutOfResources(str(error))
+    return Failed(ErrorClass.CONNECTION_LOST)
 
 
 def _connect(origin: Origin, deadline: Deadline, *, loopback_allowed: bool) -> socket.socket:
@@ -211,7 +228,9 @@ def _connect(origin: Origin, deadline: Deadline, *, loopback_allowed: bool) -> s
     for index, (family, address) in enumerate(tried):
         try:
             sock = socket.socket(family, socket.SOCK_STREAM)
-        except OSError:
+        except OSError as error:
+            if error.errno in _OUR_OWN:
+                raise OutOfResources(str(error)) from None
             continue  # this machine does not speak the address's family
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -219,6 +238,8 @@ def _connect(origin: Origin, deadline: Deadline, *, loopback_allowed: bool) -> s
             sock.connect(address)
         except OSError as error:
             sock.close()
+            if error.errno in _OUR_OWN:
+                raise OutOfResources(str(error)) from None
             error_class = ErrorClass.TIMEOUT if isinstance(error, TimeoutError) else ErrorClass.CONNECT
         else:
             return sock
@@ -244,8 +265,21 @@ def _resolve(origin: Origin, deadline: Deadline) -> list[_Address]:
         addresses = answers.get(timeout=deadline.remaining_seconds())
     except (queue.Empty, TimeoutError):
         raise Failed(ErrorClass.TIMEOUT) from None
-    except RuntimeError:  # no thread more: those that name servers let hang, and so the endpoint's fault
-        raise Failed(ErrorClass.DNS) from None
+    except RuntimeError as error:  # those that name servers let hang have used up the process's threads
+        raise OutOfResources(str(error)) from None
     if not addresses:
+        _check_descriptors()
         raise Failed(ErrorClass.DNS)
     return addresses
+
+
+def _check_descriptors() -> None:
+    """See whether a socket can be opened: without one, getaddrinfo says that there is no such name.
+
+    Raises:
+        OutOfResources: none can be.
+    """
+    try:
+        socket.socket().close()
+    except OSError as error:
+        raise OutOfResources(str(error)) from None
