@@ -30,8 +30,9 @@ class Registry:
     def of_account(self, _: str) -> tuple[Registered, ...]:
         return (Registered(KEPT, Health()),)
 
-    def deleted(self, _: str) -> list[Deleted]:
+    def deleted(self, _: str, *, since_ms: int) -> list[Deleted]:
         self.reads += 1
+        assert since_ms == NOW_MS, "when the first of the messages was accepted"
         if self._fails:
             raise THROTTLED
         return self._deleted

@@ -48,13 +48,14 @@ class Registry:
         of_account = self.of_account(account_id, fresh=fresh)
         return next((each for each in of_account if each.webhook.webhook_id == webhook_id), None)
 
-    def deleted(self, account_id: str) -> list[Deleted]:
-        """The webhooks that an account had, for as long as that is remembered; read now.
+    def deleted(self, account_id: str, *, since_ms: int) -> list[Deleted]:
+        """The webhooks that an account deleted at `since_ms` or later, as many as `WebhookStore.deleted`
+        gives; read now.
 
         Raises:
             aws.AWS_FAULTS: they could not be read.
         """
-        return self._store.deleted(account_id)
+        return self._store.deleted(account_id, since_ms=since_ms)
 
 
 # What tracemalloc says that Python takes (3.13), rounded up: `tests/unit/test_registry.py` measures it.
