@@ -127,7 +127,7 @@ OPERATIONS: dict[str, Operation] = {
         201,
         given.WebhookGiven,
         taken.WebhookTaken,
-        refusals=(*_OF_A_KEY, problems.TooManyWebhooks),
+        refusals=(*_OF_A_KEY, problems.TooManyWebhooks, problems.TooManyCreations),
         headers=("Location", "ETag", "Idempotency-Replayed"),
         parameters=("Idempotency-Key",),
         links=_WEBHOOK_LINKS,

@@ -26,6 +26,7 @@ from lms_webhooks.dynamodb import Table, holds, item_key, key_item, transact
 from lms_webhooks.health import Health, Mode
 from lms_webhooks.health_store import health_attributes, health_key
 from lms_webhooks.replay import ReplayState
+from lms_webhooks.webhook_store import read_tombstone
 from operations.stacks import find_stack
 
 if TYPE_CHECKING:
@@ -58,13 +59,18 @@ def bring_webhooks(system: System, copy: str, *, applying: bool) -> Done:
     """Register what the copy has and the stack has not, unless somebody deleted it since."""
     done: Done = Counter()
     here = {item_key(item): item for item in _scan(system.dynamodb, system.webhooks)}
+    deleted = {
+        (partition, read_tombstone(item).webhook_id)
+        for (partition, _), item in here.items()
+        if partition.startswith(_TOMBSTONE)
+    }
     for item in _scan(system.dynamodb, copy):
         partition, sort_key = item_key(item)
         if (partition, sort_key) in here:
             continue
         if sort_key.startswith(_WEBHOOK) and partition.startswith("ACCOUNT#"):
             account_id, webhook_id = item["account_id"]["S"], item["webhook_id"]["S"]
-            if (f"{_TOMBSTONE}{account_id}", sort_key) in here:
+            if (f"{_TOMBSTONE}{account_id}", webhook_id) in deleted:
                 done[f"webhooks that were deleted and stay so ({webhook_id})"] += 1
                 continue
             done["webhooks brought back"] += 1

@@ -25,6 +25,7 @@ from lms_webhooks.event_types import NON_REAL_TIME, REAL_TIME
 from lms_webhooks.events import Event
 from lms_webhooks.messages import Credentials, compose
 from lms_webhooks.observability import Metric
+from lms_webhooks.registry import MAX_AGE_SECONDS
 from lms_webhooks.retry import AnswerClass, classify
 from lms_webhooks.webhook_store import TOMBSTONE_DAYS
 from lms_webhooks.wires import ErrorClass
@@ -395,7 +396,9 @@ def test_the_quotas_are_reckoned_with_the_numbers_of_the_template() -> None:
     )
     (stage,) = of_type("AWS::ApiGatewayV2::Stage").values()
     calls = stage["DefaultRouteSettings"]["ThrottlingRateLimit"]
-    assert told["Lambda: concurrent executions"] == f"{at_once + 2 + calls // 10} at most"
+    assert told["Lambda: concurrent executions"] == (
+        f"{at_once + 2 + round(calls * (0.1 + MAX_AGE_SECONDS))} at most"
+    )
     assert told["EventBridge: characters of a pattern"] == f"{pattern_length('QuarantineRule'):,}"
     assert told["API Gateway: calls"] == f"{calls}/s"
 

@@ -181,10 +181,12 @@ def test_the_webhook_store_works_on_the_template_s_table(dynamodb: "DynamoDBClie
     )
     store.create(webhook)
     ttl = TABLES["WebhooksTable"]["TimeToLiveSpecification"]["AttributeName"]
-    assert not [item for item in dynamodb.scan(TableName="WebhooksTable")["Items"] if ttl in item]
+    (count,) = [item for item in dynamodb.scan(TableName="WebhooksTable")["Items"] if ttl in item]
+    assert count["pk"]["S"] == "LIMIT#1010"
     deleted_at = datetime(2026, 11, 3, tzinfo=UTC)
     store.delete("1010", webhook.webhook_id, deleted_at=deleted_at, deleted_by="ada")
-    (tombstone,) = [item for item in dynamodb.scan(TableName="WebhooksTable")["Items"] if ttl in item]
+    items = dynamodb.scan(TableName="WebhooksTable")["Items"]
+    (tombstone,) = [item for item in items if item["pk"]["S"] == "TOMBSTONE#1010"]
     assert int(tombstone[ttl]["N"]) == int(deleted_at.timestamp()) + TOMBSTONE_DAYS * 86_400
 
 

@@ -112,7 +112,7 @@ MUST_BE_CONSISTENT: list[tuple[str, Callable[[Parts], object], list[tuple[str, s
     ),
     (
         "an event that came late would be lost to whom it was for",
-        lambda parts: Registry(parts.registrations).deleted("1010"),
+        lambda parts: Registry(parts.registrations).deleted("1010", since_ms=0),
         [("TOMBSTONE", "Query")],
     ),
     (

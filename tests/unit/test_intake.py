@@ -34,8 +34,9 @@ class Registry:
     def unreadable(self, _: str) -> tuple[Unreadable, ...]:
         return self.unreadable_ones
 
-    def deleted(self, _: str) -> list[Deleted]:
+    def deleted(self, _: str, *, since_ms: int) -> list[Deleted]:
         self.reads += 1
+        assert since_ms == NOW_MS, "when the first of the messages was accepted"
         if self._fails:
             raise THROTTLED
         return self._deleted

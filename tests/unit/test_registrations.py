@@ -361,7 +361,7 @@ def test_a_deletion_is_of_now_and_by_its_caller(office: Office) -> None:
     webhook, _ = office.create()
     office.registrations.delete(BOB, webhook.webhook_id, is_expected=lambda stored: stored == webhook)
     assert office.registrations.all(ADA) == []
-    (deleted,) = office.store.deleted(ACCOUNT)
+    (deleted,) = office.store.deleted(ACCOUNT, since_ms=0)
     assert (deleted.webhook_id, deleted.deleted_at) == (webhook.webhook_id, NOW)
     with pytest.raises(NoSuchWebhook):
         office.registrations.delete(BOB, webhook.webhook_id)

@@ -226,7 +226,7 @@ def test_a_reading_takes_no_more_than_is_reckoned(of: Webhook, health: Health, w
             return [Registered(_copied(of), _copied(health)) for _ in range(webhooks)], []
 
     store: Any = Items()
-    registry = Registry(store)
+    registry = Registry(store, clocks=Clocks(wall=lambda: 0, monotonic=lambda: 0))
     registry.of_account("warm")
     before = registry._readings.weight
     tracemalloc.start()

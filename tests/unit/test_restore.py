@@ -148,12 +148,18 @@ def test_a_lost_webhook_comes_back_with_fresh_health_and_counts_towards_the_limi
     assert account["webhook_ids"] == {"SS": [WEBHOOK]}
 
 
+@pytest.mark.parametrize("is_old", [False, True], ids=["", "by a version before"])
 def test_a_webhook_that_somebody_deleted_since_stays_deleted(
-    stack: Tables, capsys: pytest.CaptureFixture[str]
+    stack: Tables, capsys: pytest.CaptureFixture[str], *, is_old: bool
 ) -> None:
     stack.store.create(webhook(webhook_id=DELETED))
     stack.copy()
     stack.store.delete("1010", DELETED, deleted_at=DELETED_AT, deleted_by="ada")
+    if is_old:
+        (tombstone,) = [item for item in stack.items("webhooks") if item["pk"]["S"] == "TOMBSTONE#1010"]
+        stack.client.delete_item(TableName="webhooks", Key={name: tombstone[name] for name in ("pk", "sk")})
+        old = tombstone | {"sk": {"S": f"WEBHOOK#{DELETED}"}}
+        stack.client.put_item(TableName="webhooks", Item=old)
     stack.restore()
     assert [each.webhook.webhook_id for each in stack.store.read_account("1010")] == [WEBHOOK]
     assert f"webhooks that were deleted and stay so ({DELETED}): 1\n" in capsys.readouterr().out

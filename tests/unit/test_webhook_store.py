@@ -10,10 +10,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
+from lms_webhooks import webhook_store
 from lms_webhooks.dynamodb import Table
 from lms_webhooks.health import Health, Mode
 from lms_webhooks.health_store import HealthStore, health_attributes
-from lms_webhooks.problems import Busy, ChangedMeanwhile, KeyInUse, NoSuchWebhook, TooManyWebhooks
+from lms_webhooks.problems import (
+    Busy,
+    ChangedMeanwhile,
+    KeyInUse,
+    NoSuchWebhook,
+    TooManyCreations,
+    TooManyWebhooks,
+)
 from lms_webhooks.webhook_store import Deleted, WebhookStore, new_webhook_id
 from lms_webhooks.webhooks import (
     Authentication,
@@ -23,6 +31,7 @@ from lms_webhooks.webhooks import (
     Status,
     Webhook,
     rfc3339,
+    rfc3339_of_ms,
 )
 from tests.engines.dynamodb import Engine
 from tests.unit.admin_client import TABLE, make_table
@@ -233,7 +242,7 @@ def test_a_deleted_webhook_leaves_a_tombstone_for_its_history(
     items = {item["pk"]["S"]: item for item in client.scan(TableName=TABLE)["Items"]}
     assert items["TOMBSTONE#1010"] == {
         "pk": {"S": "TOMBSTONE#1010"},
-        "sk": {"S": f"WEBHOOK#{kept.webhook_id}"},
+        "sk": {"S": f"1793707200000#{kept.webhook_id}"},
         "deleted_at": {"S": "2026-11-03T12:00:00.000Z"},
         "deleted_by": {"S": "bob"},
         "expires_at": {"N": str(int(NOW.timestamp()) + 366 * 86_400)},
@@ -248,8 +257,10 @@ def test_an_account_s_deleted_webhooks_are_known_and_when_that_was(store: Webhoo
         store.create(one)
     store.delete("1010", gone.webhook_id, deleted_at=NOW, deleted_by="bob")
     store.delete("2020", of_another.webhook_id, deleted_at=NOW, deleted_by="eve")
-    assert store.deleted("1010") == [Deleted(gone.webhook_id, gone.events, "2026-11-03T12:00:00.000Z")]
-    assert store.deleted("10") == []
+    assert store.deleted("1010", since_ms=0) == [
+        Deleted(gone.webhook_id, gone.events, "2026-11-03T12:00:00.000Z")
+    ]
+    assert store.deleted("10", since_ms=0) == []
 
 
 def test_health_begins_and_ends_with_its_webhook(store: WebhookStore, client: "DynamoDBClient") -> None:
@@ -352,7 +363,7 @@ def test_a_deletion_that_names_a_version_is_refused_when_that_is_old(store: Webh
     assert [(each.webhook.name, each.health) for each in store.read_account("1010")] == [
         ("Payroll", Health())
     ]
-    assert store.deleted("1010") == []
+    assert store.deleted("1010", since_ms=0) == []
     for _ in range(4):
         store.create(webhook())
     with pytest.raises(TooManyWebhooks):
@@ -366,7 +377,7 @@ def test_a_deletion_that_names_a_version_is_made_when_that_is_the_last(store: We
     assert store.read_account("1010") == []
     with pytest.raises(ChangedMeanwhile):
         store.delete("1010", kept.webhook_id, deleted_at=NOW, deleted_by="eve", expected=kept)
-    assert [each.deleted_at for each in store.deleted("1010")] == ["2026-11-03T12:00:00.000Z"]
+    assert [each.deleted_at for each in store.deleted("1010", since_ms=0)] == ["2026-11-03T12:00:00.000Z"]
 
 
 def test_a_webhook_that_took_nothing_is_remembered_with_no_events(
@@ -377,26 +388,94 @@ def test_a_webhook_that_took_nothing_is_remembered_with_no_events(
     for each in (inactive, paused):
         store.create(each)
         store.delete("1010", each.webhook_id, deleted_at=NOW, deleted_by="bob")
-    assert {each.webhook_id: each.events for each in store.deleted("1010")} == {
+    assert {each.webhook_id: each.events for each in store.deleted("1010", since_ms=0)} == {
         inactive.webhook_id: frozenset(),
         paused.webhook_id: frozenset({"COURSE_ENROLLMENT"}),
     }
-    assert "events" not in stands(client, "TOMBSTONE#1010", f"WEBHOOK#{inactive.webhook_id}")
+    assert "events" not in stands(client, "TOMBSTONE#1010", f"1793707200000#{inactive.webhook_id}")
 
 
-def test_every_page_of_what_an_account_deleted_is_read(client: "DynamoDBClient", store: WebhookStore) -> None:
-    names = {f"wh_{number}" for number in range(5)}
-    for name in names:
-        client.put_item(
-            TableName=TABLE,
-            Item={
-                "pk": {"S": "TOMBSTONE#1010"},
-                "sk": {"S": f"WEBHOOK#{name}"},
-                "deleted_at": {"S": "2026-11-03T12:00:00.000Z"},
-                "padding": {"S": "x" * 300_000},
-            },
-        )
-    assert {each.webhook_id for each in store.deleted("1010")} == names
+def put_tombstone(client: "DynamoDBClient", sort_key: str, deleted_at_ms: int, **more: Any) -> None:
+    client.put_item(
+        TableName=TABLE,
+        Item={
+            "pk": {"S": "TOMBSTONE#1010"},
+            "sk": {"S": sort_key},
+            "deleted_at": {"S": rfc3339_of_ms(deleted_at_ms)},
+            **more,
+        },
+    )
+
+
+NOW_MS = int(NOW.timestamp() * 1000)
+
+
+@pytest.mark.parametrize(
+    ("since_ms", "found"),
+    [
+        (0, ["wh_a", "wh_b", "wh_old", "wh_older"]),
+        (NOW_MS, ["wh_a", "wh_b", "wh_old"]),
+        (NOW_MS + 1, ["wh_b", "wh_old"]),
+        (NOW_MS + 6, ["wh_old"]),
+        (NOW_MS + 8, []),
+    ],
+)
+def test_only_what_was_deleted_since_is_read(
+    client: "DynamoDBClient", store: WebhookStore, since_ms: int, found: list[str]
+) -> None:
+    """What an older version deleted has no time in its key, and is read too, after the others."""
+    put_tombstone(client, f"{NOW_MS}#wh_a", NOW_MS)
+    put_tombstone(client, f"{NOW_MS + 5}#wh_b", NOW_MS + 5)
+    put_tombstone(client, "WEBHOOK#wh_old", NOW_MS + 7)
+    put_tombstone(client, "WEBHOOK#wh_older", NOW_MS - 1)
+    assert [each.webhook_id for each in store.deleted("1010", since_ms=since_ms)] == found
+
+
+def test_the_deleted_are_one_page_of_a_hundred(client: "DynamoDBClient", store: WebhookStore) -> None:
+    """The first that were deleted since: they were there when the message came first."""
+    for number in range(130):
+        put_tombstone(client, f"{NOW_MS + number}#wh_{number:03d}", NOW_MS + number)
+    found = [each.webhook_id for each in store.deleted("1010", since_ms=NOW_MS + 10)]
+    assert found == [f"wh_{number:03d}" for number in range(10, 110)]
+
+
+def test_an_account_makes_a_thousand_webhooks_a_day(
+    client: "DynamoDBClient", store: WebhookStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In UTC. Deleting one makes room for another, not for one more creation."""
+    assert webhook_store.CREATIONS_A_DAY == 1000
+    monkeypatch.setattr(webhook_store, "CREATIONS_A_DAY", 7)
+    evening = "2026-11-03T23:59:59.500Z"
+
+    def make(account_id: str = "1010", created_at: str = evening) -> None:
+        made = replace(webhook(account_id), created_at=created_at)
+        store.create(made)
+        store.delete(account_id, made.webhook_id, deleted_at=NOW, deleted_by="bob")
+
+    for _ in range(7):
+        make()
+    with pytest.raises(TooManyCreations) as refused:
+        make()
+    assert refused.value.headers == {"Retry-After": "1"}
+    assert "at most 7 webhooks a day" in refused.value.detail
+    assert store.read_account("1010") == []
+    make("2020")
+    make(created_at="2026-11-04T00:00:00.000Z")
+    assert stands(client, "LIMIT#1010", "CREATIONS#2026-11-03") == {
+        "pk": {"S": "LIMIT#1010"},
+        "sk": {"S": "CREATIONS#2026-11-03"},
+        "made": {"N": "7"},
+        "expires_at": {"N": "1793750400"},
+    }
+
+
+def test_when_the_next_day_begins_is_said(store: WebhookStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhook_store, "CREATIONS_A_DAY", 1)
+    at_midnight = "2026-11-03T00:00:00.000Z"
+    store.create(replace(webhook(), created_at=at_midnight))
+    with pytest.raises(TooManyCreations) as refused:
+        store.create(replace(webhook(), created_at=at_midnight))
+    assert refused.value.headers == {"Retry-After": "86400"}
 
 
 def refused_along(key: str) -> list[Any]:

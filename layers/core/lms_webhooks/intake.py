@@ -143,7 +143,8 @@ class Intake:
         deleted: list[Deleted] = []
         if came_before := _came_before(messages):
             try:
-                deleted = self._registry.deleted(account_id)
+                first_ms = min(message.event.accepted_at_ms for message in came_before)
+                deleted = self._registry.deleted(account_id, since_ms=first_ms)
             except Exception as error:  # noqa: BLE001  # it costs none of those that came first
                 report(error, "deleted webhooks not read", accountId=account_id)
                 unsafe.update(message.id for message in came_before)

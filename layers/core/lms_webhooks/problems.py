@@ -23,6 +23,7 @@ Problem
 ├── InvalidFields         422  one error for each bad field
 ├── KeyReused             422  the Idempotency-Key came before, with another call
 ├── TooManySends          429  ten test sends and links to confirm a minute
+├── TooManyCreations      429  a thousand webhooks a day
 ├── InternalError         500
 └── Busy                  503  others change the same account at this moment
 
@@ -328,6 +329,20 @@ class TooManySends(Problem):
         super().__init__(
             f"An account has at most {limit} test sends and notice subscriptions a minute."
             f" Try again in {wait_seconds} s.",
+            headers={"Retry-After": str(wait_seconds)},
+        )
+
+
+class TooManyCreations(Problem):
+    """The account has made all the webhooks that it may make in a day."""
+
+    status = 429
+    slug = "too-many-creations"
+    title = "Too many creations"
+
+    def __init__(self, limit: int, wait_seconds: int) -> None:
+        super().__init__(
+            f"An account makes at most {limit} webhooks a day (UTC). Try again in {wait_seconds} s.",
             headers={"Retry-After": str(wait_seconds)},
         )
 

@@ -63,13 +63,14 @@ class Registry:
             raise UnreadableWebhook(webhook_id)
         return next((each for each in reading.registered if each.webhook.webhook_id == webhook_id), None)
 
-    def deleted(self, account_id: str) -> list[Deleted]:
-        """The webhooks that an account had, for as long as that is remembered; read now.
+    def deleted(self, account_id: str, *, since_ms: int) -> list[Deleted]:
+        """The webhooks that an account deleted at `since_ms` or later, as many as `WebhookStore.deleted`
+        gives; read now.
 
         Raises:
             aws.AWS_FAULTS: they could not be read.
         """
-        return self._store.deleted(account_id)
+        return self._store.deleted(account_id, since_ms=since_ms)
 
     def _read(self, account_id: str, *, fresh: bool = False) -> _Reading:
         if not fresh and (remembered := self._readings.get(account_id)) is not None:

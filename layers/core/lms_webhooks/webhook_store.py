@@ -1,25 +1,34 @@
 """Keep registrations in the webhooks table: the only module that reads or writes these items.
 
-| pk                    | sk                  | what                                                  |
-|-----------------------|---------------------|-------------------------------------------------------|
-| ACCOUNT#<accountId>   | WEBHOOK#<webhookId> | one registration                                      |
-| ACCOUNT#<accountId>   | HEALTH#<webhookId>  | made and deleted with it; `health_store` changes it   |
-| ACCOUNT#<accountId>   | ACCOUNT             | the ids of the account's webhooks, for the limit      |
-| TOMBSTONE#<accountId> | WEBHOOK#<webhookId> | a deleted one, for as long as its history lives (TTL) |
+| pk                    | sk                            | what                                               |
+|-----------------------|-------------------------------|----------------------------------------------------|
+| ACCOUNT#<accountId>   | WEBHOOK#<webhookId>           | one registration                                   |
+| ACCOUNT#<accountId>   | HEALTH#<webhookId>            | made and deleted with it, changed by health_store  |
+| ACCOUNT#<accountId>   | ACCOUNT                       | the ids of the account's webhooks, for the limit   |
+| LIMIT#<accountId>     | CREATIONS#<date>              | how many it made on that day, in UTC (TTL)         |
+| TOMBSTONE#<accountId> | <13 digits of ms>#<webhookId> | one deleted then, as long as its history may live  |
+| TOMBSTONE#<accountId> | WEBHOOK#<webhookId>           | the same, by a version that put no time in the key |
 """
 
+import math
 import re
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from lms_webhooks.dynamodb import Key, key_item, transact
 from lms_webhooks.health import Health, Mode
 from lms_webhooks.health_store import health_attributes, health_key, read_health_item
 from lms_webhooks.observability import report
-from lms_webhooks.problems import ChangedMeanwhile, KeyInUse, NoSuchWebhook, TooManyWebhooks
+from lms_webhooks.problems import (
+    ChangedMeanwhile,
+    KeyInUse,
+    NoSuchWebhook,
+    TooManyCreations,
+    TooManyWebhooks,
+)
 from lms_webhooks.webhooks import (
     MAX_WEBHOOKS_PER_ACCOUNT,
     Authentication,
@@ -29,6 +38,7 @@ from lms_webhooks.webhooks import (
     Status,
     Webhook,
     rfc3339,
+    rfc3339_of_ms,
 )
 
 if TYPE_CHECKING:
@@ -37,8 +47,12 @@ if TYPE_CHECKING:
 
     type Item = dict[str, AttributeValueTypeDef]
 
+CREATIONS_A_DAY = 1000  # of an account, in UTC: far more than admins make, and each leaves a tombstone
+MAX_DELETED = 100  # what one message that comes again may cost: each is looked through by itself
 TOMBSTONE_DAYS = 366  # the longest that DeliveryRetentionDays allows, and one more: TTL deletes late
 
+_OLD_TOMBSTONE = "WEBHOOK#"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WEBHOOK_ID = re.compile(r"wh_[A-Za-z0-9_-]{22}")
 
 
@@ -91,6 +105,7 @@ class WebhookStore:
 
         Raises:
             TooManyWebhooks: the account has its five.
+            TooManyCreations: it made CREATIONS_A_DAY on this day already.
             KeyInUse: a condition of `along` failed: the call is made elsewhere.
             Busy: see `transact`.
         """
@@ -122,10 +137,27 @@ class WebhookStore:
                 },
             }
         }
-        actions = [count_it, put_it, put_health]
+        created_at = datetime.fromisoformat(webhook.created_at)
+        next_day = (created_at + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
+        count_today: TransactWriteItemTypeDef = {
+            "Update": {
+                "TableName": self._table_name,
+                "Key": key_item((f"LIMIT#{webhook.account_id}", f"CREATIONS#{created_at:%Y-%m-%d}")),
+                "UpdateExpression": "ADD made :one SET expires_at = :end",
+                "ConditionExpression": "attribute_not_exists(made) OR made < :limit",
+                "ExpressionAttributeValues": {
+                    ":one": {"N": "1"},
+                    ":end": {"N": str(int(next_day.timestamp()))},
+                    ":limit": {"N": str(CREATIONS_A_DAY)},
+                },
+            }
+        }
+        actions = [count_it, put_it, put_health, count_today]
         refused = transact(self._client, [*actions, *along], sleep=self._sleep)
         if 0 in refused:
             raise TooManyWebhooks(MAX_WEBHOOKS_PER_ACCOUNT)
+        if 3 in refused:
+            raise TooManyCreations(CREATIONS_A_DAY, math.ceil((next_day - created_at).total_seconds()))
         if refused and min(refused) >= len(actions):
             raise KeyInUse
         if refused:
@@ -283,7 +315,7 @@ class WebhookStore:
                 "TableName": self._table_name,
                 "Item": {
                     "pk": {"S": f"TOMBSTONE#{account_id}"},
-                    "sk": {"S": f"WEBHOOK#{webhook_id}"},
+                    "sk": {"S": f"{(deleted_at - _EPOCH) // timedelta(milliseconds=1):013d}#{webhook_id}"},
                     "deleted_at": {"S": rfc3339(deleted_at)},
                     "deleted_by": {"S": deleted_by},
                     "expires_at": {"N": str(int(expires_at.timestamp()))},
@@ -298,23 +330,33 @@ class WebhookStore:
         if transact(self._client, actions, sleep=self._sleep):
             raise NoSuchWebhook if expected is None else ChangedMeanwhile
 
-    def deleted(self, account_id: str) -> list[Deleted]:
-        """The webhooks that an account had, for as long as that is remembered."""
-        pages = self._client.get_paginator("query").paginate(
+    def deleted(self, account_id: str, *, since_ms: int) -> list[Deleted]:
+        """The webhooks that an account deleted at `since_ms` or later, the first MAX_DELETED of them.
+
+        Those that an older version deleted come after all others.
+        """
+        answer = self._client.query(
             TableName=self._table_name,
-            KeyConditionExpression="pk = :pk",
-            ExpressionAttributeValues={":pk": {"S": f"TOMBSTONE#{account_id}"}},
+            KeyConditionExpression="pk = :pk AND sk BETWEEN :low AND :high",
+            ExpressionAttributeValues={
+                ":pk": {"S": f"TOMBSTONE#{account_id}"},
+                ":low": {"S": f"{since_ms:013d}"},
+                ":high": {"S": f"{_OLD_TOMBSTONE}~"},
+            },
             ConsistentRead=True,
+            Limit=MAX_DELETED,
         )
-        return [
-            Deleted(
-                item["sk"]["S"].removeprefix("WEBHOOK#"),
-                frozenset(item.get("events", {"SS": []})["SS"]),
-                item["deleted_at"]["S"],
-            )
-            for page in pages
-            for item in page["Items"]
-        ]
+        since = rfc3339_of_ms(since_ms)
+        return [deleted for item in answer["Items"] if (deleted := read_tombstone(item)).deleted_at >= since]
+
+
+def read_tombstone(item: "Item") -> Deleted:
+    """What a tombstone says, one of an older version too."""
+    return Deleted(
+        webhook_id=item["sk"]["S"].rpartition("#")[2],
+        events=frozenset(item.get("events", {"SS": []})["SS"]),
+        deleted_at=item["deleted_at"]["S"],
+    )
 
 
 def webhook_key(account_id: str, webhook_id: str) -> Key:

@@ -94,7 +94,7 @@ class Registrations:
         What `record` makes of the two is done in the same transaction.
 
         Raises:
-            TooManyWebhooks, Busy: as the store does.
+            TooManyWebhooks, TooManyCreations, Busy: as the store does.
         """
         webhook, secret = self.draft(caller, wanted)
         registered = Registered(webhook, Health(webhook.epoch))
