@@ -9,7 +9,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 from moto import mock_aws
 
-from lms_webhooks.dynamodb import Table
+from lms_webhooks.dynamodb import Table, item_key
 from lms_webhooks.events import Event
 from lms_webhooks.webhooks import NoAuthentication, Status, Webhook
 from tests.engines.dynamodb import Engine
@@ -17,7 +17,14 @@ from tests.unit.admin_client import make_table
 
 NOW_MS = 1_793_707_200_000  # 2026-11-03 12:00
 DAY_MS = 86_400_000
-THROTTLED = ClientError({"Error": {"Code": "ThrottlingException", "Message": "slow down"}}, "any")
+
+
+class THROTTLED(ClientError):  # a constant to those that raise it
+    """Raised by its class: an error that is raised again keeps the traceback of every time before, and to log
+    that takes longer and longer."""
+
+    def __init__(self) -> None:
+        super().__init__({"Error": {"Code": "ThrottlingException", "Message": "slow down"}}, "any")
 
 
 class Before:
@@ -73,6 +80,13 @@ def before(table: Table) -> Before:
     client: Any = table.client
     assert isinstance(client, Before)
     return client
+
+
+def empty(table: Table) -> None:
+    """Remove every item, between two examples of Hypothesis: moto looks at all of a table for each query."""
+    client = before(table).behind
+    items = client.scan(TableName=table.name, ProjectionExpression="pk, sk")["Items"]
+    assert table.delete_all([item_key(item) for item in items]) == set()
 
 
 def keep_requests(table: Table, name: str) -> list[dict[str, Any]]:

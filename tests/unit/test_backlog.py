@@ -15,7 +15,7 @@ from lms_webhooks.attempts import Attempt
 from lms_webhooks.backlog import Backlog, Count, Lane, Mark, Waiting, _shard
 from lms_webhooks.dynamodb import Range, Table, key_item
 from tests.engines.dynamodb import Engine
-from tests.unit.tables import DAY_MS, NOW_MS, Fails, before, event, keep_requests, tables
+from tests.unit.tables import DAY_MS, NOW_MS, Fails, before, empty, event, keep_requests, tables
 
 
 @pytest.fixture
@@ -374,6 +374,7 @@ def test_no_interleaving_leaves_events_without_a_mark(
 ) -> None:
     """Whose turn it is, Hypothesis draws. What was appended and marked stays marked until it is taken out,
     and the mark never says a later time than the first of them is due."""
+    empty(table)
     race = Race(table, lane)
     running = [race.actor(*each) for each in kinds]
     for turn in turns:

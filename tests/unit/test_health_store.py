@@ -14,7 +14,7 @@ from lms_webhooks.dynamodb import Table, key_item
 from lms_webhooks.health import Health, Mode, SwitchOff
 from lms_webhooks.health_store import HealthStore, health_attributes, health_key, read_health_item
 from tests.engines.dynamodb import Engine
-from tests.unit.tables import Fails, before, tables
+from tests.unit.tables import Fails, before, empty, tables
 
 ME, OTHER = "me", "other"
 WEBHOOK = ("1010", "wh_1")
@@ -279,6 +279,7 @@ examples = count()
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
 def test_a_lease_never_has_two_owners(table: Table, steps: list[tuple[str, bool, int]]) -> None:
     """Each takes it, or gives it back, whenever; time goes on, or not."""
+    empty(table)
     store, now_ms = HealthStore(table), 0
     webhook = ("1010", f"wh_{next(examples)}")
     item = {**key_item(health_key(*webhook)), **health_attributes(Health())}
