@@ -303,7 +303,7 @@ def test_what_another_wrote_is_read_before_the_next_event(world: Dispatching) ->
 
 @pytest.mark.parametrize(
     ("error", "counted"),
-    [(THROTTLED, 0), (OutOfResources("Too many open files"), 1), (LookupError("a bug"), 1)],
+    [(THROTTLED(), 0), (OutOfResources("Too many open files"), 1), (LookupError("a bug"), 1)],
     ids=["KMS", "no descriptors", "bug"],
 )
 def test_what_we_cannot_send_waits_and_charges_no_endpoint(
@@ -316,7 +316,7 @@ def test_what_we_cannot_send_waits_and_charges_no_endpoint(
     def refuse() -> None:
         raise error
 
-    setattr(world.endpoint, "before_credentials" if error is THROTTLED else "before_reply", refuse)
+    setattr(world.endpoint, "before_credentials" if isinstance(error, THROTTLED) else "before_reply", refuse)
     assert world.dispatch(*several(3)) == []
     assert world.waiting_ids(Lane.REALTIME) == ["e1", "e2", "e3"]
     health = world.health()
