@@ -118,10 +118,7 @@ class Drainer:
     def _has_work(self, webhook_id: str) -> bool:
         """Whether events were appended while we held the lease: their own drainer found it taken."""
         now_ms = int(self._clock() * 1000)
-        return any(
-            mark.due_at_ms <= now_ms and (mark.is_open or lane in (Lane.REALTIME, Lane.REPLAY))
-            for lane, mark in self._backlog.marks(webhook_id).items()
-        )
+        return any(mark.is_due(now_ms) for mark in self._backlog.marks(webhook_id).values())
 
     def _bury(self, account_id: str, webhook_id: str, remaining_ms: Callable[[], int]) -> None:
         """Record what still waits for a deleted webhook as failed. Needs no lease: nothing is sent.

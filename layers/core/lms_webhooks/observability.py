@@ -35,11 +35,12 @@ class Metric(StrEnum):
     EVENTS_EXPIRED = "EventsExpired"
     EVENTS_FAILED = "EventsFailed"
     WEBHOOKS_SWITCHED_OFF = "WebhooksSwitchedOff"
-    BATCH_LANES_OPENED = "BatchLanesOpened"
+    SHARDS_SWEPT = "ShardsSwept"
     LANES_WAITING = "LanesWaiting"
     DRAINERS_SENT_FOR = "DrainersSentFor"
     TURNS_BROKEN_OFF = "TurnsBrokenOff"
     MESSAGES_RETURNED = "MessagesReturned"
+    INTERNAL_ERRORS = "InternalErrors"
 
 
 def count(metric: Metric, value: int = 1) -> None:

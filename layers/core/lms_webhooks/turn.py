@@ -129,9 +129,8 @@ class Turn:
         now_ms = self._now_ms()
         for lane in Lane:
             mark = marks.get(lane)
-            if mark is None or mark.due_at_ms > now_ms or (lane is Lane.BATCH and not mark.is_open):
-                continue
-            return lane
+            if mark is not None and mark.is_due(now_ms):
+                return lane
         return None
 
     def _serve_lane(self, lane: Lane, mark: Mark) -> DelaySeconds | None:
