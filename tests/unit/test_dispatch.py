@@ -47,6 +47,7 @@ class Dispatching(Flow):
             quarantine=self.quarantine,
             event_source="lms",
             retention_days=RETENTION_DAYS,
+            batch_every_minutes=20,
             clock=self.clock,
             jitter=lambda: 0.0,
         )
@@ -439,7 +440,8 @@ def test_who_looks_for_what_came_before_marks_its_lanes_from_the_first_accepted(
 def test_a_non_real_time_event_that_came_before_is_looked_for_in_its_one_lane(world: Dispatching) -> None:
     world.register(events=frozenset({BATCH}))
     world.dispatch(message("e1", name=BATCH, receives=2))
-    assert [*world.backlog.marks(ID)] == [Lane.BATCH]
+    (mark,) = world.backlog.marks(ID).values()
+    assert (mark.lane, mark.due_at_ms, world.sent_for) == (Lane.BATCH, NOW_MS + 20 * 60_000, [])
 
 
 def test_lanes_that_cannot_be_marked_make_what_came_before_come_again(world: Dispatching) -> None:
@@ -449,10 +451,24 @@ def test_lanes_that_cannot_be_marked_make_what_came_before_come_again(world: Dis
     assert world.endpoint.posts == [["e1"], ["e2"]]
 
 
-def test_non_real_time_events_wait_for_the_schedule_and_nobody_is_sent_for(world: Dispatching) -> None:
+def test_non_real_time_events_wait_for_their_slot_and_nobody_is_sent_for(world: Dispatching) -> None:
     world.register(events=frozenset({BATCH}))
     assert world.dispatch(message("e1", name=BATCH)) == []
     assert (world.waiting_ids(Lane.BATCH), world.sent_for, world.endpoint.posts) == (["e1"], [], [])
+    assert world.backlog.marks(ID)[Lane.BATCH].due_at_ms == NOW_MS + 20 * 60_000
+
+
+def test_events_that_come_later_wait_for_the_slot_of_the_first(world: Dispatching) -> None:
+    """Also when it has come, and no drainer yet: they go out with those before them."""
+    world.register(events=frozenset({BATCH}))
+    world.dispatch(message("e1", name=BATCH))
+    for minutes in (5, 25):
+        world.now = NOW_MS / 1000 + minutes * 60
+        world.dispatch(message(f"e{minutes}", name=BATCH))
+    assert world.backlog.marks(ID)[Lane.BATCH].due_at_ms == NOW_MS + 20 * 60_000
+    world.backlog.unmark(world.backlog.marks(ID)[Lane.BATCH])
+    world.dispatch(message("e9", name=BATCH))
+    assert world.backlog.marks(ID)[Lane.BATCH].due_at_ms == NOW_MS + 40 * 60_000
 
 
 def test_one_drainer_is_sent_for_however_many_come(world: Dispatching) -> None:
