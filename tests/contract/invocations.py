@@ -22,7 +22,7 @@ from lms_webhooks.delivery_store import DeliveryStore
 from lms_webhooks.dynamodb import Table
 from lms_webhooks.event_types import EVENT_TYPES
 from lms_webhooks.observability import metrics
-from lms_webhooks.queues import DrainQueue
+from lms_webhooks.queues import DrainMessage, DrainQueue, read_drain_message
 from lms_webhooks.webhook_store import WebhookStore
 from lms_webhooks.webhooks import NoAuthentication, Status, Webhook
 from tests.contract.privileges import missing
@@ -89,12 +89,15 @@ class Aws:
             )
         )
 
-    def sent_for_drainers(self) -> list[str]:
+    def drain_messages(self) -> list[DrainMessage]:
         """The messages on the drain queue."""
         answer = boto3.client("sqs").receive_message(
             QueueUrl=self.values["DrainQueue"], MaxNumberOfMessages=10
         )
-        return [message["Body"] for message in answer.get("Messages", [])]
+        return [
+            read_drain_message({"body": message["Body"], "messageId": message["MessageId"]})
+            for message in answer.get("Messages", [])
+        ]
 
     def waiting_ids(self, lane: Lane) -> list[str]:
         """The events that wait for the webhook of the samples."""

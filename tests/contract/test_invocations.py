@@ -102,10 +102,12 @@ def test_the_dispatcher_keeps_non_real_time_events_until_a_schedule_lets_them_go
     aws.register(receiver.url())
     assert invoke("dispatcher", sample("dispatcher", "batch")) == {"batchItemFailures": []}
     assert sorted(aws.waiting_ids(Lane.BATCH)) == ids_in(sample("dispatcher", "batch"))
-    assert (receiver.requests, aws.sent_for_drainers()) == ([], [])
+    assert (receiver.requests, aws.drain_messages()) == ([], [])
 
     assert invoke("batch", sample("batch", "schedule")) == {"webhooks": 1}
-    assert aws.sent_for_drainers() == [sample("drainer")["Records"][0]["body"]]
+    (message,) = aws.drain_messages()
+    assert (message.account_id, message.webhook_id) == (ACCOUNT, WEBHOOK_ID)
+    assert message.ticket
 
 
 def test_the_drainer_sends_what_waits(aws: Aws, invoke: Any, receiver: Receiver) -> None:
@@ -121,7 +123,9 @@ def test_the_sweep_sends_for_a_drainer_that_is_missing(aws: Aws, invoke: Any, re
     aws.register(receiver.url())
     wait(aws)
     assert invoke("batch", sample("batch", "sweep")) == {"webhooks": 1}
-    assert aws.sent_for_drainers() == [sample("drainer")["Records"][0]["body"]]
+    (message,) = aws.drain_messages()
+    assert (message.account_id, message.webhook_id) == (ACCOUNT, WEBHOOK_ID)
+    assert message.ticket
 
 
 ##### As deployed, none of them reaches this machine

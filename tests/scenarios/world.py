@@ -40,7 +40,7 @@ from lms_webhooks.health_store import HealthStore
 from lms_webhooks.messages import Message
 from lms_webhooks.notices import NoticeBox, Notifier
 from lms_webhooks.observability import metrics
-from lms_webhooks.queues import DrainQueue, QuarantineQueue
+from lms_webhooks.queues import DrainQueue, QuarantineQueue, read_drain_message
 from lms_webhooks.registry import Registry
 from lms_webhooks.replay import Replays, ReplayStore
 from lms_webhooks.schedule import BatchSchedule
@@ -570,8 +570,7 @@ class World:
 
         def handle(event: dict[str, Any], remaining_ms: Callable[[], int]) -> dict[str, Any]:
             for record in event["Records"]:
-                message = json.loads(record["body"])
-                drainer.drain(message["accountId"], message["webhookId"], remaining_ms=remaining_ms)
+                drainer.drain(read_drain_message(record), remaining_ms=remaining_ms)
             return {"batchItemFailures": []}
 
         return handle
@@ -587,6 +586,7 @@ class World:
         sweep = Sweep(
             backlog=backlog,
             standings=standings,
+            health=HealthStore(self._table(WEBHOOKS)),
             queue=DrainQueue(self._sqs, _DRAIN_URL),
             clock=self.time.clock,
         )
@@ -841,8 +841,9 @@ class World:
             ConsistentRead=True,
         )
         item = answer.get("Item", {})
-        # A lease is over a millisecond after its end.
-        return [int(item[name]["N"]) + 1 for name in ("lease_until_ms", "next_attempt_at_ms") if name in item]
+        # A lease is over a millisecond after its end, and so is a ticket.
+        names = ("lease_until_ms", "ticket_until_ms", "next_attempt_at_ms")
+        return [int(item[name]["N"]) + 1 for name in names if name in item]
 
     def _open_batch_lanes(self) -> None:
         self.time.at(self.now + _BATCH_SECONDS, self._open_batch_lanes)

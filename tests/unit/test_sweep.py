@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 from typing import Any, cast
 
 import boto3
@@ -12,9 +13,9 @@ from botocore.exceptions import ClientError
 from lms_webhooks.backlog import Backlog, Lane, _shard
 from lms_webhooks.dynamodb import Table
 from lms_webhooks.health import Health, Mode, SwitchOff
-from lms_webhooks.health_store import HealthStore
-from lms_webhooks.observability import Metric
-from lms_webhooks.queues import DrainQueue
+from lms_webhooks.health_store import TICKET_GRACE_SECONDS, HealthStore, Ticket
+from lms_webhooks.observability import Metric, metrics
+from lms_webhooks.queues import DrainMessage, DrainQueue, read_drain_message
 from lms_webhooks.standings import Standings
 from lms_webhooks.sweep import Sweep
 from lms_webhooks.webhook_store import WebhookStore
@@ -38,6 +39,7 @@ class World:
         self.sweep = Sweep(
             backlog=self.backlog,
             standings=Standings(webhooks),
+            health=self.health,
             queue=DrainQueue(self.sqs, self.url),
             clock=lambda: NOW_MS / 1000,
         )
@@ -46,11 +48,16 @@ class World:
         accepted_at_ms = more.pop("accepted_at_ms", NOW_MS)
         self.backlog.mark(webhook.account_id, webhook.webhook_id, lane, accepted_at_ms=accepted_at_ms, **more)
 
+    def pass_seconds(self, seconds: float) -> None:
+        """Let time pass for the sweep."""
+        now = self.sweep._clock() + seconds
+        self.sweep._clock = lambda: now
+
     def sent_for(self) -> list[str]:
         messages: list[dict[str, str]] = []
         while got := self.sqs.receive_message(QueueUrl=self.url, MaxNumberOfMessages=10).get("Messages"):
             messages += [json.loads(message["Body"]) for message in got]
-        assert all(each.keys() == {"accountId", "webhookId"} for each in messages)
+        assert all(each.keys() <= {"accountId", "webhookId", "ticket"} for each in messages)
         assert {each["accountId"] for each in messages} <= {"1010"}
         return sorted(each["webhookId"] for each in messages)
 
@@ -59,6 +66,7 @@ class World:
 def world(dynamodb: Engine) -> Iterator[World]:
     with tables(dynamodb) as both:
         yield World(*both)
+    metrics.clear_metrics()  # a hundred of one name would be written out, under no namespace
 
 
 @pytest.mark.parametrize(
@@ -93,6 +101,83 @@ def test_a_drainer_at_work_is_left_alone_until_its_lease_ends(world: World) -> N
     assert world.sweep.send_for_drainers() == 1
 
 
+def messages_of(world: World) -> list[DrainMessage]:
+    got = world.sqs.receive_message(QueueUrl=world.url, MaxNumberOfMessages=10).get("Messages", [])
+    return [read_drain_message({"body": message["Body"], "messageId": ""}) for message in got]
+
+
+def test_a_webhook_whose_message_is_on_its_way_is_left_alone_until_that_is_taken_for_lost(
+    world: World,
+) -> None:
+    """The message keeps its ticket then: should it only be late, the first of the two is the one."""
+    world.store.create(WEBHOOK)
+    world.mark()
+    assert world.sweep.send_for_drainers() == 1
+    (first,) = messages_of(world)
+    assert first.ticket
+    world.pass_seconds(TICKET_GRACE_SECONDS)
+    assert world.sweep.send_for_drainers() == 0
+    world.pass_seconds(0.001)
+    assert world.sweep.send_for_drainers() == 1
+    assert messages_of(world) == [first]
+
+
+def test_a_deleted_webhook_has_no_ticket(world: World) -> None:
+    world.mark()
+    assert world.sweep.send_for_drainers() == 1
+    assert messages_of(world) == [DrainMessage(*ID)]
+
+
+def test_who_takes_the_ticket_between_the_reading_and_the_sending_is_the_one(world: World) -> None:
+    world.store.create(WEBHOOK)
+    world.mark()
+    take = world.health.take_ticket
+
+    def be_late(account_id: str, webhook_id: str, ticket: Ticket, *, now_ms: int) -> bool:
+        assert take(account_id, webhook_id, Ticket("m1", now_ms), now_ms=now_ms)
+        return take(account_id, webhook_id, ticket, now_ms=now_ms)
+
+    world.health.take_ticket = be_late  # type: ignore[method-assign]
+    assert world.sweep.send_for_drainers() == 0
+    assert world.sent_for() == []
+
+
+def test_those_whose_messages_sqs_takes_not_are_sent_for_by_the_next_sweep(world: World) -> None:
+    """Of ten it may take some. A ticket without a message would hold its webhook up."""
+    for number in range(12):
+        world.store.create(replace(WEBHOOK, webhook_id=f"wh_{number:022d}", account_id=f"{number}"))
+        world.mark(webhook=replace(WEBHOOK, webhook_id=f"wh_{number:022d}", account_id=f"{number}"))
+
+    def take_some(**batch: Any) -> Any:
+        del world.sqs.answers["send_message_batch"]
+        taken = world.sqs.behind.send_message_batch(**{**batch, "Entries": batch["Entries"][:4]})
+        return {**taken, "Failed": [{"Id": each["Id"]} for each in batch["Entries"][4:]]}
+
+    world.sqs.answers["send_message_batch"] = take_some
+    assert world.sweep.send_for_drainers() == 6
+    assert world.sweep.send_for_drainers() == 6
+    assert world.sweep.send_for_drainers() == 0
+
+
+def test_a_ticket_that_cannot_be_taken_keeps_nobody_from_what_was_sent_for_before(world: World) -> None:
+    for number in range(3):
+        world.store.create(replace(WEBHOOK, webhook_id=f"wh_{number:022d}"))
+        world.mark(webhook=replace(WEBHOOK, webhook_id=f"wh_{number:022d}"))
+    take = world.health.take_ticket
+    tries = count()
+
+    def fail_second(*ids: Any, **more: Any) -> bool:
+        if next(tries) == 1:
+            raise ClientError({"Error": {"Code": "InternalServerError"}}, "UpdateItem")
+        return take(*ids, **more)
+
+    world.health.take_ticket = fail_second  # type: ignore[method-assign]
+    with pytest.raises(ClientError):
+        world.sweep.send_for_drainers()
+    assert len(world.sent_for()) == 1
+    assert world.sweep.send_for_drainers() == 2
+
+
 @pytest.mark.parametrize("status", Status)
 def test_what_may_have_expired_is_looked_at_whatever_the_status(world: World, status: Status) -> None:
     world.store.create(replace(WEBHOOK, status=status))
@@ -113,6 +198,8 @@ def test_a_batch_lane_waits_for_its_schedule(world: World) -> None:
     assert world.sweep.send_for_drainers() == 0
     assert world.sweep.open_batch_lanes() == 1
     assert world.sent_for() == [WEBHOOK.webhook_id]
+    assert world.sweep.send_for_drainers() == 0, "one is on its way"
+    world.pass_seconds(TICKET_GRACE_SECONDS + 1)
     assert world.sweep.send_for_drainers() == 1, "should its drainer be lost"
 
 
