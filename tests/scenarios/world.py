@@ -41,7 +41,13 @@ from lms_webhooks.health_store import HealthStore
 from lms_webhooks.messages import Message
 from lms_webhooks.notices import NoticeBox, Notifier
 from lms_webhooks.observability import metrics, report
-from lms_webhooks.queues import DrainQueue, QuarantineQueue, SweepQueue, read_sweep_message
+from lms_webhooks.queues import (
+    DrainQueue,
+    QuarantineQueue,
+    SweepQueue,
+    read_drain_message,
+    read_sweep_message,
+)
 from lms_webhooks.registry import Registry
 from lms_webhooks.replay import Replays, ReplayStore
 from lms_webhooks.secrets import SecretBox
@@ -606,8 +612,7 @@ class World:
             failed = []
             for record in event["Records"]:
                 try:
-                    message = json.loads(record["body"])
-                    drainer.drain(message["accountId"], message["webhookId"], remaining_ms=remaining_ms)
+                    drainer.drain(read_drain_message(record), remaining_ms=remaining_ms)
                 except AWS_FAULTS:
                     raise
                 except Exception as error:  # noqa: BLE001  # as the handler
@@ -627,6 +632,7 @@ class World:
         sweep = Sweep(
             backlog=backlog,
             standings=standings,
+            health=HealthStore(self._table(WEBHOOKS)),
             queue=DrainQueue(self._sqs, _DRAIN_URL),
             sweep_queue=SweepQueue(self._sqs, _SWEEP_URL),
             clock=self.time.clock,
@@ -890,8 +896,9 @@ class World:
             ConsistentRead=True,
         )
         item = answer.get("Item", {})
-        # A lease is over a millisecond after its end.
-        return [int(item[name]["N"]) + 1 for name in ("lease_until_ms", "next_attempt_at_ms") if name in item]
+        # A lease is over a millisecond after its end, and so is a ticket.
+        names = ("lease_until_ms", "ticket_until_ms", "next_attempt_at_ms")
+        return [int(item[name]["N"]) + 1 for name in names if name in item]
 
     def _is_busy(self) -> bool:
         return bool(
