@@ -8,7 +8,7 @@ import pytest
 
 from tests.engines.dynamodb import Engine as DynamoDb
 from tests.scenarios.tables import Refused, Tables
-from tests.scenarios.world import Engine, make_tables
+from tests.scenarios.world import Engine, World, make_tables
 
 TABLE = "deliveries"
 
@@ -243,3 +243,16 @@ def test_pages_end_after_a_megabyte(engine: Engine) -> None:
         answer = each("Query", {"TableName": TABLE, **query()[1]})
         assert len(answer["Items"]) in (9, 10, 11), "moto's megabyte is a little smaller"
         assert answer["LastEvaluatedKey"] == key("a", f"{len(answer['Items']) - 1:02d}")
+
+
+@pytest.mark.parametrize("config", [{}, {"PageSize": 2}, {"MaxItems": 3}, {"PageSize": 2, "MaxItems": 4}])
+def test_pages_are_those_of_botocore(config: dict[str, int]) -> None:
+    with World() as world:
+        client = world._dynamodb
+        for number in range(5):
+            client.put_item(TableName=TABLE, Item=key("a", str(number)))
+        asked = {"PaginationConfig": config, "TableName": TABLE, **query()[1]}
+        pages = list(client.get_paginator("query").paginate(**asked))
+        wanted = list(type(client).get_paginator(client, "query").paginate(**asked))
+    assert pages == wanted
+    assert pages[0]["Items"]
