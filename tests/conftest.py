@@ -28,7 +28,7 @@ def dynamodb_local() -> Iterator[DynamoDbLocal]:
         yield engine
 
 
-@pytest.fixture(scope="module", params=["moto", "dynamodb-local"])
+@pytest.fixture(scope="module", params=["moto", pytest.param("dynamodb-local", marks=pytest.mark.dynamodb_local)])
 def dynamodb(request: pytest.FixtureRequest) -> Engine:
     """Where a store keeps its items. Each test that asks for it runs once on each engine."""
     if request.param == "moto":

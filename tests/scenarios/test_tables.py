@@ -214,6 +214,7 @@ def test_batches_and_transactions(engine: Engine) -> None:
     assert first == second
 
 
+@pytest.mark.dynamodb_local
 @pytest.mark.parametrize(
     ("operation", "params"),
     [
