@@ -34,9 +34,9 @@ def missing(folder: str, service: str, operation: str, parameters: dict[str, Any
     assert service in _SERVICES, service
     refused = []
     for action, resource, context in _requests(service, operation, parameters):
-        sids = _allowing(folder, action, resource, tuple(sorted(context.items())))
-        used.update((folder, action, sid) for sid in sids)
-        if not sids:
+        allowing = _allowing(folder, action, resource, tuple(context.items()))
+        used.update(allowing)
+        if not allowing:
             refused.append(f"{folder}: {action} on {resource} {context}")
     return refused
 
@@ -133,15 +133,15 @@ def _of_table(operation: str, table: str, keys: list[str], attributes: Collectio
 @cache
 def _allowing(
     folder: str, action: str, resource: str, context: tuple[tuple[str, tuple[str, ...]], ...]
-) -> list[str]:
-    """The statements that allow it."""
-    return [
-        statement["Sid"]
+) -> frozenset[tuple[str, str, str]]:
+    """Function, action and statement of each statement that allows it."""
+    return frozenset(
+        (folder, action, statement["Sid"])
         for statement in statements(_OF_FOLDER[folder])
         if action in as_list(statement["Action"])
         and (statement["Resource"] == "*" or resource in names_in(statement["Resource"]))
         and _holds(statement.get("Condition", {}), dict(context))
-    ]
+    )
 
 
 def _holds(condition: Properties, context: dict[str, tuple[str, ...]]) -> bool:
