@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lms_webhooks.backlog import Lane
 from lms_webhooks.delivery_store import Outcome
 from lms_webhooks.messages import Message
+from lms_webhooks.queues import DrainMessage, read_drain_message
 from lms_webhooks.webhooks import Status
 from tests.scenarios.fake_time import Process
 from tests.scenarios.world import DAY, Environment
@@ -24,7 +25,7 @@ _WEBHOOKS = "webhooks"
 _DELIVERIES = "deliveries"
 _LAST_START_SECONDS = 20.0  # no POST of a drainer starts with less time left
 _LEFT_OF_LEASE_SECONDS = 15.0  # the longest POST
-_LEASE = {"lease_owner", "lease_until_ms"}
+_LEASE = {"lease_owner", "lease_until_ms", "ticket", "ticket_until_ms"}
 _STALE_SECONDS = (
     10.0  # the design: no POST starts more than ten seconds after a change, a pause or a deletion
 )
@@ -56,6 +57,8 @@ class Audit:
         self._delivered: set[tuple[str, str]] = set()
         """Webhook and event ids of what was ever recorded as delivered."""
         self._owners: dict[Process, str] = {}
+        self._tickets: defaultdict[tuple[Process, float], set[str]] = defaultdict(set)
+        """Those that each invocation took. It is told apart by when it would be killed."""
         self._reads: dict[Process, _Read] = {}
         self._sending: dict[str, Process] = {}
         self._sent: dict[Process, tuple[float, list[str]]] = {}
@@ -216,6 +219,7 @@ class Audit:
         if not before or not after:
             self._add(f"{process.name} made or removed a health")
             return
+        self._check_ticket(process, before, after)
         if after["epoch"] != before["epoch"]:
             self._add(f"{process.name} changed an epoch")
         owner = after.get("lease_owner", {"S": ""})["S"]
@@ -229,11 +233,27 @@ class Audit:
             process
         ):
             self._add("a drainer without the lease changed a health")
+        if process.name == "batch":
+            self._add("the sweep changed more than a ticket")
         if process.name == "dispatcher" and (before["mode"]["S"], after["mode"]["S"]) != (
             "direct",
             "backlog",
         ):
             self._add("a dispatcher changed more than direct to backlog")
+
+    def _check_ticket(self, process: Process, before: Item, after: Item) -> None:
+        """A ticket that lives is used by who got its message, or the one before it, and by nobody else."""
+        assert isinstance(process, Environment)
+        ticket = before.get("ticket", {"S": ""})["S"]
+        taken = self._tickets[process, process.ends_at]
+        if "ticket" in after and after["ticket"]["S"] != ticket:
+            taken.add(after["ticket"]["S"])
+        if not ticket or "ticket" in after or ticket in taken:
+            return  # who took it may give it up
+        records = process.event.get("Records", ())
+        mine = {each for record in records for each in _tickets_of(read_drain_message(record))}
+        if ticket not in mine and int(before["ticket_until_ms"]["N"]) >= self._world.now * 1000:
+            self._add(f"the {process.name} used a ticket that was not its own")
 
     def _is_kept(self, webhook_id: str, sk: str) -> bool:
         """Whether an event has an outcome, or stands in the retry lane."""
@@ -324,6 +344,11 @@ def _of_event(sk: str) -> str:
 
 def _event_id(sk: str) -> str:
     return sk.rpartition("#")[2]
+
+
+def _tickets_of(message: DrainMessage) -> tuple[str, str]:
+    """The tickets that a message may use: its own, and the one that it leaves to its successor."""
+    return message.ticket, message.message_id
 
 
 def _without_lease(health: Item) -> Item:

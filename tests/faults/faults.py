@@ -335,7 +335,7 @@ class FaultWorld(World):
             or self.asking
         )
 
-    def _dynamodb_call(self, operation: str, params: dict[str, Any]) -> dict[str, Any]:
+    def _do_dynamodb_call(self, operation: str, params: dict[str, Any]) -> dict[str, Any]:
         return self.audit.dynamodb(operation, params)
 
     def _post(self, message: Message, patience: Patience) -> Answer:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lms_webhooks import aws, registry
+from lms_webhooks import aws, health_store, registry
 from lms_webhooks.admin.taken import WebhookChange
 from lms_webhooks.attempts import Attempt
 from lms_webhooks.backlog import Backlog, Lane, Mark, Waiting
@@ -14,10 +14,12 @@ from lms_webhooks.delivery_store import DeliveryStore
 from lms_webhooks.drain import Drainer
 from lms_webhooks.health import Health
 from lms_webhooks.health_store import HealthStore, read_health_item
+from lms_webhooks.queues import DrainMessage
 from lms_webhooks.settling import Settler
 from tests.faults.exhaust import Row, exhaust
 from tests.faults.faults import ADMIN, Fault, FaultWorld
 from tests.faults.stories import STORIES
+from tests.scenarios.world import signed
 
 
 def broken(name: str, fault: Fault) -> Row:
@@ -89,6 +91,19 @@ def test_a_lease_that_anybody_can_take(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any("a lease was taken from its owner" in problem for problem in row.problems)
 
 
+def test_a_message_that_needs_no_ticket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that nobody sent comes during the pause after a turn that broke off."""
+    monkeypatch.setattr(health_store, "_TICKET_IS_FREE", "attribute_exists(pk)")
+    with FaultWorld() as world:
+        webhook = world.register(world.endpoint(), ordered=True, authentication=signed(world))
+        with world.fault("kms"):
+            world.emit(1)
+            world.run(20)
+            world.send_for_drainer(webhook)
+            world.run(1)
+        assert "the drainer used a ticket that was not its own" in world.audit.problems
+
+
 def test_messages_that_are_acknowledged_though_nothing_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     record: Callable[..., set[tuple[str, str]]] = DeliveryStore.record
 
@@ -104,11 +119,11 @@ def test_messages_that_are_acknowledged_though_nothing_is_recorded(monkeypatch: 
 def test_a_death_that_is_answered_with_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
     drain: Callable[..., None] = Drainer.drain
 
-    def drain_and_tidy_up(self: Drainer, account_id: str, webhook_id: str, **kwargs: Any) -> None:
+    def drain_and_tidy_up(self: Drainer, message: DrainMessage, **kwargs: Any) -> None:
         try:
-            drain(self, account_id, webhook_id, **kwargs)
+            drain(self, message, **kwargs)
         finally:
-            self._queue.send(account_id, webhook_id, delay_seconds=900)
+            self._queue.send(message.account_id, message.webhook_id, delay_seconds=900)
 
     monkeypatch.setattr(Drainer, "drain", drain_and_tidy_up)
     row = broken("drain", Fault.DIES_AFTER)

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from lms_webhooks.health_store import TICKET_GRACE_SECONDS
+from lms_webhooks.dynamodb import key_item
+from lms_webhooks.health_store import TICKET_GRACE_SECONDS, HealthStore, Ticket, health_key
 from tests.scenarios.endpoints import DOWN, OK, Reply, always, in_turn, until
 from tests.scenarios.world import HOUR, MINUTE, Call, World, signed
 
@@ -246,6 +247,8 @@ def test_messages_of_an_older_version_have_no_ticket_and_work(world: World) -> N
     world.run(HOUR)
     assert endpoint.acknowledged == ids
     assert world.outcomes(webhook) == {"delivered": 3}
+    assert all("has no ticket" in each for each in world.second_messages)
+    world.second_messages.clear()
 
 
 def test_a_drainer_dies_between_its_lease_and_its_message(world: World) -> None:
@@ -331,3 +334,35 @@ def test_a_message_that_comes_early_is_sent_again_for_when_it_is_due(world: Worl
     assert sorted(endpoint.acknowledged) == ids
     assert chain.sent_by["drainer"] <= 2
     assert world.outcomes(webhook) == {"delivered": 2}
+
+
+def test_the_harness_sees_a_second_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep that asks for no ticket sends one each minute, as it did once."""
+    monkeypatch.setattr("lms_webhooks.sweep._is_due", lambda *_: True)
+    monkeypatch.setattr(HealthStore, "take_ticket", lambda *_, **__: True)
+    with World() as world:
+        world.register(world.endpoint(), ordered=True, authentication=signed(world))
+        with world.fault("kms", code="KMSInternalException"):
+            world.emit(1)
+            world.run(4 * MINUTE)
+        assert any("a second message of the batch is on its way" in each for each in world.second_messages)
+
+
+def test_the_harness_sees_a_ticket_that_was_taken_from_its_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    def take(self: HealthStore, account_id: str, webhook_id: str, ticket: Ticket, **_: int) -> bool:
+        self._table.client.update_item(
+            TableName=self._table.name,
+            Key=key_item(health_key(account_id, webhook_id)),
+            UpdateExpression="SET ticket = :ticket",
+            ExpressionAttributeValues={":ticket": {"S": f"{ticket.text}, another"}},
+        )
+        return True
+
+    monkeypatch.setattr("lms_webhooks.sweep._is_due", lambda *_: True)
+    monkeypatch.setattr(HealthStore, "take_ticket", take)
+    with World() as world:
+        world.register(world.endpoint(), ordered=True, authentication=signed(world))
+        with world.fault("kms", code="KMSInternalException"):
+            world.emit(1)
+            world.run(4 * MINUTE)
+        assert any("was replaced while it lived" in each for each in world.second_messages)

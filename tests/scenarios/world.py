@@ -38,7 +38,7 @@ from lms_webhooks.dynamodb import Table
 from lms_webhooks.event_items import read_attempts
 from lms_webhooks.event_types import EVENT_TYPES, Category
 from lms_webhooks.health import Health
-from lms_webhooks.health_store import HealthStore
+from lms_webhooks.health_store import TICKET_GRACE_SECONDS, HealthStore, health_key
 from lms_webhooks.messages import Message
 from lms_webhooks.notices import NoticeBox, Notifier
 from lms_webhooks.observability import metrics, report
@@ -137,6 +137,8 @@ class Environment(Process):
         self.handler = handler
         self.ends_at = 0.0
         """When its invocation is killed, if it runs that long."""
+        self.event: dict[str, Any] = {}
+        """What its invocation got."""
 
 
 @dataclass
@@ -200,8 +202,16 @@ class World:
         self.calls_of_the_dead: list[str] = []
         """What code tried to do after the death of its process: nothing, if it is right."""
         self.calls = 0
+        self.second_messages: list[str] = []
+        """Drain messages that were sent while another of their webhook was on its way: none, if it is right.
+
+        Counted are those that drainers and the sweep send for a webhook that is there. One is on its way from
+        when it is sent until somebody receives it, or until it is taken for lost. The message that somebody
+        has in hand is not counted, nor is one whose ticket a change of its webhook has ended."""
         self.conflicts_given_up = 0
         """Single writes whose item a transaction held for as long as they were tried."""
+        self._on_their_way: dict[str, dict[str, tuple[float, float]]] = {}
+        """The tickets of each webhook's messages that are on their way: until when they count, since when."""
         self._retention_days = retention_days
         self._sender = sender
         self._writes = 0
@@ -527,6 +537,7 @@ class World:
         in_queues = event_ids_in(self.realtime_queue) | event_ids_in(self.batch_queue)
         problems = [f"dead letter: {message.body}" for message in self._dead_letters()]
         problems += [f"a call after death: {call}" for call in self.calls_of_the_dead]
+        problems += self.second_messages
         for webhook_id, webhook in self.webhooks.items():
             history = self.history(webhook_id)
             marks = self.marks(webhook_id)
@@ -707,6 +718,7 @@ class World:
         function = self.functions[name]
         environment = function.environment(self.now)
         environment.ends_at = ends_at = self.now + function.timeout_seconds
+        environment.event = event
         is_over = False
         self._running.add(environment)
 
@@ -846,11 +858,58 @@ class World:
             if params["QueueUrl"] == _QUARANTINE_URL:
                 self.quarantined.append(entry["MessageBody"])
             else:
+                delay_seconds = entry.get("DelaySeconds", 0)
+                if params["QueueUrl"] == _DRAIN_URL:
+                    self._note_drain_message(entry["MessageBody"], delay_seconds)
                 queue = {_DRAIN_URL: self.drain_queue, _SWEEP_URL: self.sweep_queue}[params["QueueUrl"]]
-                queue.send(entry["MessageBody"], delay_seconds=entry.get("DelaySeconds", 0))
+                queue.send(entry["MessageBody"], delay_seconds=delay_seconds)
         return {"Successful": [], "Failed": []} if operation == "SendMessageBatch" else {"MessageId": "m"}
 
+    def _note_drain_message(self, body: str, delay_seconds: float) -> None:
+        """See whether a message may be sent beside those that are on their way."""
+        process = self.time.process
+        message = read_drain_message({"body": body, "messageId": ""})
+        if process is None or process.name not in ("drainer", "batch"):
+            return
+        if self.stored(WEBHOOKS, *health_key(message.account_id, message.webhook_id)) is None:
+            return  # deleted: there is nothing to keep a ticket on
+        if not message.ticket:
+            self.second_messages.append(f"a message of the {process.name} has no ticket: {body}")
+        waiting = {read_drain_message(each.record()).ticket for each in self.drain_queue.waiting}
+        on_their_way = self._on_their_way.setdefault(message.webhook_id, {})
+        for ticket, (until, _) in list(on_their_way.items()):
+            if ticket not in waiting or until < self.now:
+                del on_their_way[ticket]
+        sent_at = on_their_way.get(message.ticket, (0.0, 0.0))[1]
+        is_repeated = self.now - sent_at <= _CALL_SECONDS * 1.01  # by botocore
+        if on_their_way and not is_repeated:
+            self.second_messages.append(f"a second message of the {process.name} is on its way: {body}")
+        on_their_way[message.ticket] = self.now + delay_seconds + TICKET_GRACE_SECONDS, self.now
+
+    def _note_ticket(self, webhook_id: str, before: dict[str, Any], after: dict[str, Any]) -> None:
+        """See that nobody puts another ticket in the place of one that lives."""
+        ticket = before.get("ticket", {"S": ""})["S"]
+        if not ticket or after.get("ticket") == before["ticket"]:
+            return
+        # Used, given up by a sender whom SQS refused, or ended by a change of the webhook.
+        self._on_their_way.get(webhook_id, {}).pop(ticket, None)
+        if "ticket" in after and int(before["ticket_until_ms"]["N"]) >= self.now * 1000:
+            self.second_messages.append(f"a ticket of {webhook_id} was replaced while it lived")
+
     def _dynamodb_call(self, operation: str, params: dict[str, Any]) -> dict[str, Any]:
+        actions = [params] if operation == "UpdateItem" else []
+        if operation == "TransactWriteItems":
+            actions = [each["Update"] for each in params["TransactItems"] if "Update" in each]
+        keys = [(each["Key"]["pk"]["S"], each["Key"]["sk"]["S"]) for each in actions]
+        keys = [key for key in keys if key[1].startswith("HEALTH#")]
+        before = [self.stored(WEBHOOKS, *key) or {} for key in keys]
+        answer = self._do_dynamodb_call(operation, params)
+        for key, health in zip(keys, before, strict=True):
+            webhook_id = key[1].removeprefix("HEALTH#")
+            self._note_ticket(webhook_id, health, self.stored(WEBHOOKS, *key) or {})
+        return answer
+
+    def _do_dynamodb_call(self, operation: str, params: dict[str, Any]) -> dict[str, Any]:
         call = self._tables_of_functions if self.time.process else self._tables
         return call(operation, params)
 

@@ -287,7 +287,11 @@ class Dispatcher:
         due_at_ms: int = 0,
         delay_seconds: float,
     ) -> None:
-        """Put events into a lane and mark it; whoever made the mark sends for the drainer."""
+        """Put events into a lane and mark it.
+
+        Whoever made the mark of the real-time lane sends for the drainer. For the others the sweep does, when
+        they are due.
+        """
         unwritten = self._backlog.append(share.webhook_id, lane, waiting)
         is_new = self._backlog.mark(
             share.account_id,
@@ -297,7 +301,7 @@ class Dispatcher:
             due_at_ms=due_at_ms,
         )
         share.safe |= {each.event.sort_key for each in waiting} - unwritten
-        if is_new and lane is not Lane.BATCH:  # for that one the sweep sends, at its slot
+        if is_new and lane is Lane.REALTIME:
             self._drain_queue.send(share.account_id, share.webhook_id, delay_seconds=int(delay_seconds))
 
     def _close(self, share: Share) -> None:
