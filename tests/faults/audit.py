@@ -26,9 +26,7 @@ _DELIVERIES = "deliveries"
 _LAST_START_SECONDS = 20.0  # no POST of a drainer starts with less time left
 _LEFT_OF_LEASE_SECONDS = 15.0  # the longest POST
 _LEASE = {"lease_owner", "lease_until_ms", "ticket", "ticket_until_ms"}
-_STALE_SECONDS = (
-    10.0  # the design: no POST starts more than ten seconds after a change, a pause or a deletion
-)
+_STALE_SECONDS = 10.0  # no POST starts later after a change, a pause or a deletion
 
 type Item = dict[str, Any]
 type Key = tuple[str, str, str]
@@ -59,7 +57,10 @@ class Audit:
         self._owners: dict[Process, str] = {}
         self._tickets: defaultdict[tuple[Process, float], set[str]] = defaultdict(set)
         """Those that each invocation took. It is told apart by when it would be killed."""
-        self._reads: dict[Process, _Read] = {}
+        self._reads: dict[Process, dict[tuple[str, str], _Read]] = {}
+        """The last of each lane."""
+        self._failed: set[str] = set()
+        """The webhooks whose last POST of a drainer failed."""
         self._sending: dict[str, Process] = {}
         self._sent: dict[Process, tuple[float, list[str]]] = {}
         self._targets: defaultdict[str, list[tuple[float, str | None]]] = defaultdict(list)
@@ -138,6 +139,8 @@ class Audit:
                     self.taken[webhook_id].update(post.event_ids)
             if process.name == "drainer":
                 self._sending.pop(webhook_id, None)
+                is_failed = bool(mine) and not any(post.is_acknowledged for post in mine)
+                (self._failed.add if is_failed else self._failed.discard)(webhook_id)
 
     def _check_target(self, webhook_id: str, url: str) -> None:
         """Whether events may go to this URL at this moment, or might have ten seconds ago."""
@@ -163,10 +166,12 @@ class Audit:
                 self._add(f"a POST without the lease of {webhook_id}")
             elif int(health["lease_until_ms"]["N"]) / 1000 < now + _LEFT_OF_LEASE_SECONDS:
                 self._add(f"a POST that may outlast the lease of {webhook_id}")
-        read = self._reads.get(process)
-        if read is None or read.webhook_id != webhook_id:
-            self._add(f"a POST of what was not read: {event_ids}")
-        elif read.lane is not Lane.REPLAY:
+        reads = [read for read in self._reads.get(process, {}).values() if read.webhook_id == webhook_id]
+        read = next((read for read in reads if set(event_ids) <= set(read.event_ids)), None)
+        if read is None:
+            if all(each.lane is not Lane.REPLAY for each in reads):  # which walks the history too
+                self._add(f"a POST of what was not read: {event_ids}")
+        elif read.lane is not Lane.REPLAY and not self._may_stand_in(webhook_id, event_ids):
             # What is delivered or expired was taken out between the reading and the POST.
             first = [
                 each for each in read.event_ids if each in event_ids or not self._is_over(webhook_id, each)
@@ -174,13 +179,19 @@ class Audit:
             if first[: len(event_ids)] != event_ids:
                 self._add(f"out of order: {event_ids} of {first[: len(event_ids)]} in {read.lane}")
 
+    def _may_stand_in(self, webhook_id: str, event_ids: list[str]) -> bool:
+        """Whether an event may go alone before those in front of it: the first of them has just failed."""
+        is_ordered = self.registration_item(webhook_id).get("ordered") == {"BOOL": True}
+        return len(event_ids) == 1 and webhook_id in self._failed and not is_ordered
+
     def _note_read(self, process: Process, params: Item) -> None:
         pk = params["ExpressionAttributeValues"][":pk"]["S"]
         if process.name != "drainer" or not pk.startswith("BACKLOG#"):
             return
         _, webhook_id, lane = pk.split("#")
         items = self.partition(pk)
-        self._reads[process] = _Read(webhook_id, Lane(lane), [_event_id(item["sk"]["S"]) for item in items])
+        event_ids = [_event_id(item["sk"]["S"]) for item in items]
+        self._reads.setdefault(process, {})[webhook_id, lane] = _Read(webhook_id, Lane(lane), event_ids)
 
     # The changes
 

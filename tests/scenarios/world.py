@@ -92,9 +92,7 @@ _SWEEP_URL = "https://sqs.test/sweep"
 _QUARANTINE_URL = "https://sqs.test/quarantine"
 _NOTICE_TOPIC = "arn:aws:sns:us-east-1:123456789012:notices"
 _CALL_SECONDS = 0.004  # of AWS, there and back
-_LAG_SECONDS = (
-    1.0  # of an eventually consistent read: DynamoDB's guide says "usually within one second or less"
-)
+_LAG_SECONDS = 1.0  # of an eventually consistent read: "usually within one second or less" (DynamoDB guide)
 _SWEEP_SECONDS = 60
 _BATCH_EVERY_MINUTES = 15
 _READS = {"GetItem", "Query", "BatchGetItem", "Decrypt", "POST"}
