@@ -32,6 +32,7 @@ from bench import (
     isolation,
     latency,
     peer,
+    scale,
     sending,
     simulation,
 )
@@ -52,6 +53,7 @@ ROWS: dict[str, tuple[str, Callable[[], Row]]] = {
     "flood": ("one account that floods beside others", flood.measure),
     "growth": ("which term grows, and how", growth.measure),
     "simulation": ("the deployed system, simulated", simulation.measure),
+    "scale": ("many at once: the real code, in fake time", scale.measure),
 }
 BASELINE = Path(__file__).parent / "baseline.json"
 RESULTS = STATE_DIR / "bench.json"
