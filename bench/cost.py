@@ -306,7 +306,7 @@ def _drain(world: World, meter: Meter, endpoint: Endpoint) -> int:
 
 
 def _batch(world: World, _meter: Meter, _endpoint: Endpoint) -> int:
-    """Non-real-time events, that go out with the next opening of the batch lanes."""
+    """Non-real-time events, that go out at the next slot."""
     for _ in range(_ENOUGH // 10):
         world.emit(10, name=NON_REAL_TIME, data_bytes=_DATA_BYTES)
         world.run(0.1)
@@ -365,8 +365,7 @@ def markdown(of: Mapping[str, Bill]) -> str:
 
 
 SWEEPS_AN_HOUR = 60
-OPENINGS_AN_HOUR = 4
-"""As the template's schedules say; a test compares them."""
+"""As the template's schedule says; a test compares them."""
 
 
 @dataclass(frozen=True)
@@ -383,9 +382,8 @@ def idle() -> list[Part]:
     price: Mapping[str, float] = PRICES["dollars"]
     assumed: Mapping[str, float] = PRICES["assumptions"]
     hours = assumed["hoursAMonth"]
-    sweep, opening, metric_count = _scheduled()
-    schedules = hours * (_work_dollars(sweep) * SWEEPS_AN_HOUR + _work_dollars(opening) * OPENINGS_AN_HOUR)
-    invocations = (SWEEPS_AN_HOUR + OPENINGS_AN_HOUR) * hours
+    sweep, metric_count = _sweep()
+    sweeps = SWEEPS_AN_HOUR * hours
     queue_count = len({queue for _, queue, _ in event_sources()})
     receives = queue_count * assumed["receivesOfAnIdleQueueADay"] * hours / 24
     dashboards = len(of_type("AWS::CloudWatch::Dashboard"))
@@ -393,7 +391,7 @@ def idle() -> list[Part]:
     return [
         _counted("keys", keys, price["kmsKeyMonth"]),
         _counted("alarms", sum(map(_watched, ALARMS.values())), price["alarmMonth"]),
-        _counted("metrics that the schedules send", metric_count, price["metricMonth"]),
+        _counted("metrics that the sweep sends", metric_count, price["metricMonth"]),
         _counted("dashboards", dashboards, price["dashboardMonth"]),
         Part(
             "Lambda's polling of the queues",
@@ -402,9 +400,9 @@ def idle() -> list[Part]:
             receives * price["sqsRequest"],
         ),
         Part(
-            "the sweep and the batch schedule",
-            f"{invocations:,.0f} invocations, {sweep.read_units:g} read units in each",
-            schedules,
+            "the sweep",
+            f"{sweeps:,.0f} invocations, {sweep.read_units:g} read units in each",
+            sweeps * _work_dollars(sweep),
         ),
     ]
 
@@ -414,20 +412,15 @@ def _watched(alarm: Mapping[str, Any]) -> int:
     return sum("MetricStat" in each for each in alarm.get("Metrics", [])) or 1
 
 
-def _scheduled() -> tuple[Bill, Bill, int]:
-    """What a sweep that finds nothing uses, what an opening of no lane, and how many metrics both send."""
+def _sweep() -> tuple[Bill, int]:
+    """What a sweep that finds nothing uses, and how many metrics it sends."""
     with World() as world, _metered_log() as log:
         meter = Meter(world, log)
         world.run(MINUTE + 5)
         sweep = meter.bill
         sweep.log_bytes = log.bytes
-        meter.start()
-        world.open_batch_lanes()
-        world.run(5)
-        opening = meter.bill
-        opening.log_bytes = log.bytes
-        assert sweep.invocations == opening.invocations == {"batch": 1}
-        return sweep, opening, len(world.metrics)
+        assert sweep.invocations == {"batch": 1}
+        return sweep, len(world.metrics)
 
 
 def _work_dollars(bill: Bill) -> float:

@@ -6,8 +6,10 @@ reads. The entries name no bus, since that is each stack's own; add `EventBusNam
     aws events put-events --entries \\
         "$(jq -c --arg bus "$BUS" 'map(. + {EventBusName: $bus})' events/put_events/COURSE_ENROLLMENT.json)"
 
-`dispatcher_realtime.json`, `dispatcher_batch.json` and `drainer.json` are what Lambda hands to these
-functions from their queues: `sam local invoke DispatcherFunction -e events/dispatcher_realtime.json`.
+`dispatcher_realtime.json`, `dispatcher_batch.json`, `batch_sweep.json` and `drainer.json` are what Lambda
+hands to these functions from their queues:
+
+    sam local invoke DispatcherFunction -e events/dispatcher_realtime.json
 
 `docs/schemas/` has the JSON Schema of each event type, and of what a receiver gets.
 """
@@ -15,6 +17,7 @@ functions from their queues: `sam local invoke DispatcherFunction -e events/disp
 import hashlib
 import json
 import uuid
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,7 @@ from lms_webhooks.event_types import EVENT_TYPES, EventType
 SOURCE = "lms"
 ACCOUNT_ID = 1010
 WEBHOOK_ID = "wh_0123456789abcdefghijkl"
+SHARD = zlib.crc32(WEBHOOK_ID.encode()) % 16  # where its due marks stand
 HERE = Path(__file__).parent
 DIRECTORY = HERE / "put_events"
 SCHEMAS = HERE.parent / "docs" / "schemas"
@@ -57,9 +61,11 @@ def invocations() -> dict[Path, str]:
     """What Lambda hands over from each queue, by file."""
     real_time = ("COURSE_ENROLLMENT", "COURSE_COMPLETED")
     drain = json.dumps({"accountId": str(ACCOUNT_ID), "webhookId": WEBHOOK_ID})
+    part = json.dumps({"shard": SHARD, "start": WEBHOOK_ID, "low": WEBHOOK_ID})
     return {
         HERE / "dispatcher_realtime.json": _from_queue("RealtimeQueue", [*map(_message, real_time)]),
         HERE / "dispatcher_batch.json": _from_queue("BatchQueue", [*map(_message, _BATCH_OF_TWO)]),
+        HERE / "batch_sweep.json": _from_queue("SweepQueue", [part]),
         HERE / "drainer.json": _from_queue("DrainQueue", [drain]),
     }
 

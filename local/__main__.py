@@ -74,9 +74,7 @@ def _run(arguments: argparse.Namespace) -> int:
             _stack().emit([event])
             print(f"{event['eventName']} {event['eventId']}")
             if EVENT_TYPES[arguments.event].category is Category.NON_REAL_TIME:
-                print(
-                    f"  goes out with the next batch, within {_stack().description['batchScheduleSeconds']} s"
-                )
+                print(f"  goes out at the next slot, within {_stack().description['batchScheduleSeconds']} s")
         case "listen":
             _listen(arguments.port, arguments.secret, arguments.basic)
         case "check-build":
@@ -116,7 +114,7 @@ def _up(port: int | None) -> None:
     print(
         f"Ready: {stack.api_url}\n"
         f"  console {stack.description['consoleUrl']}\n"
-        f"  non-real-time events go out every {stack.description['batchScheduleSeconds']} s\n"
+        f"  non-real-time events go out within {stack.description['batchScheduleSeconds']} s\n"
         f"  described in {STATE_DIR / 'stack.json'}; `make down` stops it"
     )
 

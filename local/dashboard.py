@@ -130,9 +130,9 @@ def _rows(queues: list[str], worked_off: list[str], functions: list[str], tables
         Row(
             "**Waiting.** The backlog. Some drainers sent for are normal; many, minute after minute, are not",
             (
-                Graph("Lanes in which events wait", (_own(Metric.LANES_WAITING, "Maximum"),)),
+                Graph("Lanes in which events wait", (_own(Metric.LANES_WAITING),)),
                 Graph("Drainers that the sweep sent for", (_own(Metric.DRAINERS_SENT_FOR),)),
-                Graph("Batch lanes opened", (_own(Metric.BATCH_LANES_OPENED),)),
+                Graph("Shards swept", (_own(Metric.SHARDS_SWEPT),)),
             ),
         ),
         Row(

@@ -162,8 +162,8 @@ def demo(stack: Stack, *, fresh: bool, stay: bool) -> bool:
             tally = _emit(stack)
             outage = _emit_into_outage(stack, receiver)
             print(
-                f"\n  the {tally.non_real_time} non-real-time types go out on the batch schedule,"
-                f" here every {BATCH_SCHEDULE_SECONDS} s\n",
+                f"\n  the {tally.non_real_time} non-real-time types go out at the next slot,"
+                f" here within {BATCH_SCHEDULE_SECONDS} s\n",
                 flush=True,
             )
             _watch(received, tally, outage)

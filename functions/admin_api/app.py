@@ -18,7 +18,6 @@ from lms_webhooks.dynamodb import Table
 from lms_webhooks.observability import logger
 from lms_webhooks.queues import DrainQueue
 from lms_webhooks.replay import ReplayStore
-from lms_webhooks.schedule import BatchSchedule
 from lms_webhooks.secrets import SecretBox
 from lms_webhooks.settings import AdminApiSettings, read
 from lms_webhooks.webhook_store import WebhookStore
@@ -71,8 +70,7 @@ api = build_api(
             store,
             delivery_store,
             backlog,
-            BatchSchedule(deliveries_table),
-            batch_schedule_expression=settings.batch_schedule_expression,
+            batch_every_minutes=settings.batch_every_minutes,
         ),
         idempotency=Idempotency(webhooks_table, secret_box),
         trials=trials,

@@ -1,6 +1,8 @@
-"""Send for drainers on time. Triggers: BatchSchedule and SweepSchedule (EventBridge rules)."""
+"""Send non-real-time events on their way at their slots, and a drainer wherever one is missing.
 
-import time
+Triggers: BatchSweepSchedule (an EventBridge rule, every minute) and SweepQueue (SQS).
+"""
+
 from typing import TYPE_CHECKING, Any
 
 from lms_webhooks import aws
@@ -8,8 +10,7 @@ from lms_webhooks.backlog import Backlog
 from lms_webhooks.dynamodb import Table
 from lms_webhooks.notices import NoticeBox, Notifier
 from lms_webhooks.observability import logger, metrics
-from lms_webhooks.queues import DrainQueue
-from lms_webhooks.schedule import BatchSchedule
+from lms_webhooks.queues import DrainQueue, SweepQueue, read_sweep_message
 from lms_webhooks.settings import BatchSettings, read
 from lms_webhooks.standings import Standings
 from lms_webhooks.sweep import Sweep
@@ -20,37 +21,35 @@ if TYPE_CHECKING:
 # Built at cold start: a broken environment fails loudly at once, not on some event later.
 settings = read(BatchSettings)
 dynamodb = aws.dynamodb()
+sqs = aws.sqs()
 deliveries_table = Table(dynamodb, settings.deliveries_table)
-schedule = BatchSchedule(deliveries_table)
 backlog = Backlog(deliveries_table, retention_days=settings.backlog_retention_days)
 standings = Standings(Table(dynamodb, settings.webhooks_table))
 notifier = Notifier(NoticeBox(deliveries_table), backlog, standings, aws.sns(), settings.notice_topic_arn)
 sweep = Sweep(
     backlog=backlog,
     standings=standings,
-    queue=DrainQueue(aws.sqs(), settings.drain_queue_url),
+    queue=DrainQueue(sqs, settings.drain_queue_url),
+    sweep_queue=SweepQueue(sqs, settings.sweep_queue_url),
 )
-
-
-def open_batch_lanes() -> int:
-    """Let batches go, and then say when: a fault of the second must not keep them."""
-    opened = sweep.open_batch_lanes()
-    schedule.note_opening(int(time.time() * 1000))
-    return opened
-
-
-def send_for_drainers() -> int:
-    """Send for drainers, and then tell what there is to tell: events come first."""
-    sent_for = sweep.send_for_drainers()
-    notifier.send()
-    return sent_for
-
-
-TASKS = {"open-batch-lanes": open_batch_lanes, "sweep": send_for_drainers}
 
 
 @metrics.log_metrics
 @logger.inject_lambda_context
-def lambda_handler(event: dict[str, Any], _context: "LambdaContext") -> dict[str, Any]:
-    """Do the task that the schedule names; answer for how many webhooks there was something to do."""
-    return {"webhooks": TASKS[event["task"]]()}
+def lambda_handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
+    """Sweep all shards for the schedule, or go on with one for the queue.
+
+    Answers the schedule for how many webhooks there was something to do, and the queue that nothing failed.
+    """
+    if "Records" not in event:
+        try:
+            sent_for = sweep.sweep_all()
+        except Exception:
+            notifier.send()  # what fails with some events keeps nobody from being told
+            raise
+        notifier.send()
+        return {"webhooks": sent_for}
+    for record in event["Records"]:
+        seconds = context.get_remaining_time_in_millis() / 1000
+        sweep.sweep_part(read_sweep_message(record["body"]), remaining_seconds=seconds)
+    return {"batchItemFailures": []}

@@ -39,6 +39,7 @@ dispatcher = Dispatcher(
     quarantine=QuarantineQueue(sqs, settings.quarantine_queue_url),
     event_source=settings.event_source,
     retention_days=settings.backlog_retention_days,
+    batch_every_minutes=settings.batch_every_minutes,
 )
 
 

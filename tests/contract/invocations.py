@@ -91,10 +91,15 @@ class Aws:
 
     def sent_for_drainers(self) -> list[str]:
         """The messages on the drain queue."""
-        answer = boto3.client("sqs").receive_message(
-            QueueUrl=self.values["DrainQueue"], MaxNumberOfMessages=10
-        )
-        return [message["Body"] for message in answer.get("Messages", [])]
+        return self.messages("DrainQueue")
+
+    def messages(self, queue: str) -> list[str]:
+        """The messages on a queue."""
+        sqs = boto3.client("sqs")
+        bodies: list[str] = []
+        while got := sqs.receive_message(QueueUrl=self.values[queue], MaxNumberOfMessages=10).get("Messages"):
+            bodies += [message["Body"] for message in got]
+        return bodies
 
     def waiting_ids(self, lane: Lane) -> list[str]:
         """The events that wait for the webhook of the samples."""

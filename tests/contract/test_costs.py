@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from bench.cost import (
-    OPENINGS_AN_HOUR,
     PRICES,
     SWEEPS_AN_HOUR,
     Bill,
@@ -19,7 +18,7 @@ from bench.cost import (
     markdown,
     storage_markdown,
 )
-from tests.contract.template import FUNCTIONS, PARAMETERS, REPOSITORY, RULES, event_sources
+from tests.contract.template import FUNCTIONS, REPOSITORY, RULES, event_sources
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +54,8 @@ def test_an_idle_queue_is_polled_by_five_pollers_for_twenty_seconds_at_least() -
     assert 0.25 * len(queues) < polling.dollars < 0.35 * len(queues)
 
 
-def test_the_schedules_that_are_reckoned_with_are_the_template_s() -> None:
-    assert RULES["SweepSchedule"]["ScheduleExpression"] == f"rate({60 // SWEEPS_AN_HOUR} minute)"
-    expression = PARAMETERS["BatchScheduleExpression"]["Default"]
-    assert expression == f"rate({60 // OPENINGS_AN_HOUR} minutes)"
+def test_the_schedule_that_is_reckoned_with_is_the_template_s() -> None:
+    assert RULES["BatchSweepSchedule"]["ScheduleExpression"] == f"rate({60 // SWEEPS_AN_HOUR} minute)"
 
 
 def test_a_healthy_delivery_is_written_once_and_read_by_its_key(found: Mapping[str, Bill]) -> None:

@@ -397,7 +397,7 @@ def test_the_quotas_are_reckoned_with_the_numbers_of_the_template() -> None:
     (stage,) = of_type("AWS::ApiGatewayV2::Stage").values()
     calls = stage["DefaultRouteSettings"]["ThrottlingRateLimit"]
     assert told["Lambda: concurrent executions"] == (
-        f"{at_once + 2 + round(calls * (0.1 + MAX_AGE_SECONDS))} at most"
+        f"{at_once + 1 + round(calls * (0.1 + MAX_AGE_SECONDS))} at most"
     )
     assert told["EventBridge: characters of a pattern"] == f"{pattern_length('QuarantineRule'):,}"
     assert told["API Gateway: calls"] == f"{calls}/s"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from events.generate import WEBHOOK_ID
+from lms_webhooks import sweep
 from lms_webhooks.backlog import Lane, Waiting
 from lms_webhooks.events import read_event
 from local.openapi import COMMITTED
@@ -96,14 +97,19 @@ def test_the_dispatcher_delivers_real_time_events(aws: Aws, invoke: Any, receive
     assert received == ids_in(sample("dispatcher", "realtime"))
 
 
-def test_the_dispatcher_keeps_non_real_time_events_until_a_schedule_lets_them_go(
+def test_the_dispatcher_keeps_non_real_time_events_until_their_slot(
     aws: Aws, invoke: Any, receiver: Receiver
 ) -> None:
     aws.register(receiver.url())
-    assert invoke("dispatcher", sample("dispatcher", "batch")) == {"batchItemFailures": []}
-    assert sorted(aws.waiting_ids(Lane.BATCH)) == ids_in(sample("dispatcher", "batch"))
+    come_now = deepcopy(sample("dispatcher", "batch"))
+    for record in come_now["Records"]:
+        record["attributes"]["SentTimestamp"] = str(time.time_ns() // 1_000_000)
+    assert invoke("dispatcher", come_now) == {"batchItemFailures": []}
+    assert sorted(aws.waiting_ids(Lane.BATCH)) == ids_in(come_now)
     assert (receiver.requests, aws.sent_for_drainers()) == ([], [])
 
+    assert invoke("batch", sample("batch", "schedule")) == {"webhooks": 0}, "its slot is still to come"
+    wait_until_due(aws)
     assert invoke("batch", sample("batch", "schedule")) == {"webhooks": 1}
     assert aws.sent_for_drainers() == [sample("drainer")["Records"][0]["body"]]
 
@@ -120,7 +126,29 @@ def test_the_drainer_sends_what_waits(aws: Aws, invoke: Any, receiver: Receiver)
 def test_the_sweep_sends_for_a_drainer_that_is_missing(aws: Aws, invoke: Any, receiver: Receiver) -> None:
     aws.register(receiver.url())
     wait(aws)
-    assert invoke("batch", sample("batch", "sweep")) == {"webhooks": 1}
+    assert invoke("batch", sample("batch", "schedule")) == {"webhooks": 1}
+    assert aws.sent_for_drainers() == [sample("drainer")["Records"][0]["body"]]
+
+
+def test_a_part_of_a_sweep_is_swept_by_an_invocation_of_its_own(aws: Aws, invoke: Any) -> None:
+    aws.register("https://hooks.example.com/")
+    wait(aws)
+    assert invoke("batch", sample("batch", "sweep")) == {"batchItemFailures": []}
+    assert aws.sent_for_drainers() == [sample("drainer")["Records"][0]["body"]]
+
+
+def test_what_a_sweep_has_no_time_for_goes_on_by_its_queue(
+    aws: Aws, invoke: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "_OWN_SECONDS", 0)
+    aws.register("https://hooks.example.com/")
+    wait(aws)
+    assert invoke("batch", sample("batch", "schedule")) == {"webhooks": 0}
+    parts = aws.messages("SweepQueue")
+    assert len(parts) == 16
+    records = [{"messageId": str(number), "body": body} for number, body in enumerate(parts)]
+    for record in records:
+        invoke("batch", {"Records": [record]})
     assert aws.sent_for_drainers() == [sample("drainer")["Records"][0]["body"]]
 
 
@@ -173,6 +201,14 @@ def test_the_switch_for_loopback_is_off_in_the_drainer(
 def error_classes(logged: list[Line]) -> set[tuple[str, str]]:
     """Of each kind of attempt, what came of it."""
     return {(line["kind"], line["errorClass"]) for line in logged if line["message"] == "attempt"}
+
+
+def wait_until_due(aws: Aws) -> None:
+    """As if the slot of the samples' webhook had come."""
+    (mark,) = aws.backlog.marks(WEBHOOK_ID).values()
+    assert mark.due_at_ms % 900_000 == 0
+    assert 0 < mark.due_at_ms - time.time_ns() // 1_000_000 <= 900_000
+    assert aws.backlog.set_due(mark, 1)
 
 
 def wait(aws: Aws) -> None:

@@ -1,12 +1,13 @@
-"""Only the drainer sends to a queue that invokes it, so only the drainer is allowed to loop.
+"""Only the drainer and the batch function send to a queue that invokes them, so only they may loop.
 
 Lambda stops a chain SQS -> Lambda -> SQS after some 16 messages (Lambda guide, recursive loop detection). A
-function that says `RecursiveLoop: Allow` goes on. `tests/scenarios/test_loop.py` proves what bounds it then.
+function that says `RecursiveLoop: Allow` goes on. `tests/scenarios/test_loop.py` proves what bounds the
+drainer then, and `tests/unit/test_sweep.py` what bounds the parts of a sweep.
 """
 
 from tests.contract.template import FUNCTIONS, QUEUES, as_list, event_sources, names_in, statements
 
-LOOPING = {"DrainerFunction"}
+LOOPING = {"BatchFunction", "DrainerFunction"}
 
 
 def sends_to(function: str) -> set[str]:
@@ -35,7 +36,7 @@ def reached_from(function: str) -> set[str]:
     return found
 
 
-def test_only_the_drainer_can_come_back_to_itself() -> None:
+def test_only_what_goes_on_by_its_own_queue_can_come_back_to_itself() -> None:
     assert {name for name in FUNCTIONS if name in reached_from(name)} == LOOPING
     assert sends_to("DrainerFunction") == {"DrainQueue"}
 

@@ -43,7 +43,6 @@ ALLOWED = [
     ("admin_api", "dynamodb", "UpdateItem", at("deliveries", "DUE#7")),
     ("admin_api", "dynamodb", "Query", query("webhooks", "ACCOUNT#1010")),
     ("dispatcher", "dynamodb", "BatchWriteItem", put("deliveries", f"DELIVERY#{WEBHOOK}", *LANES)),
-    ("batch", "dynamodb", "UpdateItem", at("deliveries", "SCHEDULE")),
     ("drainer", "dynamodb", "DeleteItem", at("deliveries", f"REPLAY#{WEBHOOK}")),
     *((sender, "kms", "Decrypt", secret(accountId="1010", webhookId=WEBHOOK)) for sender in SENDERS),
 ]
@@ -56,7 +55,6 @@ REFUSED = [
     ),
     ("admin_api", "dynamodb", "BatchWriteItem", put("deliveries", f"BACKLOG#{WEBHOOK}#replay")),
     ("admin_api", "dynamodb", "UpdateItem", at("deliveries", f"DELIVERY#{WEBHOOK}")),
-    ("admin_api", "dynamodb", "UpdateItem", at("deliveries", "SCHEDULE")),
     ("admin_api", "dynamodb", "PutItem", at("deliveries", "NOTICES")),
     ("admin_api", "dynamodb", "DeleteItem", at("deliveries", f"BACKLOG#{WEBHOOK}#replay")),
     ("admin_api", "dynamodb", "Query", query("deliveries", "NOTICES")),
@@ -78,12 +76,11 @@ REFUSED = [
     ("dispatcher", "dynamodb", "BatchWriteItem", put("deliveries", f"REPLAY#{WEBHOOK}")),
     ("dispatcher", "dynamodb", "UpdateItem", at("deliveries", f"DELIVERY#{WEBHOOK}")),
     ("dispatcher", "dynamodb", "Query", query("deliveries", f"DELIVERY#{WEBHOOK}")),
-    ("batch", "dynamodb", "UpdateItem", at("deliveries", f"DELIVERY#{WEBHOOK}")),
+    *(("batch", "dynamodb", "UpdateItem", at("deliveries", key)) for key in (f"DELIVERY#{WEBHOOK}", "DUE#7")),
     ("batch", "dynamodb", "DeleteItem", at("deliveries", f"BACKLOG#{WEBHOOK}#realtime")),
     ("batch", "dynamodb", "Query", query("deliveries", f"DELIVERY#{WEBHOOK}")),
     ("batch", "dynamodb", "UpdateItem", at("webhooks", "ACCOUNT#1010")),
     ("drainer", "dynamodb", "DeleteItem", at("deliveries", f"DELIVERY#{WEBHOOK}")),
-    ("drainer", "dynamodb", "UpdateItem", at("deliveries", "SCHEDULE")),
     # A secret is asked for by whose it is, by both ids and nothing else.
     *(
         (sender, "kms", "Decrypt", secret(**context))

@@ -3,6 +3,7 @@
 Most of what stands here no emulator would notice: it would run, and fail or be unsafe in a real account.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from lms_webhooks import dispatch, drain, settings
+from lms_webhooks import backlog, dispatch, drain, settings, sweep
 from lms_webhooks.event_types import EVENT_TYPES, NON_REAL_TIME, REAL_TIME
 from lms_webhooks.events import MAX_ACCOUNT_ID_LENGTH
 from lms_webhooks.observability import Metric
@@ -367,11 +368,41 @@ def test_other_accounts_may_put_events_on_the_bus_only_when_named_and_only_from_
     }
 
 
-def test_the_schedules_name_tasks_that_their_function_knows() -> None:
-    for rule, target in rule_targets():
-        if "ScheduleExpression" in RULES[rule]:
-            (task,) = re.findall(r'^{"task": "([a-z-]+)"}$', target["Input"])
-            assert f'"{task}"' in app_source(name_in(target["Arn"]))
+def test_one_rule_serves_every_schedule() -> None:
+    """Slots are data: with a rule for each schedule, a webhook's own would be a resource."""
+    scheduled = {rule: target for rule, target in rule_targets() if "ScheduleExpression" in RULES[rule]}
+    assert scheduled.keys() == {"BatchSweepSchedule"}
+    assert name_in(scheduled["BatchSweepSchedule"]["Arn"]) == "BatchFunction"
+    sample = REPOSITORY / "events" / "batch_schedule.json"
+    assert json.loads(scheduled["BatchSweepSchedule"]["Input"]) == json.loads(sample.read_text())
+
+
+def test_slots_are_the_same_each_day() -> None:
+    """A period that does not divide a day would have slots that no two days share, and none at midnight."""
+    parameter = PARAMETERS["BatchEveryMinutes"]
+    assert all(1440 % minutes == 0 for minutes in parameter["AllowedValues"])
+    assert parameter["Default"] in parameter["AllowedValues"]
+    for function in ("AdminApiFunction", "DispatcherFunction"):
+        assert environment(function)["BATCH_EVERY_MINUTES"] == {"Ref": "BatchEveryMinutes"}
+
+
+def test_each_shard_of_the_due_markers_can_be_swept_at_once_and_counts_for_the_alarm() -> None:
+    (source,) = [source for _, queue, source in event_sources() if queue == "SweepQueue"]
+    assert source["ScalingConfig"]["MaximumConcurrency"] == backlog.SHARDS
+    assert source["BatchSize"] == 1
+    assert ALARMS["SweepMissingAlarm"]["Threshold"] == backlog.SHARDS
+
+
+def test_an_old_part_of_a_sweep_is_dropped_before_it_could_be_tried_again() -> None:
+    """Or parts would add up behind a fault that lasts: sixteen a minute."""
+    queue = QUEUES["SweepQueue"]
+    assert queue["MessageRetentionPeriod"] <= queue["VisibilityTimeout"]
+
+
+def test_a_sweep_has_time_to_close() -> None:
+    timeout = FUNCTIONS["BatchFunction"]["Timeout"]
+    assert sweep._OWN_SECONDS < sweep._CLOSING_SECONDS < timeout / 2
+    assert timeout < 60, "the schedule's invocation ends before the next one begins"
 
 
 ##### Who may do what
@@ -741,7 +772,7 @@ def test_what_is_deployed_locally_by_parameter_is_a_parameter() -> None:
     source = (REPOSITORY / "local" / "deploy.py").read_text()
     block = source.partition("overrides = {")[2].partition("}\n")[0]
     given = set(re.findall(r'^\s+"(\w+)":', block, re.MULTILINE))
-    assert {"Stage", "BatchScheduleExpression"} <= given <= PARAMETERS.keys()
+    assert {"Stage", "BatchEveryMinutes"} <= given <= PARAMETERS.keys()
 
 
 def test_parameters_are_few_enough_to_be_read() -> None:

@@ -249,15 +249,8 @@ class System:
 
     def sweep(self) -> None:
         """Sweep now: the schedule would in the next minute."""
-        self._do("sweep")
-
-    def open_batch_lanes(self) -> None:
-        """Let non-real-time events go now: the batch schedule would in the next minute."""
-        self._do("open-batch-lanes")
-
-    def _do(self, task: str) -> None:
         answer = self.client("lambda").invoke(
-            FunctionName=self.stack.description["functions"]["batch"], Payload=json.dumps({"task": task})
+            FunctionName=self.stack.description["functions"]["batch"], Payload=json.dumps({"task": "sweep"})
         )
         assert "FunctionError" not in answer, answer["Payload"].read()
 

@@ -143,7 +143,6 @@ def script(request: Request) -> Behaviour:
 def follow(account: Account, receiver: Receiver, compare: Callable[[Reader, Step, Answer], None]) -> None:
     """Make every call of the document, and `compare` each answer with it."""
     receiver.script = script
-    account.system.open_batch_lanes()  # from the first time on, stats say when the next is
     # The emulator mails nobody, and takes everybody for confirmed.
     reader = Reader(account, {"https://hooks.example.com": receiver.url(""), "pending": "confirmed"})
     for step in steps():

@@ -10,7 +10,7 @@ from tests.e2e.system import Account, System, until
 from tests.fakes.receiver import Behaviour, Receiver, Request, answer, gone
 
 DRAINING_SECONDS = 60  # after a failure the first probe comes in 5 s, the next 10 s later
-SCHEDULE_SECONDS = 150  # the batch schedule and the sweep come every minute
+SCHEDULE_SECONDS = 150  # a slot comes every minute, and the sweep within a minute after it
 
 
 def emit_in_order(account: Account, count: int) -> list[str]:

@@ -89,7 +89,7 @@ def test_webhooks_history_and_what_waits_come_back_from_copies_and_nothing_is_se
     assert len(system.history(live)) == 3
     assert waiting() == 6
     assert account.call("PATCH", f"/v1/webhooks/{webhook_id}", {"status": "active"}).status == 200
-    system.open_batch_lanes()
+    system.sweep()
     system.wait_for_history(webhook_id, 6)
     requests = receiver.requests_to("/waits")
     assert sorted(each for request in requests for each in request.event_ids) == sorted(emitted)

@@ -95,8 +95,8 @@ def recovery(world: FaultWorld) -> None:
         world.run(10)
 
 
-def batch_schedule(world: FaultWorld) -> None:
-    """Non-real-time events wait for the schedule."""
+def batch_slot(world: FaultWorld) -> None:
+    """Non-real-time events wait for their slot."""
     webhook = world.register(world.endpoint())
     world.expect(webhook, world.emit(4, name=NON_REAL_TIME), "delivered")
     world.run(16 * MINUTE)
@@ -357,7 +357,7 @@ STORIES = [
     Story("drain", drain),
     Story("drain fails midway", drain_failure),
     Story("recovery to direct", recovery),
-    Story("batch schedule", batch_schedule),
+    Story("batch slot", batch_slot),
     Story("ordered", ordered),
     Story("crowd", crowd),
     Story("split", split),

@@ -177,10 +177,14 @@ class Tables:
             size += table.size((pk, sk))
             if len(read) == params.get("Limit") or size > _PAGE_BYTES:
                 break
-        answer: dict[str, Any] = {"Count": len(read)}
+        found = read
+        if "FilterExpression" in params:
+            condition = (params["FilterExpression"], names, params["ExpressionAttributeValues"])
+            found = [sk for sk in read if _Condition(*condition).holds(table.items[pk, sk])]
+        answer: dict[str, Any] = {"Count": len(found), "ScannedCount": len(read)}
         if params.get("Select") != "COUNT":
             wanted = _projection(params.get("ProjectionExpression"), names)
-            answer["Items"] = [_projected(table.items[pk, sk], wanted) for sk in read]
+            answer["Items"] = [_projected(table.items[pk, sk], wanted) for sk in found]
         if read and (len(read) == params.get("Limit") or size > _PAGE_BYTES):
             answer["LastEvaluatedKey"] = _key_item((pk, read[-1]))
         return answer

@@ -1,12 +1,12 @@
-"""Non-real-time events wait for the schedule; then the drainer sends them, in either mode."""
+"""Non-real-time events wait for their slot; then the drainer sends them, in either mode."""
 
 from lms_webhooks.backlog import Lane
 from lms_webhooks.health import Mode
-from tests.scenarios.endpoints import DOWN, HANGS, OK, always, in_turn, rejecting, until
+from tests.scenarios.endpoints import DOWN, HANGS, OK, Reply, always, in_turn, rejecting, until
 from tests.scenarios.world import HOUR, MINUTE, NON_REAL_TIME, START, World
 
 
-def test_they_wait_for_the_schedule_and_go_out_in_batches(world: World) -> None:
+def test_they_wait_for_their_slot_and_go_out_in_batches(world: World) -> None:
     endpoint = world.endpoint()
     webhook = world.register(endpoint)
     ids = world.emit(300, name=NON_REAL_TIME)
@@ -19,10 +19,10 @@ def test_they_wait_for_the_schedule_and_go_out_in_batches(world: World) -> None:
     assert endpoint.posts[0].started_at - START < 15 * MINUTE + 1
     assert world.outcomes(webhook) == {"delivered": 300}
     assert world.marks(webhook) == {}
-    assert world.metrics["BatchLanesOpened"] == 1
+    assert world.metrics["DrainersSentFor"] == 1
 
 
-def test_what_comes_after_the_opening_waits_for_the_next(world: World) -> None:
+def test_what_comes_after_a_slot_waits_for_the_next(world: World) -> None:
     endpoint = world.endpoint()
     world.register(endpoint)
     first = world.emit(3, name=NON_REAL_TIME)
@@ -63,13 +63,26 @@ def test_a_failure_in_the_batch_lane_sets_backlog_mode(world: World) -> None:
     assert endpoint.acknowledged == real_time + batch, "the real-time lane goes first"
 
 
-def test_an_opened_lane_stays_open_while_its_endpoint_is_down(world: World) -> None:
+def test_a_lane_whose_slot_has_come_stays_due_while_its_endpoint_is_down(world: World) -> None:
     endpoint = world.endpoint()
     world.register(endpoint)
     ids = world.emit(5, name=NON_REAL_TIME)
     endpoint.script = until(world.now + 2 * HOUR, HANGS)
     world.run(2 * HOUR + 6 * MINUTE)
     assert endpoint.acknowledged == ids
+
+
+def test_what_comes_while_a_lane_that_is_due_is_drained_goes_out_with_it(world: World) -> None:
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    endpoint.script = always(Reply(seconds=2))
+    first = world.emit(20, name=NON_REAL_TIME)
+    world.run(15 * MINUTE + 3)
+    assert 0 < len(endpoint.acknowledged) < 20
+    second = world.emit(20, name=NON_REAL_TIME)
+    world.run(MINUTE)
+    assert endpoint.acknowledged == first + second
+    assert world.marks(webhook) == {}
 
 
 def test_both_kinds_are_set_aside_alike(world: World) -> None:

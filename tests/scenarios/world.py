@@ -41,10 +41,9 @@ from lms_webhooks.health_store import HealthStore
 from lms_webhooks.messages import Message
 from lms_webhooks.notices import NoticeBox, Notifier
 from lms_webhooks.observability import metrics, report
-from lms_webhooks.queues import DrainQueue, QuarantineQueue
+from lms_webhooks.queues import DrainQueue, QuarantineQueue, SweepQueue, read_sweep_message
 from lms_webhooks.registry import Registry
 from lms_webhooks.replay import Replays, ReplayStore
-from lms_webhooks.schedule import BatchSchedule
 from lms_webhooks.secrets import SecretBox
 from lms_webhooks.sender import Answer, Patience, Sender
 from lms_webhooks.settling import Settler
@@ -82,6 +81,7 @@ _SOURCE = "lms"
 WEBHOOKS = "webhooks"
 _DELIVERIES = "deliveries"
 _DRAIN_URL = "https://sqs.test/drain"
+_SWEEP_URL = "https://sqs.test/sweep"
 _QUARANTINE_URL = "https://sqs.test/quarantine"
 _NOTICE_TOPIC = "arn:aws:sns:us-east-1:123456789012:notices"
 _CALL_SECONDS = 0.004  # of AWS, there and back
@@ -89,7 +89,7 @@ _LAG_SECONDS = (
     1.0  # of an eventually consistent read: DynamoDB's guide says "usually within one second or less"
 )
 _SWEEP_SECONDS = 60
-_BATCH_SECONDS = 900
+_BATCH_EVERY_MINUTES = 15
 _READS = {"GetItem", "Query", "BatchGetItem", "Decrypt", "POST"}
 
 
@@ -224,6 +224,7 @@ class World:
         self.realtime_queue = self._queue("dispatcher", 360, 10, 50)
         self.batch_queue = self._queue("dispatcher", 390, 100, 50, window_seconds=5)
         self.drain_queue = self._queue("drainer", 360, 1, 5, concurrency=50)
+        self.sweep_queue = self._queue("batch", 300, 1, 5, concurrency=16)
         self.quarantined: list[str] = []
         self.told: list[dict[str, Any]] = []
         """What owners were told, as programs get it."""
@@ -234,7 +235,6 @@ class World:
         self._notice_box = NoticeBox(self._table(_DELIVERIES))
         self._health = HealthStore(self._table(WEBHOOKS))
         self.time.at(START + _SWEEP_SECONDS, self._sweep)
-        self.time.at(START + _BATCH_SECONDS, self._open_batch_lanes)
 
     def __enter__(self) -> Self:
         return self
@@ -372,10 +372,6 @@ class World:
         assert old is not None
         self._dynamodb.put_item(TableName=table, Item={**old, **attributes})
         return old
-
-    def open_batch_lanes(self) -> None:
-        """Let the batch schedule invoke its function, which it does here only where an event is pending."""
-        self._invoke("batch", {"task": "open-batch-lanes"}, lambda _: None)
 
     def send_for_drainer(self, webhook_id: str, *, delay_seconds: float = 0) -> None:
         """A drain message that nobody of ours sent."""
@@ -563,6 +559,7 @@ class World:
             quarantine=QuarantineQueue(self._sqs, _QUARANTINE_URL),
             event_source=_SOURCE,
             retention_days=self._retention_days,
+            batch_every_minutes=_BATCH_EVERY_MINUTES,
             clock=self.time.clock,
             clocks=self.clocks,
             jitter=lambda: self.jitter,
@@ -624,7 +621,6 @@ class World:
         table = self._table(_DELIVERIES)
         backlog = Backlog(table, retention_days=self._retention_days)
         standings = Standings(self._table(WEBHOOKS))
-        schedule = BatchSchedule(table)
         notifier = Notifier(
             NoticeBox(table), backlog, standings, self._sns, _NOTICE_TOPIC, clock=self.time.clock
         )
@@ -632,21 +628,29 @@ class World:
             backlog=backlog,
             standings=standings,
             queue=DrainQueue(self._sqs, _DRAIN_URL),
+            sweep_queue=SweepQueue(self._sqs, _SWEEP_URL),
             clock=self.time.clock,
+            new_start=lambda: (
+                f"wh_{int(self.now) % 7919:04x}"
+            ),  # elsewhere each time, and the same in each run
         )
+        sweep._crew = cast("Any", Threads(self.time))
 
-        def open_batch_lanes() -> int:
-            opened = sweep.open_batch_lanes()
-            schedule.note_opening(int(self.now * 1000))
-            return opened
+        def handle(event: dict[str, Any], remaining_ms: Callable[[], int]) -> dict[str, Any]:
+            if "Records" not in event:
+                try:
+                    sent_for = sweep.sweep_all()
+                except Exception:
+                    notifier.send()
+                    raise
+                notifier.send()
+                return {"webhooks": sent_for}
+            for record in event["Records"]:
+                part = read_sweep_message(record["body"])
+                sweep.sweep_part(part, remaining_seconds=remaining_ms() / 1000)
+            return {"batchItemFailures": []}
 
-        def send_for_drainers() -> int:
-            sent_for = sweep.send_for_drainers()
-            notifier.send()
-            return sent_for
-
-        tasks = {"open-batch-lanes": open_batch_lanes, "sweep": send_for_drainers}
-        return lambda event, _: {"webhooks": tasks[event["task"]]()}
+        return handle
 
     def _registry(self) -> Registry:
         store = WebhookStore(self._dynamodb, WEBHOOKS, sleep=self.time.sleep)
@@ -820,8 +824,8 @@ class World:
             if params["QueueUrl"] == _QUARANTINE_URL:
                 self.quarantined.append(entry["MessageBody"])
             else:
-                assert params["QueueUrl"] == _DRAIN_URL
-                self.drain_queue.send(entry["MessageBody"], delay_seconds=entry.get("DelaySeconds", 0))
+                queue = {_DRAIN_URL: self.drain_queue, _SWEEP_URL: self.sweep_queue}[params["QueueUrl"]]
+                queue.send(entry["MessageBody"], delay_seconds=entry.get("DelaySeconds", 0))
         return {"Successful": [], "Failed": []} if operation == "SendMessageBatch" else {"MessageId": "m"}
 
     def _dynamodb_call(self, operation: str, params: dict[str, Any]) -> dict[str, Any]:
@@ -888,11 +892,6 @@ class World:
         item = answer.get("Item", {})
         # A lease is over a millisecond after its end.
         return [int(item[name]["N"]) + 1 for name in ("lease_until_ms", "next_attempt_at_ms") if name in item]
-
-    def _open_batch_lanes(self) -> None:
-        self.time.at(self.now + _BATCH_SECONDS, self._open_batch_lanes)
-        if any(mark.lane is Lane.BATCH for mark in self._backlog.all_marks()):
-            self._invoke("batch", {"task": "open-batch-lanes"}, lambda _: None)
 
     def _is_busy(self) -> bool:
         return bool(

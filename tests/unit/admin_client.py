@@ -31,7 +31,6 @@ from lms_webhooks.dynamodb import Table
 from lms_webhooks.messages import Message
 from lms_webhooks.queues import DrainQueue
 from lms_webhooks.replay import ReplayStore
-from lms_webhooks.schedule import BatchSchedule
 from lms_webhooks.secrets import SecretBox
 from lms_webhooks.sender import Answer as SenderAnswer
 from lms_webhooks.sender import Patience, Sender
@@ -75,7 +74,7 @@ def admin_settings(
         deliveries_table=f"{table_name}-deliveries",
         delivery_retention_days=30,
         backlog_retention_days=7,
-        batch_schedule_expression="rate(15 minutes)",
+        batch_every_minutes=15,
         notice_topic_arn=notice_topic_arn,
         drain_queue_url=drain_queue_url,
         kms_key_id=kms_key_id,
@@ -194,8 +193,7 @@ class AdminClient:
                     self.store,
                     self.history,
                     self.backlog,
-                    BatchSchedule(self.deliveries_table),
-                    batch_schedule_expression=settings.batch_schedule_expression,
+                    batch_every_minutes=settings.batch_every_minutes,
                     clock=self._clock,
                 ),
                 idempotency=Idempotency(

@@ -9,7 +9,7 @@ from lms_webhooks.admin.stats import percentile
 from lms_webhooks.attempts import Attempt
 from lms_webhooks.backlog import Lane, Waiting
 from lms_webhooks.delivery_store import Delivery, Outcome
-from lms_webhooks.schedule import BatchSchedule
+from lms_webhooks.webhooks import rfc3339_of_ms
 from tests.engines.dynamodb import Engine
 from tests.unit.admin_client import ADMIN_CLAIMS, NOW, AdminClient, admin_client
 from tests.unit.tables import DAY_MS, NOW_MS, event
@@ -50,6 +50,7 @@ def test_of_a_new_webhook_there_is_nothing_to_tell(client: AdminClient, webhook_
         "countedFrom": "2026-11-02T13:00:00.000Z",
         "hours": [],
         "waiting": {"count": 0, "atLeast": False, "lanes": {}},
+        "nextBatchAt": "2026-11-03T12:15:00.000Z",
     }
 
 
@@ -80,12 +81,11 @@ def test_what_waits_since_when_until_when(client: AdminClient, webhook_id: str) 
         at_ms = NOW_MS - minutes * MINUTE_MS
         client.backlog.append(webhook_id, lane, [Waiting(event(f"{lane}", at_ms=at_ms))])
         client.backlog.mark("1010", webhook_id, lane, accepted_at_ms=at_ms + 1000)
-    BatchSchedule(client.deliveries_table).note_opening(NOW_MS - 10 * MINUTE_MS)
     answer = client.call("GET", f"/v1/webhooks/{webhook_id}/stats").body
     assert answer["waiting"]["count"] == 3
     assert answer["oldestWaitingAt"] == "2026-11-03T11:51:00.000Z"
     assert answer["nextExpiryAt"] == "2026-11-10T11:51:01.000Z"
-    assert answer["nextBatchAt"] == "2026-11-03T12:05:00.000Z"
+    assert answer["nextBatchAt"] == "2026-11-03T12:15:00.000Z"
 
 
 def test_more_than_can_be_counted_is_counted_in_part_and_says_so(
@@ -112,25 +112,17 @@ def test_who_may_and_what_is_wrong(client: AdminClient, webhook_id: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("expression", "since_ms", "expected_ms"),
-    [
-        ("rate(15 minutes)", 0, 900_000),
-        ("rate(15 minutes)", 899_999, 900_000),
-        ("rate(15 minutes)", 900_001, 1_800_000),
-        ("rate(1 minute)", 1, 60_000),
-        ("rate(1 hour)", 1, 3_600_000),
-        ("rate(2 days)", 1, 172_800_000),
-        ("cron(0 12 * * ? *)", 1, None),
-    ],
+    ("due_in_minutes", "shown_in_minutes"), [(3, 3), (90, 90), (0, 15), (-1, 15)], ids=str
 )
-def test_when_batches_go_out_next(
-    client: AdminClient, expression: str, since_ms: int, expected_ms: int | None
+def test_the_next_batch_is_the_slot_that_events_wait_for_or_else_the_next(
+    client: AdminClient, webhook_id: str, due_in_minutes: int, shown_in_minutes: int
 ) -> None:
-    schedule = BatchSchedule(client.deliveries_table)
-    assert schedule.next_opening_ms(expression, now_ms=NOW_MS) is None
-    schedule.note_opening(NOW_MS)
-    next_ms = schedule.next_opening_ms(expression, now_ms=NOW_MS + since_ms)
-    assert next_ms == (None if expected_ms is None else NOW_MS + expected_ms)
+    """The period may have changed since they came. Those that are due already go out now."""
+    client.backlog.append(webhook_id, Lane.BATCH, [Waiting(event("e"))])
+    due_at_ms = NOW_MS + due_in_minutes * MINUTE_MS
+    client.backlog.mark("1010", webhook_id, Lane.BATCH, accepted_at_ms=NOW_MS, due_at_ms=due_at_ms)
+    answer = client.call("GET", f"/v1/webhooks/{webhook_id}/stats").body
+    assert answer["nextBatchAt"] == rfc3339_of_ms(NOW_MS + shown_in_minutes * MINUTE_MS)
 
 
 @pytest.mark.parametrize(("percent", "expected"), [(50, 5), (95, 10), (100, 10), (1, 1), (10, 1), (11, 2)])

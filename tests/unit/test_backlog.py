@@ -1,6 +1,7 @@
 """What waits is found again: lanes in order, and a mark for each lane that has events."""
 
 import random
+from collections import Counter
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 from itertools import count
@@ -12,8 +13,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lms_webhooks.attempts import Attempt
-from lms_webhooks.backlog import Backlog, Count, Lane, Mark, Waiting, _shard
+from lms_webhooks.backlog import (
+    Backlog,
+    Count,
+    Lane,
+    Mark,
+    ShardPart,
+    Waiting,
+    _shard,
+    parts_of_all_shards,
+)
 from lms_webhooks.dynamodb import Range, Table, key_item
+from lms_webhooks.observability import Metric
 from tests.engines.dynamodb import Engine
 from tests.unit.tables import DAY_MS, NOW_MS, Fails, before, empty, event, keep_requests, tables
 
@@ -151,7 +162,7 @@ def test_each_append_changes_the_token(backlog: Backlog) -> None:
 def test_a_mark_says_whose_lane_it_is(backlog: Backlog) -> None:
     mark(backlog, Lane.RETRY, due_at_ms=500)
     got = backlog.marks("wh_1")[Lane.RETRY]
-    expected = Mark("1010", "wh_1", Lane.RETRY, got.token, 500, NOW_MS + 7 * DAY_MS, is_open=False)
+    expected = Mark("1010", "wh_1", Lane.RETRY, got.token, 500, NOW_MS + 7 * DAY_MS)
     assert got == expected
     assert list(backlog.all_marks()) == [expected]
 
@@ -220,7 +231,6 @@ def test_a_mark_that_is_gone_is_not_brought_back_by_what_was_learnt(backlog: Bac
     backlog.unmark(gone)
     assert not backlog.set_due(gone, 1)
     assert not backlog.set_check(gone, 1)
-    assert not backlog.open_lane(gone)
     assert backlog.marks("wh_1") == {}
 
 
@@ -264,18 +274,31 @@ def test_what_was_learnt_of_a_lane_is_dropped_when_something_was_appended(backlo
     assert (got.due_at_ms, got.check_at_ms) == (400, 1)
 
 
-def test_a_batch_lane_stays_open_until_it_was_empty(backlog: Backlog) -> None:
+def test_a_lane_keeps_the_slot_of_its_first_event_until_it_was_empty(backlog: Backlog) -> None:
+    assert mark(backlog, Lane.BATCH, due_at_ms=500)
+    mark(backlog, Lane.BATCH, due_at_ms=900)
+    first = backlog.marks("wh_1")[Lane.BATCH]
+    assert first.due_at_ms == 500
+    assert (first.is_due(499), first.is_due(500)) == (False, True)
+    assert backlog.unmark(first)
+    mark(backlog, Lane.BATCH, due_at_ms=900)
+    assert backlog.marks("wh_1")[Lane.BATCH].due_at_ms == 900
+
+
+@pytest.mark.parametrize("was_open", [True, False])
+def test_a_lane_that_an_earlier_version_opened_or_not_goes_out(
+    backlog: Backlog, table: Table, *, was_open: bool
+) -> None:
+    """It wrote no slot. Its events go out now, once, and nobody asks what is_open says."""
     mark(backlog, Lane.BATCH)
-    closed = backlog.marks("wh_1")[Lane.BATCH]
-    assert not closed.is_open
-    assert backlog.open_lane(closed)
-    mark(backlog, Lane.BATCH)
-    opened = backlog.marks("wh_1")[Lane.BATCH]
-    assert opened.is_open
-    assert backlog.unmark(opened)
-    assert not backlog.open_lane(opened)
-    mark(backlog, Lane.BATCH)
-    assert not backlog.marks("wh_1")[Lane.BATCH].is_open
+    table.client.update_item(
+        TableName=table.name,
+        Key=key_item(("DUE#0", "wh_1#batch")),
+        UpdateExpression="SET is_open = :open",
+        ExpressionAttributeValues={":open": {"BOOL": was_open}},
+    )
+    assert backlog.marks("wh_1")[Lane.BATCH].is_due(NOW_MS)
+    assert [each.lane for each in due_marks(backlog)] == [Lane.BATCH]
 
 
 def test_the_sweep_sees_the_marks_of_every_shard(backlog: Backlog, table: Table) -> None:
@@ -307,8 +330,114 @@ def test_the_sweep_sees_marks_that_take_several_pages(backlog: Backlog, table: T
     assert [each.webhook_id for each in backlog.all_marks()] == sorted(webhook_ids)
 
 
+def due_marks(
+    backlog: Backlog, *, start: str = "wh_0", limit: int = 1000, counted: list[int] | None = None
+) -> list[Mark]:
+    """Those that a sweep finds, page by page."""
+    found = []
+    for part in parts_of_all_shards(start):
+        rest: ShardPart | None = part
+        while rest is not None:
+            page = backlog.due_marks(rest, now_ms=NOW_MS, limit=limit)
+            found += page.marks
+            if counted is not None:
+                counted.append(page.read)
+            rest = page.rest
+    return found
+
+
+def test_only_marks_for_which_there_may_be_something_to_do_are_handed_over(backlog: Backlog) -> None:
+    for name, times in {
+        "due": {"due_at_ms": NOW_MS},
+        "not-due": {"due_at_ms": NOW_MS + 1},
+        "expiring": {"due_at_ms": NOW_MS + 1, "accepted_at_ms": NOW_MS - 7 * DAY_MS},
+        "not-expiring": {"due_at_ms": NOW_MS + 1, "accepted_at_ms": NOW_MS - 7 * DAY_MS + 1},
+    }.items():
+        backlog.mark("1010", f"wh_{name}", Lane.RETRY, **{"accepted_at_ms": NOW_MS, **times})
+    counted: list[int] = []
+    found = due_marks(backlog, counted=counted)
+    assert sorted(each.webhook_id for each in found) == ["wh_due", "wh_expiring"]
+    assert sum(counted) == 4, "all of them are counted"
+
+
+@pytest.mark.parametrize("start", ["wh_", "wh_30", "wh_~"])
+@pytest.mark.parametrize("limit", [1, 2, 1000])
+def test_whichever_place_a_sweep_begins_at_it_finds_every_mark_once(
+    backlog: Backlog, start: str, limit: int
+) -> None:
+    webhook_ids = [f"wh_{number}" for number in range(60)]
+    for webhook_id in webhook_ids:
+        backlog.mark("1010", webhook_id, Lane.REALTIME, accepted_at_ms=NOW_MS)
+    backlog.mark("1010", "wh_30", Lane.RETRY, accepted_at_ms=NOW_MS)
+    found = due_marks(backlog, start=start, limit=limit)
+    assert sorted(each.webhook_id for each in found) == sorted([*webhook_ids, "wh_30"])
+    if start == "wh_30":
+        assert found[0].webhook_id >= "wh_30"
+
+
+def test_a_part_of_a_shard_can_be_gone_on_with_from_any_mark(backlog: Backlog) -> None:
+    webhook_ids = sorted([each for each in map("wh_{}".format, range(200)) if _shard(each) == 3][:6])
+    for webhook_id in webhook_ids:
+        backlog.mark("1010", webhook_id, Lane.REALTIME, accepted_at_ms=NOW_MS)
+    part = ShardPart(3, start=webhook_ids[2], low=webhook_ids[2])
+    page = backlog.due_marks(part, now_ms=NOW_MS, limit=1000)
+    assert [each.webhook_id for each in page.marks] == webhook_ids[2:]
+    again = backlog.due_marks(part.from_mark(page.marks[2]), now_ms=NOW_MS, limit=1000)
+    assert [each.webhook_id for each in again.marks] == webhook_ids[4:]
+    assert again.rest is not None
+    last = backlog.due_marks(again.rest, now_ms=NOW_MS, limit=1000)
+    assert [each.webhook_id for each in last.marks] == webhook_ids[:2]
+    assert last.rest is None
+
+
+@pytest.mark.parametrize(
+    ("story", "lacks"),
+    [
+        ("no due time", "due_at"),
+        ("no time to check", "check_at"),
+        ("no token", "token"),
+        ("no account", "account_id"),
+        ("a lane of a newer version", None),
+    ],
+)
+def test_a_mark_that_cannot_be_read_is_noticed_and_costs_no_other(
+    backlog: Backlog, table: Table, monkeypatch: pytest.MonkeyPatch, story: str, lacks: str | None
+) -> None:
+    counted: Counter[str] = Counter()
+    monkeypatch.setattr("lms_webhooks.backlog.count", lambda metric, value=1: counted.update({metric: value}))
+    for lane in (Lane.REALTIME, Lane.RETRY):
+        mark(backlog, lane)
+    key = key_item(("DUE#0", "wh_1#realtime"))
+    item = table.client.get_item(TableName=table.name, Key=key)["Item"]
+    table.client.delete_item(TableName=table.name, Key=key)
+    if lacks is None:
+        item["sk"] = {"S": "wh_1#express"}
+    else:
+        del item[lacks]
+    table.client.put_item(TableName=table.name, Item=item)
+    assert [*backlog.marks("wh_1")] == [Lane.RETRY], story
+    assert [each.lane for each in backlog.all_marks()] == [Lane.RETRY]
+    assert [each.lane for each in due_marks(backlog)] == [Lane.RETRY]
+    assert counted == {Metric.INTERNAL_ERRORS: 3}
+
+
+@pytest.mark.parametrize("attribute", ["due_at", "check_at", "token"])
+def test_an_append_mends_a_mark_that_lacks_something(backlog: Backlog, table: Table, attribute: str) -> None:
+    mark(backlog, due_at_ms=5)
+    table.client.update_item(
+        TableName=table.name,
+        Key=key_item(("DUE#0", "wh_1#realtime")),
+        UpdateExpression="REMOVE #attribute",
+        ExpressionAttributeNames={"#attribute": attribute},
+    )
+    assert not mark(backlog, due_at_ms=5)
+    got = backlog.marks("wh_1")[Lane.REALTIME]
+    assert (got.due_at_ms, got.check_at_ms) == (5, NOW_MS + 7 * DAY_MS)
+    assert got.token
+
+
 class Race:
-    """Appenders, drainers and the schedule on one lane. Each of their steps is one call of DynamoDB, or what
+    """Appenders and drainers on one lane. Each of their steps is one call of DynamoDB, or what
     one function of `Backlog` does; between any two, others may do theirs."""
 
     numbers = count()
@@ -344,14 +473,8 @@ class Race:
             self.marked -= set(found)
             yield
 
-    def open(self) -> Generator[None]:
-        mark = self.backlog.marks(self.webhook_id).get(self.lane)
-        yield
-        if mark:
-            self.backlog.open_lane(mark)
-
     def actor(self, kind: str, at_ms: int) -> Generator[None]:
-        return {"append": self.append, "drain": self.drain}[kind](at_ms) if kind != "open" else self.open()
+        return {"append": self.append, "drain": self.drain}[kind](at_ms)
 
     def check(self) -> None:
         if self.marked:
@@ -360,7 +483,7 @@ class Race:
             assert mark.due_at_ms <= min(each.due_at_ms for each in self.marked), "found too late"
 
 
-actors = st.tuples(st.sampled_from(["append", "append", "drain", "drain", "open"]), st.integers(0, 3))
+actors = st.tuples(st.sampled_from(["append", "drain"]), st.integers(0, 3))
 
 
 @given(

@@ -34,7 +34,6 @@ from lms_webhooks.health import Health, fall_back
 from lms_webhooks.health_store import HealthStore
 from lms_webhooks.notices import Kind, Notice, NoticeBox
 from lms_webhooks.replay import Replay, ReplayStore
-from lms_webhooks.schedule import BatchSchedule
 from lms_webhooks.secrets import SecretBox
 from lms_webhooks.webhook_store import WebhookStore
 from operations import erase, restore
@@ -204,9 +203,9 @@ def mark_for_an_earlier_event(stage: Stage) -> object:
     return stage.mark(due_at_ms=3)
 
 
-def open_lane(stage: Stage) -> object:
-    stage.mark(Lane.BATCH)
-    return stage.backlog.open_lane(stage.backlog.marks(WEBHOOK)[Lane.BATCH])
+def set_due(stage: Stage) -> object:
+    stage.mark(Lane.RETRY)
+    return stage.backlog.set_due(stage.backlog.marks(WEBHOOK)[Lane.RETRY], 7)
 
 
 def add_attempt_to_a_waiting_event(stage: Stage) -> object:
@@ -326,7 +325,7 @@ DRIVERS: dict[str, Callable[[Stage], object]] = {
     "backlog.Backlog.add_attempt": add_attempt_to_a_waiting_event,
     "backlog.Backlog._remove_sent_again": remove_one_that_was_sent_again,
     "backlog.Backlog._advance": mark_for_an_earlier_event,
-    "backlog.Backlog._set": open_lane,
+    "backlog.Backlog._set": set_due,
     "delivery_store.DeliveryStore._add_attempt": add_attempt_to_a_delivery,
     "delivery_store.DeliveryStore._add_attempt 2": add_the_same_attempt_to_a_delivery,
     "delivery_store.DeliveryStore._put_unless_delivered": record_a_failure,
@@ -337,7 +336,6 @@ DRIVERS: dict[str, Callable[[Stage], object]] = {
     "replay.ReplayStore.cancel": cancel_replay,
     "replay.ReplayStore.advance": advance_replay,
     "replay.ReplayStore.forget": forget_replay,
-    "schedule.BatchSchedule.note_opening": lambda stage: BatchSchedule(stage.deliveries).note_opening(NOW_MS),
     "idempotency.Claim.finish": finish_claim,
     "idempotency.Claim.give_up": give_up_claim,
     "idempotency.Idempotency._put": claim,

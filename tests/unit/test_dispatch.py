@@ -47,6 +47,7 @@ class Dispatching(Flow):
             quarantine=self.quarantine,
             event_source="lms",
             retention_days=RETENTION_DAYS,
+            batch_every_minutes=20,
             clock=self.clock,
             jitter=lambda: 0.0,
         )
@@ -303,7 +304,7 @@ def test_what_another_wrote_is_read_before_the_next_event(world: Dispatching) ->
 
 @pytest.mark.parametrize(
     ("error", "counted"),
-    [(THROTTLED, 0), (OutOfResources("Too many open files"), 1), (LookupError("a bug"), 1)],
+    [(THROTTLED(), 0), (OutOfResources("Too many open files"), 1), (LookupError("a bug"), 1)],
     ids=["KMS", "no descriptors", "bug"],
 )
 def test_what_we_cannot_send_waits_and_charges_no_endpoint(
@@ -316,7 +317,7 @@ def test_what_we_cannot_send_waits_and_charges_no_endpoint(
     def refuse() -> None:
         raise error
 
-    setattr(world.endpoint, "before_credentials" if error is THROTTLED else "before_reply", refuse)
+    setattr(world.endpoint, "before_credentials" if isinstance(error, THROTTLED) else "before_reply", refuse)
     assert world.dispatch(*several(3)) == []
     assert world.waiting_ids(Lane.REALTIME) == ["e1", "e2", "e3"]
     health = world.health()
@@ -439,7 +440,8 @@ def test_who_looks_for_what_came_before_marks_its_lanes_from_the_first_accepted(
 def test_a_non_real_time_event_that_came_before_is_looked_for_in_its_one_lane(world: Dispatching) -> None:
     world.register(events=frozenset({BATCH}))
     world.dispatch(message("e1", name=BATCH, receives=2))
-    assert [*world.backlog.marks(ID)] == [Lane.BATCH]
+    (mark,) = world.backlog.marks(ID).values()
+    assert (mark.lane, mark.due_at_ms, world.sent_for) == (Lane.BATCH, NOW_MS + 20 * 60_000, [])
 
 
 def test_lanes_that_cannot_be_marked_make_what_came_before_come_again(world: Dispatching) -> None:
@@ -449,10 +451,24 @@ def test_lanes_that_cannot_be_marked_make_what_came_before_come_again(world: Dis
     assert world.endpoint.posts == [["e1"], ["e2"]]
 
 
-def test_non_real_time_events_wait_for_the_schedule_and_nobody_is_sent_for(world: Dispatching) -> None:
+def test_non_real_time_events_wait_for_their_slot_and_nobody_is_sent_for(world: Dispatching) -> None:
     world.register(events=frozenset({BATCH}))
     assert world.dispatch(message("e1", name=BATCH)) == []
     assert (world.waiting_ids(Lane.BATCH), world.sent_for, world.endpoint.posts) == (["e1"], [], [])
+    assert world.backlog.marks(ID)[Lane.BATCH].due_at_ms == NOW_MS + 20 * 60_000
+
+
+def test_events_that_come_later_wait_for_the_slot_of_the_first(world: Dispatching) -> None:
+    """Also when it has come, and no drainer yet: they go out with those before them."""
+    world.register(events=frozenset({BATCH}))
+    world.dispatch(message("e1", name=BATCH))
+    for minutes in (5, 25):
+        world.now = NOW_MS / 1000 + minutes * 60
+        world.dispatch(message(f"e{minutes}", name=BATCH))
+    assert world.backlog.marks(ID)[Lane.BATCH].due_at_ms == NOW_MS + 20 * 60_000
+    world.backlog.unmark(world.backlog.marks(ID)[Lane.BATCH])
+    world.dispatch(message("e9", name=BATCH))
+    assert world.backlog.marks(ID)[Lane.BATCH].due_at_ms == NOW_MS + 40 * 60_000
 
 
 def test_one_drainer_is_sent_for_however_many_come(world: Dispatching) -> None:

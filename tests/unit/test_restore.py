@@ -92,11 +92,10 @@ def test_lanes_without_marks_get_them_as_those_who_appended_made_them(stack: Tab
     after = stack.backlog.marks(WEBHOOK)
     assert after.keys() == before.keys()
     for lane, mark in after.items():
-        assert (mark.account_id, mark.due_at_ms, mark.check_at_ms, mark.is_open) == (
+        assert (mark.account_id, mark.due_at_ms, mark.check_at_ms) == (
             "1010",
             before[lane].due_at_ms,
             before[lane].check_at_ms,
-            False,
         )
 
 

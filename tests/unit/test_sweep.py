@@ -1,45 +1,83 @@
 """A drainer is sent for where something is due and nobody is at it; and nowhere else."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import Any, cast
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from lms_webhooks.backlog import Backlog, Lane, _shard
-from lms_webhooks.dynamodb import Table
+from lms_webhooks.backlog import SHARDS, Backlog, Lane, ShardPart, _shard, parts_of_all_shards
+from lms_webhooks.dynamodb import Table, key_item
 from lms_webhooks.health import Health, Mode, SwitchOff
 from lms_webhooks.health_store import HealthStore
-from lms_webhooks.observability import Metric
-from lms_webhooks.queues import DrainQueue
+from lms_webhooks.observability import Metric, metrics
+from lms_webhooks.queues import DrainQueue, SweepQueue, read_sweep_message
 from lms_webhooks.standings import Standings
 from lms_webhooks.sweep import Sweep
-from lms_webhooks.webhook_store import WebhookStore
+from lms_webhooks.webhook_store import WebhookStore, webhook_key
 from lms_webhooks.webhooks import Status, Webhook
 from tests.engines.dynamodb import REGION, Engine
-from tests.unit.tables import DAY_MS, NOW_MS, Before, Fails, before, tables, webhook
+from tests.unit.tables import DAY_MS, NOW_MS, THROTTLED, Before, Fails, before, tables, webhook
 
 RETENTION_MS = 7 * DAY_MS
 WEBHOOK = webhook()
 ID = (WEBHOOK.account_id, WEBHOOK.webhook_id)
+START = "wh_"  # where a sweep begins in each shard: at the first mark
 
 
 class World:
     def __init__(self, webhooks: Table, deliveries: Table) -> None:
         self.sqs = cast("Any", Before(boto3.client("sqs", region_name=REGION)))
         self.url = self.sqs.create_queue(QueueName="drain")["QueueUrl"]
+        self.sweep_url = self.sqs.create_queue(QueueName="sweep")["QueueUrl"]
+        self.now_ms: float = NOW_MS
+        self.webhooks = webhooks
         self.deliveries = deliveries
         self.store = WebhookStore(webhooks.client, webhooks.name)
         self.health = HealthStore(webhooks)
         self.backlog = Backlog(deliveries, retention_days=7)
         self.sweep = Sweep(
-            backlog=self.backlog,
-            standings=Standings(webhooks),
-            queue=DrainQueue(self.sqs, self.url),
-            clock=lambda: NOW_MS / 1000,
+            **self.parts_of_a_sweep(), clock=lambda: self.now_ms / 1000, new_start=lambda: START
+        )
+
+    def parts_of_a_sweep(self) -> dict[str, Any]:
+        return {
+            "backlog": self.backlog,
+            "standings": Standings(self.webhooks),
+            "queue": DrainQueue(self.sqs, self.url),
+            "sweep_queue": SweepQueue(self.sqs, self.sweep_url),
+        }
+
+    def parts(self) -> list[ShardPart]:
+        """Those on the sweep queue, by shard."""
+        return sorted(map(read_sweep_message, self._received(self.sweep_url)), key=lambda part: part.shard)
+
+    def shards_after(self, shard: int) -> list[int]:
+        """Those that a sweep comes to later."""
+        shards = [part.shard for part in parts_of_all_shards(START)]
+        return shards[shards.index(shard) + 1 :]
+
+    def takes(self, table: Table, operation: str, *, seconds: float) -> None:
+        """Let each call of an operation take so long."""
+        call = getattr(before(table).behind, operation)
+
+        def answer(**request: Any) -> Any:
+            self.now_ms += seconds * 1000
+            return call(**request)
+
+        before(table).answers[operation] = answer
+
+    def damage(self, webhook: Webhook) -> None:
+        """Take from a registration what is read of it."""
+        self.webhooks.client.update_item(
+            TableName=self.webhooks.name,
+            Key=key_item(webhook_key(webhook.account_id, webhook.webhook_id)),
+            UpdateExpression="REMOVE epoch",
         )
 
     def mark(self, lane: Lane = Lane.REALTIME, *, webhook: Webhook = WEBHOOK, **more: Any) -> None:
@@ -47,18 +85,23 @@ class World:
         self.backlog.mark(webhook.account_id, webhook.webhook_id, lane, accepted_at_ms=accepted_at_ms, **more)
 
     def sent_for(self) -> list[str]:
-        messages: list[dict[str, str]] = []
-        while got := self.sqs.receive_message(QueueUrl=self.url, MaxNumberOfMessages=10).get("Messages"):
-            messages += [json.loads(message["Body"]) for message in got]
+        messages = [json.loads(body) for body in self._received(self.url)]
         assert all(each.keys() == {"accountId", "webhookId"} for each in messages)
         assert {each["accountId"] for each in messages} <= {"1010"}
         return sorted(each["webhookId"] for each in messages)
+
+    def _received(self, url: str) -> list[str]:
+        bodies: list[str] = []
+        while got := self.sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
+            bodies += [message["Body"] for message in got]
+        return bodies
 
 
 @pytest.fixture
 def world(dynamodb: Engine) -> Iterator[World]:
     with tables(dynamodb) as both:
         yield World(*both)
+    metrics.clear_metrics()  # nobody writes them out here, and Powertools would after a hundred
 
 
 @pytest.mark.parametrize(
@@ -79,7 +122,7 @@ def test_who_is_sent_for(world: World, story: str, status: Status, health: Healt
     world.store.create(replace(WEBHOOK, status=status))
     world.health.save(WEBHOOK.account_id, WEBHOOK.webhook_id, health, revision=0)
     world.mark()
-    assert world.sweep.send_for_drainers() == int(is_sent_for), story
+    assert world.sweep.sweep_all() == int(is_sent_for), story
     assert world.sent_for() == [WEBHOOK.webhook_id] * is_sent_for
 
 
@@ -88,80 +131,38 @@ def test_a_drainer_at_work_is_left_alone_until_its_lease_ends(world: World) -> N
     world.mark()
     lease = (WEBHOOK.account_id, WEBHOOK.webhook_id)
     assert world.health.acquire(*lease, owner="me", now_ms=NOW_MS, until_ms=NOW_MS)
-    assert world.sweep.send_for_drainers() == 0
+    assert world.sweep.sweep_all() == 0
     assert world.health.acquire(*lease, owner="other", now_ms=NOW_MS + 1, until_ms=NOW_MS - 1)
-    assert world.sweep.send_for_drainers() == 1
+    assert world.sweep.sweep_all() == 1
 
 
 @pytest.mark.parametrize("status", Status)
 def test_what_may_have_expired_is_looked_at_whatever_the_status(world: World, status: Status) -> None:
     world.store.create(replace(WEBHOOK, status=status))
     world.mark(accepted_at_ms=NOW_MS - RETENTION_MS)
-    assert world.sweep.send_for_drainers() == 1
+    assert world.sweep.sweep_all() == 1
 
 
 @pytest.mark.parametrize(("due_in_ms", "is_sent_for"), [(0, True), (1, False)])
 def test_a_rejected_event_waits_until_it_is_due(world: World, due_in_ms: int, is_sent_for: bool) -> None:
     world.store.create(WEBHOOK)
     world.mark(Lane.RETRY, due_at_ms=NOW_MS + due_in_ms)
-    assert world.sweep.send_for_drainers() == int(is_sent_for)
+    assert world.sweep.sweep_all() == int(is_sent_for)
 
 
-def test_a_batch_lane_waits_for_its_schedule(world: World) -> None:
+def test_a_batch_lane_waits_for_its_slot(world: World) -> None:
     world.store.create(WEBHOOK)
-    world.mark(Lane.BATCH)
-    assert world.sweep.send_for_drainers() == 0
-    assert world.sweep.open_batch_lanes() == 1
+    world.mark(Lane.BATCH, due_at_ms=NOW_MS + 60_000)
+    assert world.sweep.sweep_all() == 0
+    world.now_ms += 60_000
+    assert world.sweep.sweep_all() == 1
     assert world.sent_for() == [WEBHOOK.webhook_id]
-    assert world.sweep.send_for_drainers() == 1, "should its drainer be lost"
-
-
-@pytest.mark.parametrize(
-    ("story", "status", "health"),
-    [
-        ("the next drainer is on its way", Status.ACTIVE, Health(next_attempt_at_ms=NOW_MS + 1)),
-        ("paused", Status.PAUSED, Health()),
-        ("switched off", Status.ACTIVE, Health(switched_off=SwitchOff.GONE)),
-    ],
-)
-def test_an_opened_batch_lane_needs_no_message_where_one_could_do_nothing(
-    world: World, story: str, status: Status, health: Health
-) -> None:
-    """A failing endpoint has one message on its way already: a second would be one for each opening."""
-    world.store.create(replace(WEBHOOK, status=status))
-    world.health.save(*ID, health, revision=0)
-    world.mark(Lane.BATCH)
-    assert world.sweep.open_batch_lanes() == 1, story
-    assert world.backlog.marks(WEBHOOK.webhook_id)[Lane.BATCH].is_open
-    assert world.sent_for() == []
-
-
-def test_an_opened_batch_lane_is_left_to_the_drainer_at_work(world: World) -> None:
-    world.store.create(WEBHOOK)
-    world.mark(Lane.BATCH)
-    assert world.health.acquire(*ID, owner="me", now_ms=NOW_MS, until_ms=NOW_MS)
-    assert world.sweep.open_batch_lanes() == 1
-    assert world.sent_for() == []
-
-
-def test_each_of_many_opened_batch_lanes_gets_its_drainer(world: World) -> None:
-    others = [replace(WEBHOOK, webhook_id=f"wh_{number:022d}") for number in range(120)]
-    for other in others:
-        world.mark(Lane.BATCH, webhook=other)
-    assert world.sweep.open_batch_lanes() == 120
-    assert world.sent_for() == sorted(other.webhook_id for other in others)
-
-
-def test_opening_batch_lanes_leaves_the_others_alone(world: World) -> None:
-    world.store.create(WEBHOOK)
-    world.mark(Lane.REALTIME)
-    assert world.sweep.open_batch_lanes() == 0
-    assert world.sent_for() == []
+    assert world.sweep.sweep_all() == 1, "should its drainer be lost"
 
 
 def test_what_waits_for_a_deleted_webhook_is_buried(world: World) -> None:
     world.mark()
-    assert world.sweep.send_for_drainers() == 1
+    assert world.sweep.sweep_all() == 1
 
 
 def test_one_drainer_for_all_lanes_of_a_webhook_and_one_for_each_of_many(world: World) -> None:
@@ -170,7 +171,7 @@ def test_one_drainer_for_all_lanes_of_a_webhook_and_one_for_each_of_many(world: 
     others = [replace(WEBHOOK, webhook_id=f"wh_{number:022d}") for number in range(120)]
     for other in others:
         world.mark(webhook=other)
-    assert world.sweep.send_for_drainers() == 121
+    assert world.sweep.sweep_all() == 121
     assert world.sent_for() == sorted([WEBHOOK.webhook_id, *(other.webhook_id for other in others)])
 
 
@@ -181,14 +182,14 @@ def test_what_may_have_expired_is_looked_at_in_every_lane(world: World, lane: La
     world.store.create(WEBHOOK)
     world.health.save(*ID, health, revision=0)
     world.mark(lane, accepted_at_ms=NOW_MS - RETENTION_MS, due_at_ms=NOW_MS + 5)
-    assert world.sweep.send_for_drainers() == 1
+    assert world.sweep.sweep_all() == 1
 
 
 @pytest.mark.parametrize(("left_ms", "is_sent_for"), [(1, False), (0, True)])
 def test_what_has_not_expired_yet_is_let_be(world: World, left_ms: int, is_sent_for: bool) -> None:
     world.store.create(replace(WEBHOOK, status=Status.PAUSED))
     world.mark(accepted_at_ms=NOW_MS - RETENTION_MS + left_ms)
-    assert world.sweep.send_for_drainers() == int(is_sent_for)
+    assert world.sweep.sweep_all() == int(is_sent_for)
 
 
 def test_nobody_is_sent_who_would_find_the_lease_taken_or_come_too_early(world: World) -> None:
@@ -196,23 +197,22 @@ def test_nobody_is_sent_who_would_find_the_lease_taken_or_come_too_early(world: 
     world.store.create(WEBHOOK)
     world.mark(accepted_at_ms=NOW_MS - RETENTION_MS)
     assert world.health.acquire(*ID, owner="me", now_ms=NOW_MS, until_ms=NOW_MS)
-    assert world.sweep.send_for_drainers() == 0
+    assert world.sweep.sweep_all() == 0
     assert world.health.release(
         *ID, owner="me", health=Health(next_attempt_at_ms=NOW_MS + 1), before=Health()
     )
-    assert world.sweep.send_for_drainers() == 0
+    assert world.sweep.sweep_all() == 0
 
 
 def test_a_rejected_event_of_a_paused_webhook_waits(world: World) -> None:
     world.store.create(replace(WEBHOOK, status=Status.PAUSED))
     world.mark(Lane.RETRY, due_at_ms=NOW_MS - 1)
-    assert world.sweep.send_for_drainers() == 0
+    assert world.sweep.sweep_all() == 0
 
 
 def test_where_nothing_waits_nobody_is_sent(world: World) -> None:
     world.store.create(WEBHOOK)
-    assert world.sweep.send_for_drainers() == 0
-    assert world.sweep.open_batch_lanes() == 0
+    assert world.sweep.sweep_all() == 0
     assert world.sent_for() == []
 
 
@@ -220,7 +220,7 @@ def test_a_webhook_is_another_account_s_only_if_that_account_says_so(world: Worl
     """Its id with another account's is no webhook: what waits there is buried, and nothing is read of it."""
     world.store.create(replace(WEBHOOK, status=Status.PAUSED))
     world.mark(webhook=replace(WEBHOOK, account_id="2020"))
-    assert world.sweep.send_for_drainers() == 1
+    assert world.sweep.sweep_all() == 1
 
 
 def test_the_lanes_of_one_webhook_that_are_read_apart_are_one_drainer_s(world: World) -> None:
@@ -231,37 +231,8 @@ def test_the_lanes_of_one_webhook_that_are_read_apart_are_one_drainer_s(world: W
             world.mark(lane, webhook=replace(WEBHOOK, webhook_id=webhook_id))
     marks = list(world.backlog.all_marks())
     assert marks[99].webhook_id == marks[100].webhook_id
-    assert world.sweep.send_for_drainers() == 99
+    assert world.sweep.sweep_all() == 99
     assert world.sent_for() == sorted(by_shard)
-
-
-def test_opened_lanes_are_those_that_still_have_events(world: World) -> None:
-    """Between the reading of the marks and the opening, a drainer may have removed one."""
-    other = replace(WEBHOOK, webhook_id="wh_" + "b" * 22)
-    for each in (WEBHOOK, other):
-        world.mark(Lane.BATCH, webhook=each)
-    gone = world.backlog.marks(WEBHOOK.webhook_id)[Lane.BATCH]
-    client = before(world.deliveries)
-
-    def update_item(**call: Any) -> Any:
-        client.answers.clear()
-        world.backlog.unmark(gone)
-        return client.behind.update_item(**call)
-
-    client.answers["update_item"] = update_item
-    assert world.sweep.open_batch_lanes() in (1, 2), "2 where the other one is opened first"
-    assert world.backlog.marks(other.webhook_id)[Lane.BATCH].is_open
-    assert Lane.BATCH not in world.backlog.marks(WEBHOOK.webhook_id)
-
-
-def test_lanes_whose_drainers_sqs_did_not_take_are_found_by_the_sweep(world: World) -> None:
-    world.store.create(WEBHOOK)
-    world.mark(Lane.BATCH)
-    world.sqs.answers["send_message_batch"] = Fails(world.sqs.behind.send_message_batch, 1)
-    with pytest.raises(ClientError):
-        world.sweep.open_batch_lanes()
-    assert world.sweep.send_for_drainers() == 1
-    assert world.sent_for() == [WEBHOOK.webhook_id]
 
 
 def test_a_sweep_that_fails_is_made_up_for_by_the_next(world: World) -> None:
@@ -271,18 +242,18 @@ def test_a_sweep_that_fails_is_made_up_for_by_the_next(world: World) -> None:
         before(world.deliveries).behind.batch_get_item, 1
     )
     with pytest.raises(ClientError):
-        world.sweep.send_for_drainers()
-    assert world.sweep.send_for_drainers() == 1
+        world.sweep.sweep_all()
+    assert world.sweep.sweep_all() == 1
 
 
 def test_what_is_due_in_the_next_millisecond_waits(world: World) -> None:
     """Rounded up, the moment of the sweep would be later than it is."""
-    world.sweep._clock = lambda: (NOW_MS + 0.6) / 1000
+    world.now_ms = NOW_MS + 0.6
     world.store.create(WEBHOOK)
     world.mark(Lane.RETRY, due_at_ms=NOW_MS + 1)
-    assert world.sweep.send_for_drainers() == 0
-    world.sweep._clock = lambda: (NOW_MS + 1) / 1000
-    assert world.sweep.send_for_drainers() == 1
+    assert world.sweep.sweep_all() == 0
+    world.now_ms = NOW_MS + 1
+    assert world.sweep.sweep_all() == 1
 
 
 def test_every_lane_that_waits_is_counted_due_or_not(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,6 +262,146 @@ def test_every_lane_that_waits_is_counted_due_or_not(world: World, monkeypatch: 
     world.store.create(WEBHOOK)
     world.mark(Lane.REALTIME)
     world.mark(Lane.RETRY, due_at_ms=NOW_MS + 1)
-    world.mark(Lane.BATCH)
-    world.sweep.send_for_drainers()
-    assert counted == {Metric.LANES_WAITING: 3, Metric.DRAINERS_SENT_FOR: 1}
+    world.mark(Lane.BATCH, due_at_ms=NOW_MS + 1)
+    world.sweep.sweep_all()
+    assert counted == {Metric.SHARDS_SWEPT: SHARDS, Metric.LANES_WAITING: 3, Metric.DRAINERS_SENT_FOR: 1}
+
+
+# Much to do, and little time
+
+
+def register_many(world: World, number: int = 300, *, shard: int = 3) -> list[str]:
+    """Webhooks whose marks stand in one shard, each with something due, in the order of their ids."""
+    ids = (f"wh_{index:022d}" for index in range(100_000))
+    many = list(islice((each for each in ids if _shard(each) == shard), number))
+    for webhook_id in many:
+        world.mark(webhook=replace(WEBHOOK, webhook_id=webhook_id))
+    return many
+
+
+def test_what_the_schedules_invocation_has_no_time_for_goes_on_shard_by_shard(world: World) -> None:
+    """Each hundred takes a minute, so there is time for one. The others wait in parts, and none is lost."""
+    many = register_many(world)
+    world.takes(world.deliveries, "batch_get_item", seconds=60)
+    assert world.sweep.sweep_all() == 100
+    parts = world.parts()
+    assert {part.shard for part in parts} == {3, *world.shards_after(3)}
+    assert world.sent_for() == many[:100]
+    found = 0
+    while parts:
+        part = parts.pop(0)
+        found += world.sweep.sweep_part(part, remaining_seconds=50)
+        parts += world.parts()
+    assert found == 200
+    assert world.sent_for() == many[100:]
+
+
+def test_each_part_that_goes_on_has_less_to_do_than_the_one_before(world: World) -> None:
+    """So a chain of messages ends, though Lambda's own protection from loops is off."""
+    register_many(world)
+    world.takes(world.deliveries, "batch_get_item", seconds=60)
+    part: ShardPart | None = ShardPart(3, START, START)
+    places: list[tuple[bool, str]] = []
+    while part is not None:
+        world.sweep.sweep_part(part, remaining_seconds=50)
+        part = next(iter(world.parts()), None)
+        if part is not None:  # from the start to the end, and then from the beginning to the start
+            places.append((part.low < START, part.low))
+    assert places == sorted(set(places))
+    assert len(places) == 3
+
+
+def test_without_time_a_part_is_handed_on_as_it_is(world: World) -> None:
+    register_many(world, 1)
+    part = ShardPart(3, START, START)
+    assert world.sweep.sweep_part(part, remaining_seconds=15) == 0
+    assert world.parts() == [part]
+
+
+def test_a_sweep_that_comes_to_its_end_counts_the_shards_that_it_swept(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: Counter[str] = Counter()
+    monkeypatch.setattr("lms_webhooks.sweep.count", lambda metric, value: counted.update({metric: value}))
+    register_many(world)
+    world.takes(world.deliveries, "batch_get_item", seconds=60)
+    world.sweep.sweep_all()
+    assert counted[Metric.SHARDS_SWEPT] == SHARDS - len(world.shards_after(3)) - 1
+    while parts := world.parts():
+        for part in parts:
+            world.sweep.sweep_part(part, remaining_seconds=50)
+    assert counted[Metric.SHARDS_SWEPT] == SHARDS
+    assert counted[Metric.DRAINERS_SENT_FOR] == 300
+
+
+@pytest.mark.parametrize("start", ["wh_", f"wh_{5000:022d}", "wh_~"])
+def test_each_sweep_begins_elsewhere_and_looks_at_every_mark(world: World, start: str) -> None:
+    many = [each for shard in range(SHARDS) for each in register_many(world, 3, shard=shard)]
+    world.sweep._new_start = lambda: start
+    assert world.sweep.sweep_all() == len(many)
+    assert world.sent_for() == sorted(many)
+
+
+def test_where_a_sweep_begins_is_left_to_chance(world: World) -> None:
+    starts = {Sweep(**world.parts_of_a_sweep())._new_start() for _ in range(5)}
+    assert len(starts) == 5
+
+
+# What fails
+
+
+def test_what_fails_for_some_is_no_reason_to_leave_out_the_others(world: World) -> None:
+    """DynamoDB refuses one call for a hundred. At its end the invocation fails, so that it is noticed."""
+    many = register_many(world)
+    fails = Fails(before(world.deliveries).behind.batch_get_item, 2)
+    before(world.deliveries).answers["batch_get_item"] = fails
+    with pytest.raises(ClientError):
+        world.sweep.sweep_all()
+    sent = world.sent_for()
+    assert len(sent) == 200
+    assert world.sweep.sweep_all() == 300
+    assert set(many) - set(sent) <= set(world.sent_for())
+
+
+def test_a_shard_that_cannot_be_read_holds_up_no_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: Counter[str] = Counter()
+    monkeypatch.setattr("lms_webhooks.sweep.count", lambda metric, value: counted.update({metric: value}))
+    many = [each for shard in range(SHARDS) for each in register_many(world, 1, shard=shard)]
+    before(world.deliveries).answers["query"] = Fails(before(world.deliveries).behind.query, 1)
+    with pytest.raises(ClientError):
+        world.sweep.sweep_all()
+    assert len(world.sent_for()) == len(many) - 1
+    assert counted[Metric.SHARDS_SWEPT] == SHARDS - 1
+    assert world.parts() == []
+
+
+def test_a_webhook_that_cannot_be_understood_costs_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its item is damaged, or of a newer version: it is read with ninety-nine others."""
+    counted: Counter[str] = Counter()
+    monkeypatch.setattr("lms_webhooks.sweep.count", lambda metric, value=1: counted.update({metric: value}))
+    world.store.create(WEBHOOK)
+    world.mark()
+    many = register_many(world, 50, shard=_shard(WEBHOOK.webhook_id))
+    world.damage(WEBHOOK)
+    assert world.sweep.sweep_all() == 50
+    assert world.sent_for() == many
+    assert counted[Metric.INTERNAL_ERRORS] == 1
+    assert counted[Metric.SHARDS_SWEPT] == SHARDS
+
+
+def test_parts_that_sqs_does_not_take_are_left_to_the_next_sweep(world: World) -> None:
+    register_many(world)
+    world.takes(world.deliveries, "batch_get_item", seconds=60)
+    send = world.sqs.behind.send_message_batch
+
+    def refuse(**call: Any) -> Any:
+        if call["QueueUrl"] == world.sweep_url:
+            raise THROTTLED
+        return send(**call)
+
+    world.sqs.answers["send_message_batch"] = refuse
+    with pytest.raises(ClientError):
+        world.sweep.sweep_all()
+    assert len(world.sent_for()) == 100

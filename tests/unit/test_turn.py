@@ -407,8 +407,6 @@ def test_an_event_that_is_rejected_for_the_first_time_leaves_its_lane_for_a_minu
     world.begin(replace(FALLEN, batch_size=1))
     first, second = some(2)
     world.put(lane, first, second)
-    if lane is Lane.BATCH:
-        world.backlog.open_lane(mark_of(world, lane))
     world.endpoint.replies = [422, 200]
     turn = world.turn()
     assert turn.serve() is None
@@ -463,9 +461,9 @@ def test_a_retry_that_is_not_due_waits_and_its_mark_says_until_when(world: Turns
     assert mark_of(world, Lane.RETRY).due_at_ms == NOW_MS + 1
 
 
-def test_a_batch_lane_that_is_not_open_waits(world: Turns) -> None:
+def test_a_batch_lane_waits_for_its_slot(world: Turns) -> None:
     world.begin()
-    world.put(Lane.BATCH, *some(1))
+    world.put(Lane.BATCH, *some(1), due_at_ms=NOW_MS + 1)
     assert world.turn().serve() is None
     assert (world.endpoint.posts, world.waiting_ids(Lane.BATCH)) == ([], ["e1"])
 
@@ -474,7 +472,6 @@ def test_lanes_are_served_in_their_order(world: Turns) -> None:
     world.begin()
     world.put(Lane.RETRY, waiting("rejected", tries=1, due_at_ms=NOW_MS), due_at_ms=NOW_MS)
     world.put(Lane.BATCH, waiting("batch"))
-    world.backlog.open_lane(mark_of(world, Lane.BATCH))
     world.put(Lane.REALTIME, waiting("real-time"))
     world.turn().serve()
     assert world.endpoint.posts == [["real-time"], ["batch"], ["rejected"]]

@@ -12,12 +12,15 @@ No item has a TTL: what waits ends delivered, failed or expired, and is removed 
 An append sets the lane's mark, with a fresh token, after it wrote the events. Who finds a lane empty
 removes the mark only if its token is still the one read before: an append in between changed it. Who dies
 between the two leaves events that nobody sees: so whoever gets the same message again marks the lanes anew.
+
+The mark of a batch lane is due at the slot after its first event. Nothing opens a lane: from its due time on
+any drainer may send what is there, and what comes while it does goes out with it.
 """
 
 import secrets
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -25,6 +28,7 @@ from lms_webhooks.attempts import Attempt
 from lms_webhooks.dynamodb import Page, Range, Table, holds, key_item
 from lms_webhooks.event_items import attempts_attribute, event_attributes, read_attempts, read_event_item
 from lms_webhooks.events import Event
+from lms_webhooks.observability import Metric, count, logger
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, TransactWriteItemTypeDef
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
     type Item = dict[str, AttributeValueTypeDef]
 
 SHARDS = 16  # the marks of one shard are one partition: 16 of them take 16,000 appends a second
+_FIRST_KEY, _LAST_KEY = "!", "~"  # the sort keys of marks are printable ASCII
 
 
 class Lane(StrEnum):
@@ -83,12 +88,45 @@ class Mark:
     """Nothing in the lane is to be sent earlier."""
     check_at_ms: int
     """When the first of its events may expire."""
-    is_open: bool
-    """Batch lane: the schedule has opened it."""
 
     def is_due(self, now_ms: int) -> bool:
-        """Whether something of the lane may be sent now."""
-        return self.due_at_ms <= now_ms and (self.lane is not Lane.BATCH or self.is_open)
+        """Whether something in the lane may be sent."""
+        return self.due_at_ms <= now_ms
+
+
+@dataclass(frozen=True, slots=True)
+class ShardPart:
+    """The marks of one shard that are still to be read: from `low` on to the last, then from the first on to
+    `start`. Readings that begin at different places leave out no mark every time."""
+
+    shard: int
+    start: str
+    low: str
+
+    @property
+    def high(self) -> str:
+        """The end of the stretch that is read now."""
+        return _LAST_KEY if self.low >= self.start else self.start
+
+    def from_mark(self, mark: Mark) -> "ShardPart":
+        """What is left from a mark on."""
+        return replace(self, low=_sort_key_of_mark(mark.webhook_id, mark.lane))
+
+    def behind(self, sort_key: str | None) -> "ShardPart | None":
+        """What is left behind `sort_key`, or behind the whole stretch; None when all is read."""
+        if sort_key is not None:
+            return replace(self, low=f"{sort_key} ")  # no lane's name has a blank: no mark is in between
+        return replace(self, low=_FIRST_KEY) if self.low >= self.start else None
+
+
+@dataclass(frozen=True, slots=True)
+class DueMarks:
+    """Some marks of a shard: those of them for which there may be something to do."""
+
+    marks: list[Mark]
+    read: int
+    """How many there are, due or not."""
+    rest: ShardPart | None
 
 
 class Backlog:
@@ -142,13 +180,16 @@ class Backlog:
         old = answer.get("Attributes")
         if not old:
             return True
-        if int(old["due_at"]["N"]) > due_at_ms:
-            self._advance(webhook_id, lane, "due_at", due_at_ms)
-        if int(old["check_at"]["N"]) > accepted_at_ms + self._retention_ms:
-            self._advance(webhook_id, lane, "check_at", accepted_at_ms + self._retention_ms)
+        for attribute, wanted in (
+            ("due_at", due_at_ms),
+            ("check_at", accepted_at_ms + self._retention_ms),
+        ):
+            # A damaged mark may lack one, and has it now.
+            if attribute in old and int(old[attribute]["N"]) > wanted:
+                self._advance(webhook_id, lane, attribute, wanted)
         # Our own token: botocore repeated a call that may have made the mark, and nobody else would send for
         # a drainer.
-        return old["token"]["S"] == token
+        return old.get("token") == {"S": token}
 
     def mark_action(
         self, account_id: str, webhook_id: str, *, asked_at_ms: int
@@ -191,7 +232,7 @@ class Backlog:
             },
             ConsistentRead=True,
         )
-        return {mark.lane: mark for mark in map(_mark, answer["Items"])}
+        return {mark.lane: mark for mark in _marks(answer["Items"])}
 
     def all_marks(self) -> Iterator[Mark]:
         """Every mark there is, shard by shard."""
@@ -203,7 +244,28 @@ class Backlog:
                 ExpressionAttributeValues={":pk": {"S": f"DUE#{shard}"}},
             )
             for page in pages:
-                yield from map(_mark, page["Items"])
+                yield from _marks(page["Items"])
+
+    def due_marks(self, part: ShardPart, *, now_ms: int, limit: int) -> DueMarks:
+        """The marks among the next `limit` of a shard that are due, or whose first event may expire.
+
+        DynamoDB reads all of them, at a half read unit for some sixty, and hands over those that are due.
+        """
+        answer = self._table.client.query(
+            TableName=self._table.name,
+            KeyConditionExpression="pk = :pk AND sk BETWEEN :low AND :high",
+            # A mark that lacks one of these is handed over too, to be noticed.
+            FilterExpression="NOT (due_at > :now AND check_at > :now)",
+            ExpressionAttributeValues={
+                ":pk": {"S": f"DUE#{part.shard}"},
+                ":low": {"S": part.low},
+                ":high": {"S": part.high},
+                ":now": {"N": str(now_ms)},
+            },
+            Limit=limit,
+        )
+        last = answer["LastEvaluatedKey"]["sk"]["S"] if "LastEvaluatedKey" in answer else None
+        return DueMarks(list(_marks(answer["Items"])), answer["ScannedCount"], part.behind(last))
 
     def unmark(self, mark: Mark) -> bool:
         """Remove `mark` unless events were appended since it was read; answer whether it is gone."""
@@ -217,17 +279,13 @@ class Backlog:
             )
         )
 
-    def open_lane(self, mark: Mark) -> bool:
-        """Let the drainer serve the batch lane until it is empty."""
-        return self._set(mark.webhook_id, mark.lane, "is_open", {"BOOL": True})
-
     def set_due(self, mark: Mark, due_at_ms: int) -> bool:
         """Nothing in the lane is due before `due_at_ms`. Not if something was appended since."""
-        return self._set(mark.webhook_id, mark.lane, "due_at", {"N": str(due_at_ms)}, token=mark.token)
+        return self._set(mark, "due_at", due_at_ms)
 
     def set_check(self, mark: Mark, check_at_ms: int) -> bool:
         """Nothing in the lane expires before `check_at_ms`. Not if something was appended since."""
-        return self._set(mark.webhook_id, mark.lane, "check_at", {"N": str(check_at_ms)}, token=mark.token)
+        return self._set(mark, "check_at", check_at_ms)
 
     def read(self, webhook_id: str, lane: Lane, *, limit: int) -> list[Waiting]:
         """The first `limit` events of a lane, as they stand now (consistent read)."""
@@ -338,30 +396,15 @@ class Backlog:
             )
         )
 
-    def _set(
-        self,
-        webhook_id: str,
-        lane: Lane,
-        attribute: str,
-        value: "AttributeValueTypeDef",
-        *,
-        token: str | None = None,
-    ) -> bool:
-        values: Item = {":value": value}
-        names = {"#attribute": attribute}
-        condition = "attribute_exists(pk)"
-        if token is not None:
-            values[":token"] = {"S": token}
-            names["#token"] = "token"
-            condition = "#token = :token"
+    def _set(self, mark: Mark, attribute: str, value: int) -> bool:
         return self._change(
             lambda: self._table.client.update_item(
                 TableName=self._table.name,
-                Key=_mark_key(webhook_id, lane),
+                Key=_mark_key(mark.webhook_id, mark.lane),
                 UpdateExpression="SET #attribute = :value",
-                ConditionExpression=condition,
-                ExpressionAttributeNames=names,
-                ExpressionAttributeValues=values,
+                ConditionExpression="#token = :token",
+                ExpressionAttributeNames={"#attribute": attribute, "#token": "token"},
+                ExpressionAttributeValues={":value": {"N": str(value)}, ":token": {"S": mark.token}},
             )
         )
 
@@ -374,7 +417,27 @@ def _shard(webhook_id: str) -> int:
 
 
 def _mark_key(webhook_id: str, lane: Lane) -> "Item":
-    return key_item((f"DUE#{_shard(webhook_id)}", f"{webhook_id}#{lane}"))
+    return key_item((f"DUE#{_shard(webhook_id)}", _sort_key_of_mark(webhook_id, lane)))
+
+
+def _sort_key_of_mark(webhook_id: str, lane: Lane) -> str:
+    return f"{webhook_id}#{lane}"
+
+
+def parts_of_all_shards(start: str) -> list[ShardPart]:
+    """Every mark there is, from `start` on, in the shard where that would stand and in each after it."""
+    first = _shard(start)
+    return [ShardPart((first + number) % SHARDS, start, start) for number in range(SHARDS)]
+
+
+def _marks(items: "Iterable[Item]") -> Iterator[Mark]:
+    """Read marks. One that is damaged, or of a newer version, is left alone: the others are read."""
+    for item in items:
+        try:
+            yield _mark(item)
+        except (KeyError, ValueError):
+            logger.exception("mark not read", shard=item["pk"]["S"], mark=item["sk"]["S"])
+            count(Metric.INTERNAL_ERRORS)
 
 
 def _mark(item: "Item") -> Mark:
@@ -386,7 +449,6 @@ def _mark(item: "Item") -> Mark:
         token=item["token"]["S"],
         due_at_ms=int(item["due_at"]["N"]),
         check_at_ms=int(item["check_at"]["N"]),
-        is_open=item.get("is_open", {"BOOL": False})["BOOL"],
     )
 
 

@@ -32,6 +32,7 @@ from lms_webhooks.queues import DrainQueue, QuarantineQueue
 from lms_webhooks.registry import Registry
 from lms_webhooks.retry import event_delay_seconds
 from lms_webhooks.sender import Patience
+from lms_webhooks.slots import next_slot_ms
 from lms_webhooks.webhook_store import Registered, UnreadableWebhook
 from lms_webhooks.webhooks import MAX_WEBHOOKS_PER_ACCOUNT
 
@@ -57,6 +58,7 @@ class Dispatcher:
         quarantine: QuarantineQueue,
         event_source: str,
         retention_days: int,
+        batch_every_minutes: int,
         clock: Callable[[], float] = time.time,
         clocks: Clocks | None = None,
         jitter: Callable[[], float] = random.random,
@@ -71,6 +73,7 @@ class Dispatcher:
         self._intake = Intake(
             registry, quarantine, event_source=event_source, retention_ms=self._retention_ms
         )
+        self._batch_every_minutes = batch_every_minutes
         self._clock = clock
         self._jitter = jitter
         self._pace = Pace(clocks=clocks)
@@ -258,7 +261,8 @@ class Dispatcher:
 
     def _keep(self, share: Share, lane: Lane, events: Sequence[Event], *, delay_seconds: float = 0.0) -> None:
         if events:
-            self._put(share, lane, [Waiting(event) for event in events], delay_seconds=delay_seconds)
+            waiting = [Waiting(event) for event in events]
+            self._put(share, lane, waiting, due_at_ms=self._due_at_ms(lane), delay_seconds=delay_seconds)
 
     def _put(
         self,
@@ -279,7 +283,7 @@ class Dispatcher:
             due_at_ms=due_at_ms,
         )
         share.safe |= {each.event.sort_key for each in waiting} - unwritten
-        if is_new and lane is not Lane.BATCH:  # the schedule opens that one
+        if is_new and lane is not Lane.BATCH:  # for that one the sweep sends, at its slot
             self._drain_queue.send(share.account_id, share.webhook_id, delay_seconds=int(delay_seconds))
 
     def _close(self, share: Share) -> None:
@@ -300,12 +304,24 @@ class Dispatcher:
             return
         accepted_at_ms = min(event.accepted_at_ms for event in share.came_again)
         lanes = {lane: None for event in share.came_again for lane in _possible_lanes(event)}
-        is_new = [
-            self._backlog.mark(share.account_id, share.webhook_id, lane, accepted_at_ms=accepted_at_ms)
+        is_new = {
+            lane: self._backlog.mark(
+                share.account_id,
+                share.webhook_id,
+                lane,
+                accepted_at_ms=accepted_at_ms,
+                due_at_ms=self._due_at_ms(lane),
+            )
             for lane in lanes
-        ]
-        if any(is_new):
+        }
+        if any(is_new[lane] for lane in lanes if lane is not Lane.BATCH):
             self._drain_queue.send(share.account_id, share.webhook_id, delay_seconds=0)
+
+    def _due_at_ms(self, lane: Lane) -> int:
+        """From when on a lane that gets its first event now is to be served."""
+        if lane is not Lane.BATCH:
+            return 0
+        return next_slot_ms(int(self._clock() * 1000), every_minutes=self._batch_every_minutes)
 
     def _way(self, registered: Registered, event: Event) -> Way:
         return choose_way(*registered, event, retention_ms=self._retention_ms)

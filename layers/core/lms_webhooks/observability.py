@@ -37,7 +37,7 @@ class Metric(StrEnum):
     EVENTS_EXPIRED = "EventsExpired"
     EVENTS_FAILED = "EventsFailed"
     WEBHOOKS_SWITCHED_OFF = "WebhooksSwitchedOff"
-    BATCH_LANES_OPENED = "BatchLanesOpened"
+    SHARDS_SWEPT = "ShardsSwept"
     LANES_WAITING = "LanesWaiting"
     DRAINERS_SENT_FOR = "DrainersSentFor"
     TURNS_BROKEN_OFF = "TurnsBrokenOff"

@@ -2,17 +2,19 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import batched
 from typing import TYPE_CHECKING, NoReturn
 
 from lms_webhooks.aws import AWS_FAULTS
+from lms_webhooks.backlog import ShardPart
 from lms_webhooks.observability import logger
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 MAX_DELAY_SECONDS = 900  # of an SQS message
-_BATCH_LIMIT = 10  # SendMessageBatch
+SEND_LIMIT = 10  # messages of a SendMessageBatch
 
 
 class QuarantineQueue:
@@ -73,7 +75,7 @@ class DrainQueue:
         Raises:
             aws.AWS_FAULTS: as `send`.
         """
-        for chunk in batched(ids, _BATCH_LIMIT, strict=False):
+        for chunk in batched(ids, SEND_LIMIT, strict=False):
             self._client.send_message_batch(
                 QueueUrl=self._url,
                 Entries=[
@@ -81,6 +83,34 @@ class DrainQueue:
                     for index, each in enumerate(chunk)
                 ],
             )
+
+
+class SweepQueue:
+    """Where a sweep goes on that had more to do than time."""
+
+    def __init__(self, client: "SQSClient", url: str) -> None:
+        self._client = client
+        self._url = url
+
+    def send_all(self, parts: Sequence[ShardPart]) -> None:
+        """Have each part swept by an invocation of its own.
+
+        Raises:
+            aws.AWS_FAULTS: SQS did not take them all; the next sweep begins elsewhere.
+        """
+        for chunk in batched(parts, SEND_LIMIT, strict=False):
+            self._client.send_message_batch(
+                QueueUrl=self._url,
+                Entries=[
+                    {"Id": str(index), "MessageBody": json.dumps(asdict(part))}
+                    for index, part in enumerate(chunk)
+                ],
+            )
+
+
+def read_sweep_message(body: str) -> ShardPart:
+    """The part that `SweepQueue` was given."""
+    return ShardPart(**json.loads(body))
 
 
 def _refuse_constant(name: str) -> NoReturn:

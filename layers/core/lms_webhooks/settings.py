@@ -23,7 +23,7 @@ class AdminApiSettings:
     kms_key_id: str
     delivery_retention_days: int
     backlog_retention_days: int
-    batch_schedule_expression: str
+    batch_every_minutes: int
     notice_topic_arn: str
     account_claim: str
     role_claim: str
@@ -48,6 +48,7 @@ class DispatcherSettings:
     event_source: str
     delivery_retention_days: int
     backlog_retention_days: int
+    batch_every_minutes: int
     loopback_targets_allowed: bool
     trusted_ca_file: str
 
@@ -59,6 +60,7 @@ class BatchSettings:
     webhooks_table: str
     deliveries_table: str
     drain_queue_url: str
+    sweep_queue_url: str
     notice_topic_arn: str
     backlog_retention_days: int
 

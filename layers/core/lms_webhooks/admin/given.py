@@ -231,8 +231,8 @@ class StatsGiven(_Given):
     """The time of the oldest event that waits."""
     next_expiry_at: str | None = None
     """Nothing that waits expires earlier."""
-    next_batch_at: str | None = None
-    """When non-real-time events go out next, if that can be told."""
+    next_batch_at: str
+    """When non-real-time events go out next, within a minute."""
 
 
 class SubscriptionGiven(_Given):
@@ -374,7 +374,7 @@ def show_stats(stats: Stats) -> StatsGiven:
         waiting=show_waiting(stats.waiting),
         oldest_waiting_at=_moment_or_none(stats.oldest_waiting_ms),
         next_expiry_at=_moment_or_none(stats.next_expiry_ms),
-        next_batch_at=_moment_or_none(stats.next_batch_ms),
+        next_batch_at=rfc3339_of_ms(stats.next_batch_ms),
     )
 
 

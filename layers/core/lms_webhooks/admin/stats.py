@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from lms_webhooks.admin.caller import Caller
-from lms_webhooks.backlog import Backlog, Count, Lane
+from lms_webhooks.backlog import Backlog, Count, Lane, Mark
 from lms_webhooks.delivery_store import DeliveryStore, Outcome, Recorded
 from lms_webhooks.dynamodb import Range
-from lms_webhooks.schedule import BatchSchedule
+from lms_webhooks.slots import next_slot_ms
 from lms_webhooks.webhook_store import WebhookStore
 
 HOUR_MS = 3_600_000
@@ -48,7 +48,8 @@ class Stats:
     oldest_waiting_ms: int | None
     next_expiry_ms: int | None
     """Nothing that waits expires earlier."""
-    next_batch_ms: int | None
+    next_batch_ms: int
+    """When non-real-time events go out next."""
 
 
 class StatsReader:
@@ -59,16 +60,14 @@ class StatsReader:
         store: WebhookStore,
         deliveries: DeliveryStore,
         backlog: Backlog,
-        schedule: BatchSchedule,
         *,
-        batch_schedule_expression: str,
+        batch_every_minutes: int,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._deliveries = deliveries
         self._backlog = backlog
-        self._schedule = schedule
-        self._expression = batch_schedule_expression
+        self._batch_every_minutes = batch_every_minutes
         self._clock = clock
 
     def read(self, caller: Caller, webhook_id: str, *, hours: int) -> Stats:
@@ -101,8 +100,14 @@ class StatsReader:
             waiting={lane: self._backlog.count(mark, limit=_COUNTED_WAITING) for lane, mark in marks.items()},
             oldest_waiting_ms=min(firsts, default=None),
             next_expiry_ms=min(expiring, default=None) if firsts else None,
-            next_batch_ms=self._schedule.next_opening_ms(self._expression, now_ms=now_ms),
+            next_batch_ms=self._next_batch_ms(marks.get(Lane.BATCH), now_ms),
         )
+
+    def _next_batch_ms(self, mark: Mark | None, now_ms: int) -> int:
+        """The slot that events wait for already, or the one for those that come now."""
+        if mark is not None and not mark.is_due(now_ms):
+            return mark.due_at_ms
+        return next_slot_ms(now_ms, every_minutes=self._batch_every_minutes)
 
     def _count(self, webhook_id: str, from_ms: int, to_ms: int) -> tuple[list[Hour], int]:
         by_hour: dict[int, Hour] = {}
