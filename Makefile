@@ -94,8 +94,8 @@ dashboard: $(READY) ## Write the CloudWatch dashboard into template.yaml, from t
 	@$(BIN)/python -m local.dashboard
 
 FAST_TIERS := tests/unit tests/contract tests/scenarios
-test: $(READY) $(DYNAMODB)/ready ## Every test; FAST=1 for unit, contract and scenarios, ARGS='-k dispatcher' picks some
-	@$(BIN)/pytest $(if $(ARGS),$(ARGS) $(if $(FAST),$(FAST_TIERS)),-n auto $(if $(FAST),$(FAST_TIERS)))
+test: $(READY) $(if $(FAST),,$(DYNAMODB)/ready) ## Every test; FAST=1 for unit, contract and scenarios on moto, ARGS='-k dispatcher' picks some
+	@$(BIN)/pytest $(if $(ARGS),$(ARGS),-n auto) $(if $(FAST),-m "not dynamodb_local" $(FAST_TIERS))
 
 conformance: $(READY) ## What hostile receivers do, and what our sender and plain requests make of it
 	@$(BIN)/python -m tests.conformance

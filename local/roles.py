@@ -1,9 +1,9 @@
 """Make a built template's roles such as the emulator can enforce.
 
-It knows neither the leading keys of DynamoDB nor the encryption context of KMS, and takes a condition on what
-it does not know for a refusal. And it takes SendMessageBatch for an action of its own; in AWS sqs:SendMessage
-covers it. Apart from that, actions and resources stay as they are. What the conditions say is tested where
-the calls are made in one process: `tests/contract/privileges.py`.
+It knows neither the leading keys and attributes of DynamoDB nor the encryption context of KMS, and takes a
+condition on what it does not know for a refusal. And it takes SendMessageBatch for an action of its own; in
+AWS sqs:SendMessage covers it. Apart from that, actions and resources stay as they are. What the conditions
+say is tested where the calls are made in one process: `tests/contract/privileges.py`.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-UNKNOWN_TO_THE_EMULATOR = ("dynamodb:LeadingKeys", "kms:EncryptionContext")
+UNKNOWN_TO_THE_EMULATOR = ("dynamodb:Attributes", "dynamodb:LeadingKeys", "kms:EncryptionContext")
 """What the names of the condition keys begin with."""
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lms_webhooks import aws
 from lms_webhooks.backlog import Backlog
 from lms_webhooks.dynamodb import Table
+from lms_webhooks.health_store import HealthStore
 from lms_webhooks.notices import NoticeBox, Notifier
 from lms_webhooks.observability import logger, metrics
 from lms_webhooks.queues import DrainQueue, SweepQueue, read_sweep_message
@@ -24,11 +25,13 @@ dynamodb = aws.dynamodb()
 sqs = aws.sqs()
 deliveries_table = Table(dynamodb, settings.deliveries_table)
 backlog = Backlog(deliveries_table, retention_days=settings.backlog_retention_days)
-standings = Standings(Table(dynamodb, settings.webhooks_table))
+webhooks_table = Table(dynamodb, settings.webhooks_table)
+standings = Standings(webhooks_table)
 notifier = Notifier(NoticeBox(deliveries_table), backlog, standings, aws.sns(), settings.notice_topic_arn)
 sweep = Sweep(
     backlog=backlog,
     standings=standings,
+    health=HealthStore(webhooks_table),
     queue=DrainQueue(sqs, settings.drain_queue_url),
     sweep_queue=SweepQueue(sqs, settings.sweep_queue_url),
 )

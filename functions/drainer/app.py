@@ -1,6 +1,5 @@
 """Send what waits for a webhook. Trigger: DrainQueue (SQS), one message a webhook."""
 
-import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from lms_webhooks.dynamodb import Table
 from lms_webhooks.health_store import HealthStore
 from lms_webhooks.notices import NoticeBox
 from lms_webhooks.observability import logger, metrics, report
-from lms_webhooks.queues import DrainQueue
+from lms_webhooks.queues import DrainQueue, read_drain_message
 from lms_webhooks.registry import Registry
 from lms_webhooks.replay import Replays, ReplayStore
 from lms_webhooks.secrets import SecretBox
@@ -67,10 +66,7 @@ def lambda_handler(event: dict[str, Any], context: "LambdaContext") -> dict[str,
     failed: list[str] = []
     for record in event["Records"]:
         try:
-            message = json.loads(record["body"])
-            drainer.drain(
-                message["accountId"], message["webhookId"], remaining_ms=context.get_remaining_time_in_millis
-            )
+            drainer.drain(read_drain_message(record), remaining_ms=context.get_remaining_time_in_millis)
         except aws.AWS_FAULTS:
             raise  # the function fails, which has an alarm of its own
         except Exception as error:  # noqa: BLE001  # damage, or an item of a newer version

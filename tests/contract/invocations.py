@@ -22,7 +22,7 @@ from lms_webhooks.delivery_store import DeliveryStore
 from lms_webhooks.dynamodb import Table
 from lms_webhooks.event_types import EVENT_TYPES
 from lms_webhooks.observability import metrics
-from lms_webhooks.queues import DrainQueue
+from lms_webhooks.queues import DrainMessage, DrainQueue, read_drain_message
 from lms_webhooks.webhook_store import WebhookStore
 from lms_webhooks.webhooks import NoAuthentication, Status, Webhook
 from tests.contract.privileges import missing
@@ -89,9 +89,9 @@ class Aws:
             )
         )
 
-    def sent_for_drainers(self) -> list[str]:
+    def drain_messages(self) -> list[DrainMessage]:
         """The messages on the drain queue."""
-        return self.messages("DrainQueue")
+        return [read_drain_message({"body": body, "messageId": ""}) for body in self.messages("DrainQueue")]
 
     def messages(self, queue: str) -> list[str]:
         """The messages on a queue."""

@@ -5,6 +5,8 @@ each call that a function makes in the scenarios, in the tests of the admin API,
 events/. Knows the operators that the template uses, and fails at any other.
 """
 
+import re
+from collections.abc import Collection
 from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any
@@ -32,9 +34,9 @@ def missing(folder: str, service: str, operation: str, parameters: dict[str, Any
     assert service in _SERVICES, service
     refused = []
     for action, resource, context in _requests(service, operation, parameters):
-        sids = _allowing(folder, action, resource, tuple(sorted(context.items())))
-        used.update((folder, action, sid) for sid in sids)
-        if not sids:
+        allowing = _allowing(folder, action, resource, tuple(context.items()))
+        used.update(allowing)
+        if not allowing:
             refused.append(f"{folder}: {action} on {resource} {context}")
     return refused
 
@@ -80,7 +82,15 @@ def _requests_of_dynamodb(operation: str, parameters: dict[str, Any]) -> list[_R
     match operation:
         case "TransactWriteItems":  # no action of IAM: each part is asked for as itself
             parts = [next(iter(each.items())) for each in parameters["TransactItems"]]
-            return [_of_table(_VERBS[kind], part["TableName"], [_pk(part)]) for kind, part in parts]
+            return [
+                _of_table(
+                    _VERBS[kind],
+                    part["TableName"],
+                    [_pk(part)],
+                    _attributes(part) if kind == "Update" else (),
+                )
+                for kind, part in parts
+            ]
         case "BatchGetItem":
             return [
                 _of_table(operation, table, [key["pk"]["S"] for key in asked["Keys"]])
@@ -91,6 +101,8 @@ def _requests_of_dynamodb(operation: str, parameters: dict[str, Any]) -> list[_R
                 _of_table(operation, table, [_pk(part) for each in writes for part in each.values()])
                 for table, writes in parameters["RequestItems"].items()
             ]
+        case "UpdateItem":
+            return [_of_table(operation, parameters["TableName"], [_pk(parameters)], _attributes(parameters))]
         case "Query":
             assert parameters["KeyConditionExpression"].startswith(("pk = :pk", "#pk = :pk")), parameters
             key = parameters["ExpressionAttributeValues"][":pk"]["S"]
@@ -102,23 +114,34 @@ def _pk(part: dict[str, Any]) -> str:
     return str((part.get("Key") or part["Item"])["pk"]["S"])
 
 
-def _of_table(operation: str, table: str, keys: list[str]) -> _Request:
+def _attributes(update: dict[str, Any]) -> set[str]:
+    """The attributes that an update reads or writes, its key's too: what IAM calls `dynamodb:Attributes`."""
+    names = update.get("ExpressionAttributeNames", {})
+    text = f"{update.get('UpdateExpression', '')} {update.get('ConditionExpression', '')}"
+    words = (names.get(word, word) for word in re.findall(r"(?<![:\w#])#?[A-Za-z_]\w*(?!\w|\s*\()", text))
+    return {*update["Key"], *words} - {"SET", "REMOVE", "ADD", "DELETE", "AND", "OR", "NOT"}
+
+
+def _of_table(operation: str, table: str, keys: list[str], attributes: Collection[str] = ()) -> _Request:
     name = "DeliveriesTable" if "eliveries" in table else "WebhooksTable"
-    return f"dynamodb:{operation}", name, {"dynamodb:LeadingKeys": tuple(sorted(set(keys)))}
+    context = {"dynamodb:LeadingKeys": tuple(sorted(set(keys)))}
+    if attributes:
+        context["dynamodb:Attributes"] = tuple(sorted(attributes))
+    return f"dynamodb:{operation}", name, context
 
 
 @cache
 def _allowing(
     folder: str, action: str, resource: str, context: tuple[tuple[str, tuple[str, ...]], ...]
-) -> list[str]:
-    """The statements that allow it."""
-    return [
-        statement["Sid"]
+) -> frozenset[tuple[str, str, str]]:
+    """Function, action and statement of each statement that allows it."""
+    return frozenset(
+        (folder, action, statement["Sid"])
         for statement in statements(_OF_FOLDER[folder])
         if action in as_list(statement["Action"])
         and (statement["Resource"] == "*" or resource in names_in(statement["Resource"]))
         and _holds(statement.get("Condition", {}), dict(context))
-    ]
+    )
 
 
 def _holds(condition: Properties, context: dict[str, tuple[str, ...]]) -> bool:

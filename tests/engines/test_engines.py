@@ -11,6 +11,8 @@ from local.steps import REPOSITORY
 from tests.engines.dynamodb import DynamoDbLocal, moto
 from tests.unit.admin_client import TABLE, make_table
 
+pytestmark = pytest.mark.dynamodb_local
+
 
 def key(pk: str, sk: str) -> dict[str, Any]:
     return {"pk": {"S": pk}, "sk": {"S": sk}}

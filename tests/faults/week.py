@@ -99,6 +99,7 @@ class Week:
         self.random = random.Random(seed)
         self.world = FaultWorld(seed=seed, retention_days=RETENTION_DAYS)
         self.world.counts_repeats = False
+        self.world.may_break = True
         # What it looks through grows all the week: once each few hours is enough.
         cast("Any", self.world.audit).look = lambda: None
         self.problems: list[str] = []

@@ -39,12 +39,30 @@ class Process:
             self._frozen_at = None
 
 
+def _signal() -> threading.Lock:
+    """What one thread waits for with `acquire`, and another gives with `release`."""
+    signal = threading.Lock()
+    signal.acquire()
+    return signal
+
+
+class _Worker:
+    """A thread of Python. It does one `_Thread` after another: a new one takes as long as ten calls."""
+
+    def __init__(self) -> None:
+        self.turn = _signal()
+        self.next: _Thread | None = None
+        """What it does at its next turn. None ends it."""
+
+
 class _Thread:
-    def __init__(self, process: Process, run: Callable[[], None], parent: "_Thread | None") -> None:
+    def __init__(
+        self, process: Process, run: Callable[[], None], parent: "_Thread | None", worker: _Worker
+    ) -> None:
         self.process = process
         self.run = run
         self.parent = parent
-        self.turn = threading.Semaphore(0)
+        self.turn = worker.turn
         self.is_done = False
         self.alarm = 0  # which entry of the agenda wakes it; the others are out of date
 
@@ -61,8 +79,9 @@ class FakeTime:
         self._entries = 0
         self._until = now
         self._running: _Thread | None = None
-        self._scheduler = threading.Semaphore(0)
+        self._scheduler = _signal()
         self._alive: set[_Thread] = set()
+        self._idle: list[_Worker] = []
         self._error: BaseException | None = None
 
     def clock(self) -> float:
@@ -138,6 +157,9 @@ class FakeTime:
         for thread in list(self._alive):
             if not thread.is_done:
                 self._let_run(thread)
+        for worker in self._idle:
+            worker.turn.release()
+        self._idle.clear()
 
     def map[T, R](self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
         """`function` of each item, all at the same time, as a pool of threads would do it."""
@@ -166,14 +188,27 @@ class FakeTime:
         return cast("list[R]", results)
 
     def _start(self, process: Process, run: Callable[[], None], parent: _Thread | None) -> _Thread:
-        thread = _Thread(process, run, parent)
+        if self._idle:
+            worker = self._idle.pop()
+        else:
+            worker = _Worker()
+            threading.Thread(target=self._work, args=(worker,), daemon=True).start()
+        thread = worker.next = _Thread(process, run, parent, worker)
         self._alive.add(thread)
-        threading.Thread(target=self._live, args=(thread,), daemon=True).start()
         self._set_alarm(thread, self.now)
         return thread
 
+    def _work(self, worker: _Worker) -> None:
+        while True:
+            worker.turn.acquire()
+            if worker.next is None:
+                return
+            self._live(worker.next)
+            worker.next = None
+            self._idle.append(worker)
+            self._scheduler.release()
+
     def _live(self, thread: _Thread) -> None:
-        thread.turn.acquire()
         try:
             if not thread.process.is_dead:
                 thread.run()
@@ -185,7 +220,6 @@ class FakeTime:
         self._alive.discard(thread)
         if thread.parent is not None and not thread.parent.is_done:
             self._set_alarm(thread.parent, self.now)
-        self._scheduler.release()
 
     def _let_run(self, thread: _Thread) -> None:
         self._running = thread

@@ -2,7 +2,8 @@
 
 import heapq
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -63,7 +64,20 @@ class Queue:
     @property
     def messages(self) -> list[Message]:
         """All that are not deleted, in flight or not."""
-        return [*self.in_flight.values(), *(message for _, _, message in self._waiting)]
+        return [*self.in_flight.values(), *self.waiting]
+
+    @property
+    def waiting(self) -> list[Message]:
+        """Those that nobody works at, whether or not they can be received yet."""
+        return [message for _, _, message in self._waiting]
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Nobody takes messages: all that could are busy."""
+        consumer, self.consumer = self.consumer, None
+        yield
+        self.consumer = consumer
+        self.time.at(self.time.now, self._hand_out)
 
     def lose_all(self) -> int:
         """Forget every message that nobody works at, as SQS never does; answer how many."""

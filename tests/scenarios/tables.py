@@ -10,6 +10,7 @@ import sys
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 type Item = dict[str, dict[str, Any]]
@@ -271,13 +272,19 @@ class Tables:
         return _Condition(params["ConditionExpression"], names, values).holds(item)
 
 
+@cache
+def _words(expression: str) -> list[str]:
+    words: list[str] = _TOKEN.findall(expression)
+    if "".join(words) != re.sub(r"\s", "", expression):
+        raise LookupError(expression)
+    return words
+
+
 class _Words:
     """An expression, word by word."""
 
     def __init__(self, expression: str, names: Names, values: Values) -> None:
-        self.words = _TOKEN.findall(expression)
-        if "".join(self.words) != re.sub(r"\s", "", expression):
-            raise LookupError(expression)
+        self.words = _words(expression).copy()
         self.names = names
         self.values = values
 
@@ -423,16 +430,24 @@ def _compare(left: dict[str, Any] | None, operator: str, right: dict[str, Any] |
 
 def _key_condition(expression: str, names: Names, values: Values) -> tuple[str, str, str]:
     """The partition that is asked for, and the first and the last of its sort keys."""
-    plain = re.sub(r"#\w+", lambda name: names[name[0]], expression)
+    places = _places(expression, tuple(names.items()))
+    pk, prefix, low, high = [values[name]["S"] if name else "" for name in places]
+    if high and low > high:
+        raise Refused("ValidationException")
+    return (pk, low, high) if high else (pk, prefix, prefix + chr(sys.maxunicode))
+
+
+@cache
+def _places(expression: str, names: tuple[tuple[str, str], ...]) -> tuple[str | None, ...]:
+    """What stands for the partition, for a prefix, and for the first and the last sort key."""
+    named = dict(names)
+    plain = re.sub(r"#\w+", lambda name: named[name[0]], expression)
     read = re.fullmatch(
         r"pk = (:\w+)(?: AND (?:begins_with\(sk, (:\w+)\)|sk BETWEEN (:\w+) AND (:\w+)))?", plain
     )
     if not read:
         raise LookupError(expression)
-    pk, prefix, low, high = (values[name]["S"] if name else "" for name in read.groups())
-    if high and low > high:
-        raise Refused("ValidationException")
-    return (pk, low, high) if high else (pk, prefix, prefix + chr(sys.maxunicode))
+    return read.groups()
 
 
 def _projection(expression: str | None, names: Names) -> list[str] | None:

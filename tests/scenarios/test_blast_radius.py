@@ -43,7 +43,10 @@ def test_an_item_of_a_newer_version_costs_its_own_webhook(
     assert world.realtime_queue.messages == world.realtime_queue.dead == []
     assert world.metrics["InternalErrors"] > 0
     assert world.waiting_ids(webhook) == own
-    assert world.stored(WEBHOOKS, before["pk"]["S"], before["sk"]["S"]) == before | attributes
+    left = world.stored(WEBHOOKS, before["pk"]["S"], before["sk"]["S"])
+    assert left is not None
+    ticket = {"ticket", "ticket_until_ms"}  # of the drain message: no part of what is known of the endpoint
+    assert {name: left[name] for name in left if name not in ticket} == before | attributes
     # The newer version comes back, or somebody mends the item.
     world.rewrite(WEBHOOKS, before["pk"]["S"], before["sk"]["S"], **before)
     world.run_until_quiet(at_most=10 * MINUTE)

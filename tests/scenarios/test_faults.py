@@ -8,6 +8,7 @@ import pytest
 
 from lms_webhooks.backlog import Lane
 from lms_webhooks.health import Mode
+from lms_webhooks.health_store import TICKET_GRACE_SECONDS
 from lms_webhooks.webhooks import SignatureAuthentication, Status
 from tests.scenarios.endpoints import DOWN, OK, Reply, Script, always, in_turn, until
 from tests.scenarios.world import DAY, HOUR, MINUTE, NON_REAL_TIME, Call, World, signed
@@ -201,7 +202,7 @@ def test_a_lost_drain_message_is_replaced_by_the_sweep_within_a_minute(world: Wo
 
 
 def test_every_drain_message_is_lost(world: World) -> None:
-    """The sweep alone keeps things going."""
+    """The sweep alone keeps things going, though it takes a while each time for sure that one is lost."""
     endpoint = world.endpoint()
     webhook = world.register(endpoint)
     endpoint.script = in_turn(DOWN, DOWN, DOWN, DOWN, OK)
@@ -211,7 +212,7 @@ def test_every_drain_message_is_lost(world: World) -> None:
 
     world.taps.append(lose)
     ids = world.emit(30)
-    world.run(10 * MINUTE)
+    world.run(4 * TICKET_GRACE_SECONDS + 10 * MINUTE)
     assert endpoint.acknowledged == ids
     assert world.outcomes(webhook) == {"delivered": 30}
 
@@ -264,11 +265,11 @@ def test_a_killed_dispatcher_is_replaced_by_the_messages_that_come_again(world: 
     webhook = world.register(endpoint)
     endpoint.script = always(Reply(seconds=0.5))
     ids = world.emit(10)
-    world.run(2.2)
+    world.run(1.2)
     assert world.kill("dispatcher") == 1
     world.run(10 * MINUTE)
     assert set(endpoint.acknowledged) == set(ids)
-    assert world.duplicates() == 5, "the five that it had sent and not yet recorded"
+    assert world.duplicates() == 3, "the three that it had sent and not yet recorded"
     assert world.outcomes(webhook) == {"delivered": 10}
 
 
@@ -279,7 +280,7 @@ def test_kills_at_random_lose_nothing(world: World) -> None:
     for number, endpoint in enumerate(endpoints):
         endpoint.script = flapping(period=20 + number)
     ids: dict[str, list[str]] = {"0": [], "1": []}
-    for number in range(100):
+    for number in range(240):
         for account in ids:
             ids[account] += world.emit(5, account=account)
         world.run(1 + (number * 7 % 11) / 10)
@@ -290,7 +291,7 @@ def test_kills_at_random_lose_nothing(world: World) -> None:
     assert world.deaths > 25
     for number, (endpoint, webhook) in enumerate(zip(endpoints, webhooks, strict=True)):
         assert set(endpoint.acknowledged) == set(ids[str(number // 5)])
-        assert world.outcomes(webhook) == {"delivered": 500}
+        assert world.outcomes(webhook) == {"delivered": 1200}
         assert world.litter(webhook) == []
 
 

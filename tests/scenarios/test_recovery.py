@@ -83,10 +83,14 @@ def test_three_slow_answers_in_a_row_send_a_webhook_to_the_backlog(world: World)
     endpoint = world.endpoint()
     webhook = world.register(endpoint)
     endpoint.script = always(Reply(seconds=4))
-    ids = world.emit(10)
-    world.run(14)
+    ids: list[str] = []
+    for _ in range(3):  # each in a batch of its own: together they would take more than a webhook has of one
+        ids += world.emit(1)
+        world.run(5)
     assert world.health(webhook).mode is Mode.BACKLOG
     assert world.health(webhook).failures == 0
+    ids += world.emit(7)
+    world.run(1)
     assert len(endpoint.posts_of("dispatcher")) == 3
     for _ in range(20):
         ids += world.emit(1)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.engines.dynamodb import Engine as DynamoDb
 from tests.scenarios.tables import Refused, Tables
-from tests.scenarios.world import Engine, make_tables
+from tests.scenarios.world import Engine, World, make_tables
 
 TABLE = "deliveries"
 
@@ -214,6 +214,7 @@ def test_batches_and_transactions(engine: Engine) -> None:
     assert first == second
 
 
+@pytest.mark.dynamodb_local
 @pytest.mark.parametrize(
     ("operation", "params"),
     [
@@ -281,3 +282,16 @@ def test_a_read_that_is_not_consistent_sees_what_was() -> None:
         now += 0.1
         assert read(consistent=False) == seen(number)
         last = number
+
+
+@pytest.mark.parametrize("config", [{}, {"PageSize": 2}, {"MaxItems": 3}, {"PageSize": 2, "MaxItems": 4}])
+def test_pages_are_those_of_botocore(config: dict[str, int]) -> None:
+    with World() as world:
+        client = world._dynamodb
+        for number in range(5):
+            client.put_item(TableName=TABLE, Item=key("a", str(number)))
+        asked = {"PaginationConfig": config, "TableName": TABLE, **query()[1]}
+        pages = list(client.get_paginator("query").paginate(**asked))
+        wanted = list(type(client).get_paginator(client, "query").paginate(**asked))
+    assert pages == wanted
+    assert pages[0]["Items"]

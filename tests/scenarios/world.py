@@ -12,8 +12,9 @@ delay it, refuse it, let the process die before it or after it. The test's own c
 """
 
 import json
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -41,7 +42,13 @@ from lms_webhooks.health_store import HealthStore
 from lms_webhooks.messages import Message
 from lms_webhooks.notices import NoticeBox, Notifier
 from lms_webhooks.observability import metrics, report
-from lms_webhooks.queues import DrainQueue, QuarantineQueue, SweepQueue, read_sweep_message
+from lms_webhooks.queues import (
+    DrainQueue,
+    QuarantineQueue,
+    SweepQueue,
+    read_drain_message,
+    read_sweep_message,
+)
 from lms_webhooks.registry import Registry
 from lms_webhooks.replay import Replays, ReplayStore
 from lms_webhooks.secrets import SecretBox
@@ -199,6 +206,8 @@ class World:
         self._sender = sender
         self._writes = 0
         self._swept_writes = -1
+        self._known_marks: list[Mark] | None = None
+        """All that there are, unless something was written since."""
         self._nothing_before = 0.0
         self._bodies: dict[str, str] = {}
         self._accounts: dict[str, str] = {}
@@ -206,8 +215,8 @@ class World:
         self._running: set[Environment] = set()
         self._opening: ExitStack = ExitStack()
         memory = Tables(WEBHOOKS, _DELIVERIES, clock=self.time.clock, lag_seconds=_LAG_SECONDS)
-        self._tables = tables or memory.call
-        self._tables_of_functions = tables or memory.call_lagging
+        self._engine = tables or memory.call
+        self._lagging_engine = tables or memory.call_lagging
         self._opening.enter_context(patch.object(metrics, "add_metric", self._note_metric))
         self._dynamodb = self._client("dynamodb")
         self._sqs = self._client("sqs")
@@ -606,8 +615,7 @@ class World:
             failed = []
             for record in event["Records"]:
                 try:
-                    message = json.loads(record["body"])
-                    drainer.drain(message["accountId"], message["webhookId"], remaining_ms=remaining_ms)
+                    drainer.drain(read_drain_message(record), remaining_ms=remaining_ms)
                 except AWS_FAULTS:
                     raise
                 except Exception as error:  # noqa: BLE001  # as the handler
@@ -627,6 +635,7 @@ class World:
         sweep = Sweep(
             backlog=backlog,
             standings=standings,
+            health=HealthStore(self._table(WEBHOOKS)),
             queue=DrainQueue(self._sqs, _DRAIN_URL),
             sweep_queue=SweepQueue(self._sqs, _SWEEP_URL),
             clock=self.time.clock,
@@ -763,7 +772,11 @@ class World:
                     self.time.sleep(wait_seconds)
                     attempts += 1
 
+        # Past botocore's own methods and paginators: they take longer than the tables.
+        for method, operation in client.meta.method_to_api_mapping.items():
+            setattr(client, method, partial(_called, make_api_call, operation))
         client._make_api_call = make_api_call
+        client.get_paginator = partial(_Paginator, client)
         return client
 
     def _call(
@@ -792,8 +805,10 @@ class World:
             return answer
 
         self.calls += 1
-        if service != "POST":
-            self.denied.update(missing(process.name, service, operation, params))
+        if service != "POST" and (denied := missing(process.name, service, operation, params)):
+            self.denied.update(denied)
+        if not self.taps:
+            return travel()
         call = Call(self.calls, process, process.name, service, operation, params)
         step: Callable[[], Any] = travel
         for tap in reversed(self.taps):
@@ -829,8 +844,20 @@ class World:
         return {"Successful": [], "Failed": []} if operation == "SendMessageBatch" else {"MessageId": "m"}
 
     def _dynamodb_call(self, operation: str, params: dict[str, Any]) -> dict[str, Any]:
-        engine = self._tables_of_functions if self.time.process else self._tables
-        return engine(operation, params)
+        call = self._tables_of_functions if self.time.process else self._tables
+        return call(operation, params)
+
+    def _tables(self, operation: str, params: dict[str, Any]) -> dict[str, Any]:
+        self._forget_marks(operation)
+        return self._engine(operation, params)
+
+    def _tables_of_functions(self, operation: str, params: dict[str, Any]) -> dict[str, Any]:
+        self._forget_marks(operation)
+        return self._lagging_engine(operation, params)
+
+    def _forget_marks(self, operation: str) -> None:
+        if operation not in _READS:
+            self._known_marks = None
 
     def _kms_call(self, operation: str, params: dict[str, Any]) -> dict[str, Any]:
         context = params["EncryptionContext"]
@@ -878,7 +905,7 @@ class World:
         """The next moment at which a sweep may see something new that one that began at `after` did not."""
         times = [
             moment
-            for mark in self._backlog.all_marks()
+            for mark in self._all_marks()
             for moment in (mark.due_at_ms, mark.check_at_ms, *self._health_times(mark))
         ]
         return min((each / 1000 for each in times if each > after * 1000), default=float("inf"))
@@ -890,15 +917,17 @@ class World:
             ConsistentRead=True,
         )
         item = answer.get("Item", {})
-        # A lease is over a millisecond after its end.
-        return [int(item[name]["N"]) + 1 for name in ("lease_until_ms", "next_attempt_at_ms") if name in item]
+        # A lease is over a millisecond after its end, and so is a ticket.
+        names = ("lease_until_ms", "ticket_until_ms", "next_attempt_at_ms")
+        return [int(item[name]["N"]) + 1 for name in names if name in item]
 
     def _is_busy(self) -> bool:
-        return bool(
-            self.realtime_queue.messages
-            or self.batch_queue.messages
-            or any(True for _ in self._backlog.all_marks())
-        )
+        return bool(self.realtime_queue.messages or self.batch_queue.messages or self._all_marks())
+
+    def _all_marks(self) -> list[Mark]:
+        if self._known_marks is None:
+            self._known_marks = list(self._backlog.all_marks())
+        return self._known_marks
 
     def _dead_letters(self) -> list[Any]:
         # A dead drain message is no loss: the marks hold what is to be done, and the sweep sends again.
@@ -913,6 +942,38 @@ class World:
                     yield f"two drainers at {endpoint.url} at {post.started_at}"
                 if post.ended_at is not None:
                     free_at = post.ended_at
+
+
+def _called(call: Engine, operation: str, **params: Any) -> dict[str, Any]:
+    return call(operation, params)
+
+
+class _Paginator:
+    """Stands in for botocore's; `test_tables.py` holds it against that."""
+
+    def __init__(self, client: Any, name: str) -> None:
+        self._call = getattr(client, name)
+
+    def paginate(
+        self,
+        *,
+        PaginationConfig: Mapping[str, int] | None = None,  # noqa: N803  # as boto3 has it
+        **params: Any,
+    ) -> Iterator[dict[str, Any]]:
+        """One page after the other, until there are no more or `MaxItems` were read."""
+        config = PaginationConfig or {}
+        left = config.get("MaxItems", sys.maxsize)
+        if "PageSize" in config:
+            params["Limit"] = config["PageSize"]
+        while True:
+            page = self._call(**params)
+            if len(page.get("Items", ())) > left:
+                page["Items"] = page["Items"][:left]
+            yield page
+            left -= len(page.get("Items", ()))
+            if not left or "LastEvaluatedKey" not in page:
+                return
+            params["ExclusiveStartKey"] = page["LastEvaluatedKey"]
 
 
 class _FakeSender:

@@ -26,7 +26,7 @@ from lms_webhooks.health import Health
 from lms_webhooks.health_store import HealthStore
 from lms_webhooks.messages import Credentials
 from lms_webhooks.observability import metrics
-from lms_webhooks.queues import DrainQueue, QuarantineQueue
+from lms_webhooks.queues import DrainMessage, DrainQueue, QuarantineQueue, read_drain_message
 from lms_webhooks.registry import Registry
 from lms_webhooks.replay import Replays, ReplayStore
 from lms_webhooks.sender import Answer, Patience
@@ -116,6 +116,8 @@ class Flow:
         self.quarantine = QuarantineQueue(sqs, "https://sqs.test/quarantine")
         self.sent_for: list[int] = []
         """The delay of each drain message, in seconds."""
+        self.drain_messages: list[DrainMessage] = []
+        """The same messages."""
         self.quarantined: list[Any] = []
         self.metrics: Counter[str] = Counter()
         """The sum of each."""
@@ -167,9 +169,11 @@ class Flow:
         if params["QueueUrl"].endswith("/quarantine"):
             self.quarantined.append(body)
         else:
-            assert body.keys() == {"accountId", "webhookId"}
             assert body["accountId"] == ACCOUNT
             self.sent_for.append(params["DelaySeconds"])
+            self.drain_messages.append(
+                read_drain_message({"body": params["MessageBody"], "messageId": f"m{len(self.sent_for)}"})
+            )
         return {"MessageId": "m-1"}
 
 

@@ -299,6 +299,29 @@ def test_what_another_wrote_is_read_before_the_next_event(world: Dispatching) ->
     assert world.waiting_ids(Lane.REALTIME) == ["e1", "e2"]
 
 
+# Slow
+
+
+@pytest.mark.parametrize(("seconds", "sent"), [(0.19, 10), (0.3, 6), (0.9, 2), (1.1, 1), (3.0, 1)])
+def test_a_webhook_has_two_seconds_of_a_batch(world: Dispatching, seconds: float, sent: int) -> None:
+    """The rest waits, in order, and from now on the drainer sends. Nothing is charged to the endpoint."""
+    world.register()
+    world.endpoint.latency_ms = round(seconds * 1000)
+
+    def take_time() -> None:
+        world.now += seconds
+
+    world.endpoint.before_reply = take_time
+    assert world.dispatch(*several(10)) == []
+    ids = [f"e{number}" for number in range(1, 11)]
+    assert world.endpoint.posts == [[each] for each in ids[:sent]]
+    assert world.waiting_ids(Lane.REALTIME) == sorted(ids[sent:], key=ids.index)
+    health = world.health()
+    assert health.mode is (Mode.DIRECT if sent == 10 else Mode.BACKLOG)
+    assert (health.failures, health.failing_since_ms) == (0, 0)
+    assert world.sent_for == ([] if sent == 10 else [0])
+
+
 # Our own errors
 
 

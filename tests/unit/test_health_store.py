@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
@@ -12,7 +13,14 @@ from hypothesis import strategies as st
 from lms_webhooks.attempts import Attempt
 from lms_webhooks.dynamodb import Table, key_item
 from lms_webhooks.health import Health, Mode, SwitchOff
-from lms_webhooks.health_store import HealthStore, health_attributes, health_key, read_health_item
+from lms_webhooks.health_store import (
+    TICKET_GRACE_SECONDS,
+    HealthStore,
+    Ticket,
+    health_attributes,
+    health_key,
+    read_health_item,
+)
 from tests.engines.dynamodb import Engine
 from tests.unit.tables import Fails, before, empty, tables
 
@@ -270,6 +278,158 @@ def test_a_lease_is_given_back_once(store: HealthStore, table: Table) -> None:
     store.release(*WEBHOOK, owner=ME, health=learnt, before=before)
     assert stored(table) == replace(learnt, revision=1)
     assert acquire(store, ME, now_ms=2) is None
+
+
+# Tickets
+
+GRACE_MS = TICKET_GRACE_SECONDS * 1000
+
+
+def take(store: HealthStore, text: str, *, now_ms: int = 0, due_ms: int | None = None) -> bool:
+    """Want to send a message."""
+    ticket = Ticket(text, now_ms if due_ms is None else due_ms)
+    return store.take_ticket(*WEBHOOK, ticket, now_ms=now_ms)
+
+
+def come(store: HealthStore, ticket: str, *, message_id: str = "", now_ms: int = 0) -> bool:
+    """A drainer that got a message with this ticket wants the lease; answer whether it gets it."""
+    leased = store.acquire(
+        *WEBHOOK,
+        owner=f"o{now_ms}",
+        now_ms=now_ms,
+        until_ms=now_ms + 70,
+        ticket=ticket,
+        message_id=message_id,
+    )
+    return leased is not None
+
+
+def test_while_a_message_is_on_its_way_nobody_else_comes_and_nobody_sends(store: HealthStore) -> None:
+    assert take(store, "t")
+    assert not take(store, "another", now_ms=GRACE_MS)
+    assert not come(store, "", now_ms=GRACE_MS)
+    assert not come(store, "another", now_ms=GRACE_MS)
+    assert come(store, "t", now_ms=GRACE_MS)
+
+
+def test_a_ticket_is_used_once(store: HealthStore) -> None:
+    """SQS may deliver a message twice. The second finds the lease taken, or the ticket of the successor."""
+    assert take(store, "t")
+    before = acquire_with(store, "t")
+    assert not come(store, "t", now_ms=1)
+    assert not take(store, "another", now_ms=1), "while somebody drains nobody is sent for"
+    successor = Ticket("next", 100)
+    assert store.release(*WEBHOOK, owner=ME, health=before, before=before, ticket=successor)
+    assert not come(store, "t", now_ms=2)
+    assert not take(store, "another", now_ms=2)
+    assert come(store, "next", now_ms=2)
+
+
+def acquire_with(store: HealthStore, ticket: str) -> Health:
+    leased = store.acquire(*WEBHOOK, owner=ME, now_ms=0, until_ms=70, ticket=ticket)
+    assert leased is not None
+    return leased
+
+
+def test_a_call_that_took_the_ticket_unseen_gets_the_lease_when_it_is_tried_again(store: HealthStore) -> None:
+    assert take(store, "t")
+    assert acquire_with(store, "t") == acquire_with(store, "t")
+
+
+def test_an_ended_ticket_keeps_nobody_out(store: HealthStore) -> None:
+    """Its message is lost, or so late that it makes no difference any more."""
+    assert take(store, "t")
+    assert come(store, "", now_ms=GRACE_MS + 1)
+
+
+def test_an_ended_ticket_lives_on_for_a_second_message(store: HealthStore) -> None:
+    """Were it another one, a message that waits for longer than a ticket lives would always come too late."""
+    assert take(store, "t")
+    assert take(store, "t", now_ms=GRACE_MS + 1)
+    assert not come(store, "", now_ms=GRACE_MS + 2)
+    assert come(store, "t", now_ms=GRACE_MS + 2), "whichever of the two is first"
+
+
+def test_who_got_the_message_may_put_another_in_its_place(store: HealthStore) -> None:
+    assert take(store, "t")
+    assert take(store, "t", now_ms=1, due_ms=9000)
+    assert not take(store, "another", now_ms=9000 + GRACE_MS)
+    assert not come(store, "", now_ms=9000 + GRACE_MS)
+    assert come(store, "t", now_ms=9000 + GRACE_MS)
+
+
+def test_a_message_that_comes_again_takes_the_place_of_its_successor(store: HealthStore) -> None:
+    """Its drainer died before it could send it, or after. Of the two, the first that comes is the one."""
+    before = acquire_with(store, "")
+    assert store.release(*WEBHOOK, owner=ME, health=before, before=before, ticket=Ticket("m1", 0))
+    assert not come(store, "", message_id="m2", now_ms=1)
+    assert come(store, "", message_id="m1", now_ms=1)
+    assert not come(store, "m1", message_id="m3", now_ms=2)
+
+
+def test_a_ticket_that_was_taken_unseen_is_got_when_the_call_is_tried_again(
+    store: HealthStore, table: Table
+) -> None:
+    """botocore repeats a call whose answer was lost: the ticket that it finds is its own."""
+    client = before(table)
+
+    def update_twice(**call: Any) -> Any:
+        del client.answers["update_item"]
+        client.behind.update_item(**call)
+        return client.behind.update_item(**call)
+
+    client.answers["update_item"] = update_twice
+    assert take(store, "t")
+    assert come(store, "t")
+
+
+def test_a_ticket_goes_with_what_the_holder_learnt_or_not_at_all(store: HealthStore) -> None:
+    """Where something changed meanwhile, the successor that was thought of is not the one that is sent."""
+    before = acquire_with(store, "")
+    learnt = replace(before, failures=1, next_attempt_at_ms=50)
+    ticket = Ticket("next", 50)
+    assert store.release(*WEBHOOK, owner=ME, health=learnt, before=before, ticket=ticket)
+    assert not come(store, "", now_ms=50)
+    assert come(store, "next", now_ms=50)
+
+
+def test_a_ticket_of_a_holder_whose_news_is_dropped_is_not_written(store: HealthStore) -> None:
+    before = acquire_with(store, "")
+    assert store.save(*WEBHOOK, Health(mode=Mode.BACKLOG), revision=0)
+    ticket = Ticket("next", 0)
+    assert not store.release(
+        *WEBHOOK, owner=ME, health=replace(before, failures=1), before=before, ticket=ticket
+    )
+    assert come(store, "")
+
+
+def test_who_lost_the_lease_leaves_no_ticket(store: HealthStore) -> None:
+    before = acquire_with(store, "")
+    assert come(store, "", now_ms=71)
+    store.release(*WEBHOOK, owner=ME, health=before, before=before, ticket=Ticket("next", 0))
+    assert come(store, "", now_ms=142)
+
+
+def test_a_ticket_whose_message_could_not_be_sent_is_dropped_by_name(store: HealthStore) -> None:
+    assert take(store, "t")
+    store.drop_ticket(*WEBHOOK, "another")
+    assert not take(store, "another")
+    store.drop_ticket(*WEBHOOK, "t")
+    assert take(store, "another")
+
+
+def test_a_deleted_webhook_has_no_ticket(store: HealthStore, table: Table) -> None:
+    table.client.delete_item(TableName=table.name, Key=key_item(health_key(*WEBHOOK)))
+    assert not take(store, "t")
+    store.drop_ticket(*WEBHOOK, "t")
+    assert stored(table) is None
+
+
+def test_before_the_next_attempt_a_ticket_does_not_help(store: HealthStore, table: Table) -> None:
+    put(table, FAILING)
+    assert take(store, "t")
+    assert not come(store, "t", now_ms=99)
+    assert come(store, "t", now_ms=100)
 
 
 examples = count()

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import boto3
@@ -11,7 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from moto import mock_aws
 
-from lms_webhooks.queues import MAX_DELAY_SECONDS, DrainQueue, QuarantineQueue
+from lms_webhooks.queues import (
+    MAX_DELAY_SECONDS,
+    DrainMessage,
+    DrainQueue,
+    QuarantineQueue,
+    read_drain_message,
+)
 from tests.engines.dynamodb import REGION
 from tests.unit.tables import Before, Fails
 
@@ -24,6 +31,8 @@ class Sent:
     def __init__(self) -> None:
         self.messages: list[dict[str, Any]] = []
         self.batches: list[list[dict[str, Any]]] = []
+        self.refused: list[list[str]] = []
+        """The entries that it takes not, of each batch."""
 
     def send_message(self, **message: Any) -> None:
         assert message.pop("QueueUrl") == URL
@@ -32,7 +41,8 @@ class Sent:
     def send_message_batch(self, **batch: Any) -> dict[str, Any]:
         assert batch["QueueUrl"] == URL
         self.batches.append(batch["Entries"])
-        return {"Successful": batch["Entries"]}
+        refused = self.refused[len(self.batches) - 1 :][:1]
+        return {"Successful": [], **({"Failed": [{"Id": each} for each in refused[0]]} if refused else {})}
 
 
 def quarantined(message: str, *, reason: str = "why") -> str:
@@ -107,12 +117,37 @@ def test_a_drainer_is_sent_for_after_at_most_what_sqs_can_delay(asked: int, dela
 )
 def test_many_drainers_are_sent_for_ten_at_a_time(count: int, sizes: list[int]) -> None:
     sent: Any = Sent()
-    ids = [("1010", f"wh_{number}") for number in range(count)]
-    DrainQueue(sent, URL).send_all(ids)
+    messages = [DrainMessage("1010", f"wh_{number}", f"t{number}") for number in range(count)]
+    assert DrainQueue(sent, URL).send_all(messages) == []
     assert [len(batch) for batch in sent.batches] == sizes
     assert all(len({entry["Id"] for entry in batch}) == len(batch) for batch in sent.batches)
-    bodies = [json.loads(entry["MessageBody"]) for batch in sent.batches for entry in batch]
-    assert [(each["accountId"], each["webhookId"]) for each in bodies] == ids
+    bodies = [entry["MessageBody"] for batch in sent.batches for entry in batch]
+    assert [read_drain_message({"body": each, "messageId": ""}) for each in bodies] == messages
+
+
+def test_those_that_sqs_takes_not_are_told_apart() -> None:
+    """It answers for each entry of a batch by itself."""
+    sent: Any = Sent()
+    sent.refused = [["0"], [], ["1", "4"]]
+    messages = [DrainMessage("1010", f"wh_{number}") for number in range(25)]
+    assert DrainQueue(sent, URL).send_all(messages) == [messages[0], messages[21], messages[24]]
+
+
+@pytest.mark.parametrize(
+    ("message", "body"),
+    [
+        (DrainMessage("1010", "wh_1"), {"accountId": "1010", "webhookId": "wh_1"}),
+        (
+            DrainMessage("1010", "wh_1", "t", 3),
+            {"accountId": "1010", "webhookId": "wh_1", "ticket": "t", "brokenOff": 3},
+        ),
+    ],
+)
+def test_a_drain_message_comes_back_from_its_body(message: DrainMessage, body: dict[str, object]) -> None:
+    """Without a ticket it is as older versions write it."""
+    assert json.loads(message.body()) == body
+    record = {"messageId": "m1", "body": message.body()}
+    assert read_drain_message(record) == replace(message, message_id="m1")
 
 
 @pytest.fixture
@@ -127,7 +162,7 @@ def test_sqs_takes_what_is_put_on_it(sqs: Any) -> None:
     queue = DrainQueue(sqs, url)
     ids = [('a"ä/\\', f"wh_{number}") for number in range(11)]
     queue.send(*ids[0], delay_seconds=0)
-    queue.send_all(ids[1:])
+    queue.send_all([DrainMessage(*each) for each in ids[1:]])
     got = []
     while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
         got += [json.loads(message["Body"]) for message in messages]
@@ -142,4 +177,4 @@ def test_what_sqs_does_not_take_is_told(sqs: Any) -> None:
     with pytest.raises(ClientError):
         DrainQueue(sqs, URL).send("1010", "wh_1", delay_seconds=0)
     with pytest.raises(ClientError):
-        DrainQueue(sqs, URL).send_all([("1010", "wh_1")])
+        DrainQueue(sqs, URL).send_all([DrainMessage("1010", "wh_1")])

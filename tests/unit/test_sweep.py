@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice
+from itertools import count, islice
 from typing import Any, cast
 
 import boto3
@@ -14,9 +14,15 @@ from botocore.exceptions import ClientError
 from lms_webhooks.backlog import SHARDS, Backlog, Lane, ShardPart, _shard, parts_of_all_shards
 from lms_webhooks.dynamodb import Table, key_item
 from lms_webhooks.health import Health, Mode, SwitchOff
-from lms_webhooks.health_store import HealthStore
+from lms_webhooks.health_store import TICKET_GRACE_SECONDS, HealthStore, Ticket
 from lms_webhooks.observability import Metric, metrics
-from lms_webhooks.queues import DrainQueue, SweepQueue, read_sweep_message
+from lms_webhooks.queues import (
+    DrainMessage,
+    DrainQueue,
+    SweepQueue,
+    read_drain_message,
+    read_sweep_message,
+)
 from lms_webhooks.standings import Standings
 from lms_webhooks.sweep import Sweep
 from lms_webhooks.webhook_store import WebhookStore, webhook_key
@@ -49,6 +55,7 @@ class World:
         return {
             "backlog": self.backlog,
             "standings": Standings(self.webhooks),
+            "health": self.health,
             "queue": DrainQueue(self.sqs, self.url),
             "sweep_queue": SweepQueue(self.sqs, self.sweep_url),
         }
@@ -84,9 +91,13 @@ class World:
         accepted_at_ms = more.pop("accepted_at_ms", NOW_MS)
         self.backlog.mark(webhook.account_id, webhook.webhook_id, lane, accepted_at_ms=accepted_at_ms, **more)
 
+    def pass_seconds(self, seconds: float) -> None:
+        """Let time pass for the sweep."""
+        self.now_ms += seconds * 1000
+
     def sent_for(self) -> list[str]:
         messages = [json.loads(body) for body in self._received(self.url)]
-        assert all(each.keys() == {"accountId", "webhookId"} for each in messages)
+        assert all(each.keys() <= {"accountId", "webhookId", "ticket"} for each in messages)
         assert {each["accountId"] for each in messages} <= {"1010"}
         return sorted(each["webhookId"] for each in messages)
 
@@ -136,6 +147,84 @@ def test_a_drainer_at_work_is_left_alone_until_its_lease_ends(world: World) -> N
     assert world.sweep.sweep_all() == 1
 
 
+def messages_of(world: World) -> list[DrainMessage]:
+    got = world.sqs.receive_message(QueueUrl=world.url, MaxNumberOfMessages=10).get("Messages", [])
+    return [read_drain_message({"body": message["Body"], "messageId": ""}) for message in got]
+
+
+def test_a_webhook_whose_message_is_on_its_way_is_left_alone_until_that_is_taken_for_lost(
+    world: World,
+) -> None:
+    """The message keeps its ticket then: should it only be late, the first of the two is the one."""
+    world.store.create(WEBHOOK)
+    world.mark()
+    assert world.sweep.sweep_all() == 1
+    (first,) = messages_of(world)
+    assert first.ticket
+    world.pass_seconds(TICKET_GRACE_SECONDS)
+    assert world.sweep.sweep_all() == 0
+    world.pass_seconds(0.001)
+    assert world.sweep.sweep_all() == 1
+    assert messages_of(world) == [first]
+
+
+def test_a_deleted_webhook_has_no_ticket(world: World) -> None:
+    world.mark()
+    assert world.sweep.sweep_all() == 1
+    assert messages_of(world) == [DrainMessage(*ID)]
+
+
+def test_who_takes_the_ticket_between_the_reading_and_the_sending_is_the_one(world: World) -> None:
+    world.store.create(WEBHOOK)
+    world.mark()
+    take = world.health.take_ticket
+
+    def be_late(account_id: str, webhook_id: str, ticket: Ticket, *, now_ms: int) -> bool:
+        assert take(account_id, webhook_id, Ticket("m1", now_ms), now_ms=now_ms)
+        return take(account_id, webhook_id, ticket, now_ms=now_ms)
+
+    world.health.take_ticket = be_late  # type: ignore[method-assign]
+    assert world.sweep.sweep_all() == 0
+    assert world.sent_for() == []
+
+
+def test_those_whose_messages_sqs_takes_not_are_sent_for_by_the_next_sweep(world: World) -> None:
+    """Of ten it may take some. A ticket without a message would hold its webhook up."""
+    for number, webhook_id in enumerate(register_many(world, 12)):
+        world.store.create(replace(WEBHOOK, webhook_id=webhook_id, account_id=f"{number // 5}"))
+        world.mark(webhook=replace(WEBHOOK, webhook_id=webhook_id, account_id=f"{number // 5}"))
+
+    def take_some(**batch: Any) -> Any:
+        taken, refused = batch["Entries"][:4], batch["Entries"][4:]
+        answer = world.sqs.behind.send_message_batch(**{**batch, "Entries": taken})
+        return {**answer, "Failed": [{"Id": each["Id"]} for each in refused]}
+
+    world.sqs.answers["send_message_batch"] = take_some
+    assert world.sweep.sweep_all() == 6
+    del world.sqs.answers["send_message_batch"]
+    assert world.sweep.sweep_all() == 6
+    assert world.sweep.sweep_all() == 0
+
+
+def test_a_ticket_that_cannot_be_taken_keeps_nobody_from_what_was_sent_for_before(world: World) -> None:
+    for number in range(3):
+        world.store.create(replace(WEBHOOK, webhook_id=f"wh_{number:022d}"))
+        world.mark(webhook=replace(WEBHOOK, webhook_id=f"wh_{number:022d}"))
+    take = world.health.take_ticket
+    tries = count()
+
+    def fail_second(*ids: Any, **more: Any) -> bool:
+        if next(tries) == 1:
+            raise ClientError({"Error": {"Code": "InternalServerError"}}, "UpdateItem")
+        return take(*ids, **more)
+
+    world.health.take_ticket = fail_second  # type: ignore[method-assign]
+    with pytest.raises(ClientError):
+        world.sweep.sweep_all()
+    assert len(world.sent_for()) == 2
+    assert world.sweep.sweep_all() == 1
+
+
 @pytest.mark.parametrize("status", Status)
 def test_what_may_have_expired_is_looked_at_whatever_the_status(world: World, status: Status) -> None:
     world.store.create(replace(WEBHOOK, status=status))
@@ -157,6 +246,8 @@ def test_a_batch_lane_waits_for_its_slot(world: World) -> None:
     world.now_ms += 60_000
     assert world.sweep.sweep_all() == 1
     assert world.sent_for() == [WEBHOOK.webhook_id]
+    assert world.sweep.sweep_all() == 0, "one is on its way"
+    world.pass_seconds(TICKET_GRACE_SECONDS + 1)
     assert world.sweep.sweep_all() == 1, "should its drainer be lost"
 
 
@@ -380,7 +471,10 @@ def test_a_webhook_that_cannot_be_understood_costs_no_other(
 ) -> None:
     """Its item is damaged, or of a newer version: it is read with ninety-nine others."""
     counted: Counter[str] = Counter()
-    monkeypatch.setattr("lms_webhooks.sweep.count", lambda metric, value=1: counted.update({metric: value}))
+    for module in ("observability", "sweep"):
+        monkeypatch.setattr(
+            f"lms_webhooks.{module}.count", lambda metric, value=1: counted.update({metric: value})
+        )
     world.store.create(WEBHOOK)
     world.mark()
     many = register_many(world, 50, shard=_shard(WEBHOOK.webhook_id))

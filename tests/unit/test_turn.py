@@ -14,6 +14,7 @@ from lms_webhooks.drain import Drainer
 from lms_webhooks.dynamodb import Range
 from lms_webhooks.health import Health, Mode, SwitchOff
 from lms_webhooks.notices import NoticeBox
+from lms_webhooks.queues import DrainMessage
 from lms_webhooks.replay import Replay, ReplayState
 from lms_webhooks.sender import Patience
 from lms_webhooks.turn import Turn
@@ -62,8 +63,10 @@ class Turns(Flow):
         """Register the webhook, as what a turn finds."""
         self.webhook = self.register(health, **changes)
 
-    def drain(self, *, remaining_ms: Callable[[], int] = lambda: 60_000) -> None:
-        """What a drain message starts."""
+    def drain(
+        self, message: DrainMessage | None = None, *, remaining_ms: Callable[[], int] = lambda: 60_000
+    ) -> None:
+        """What a drain message starts, of one who made a mark unless it is given."""
         Drainer(
             registry=self.registry,
             health=self.health_store,
@@ -75,7 +78,7 @@ class Turns(Flow):
             turn=self._turn,
             clock=self.clock,
             sleep=self.sleep,
-        ).drain(ACCOUNT, ID, remaining_ms=remaining_ms)
+        ).drain(message or DrainMessage(ACCOUNT, ID, message_id="m0"), remaining_ms=remaining_ms)
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -226,7 +229,7 @@ def test_time_that_passes_while_a_secret_is_decrypted_counts(world: Turns) -> No
 
 
 @pytest.mark.parametrize(("early_seconds", "posts"), [(0.0, 1), (1.5, 1), (2.0, 1), (2.001, 0), (60.0, 0)])
-def test_a_drainer_waits_for_up_to_two_seconds_and_leaves_if_it_is_earlier(
+def test_a_drainer_waits_for_up_to_two_seconds_and_sends_another_if_it_is_earlier(
     world: Turns, early_seconds: float, posts: int
 ) -> None:
     world.begin(replace(FALLEN, next_attempt_at_ms=NOW_MS + int(early_seconds * 1000)))
@@ -234,7 +237,7 @@ def test_a_drainer_waits_for_up_to_two_seconds_and_leaves_if_it_is_earlier(
     world.drain()
     assert len(world.endpoint.posts) == posts
     assert world.now == NOW_MS / 1000 + early_seconds * posts
-    assert world.sent_for == []
+    assert world.sent_for == ([] if posts else [int(early_seconds)])
 
 
 def test_a_burial_stops_in_time_and_goes_on_in_another_drainer(world: Turns) -> None:
@@ -639,7 +642,10 @@ def test_health_that_another_wrote_meanwhile_stands_and_a_successor_looks_again(
     world.drain()
     assert world.health().last_error == "HTTP 502"
     assert world.sent_for == [0]
-    assert world.health_store.acquire(ACCOUNT, ID, owner="next", now_ms=NOW_MS, until_ms=NOW_MS + 1)
+    (successor,) = world.drain_messages
+    assert world.health_store.acquire(
+        ACCOUNT, ID, owner="next", now_ms=NOW_MS, until_ms=NOW_MS + 1, ticket=successor.ticket
+    )
 
 
 def test_events_that_came_while_the_lease_was_held_are_sent_for(world: Turns) -> None:

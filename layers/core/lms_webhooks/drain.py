@@ -1,31 +1,36 @@
 """Take turns at draining webhooks: the lease, the turn, and who comes next. Trigger: the drain queue.
 
 One drainer at a time holds a webhook's lease, longer than it can live, and gives it back before it sends
-for its successor. Who finds the lease taken ends silently. Should anything of this be lost with a process,
-the marks are still there, and the sweep sends for a drainer.
+for its successor. With the lease it leaves a ticket, which its successor's message carries: whoever comes
+without it ends silently, and the sweep sends nobody. Should anything of this be lost with a process, the
+marks are still there, and when the ticket has ended the sweep sends for a drainer.
 
 So a drainer sends to the queue that invoked it. AWS would stop that loop after some 16 messages (Lambda
-guide, recursive loop detection), and the template allows it. Two rules bound it: only the lease holder sends,
-once; and nobody gets the lease before the next attempt is due. `tests/scenarios/test_loop.py` proves it.
+guide, recursive loop detection), and the template allows it. Three rules bound it. A message has at most one
+successor. Nobody gets the lease before the next attempt is due, or while another message is on its way. And
+the pauses grow for as long as an endpoint fails, or we do. `tests/scenarios/test_loop.py` and
+`tests/scenarios/test_chains.py` prove it.
 """
 
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.backlog import Backlog, Lane
 from lms_webhooks.delivery_store import Outcome
 from lms_webhooks.health import Health, without_transition
-from lms_webhooks.health_store import HealthStore
+from lms_webhooks.health_store import HealthStore, Ticket
 from lms_webhooks.notices import NoticeBox, notices_of
 from lms_webhooks.observability import Metric, count, logger
 from lms_webhooks.problems import Busy
-from lms_webhooks.queues import DrainQueue
+from lms_webhooks.queues import DrainMessage, DrainQueue
 from lms_webhooks.registry import Registry
 from lms_webhooks.replay import Replays
+from lms_webhooks.retry import delay_seconds as growing_seconds
 from lms_webhooks.settling import Settler
-from lms_webhooks.turn import CLOSING_SECONDS, FAULT_DELAY_SECONDS, Turn
+from lms_webhooks.turn import CLOSING_SECONDS, OurDelay, Turn
 from lms_webhooks.webhooks import Webhook
 
 TIMEOUT_SECONDS = 60  # the template's Timeout for this function
@@ -61,54 +66,116 @@ class Drainer:
         self._clock = clock
         self._sleep = sleep
 
-    def drain(self, account_id: str, webhook_id: str, *, remaining_ms: Callable[[], int]) -> None:
+    def drain(self, message: DrainMessage, *, remaining_ms: Callable[[], int]) -> None:
         """Send what waits for a webhook while there is time, and see to it that the rest is sent.
 
         Raises:
-            aws.AWS_FAULTS: not even the successor could be sent for; the sweep will find the marks.
+            aws.AWS_FAULTS: not even the successor could be sent for; this message comes again.
         """
-        registered = self._registry.find(account_id, webhook_id, fresh=True)
-        if registered is None:
-            self._bury(account_id, webhook_id, remaining_ms)
-            return
-        webhook, health = registered
-        early_seconds = health.next_attempt_at_ms / 1000 - self._clock()
-        if 0 < early_seconds <= _EARLY_SECONDS:
-            self._sleep(early_seconds)
+        account_id, webhook_id = message.account_id, message.webhook_id
         owner = secrets.token_urlsafe(12)
-        now_ms = int(self._clock() * 1000)
-        leased = self._health.acquire(
-            account_id, webhook_id, owner=owner, now_ms=now_ms, until_ms=now_ms + LEASE_SECONDS * 1000
-        )
+        try:
+            registered = self._registry.find(account_id, webhook_id, fresh=True)
+            if registered is None:
+                self._bury(account_id, webhook_id, remaining_ms)
+                return
+            webhook, health = registered
+            early_seconds = health.next_attempt_at_ms / 1000 - self._clock()
+            if early_seconds > _EARLY_SECONDS:
+                self._hand_on(message, delay_seconds=early_seconds)
+                return
+            if early_seconds > 0:
+                self._sleep(early_seconds)
+            now_ms = self._now_ms()
+            leased = self._health.acquire(
+                account_id,
+                webhook_id,
+                owner=owner,
+                now_ms=now_ms,
+                until_ms=now_ms + LEASE_SECONDS * 1000,
+                ticket=message.ticket,
+                message_id=message.message_id,
+            )
+        except AWS_FAULTS:
+            logger.exception("turn broke off", webhookId=webhook_id)
+            count(Metric.TURNS_BROKEN_OFF)
+            leased = None
         if leased is None:
+            # Another is at it, or on the way: then this changes nothing. Or it became too early meanwhile, or
+            # we failed: then the ticket must not stand there without a message.
+            message = replace(message, broken_off=message.broken_off + 1)
+            self._hand_on(message, delay_seconds=_pause_seconds(message.broken_off))
             return
         turn = self._turn(webhook, leased, lambda: remaining_ms() / 1000 - CLOSING_SECONDS)
+        is_held_up = False
         try:
             delay_seconds = turn.serve()
         except AWS_FAULTS:
             logger.exception("turn broke off", webhookId=webhook_id)
             count(Metric.TURNS_BROKEN_OFF)
-            delay_seconds = FAULT_DELAY_SECONDS
+            delay_seconds = None
+            is_held_up = True
         health = turn.health
         if not self._is_noted(webhook, turn):
             health = without_transition(turn.before, health)
-            delay_seconds = max(delay_seconds or 0, FAULT_DELAY_SECONDS)
-        # Before the successor is sent for: it would find the lease taken and end silently.
-        is_last_word = self._health.release(
-            account_id, webhook_id, owner=owner, health=health, before=turn.before
-        )
-        if not is_last_word:
-            # Something changed meanwhile, and who sent for a drainer then found the lease taken.
-            delay_seconds = 0
-        if delay_seconds is None and turn.may_send() and self._has_work(webhook_id):
-            delay_seconds = 0
+            is_held_up = True
+        broken_off = 0
+        if is_held_up or isinstance(delay_seconds, OurDelay):
+            broken_off = 1 if _got_on(turn) else message.broken_off + 1
+            delay_seconds = max(delay_seconds or 0, _pause_seconds(broken_off))
+        message = replace(message, ticket=message.message_id, broken_off=broken_off)
+        self._give_back(message, owner, turn, health, delay_seconds)
+
+    def _give_back(
+        self, successor: DrainMessage, owner: str, turn: Turn, health: Health, delay_seconds: float | None
+    ) -> None:
+        """Give the lease back, and send for the successor, if there is something for one to do.
+
+        In this order: a successor that came before would find the lease taken and end silently.
+        """
+        account_id, webhook_id = successor.account_id, successor.webhook_id
+        ticket = None
         if delay_seconds is not None:
-            self._queue.send(account_id, webhook_id, delay_seconds=int(delay_seconds))
+            ticket = Ticket(successor.ticket, self._now_ms() + int(delay_seconds * 1000))
+        try:
+            is_last_word = self._health.release(
+                account_id, webhook_id, owner=owner, health=health, before=turn.before, ticket=ticket
+            )
+        except AWS_FAULTS:
+            logger.exception("lease not given back", webhookId=webhook_id)
+            count(Metric.TURNS_BROKEN_OFF)
+            is_last_word = False  # or it is, and its answer was lost
+        # Where something changed meanwhile, or was appended, who sent for a drainer found the lease taken.
+        if not is_last_word or (ticket is None and turn.may_send() and self._has_work(webhook_id)):
+            self._hand_on(successor, delay_seconds=0)
+        elif delay_seconds is not None:
+            self._send(successor, delay_seconds=delay_seconds)
+
+    def _hand_on(self, message: DrainMessage, *, delay_seconds: float) -> None:
+        """Send a message in the place of `message`, unless somebody else is at the webhook or on the way."""
+        now_ms = self._now_ms()
+        message = replace(message, ticket=message.ticket or message.message_id)
+        ticket = Ticket(message.ticket, now_ms + int(delay_seconds * 1000))
+        if self._health.take_ticket(message.account_id, message.webhook_id, ticket, now_ms=now_ms):
+            self._send(message, delay_seconds=delay_seconds)
+
+    def _send(self, message: DrainMessage, *, delay_seconds: float) -> None:
+        try:
+            self._queue.send(
+                message.account_id,
+                message.webhook_id,
+                delay_seconds=int(delay_seconds),
+                ticket=message.ticket,
+                broken_off=message.broken_off,
+            )
+        except AWS_FAULTS:
+            self._health.drop_ticket(message.account_id, message.webhook_id, message.ticket)
+            raise
 
     def _is_noted(self, webhook: Webhook, turn: Turn) -> bool:
         """Have its owners told what the turn found; answer whether they will be."""
         try:
-            for notice in notices_of(webhook, turn.before, turn.health, now_ms=int(self._clock() * 1000)):
+            for notice in notices_of(webhook, turn.before, turn.health, now_ms=self._now_ms()):
                 self._notices.put(notice)
         except (*AWS_FAULTS, Busy):
             logger.exception("notice not noted", webhookId=webhook.webhook_id)
@@ -117,7 +184,7 @@ class Drainer:
 
     def _has_work(self, webhook_id: str) -> bool:
         """Whether events were appended while we held the lease: their own drainer found it taken."""
-        now_ms = int(self._clock() * 1000)
+        now_ms = self._now_ms()
         return any(mark.is_due(now_ms) for mark in self._backlog.marks(webhook_id).values())
 
     def _bury(self, account_id: str, webhook_id: str, remaining_ms: Callable[[], int]) -> None:
@@ -138,3 +205,17 @@ class Drainer:
                     is_settled &= self._replays.bury(webhook_id, waiting)
             if is_settled:
                 self._backlog.unmark(mark)
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)
+
+
+def _pause_seconds(broken_off: int) -> float:
+    """How long to wait when so many turns in a row broke off: as long as for an endpoint that fails."""
+    return growing_seconds(broken_off, jitter=0)
+
+
+def _got_on(turn: Turn) -> bool:
+    """Whether a turn that broke off did something for good: it sends no second request before the first is
+    written down."""
+    return len(set(turn.health.attempts) - set(turn.before.attempts)) > 1

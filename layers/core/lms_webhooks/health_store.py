@@ -1,15 +1,25 @@
-"""Keep the health of webhooks, and the lease of their drainer: the only module that changes these items.
+"""Keep the health of webhooks, the lease of their drainer and the ticket of its message: the only module that
+changes these items.
 
-| pk                  | sk                 | what                                                         |
-|---------------------|--------------------|--------------------------------------------------------------|
-| ACCOUNT#<accountId> | HEALTH#<webhookId> | how the endpoint does, and who drains its backlog until when |
+| pk                  | sk                 | what                                                          |
+|---------------------|--------------------|---------------------------------------------------------------|
+| ACCOUNT#<accountId> | HEALTH#<webhookId> | how the endpoint does, who drains its backlog until when, and |
+|                     |                    | the ticket of the drain message that is on its way            |
+
+A ticket says that one drain message is on its way, and until when that message is not taken for lost. While
+it lives, no other message gets the lease, and nobody sends another one. A ticket is used once: it ends with
+the lease that its message takes. So whatever fails, or comes twice, a webhook has one chain of messages.
+
+The ticket that a drainer leaves to its successor is the id of the message that it got itself. Should it die
+before the successor is sent, its own message comes again, and takes the successor's place.
 
 `webhook_store` makes the item with its webhook and deletes it with it, so that a change on condition that
 the item exists is one on condition that the webhook does.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lms_webhooks.dynamodb import Table, holds, key_item
 from lms_webhooks.event_items import attempts_attribute, read_attempts
@@ -19,6 +29,11 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
     type Item = dict[str, AttributeValueTypeDef]
+
+TICKET_GRACE_SECONDS = 900
+"""How long a message may wait in its queue, from when it is due, before it is taken for lost. 2,500 receivers
+that hang keep 100 drainers busy for 375 s a round, 15 s each. A longer time costs who was lost: its webhook
+waits for so long."""
 
 _NUMBERS = (
     "failures",
@@ -33,6 +48,18 @@ _NUMBERS = (
     "batch_ceiling_until_ms",
     "switched_off_at_ms",
 )
+
+
+class Ticket(NamedTuple):
+    """What a drain message carries, and from when on it can be received. Time in UTC milliseconds."""
+
+    text: str
+    due_ms: int
+
+
+_GIVES_LEASE_BACK = "REMOVE lease_owner, lease_until_ms"
+_LEASE_IS_FREE = "(attribute_not_exists(lease_until_ms) OR lease_until_ms < :now)"
+_TICKET_IS_FREE = "(attribute_not_exists(ticket_until_ms) OR ticket_until_ms < :now)"
 
 
 class HealthStore:
@@ -59,28 +86,42 @@ class HealthStore:
         return self._save(account_id, webhook_id, health, revision=revision, owner=None)
 
     def acquire(
-        self, account_id: str, webhook_id: str, *, owner: str, now_ms: int, until_ms: int
+        self,
+        account_id: str,
+        webhook_id: str,
+        *,
+        owner: str,
+        now_ms: int,
+        until_ms: int,
+        ticket: str = "",
+        message_id: str = "",
     ) -> Health | None:
-        """Take the lease of a webhook, if nobody has it and its next attempt is due.
+        """Take the lease of a webhook for who got a message with this `ticket` and id. The ticket that stands
+        there, its own or that of its successor, is used up with it.
 
         Each `owner` is fresh, so that one who has it already is this call, tried again by botocore.
 
-        Returns its health, or None when another drains it, it is too early, or the webhook is gone.
+        Returns its health, or None when another drains it, another message is on its way, it is too early, or
+        the webhook is gone.
         """
         values: Item = {
             ":owner": {"S": owner},
             ":until": {"N": str(until_ms)},
             ":now": {"N": str(now_ms)},
+            ":ticket": {"S": ticket},
+            ":left": {"S": message_id},
         }
         try:
             answer = self._table.client.update_item(
                 TableName=self._table.name,
                 Key=key_item(health_key(account_id, webhook_id)),
-                UpdateExpression="SET lease_owner = :owner, lease_until_ms = :until",
+                UpdateExpression=(
+                    "SET lease_owner = :owner, lease_until_ms = :until REMOVE ticket, ticket_until_ms"
+                ),
                 ConditionExpression=(
                     "attribute_exists(pk) AND next_attempt_at_ms <= :now"
-                    " AND (attribute_not_exists(lease_until_ms) OR lease_until_ms < :now"
-                    " OR lease_owner = :owner)"
+                    f" AND ({_LEASE_IS_FREE} OR lease_owner = :owner)"
+                    f" AND ({_TICKET_IS_FREE} OR ticket = :ticket OR ticket = :left)"
                 ),
                 ExpressionAttributeValues=values,
                 ReturnValues="ALL_NEW",
@@ -90,42 +131,106 @@ class HealthStore:
         return read_health_item(answer["Attributes"])
 
     def release(
-        self, account_id: str, webhook_id: str, *, owner: str, health: Health, before: Health
+        self,
+        account_id: str,
+        webhook_id: str,
+        *,
+        owner: str,
+        health: Health,
+        before: Health,
+        ticket: Ticket | None = None,
     ) -> bool:
-        """Give the lease back, with what the holder learnt (`before` became `health`).
+        """Give the lease back, with what the holder learnt (`before` became `health`), and with the `ticket`
+        of the message that is sent next.
 
         What it learnt is dropped when something else changed meanwhile: a new epoch, or a dispatcher that
-        saw the endpoint fail. Answers whether it was written, or was nothing new.
+        saw the endpoint fail. So is the ticket then. Answers whether they were written, or nothing was new.
         """
-        if health != before and self._save(
-            account_id, webhook_id, health, revision=before.revision, owner=owner
-        ):
-            return True
+        if health != before:
+            if self._save(
+                account_id, webhook_id, health, revision=before.revision, owner=owner, ticket=ticket
+            ):
+                return True
+            ticket = None
+        sets, values = _ticket_sets(ticket)
+        values[":owner"] = {"S": owner}
         holds(
             lambda: self._table.client.update_item(
                 TableName=self._table.name,
                 Key=key_item(health_key(account_id, webhook_id)),
-                UpdateExpression="REMOVE lease_owner, lease_until_ms",
+                UpdateExpression=_update(sets) + _GIVES_LEASE_BACK,
                 ConditionExpression="lease_owner = :owner",
-                ExpressionAttributeValues={":owner": {"S": owner}},
+                ExpressionAttributeValues=values,
             ),
             self._table.client,
         )
         return health == before
 
+    def take_ticket(self, account_id: str, webhook_id: str, ticket: Ticket, *, now_ms: int) -> bool:
+        """Write down that a message with `ticket` is sent next; answer whether it may be.
+
+        It may not when another message is on its way, somebody drains the webhook, or it is gone.
+
+        One that is sent in the place of another, which came early or is taken for lost, gets the same text.
+        So whichever comes first is the one. Were the earlier one worth nothing any more, messages that wait
+        for longer than a ticket lives would all come too late.
+        """
+        return holds(
+            lambda: self._table.client.update_item(
+                TableName=self._table.name,
+                Key=key_item(health_key(account_id, webhook_id)),
+                UpdateExpression="SET ticket = :ticket, ticket_until_ms = :until",
+                ConditionExpression=(
+                    f"attribute_exists(pk) AND {_LEASE_IS_FREE} AND ({_TICKET_IS_FREE} OR ticket = :ticket)"
+                ),
+                ExpressionAttributeValues={
+                    ":ticket": {"S": ticket.text},
+                    ":until": {"N": str(_until_ms(ticket))},
+                    ":now": {"N": str(now_ms)},
+                },
+            ),
+            self._table.client,
+        )
+
+    def drop_ticket(self, account_id: str, webhook_id: str, ticket: str) -> None:
+        """Take a ticket back whose message could not be sent: the sweep then sends within a minute.
+
+        Raises:
+            aws.AWS_FAULTS: the ticket may live until its end.
+        """
+        holds(
+            lambda: self._table.client.update_item(
+                TableName=self._table.name,
+                Key=key_item(health_key(account_id, webhook_id)),
+                UpdateExpression="REMOVE ticket, ticket_until_ms",
+                ConditionExpression="ticket = :ticket",
+                ExpressionAttributeValues={":ticket": {"S": ticket}},
+            ),
+            self._table.client,
+        )
+
     def _save(
-        self, account_id: str, webhook_id: str, health: Health, *, revision: int, owner: str | None
+        self,
+        account_id: str,
+        webhook_id: str,
+        health: Health,
+        *,
+        revision: int,
+        owner: str | None,
+        ticket: Ticket | None = None,
     ) -> bool:
         state = health_attributes(replace(health, revision=revision + 1))
         names = {f"#{name}": name for name in state}
         values: Item = {f":{name}": value for name, value in state.items()}
         values[":expected"] = {"N": str(revision)}
         condition = "attribute_exists(pk) AND #revision = :expected AND #epoch = :epoch"
-        update = "SET " + ", ".join(f"#{name} = :{name}" for name in state)
+        sets, ticket_values = _ticket_sets(ticket)
+        values |= ticket_values
+        update = _update([*(f"#{name} = :{name}" for name in state), *sets])
         if owner is not None:
             values[":owner"] = {"S": owner}
             condition += " AND lease_owner = :owner"
-            update += " REMOVE lease_owner, lease_until_ms"
+            update += _GIVES_LEASE_BACK
         return holds(
             lambda: self._table.client.update_item(
                 TableName=self._table.name,
@@ -144,8 +249,24 @@ def health_key(account_id: str, webhook_id: str) -> tuple[str, str]:
     return f"ACCOUNT#{account_id}", f"HEALTH#{webhook_id}"
 
 
+def _ticket_sets(ticket: Ticket | None) -> "tuple[list[str], Item]":
+    """What of an update writes a ticket, and its values."""
+    if ticket is None:
+        return [], {}
+    values: Item = {":ticket": {"S": ticket.text}, ":ticket_until": {"N": str(_until_ms(ticket))}}
+    return ["ticket = :ticket", "ticket_until_ms = :ticket_until"], values
+
+
+def _until_ms(ticket: Ticket) -> int:
+    return ticket.due_ms + TICKET_GRACE_SECONDS * 1000
+
+
+def _update(sets: Sequence[str]) -> str:
+    return f"SET {', '.join(sets)} " if sets else ""
+
+
 def health_attributes(health: Health) -> "Item":
-    """`health` as attributes, without the lease, which is no part of it."""
+    """`health` as attributes, without the lease and the ticket, which are no part of it."""
     return {
         **{name: {"N": str(getattr(health, name))} for name in ("epoch", "revision", *_NUMBERS)},
         "mode": {"S": health.mode.value},

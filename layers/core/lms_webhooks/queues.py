@@ -1,10 +1,10 @@
 """Put messages on queues: the only module that talks to SQS."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import batched
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.backlog import ShardPart
@@ -42,6 +42,42 @@ class QuarantineQueue:
         self._client.send_message(QueueUrl=self._url, MessageBody=f'{{"reason":{json.dumps(reason)},{kept}}}')
 
 
+@dataclass(frozen=True, slots=True)
+class DrainMessage:
+    """Sends a drainer to one webhook."""
+
+    account_id: str
+    webhook_id: str
+    ticket: str = ""
+    """See `health_store`. Older versions write none. Neither does the process that made a mark or changed a
+    webhook."""
+    broken_off: int = 0
+    """How many turns in a row broke off on an error of our own."""
+    message_id: str = ""
+    """Of one that was received. It stays the same when the message comes again."""
+
+    def body(self) -> str:
+        """As it stands on the queue."""
+        body: dict[str, str | int] = {"accountId": self.account_id, "webhookId": self.webhook_id}
+        if self.ticket:
+            body["ticket"] = self.ticket
+        if self.broken_off:
+            body["brokenOff"] = self.broken_off
+        return json.dumps(body)
+
+
+def read_drain_message(record: Mapping[str, Any]) -> DrainMessage:
+    """The message of one of SQS's records, see `DrainMessage.body`."""
+    body = json.loads(record["body"])
+    return DrainMessage(
+        body["accountId"],
+        body["webhookId"],
+        body.get("ticket", ""),
+        body.get("brokenOff", 0),
+        record["messageId"],
+    )
+
+
 class DrainQueue:
     """Where drainers are sent for."""
 
@@ -49,7 +85,15 @@ class DrainQueue:
         self._client = client
         self._url = url
 
-    def send(self, account_id: str, webhook_id: str, *, delay_seconds: int) -> None:
+    def send(
+        self,
+        account_id: str,
+        webhook_id: str,
+        *,
+        delay_seconds: int,
+        ticket: str = "",
+        broken_off: int = 0,
+    ) -> None:
         """Send for one drainer, after at most MAX_DELAY_SECONDS.
 
         Raises:
@@ -57,7 +101,7 @@ class DrainQueue:
         """
         self._client.send_message(
             QueueUrl=self._url,
-            MessageBody=_drain_message(account_id, webhook_id),
+            MessageBody=DrainMessage(account_id, webhook_id, ticket, broken_off).body(),
             DelaySeconds=min(delay_seconds, MAX_DELAY_SECONDS),
         )
 
@@ -69,20 +113,20 @@ class DrainQueue:
         except AWS_FAULTS:
             logger.exception("drainer not sent for", webhookId=webhook_id)
 
-    def send_all(self, ids: Sequence[tuple[str, str]]) -> None:
-        """Send for a drainer for each account id and webhook id, now. The next sweep repeats what is refused.
+    def send_all(self, messages: Sequence[DrainMessage]) -> list[DrainMessage]:
+        """Send for a drainer for each, now; answer those that SQS did not take.
 
         Raises:
-            aws.AWS_FAULTS: as `send`.
+            aws.AWS_FAULTS: it took none, or none from some ten on.
         """
-        for chunk in batched(ids, SEND_LIMIT, strict=False):
-            self._client.send_message_batch(
+        refused: list[DrainMessage] = []
+        for chunk in batched(messages, SEND_LIMIT, strict=False):
+            answer = self._client.send_message_batch(
                 QueueUrl=self._url,
-                Entries=[
-                    {"Id": str(index), "MessageBody": _drain_message(*each)}
-                    for index, each in enumerate(chunk)
-                ],
+                Entries=[{"Id": str(index), "MessageBody": each.body()} for index, each in enumerate(chunk)],
             )
+            refused += [chunk[int(each["Id"])] for each in answer.get("Failed", [])]
+        return refused
 
 
 class SweepQueue:
@@ -115,7 +159,3 @@ def read_sweep_message(body: str) -> ShardPart:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
-
-
-def _drain_message(account_id: str, webhook_id: str) -> str:
-    return json.dumps({"accountId": account_id, "webhookId": webhook_id})

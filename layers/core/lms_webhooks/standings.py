@@ -14,7 +14,15 @@ if TYPE_CHECKING:
 
     type Item = dict[str, AttributeValueTypeDef]
 
-_ATTRIBUTES = ("#status", "epoch", "switched_off", "lease_until_ms", "next_attempt_at_ms")
+_ATTRIBUTES = (
+    "#status",
+    "epoch",
+    "switched_off",
+    "lease_until_ms",
+    "ticket",
+    "ticket_until_ms",
+    "next_attempt_at_ms",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +37,10 @@ class Standing:
     """Of its registration."""
     is_switched_off: bool = False
     """By the system."""
+    ticket: str = ""
+    """Of the drain message that was sent last, if nobody got it yet."""
+    ticket_until_ms: int = 0
+    """Until then that message is on its way."""
 
 
 class Standings:
@@ -70,4 +82,6 @@ def _standing(webhook: "Item", health: "Item") -> Standing:
         next_attempt_at_ms=number("next_attempt_at_ms"),
         epoch=int(webhook["epoch"]["N"]),
         is_switched_off=is_switched_off,
+        ticket=health["ticket"]["S"] if "ticket" in health else "",
+        ticket_until_ms=number("ticket_until_ms"),
     )

@@ -2,11 +2,13 @@
 
 Most drainers are sent for by whoever appended, or by the drainer before them. What remains is what waits for
 its slot or longer than an SQS message can, what was lost with a process, and what an admin set free again.
+The sweep takes a webhook's ticket before it sends, so that it sends nothing where a message is on its way.
 
 The schedule's invocation sweeps all shards while little is due. What it has no time for goes on by the sweep
 queue, each shard in an invocation of its own. Each sweep begins at another place, and sends as it goes.
 """
 
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +17,9 @@ from itertools import batched
 from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.backlog import Backlog, Mark, ShardPart, parts_of_all_shards
 from lms_webhooks.crew import Crew
-from lms_webhooks.observability import Metric, count, logger
-from lms_webhooks.queues import SEND_LIMIT, DrainQueue, SweepQueue
+from lms_webhooks.health_store import HealthStore, Ticket
+from lms_webhooks.observability import Metric, count, logger, report
+from lms_webhooks.queues import SEND_LIMIT, DrainMessage, DrainQueue, SweepQueue
 from lms_webhooks.standings import Standing, Standings
 from lms_webhooks.webhook_store import new_webhook_id
 
@@ -29,6 +32,10 @@ _OWN_SECONDS = 5.0
 _CLOSING_SECONDS = 15.0  # for the hundred that are in hand, and to say where to go on
 
 
+type _Id = tuple[str, str]
+"""Account id and webhook id."""
+
+
 class Sweep:
     """Looks at every due mark there is. One invocation at a time."""
 
@@ -37,6 +44,7 @@ class Sweep:
         *,
         backlog: Backlog,
         standings: Standings,
+        health: HealthStore,
         queue: DrainQueue,
         sweep_queue: SweepQueue,
         clock: Callable[[], float] = time.time,
@@ -44,6 +52,7 @@ class Sweep:
     ) -> None:
         self._backlog = backlog
         self._standings = standings
+        self._health = health
         self._queue = queue
         self._sweep_queue = sweep_queue
         self._clock = clock
@@ -107,26 +116,60 @@ class Sweep:
         except AWS_FAULTS as fault:
             logger.exception("drainers not sent for", marks=len(marks))
             run.faults.append(fault)
-        except Exception:  # noqa: BLE001  # whatever it is, it costs the one mark that it is about
+        except Exception as error:  # noqa: BLE001  # whatever it is, it costs the one mark that it is about
             if len(marks) > 1:
                 for mark in marks:
                     self._try([mark], run)
                 return
-            logger.exception("mark not swept", webhookId=marks[0].webhook_id)
-            count(Metric.INTERNAL_ERRORS)
+            report(error, "mark not swept", webhookId=marks[0].webhook_id)
 
     def _send_for_drainers(self, marks: Sequence[Mark], run: "_Run") -> None:
-        ids = dict.fromkeys((mark.account_id, mark.webhook_id) for mark in marks)
-        standings = self._standings.read(list(ids))
+        """Send for a drainer for these marks where one is missing, once for each webhook."""
+        standings = self._standings.read(list(dict.fromkeys(map(_id, marks))))
         now_ms = self._now_ms()
-        due = {
-            each: None
-            for mark in marks
-            if (each := (mark.account_id, mark.webhook_id)) not in run.sent_for
-            and _is_due(mark, standings.get(each), now_ms)
-        }
-        self._crew.do_all(self._queue.send_all, list(batched(due, SEND_LIMIT, strict=False)))
-        run.sent_for.update(due)
+        due: dict[_Id, DrainMessage] = {}
+        for mark in marks:
+            standing = standings.get(_id(mark))
+            if _id(mark) in run.sent_for:
+                continue
+            if standing is None:  # a deleted webhook has no health, to keep a ticket on
+                due[_id(mark)] = DrainMessage(*_id(mark))
+            elif _is_due(mark, standing, now_ms):
+                due[_id(mark)] = DrainMessage(*_id(mark), standing.ticket or secrets.token_urlsafe(12))
+        tens = list(batched(due.values(), SEND_LIMIT, strict=False))
+        self._crew.do_all(lambda ten: self._send_for(ten, run), tens)
+
+    def _send_for(self, ten: Sequence[DrainMessage], run: "_Run") -> None:
+        """Take the tickets of messages, and send those that may be sent."""
+        messages: list[DrainMessage] = []
+        try:
+            messages.extend(each for each in ten if self._may_send(each))
+        except AWS_FAULTS:
+            self._send(messages, run)  # they have their tickets
+            raise
+        self._send(messages, run)
+
+    def _may_send(self, message: DrainMessage) -> bool:
+        if not message.ticket:
+            return True
+        now_ms = self._now_ms()
+        ticket = Ticket(message.ticket, now_ms)
+        return self._health.take_ticket(message.account_id, message.webhook_id, ticket, now_ms=now_ms)
+
+    def _send(self, messages: Sequence[DrainMessage], run: "_Run") -> None:
+        """Send messages. For those that SQS does not take the next sweep sends again."""
+        try:
+            refused = self._queue.send_all(messages)
+        except AWS_FAULTS:
+            self._drop_tickets(messages)
+            raise
+        self._drop_tickets(refused)
+        run.sent_for.update((each.account_id, each.webhook_id) for each in messages if each not in refused)
+
+    def _drop_tickets(self, messages: Sequence[DrainMessage]) -> None:
+        for each in messages:
+            if each.ticket:
+                self._health.drop_ticket(each.account_id, each.webhook_id, each.ticket)
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
@@ -138,15 +181,19 @@ class _Run:
 
     ends_at: float
     lanes: int = 0
-    sent_for: set[tuple[str, str]] = field(default_factory=set)
+    sent_for: set[_Id] = field(default_factory=set)
     faults: list[Exception] = field(default_factory=list)
 
 
-def _is_due(mark: Mark, standing: Standing | None, now_ms: int) -> bool:
-    if standing is None:
-        return True  # deleted: what is left is to be recorded as failed
-    if standing.lease_until_ms >= now_ms or standing.next_attempt_at_ms > now_ms:
+def _id(mark: Mark) -> _Id:
+    return mark.account_id, mark.webhook_id
+
+
+def _is_due(mark: Mark, standing: Standing, now_ms: int) -> bool:
+    if standing.next_attempt_at_ms > now_ms:
         return False
+    if standing.lease_until_ms >= now_ms or standing.ticket_until_ms >= now_ms:
+        return False  # somebody is at it, or on the way
     if mark.check_at_ms <= now_ms:
         return True  # something expires, whether or not it may be sent
     return standing.may_send and mark.is_due(now_ms)

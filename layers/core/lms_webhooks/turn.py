@@ -31,11 +31,17 @@ PATIENCE = Patience(
 )  # Adobe Learning Manager's two time-outs
 MAX_EVENTS_BYTES = 256 * 1024 - 256  # of a POST of 256 KiB, less what surrounds the events
 _CHECKED_PAGES = 10  # megabytes of a lane; were it all of it, a long one would leave no time to send
-FAULT_DELAY_SECONDS = 5.0  # when DynamoDB or KMS fail us: rather wait than send it again at once
 _REPLAY_PAUSE_SECONDS = 60  # a replay that is only rejected goes on as the sweep comes by
 
 type DelaySeconds = float
 """How long the successor waits."""
+
+
+class OurDelay(float):
+    """A delay after an error of our own. The drainer makes it longer for as long as the error lasts."""
+
+
+FAULT_DELAY_SECONDS = OurDelay(5)  # when DynamoDB or KMS fail us: rather wait than send it again at once
 
 
 class Turn:

@@ -190,7 +190,8 @@ class WebhookStore:
         be done `along` with it.
 
         A new epoch resets what is known of the endpoint. Its events go through the backlog until what waits
-        there has gone out; whoever drains at this moment keeps the lease.
+        there has gone out; whoever drains at this moment keeps the lease. The message that is on its way
+        loses its ticket, so that one which is sent now is heard at once.
 
         Raises:
             ChangedMeanwhile: the registration is not `expected` any more.
@@ -213,7 +214,12 @@ class WebhookStore:
                     "Update": {
                         "TableName": self._table_name,
                         "Key": key_item(health_key(webhook.account_id, webhook.webhook_id)),
-                        "UpdateExpression": "SET " + ", ".join(f"#{name} = :{name}" for name in fresh),
+                        "UpdateExpression": (
+                            "SET "
+                            + ", ".join(f"#{name} = :{name}" for name in fresh)
+                            # The drain message that is on its way may come in minutes: another is sent.
+                            + " REMOVE ticket, ticket_until_ms"
+                        ),
                         "ExpressionAttributeNames": {f"#{name}": name for name in fresh},
                         "ExpressionAttributeValues": {f":{name}": value for name, value in fresh.items()},
                     }

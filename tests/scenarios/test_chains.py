@@ -1,0 +1,333 @@
+"""At most one drain message of a webhook is on its way, whatever fails: no fault makes more work of itself.
+
+Counted are the messages that wait in the drain queue, delayed or not, and that no drainer has in hand. Two
+kinds need no ticket, and each has one cause: the dispatcher's for a mark that it made, and the admin API's.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from lms_webhooks.health_store import TICKET_GRACE_SECONDS
+from tests.scenarios.endpoints import DOWN, OK, Reply, always, in_turn, until
+from tests.scenarios.world import HOUR, MINUTE, Call, World, signed
+
+
+@dataclass
+class Chain:
+    """What was sent for a world's webhooks, and how many messages of one webhook waited together at most."""
+
+    sent_by: Counter[str] = field(default_factory=Counter)
+    most_at_once: int = 0
+    decrypted: int = 0
+
+
+def watch(world: World) -> Chain:
+    """Count from now on."""
+    chain = Chain()
+
+    def count(call: Call, proceed: Callable[[], Any]) -> Any:
+        chain.decrypted += call.operation == "Decrypt"
+        answer = proceed()
+        if call.service == "sqs":
+            chain.sent_by[call.function] += len(call.params.get("Entries", [call]))
+            on_their_way = Counter(json.loads(each.body)["webhookId"] for each in world.drain_queue.waiting)
+            chain.most_at_once = max(chain.most_at_once, *on_their_way.values())
+        return answer
+
+    world.taps.append(count)
+    return chain
+
+
+@contextmanager
+def refused(world: World, is_meant: Callable[[Call], bool]) -> Iterator[None]:
+    """AWS refuses some calls."""
+
+    def refuse(call: Call, proceed: Callable[[], Any]) -> Any:
+        if is_meant(call):
+            raise world.aws_error("InternalServerError", call)
+        return proceed()
+
+    world.taps.append(refuse)
+    try:
+        yield
+    finally:
+        world.taps.remove(refuse)
+
+
+def test_kms_refuses_for_six_hours_while_events_come(world: World) -> None:
+    """5 s doubling to 300 s make some 80 turns, and each asks KMS once. At the end all goes out, in order."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint, ordered=True, authentication=signed(world))
+    chain = watch(world)
+    ids: list[str] = []
+    with world.fault("kms", code="KMSInternalException"):
+        for _ in range(36):
+            ids += world.emit(1)
+            world.run(10 * MINUTE)
+    assert chain.most_at_once == 1
+    assert 75 <= chain.decrypted <= 80
+    assert chain.sent_by == {"dispatcher": 1, "drainer": chain.decrypted}
+    assert world.health(webhook).failures == 0
+    world.run(5 * MINUTE + 1)
+    assert endpoint.acknowledged == ids
+    assert world.problems() == []
+
+
+def test_dynamodb_refuses_the_drainer_s_reads_for_an_hour(world: World) -> None:
+    """Its messages replace each other, later and later; the sweep, which can read, sends none beside them."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint, ordered=True)
+    chain = watch(world)
+    with refused(world, lambda call: call.function == "drainer" and call.operation == "Query"):
+        ids = world.emit(3)
+        world.run(HOUR)
+    assert chain.most_at_once == 1
+    assert chain.sent_by == {"dispatcher": 1, "drainer": 17}
+    assert world.drain_queue.dead == []
+    world.run(5 * MINUTE + 1)
+    assert endpoint.acknowledged == ids
+    assert world.outcomes(webhook) == {"delivered": 3}
+
+
+def test_dynamodb_refuses_the_drainer_everything_for_an_hour(world: World) -> None:
+    """Its message stays on the queue. The sweep takes it for lost after a quarter of an hour, each time."""
+    endpoint = world.endpoint()
+    world.register(endpoint, ordered=True)
+    chain = watch(world)
+    with world.fault("dynamodb", function="drainer"):
+        ids = world.emit(3)
+        world.run(HOUR)
+    assert chain.sent_by.total() <= 5
+    world.run(7 * MINUTE)
+    assert endpoint.acknowledged == ids
+
+
+def test_the_history_cannot_be_written_for_an_hour(world: World) -> None:
+    """An endpoint is not sent the same events each five seconds."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint, ordered=True)
+    chain = watch(world)
+
+    def writes_history(call: Call) -> bool:
+        return call.function == "drainer" and "DELIVERY#" in str(call.params) and call.operation != "Query"
+
+    with refused(world, lambda call: writes_history(call) and call.operation != "BatchGetItem"):
+        world.emit(1)
+        world.run(HOUR)
+    assert len(endpoint.posts) <= 18
+    assert chain.most_at_once == 1
+    world.run(5 * MINUTE + 1)
+    assert world.outcomes(webhook) == {"delivered": 1}
+    assert world.health(webhook).failures == 0
+
+
+def test_a_turn_that_gets_on_before_it_breaks_off_does_not_wait_longer_each_time(world: World) -> None:
+    """DynamoDB refuses one call in forty. A thousand events go out all the same, within minutes."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint, ordered=True)
+    calls = 0
+
+    def is_meant(call: Call) -> bool:
+        nonlocal calls
+        calls += call.function == "drainer" and call.operation == "Query"
+        return call.function == "drainer" and call.operation == "Query" and calls % 40 == 0
+
+    with refused(world, is_meant):
+        world.emit(1000)
+        world.run_until_quiet(at_most=5 * MINUTE)
+    assert world.outcomes(webhook) == {"delivered": 1000}
+
+
+def test_a_message_waits_in_its_queue_for_ten_minutes(world: World) -> None:
+    """All drainers are busy, such as with receivers that hang. The sweep goes on, and sends no second one."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    endpoint.script = in_turn(DOWN, OK)
+    ids = world.emit(1)
+    world.run(1)
+    assert world.drain_queue.lose_all() == 1
+    chain = watch(world)
+    with world.drain_queue.held():
+        world.run(11 * MINUTE)
+    assert chain.sent_by == {"batch": 1}
+    assert chain.most_at_once == 1
+    world.run(1)
+    assert endpoint.acknowledged == ids
+    assert world.outcomes(webhook) == {"delivered": 1}
+
+
+def test_messages_wait_in_their_queue_for_longer_than_a_ticket_lives(world: World) -> None:
+    """The sweep takes the first for lost, and sends a second with the same ticket. The one that comes first
+    drains, and the other one does nothing: were each ticket a new one, all would always be too late."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint, ordered=True)
+    with world.drain_queue.held():
+        ids = world.emit(300)
+        world.run(20 * MINUTE)
+        tickets = [json.loads(each.body).get("ticket", "") for each in world.drain_queue.waiting]
+    assert len(tickets) == 3, "of the dispatcher, which has none, and of the sweep"
+    assert set(tickets) == {"", tickets[-1]}
+    chain = watch(world)
+    world.run_until_quiet()
+    assert chain.sent_by == {}
+    assert endpoint.acknowledged == ids
+    assert world.outcomes(webhook) == {"delivered": 300}
+
+
+def test_every_drain_message_comes_twice(world: World) -> None:
+    """SQS delivers at least once. The copy comes while the first is at work, or later, or both."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint, authentication=signed(world))
+    endpoint.script = until(world.now + 10 * MINUTE, DOWN, Reply(seconds=0.5))
+    chain = watch(world)
+    send = world.drain_queue.send
+    copies = 0
+
+    def send_twice(body: str, *, delay_seconds: float = 0, accepted_at: float | None = None) -> None:
+        nonlocal copies
+        copies += 1
+        send(body, delay_seconds=delay_seconds, accepted_at=accepted_at)
+        send(body, delay_seconds=delay_seconds + copies % 3 * 20 + 0.2, accepted_at=accepted_at)
+
+    world.drain_queue.send = send_twice  # type: ignore[method-assign]
+    ids = world.emit(500)
+    world.run(5 * MINUTE)
+    with world.fault("kms", code="KMSInternalException"):
+        world.run(20 * MINUTE)
+    world.run_until_quiet(at_most=HOUR)
+    assert endpoint.acknowledged == ids
+    assert world.outcomes(webhook) == {"delivered": 500}
+    assert world.duplicates() == 0
+    assert chain.sent_by.total() < 30
+
+
+def test_a_changed_url_is_served_at_once_though_the_next_probe_is_minutes_away(world: World) -> None:
+    """The message that is on its way has lost its ticket: when it comes it starts no second chain."""
+    endpoint, new = world.endpoint(), world.endpoint("new")
+    webhook = world.register(endpoint)
+    endpoint.script = always(DOWN)
+    ids = world.emit(1)
+    world.run(12 * MINUTE)
+    assert world.health(webhook).next_attempt_at_ms / 1000 - world.now > 100
+    chain = watch(world)
+    new.script = in_turn(*[DOWN] * 8, OK)
+    world.change(webhook, target_url=new.url)
+    world.send_for_drainer(webhook)
+    world.run(2)
+    assert len(new.posts) == 1
+    world.run(HOUR)
+    assert new.acknowledged == ids
+    assert [round(post.started_at - new.posts[0].started_at) for post in new.posts[:4]] == [0, 5, 15, 35]
+    assert chain.sent_by == {"drainer": 8}
+    assert world.drain_queue.waiting == []
+
+
+def test_messages_of_an_older_version_have_no_ticket_and_work(world: World) -> None:
+    """They take the lease where none is on its way, and do nothing where one is."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint, ordered=True)
+    endpoint.script = in_turn(DOWN, DOWN, DOWN, OK)
+
+    def forget_ticket(call: Call, proceed: Callable[[], Any]) -> Any:
+        if call.function == "drainer" and call.service == "sqs":
+            body = json.loads(call.params["MessageBody"])
+            call.params["MessageBody"] = json.dumps({name: body[name] for name in ("accountId", "webhookId")})
+        return proceed()
+
+    ids = world.emit(3)
+    world.run(1)
+    world.taps.append(forget_ticket)
+    world.run(HOUR)
+    assert endpoint.acknowledged == ids
+    assert world.outcomes(webhook) == {"delivered": 3}
+
+
+def test_a_drainer_dies_between_its_lease_and_its_message(world: World) -> None:
+    """Its ticket stands there without a message. But its own message comes again, after the visibility
+    timeout, and takes the place of the one that was not sent."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    endpoint.script = in_turn(DOWN, DOWN, OK)
+
+    def die_once(call: Call, proceed: Callable[[], Any]) -> Any:
+        if call.function == "drainer" and call.service == "sqs":
+            world.taps.remove(die_once)
+            world.die(call)
+        return proceed()
+
+    world.taps.append(die_once)
+    ids = world.emit(1)
+    world.run(6 * MINUTE)
+    assert (world.deaths, len(endpoint.posts)) == (1, 2)
+    world.run(MINUTE)
+    assert endpoint.acknowledged == ids
+    assert world.outcomes(webhook) == {"delivered": 1}
+
+
+def test_the_sweep_dies_between_its_ticket_and_its_message(world: World) -> None:
+    """When the ticket has ended, the next sweep sends."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    endpoint.script = in_turn(Reply(422), OK)
+
+    def die_once(call: Call, proceed: Callable[[], Any]) -> Any:
+        if call.function == "batch" and call.service == "sqs":
+            world.taps.remove(die_once)
+            world.die(call)
+        return proceed()
+
+    world.taps.append(die_once)
+    with refused(world, lambda call: call.function == "dispatcher" and call.service == "sqs"):
+        ids = world.emit(1)
+        world.run(2 * MINUTE)
+    assert (world.deaths, endpoint.acknowledged) == (1, [])
+    world.run(TICKET_GRACE_SECONDS + 2 * MINUTE)
+    assert endpoint.acknowledged == ids
+    assert world.outcomes(webhook) == {"delivered": 1}
+
+
+def test_a_release_whose_answer_is_lost_leaves_no_ticket_without_a_message(world: World) -> None:
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint, ordered=True)
+    endpoint.script = in_turn(DOWN, DOWN, OK)
+    chain = watch(world)
+
+    def lose_answer(call: Call, proceed: Callable[[], Any]) -> Any:
+        answer = proceed()
+        if call.operation == "UpdateItem" and "REMOVE lease_owner" in call.params["UpdateExpression"]:
+            world.taps.remove(lose_answer)
+            raise world.aws_error("RequestTimeout", call)
+        return answer
+
+    world.taps.append(lose_answer)
+    ids = world.emit(1)
+    world.run(MINUTE)
+    assert endpoint.acknowledged == ids
+    assert world.outcomes(webhook) == {"delivered": 1}
+    assert chain.most_at_once == 1
+
+
+def test_a_message_that_comes_early_is_sent_again_for_when_it_is_due(world: World) -> None:
+    """A dispatcher may see the endpoint fail, and ask for patience, while a message is on its way."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    endpoint.script = in_turn(Reply(422), Reply(503, retry_after="300"), OK)
+    chain = watch(world)
+    ids = world.emit(1)
+    world.run(30)
+    with world.drain_queue.held():
+        world.run(90)  # the sweep sends for the event that was rejected
+        ids += world.emit(1)
+        world.run(1)
+    due_at = world.health(webhook).next_attempt_at_ms / 1000
+    world.run(10 * MINUTE)
+    assert endpoint.posts[2].started_at == pytest.approx(due_at, abs=1)
+    assert sorted(endpoint.acknowledged) == ids
+    assert chain.sent_by["drainer"] <= 2
+    assert world.outcomes(webhook) == {"delivered": 2}
