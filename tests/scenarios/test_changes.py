@@ -1,5 +1,8 @@
 """What an admin changes is in force within seconds, and late news about what was before changes nothing."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from lms_webhooks.backlog import Lane
@@ -7,7 +10,7 @@ from lms_webhooks.health import Mode
 from lms_webhooks.registry import MAX_AGE_SECONDS
 from lms_webhooks.webhooks import Status
 from tests.scenarios.endpoints import DOWN, OK, Reply, always, until
-from tests.scenarios.world import DAY, MINUTE, NON_REAL_TIME, World
+from tests.scenarios.world import DAY, HOUR, MINUTE, NON_REAL_TIME, Call, World, signed
 
 IN_FORCE_SECONDS = 10.0  # what is promised
 
@@ -264,3 +267,29 @@ def test_nothing_is_sent_more_than_ten_seconds_after_a_pause(world: World) -> No
     assert max(late) <= MAX_AGE_SECONDS, "the API's answer comes no sooner"
     assert sorted(endpoint.acknowledged) == ids
     assert world.outcomes(webhook) == {"delivered": len(ids)}
+
+
+@pytest.mark.parametrize("ordered", [False, True], ids=["dispatcher", "drainer"])
+@pytest.mark.parametrize("paused_after", [1, 5, 19])
+def test_nothing_is_sent_after_a_pause_however_long_kms_takes(
+    world: World, paused_after: float, *, ordered: bool
+) -> None:
+    """KMS stalls for 20 s in front of a POST, and an admin pauses meanwhile."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint, authentication=signed(world), ordered=ordered)
+
+    def stall(call: Call, proceed: Callable[[], Any]) -> Any:
+        if call.service == "kms":
+            world.time.sleep(20)
+        return proceed()
+
+    world.taps.append(stall)
+    ids = world.emit(3)
+    world.run(paused_after)
+    world.change(webhook, status=Status.PAUSED)
+    world.run(HOUR)
+    assert endpoint.posts == []
+    assert sorted(world.waiting_ids(webhook)) == ids
+    world.change(webhook, status=Status.ACTIVE)
+    world.run_until_quiet()
+    assert sorted(endpoint.acknowledged) == ids

@@ -22,7 +22,7 @@ def test_twenty_thousand_events_behind_a_dead_endpoint(world: World) -> None:
     assert world.duplicates() == 0
     probes = [post for post in endpoint.posts if not post.is_acknowledged]
     assert len([post for post in probes if post.function == "dispatcher"]) <= 5, "one for each invocation"
-    assert len([post for post in probes if post.function == "drainer"]) == 7
+    assert len([post for post in probes if post.function == "drainer"]) == 7 + 4, "four of the next events"
     good = [post for post in endpoint.posts if post.is_acknowledged]
-    assert len(good) <= 20_000 / 100 + 8
+    assert len(good) <= 20_000 / 100 + 12
     assert (good[-1].ended_at or 0) - good[0].started_at < 90

@@ -37,7 +37,7 @@ def test_while_notices_cannot_be_written_probes_keep_their_distance(world: World
     endpoint = world.endpoint()
     world.register(endpoint)
     endpoint.script = always(DOWN)
-    world.emit(3)
+    world.emit(1)
     world.run(14 * MINUTE)
     before = len(endpoint.posts)
     with world.fault("dynamodb", function="drainer", operations=("TransactWriteItems",)):

@@ -1,12 +1,19 @@
 """Nothing expires silently: what waits too long is recorded as expired, and why."""
 
+import json
+from collections import Counter
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
 import pytest
 
-from lms_webhooks.backlog import Lane
+from lms_webhooks.backlog import Lane, Waiting
+from lms_webhooks.events import Event
 from lms_webhooks.health import Mode, SwitchOff
 from lms_webhooks.webhooks import Status
 from tests.scenarios.endpoints import DOWN, OK, Reply, always
-from tests.scenarios.world import DAY, HOUR, MINUTE, NON_REAL_TIME, World
+from tests.scenarios.world import ACCOUNT, DAY, HOUR, MINUTE, NON_REAL_TIME, REAL_TIME, Call, World
 
 
 def test_events_expire_seven_days_after_they_were_accepted(world: World) -> None:
@@ -48,7 +55,7 @@ def test_seven_days_of_failure_expire_events_and_switch_the_webhook_off(world: W
         "not delivered within 7 days; the last error was HTTP 500"
     }
     posts = len(endpoint.posts)
-    assert 2000 < posts < 2040, "every 300 s"
+    assert 2000 < posts < 2040 * 13 / 12, "every 300 s, and each hour another event"
 
     third = world.emit(5)
     world.run(DAY)
@@ -174,3 +181,41 @@ def test_of_a_deleted_webhook_all_is_gone_when_the_history_s_retention_has_passe
         assert int(item["expires_at"]["N"]) <= deleted_at + 30 * DAY + 3 * MINUTE
     world.run(2 * DAY)
     assert world.items_of(webhook) == left, "nothing prolongs it"
+
+
+def test_what_expires_behind_ten_megabytes_of_a_lane_expires_in_time() -> None:
+    """It is accepted first, and the last in the order of the lane. A page of the lane is read once a look."""
+    with World(retention_days=1) as world:
+        webhook = world.register(world.endpoint(), status=Status.PAUSED)
+        (old,) = world.emit(1, occurred_at=world.now + HOUR)
+        world.run(MINUTE)
+        random = Random(16)
+        for number in range(160):
+            event_id = f"big{number:03d}"
+            event = Event(
+                ACCOUNT,
+                event_id,
+                REAL_TIME,
+                int(world.now * 1000) + number,
+                int(world.now * 1000) + int(12 * HOUR * 1000),
+                json.dumps({"eventId": event_id, "data": random.randbytes(100_000).hex()}),
+            )
+            world.put(webhook, Lane.REALTIME, Waiting(event))
+        read = Counter[str]()
+
+        def note(call: Call, proceed: Callable[[], Any]) -> Any:
+            answer = proceed()
+            if call.operation == "Query" and "BACKLOG#" in str(call.params["ExpressionAttributeValues"]):
+                read.update(item["sk"]["S"].partition("#")[2] for item in answer["Items"])
+            return answer
+
+        world.taps.append(note)
+        world.run(DAY)
+        assert world.outcomes(webhook) == {}
+        world.run(5 * MINUTE)
+        assert world.history(webhook)[old].outcome == "expired"
+        assert max(read.values()) <= 2, "the last page of one portion is the first of the next"
+        world.run(DAY)
+        assert world.outcomes(webhook) == {"expired": 161}
+        assert max(read.values()) <= 4
+        assert world.marks(webhook) == {}

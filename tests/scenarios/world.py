@@ -382,6 +382,13 @@ class World:
         self._dynamodb.put_item(TableName=table, Item={**old, **attributes})
         return old
 
+    def put(self, webhook_id: str, lane: Lane, *waiting: Waiting) -> None:
+        """Append to a lane, and mark it, as no message of an event does."""
+        account_id = self.webhooks[webhook_id].account_id
+        assert not self._backlog.append(webhook_id, lane, waiting)
+        accepted_at_ms = min(each.event.accepted_at_ms for each in waiting)
+        self._backlog.mark(account_id, webhook_id, lane, accepted_at_ms=accepted_at_ms)
+
     def send_for_drainer(self, webhook_id: str, *, delay_seconds: float = 0) -> None:
         """A drain message that nobody of ours sent."""
         ids = {"accountId": self.webhooks[webhook_id].account_id, "webhookId": webhook_id}

@@ -57,8 +57,11 @@ class Endpoint:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self.replies: list[Reply] = [200]
+        self.answers: Callable[[list[str]], Reply] | None = None
+        """In place of replies: what the ids of a POST's events get."""
         self.retry_after = ""
         self.latency_ms = 20
+        self.body_bytes = 2
         self.posts: list[list[str]] = []
         """The ids of the events that each POST carried."""
         self.urls: list[str] = []
@@ -81,11 +84,15 @@ class Endpoint:
         self.posts.append([each.event_id for each in events])
         self.before_reply()
         reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+        if self.answers is not None:
+            reply = self.answers(self.posts[-1])
         status_code = reply if isinstance(reply, int) else None
         error_class = reply if isinstance(reply, ErrorClass) else None
         answer = Answer(status_code, error_class, self.latency_ms, self.retry_after)
         started_at_ms = int(self._now() * 1000)
-        return Sent(events, 2, answer, Attempt(started_at_ms, self.latency_ms, status_code, error_class))
+        return Sent(
+            events, self.body_bytes, answer, Attempt(started_at_ms, self.latency_ms, status_code, error_class)
+        )
 
     def log(self, _account_id: str, _webhook_id: str, sent: list[Sent]) -> None:
         self.logged += [each.event_id for one in sent for each in one.events]

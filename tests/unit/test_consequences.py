@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from lms_webhooks.attempts import Attempt
-from lms_webhooks.consequences import Consequence, Fate, follow
+from lms_webhooks.backlog import Waiting
+from lms_webhooks.consequences import Consequence, Fate, follow, is_suspect_when_retried, set_aside
 from lms_webhooks.delivery import Sent
 from lms_webhooks.health import Health, Mode, SwitchOff
 from lms_webhooks.sender import Answer
@@ -96,6 +97,81 @@ def test_a_rejection_of_an_event_that_is_known_says_nothing_of_the_endpoint() ->
     then = after(422, replace(FALLEN, rejections=9), is_known=True)
     assert (then.fate, then.delay_seconds) == (Fate.REJECTED, None)
     assert (then.health.rejections, then.health.failures) == (9, 0)
+
+
+E0 = event("e0").sort_key
+REACHED = [500, 301, 401, 503, ErrorClass.TIMEOUT, ErrorClass.CONNECTION_LOST, ErrorClass.BROKEN_ANSWER]
+NOT_REACHED = [ErrorClass.DNS, ErrorClass.CONNECT, ErrorClass.TLS, ErrorClass.FORBIDDEN_ADDRESS, 429]
+
+
+@pytest.mark.parametrize("reply", REACHED)
+def test_an_event_whose_request_reached_the_endpoint_and_failed_is_a_suspect(reply: Any) -> None:
+    assert after(reply).health.suspects == {E0: 1}
+    assert after(reply, after(reply).health).health.suspects == {E0: 2}
+    assert after(200, after(reply).health).health.suspects == {}
+    assert after(422, after(reply).health).health.suspects == {}
+
+
+@pytest.mark.parametrize("reply", [*NOT_REACHED, 200, 410, 422])
+def test_otherwise_it_is_none(reply: Any) -> None:
+    assert after(reply).health.suspects == {}
+
+
+def test_of_several_the_first_five_are_suspects_unless_they_timed_out() -> None:
+    assert list(after(500, events=9).health.suspects.values()) == [0] * 5
+    timed_out = after(ErrorClass.TIMEOUT, events=9).health
+    assert (timed_out.suspects, timed_out.batch_ceiling) == ({}, 4)
+
+
+@pytest.mark.parametrize("reply", REACHED)
+def test_a_suspect_that_fails_while_the_endpoint_answers_is_rejected(reply: Any) -> None:
+    """Since it failed, another event got through."""
+    then = after(reply, replace(FALLEN, suspects={E0: 3, "other": 1}))
+    assert (then.fate, then.delay_seconds) == (Fate.REJECTED, None)
+    assert (then.health.failures, then.health.rejections, then.health.suspects) == (0, 1, {"other": 1})
+    assert then.health.attempts[-1].started_at_ms == NOW_MS
+
+
+@pytest.mark.parametrize(
+    ("story", "reply", "more", "events"),
+    [
+        ("the endpoint fails", 500, {"failures": 1}, 1),
+        ("it is not alone", 500, {}, 2),
+        ("its request never arrived", ErrorClass.CONNECT, {}, 1),
+        ("the endpoint has too much to do", 429, {}, 1),
+    ],
+)
+def test_a_suspect_is_not_rejected_where_it_may_be_the_endpoint(
+    story: str, reply: Any, more: dict[str, Any], events: int
+) -> None:
+    then = after(reply, replace(FALLEN, suspects={E0: 3}, **more), events=events)
+    assert (then.fate, then.health.failures) == (Fate.PENDING, 1 + more.get("failures", 0)), story
+
+
+def test_a_suspect_that_answers_410_disables_all_the_same() -> None:
+    then = after(410, replace(FALLEN, suspects={E0: 3}))
+    assert then.health.switched_off is SwitchOff.GONE
+
+
+@pytest.mark.parametrize(
+    ("last", "is_suspect"), [(500, True), (None, True), (401, True), (422, False), (400, False)]
+)
+def test_an_event_of_the_retry_lane_says_by_its_last_attempt_why_it_is_there(
+    last: int | None, *, is_suspect: bool
+) -> None:
+    attempts = (Attempt(NOW_MS, 20, 422, None), Attempt(NOW_MS, 20, last, None if last else "timeout"))
+    assert is_suspect_when_retried(Waiting(event("e0"), attempts=attempts)) is is_suspect
+    assert not is_suspect_when_retried(Waiting(event("e0")))
+
+
+def test_an_event_that_is_set_aside_keeps_its_attempts_and_waits_longer_each_time() -> None:
+    attempt = Attempt(NOW_MS, 20, 500, None)
+    later, is_tried_again = set_aside(Waiting(event("e0")), attempt, now_ms=NOW_MS)
+    assert (later.tries, later.due_at_ms, later.attempts) == (1, NOW_MS + 60_000, (attempt,))
+    later, _ = set_aside(later, attempt, now_ms=NOW_MS)
+    assert (later.tries, later.due_at_ms, later.attempts) == (2, NOW_MS + 600_000, (attempt, attempt))
+    ended, is_tried_at_last = set_aside(replace(later, tries=7), attempt, now_ms=NOW_MS)
+    assert (is_tried_again, is_tried_at_last, ended.tries) == (True, False, 8)
 
 
 @pytest.mark.parametrize(("reply", "delay"), [(503, 63), (429, 63), (500, 5.25)])

@@ -1,6 +1,8 @@
 """How an endpoint does follows from what it answered, and from nothing else."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -8,7 +10,15 @@ from hypothesis import strategies as st
 
 from lms_webhooks import health as endpoint
 from lms_webhooks.attempts import Attempt
-from lms_webhooks.health import FAILURE_GAP_MS, MAX_STAY_SECONDS, MIN_STAY_SECONDS, Health, Mode, SwitchOff
+from lms_webhooks.health import (
+    FAILURE_GAP_MS,
+    MAX_STAY_SECONDS,
+    MAX_SUSPECTS,
+    MIN_STAY_SECONDS,
+    Health,
+    Mode,
+    SwitchOff,
+)
 
 NOW_MS = 1_793_707_200_000
 MINUTE_MS = 60_000
@@ -53,8 +63,7 @@ def test_the_probe_after_a_failure_is_one_event_however_large_the_batch_was() ->
 
 def test_a_time_out_during_an_outage_says_nothing_of_batches() -> None:
     failing = endpoint.after_failure(fallen(failures=1), attempt(None), now_ms=NOW_MS, delay_seconds=5)
-    got = endpoint.with_lower_ceiling(failing, 64, now_ms=NOW_MS)
-    assert (got.batch_size, got.batch_ceiling) == (32, 100)
+    assert endpoint.with_lower_ceiling(failing, 64) == failing
 
 
 def test_a_success_ends_the_count_but_not_backlog_mode() -> None:
@@ -85,72 +94,94 @@ def test_a_short_lane_does_not_shrink_the_batch() -> None:
     assert endpoint.after_success(fallen(batch_size=64), attempt(), sent_events=3).batch_size == 64
 
 
-def test_a_batch_that_was_too_much_is_not_tried_again_for_a_day() -> None:
-    got = endpoint.with_lower_ceiling(fallen(batch_size=100), 100, now_ms=NOW_MS)
-    assert (got.batch_size, got.batch_ceiling) == (50, 50)
-    got = endpoint.after_success(got, attempt(), sent_events=50)
-    assert got.batch_size == 50
-    day_ms = 24 * 60 * MINUTE_MS
-    assert endpoint.without_old_ceiling(got, now_ms=NOW_MS + day_ms - 1).batch_ceiling == 50
-    assert endpoint.without_old_ceiling(got, now_ms=NOW_MS + day_ms).batch_ceiling == 100
-
-
 def test_one_event_that_timed_out_says_nothing_of_batches() -> None:
-    assert endpoint.with_lower_ceiling(fallen(), 1, now_ms=NOW_MS) == fallen()
+    assert endpoint.with_lower_ceiling(fallen(), 1) == fallen()
 
 
-def test_an_outage_is_not_followed_by_a_day_of_tiny_batches() -> None:
+def catch_up(
+    health: Health, answers: Callable[[int, int], bool], *, requests: int
+) -> tuple[Health, list[int]]:
+    """Make so many requests, each as large as it may be. The endpoint answers in time or not: by the number
+    of the request, and of its events.
+
+    Returns:
+        What is known then, and the size of each request.
+    """
+    sizes = []
+    for number in range(requests):
+        sent = 1 if health.failures else health.batch_size
+        sizes.append(sent)
+        if answers(number, sent):
+            health = endpoint.after_success(health, attempt(), sent_events=sent)
+        else:
+            health = endpoint.after_failure(health, attempt(None), now_ms=NOW_MS, delay_seconds=5)
+            health = endpoint.with_lower_ceiling(health, sent)
+    return health, sizes
+
+
+def test_after_a_time_out_a_batch_is_half_as_large_until_several_were_answered_in_time() -> None:
+    _, sizes = catch_up(fallen(batch_size=100, ceiling_left=1), lambda number, _: number > 0, requests=14)
+    assert sizes == [100, 1, 2, 4, 8, 16, 32, 50, 50, 50, 50, 100, 100, 100]
+
+
+def test_a_size_that_always_times_out_is_tried_less_and_less_often() -> None:
+    """An endpoint that needs 60 ms an event takes 83 within its 5 s."""
+    _, sizes = catch_up(fallen(), lambda _, sent: sent <= 83, requests=400)
+    trials = [number for number, sent in enumerate(sizes) if sent == 100]
+    between = [later - earlier for earlier, later in pairwise(trials)]
+    ramp = [1, 2, 4, 8, 16, 32]
+    assert between == [len(ramp) + 1 + trial for trial in (8, 16, 32, 64, 64, 64, 64)]
+    assert sum(sizes) / len(sizes) > 40, "and the rest are nearly as large as they may be"
+
+
+def test_a_larger_size_that_was_answered_once_is_no_limit_of_the_endpoint() -> None:
+    """After time-outs that had nothing to do with size a batch is large again after a few requests."""
+    got = fallen(batch_ceiling=50, batch_size=50, ceiling_left=1, ceiling_trials=64)
+    got = endpoint.after_success(got, attempt(), sent_events=50)
+    assert (got.batch_ceiling, got.ceiling_left, got.ceiling_trials) == (100, 0, 64), "a trial"
+    got = endpoint.after_success(got, attempt(), sent_events=100)
+    assert (got.ceiling_left, got.ceiling_trials) == (4, 4)
+    got = endpoint.with_lower_ceiling(got, 100)
+    assert (got.batch_ceiling, got.ceiling_left, got.ceiling_trials) == (50, 4, 4)
+
+
+def test_one_request_in_forty_that_hangs_costs_few_more_requests() -> None:
+    """20,000 events take 200 requests at best."""
+    left, requests, health = 20_000, 0, fallen()
+    while left:
+        health, (sent,) = catch_up(health, lambda _, __: requests % 40 != 39, requests=1)  # noqa: B023
+        requests += 1
+        left -= min(sent, left) if not health.failures else 0
+    assert 200 < requests <= 300
+
+
+def test_a_short_lane_says_nothing_of_the_ceiling() -> None:
+    got = fallen(batch_ceiling=50, batch_size=50, ceiling_left=4)
+    assert endpoint.after_success(got, attempt(), sent_events=49).ceiling_left == 4
+
+
+def test_an_outage_is_not_followed_by_tiny_batches() -> None:
     """It hung in the midst of draining, for hours. That its probes took too long says nothing of their size:
     back again, it catches up in large requests."""
-    got, sent = fallen(batch_size=100), 100
-    for failure in range(12):
-        now_ms = NOW_MS + failure * 5 * MINUTE_MS
-        got = endpoint.after_failure(got, attempt(None, at_ms=now_ms), now_ms=now_ms, delay_seconds=300)
-        got = endpoint.with_lower_ceiling(got, sent, now_ms=now_ms)
-        sent = got.batch_size
-    assert (got.batch_size, got.batch_ceiling) == (1, 50)
-    for _ in range(6):
-        got = endpoint.after_success(got, attempt(), sent_events=got.batch_size)
-    assert got.batch_size == 50
+    _, sizes = catch_up(fallen(batch_size=100), lambda number, _: number > 12, requests=22)
+    assert sizes == [100, *[1] * 13, 2, 4, 8, 16, 32, 50, 50, 50]
 
 
-def test_an_endpoint_that_needs_60_ms_an_event_settles_on_a_batch_that_it_takes() -> None:
-    """A hundred would take 6 s, and 5 are all that it has. Each batch that is too much is halved, and after a
-    success none as large is tried again that day."""
-    got, sizes, failed = fallen(), [], 0
-    for number in range(100):
-        sent = got.batch_size
-        if sent * 60 > 5000:
-            failed += 1
-            now_ms = NOW_MS + number
-            got = endpoint.after_failure(got, attempt(None), now_ms=now_ms, delay_seconds=5)
-            got = endpoint.with_lower_ceiling(got, sent, now_ms=now_ms)
-        else:
-            got = endpoint.after_success(got, attempt(latency_ms=sent * 60), sent_events=sent)
-        sizes.append(sent)
-    assert failed == 1
-    assert sizes[-1] == 50
-
-
-def test_a_request_that_is_too_large_is_halved_also_while_the_endpoint_fails() -> None:
-    """Else a 413 after two failures would be sent again as it was, for ever."""
-    assert endpoint.with_lower_ceiling(fallen(failures=2, batch_size=8), 8, now_ms=NOW_MS).batch_size == 4
+def test_a_request_that_is_too_large_is_followed_by_one_of_half_its_bytes_for_a_day() -> None:
+    got = endpoint.with_fewer_bytes(fallen(batch_size=100), 60_001, now_ms=NOW_MS)
+    day_ms = 24 * 60 * MINUTE_MS
+    assert (got.batch_size, got.batch_ceiling) == (100, 100)
+    assert endpoint.largest_body(got, most_bytes=262_144, now_ms=NOW_MS + day_ms - 1) == 30_000
+    assert endpoint.largest_body(got, most_bytes=20_000, now_ms=NOW_MS + day_ms - 1) == 20_000
+    assert endpoint.largest_body(got, most_bytes=262_144, now_ms=NOW_MS + day_ms) == 262_144
+    again = endpoint.with_fewer_bytes(got, 30_000, now_ms=NOW_MS + MINUTE_MS)
+    assert (again.max_bytes, again.max_bytes_until_ms) == (15_000, NOW_MS + MINUTE_MS + day_ms)
 
 
 @pytest.mark.parametrize(("sent", "next_size"), [(100, 50), (3, 1), (2, 1), (1, 1)])
 def test_a_refused_batch_is_halved_until_the_culprit_is_alone(sent: int, next_size: int) -> None:
     got = endpoint.with_smaller_batch(fallen(batch_size=100), sent)
     assert (got.batch_size, got.batch_ceiling) == (next_size, 100)
-
-
-def test_a_second_ceiling_is_lower_and_its_day_is_its_own() -> None:
-    got = endpoint.with_lower_ceiling(fallen(batch_size=100), 100, now_ms=NOW_MS)
-    got = endpoint.with_lower_ceiling(got, 50, now_ms=NOW_MS + MINUTE_MS)
-    day_ms = 24 * 60 * MINUTE_MS
-    assert (got.batch_ceiling, got.batch_ceiling_until_ms) == (25, NOW_MS + MINUTE_MS + day_ms)
-    assert endpoint.without_old_ceiling(got, now_ms=NOW_MS + day_ms) == got
-    forgotten = endpoint.without_old_ceiling(got, now_ms=NOW_MS + MINUTE_MS + day_ms)
-    assert (forgotten.batch_ceiling, forgotten.batch_size) == (100, 25), "it grows again from where it is"
 
 
 def test_rejections_are_counted_until_a_success_and_sent_alone() -> None:
@@ -169,7 +200,6 @@ def test_a_batch_is_always_between_1_and_100(steps: list[tuple[str, int]]) -> No
     """Whatever the sequence, and however few of the batch there were to send."""
     got, now_ms = fallen(), NOW_MS
     for step, waiting in steps:
-        got = endpoint.without_old_ceiling(got, now_ms=now_ms)
         sent = min(got.batch_size, waiting)
         match step:
             case "success":
@@ -177,10 +207,10 @@ def test_a_batch_is_always_between_1_and_100(steps: list[tuple[str, int]]) -> No
             case "smaller":
                 got = endpoint.with_smaller_batch(got, sent)
             case "ceiling":
-                got = endpoint.with_lower_ceiling(got, sent, now_ms=now_ms)
+                got = endpoint.with_lower_ceiling(got, sent)
             case "timeout":
                 got = endpoint.after_failure(got, attempt(None), now_ms=now_ms, delay_seconds=5)
-                got = endpoint.with_lower_ceiling(got, sent, now_ms=now_ms)
+                got = endpoint.with_lower_ceiling(got, sent)
             case "failure":
                 got = endpoint.after_failure(got, attempt(500), now_ms=now_ms, delay_seconds=5)
             case "rejection":
@@ -249,15 +279,15 @@ def test_falling_back_twice_is_falling_back_once() -> None:
         ("it answers quickly", fallen(attempts=(attempt(latency_ms=80),)), 1, True),
         (
             "it answers just not well under the threshold",
-            fallen(attempts=(attempt(latency_ms=500),)),
+            fallen(attempts=(attempt(latency_ms=750),)),
             1,
             False,
         ),
-        ("it answers just well under it", fallen(attempts=(attempt(latency_ms=499),)), 1, True),
+        ("it answers just well under it", fallen(attempts=(attempt(latency_ms=749),)), 1, True),
         ("its answers are no successes", fallen(attempts=(attempt(302, latency_ms=80),)), 1, True),
         ("none of its probes was answered", fallen(attempts=(attempt(None),), failures=1), 9, False),
         ("a new epoch: nothing is known", Health(epoch=2, mode=Mode.BACKLOG), 0, True),
-        ("it answers slowly", fallen(attempts=(attempt(latency_ms=700),)), 1, False),
+        ("it answers slowly", fallen(attempts=(attempt(latency_ms=900),)), 1, False),
         (
             "a batch took long, one event did not",
             fallen(attempts=(attempt(latency_ms=80), attempt(latency_ms=4000))),
@@ -282,7 +312,44 @@ def test_when_a_webhook_may_get_its_events_directly_again(
     story: str, health: Health, minutes: float, is_ready: bool
 ) -> None:
     now_ms = NOW_MS + int(minutes * MINUTE_MS)
-    assert endpoint.is_ready_for_direct(health, now_ms=now_ms) is is_ready, story
+    assert endpoint.is_ready_for_direct(health, is_empty=True, now_ms=now_ms) is is_ready, story
+    assert not endpoint.is_ready_for_direct(health, is_empty=False, now_ms=now_ms)
+    nearly_empty = replace(health, nearly_empty_since_ms=1)
+    assert endpoint.is_ready_for_direct(nearly_empty, is_empty=False, now_ms=now_ms) is is_ready, story
+
+
+@pytest.mark.parametrize(
+    ("since_ms", "is_ready"), [(0, False), (NOW_MS, True), (NOW_MS + 1, False), (NOW_MS - MINUTE_MS, True)]
+)
+def test_a_real_time_lane_that_is_nearly_empty_must_be_so_for_as_long_as_the_stay(
+    since_ms: int, *, is_ready: bool
+) -> None:
+    health = fallen(nearly_empty_since_ms=since_ms)
+    got = endpoint.is_ready_for_direct(health, is_empty=False, now_ms=NOW_MS + MINUTE_MS)
+    assert got is is_ready
+
+
+def test_a_lane_is_nearly_empty_from_the_first_look_that_found_it_so_until_one_did_not() -> None:
+    got = endpoint.after_look(fallen(), is_nearly_empty=True, now_ms=NOW_MS)
+    got = endpoint.after_look(got, is_nearly_empty=True, now_ms=NOW_MS + 1)
+    assert got.nearly_empty_since_ms == NOW_MS
+    assert endpoint.after_look(got, is_nearly_empty=False, now_ms=NOW_MS).nearly_empty_since_ms == 0
+    failed = endpoint.after_failure(got, attempt(500), now_ms=NOW_MS, delay_seconds=5)
+    assert failed.nearly_empty_since_ms == 0
+    assert endpoint.back_to_direct(got, now_ms=NOW_MS).nearly_empty_since_ms == 0
+
+
+def test_an_event_that_failed_alone_is_counted_and_the_first_of_several_are_not() -> None:
+    got = endpoint.with_suspects(fallen(), [f"e{number}" for number in range(9)])
+    assert got.suspects == {f"e{number}": 0 for number in range(5)}
+    got = endpoint.with_suspects(endpoint.with_suspects(got, ["e1"]), ["e1"])
+    assert got.suspects["e1"] == 2
+    assert endpoint.with_suspects(got, ["e0", "e1"]).suspects["e1"] == 2
+    assert endpoint.without_suspects(got, ["e1", "e7"]).suspects.keys() == {"e0", "e2", "e3", "e4"}
+    got = endpoint.with_suspects(got, [f"f{number}" for number in range(9)])
+    got = endpoint.with_suspects(got, ["g"])
+    assert len(got.suspects) == MAX_SUSPECTS
+    assert (got.suspects["e1"], got.suspects["g"]) == (2, 1), "those that failed alone stay"
 
 
 def test_a_receiver_that_is_gone_switches_its_webhook_off() -> None:

@@ -97,7 +97,14 @@ attempts = st.builds(
         min_stay_seconds=st.integers(60, 900),
         batch_size=st.integers(1, 100),
         batch_ceiling=st.integers(1, 100),
-        batch_ceiling_until_ms=times,
+        ceiling_left=st.integers(0, 64),
+        ceiling_trials=st.integers(4, 64),
+        max_bytes=st.integers(0, 262_144),
+        max_bytes_until_ms=times,
+        suspects=st.dictionaries(st.text(min_size=1, max_size=20), st.integers(0, 100), max_size=10),
+        realtime_in_a_row=st.integers(0, 10**9),
+        lower_lane=st.sampled_from(["", "batch", "retry", "replay"]),
+        nearly_empty_since_ms=times,
         switched_off=st.none() | st.sampled_from(SwitchOff),
         switched_off_at_ms=times,
         attempts=st.lists(attempts, max_size=20).map(tuple),
@@ -105,6 +112,21 @@ attempts = st.builds(
 )
 def test_any_health_comes_back_from_its_item(health: Health) -> None:
     assert read_health_item(health_attributes(health)) == health
+
+
+def test_an_item_of_an_older_version_is_read() -> None:
+    """One that knows no suspects, and whose ceiling held for a day."""
+    old = health_attributes(replace(FAILING, batch_ceiling=16))
+    for name in ("ceiling_left", "ceiling_trials", "max_bytes", "max_bytes_until_ms", "suspects"):
+        del old[name]
+    for name in ("realtime_in_a_row", "lower_lane", "nearly_empty_since_ms"):
+        del old[name]
+    old["batch_ceiling_until_ms"] = {"N": "1793707200000"}
+    assert read_health_item(old) == replace(FAILING, batch_ceiling=16)
+
+
+def test_an_older_version_can_read_what_is_written_now() -> None:
+    assert health_attributes(FAILING)["batch_ceiling_until_ms"] == {"N": "0"}
 
 
 def test_what_is_stored_is_read(store: HealthStore) -> None:

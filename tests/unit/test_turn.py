@@ -35,6 +35,8 @@ from tests.unit.flow import (
 from tests.unit.tables import DAY_MS, NOW_MS, Fails, before
 
 FALLEN = Health(mode=Mode.BACKLOG, backlog_since_ms=NOW_MS - 1000, batch_size=10)
+FAILING = replace(FALLEN, failures=1, failing_since_ms=NOW_MS - 1)
+ONE_BY_ONE = replace(FALLEN, batch_size=1, batch_ceiling=1, ceiling_left=64, ceiling_trials=64)
 REJECTED = Attempt(NOW_MS - 60_000, 30, 422, None)
 SUCCESS = Attempt(NOW_MS - 500, 20, 200, None)
 MINUTE_MS = 60_000
@@ -172,7 +174,7 @@ def test_no_post_starts_in_the_last_twenty_seconds_of_a_drainer(
 
 
 def test_a_turn_goes_on_until_its_time_is_over(world: Turns) -> None:
-    world.begin(replace(FALLEN, batch_size=1, batch_ceiling=1, batch_ceiling_until_ms=NOW_MS + DAY_MS))
+    world.begin(ONE_BY_ONE)
     world.put(Lane.REALTIME, *some(5))
     ends_at = world.now + 3
     world.endpoint.before_reply = lambda: world.sleep(1.0)
@@ -296,7 +298,7 @@ def test_of_the_pages_of_a_long_lane_the_first_accepted_counts(world: Turns) -> 
 def test_an_expiry_that_cannot_be_written_down_stays_due_and_is_not_tried_again_at_once(
     world: Turns,
 ) -> None:
-    world.begin()
+    world.begin(FAILING)
     world.put(Lane.REALTIME, waiting("old", accepted_at_ms=NOW_MS - RETENTION_MS))
     due_at_ms = mark_of(world, Lane.REALTIME).check_at_ms
     client = before(world.deliveries_table)
@@ -327,7 +329,7 @@ def test_what_is_delivered_and_cannot_be_removed_is_not_tried_again_at_once(worl
     ],
 )
 def test_what_expires_says_why(world: Turns, last_error: str, reason: str) -> None:
-    world.begin(replace(FALLEN, last_error=last_error))
+    world.begin(replace(FAILING, last_error=last_error))
     old = waiting("old", accepted_at_ms=NOW_MS - RETENTION_MS)
     world.put(Lane.REALTIME, old)
     world.turn().serve()
@@ -342,7 +344,7 @@ def test_what_has_expired_is_not_sent_though_its_lane_was_not_looked_through(
     world: Turns, age_ms: int, is_sent: bool
 ) -> None:
     """Such as one that expired after the lane was looked through for the last time."""
-    world.begin()
+    world.begin(FAILING)
     world.put(Lane.REALTIME, waiting("e1", accepted_at_ms=NOW_MS - age_ms))
     mark = mark_of(world, Lane.REALTIME)
     world.backlog.set_check(mark, NOW_MS + DAY_MS)
@@ -434,26 +436,39 @@ def test_the_tenth_rejection_in_a_row_is_the_endpoint_s(
     assert turn.health.rejections == rejections + 1
 
 
-@pytest.mark.parametrize(("reply", "ceiling", "until_ms"), [(413, 1, NOW_MS + DAY_MS), (422, 100, 0)])
+@pytest.mark.parametrize(("reply", "max_bytes", "until_ms"), [(413, 500_000, NOW_MS + DAY_MS), (422, 0, 0)])
 def test_a_batch_that_is_refused_is_halved_and_one_that_is_too_large_for_a_day(
-    world: Turns, reply: int, ceiling: int, until_ms: int
+    world: Turns, reply: int, max_bytes: int, until_ms: int
 ) -> None:
     world.begin()
     world.put(Lane.REALTIME, *some(3))
     world.endpoint.replies = [reply, 200]
+    world.endpoint.body_bytes = 1_000_000
     turn = world.turn()
     assert turn.serve() is None
-    assert world.endpoint.posts[:2] == [["e1", "e2", "e3"], ["e1"]]
-    assert (turn.health.batch_ceiling, turn.health.batch_ceiling_until_ms) == (ceiling, until_ms)
+    assert world.endpoint.posts[1] == (["e1"] if reply == 422 else ["e1", "e2", "e3"])
+    assert (turn.health.max_bytes, turn.health.max_bytes_until_ms) == (max_bytes, until_ms)
+    assert turn.health.batch_ceiling == 100
     assert world.waiting(Lane.RETRY) == []
 
 
-@pytest.mark.parametrize(("until_ms", "sizes"), [(NOW_MS + 1, [1, 1, 1]), (NOW_MS, [1, 2])])
-def test_a_lower_ceiling_is_forgotten_after_its_day(world: Turns, until_ms: int, sizes: list[int]) -> None:
-    world.begin(replace(FALLEN, batch_size=1, batch_ceiling=1, batch_ceiling_until_ms=until_ms))
-    world.put(Lane.REALTIME, *some(3))
+@pytest.mark.parametrize(("until_ms", "sizes"), [(NOW_MS + 1, [2, 2, 1]), (NOW_MS, [5])])
+def test_for_a_day_a_request_has_half_the_bytes_of_one_that_was_too_large(
+    world: Turns, until_ms: int, sizes: list[int]
+) -> None:
+    """However many events that is; and one at least, however large."""
+    world.begin(replace(FALLEN, max_bytes=256 + 2 * 1001, max_bytes_until_ms=until_ms))
+    events = [replace(each, event=replace(each.event, text="x" * 1000)) for each in some(5)]
+    world.put(Lane.REALTIME, *events)
     world.turn().serve()
     assert [len(ids) for ids in world.endpoint.posts] == sizes
+
+
+def test_one_event_goes_out_however_few_bytes_a_request_may_have(world: Turns) -> None:
+    world.begin(replace(FALLEN, max_bytes=1, max_bytes_until_ms=NOW_MS + 1))
+    world.put(Lane.REALTIME, *some(2))
+    world.turn().serve()
+    assert world.endpoint.posts == [["e1"], ["e2"]]
 
 
 def test_a_retry_that_is_not_due_waits_and_its_mark_says_until_when(world: Turns) -> None:
@@ -494,6 +509,221 @@ def test_a_post_is_256_kib_at_most(world: Turns, bytes_each: int, sizes: list[in
     assert [len(ids) for ids in world.endpoint.posts] == sizes
 
 
+def fill(world: Turns, *lanes: Lane, count: int) -> None:
+    """So many events in each of these lanes, all due."""
+    for lane in lanes:
+        more = {"tries": 1, "due_at_ms": NOW_MS} if lane is Lane.RETRY else {}
+        if lane is Lane.REPLAY:
+            more = {"asked_at_ms": NOW_MS}
+        events = [waiting(f"{lane}{number:02d}", at_ms=NOW_MS + number, **more) for number in range(count)]
+        world.put(lane, *events)
+
+
+def lanes_of(world: Turns) -> list[str]:
+    """The lane that each POST was of."""
+    return [ids[0].rstrip("0123456789") for ids in world.endpoint.posts]
+
+
+def test_a_lower_lane_that_is_due_gets_one_request_in_four(world: Turns) -> None:
+    world.begin(ONE_BY_ONE)
+    fill(world, Lane.REALTIME, count=9)
+    fill(world, Lane.BATCH, count=2)
+    world.turn().serve()
+    assert lanes_of(world) == [*["realtime"] * 3, "batch", *["realtime"] * 3, "batch", *["realtime"] * 3]
+    assert [ids[0] for ids in world.endpoint.posts if "realtime" in ids[0]] == [
+        f"realtime{number:02d}" for number in range(9)
+    ], "in their order"
+
+
+def test_lower_lanes_take_turns(world: Turns) -> None:
+    """A replay is due until it ends; the others must not wait for that."""
+    world.begin(ONE_BY_ONE)
+    fill(world, Lane.BATCH, Lane.RETRY, Lane.REPLAY, count=2)
+    world.turn().serve()
+    assert lanes_of(world) == ["batch", "retry", "replay"] * 2
+
+
+def test_what_was_served_last_is_known_in_the_next_turn(world: Turns) -> None:
+    """However few requests a turn has time for."""
+    world.begin(ONE_BY_ONE)
+    fill(world, *Lane, count=12)
+    for _ in range(12):
+        seconds = iter([1.0, 1.0, 0.0])  # for one POST
+        world.drain(remaining_ms=lambda: int(next(seconds) * 1000) + 20_000)  # noqa: B023
+    assert lanes_of(world) == [
+        each for lane in ("batch", "retry", "replay") for each in ("realtime", "realtime", "realtime", lane)
+    ]
+
+
+# Poison
+
+
+def poison(*which: str, reply: Any = 500) -> Callable[[list[str]], Any]:
+    """An endpoint that fails at these events, and takes every other."""
+    return lambda ids: reply if set(ids) & set(which) else 200
+
+
+def probes(world: Turns, count: int) -> list[list[str]]:
+    """Let so many turns take place, each when its probe is due; answer what they sent."""
+    sent = len(world.endpoint.posts)
+    for _ in range(count):
+        world.drain()
+        world.now = max(world.now, world.health().next_attempt_at_ms / 1000)
+    return world.endpoint.posts[sent:]
+
+
+@pytest.mark.parametrize("reply", [500, 401, 301, ErrorClass.TIMEOUT, ErrorClass.CONNECTION_LOST])
+def test_an_event_that_the_endpoint_fails_at_is_set_aside_when_another_got_through(
+    world: Turns, reply: Any
+) -> None:
+    world.begin(replace(FALLEN, batch_size=1))
+    world.put(Lane.REALTIME, *some(4))
+    world.endpoint.answers = poison("e1", reply=reply)
+    assert probes(world, 2) == [["e1"]] * 2
+    assert probes(world, 1) == [["e1"], ["e2"], ["e1"], ["e3"], ["e4"]]
+    (aside,) = world.waiting(Lane.RETRY)
+    assert (aside.event.event_id, aside.tries, len(aside.attempts)) == ("e1", 1, 1)
+    health = world.health()
+    assert (health.failures, health.rejections, health.suspects) == (0, 0, {})
+    assert health.last_error == ""
+
+
+def test_two_such_events_in_a_row_do_not_stop_those_behind_them(world: Turns) -> None:
+    world.begin(replace(FALLEN, batch_size=1))
+    world.put(Lane.REALTIME, *some(6))
+    world.endpoint.answers = poison("e1", "e2")
+    assert probes(world, 3) == [["e1"], ["e1"], ["e1"], ["e2"]]
+    assert probes(world, 1) == [["e1"], ["e3"], ["e1"], ["e2"], ["e4"], ["e5", "e6"]]
+    assert world.waiting_ids(Lane.RETRY) == ["e1", "e2"]
+
+
+def test_a_failing_endpoint_gets_each_of_the_next_four_events_too_and_then_one_an_hour(
+    world: Turns,
+) -> None:
+    """When it is well again, the first event arrives first."""
+    world.begin(replace(FALLEN, batch_size=1))
+    world.put(Lane.REALTIME, *some(8))
+    world.endpoint.replies = [503]
+    others = {3: ["e2"], 4: ["e3"], 5: ["e4"], 6: ["e5"], 12: ["e2"], 24: ["e3"]}
+    assert [ids[0] for ids in probes(world, 25)] == [
+        each for failures in range(1, 26) for each in ("e1", *others.get(failures, []))
+    ]
+    assert world.health().failures == 25, "the other one is no failure of its own"
+    assert world.health().next_attempt_at_ms == int(world.now * 1000)
+    world.endpoint.replies = [200]
+    assert probes(world, 1) == [["e1"], ["e2"], ["e3"], ["e4"], ["e5"], ["e6", "e7"], ["e8"]]
+    assert (world.waiting(Lane.RETRY), world.health().suspects) == ([], {})
+
+
+@pytest.mark.parametrize(("asked", "delays"), [(["600", ""], 600), (["", "600"], 600), (["", ""], 20)])
+def test_of_two_probes_the_one_that_asks_for_the_longer_wait_counts(
+    world: Turns, asked: list[str], delays: int
+) -> None:
+    world.begin(replace(FAILING, failures=2, suspects={some(1)[0].event.sort_key: 2}))
+    world.put(Lane.REALTIME, *some(2))
+
+    def fails(_: list[str]) -> int:
+        world.endpoint.retry_after = asked.pop(0)
+        return 503
+
+    world.endpoint.answers = fails
+    turn = world.turn()
+    assert turn.serve() == delays
+    assert (turn.health.failures, turn.health.next_attempt_at_ms) == (3, NOW_MS + delays * 1000)
+    assert len(turn.health.attempts) == 2
+
+
+def test_without_time_for_another_event_it_is_no_suspect(world: Turns) -> None:
+    world.begin(replace(FAILING, failures=2, suspects={some(1)[0].event.sort_key: 2}))
+    world.put(Lane.REALTIME, *some(2))
+    world.endpoint.replies = [503]
+    ends_at = world.now + 1
+    world.endpoint.before_reply = lambda: world.sleep(1)
+    turn = world.turn(seconds=lambda: ends_at - world.now)
+    assert turn.serve() == 20
+    assert (world.endpoint.posts, turn.health.failures) == ([["e1"]], 3)
+    assert turn.health.suspects == {some(1)[0].event.sort_key: 3}
+
+
+def test_a_410_to_the_other_event_disables_too(world: Turns) -> None:
+    world.begin(replace(FAILING, failures=2, suspects={some(1)[0].event.sort_key: 2}))
+    world.put(Lane.REALTIME, *some(2))
+    world.endpoint.replies = [503, 410]
+    turn = world.turn()
+    assert turn.serve() is None
+    assert turn.health.switched_off is SwitchOff.GONE
+
+
+@pytest.mark.parametrize("reply", [429, ErrorClass.CONNECT, ErrorClass.DNS, ErrorClass.TLS])
+def test_what_cannot_be_about_the_event_makes_it_no_suspect(world: Turns, reply: Any) -> None:
+    world.begin(replace(FALLEN, batch_size=1))
+    world.put(Lane.REALTIME, *some(4))
+    world.endpoint.replies = [reply]
+    assert probes(world, 6) == [["e1"]] * 6
+
+
+def test_an_ordered_webhook_waits_for_its_first_event(world: Turns) -> None:
+    world.begin(replace(FALLEN, batch_size=1), ordered=True)
+    world.put(Lane.REALTIME, *some(4))
+    world.endpoint.answers = poison("e1")
+    assert probes(world, 8) == [["e1"]] * 8
+    assert world.waiting_ids(Lane.REALTIME) == ["e1", "e2", "e3", "e4"]
+
+
+def test_another_lane_shows_that_the_endpoint_answers(world: Turns) -> None:
+    world.begin(replace(FALLEN, batch_size=1))
+    fill(world, Lane.BATCH, count=1)
+    fill(world, Lane.RETRY, count=1)
+    world.endpoint.answers = poison("batch00")
+    assert probes(world, 2) == [["batch00"]] * 2
+    assert probes(world, 1) == [["batch00"], ["retry00"], ["batch00"]]
+    assert world.waiting_ids(Lane.RETRY) == ["batch00"]
+    assert world.health().failures == 0
+
+
+def test_an_event_in_the_midst_of_a_lower_lane_is_found_while_real_time_events_get_through(
+    world: Turns,
+) -> None:
+    """Each success of the real-time lane makes requests larger again."""
+    world.begin()
+    fill(world, Lane.BATCH, count=40)
+    world.endpoint.answers = poison("batch23")
+    for number in range(40):
+        world.put(Lane.REALTIME, waiting(f"new{number:02d}", at_ms=NOW_MS + 1000 + number))
+        probes(world, 1)
+    assert world.waiting_ids(Lane.RETRY) == ["batch23"]
+    assert world.waiting_ids(Lane.BATCH) == []
+    assert world.outcome(waiting("batch39", at_ms=NOW_MS + 39).event) == "delivered"
+
+
+@pytest.mark.parametrize(("last", "failures"), [(500, 0), (422, 1)])
+def test_an_event_that_was_set_aside_for_a_failure_and_fails_again_charges_no_endpoint(
+    world: Turns, last: int, failures: int
+) -> None:
+    """Else the whole webhook would wait after each of its seven tries."""
+    world.begin()
+    aside = replace(REJECTED, status_code=last)
+    world.put(Lane.RETRY, waiting("e1", tries=1, due_at_ms=NOW_MS, attempts=(aside,)), due_at_ms=NOW_MS)
+    world.endpoint.answers = poison("e1")
+    turn = world.turn()
+    turn.serve()
+    assert (turn.health.failures, turn.health.rejections) == (failures, 0)
+    (again,) = world.waiting(Lane.RETRY)
+    assert again.tries == 1 + (failures == 0)
+
+
+def test_a_replay_goes_on_behind_an_event_that_the_endpoint_fails_at(world: Turns) -> None:
+    world.begin(replace(FALLEN, batch_size=1))
+    recorded(world, 4)
+    start_replay(world)
+    world.endpoint.answers = poison("e1")
+    assert probes(world, 2) == [["e1"]] * 2
+    assert probes(world, 1) == [["e1"], ["e2"], ["e1"], ["e3", "e4"]]
+    replay = world.replay_store.find(ID)
+    assert replay is not None
+    assert (replay.state, replay.delivered, replay.rejected) == (ReplayState.DONE, 3, 1)
+
+
 # Failures
 
 
@@ -518,9 +748,10 @@ def test_an_endpoint_failure_ends_the_turn_and_says_when_the_next_probe_is(
     assert turn.serve() == delay
     assert turn.health.failures == failures + 1
     assert turn.health.next_attempt_at_ms == NOW_MS + delay * 1000
-    assert (world.endpoint.posts, world.waiting_ids(Lane.REALTIME)) == ([["e1", "e2"]], ["e1", "e2"])
+    sent = ["e1"] if failures else ["e1", "e2"]  # while it fails, one event is the probe
+    assert (world.endpoint.posts, world.waiting_ids(Lane.REALTIME)) == ([sent], ["e1", "e2"])
     assert world.metrics == {"AttemptsFailed": 1}
-    assert world.endpoint.logged == ["e1", "e2"]
+    assert world.endpoint.logged == sent
 
 
 @pytest.mark.parametrize(
@@ -579,8 +810,7 @@ def test_only_an_active_webhook_that_is_not_switched_off_gets_anything(world: Tu
 
 def test_after_a_change_of_the_url_what_is_known_of_the_old_one_counts_no_more(world: Turns) -> None:
     """Failures, ceiling and pause were the old endpoint's."""
-    old = replace(FALLEN, failures=6, failing_since_ms=NOW_MS - 1, batch_ceiling=1, batch_size=1)
-    world.begin(replace(old, batch_ceiling_until_ms=NOW_MS + DAY_MS))
+    world.begin(replace(ONE_BY_ONE, failures=6, failing_since_ms=NOW_MS - 1))
     world.put(Lane.REALTIME, *some(4))
     turn = world.turn()
     changed = replace(WEBHOOK, target_url="https://new.example.com/", epoch=2, version=2)
@@ -693,6 +923,36 @@ def test_what_waits_in_the_real_time_lane_keeps_a_webhook_from_direct_mode(world
     assert (world.endpoint.posts, turn.health.mode) == ([], Mode.BACKLOG)
 
 
+def test_a_webhook_whose_real_time_lane_is_nearly_empty_for_a_minute_returns_to_direct_mode(
+    world: Turns,
+) -> None:
+    """A new event comes with each request, so the lane is never found empty. What is left goes out beside."""
+    world.begin(replace(FALLEN, backlog_since_ms=NOW_MS))
+    numbers = iter(range(1000))
+
+    def one_more() -> None:
+        world.put(Lane.REALTIME, waiting(f"n{next(numbers)}", at_ms=int(world.now * 1000)))
+        world.now += 1
+
+    one_more()
+    world.endpoint.before_reply = one_more
+    for _ in range(2):
+        ends_at = world.now + 40
+        world.drain(remaining_ms=lambda: int((ends_at + 20 - world.now) * 1000))  # noqa: B023
+    assert world.health().mode is Mode.DIRECT
+    assert NOW_MS + MINUTE_MS <= world.health().recovered_at_ms <= NOW_MS + MINUTE_MS + 2000
+    assert world.sent_for[-1] == 0
+    assert len(world.waiting(Lane.REALTIME)) == 1
+
+
+def test_a_lower_lane_that_is_never_empty_does_not_keep_a_webhook_from_direct_mode(world: Turns) -> None:
+    world.begin(replace(ONE_BY_ONE, backlog_since_ms=NOW_MS - MINUTE_MS))
+    fill(world, Lane.BATCH, count=3)
+    turn = world.turn()
+    assert turn.serve() == 0.0
+    assert (turn.health.mode, world.endpoint.posts) == (Mode.DIRECT, [])
+
+
 def test_the_time_of_a_turn_is_in_whole_milliseconds_that_have_passed(world: Turns) -> None:
     """Rounded up, something would be due, or be over, before its time."""
     world.begin()
@@ -747,7 +1007,7 @@ def test_a_replay_passes_over_what_it_does_not_send(world: Turns) -> None:
 def test_a_replay_that_is_only_rejected_pauses_for_a_minute_after_ten_and_charges_nobody(
     world: Turns,
 ) -> None:
-    world.begin(replace(FALLEN, batch_size=1))
+    world.begin(replace(FALLEN, batch_size=1, min_stay_seconds=900))
     recorded(world, 12)
     start_replay(world)
     world.endpoint.replies = [422]
@@ -765,7 +1025,7 @@ def test_a_replay_that_is_only_rejected_pauses_for_a_minute_after_ten_and_charge
 
 
 def test_a_success_between_them_is_no_pause(world: Turns) -> None:
-    world.begin(replace(FALLEN, batch_size=1, batch_ceiling=1, batch_ceiling_until_ms=NOW_MS + DAY_MS))
+    world.begin(ONE_BY_ONE)
     recorded(world, 12)
     start_replay(world)
     world.endpoint.replies = [*[422] * 9, 200, *[422] * 2, 200]

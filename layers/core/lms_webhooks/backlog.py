@@ -77,6 +77,18 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """How far a lane was looked through for events that expired, by who could not go on to its end."""
+
+    position: str
+    """The sort key of the last event that was looked at."""
+    first_ms: int
+    """From when on the first of those before it waits; 0 when there are none."""
+    token: str
+    """The mark's, when the look began."""
+
+
+@dataclass(frozen=True, slots=True)
 class Mark:
     """Says that a lane has events. Times in UTC milliseconds."""
 
@@ -88,6 +100,8 @@ class Mark:
     """Nothing in the lane is to be sent earlier."""
     check_at_ms: int
     """When the first of its events may expire."""
+    check: Check | None = None
+    """The look that goes on."""
 
     def is_due(self, now_ms: int) -> bool:
         """Whether something in the lane may be sent."""
@@ -281,11 +295,22 @@ class Backlog:
 
     def set_due(self, mark: Mark, due_at_ms: int) -> bool:
         """Nothing in the lane is due before `due_at_ms`. Not if something was appended since."""
-        return self._set(mark, "due_at", due_at_ms)
+        return self._set(mark, "due_at", {"N": str(due_at_ms)})
 
-    def set_check(self, mark: Mark, check_at_ms: int) -> bool:
-        """Nothing in the lane expires before `check_at_ms`. Not if something was appended since."""
-        return self._set(mark, "check_at", check_at_ms)
+    def set_check(self, mark: Mark, check_at_ms: int, *, is_forced: bool = False) -> bool:
+        """The lane was looked through: nothing in it expires before `check_at_ms`. Not if something was
+        appended since the mark had its token, unless it `is_forced`."""
+        value: AttributeValueTypeDef = {"N": str(check_at_ms)}
+        return self._set(mark, "check_at", value, is_forced=is_forced, obsolete="check")
+
+    def keep_check(self, mark: Mark, check: Check) -> bool:
+        """Remember how far the lane was looked through."""
+        kept: Item = {
+            "position": {"S": check.position},
+            "first": {"N": str(check.first_ms)},
+            "token": {"S": check.token},
+        }
+        return self._set(mark, "check", {"M": kept}, is_forced=True)
 
     def read(self, webhook_id: str, lane: Lane, *, limit: int) -> list[Waiting]:
         """The first `limit` events of a lane, as they stand now (consistent read)."""
@@ -329,12 +354,17 @@ class Backlog:
         counted = answer["Count"]
         return Count(min(counted, limit), is_complete=counted <= limit and "LastEvaluatedKey" not in answer)
 
-    def read_all(self, webhook_id: str, lane: Lane) -> Iterator[list[Waiting]]:
-        """Every event of a lane, in pages of at most a megabyte (consistent reads)."""
+    def read_all(self, webhook_id: str, lane: Lane, *, behind: str = "") -> Iterator[list[Waiting]]:
+        """Every event of a lane that stands `behind` a sort key, in pages of at most a megabyte (consistent
+        reads)."""
         pages = self._table.client.get_paginator("query").paginate(
             TableName=self._table.name,
-            KeyConditionExpression="pk = :pk",
-            ExpressionAttributeValues={":pk": {"S": _lane_key(webhook_id, lane)}},
+            KeyConditionExpression="pk = :pk AND sk BETWEEN :low AND :high",
+            ExpressionAttributeValues={
+                ":pk": {"S": _lane_key(webhook_id, lane)},
+                ":low": {"S": f"{behind}\x00" if behind else "0"},
+                ":high": {"S": ":"},  # behind each digit, and every sort key begins with digits
+            },
             ConsistentRead=True,
         )
         for page in pages:
@@ -350,7 +380,7 @@ class Backlog:
                 self._remove_sent_again(webhook_id, each)
             return True
         return not self._table.delete_all(
-            [(_lane_key(webhook_id, lane), _sort_key(each, lane)) for each in waiting]
+            [(_lane_key(webhook_id, lane), place_of(each, lane)) for each in waiting]
         )
 
     def add_attempt(self, webhook_id: str, lane: Lane, waiting: Waiting, attempt: Attempt) -> bool:
@@ -363,7 +393,7 @@ class Backlog:
         return self._change(
             lambda: self._table.client.update_item(
                 TableName=self._table.name,
-                Key=key_item((_lane_key(webhook_id, lane), _sort_key(waiting, lane))),
+                Key=key_item((_lane_key(webhook_id, lane), place_of(waiting, lane))),
                 UpdateExpression="SET #attempts = list_append(if_not_exists(#attempts, :none), :added)",
                 # A call that botocore repeats must not add it twice.
                 ConditionExpression="attribute_exists(pk) AND NOT contains(#attempts, :one)",
@@ -376,7 +406,7 @@ class Backlog:
         holds(
             lambda: self._table.client.delete_item(
                 TableName=self._table.name,
-                Key=key_item((_lane_key(webhook_id, Lane.REPLAY), _sort_key(waiting, Lane.REPLAY))),
+                Key=key_item((_lane_key(webhook_id, Lane.REPLAY), place_of(waiting, Lane.REPLAY))),
                 ConditionExpression="#token = :token OR attribute_not_exists(#token)",
                 ExpressionAttributeNames={"#token": "token"},
                 ExpressionAttributeValues={":token": {"S": waiting.token}},
@@ -396,15 +426,30 @@ class Backlog:
             )
         )
 
-    def _set(self, mark: Mark, attribute: str, value: int) -> bool:
+    def _set(
+        self,
+        mark: Mark,
+        attribute: str,
+        value: "AttributeValueTypeDef",
+        *,
+        is_forced: bool = False,
+        obsolete: str = "",
+    ) -> bool:
+        """Set an attribute of a mark, if nothing was appended or it `is_forced`; remove an `obsolete` one."""
+        names = {"#attribute": attribute, "#token": "token"}
+        update = "SET #attribute = :value"
+        if obsolete:
+            names["#obsolete"] = obsolete
+            update += " REMOVE #obsolete"
         return self._change(
             lambda: self._table.client.update_item(
                 TableName=self._table.name,
                 Key=_mark_key(mark.webhook_id, mark.lane),
-                UpdateExpression="SET #attribute = :value",
-                ConditionExpression="#token = :token",
-                ExpressionAttributeNames={"#attribute": attribute, "#token": "token"},
-                ExpressionAttributeValues={":value": {"N": str(value)}, ":token": {"S": mark.token}},
+                UpdateExpression=update,
+                ConditionExpression="attribute_exists(#token)" if is_forced else "#token = :token",
+                ExpressionAttributeNames=names,
+                ExpressionAttributeValues={":value": value}
+                | ({} if is_forced else {":token": {"S": mark.token}}),
             )
         )
 
@@ -449,14 +494,21 @@ def _mark(item: "Item") -> Mark:
         token=item["token"]["S"],
         due_at_ms=int(item["due_at"]["N"]),
         check_at_ms=int(item["check_at"]["N"]),
+        check=_check(item) if "check" in item else None,
     )
+
+
+def _check(item: "Item") -> Check:
+    kept = item["check"]["M"]
+    return Check(kept["position"]["S"], int(kept["first"]["N"]), kept["token"]["S"])
 
 
 def _lane_key(webhook_id: str, lane: Lane) -> str:
     return f"BACKLOG#{webhook_id}#{lane}"
 
 
-def _sort_key(waiting: Waiting, lane: Lane) -> str:
+def place_of(waiting: Waiting, lane: Lane) -> str:
+    """Where an event stands in a lane: its sort key there."""
     if lane is Lane.RETRY:
         return f"{waiting.due_at_ms:013d}#{waiting.event.sort_key}"
     return waiting.event.sort_key
@@ -464,7 +516,7 @@ def _sort_key(waiting: Waiting, lane: Lane) -> str:
 
 def _item(webhook_id: str, lane: Lane, waiting: Waiting) -> "Item":
     item: Item = {
-        **key_item((_lane_key(webhook_id, lane), _sort_key(waiting, lane))),
+        **key_item((_lane_key(webhook_id, lane), place_of(waiting, lane))),
         **event_attributes(waiting.event),
     }
     if waiting.tries:

@@ -16,7 +16,7 @@ from lms_webhooks.ages import Clocks
 from lms_webhooks.attempts import Attempt
 from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.backlog import Backlog, Lane, Waiting
-from lms_webhooks.consequences import Consequence, Fate, follow
+from lms_webhooks.consequences import Consequence, Fate, follow, set_aside
 from lms_webhooks.crew import Crew
 from lms_webhooks.delivery import Courier
 from lms_webhooks.delivery_store import Delivery, DeliveryKey, DeliveryStore, Outcome
@@ -30,7 +30,6 @@ from lms_webhooks.observability import Metric, count, logger, measure_ms, report
 from lms_webhooks.pace import Pace
 from lms_webhooks.queues import DrainQueue, QuarantineQueue
 from lms_webhooks.registry import Registry
-from lms_webhooks.retry import event_delay_seconds
 from lms_webhooks.sender import Patience
 from lms_webhooks.slots import next_slot_ms
 from lms_webhooks.webhook_store import Registered, UnreadableWebhook
@@ -239,11 +238,10 @@ class Dispatcher:
 
     def _set_aside(self, share: Share, event: Event, attempt: Attempt) -> None:
         """The receiver rejected one event: it is tried again alone, and the others go on."""
-        delay = event_delay_seconds(1)
-        assert delay is not None
-        due_at_ms = int(self._clock() * 1000) + delay * 1000
-        waiting = Waiting(event, tries=1, due_at_ms=due_at_ms, attempts=(attempt,))
-        self._put(share, Lane.RETRY, [waiting], due_at_ms=due_at_ms, delay_seconds=delay)
+        now_ms = int(self._clock() * 1000)
+        later, _ = set_aside(Waiting(event), attempt, now_ms=now_ms)
+        delay_seconds = (later.due_at_ms - now_ms) / 1000
+        self._put(share, Lane.RETRY, [later], due_at_ms=later.due_at_ms, delay_seconds=delay_seconds)
 
     def _fall_back(self, registered: Registered, fallen: Health, delay_seconds: float) -> float:
         """Note an endpoint failure, so that from now on the drainer alone sends; answer how long it waits."""

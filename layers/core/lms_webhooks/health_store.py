@@ -45,8 +45,15 @@ _NUMBERS = (
     "min_stay_seconds",
     "batch_size",
     "batch_ceiling",
-    "batch_ceiling_until_ms",
     "switched_off_at_ms",
+)
+_NEWER_NUMBERS = (  # items of an older version have none of them
+    "ceiling_left",
+    "ceiling_trials",
+    "max_bytes",
+    "max_bytes_until_ms",
+    "realtime_in_a_row",
+    "nearly_empty_since_ms",
 )
 
 
@@ -268,17 +275,25 @@ def _update(sets: Sequence[str]) -> str:
 def health_attributes(health: Health) -> "Item":
     """`health` as attributes, without the lease and the ticket, which are no part of it."""
     return {
-        **{name: {"N": str(getattr(health, name))} for name in ("epoch", "revision", *_NUMBERS)},
+        **{
+            name: {"N": str(getattr(health, name))}
+            for name in ("epoch", "revision", *_NUMBERS, *_NEWER_NUMBERS)
+        },
         "mode": {"S": health.mode.value},
         "last_error": {"S": health.last_error},
         "switched_off": {"S": health.switched_off.value if health.switched_off else ""},
         "attempts": attempts_attribute(health.attempts),
+        "suspects": {"M": {key: {"N": str(failures)} for key, failures in health.suspects.items()}},
+        "lower_lane": {"S": health.lower_lane},
+        "batch_ceiling_until_ms": {"N": "0"},  # an older version that is rolled back to reads it
     }
 
 
 def read_health_item(item: "Item") -> Health:
     """The health that `health_attributes` wrote."""
     numbers = {name: int(item[name]["N"]) for name in ("epoch", "revision", *_NUMBERS)}
+    numbers |= {name: int(item[name]["N"]) for name in _NEWER_NUMBERS if name in item}
+    suspects = item.get("suspects", {"M": {}})["M"]
     switched_off = item["switched_off"]["S"]
     return Health(
         **numbers,
@@ -286,4 +301,6 @@ def read_health_item(item: "Item") -> Health:
         last_error=item["last_error"]["S"],
         switched_off=SwitchOff(switched_off) if switched_off else None,
         attempts=read_attempts(item["attempts"]),
+        suspects={key: int(failures["N"]) for key, failures in suspects.items()},
+        lower_lane=item.get("lower_lane", {"S": ""})["S"],
     )

@@ -25,7 +25,7 @@ MAX_REJECTIONS_IN_A_ROW = 10
 """From then on it is the endpoint that is broken, not one event after the other."""
 
 MAX_BATCH_SIZE = 100
-BATCH_CEILING_SECONDS = 86_400  # a batch that was too much today may be fine on a quieter day
+MAX_BYTES_SECONDS = 86_400  # a request that is too large today may be fine once the receiver is set up for it
 
 # 401 and 403: the receiver's configuration; 402: its account with somebody; 404, 405 and 421: its routing;
 # 406, 411, 426 and 431: our headers and protocol, the same with each event; 407: its proxy; 408, 425 and 429:

@@ -1,14 +1,16 @@
 """Settle what became of events that waited: record it first, then take them out of their lane.
 
 In this order a crash between the two leaves an event in its lane that is recorded already, and the next
-drainer only has to remove it.
+drainer only has to remove it. An event that is set aside is written to the retry lane first, in the same way.
 """
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from lms_webhooks.attempts import Attempt
 from lms_webhooks.backlog import Backlog, Lane, Waiting
+from lms_webhooks.consequences import set_aside
 from lms_webhooks.delivery_store import Delivery, DeliveryStore, Outcome
 from lms_webhooks.observability import Metric, count, measure_ms
 
@@ -45,6 +47,37 @@ class Settler:
         count(Metric.DELIVERIES, len(waiting))
         measure_ms(Metric.DELIVERY_LATENCY, attempt.latency_ms)
         return not unwritten
+
+    def set_aside(
+        self, account_id: str, webhook_id: str, lane: Lane, waiting: Waiting, attempt: Attempt
+    ) -> bool:
+        """Let an event that its receiver rejected be tried alone, later and later; or end it as failed.
+
+        Answers whether that is written down.
+        """
+        later, is_tried_again = set_aside(waiting, attempt, now_ms=int(self._clock() * 1000))
+        if not is_tried_again:
+            reason = f"rejected {later.tries} times, at last with {attempt.outcome}"
+            ended = replace(waiting, attempts=later.attempts)  # as it stands in its lane
+            return self.end(webhook_id, lane, [ended], Outcome.FAILED, reason)
+        # The first mark is for who dies before the second: tried from its old lane, the event may be
+        # delivered, and its place in this one would be seen by nobody. The second is the one that whoever
+        # buries a deleted webhook, without our lease, cannot have taken away before the event was there.
+        self._mark_retry(account_id, webhook_id, later)
+        if self._backlog.append(webhook_id, Lane.RETRY, [later]):
+            return False
+        self._mark_retry(account_id, webhook_id, later)
+        self._backlog.remove(webhook_id, lane, [waiting])
+        return True
+
+    def _mark_retry(self, account_id: str, webhook_id: str, later: Waiting) -> None:
+        self._backlog.mark(
+            account_id,
+            webhook_id,
+            Lane.RETRY,
+            due_at_ms=later.due_at_ms,
+            accepted_at_ms=later.event.accepted_at_ms,
+        )
 
     def end(
         self, webhook_id: str, lane: Lane, waiting: Sequence[Waiting], outcome: Outcome, reason: str

@@ -1,0 +1,118 @@
+"""One event that its receiver always fails at, among others that it takes: nothing else waits for it long."""
+
+from functools import partial
+
+import pytest
+
+from lms_webhooks.backlog import Lane
+from lms_webhooks.health import Mode
+from lms_webhooks.wires import ErrorClass
+from tests.scenarios.endpoints import DOWN, OK, REFUSED, Endpoint, Reply, Script, always
+from tests.scenarios.world import DAY, HOUR, MINUTE, NON_REAL_TIME, World
+
+POISON = [DOWN, Reply(401), Reply(302), Reply(seconds=30), Reply(None, error=ErrorClass.BROKEN_ANSWER)]
+NAMES = ["500", "401", "302", "hangs", "broken"]
+
+
+def failing_at(*poison: str, reply: Reply) -> Script:
+    return lambda ids, _now: reply if set(ids) & set(poison) else OK
+
+
+def is_missing(endpoint: Endpoint, event_id: str) -> bool:
+    return event_id not in endpoint.acknowledged
+
+
+@pytest.mark.parametrize("reply", POISON, ids=NAMES)
+def test_one_such_event_holds_nothing_up_for_a_week(world: World, reply: Reply) -> None:
+    """An event every hour for seven days, and the first of them is poison."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    (poison,) = world.emit()
+    endpoint.script = failing_at(poison, reply=reply)
+    late = 0.0
+    for _ in range(7 * 24):
+        emitted_at = world.now
+        (event,) = world.emit()
+        world.run_while(partial(is_missing, endpoint, event), at_most=MINUTE)
+        late = max(late, world.now - emitted_at)
+        world.run(emitted_at + HOUR - world.now)
+    assert late <= 40, "5 and 10 s, and three time-outs"
+    assert world.told == []
+    assert len(endpoint.acknowledged) == 7 * 24
+    recorded = world.history(webhook)[poison]
+    assert recorded.outcome == "failed"
+    assert recorded.reason.startswith("rejected 8 times, at last with ")
+    assert len(recorded.statuses) == 8
+    assert world.outcomes(webhook) == {"delivered": 7 * 24, "failed": 1}
+    assert world.health(webhook).mode is Mode.DIRECT
+
+
+@pytest.mark.parametrize("reply", POISON[:4], ids=NAMES[:4])
+def test_five_hundred_events_with_two_such_in_front(world: World, reply: Reply) -> None:
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    ids = world.emit(500)
+    endpoint.script = failing_at(*ids[:2], reply=reply)
+    world.run(5 * MINUTE)
+    assert sorted(endpoint.acknowledged) == ids[2:]
+    assert sorted(world.waiting_ids(webhook, Lane.RETRY)) == ids[:2]
+    assert world.health(webhook).failures == 0
+
+
+def test_such_an_event_in_the_midst_of_a_batch_under_a_steady_stream(world: World) -> None:
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    batch = world.emit(200, name=NON_REAL_TIME)
+    endpoint.script = failing_at(batch[77], reply=DOWN)
+    real_time = []
+    for _ in range(40 * 60):
+        real_time += world.emit()
+        world.run(1)
+    assert set(real_time) <= set(endpoint.acknowledged)
+    assert set(batch) - set(endpoint.acknowledged) == {batch[77]}
+    assert world.told == []
+    world.run_until_quiet(at_most=8 * DAY)
+    assert world.history(webhook)[batch[77]].outcome == "failed"
+
+
+def test_an_outage_of_six_hours_sets_nothing_aside(world: World) -> None:
+    """What fails then is the endpoint: back again, it gets every event, in order."""
+    for number, reply in enumerate((DOWN, REFUSED, Reply(seconds=30), Reply(401))):
+        account = str(number)
+        endpoint = world.endpoint(f"hooks{number}")
+        webhook = world.register(endpoint, account=account)
+        endpoint.script = always(reply)
+        ids = []
+        for _ in range(36):
+            ids += world.emit(account=account)
+            world.run(10 * MINUTE)
+        endpoint.script = always(OK)
+        world.run(10 * MINUTE)
+        assert endpoint.acknowledged == ids
+        assert world.waiting_ids(webhook, Lane.RETRY) == []
+
+
+def test_an_ordered_webhook_waits_for_such_an_event_for_seven_days(world: World) -> None:
+    """So it is promised, and documented."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint, ordered=True)
+    ids = world.emit(3)
+    endpoint.script = failing_at(ids[0], reply=DOWN)
+    world.run(HOUR)
+    assert endpoint.acknowledged == []
+    assert world.waiting_ids(webhook, Lane.REALTIME) == ids
+
+
+def test_nothing_expires_untried_while_others_get_through() -> None:
+    """More waits than goes out in the time that events are kept: what is late is sent, not ended."""
+    with World(retention_days=1) as world:
+        endpoint = world.endpoint()
+        webhook = world.register(endpoint, ordered=True)
+        endpoint.script = always(DOWN)
+        ids = world.emit(60)
+        world.run(DAY - 10 * MINUTE)
+        # It recovers some minutes before they expire, and takes one at a time, in 20 s.
+        endpoint.script = lambda ids, _now: Reply(seconds=4) if len(ids) == 1 else Reply(400)
+        world.run(30 * MINUTE)
+        assert endpoint.acknowledged == ids
+        assert world.outcomes(webhook) == {"delivered": 60}
