@@ -32,6 +32,7 @@ _ACCOUNT = "1010"
 _WEBHOOK = "wh_" + "a" * 22
 _NOW_MS = 1_793_707_200_000
 _TEXT_BYTES = 240_000  # of an event, about the most that there may be
+_REQUEST_BYTES = 256 * 1024
 _PAGE_BYTES = 1024 * 1024  # of a query's answer
 
 type Answers = Callable[[str, dict[str, Any]], dict[str, Any]]
@@ -128,14 +129,15 @@ def _end_all(*, texts: Callable[[int], str]) -> str:
 def request_of_many() -> str:
     """The next request of a lane with a hundred events that compress four-hundredfold."""
     from lms_webhooks.backlog import Backlog, Lane  # noqa: PLC0415
+    from lms_webhooks.choosing import request_of  # noqa: PLC0415
+    from lms_webhooks.health import Health  # noqa: PLC0415
     from lms_webhooks.messages import compose_body  # noqa: PLC0415
-    from lms_webhooks.turn import _fitting  # noqa: PLC0415
 
     page = _page(_compressible)[:100]
     backlog = Backlog(_table(lambda *_: {"Items": page, "Count": len(page)}), retention_days=7)
     for _ in range(50):
         waiting = backlog.read(_WEBHOOK, Lane.REALTIME, limit=100)
-        body = compose_body([each.event for each in _fitting(waiting)])
+        body = compose_body([each.event for each in request_of(waiting, Health(), most_bytes=_REQUEST_BYTES)])
     return f"50 requests of {len(body) / 1000:.0f} KB, from {len(waiting)} events each time"
 
 
