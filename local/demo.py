@@ -26,9 +26,6 @@ SILENCE_SECONDS = 10.0
 OUTAGE_EVENTS = 40
 OUTAGE_REFUSALS = 2  # the first attempt, and the first probe 5 s later; the next comes after 10 s more
 _OUTAGE_PATH = "/outage"
-# A dispatcher that already runs may know the account's webhooks as they were: registrations are
-# cached for at most this long.
-REGISTRATION_CACHE_SECONDS = 10.0
 
 _NAME_PREFIX = "Demo: "
 _VERIFIED = {
@@ -142,7 +139,7 @@ class Outage:
         return is_whole
 
 
-def demo(stack: Stack, *, fresh: bool, stay: bool) -> bool:
+def demo(stack: Stack, *, stay: bool) -> bool:
     """Run it against `stack`; with `stay`, go on receiving until Ctrl-C. True when every number agrees."""
     received: queue.Queue[Received] = queue.Queue()
     with Receiver(received.put) as receiver:
@@ -156,9 +153,6 @@ def demo(stack: Stack, *, fresh: bool, stay: bool) -> bool:
         with step("registering one whose receiver will go down", log=log_file(stack.state_dir)):
             _create(stack, outage_token, "outage", f"{receiver.url}{_OUTAGE_PATH}", {"type": "none"})
         try:
-            if not fresh:
-                with step("waiting until the running dispatcher knows them"):
-                    time.sleep(REGISTRATION_CACHE_SECONDS)
             tally = _emit(stack)
             outage = _emit_into_outage(stack, receiver)
             print(

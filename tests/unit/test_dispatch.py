@@ -560,6 +560,37 @@ def test_what_cannot_be_put_into_quarantine_comes_again(world: Dispatching) -> N
     assert world.endpoint.posts == [["e2"]]
 
 
+@pytest.mark.parametrize("apart", [False, True], ids=["of one type", "of two types"])
+def test_of_two_events_under_one_id_and_time_the_second_is_put_aside(
+    world: Dispatching, *, apart: bool
+) -> None:
+    """Both would have one place in the history: the first would vanish, and nobody would hear of it."""
+    world.register(events=frozenset({REALTIME, "COURSE_COMPLETED"}))
+    first, second = message("e1"), message("e1", name="COURSE_COMPLETED" if apart else REALTIME)
+    if not apart:
+        second["body"] = second["body"].replace('"data": {}', '"data": {"userId": 7}')
+    second["messageId"] = "m-second"
+    assert world.dispatch(first, second, message("e2")) == []
+    assert world.endpoint.posts == [["e1"], ["e2"]]
+    found = world.history.find(ID, f"{NOW_MS:013d}#e1")
+    assert found is not None
+    assert (found[1].event_name, "userId" in found[1].text) == (REALTIME, False)
+    (kept,) = world.quarantined
+    assert kept["event"] == json.loads(second["body"])
+    assert kept["reason"] == "eventId is that of another event with this timestamp"
+    assert world.metrics["EventsQuarantined"] == 1
+
+
+def test_one_event_that_the_bus_wrote_in_two_ways_is_one(world: Dispatching) -> None:
+    world.register()
+    first, second = message("e1"), message("e1")
+    for each, digits in ((first, "7"), (second, " 7")):
+        each["body"] = each["body"].replace('"data": {}', '"data": {"userId":' + digits + "7" * 5000 + "}")
+    assert world.dispatch(first, second) == []
+    assert world.endpoint.posts == [["e1"]]
+    assert world.quarantined == []
+
+
 # The clock
 
 

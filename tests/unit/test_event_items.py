@@ -1,6 +1,8 @@
 """An event comes back from an item as it went in, and its keys order events by time."""
 
 import random
+import zlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -70,6 +72,36 @@ def test_no_text_is_stored_larger_than_it_is(text: str) -> None:
 def test_a_text_is_compressed_where_that_is_smaller(story: str, text: str, is_compressed: bool) -> None:
     stored = event_attributes(event(text=text))["event"]
     assert ("B" in stored) is is_compressed, story
+
+
+def test_a_text_is_decompressed_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And once. What expires, or is purged, or moves to another lane, goes from item to item as it is."""
+    kept = event(text="a" * 240_000)
+    item = event_attributes(kept)
+    decompressed: list[bytes] = []
+    decompress = zlib.decompress
+
+    def note(data: bytes) -> bytes:
+        decompressed.append(data)
+        return decompress(data)
+
+    monkeypatch.setattr(zlib, "decompress", note)
+    monkeypatch.setattr(zlib, "compress", None)
+    read = read_event_item(item, kept.sort_key)
+    assert (read.sort_key, read.event_name, read.accepted_at_ms) == (
+        kept.sort_key,
+        kept.event_name,
+        kept.accepted_at_ms,
+    )
+    assert event_attributes(read) == item
+    assert not decompressed
+    assert read.text == read.text == kept.text
+    assert len(decompressed) == 1
+    assert read == kept
+    assert repr(read) == repr(kept)
+    assert replace(read, text="b").text == "b"
+    with pytest.raises(AttributeError):
+        _ = read.texts  # type: ignore[attr-defined]
 
 
 @given(st.lists(attempts, max_size=8))

@@ -22,22 +22,22 @@ def event_attributes(event: Event) -> "Item":
         "account_id": {"S": event.account_id},
         "event_name": {"S": event.event_name},
         "accepted_at": {"N": str(event.accepted_at_ms)},
-        "event": _text_attribute(event.text),
+        "event": {"B": event.compressed} if event.compressed else _text_attribute(event.text),
     }
 
 
 def read_event_item(item: "Item", sort_key: str) -> Event:
     """The event that `event_attributes` wrote."""
     occurred_at_ms, _, event_id = sort_key.partition("#")
-    text = item["event"]
-    return Event(
-        account_id=item["account_id"]["S"],
-        event_id=event_id,
-        event_name=item["event_name"]["S"],
-        occurred_at_ms=int(occurred_at_ms),
-        accepted_at_ms=int(item["accepted_at"]["N"]),
-        text=text["S"] if "S" in text else zlib.decompress(text["B"]).decode(),
+    known = (
+        item["account_id"]["S"],
+        event_id,
+        item["event_name"]["S"],
+        int(occurred_at_ms),
+        int(item["accepted_at"]["N"]),
     )
+    text = item["event"]
+    return Event(*known, text["S"]) if "S" in text else Event.of_compressed(*known, bytes(text["B"]))
 
 
 def attempts_attribute(attempts: Iterable[Attempt]) -> "AttributeValueTypeDef":

@@ -9,10 +9,11 @@ MalformedEvent (an Exception; `reason` says which field, what it holds and the r
 
 import json
 import re
+import zlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from json.decoder import scanstring  # type: ignore[attr-defined]  # typeshed lacks it
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from lms_webhooks.event_types import EVENT_TYPES
 
@@ -57,11 +58,43 @@ class Event:
     occurred_at_ms: int
     accepted_at_ms: int
     text: str
+    compressed: bytes = field(init=False, repr=False, compare=False, default=b"")
+    """Its text as an item has it, by zlib; empty where it was not read from an item that has it so."""
     sort_key: str = field(init=False, repr=False, compare=False)
     """Orders an account's events by time, then by id, as text. The time has 13 digits until 2286."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sort_key", f"{self.occurred_at_ms:013d}#{self.event_id}")
+
+    @classmethod
+    def of_compressed(
+        cls,
+        account_id: str,
+        event_id: str,
+        event_name: str,
+        occurred_at_ms: int,
+        accepted_at_ms: int,
+        compressed: bytes,
+    ) -> "Event":
+        """Make an event whose text is decompressed when it is first asked for.
+
+        A page of a lane holds a megabyte, which may be 400 megabytes of text. A request needs 256 KiB of it.
+        What expires or is purged needs none.
+        """
+        event = cls(account_id, event_id, event_name, occurred_at_ms, accepted_at_ms, "")
+        object.__setattr__(event, "compressed", compressed)
+        object.__delattr__(event, "text")
+        return event
+
+    if not TYPE_CHECKING:  # mypy would believe that there is every attribute
+
+        def __getattr__(self, name: str) -> str:
+            """Python asks for what is not there: the text of an event that has it compressed."""
+            if name != "text":
+                raise AttributeError(name)
+            text = zlib.decompress(self.compressed).decode()
+            object.__setattr__(self, "text", text)
+            return text
 
 
 def is_account_id(text: str) -> bool:

@@ -1,5 +1,6 @@
 """Read what one SQS batch brings, and share it out among the webhooks that may want it."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -100,15 +101,22 @@ class Intake:
     def _read_all(self, records: Sequence[dict[str, Any]], unsafe: set[str]) -> dict[str, list[Message]]:
         """The messages of each account."""
         by_account: dict[str, list[Message]] = {}
+        first: dict[tuple[str, str], Event] = {}
         for record in records:
             try:
                 message = self._read(record)
+                if message is None:
+                    continue
+                event = message.event
+                earlier = first.setdefault((event.account_id, event.sort_key), event)
+                if _differ(earlier.text, event.text):
+                    self._put_aside(record, "eventId is that of another event with this timestamp")
+                    continue
             except Exception as error:  # noqa: BLE001  # whatever it is, it costs no other message
                 report(error, "message not processed", messageId=record["messageId"])
                 unsafe.add(record["messageId"])
             else:
-                if message is not None:
-                    by_account.setdefault(message.event.account_id, []).append(message)
+                by_account.setdefault(event.account_id, []).append(message)
         return by_account
 
     def _read(self, record: dict[str, Any]) -> Message | None:
@@ -120,12 +128,15 @@ class Intake:
                 accepted_at_ms=int(record["attributes"]["SentTimestamp"]),
             )
         except MalformedEvent as malformed:
-            self._quarantine.keep(record["body"], reason=malformed.reason)
-            logger.warning("event quarantined", messageId=record["messageId"], reason=malformed.reason)
-            count(Metric.EVENTS_QUARANTINED)
+            self._put_aside(record, malformed.reason)
             return None
         came_before = int(record["attributes"]["ApproximateReceiveCount"]) > 1
         return Message(record["messageId"], event, came_before)
+
+    def _put_aside(self, record: dict[str, Any], reason: str) -> None:
+        self._quarantine.keep(record["body"], reason=reason)
+        logger.warning("event quarantined", messageId=record["messageId"], reason=reason)
+        count(Metric.EVENTS_QUARANTINED)
 
     def _add_to_shares(
         self, account_id: str, messages: Sequence[Message], shares: dict[str, Share], unsafe: set[str]
@@ -168,6 +179,15 @@ class Intake:
                 if is_asked_for or message.came_before:
                     share = shares.setdefault(webhook_id, Share(account_id, webhook_id))
                     share.add(event, message.id, came_before=message.came_before, is_asked_for=is_asked_for)
+
+
+def _differ(text: str, other: str) -> bool:
+    """Tell whether two events are two, and not one that the bus wrote in two ways."""
+    return text != other and _parsed(text) != _parsed(other)
+
+
+def _parsed(text: str) -> object:
+    return json.loads(text, parse_int=str)  # Python refuses integers of 4,300 digits
 
 
 def _came_before(messages: Sequence[Message]) -> list[Message]:

@@ -9,7 +9,7 @@ MAX_AGE_SECONDS = 1.0
 """The admin API answers a change after this time, so that an event put after the answer sees the change.
 At 100 events/s readings cost 0.03 read units an event (`bench/cost.py`), and twice that at half the age.
 """
-MAX_BYTES = 32 * 1024 * 1024  # of the functions' 512 MB; some 1,000 accounts of the usual size
+MAX_BYTES = 32 * 1024 * 1024  # of the functions' 512 MB: a hundred of the largest accounts, or thousands
 
 
 class _Reading(NamedTuple):

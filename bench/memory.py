@@ -1,0 +1,308 @@
+"""Measure how much memory the functions take at the worst that tenants can do.
+
+Each case runs in a process of its own: the product's code over botocore, whose wire is cut. What AWS would
+answer is made here, and is parsed as ever. Receivers are in another process. The figure is the most that the
+process ever took (ru_maxrss). The functions have 512 MB (the template's MemorySize).
+"""
+
+import base64
+import gzip
+import io
+import json
+import multiprocessing
+import os
+import random
+import resource
+import string
+import threading
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, cast
+
+from bench.figures import Figure
+
+if TYPE_CHECKING:
+    from lms_webhooks.dynamodb import Table
+    from lms_webhooks.webhooks import Webhook
+
+MOST_MB = 256
+"""Half of what the functions have. One that is at two of these cases at once still has room."""
+ACCOUNTS = 10_000
+_ACCOUNT = "1010"
+_WEBHOOK = "wh_" + "a" * 22
+_NOW_MS = 1_793_707_200_000
+_TEXT_BYTES = 240_000  # of an event, about the most that there may be
+_REQUEST_BYTES = 256 * 1024
+_PAGE_BYTES = 1024 * 1024  # of a query's answer
+
+type Answers = Callable[[str, dict[str, Any]], dict[str, Any]]
+"""What DynamoDB answers to an operation with its parameters."""
+
+
+def worst() -> list[Figure]:
+    """Run each case in a process of its own."""
+    figures: list[Figure] = []
+    context = multiprocessing.get_context("spawn")
+    for name, case in CASES.items():
+        with ProcessPoolExecutor(1, mp_context=context) as processes:
+            megabytes, told = processes.submit(_peak, case).result()
+        title = f"{name}: {told}" if told else name
+        figures.append(Figure(title, round(megabytes), "MB", at_most=MOST_MB))
+    return figures
+
+
+def _peak(case: Callable[[], str]) -> tuple[float, str]:
+    os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
+    os.environ.setdefault("AWS_ACCESS_KEY_ID", "test")
+    os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "test")
+    told = case()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, told
+
+
+def nothing_yet() -> str:
+    """Import what the drainer and the dispatcher import."""
+    from lms_webhooks import dispatch, drain, sender, turn  # noqa: PLC0415
+
+    _table(lambda *_: {})
+    return f"the code alone, {len((dispatch, drain, sender, turn))} modules and theirs"
+
+
+def registrations() -> str:
+    """Ten thousand accounts, each with the five largest webhooks that there may be, all of them failing."""
+    from lms_webhooks.ages import Clocks  # noqa: PLC0415
+    from lms_webhooks.pace import Pace  # noqa: PLC0415
+    from lms_webhooks.registry import Registry  # noqa: PLC0415
+    from lms_webhooks.webhook_store import WebhookStore  # noqa: PLC0415
+
+    items = _largest_account()
+    table = _table(lambda *_: {"Items": items, "Count": len(items)})
+    registry = Registry(
+        WebhookStore(table.client, table.name),
+        clocks=Clocks(wall=lambda: 0, monotonic=lambda: 0),  # none grows old
+    )
+    for number in range(ACCOUNTS):
+        registry.of_account(f"{number}")
+    known = sum(registry.remembered(f"{number}") is not None for number in range(ACCOUNTS))
+    pace = Pace()
+    for number in range(5 * ACCOUNTS):
+        for latency_ms in range(500, 520):
+            pace.took(f"wh_{number:022d}", latency_ms)
+    return f"{ACCOUNTS:,} accounts of five large webhooks, {known:,} remembered"
+
+
+def page_to_expire() -> str:
+    """A lane of ten pages of events that compress four-hundredfold, and all of them have expired."""
+    return _end_all(texts=_compressible)
+
+
+def page_to_purge() -> str:
+    """A lane of ten pages of events that do not compress, and their webhook is deleted."""
+    return _end_all(texts=_incompressible)
+
+
+def _end_all(*, texts: Callable[[int], str]) -> str:
+    from lms_webhooks.backlog import Backlog, Lane  # noqa: PLC0415
+    from lms_webhooks.delivery_store import DeliveryStore, Outcome  # noqa: PLC0415
+    from lms_webhooks.settling import Settler  # noqa: PLC0415
+
+    page = _page(texts)
+    left = 10
+
+    def answer(operation: str, _: dict[str, Any]) -> dict[str, Any]:
+        nonlocal left
+        if operation != "Query":
+            return {}
+        left -= 1
+        last = {"LastEvaluatedKey": {"pk": page[0]["pk"], "sk": {"S": f"{left}"}}} if left else {}
+        return {"Items": page, "Count": len(page), **last}
+
+    table = _table(answer)
+    backlog = Backlog(table, retention_days=7)
+    settler = Settler(backlog, DeliveryStore(table, retention_days=30))
+    ended = 0
+    for waiting in backlog.read_all(_WEBHOOK, Lane.REALTIME):
+        assert settler.end(_WEBHOOK, Lane.REALTIME, waiting, Outcome.EXPIRED, "not delivered within 7 days")
+        ended += len(waiting)
+    return f"ten pages of a lane, {ended:,} events of {len(texts(0)) / 1000:.0f} KB"
+
+
+def request_of_many() -> str:
+    """The next request of a lane with a hundred events that compress four-hundredfold."""
+    from lms_webhooks.backlog import Backlog, Lane  # noqa: PLC0415
+    from lms_webhooks.choosing import request_of  # noqa: PLC0415
+    from lms_webhooks.health import Health  # noqa: PLC0415
+    from lms_webhooks.messages import compose_body  # noqa: PLC0415
+
+    page = _page(_compressible)[:100]
+    backlog = Backlog(_table(lambda *_: {"Items": page, "Count": len(page)}), retention_days=7)
+    for _ in range(50):
+        waiting = backlog.read(_WEBHOOK, Lane.REALTIME, limit=100)
+        body = compose_body([each.event for each in request_of(waiting, Health(), most_bytes=_REQUEST_BYTES)])
+    return f"50 requests of {len(body) / 1000:.0f} KB, from {len(waiting)} events each time"
+
+
+def batch_for_five() -> str:
+    """An SQS batch of six megabytes, all that Lambda takes, which is put into five backlogs at once."""
+    from lms_webhooks.backlog import Backlog, Lane, Waiting  # noqa: PLC0415
+    from lms_webhooks.events import read_event  # noqa: PLC0415
+
+    bodies = [_message(number) for number in range(25)]
+    size = sum(map(len, bodies))
+    backlog = Backlog(_table(lambda *_: {}), retention_days=7)
+    events = [read_event(body, source="lms", accepted_at_ms=_NOW_MS) for body in bodies]
+    with ThreadPoolExecutor(5) as threads:
+        for unwritten in threads.map(
+            lambda number: backlog.append(f"wh_{number}", Lane.BATCH, [Waiting(each) for each in events]),
+            range(5),
+        ):
+            assert not unwritten
+    return f"a batch of {size / 1e6:.0f} MB for five webhooks"
+
+
+def hostile_answers() -> str:
+    """Fifty receivers at once, whose answers are as long as may be, and whose bodies are gzip bombs."""
+    from lms_webhooks.messages import Message  # noqa: PLC0415
+    from lms_webhooks.sender import Patience, Sender  # noqa: PLC0415
+
+    context = multiprocessing.get_context("spawn")
+    urls = context.Queue()
+    receiver = context.Process(target=_receive, args=(urls,), daemon=True)
+    receiver.start()
+    url = urls.get(timeout=60)
+    sender = Sender(loopback_allowed=True)
+    patience = Patience(connect_seconds=30, answer_seconds=30, total_seconds=60)
+    message = Message(url, {}, b"x" * 250_000)
+    with ThreadPoolExecutor(50) as threads:
+        answers = list(threads.map(lambda _: sender.post(message, patience=patience), range(500)))
+    receiver.kill()
+    statuses = {answer.status_code for answer in answers}
+    return f"500 answers with long headers and gzip bombs, 50 at once: {statuses}"
+
+
+def _receive(urls: Any) -> None:
+    from tests.fakes.receiver import Receiver, answer  # noqa: PLC0415
+
+    bomb = gzip.compress(b"x" * 100_000_000)
+    headers = {f"x-{number}": "v" * 2_000 for number in range(90)} | {"content-encoding": "gzip"}
+    with Receiver(answer(500, headers=headers, body=bomb)) as receiver:
+        urls.put(receiver.url())
+        threading.Event().wait()
+
+
+CASES: dict[str, Callable[[], str]] = {
+    "nothing": nothing_yet,
+    "registrations": registrations,
+    "expiry": page_to_expire,
+    "purge": page_to_purge,
+    "request": request_of_many,
+    "batch": batch_for_five,
+    "answers": hostile_answers,
+}
+
+
+def _table(answers: Answers) -> "Table":
+    """A table whose client is whole but for its wire."""
+    from botocore.awsrequest import AWSResponse  # noqa: PLC0415
+
+    from lms_webhooks import aws  # noqa: PLC0415
+    from lms_webhooks.dynamodb import Table  # noqa: PLC0415
+
+    client = aws.dynamodb()
+
+    def send(request: Any, **_: Any) -> Any:
+        operation = request.headers["X-Amz-Target"].decode().partition(".")[2]
+        body = _wired(answers(operation, json.loads(request.body)))
+        return AWSResponse(request.url, 200, cast("Any", {}), _Raw(body))
+
+    cast("Any", client.meta.events).register("before-send.dynamodb.*", send)
+    return Table(client, "table")
+
+
+class _Raw(io.BytesIO):
+    def stream(self, *_: object, **__: object) -> Any:
+        yield self.read()
+
+
+def _wired(answer: dict[str, Any]) -> bytes:
+    def encoded(value: object) -> str:
+        assert isinstance(value, bytes)
+        return base64.b64encode(value).decode()
+
+    return json.dumps(answer, default=encoded).encode()
+
+
+def _compressible(_: int) -> str:
+    return json.dumps({"note": "x" * _TEXT_BYTES})
+
+
+def _incompressible(number: int, count: int = 12_000) -> str:
+    draw = random.Random(number)
+    return json.dumps({"note": "".join(draw.choices(string.printable[:95], k=count))})
+
+
+def _message(number: int) -> str:
+    detail = {
+        "accountId": int(_ACCOUNT),
+        "eventId": f"e{number}",
+        "eventName": "COURSE_COMPLETED_BATCH",
+        "timestamp": _NOW_MS + number,
+        "data": json.loads(_incompressible(number, count=_TEXT_BYTES - 20_000)),
+    }
+    return json.dumps({"source": "lms", "detail-type": "COURSE_COMPLETED_BATCH", "detail": detail})
+
+
+def _page(texts: Callable[[int], str]) -> list[dict[str, Any]]:
+    """A megabyte of a lane, as `event_items` writes it."""
+    from lms_webhooks.event_items import event_attributes  # noqa: PLC0415
+    from lms_webhooks.events import Event  # noqa: PLC0415
+
+    items: list[dict[str, Any]] = []
+    size = 0
+    while size < _PAGE_BYTES:
+        number = len(items)
+        event = Event(_ACCOUNT, f"e{number}", "COURSE_COMPLETED", _NOW_MS + number, _NOW_MS, texts(number))
+        attributes = event_attributes(event)
+        item = {"pk": {"S": f"BACKLOG#{_WEBHOOK}#realtime"}, "sk": {"S": event.sort_key}, **attributes}
+        items.append(item)
+        size += len(cast("bytes", next(iter(attributes["event"].values())))) + 150
+    return items
+
+
+def _largest_account() -> list[dict[str, Any]]:
+    from lms_webhooks.attempts import Attempt  # noqa: PLC0415
+    from lms_webhooks.dynamodb import key_item  # noqa: PLC0415
+    from lms_webhooks.health import Health  # noqa: PLC0415
+    from lms_webhooks.health_store import health_attributes, health_key  # noqa: PLC0415
+    from lms_webhooks.webhook_store import _item  # noqa: PLC0415
+
+    attempts = tuple(Attempt(_NOW_MS + number, 5000 + number, 503, None) for number in range(20))
+    items: list[dict[str, Any]] = []
+    for number in range(5):
+        webhook = _largest_webhook(f"wh_{number:022d}")
+        health = {
+            **key_item(health_key(_ACCOUNT, webhook.webhook_id)),
+            **health_attributes(Health(attempts=attempts)),
+        }
+        items += [dict(_item(webhook)), dict(health)]
+    return items
+
+
+def _largest_webhook(webhook_id: str) -> "Webhook":
+    from lms_webhooks.event_types import EVENT_TYPES  # noqa: PLC0415
+    from lms_webhooks.webhooks import SignatureAuthentication, Status, Webhook  # noqa: PLC0415
+
+    return Webhook(
+        account_id=_ACCOUNT,
+        webhook_id=webhook_id,
+        name="n" * 80,
+        description="d" * 140,
+        target_url="https://hooks.example.com/" + "u" * 2_000,
+        authentication=SignatureAuthentication(b"c" * 200, b"c" * 200, "2026-11-04T12:00:00.000Z"),
+        events=frozenset(EVENT_TYPES),
+        status=Status.ACTIVE,
+        created_at="2026-11-03T12:00:00.000Z",
+        updated_at="2026-11-03T12:00:00.000Z",
+        created_by="ada@example.com",
+        updated_by="ada@example.com",
+        headers={f"x-header-{number}": "v" * 1_000 for number in range(10)},
+    )
