@@ -127,6 +127,8 @@ def _aws() -> Answer:
                 return {"Plaintext": base64.b64encode(SECRET.encode()).decode(), "KeyId": "key"}
             case "SendMessage":
                 return {"MessageId": "message"}
+            case "SendMessageBatch":
+                return {"Successful": [{"Id": each["Id"]} for each in params["Entries"]]}
             case _:
                 return tables.call(operation, params)
 

@@ -288,7 +288,7 @@ def test_the_sweep_dies_between_its_ticket_and_its_message(world: World) -> None
     world.taps.append(die_once)
     with refused(world, lambda call: call.function == "dispatcher" and call.service == "sqs"):
         ids = world.emit(1)
-        world.run(2 * MINUTE)
+        world.run(2 * MINUTE + 1)
     assert (world.deaths, endpoint.acknowledged) == (1, [])
     world.run(TICKET_GRACE_SECONDS + 2 * MINUTE)
     assert endpoint.acknowledged == ids

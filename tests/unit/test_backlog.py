@@ -404,7 +404,9 @@ def test_a_mark_that_cannot_be_read_is_noticed_and_costs_no_other(
     backlog: Backlog, table: Table, monkeypatch: pytest.MonkeyPatch, story: str, lacks: str | None
 ) -> None:
     counted: Counter[str] = Counter()
-    monkeypatch.setattr("lms_webhooks.backlog.count", lambda metric, value=1: counted.update({metric: value}))
+    monkeypatch.setattr(
+        "lms_webhooks.observability.count", lambda metric, value=1: counted.update({metric: value})
+    )
     for lane in (Lane.REALTIME, Lane.RETRY):
         mark(backlog, lane)
     key = key_item(("DUE#0", "wh_1#realtime"))

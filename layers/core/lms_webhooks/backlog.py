@@ -28,7 +28,7 @@ from lms_webhooks.attempts import Attempt
 from lms_webhooks.dynamodb import Page, Range, Table, holds, key_item
 from lms_webhooks.event_items import attempts_attribute, event_attributes, read_attempts, read_event_item
 from lms_webhooks.events import Event
-from lms_webhooks.observability import Metric, count, logger
+from lms_webhooks.observability import report
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, TransactWriteItemTypeDef
@@ -480,9 +480,8 @@ def _marks(items: "Iterable[Item]") -> Iterator[Mark]:
     for item in items:
         try:
             yield _mark(item)
-        except (KeyError, ValueError):
-            logger.exception("mark not read", shard=item["pk"]["S"], mark=item["sk"]["S"])
-            count(Metric.INTERNAL_ERRORS)
+        except (KeyError, ValueError) as error:
+            report(error, "mark not read", shard=item["pk"]["S"], mark=item["sk"]["S"])
 
 
 def _mark(item: "Item") -> Mark:

@@ -18,7 +18,7 @@ from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.backlog import Backlog, Mark, ShardPart, parts_of_all_shards
 from lms_webhooks.crew import Crew
 from lms_webhooks.health_store import HealthStore, Ticket
-from lms_webhooks.observability import Metric, count, logger, report
+from lms_webhooks.observability import Metric, count, report
 from lms_webhooks.queues import SEND_LIMIT, DrainMessage, DrainQueue, SweepQueue
 from lms_webhooks.standings import Standing, Standings
 from lms_webhooks.webhook_store import new_webhook_id
@@ -79,7 +79,7 @@ class Sweep:
             try:
                 rest = self._sweep_part(part, run)
             except AWS_FAULTS as fault:
-                logger.exception("marks not read", shard=part.shard)
+                report(fault, "marks not read", shard=part.shard)
                 run.faults.append(fault)
                 continue
             if rest is None:
@@ -114,14 +114,14 @@ class Sweep:
         try:
             self._send_for_drainers(marks, run)
         except AWS_FAULTS as fault:
-            logger.exception("drainers not sent for", marks=len(marks))
+            report(fault, "drainers not sent for", marks=len(marks))
             run.faults.append(fault)
         except Exception as error:  # noqa: BLE001  # whatever it is, it costs the one mark that it is about
             if len(marks) > 1:
                 for mark in marks:
                     self._try([mark], run)
-                return
-            report(error, "mark not swept", webhookId=marks[0].webhook_id)
+            else:
+                report(error, "mark not swept", webhookId=marks[0].webhook_id)
 
     def _send_for_drainers(self, marks: Sequence[Mark], run: "_Run") -> None:
         """Send for a drainer for these marks where one is missing, once for each webhook."""
