@@ -29,6 +29,7 @@ _ENVIRONMENT = {
     "WEBHOOKS_TABLE": WEBHOOKS,
     "DELIVERIES_TABLE": DELIVERIES,
     "DRAIN_QUEUE_URL": "https://sqs.test/drain",
+    "BACKGROUND_DRAIN_QUEUE_URL": "https://sqs.test/background-drain",
     "QUARANTINE_QUEUE_URL": "https://sqs.test/quarantine",
     "KMS_KEY_ID": "key",
     "EVENT_SOURCE": "lms",

@@ -6,4 +6,4 @@ from bench.figures import Row
 
 def measure() -> Row:
     """Every run at its full size."""
-    return Row([*crowds.nearly_slow()])
+    return Row([*crowds.nearly_slow(), *crowds.hanging(500), *crowds.hanging(2500)])
