@@ -1,4 +1,4 @@
-"""What slow receivers cost one healthy webhook of another account.
+"""What slow and hanging receivers cost one healthy webhook of another account.
 
 The real code in fake time (`tests.scenarios`): thousands of webhooks and minutes of waiting take seconds. It
 shows how long a healthy event waits until it is acknowledged.
@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from bench.figures import Figure, percentile
 from lms_webhooks.observability import logger
 from tests.contract.template import PARAMETERS
-from tests.scenarios.endpoints import Endpoint, Reply, always
+from tests.scenarios.endpoints import HANGS, Endpoint, Reply, always
 from tests.scenarios.world import REAL_TIME, World
 
 _MINUTES = 2
 _HEALTHY = "2020"
+_HANGING_ACCOUNT = 3000
 _STEP_SECONDS = 0.1
 DISPATCHERS = int(PARAMETERS["DispatcherMaximumConcurrency"]["Default"])
 
@@ -47,6 +48,25 @@ def nearly_slow() -> list[Figure]:
         world.register(slow, events=[REAL_TIME])
         waits = _healthy(world, lambda: world.emit(15))
     return waits.figures("0.9 s an answer, 150 events/s beside it", at_most=1.0)
+
+
+def hanging(count: int) -> list[Figure]:
+    """So many webhooks whose receivers take each request and say nothing, once their first events failed.
+
+    Until then each has a dispatcher for five seconds, as any endpoint that begins to hang.
+    """
+    with _quiet(), World() as world:
+        world.realtime_queue.concurrency = DISPATCHERS
+        dead = world.endpoint("dead")
+        dead.script = always(HANGS)
+        for number in range(count):
+            account = str(_HANGING_ACCOUNT + number)
+            world.register(dead, account=account, events=[REAL_TIME])
+            world.emit(1, account=account)
+            if number % 10 == 9:
+                world.run(_STEP_SECONDS)
+        waits = _healthy(world, lambda: None, ordered=True)
+    return waits.figures(f"{count:,} receivers that hang", at_most=1.0)
 
 
 def _healthy(world: World, load: Callable[[], object], *, ordered: bool = False) -> Waits:

@@ -29,6 +29,7 @@ _ENVIRONMENT = {
     "WEBHOOKS_TABLE": WEBHOOKS,
     "DELIVERIES_TABLE": DELIVERIES,
     "DRAIN_QUEUE_URL": "https://sqs.test/drain",
+    "BACKGROUND_DRAIN_QUEUE_URL": "https://sqs.test/background-drain",
     "SWEEP_QUEUE_URL": "https://sqs.test/sweep",
     "QUARANTINE_QUEUE_URL": "https://sqs.test/quarantine",
     "NOTICE_TOPIC_ARN": "arn:aws:sns:us-east-1:123456789012:notices",

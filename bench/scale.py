@@ -12,4 +12,5 @@ def measure() -> Row:
     # A process of its own: it measures a function, whose environment is there before it is imported.
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as processes:
         slot = processes.submit(slots.measure).result()
-    return Row([*crowds.nearly_slow(), *memory.worst(), *slot.figures], slot.notes)
+    figures = [*crowds.nearly_slow(), *crowds.hanging(500), *crowds.hanging(2500), *memory.worst()]
+    return Row([*figures, *slot.figures], slot.notes)

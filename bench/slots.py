@@ -259,7 +259,7 @@ class _Slot:
             backlog=Backlog(Table(dynamodb, DELIVERIES), retention_days=7),
             standings=Standings(Table(dynamodb, WEBHOOKS)),
             health=HealthStore(Table(dynamodb, WEBHOOKS)),
-            queue=DrainQueue(sqs, "drain"),
+            queue=DrainQueue(sqs, "drain", "background-drain"),
             sweep_queue=SweepQueue(sqs, "sweep"),
             clock=self.time.clock,
         )

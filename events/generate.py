@@ -6,8 +6,8 @@ reads. The entries name no bus, since that is each stack's own; add `EventBusNam
     aws events put-events --entries \\
         "$(jq -c --arg bus "$BUS" 'map(. + {EventBusName: $bus})' events/put_events/COURSE_ENROLLMENT.json)"
 
-`dispatcher_realtime.json`, `dispatcher_batch.json`, `batch_sweep.json` and `drainer.json` are what Lambda
-hands to these functions from their queues:
+`dispatcher_realtime.json`, `dispatcher_batch.json`, `batch_sweep.json`, `drainer.json` and
+`drainer_background.json` are what Lambda hands to these functions from their queues:
 
     sam local invoke DispatcherFunction -e events/dispatcher_realtime.json
 
@@ -67,6 +67,7 @@ def invocations() -> dict[Path, str]:
         HERE / "dispatcher_batch.json": _from_queue("BatchQueue", [*map(_message, _BATCH_OF_TWO)]),
         HERE / "batch_sweep.json": _from_queue("SweepQueue", [part]),
         HERE / "drainer.json": _from_queue("DrainQueue", [drain]),
+        HERE / "drainer_background.json": _from_queue("BackgroundDrainQueue", [drain]),
     }
 
 

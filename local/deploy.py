@@ -35,6 +35,7 @@ _QUEUES = {
     "realtimeDeadLetter": "RealtimeDeadLetterQueueUrl",
     "batch": "BatchQueueUrl",
     "drain": "DrainQueueUrl",
+    "backgroundDrain": "BackgroundDrainQueueUrl",
     "quarantine": "QuarantineQueueUrl",
 }
 _FUNCTIONS = {

@@ -163,7 +163,8 @@ def check_concurrency(client: Client, plan: Plan) -> Check:
     )
     if needed.chosen > free:
         # Lambda takes a maximum above the quota, and throttles: slow, but a new account can be tried with it.
-        lowered = " ".join(f"{each}=2" for each in needed.parameters)
+        of_template = plan.template["Parameters"]
+        lowered = " ".join(f"{each}={_lowest(of_template[each])}" for each in needed.parameters)
         return Check(name, Result.WARNING, f'{text}: {ask}, or lower the maxima: PARAMS="{lowered}"')
     if needed.total + BESIDE_THE_QUEUES > free:
         return Check(
@@ -236,8 +237,19 @@ def _executions(template: Mapping[str, Any], parameters: Mapping[str, str]) -> _
             total += executions
             if isinstance(maximum, dict):
                 chosen += executions
-                names.append(str(maximum["Ref"]))
+                names.append(_parameter_of(maximum))
     return _Executions(max(total, reserved), chosen, reserved, tuple(dict.fromkeys(names)))
+
+
+def _parameter_of(value: Mapping[str, Any]) -> str:
+    """The parameter that a property takes its value from, itself or by a mapping."""
+    reference = value["Fn::FindInMap"][1] if "Fn::FindInMap" in value else value
+    return str(reference["Ref"])
+
+
+def _lowest(parameter: Mapping[str, Any]) -> str:
+    """The least that a parameter takes; Lambda's own least where its pattern says it."""
+    return min(map(str, parameter.get("AllowedValues", ["2"])), key=int)
 
 
 def _access_log_group(template: Mapping[str, Any], stack_name: str) -> str:

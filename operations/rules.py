@@ -64,6 +64,9 @@ def number_of(value: Any, template: Mapping[str, Any], parameters: Mapping[str, 
             case {"Fn::If": [condition, yes, no]}:
                 holds = _holds({"Condition": condition}, template, parameters)
                 return number_of(yes if holds else no, template, parameters)
+            case {"Fn::FindInMap": [mapping, key, name]}:
+                of_key = template["Mappings"][mapping].get(_value(key, parameters), {})
+                return number_of(of_key.get(name, ""), template, parameters)
             case _:
                 text = _value(value, parameters)
     except _Unknown:

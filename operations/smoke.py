@@ -179,7 +179,11 @@ class Smoke:
         faults = [finding.text for finding in findings if finding.is_fault]
         if faults:
             raise SmokeFailed(faults[0])
-        _say("ok", "wiring", "RealtimeRule, RealtimeQueue and its policy, dispatcher, DrainQueue, drainer")
+        _say(
+            "ok",
+            "wiring",
+            "RealtimeRule, RealtimeQueue and its policy, dispatcher, both drain queues, drainer",
+        )
 
     def _delete_left_behind(self) -> None:
         for account_id in ACCOUNT_IDS:

@@ -10,10 +10,10 @@ from operations.identity import AWS_ERRORS, NotSignedIn, explain, sign_in
 
 # Of template.yaml, under every condition: what the commands read.
 OUTPUTS = {
-    "AdminApiFunctionName", "ApiUrl", "BatchDeadLetterQueueUrl", "BatchQueueUrl", "ConsoleUrl",
-    "DeliveriesTableName", "DispatcherFunctionName", "DrainQueueUrl", "DrainerFunctionName", "EventBusArn",
-    "EventBusName", "EventSource", "QuarantineQueueUrl", "RealtimeDeadLetterQueueUrl", "RealtimeQueueUrl",
-    "WebhooksTableName",
+    "AdminApiFunctionName", "ApiUrl", "BackgroundDrainQueueUrl", "BatchDeadLetterQueueUrl", "BatchQueueUrl",
+    "ConsoleUrl", "DeliveriesTableName", "DispatcherFunctionName", "DrainQueueUrl", "DrainerFunctionName",
+    "EventBusArn", "EventBusName", "EventSource", "QuarantineQueueUrl", "RealtimeDeadLetterQueueUrl",
+    "RealtimeQueueUrl", "WebhooksTableName",
 }  # fmt: skip
 
 

@@ -116,8 +116,9 @@ def _check_dispatcher_mapping(way: _Way) -> None:
 
 
 def _check_drainer_mapping(way: _Way) -> None:
-    arn = _attributes(way.stack, "DrainQueueUrl", "QueueArn")["QueueArn"]
-    _check_mapping(way.stack, arn, "DrainQueue", "DrainerFunction")
+    for queue in ("DrainQueue", "BackgroundDrainQueue"):
+        arn = _attributes(way.stack, f"{queue}Url", "QueueArn")["QueueArn"]
+        _check_mapping(way.stack, arn, queue, "DrainerFunction")
 
 
 def _check_mapping(stack: FoundStack, queue_arn: str, queue: str, function: str) -> None:

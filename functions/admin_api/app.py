@@ -36,7 +36,7 @@ webhooks_table = Table(dynamodb, settings.webhooks_table)
 deliveries_table = Table(dynamodb, settings.deliveries_table)
 backlog = Backlog(deliveries_table, retention_days=settings.backlog_retention_days)
 delivery_store = DeliveryStore(deliveries_table, retention_days=settings.delivery_retention_days)
-drain_queue = DrainQueue(aws.sqs(), settings.drain_queue_url)
+drain_queue = DrainQueue(aws.sqs(), settings.drain_queue_url, settings.background_drain_queue_url)
 registrations = Registrations(store, secret_box, drain_queue, backlog)
 send_limit = SendLimit(webhooks_table)
 

@@ -32,7 +32,7 @@ sweep = Sweep(
     backlog=backlog,
     standings=standings,
     health=HealthStore(webhooks_table),
-    queue=DrainQueue(sqs, settings.drain_queue_url),
+    queue=DrainQueue(sqs, settings.drain_queue_url, settings.background_drain_queue_url),
     sweep_queue=SweepQueue(sqs, settings.sweep_queue_url),
 )
 

@@ -35,7 +35,7 @@ dispatcher = Dispatcher(
         Sender(loopback_allowed=settings.loopback_targets_allowed, trusted_ca_file=settings.trusted_ca_file),
         kind=Kind.DIRECT,
     ),
-    drain_queue=DrainQueue(sqs, settings.drain_queue_url),
+    drain_queue=DrainQueue(sqs, settings.drain_queue_url, settings.background_drain_queue_url),
     quarantine=QuarantineQueue(sqs, settings.quarantine_queue_url),
     event_source=settings.event_source,
     retention_days=settings.backlog_retention_days,

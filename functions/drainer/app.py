@@ -1,4 +1,4 @@
-"""Send what waits for a webhook. Trigger: DrainQueue (SQS), one message a webhook."""
+"""Send what waits for a webhook, one a message. Triggers: DrainQueue and BackgroundDrainQueue (SQS)."""
 
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -46,7 +46,7 @@ drainer = Drainer(
     settler=settler,
     replays=replays,
     notices=NoticeBox(deliveries_table),
-    queue=DrainQueue(aws.sqs(), settings.drain_queue_url),
+    queue=DrainQueue(aws.sqs(), settings.drain_queue_url, settings.background_drain_queue_url),
     turn=partial(
         Turn,
         registry=registry,

@@ -90,8 +90,9 @@ class Aws:
         )
 
     def drain_messages(self) -> list[DrainMessage]:
-        """The messages on the drain queue."""
-        return [read_drain_message({"body": body, "messageId": ""}) for body in self.messages("DrainQueue")]
+        """The messages on the drain queues."""
+        bodies = [*self.messages("DrainQueue"), *self.messages("BackgroundDrainQueue")]
+        return [read_drain_message({"body": body, "messageId": ""}) for body in bodies]
 
     def messages(self, queue: str) -> list[str]:
         """The messages on a queue."""
@@ -127,7 +128,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Aws]:
             WebhookStore(dynamodb, "WebhooksTable"),
             Backlog(deliveries, retention_days=7),
             DeliveryStore(deliveries, retention_days=30),
-            DrainQueue(sqs, values["DrainQueue"]),
+            DrainQueue(sqs, values["DrainQueue"], values["BackgroundDrainQueue"]),
         )
 
 

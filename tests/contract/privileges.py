@@ -22,7 +22,7 @@ _VERBS = {
 }
 WITHOUT_RESOURCE = {"sns:Unsubscribe", "sns:GetSubscriptionAttributes", "sns:SetSubscriptionAttributes"}
 """Actions for which IAM knows no resource (Service Authorization Reference): only one for `*` grants them."""
-_QUEUES = ("QuarantineQueue", "SweepQueue", "DrainQueue")
+_QUEUES = ("QuarantineQueue", "SweepQueue", "BackgroundDrainQueue", "DrainQueue")
 _SERVICES = {"dynamodb", "kms", "sns", "sqs"}
 
 
@@ -69,7 +69,7 @@ def _requests(service: str, operation: str, parameters: dict[str, Any]) -> list[
             keys |= {f"kms:EncryptionContext:{name}": (value,) for name, value in context.items()}
             return [(f"kms:{operation}", "DeliveryKey", keys)]
         case "sqs":
-            url = parameters["QueueUrl"].lower()
+            url = parameters["QueueUrl"].lower().replace("-", "")
             queue = next(each for each in _QUEUES if each.removesuffix("Queue").lower() in url)
             return [(f"sqs:{operation.removesuffix('Batch')}", queue, {})]
         case "sns":

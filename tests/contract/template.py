@@ -138,3 +138,20 @@ def dead_letter_queues() -> set[str]:
 def pattern_length(rule: str) -> int:
     """Characters of an event pattern, as it is deployed."""
     return len(json.dumps(RULES[rule]["EventPattern"], separators=(",", ":")))
+
+
+def parameter_of(bound: Properties) -> str:
+    """The parameter that says how many executions an event source may take, itself or by a mapping."""
+    reference = bound["Fn::FindInMap"][1] if "Fn::FindInMap" in bound else bound
+    return str(reference["Ref"])
+
+
+def most_at_once(bound: Properties | int) -> int:
+    """How many executions an event source may take by default."""
+    if isinstance(bound, int):
+        return bound
+    default = str(PARAMETERS[parameter_of(bound)]["Default"])
+    if "Fn::FindInMap" in bound:
+        name, _, key = bound["Fn::FindInMap"]
+        return int(TEMPLATE["Mappings"][name][default][key])
+    return int(default)

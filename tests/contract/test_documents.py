@@ -39,6 +39,7 @@ from tests.contract.template import (
     RESOURCES,
     TEMPLATE,
     event_sources,
+    most_at_once,
     of_type,
     pattern_length,
 )
@@ -391,9 +392,7 @@ def test_decisions_are_numbered_dated_and_say_how_to_go_back(number: int) -> Non
 def test_the_quotas_are_reckoned_with_the_numbers_of_the_template() -> None:
     told = {row[0]: row[2] for row in rows(OPERATIONS, "Quotas")}
     maxima = [source["ScalingConfig"]["MaximumConcurrency"] for _, _, source in event_sources()]
-    at_once = sum(
-        int(PARAMETERS[each["Ref"]]["Default"]) if isinstance(each, dict) else each for each in maxima
-    )
+    at_once = sum(map(most_at_once, maxima))
     (stage,) = of_type("AWS::ApiGatewayV2::Stage").values()
     calls = stage["DefaultRouteSettings"]["ThrottlingRateLimit"]
     assert told["Lambda: concurrent executions"] == (

@@ -38,7 +38,7 @@ def reached_from(function: str) -> set[str]:
 
 def test_only_what_goes_on_by_its_own_queue_can_come_back_to_itself() -> None:
     assert {name for name in FUNCTIONS if name in reached_from(name)} == LOOPING
-    assert sends_to("DrainerFunction") == {"DrainQueue"}
+    assert sends_to("DrainerFunction") == {"DrainQueue", "BackgroundDrainQueue"}
 
 
 def test_only_what_loops_on_purpose_is_allowed_to() -> None:

@@ -11,6 +11,7 @@ def test_the_queues_of_the_scenarios_are_those_of_the_template() -> None:
             "RealtimeQueue": world.realtime_queue,
             "BatchQueue": world.batch_queue,
             "DrainQueue": world.drain_queue,
+            "BackgroundDrainQueue": world.background_drain_queue,
         }
     for name, queue in queues.items():
         assert queue.visibility_seconds == QUEUES[name]["VisibilityTimeout"], name

@@ -43,6 +43,7 @@ from tests.contract.template import (
     name_in,
     names_in,
     of_type,
+    parameter_of,
     pattern_length,
     quarantine_queue,
     rule_targets,
@@ -226,7 +227,14 @@ def test_a_consumer_gives_back_only_what_failed_and_is_bounded(
     assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"], f"{function} from {queue}"
     assert '"batchItemFailures"' in app_source(function)
     bound = source["ScalingConfig"]["MaximumConcurrency"]
-    if isinstance(bound, dict):
+    if isinstance(bound, dict) and "Fn::FindInMap" in bound:
+        halves = TEMPLATE["Mappings"][bound["Fn::FindInMap"][0]]
+        assert list(halves) == PARAMETERS[parameter_of(bound)]["AllowedValues"]
+        assert {each: int(half["Is"]) for each, half in halves.items()} == {
+            each: int(each) // 2 for each in halves
+        }
+        assert min(int(half["Is"]) for half in halves.values()) == 2  # what Lambda takes
+    elif isinstance(bound, dict):
         pattern = PARAMETERS[bound["Ref"]]["AllowedPattern"]
         taken = {number for number in range(1200) if re.search(pattern, str(number))}
         assert taken == set(range(2, 1001))  # what Lambda takes

@@ -258,7 +258,7 @@ def federated(system: System) -> Iterator[Federated]:
                 "AdminRole": "hooks-write",
                 "ReaderRole": "hooks-read",
                 "Stage": "dev",
-                "DrainerMaximumConcurrency": "2",  # as for the others: each is a process
+                "DrainerMaximumConcurrency": "4",  # as for the others: each is a process
             },
         )
         assert "UserPoolId" not in outputs

@@ -329,7 +329,7 @@ class FaultWorld(World):
         return bool(
             self.realtime_queue.messages
             or self.batch_queue.messages
-            or self.drain_queue.in_flight
+            or any(queue.in_flight for queue in self.drain_queues)
             or any(self.audit.partition(f"DUE#{shard}") for shard in range(_SHARDS))
             or self.audit.partition("NOTICES")
             or self.asking
@@ -472,7 +472,7 @@ class FaultWorld(World):
         store = WebhookStore(self._dynamodb, "webhooks", sleep=self.time.sleep)
         table = self._table("deliveries")
         waiting = Backlog(table, retention_days=self._retention_days)
-        queue = DrainQueue(self._sqs, "https://sqs.test/drain")
+        queue = DrainQueue(self._sqs, *self._drain_queues)
         deliveries = Deliveries(store, DeliveryStore(table, retention_days=30), waiting)
         admin = Admin(
             Registrations(

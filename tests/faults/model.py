@@ -132,7 +132,7 @@ class Model(RuleBasedStateMachine):
     @rule()
     def lose_drain_messages(self) -> None:
         """All that wait."""
-        self.world.drain_queue.lose_all()
+        self.world.lose_drain_messages()
 
     @rule(webhook=which, what=st.sampled_from(CHANGES))
     def change(self, webhook: int, what: str) -> None:

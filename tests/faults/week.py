@@ -148,7 +148,7 @@ class Week:
             case 6:
                 self._redeliver_all()
             case 7:
-                self.world.drain_queue.lose_all()
+                self.world.lose_drain_messages()
             case 8:
                 self._stream()
 

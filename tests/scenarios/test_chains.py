@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import pytest
@@ -32,16 +33,18 @@ def watch(world: World) -> Chain:
     """Count from now on."""
     chain = Chain()
 
-    def count(call: Call, proceed: Callable[[], Any]) -> Any:
+    def note(call: Call, proceed: Callable[[], Any]) -> Any:
         chain.decrypted += call.operation == "Decrypt"
         answer = proceed()
         if call.service == "sqs":
             chain.sent_by[call.function] += len(call.params.get("Entries", [call]))
-            on_their_way = Counter(json.loads(each.body)["webhookId"] for each in world.drain_queue.waiting)
+            on_their_way = Counter(
+                json.loads(each.body)["webhookId"] for each in world.waiting_drain_messages()
+            )
             chain.most_at_once = max(chain.most_at_once, *on_their_way.values())
         return answer
 
-    world.taps.append(count)
+    world.taps.append(note)
     return chain
 
 
@@ -90,7 +93,7 @@ def test_dynamodb_refuses_the_drainer_s_reads_for_an_hour(world: World) -> None:
         world.run(HOUR)
     assert chain.most_at_once == 1
     assert chain.sent_by == {"dispatcher": 1, "drainer": 17}
-    assert world.drain_queue.dead == []
+    assert not any(queue.dead for queue in world.drain_queues)
     world.run(5 * MINUTE + 1)
     assert endpoint.acknowledged == ids
     assert world.outcomes(webhook) == {"delivered": 3}
@@ -152,9 +155,9 @@ def test_a_message_waits_in_its_queue_for_ten_minutes(world: World) -> None:
     endpoint.script = in_turn(DOWN, OK)
     ids = world.emit(1)
     world.run(1)
-    assert world.drain_queue.lose_all() == 1
+    assert world.lose_drain_messages() == 1
     chain = watch(world)
-    with world.drain_queue.held():
+    with world.drainers_busy():
         world.run(11 * MINUTE)
     assert chain.sent_by == {"batch": 1}
     assert chain.most_at_once == 1
@@ -168,10 +171,10 @@ def test_messages_wait_in_their_queue_for_longer_than_a_ticket_lives(world: Worl
     drains, and the other one does nothing: were each ticket a new one, all would always be too late."""
     endpoint = world.endpoint()
     webhook = world.register(endpoint, ordered=True)
-    with world.drain_queue.held():
+    with world.drainers_busy():
         ids = world.emit(300)
         world.run(20 * MINUTE)
-        tickets = [json.loads(each.body).get("ticket", "") for each in world.drain_queue.waiting]
+        tickets = [json.loads(each.body).get("ticket", "") for each in world.waiting_drain_messages()]
     assert len(tickets) == 3, "of the dispatcher, which has none, and of the sweep"
     assert set(tickets) == {"", tickets[-1]}
     chain = watch(world)
@@ -187,16 +190,18 @@ def test_every_drain_message_comes_twice(world: World) -> None:
     webhook = world.register(endpoint, authentication=signed(world))
     endpoint.script = until(world.now + 10 * MINUTE, DOWN, Reply(seconds=0.5))
     chain = watch(world)
-    send = world.drain_queue.send
-    copies = 0
+    copies = count()
 
-    def send_twice(body: str, *, delay_seconds: float = 0, accepted_at: float | None = None) -> None:
-        nonlocal copies
-        copies += 1
-        send(body, delay_seconds=delay_seconds, accepted_at=accepted_at)
-        send(body, delay_seconds=delay_seconds + copies % 3 * 20 + 0.2, accepted_at=accepted_at)
+    def twice(send: Callable[..., None]) -> Callable[..., None]:
+        def send_twice(body: str, *, delay_seconds: float = 0, accepted_at: float | None = None) -> None:
+            send(body, delay_seconds=delay_seconds, accepted_at=accepted_at)
+            later = delay_seconds + next(copies) % 3 * 20 + 0.2
+            send(body, delay_seconds=later, accepted_at=accepted_at)
 
-    world.drain_queue.send = send_twice  # type: ignore[method-assign]
+        return send_twice
+
+    for queue in world.drain_queues:
+        queue.send = twice(queue.send)  # type: ignore[method-assign]
     ids = world.emit(500)
     world.run(5 * MINUTE)
     with world.fault("kms", code="KMSInternalException"):
@@ -226,7 +231,7 @@ def test_a_changed_url_is_served_at_once_though_the_next_probe_is_minutes_away(w
     assert new.acknowledged == ids
     assert [round(post.started_at - new.posts[0].started_at) for post in new.posts[:4]] == [0, 5, 15, 35]
     assert chain.sent_by == {"drainer": 8}
-    assert world.drain_queue.waiting == []
+    assert world.waiting_drain_messages() == []
 
 
 def test_messages_of_an_older_version_have_no_ticket_and_work(world: World) -> None:
@@ -288,7 +293,7 @@ def test_the_sweep_dies_between_its_ticket_and_its_message(world: World) -> None
     world.taps.append(die_once)
     with refused(world, lambda call: call.function == "dispatcher" and call.service == "sqs"):
         ids = world.emit(1)
-        world.run(2 * MINUTE + 1)
+        world.run(2 * MINUTE + 1)  # its shard may be the last one
     assert (world.deaths, endpoint.acknowledged) == (1, [])
     world.run(TICKET_GRACE_SECONDS + 2 * MINUTE)
     assert endpoint.acknowledged == ids
@@ -324,7 +329,7 @@ def test_a_message_that_comes_early_is_sent_again_for_when_it_is_due(world: Worl
     chain = watch(world)
     ids = world.emit(1)
     world.run(30)
-    with world.drain_queue.held():
+    with world.drainers_busy():
         world.run(90)  # the sweep sends for the event that was rejected
         ids += world.emit(1)
         world.run(1)

@@ -56,8 +56,7 @@ class Messages:
 
     def on_their_way(self) -> int:
         """Those that no drainer has in hand."""
-        queue = self._world.drain_queue
-        return len(queue.messages) - len(queue.in_flight)
+        return sum(len(queue.messages) - len(queue.in_flight) for queue in self._world.drain_queues)
 
     def _watch(self, call: Call, proceed: Callable[[], Any]) -> Any:
         answer = proceed()
@@ -94,7 +93,7 @@ def test_an_endpoint_that_is_down_for_seven_days_costs_one_message_an_attempt(
     assert attempts > 0.98 * attempts_within(7 * DAY), "the delays alone hold it up"
     assert messages.most_at_once == 1
     assert messages.sent_by == {"dispatcher": 1, "drainer": attempts - 1}
-    assert world.drain_queue.dead == []
+    assert not any(queue.dead for queue in world.drain_queues)
     # The next attempt disables the webhook. Then the sweep alone sends, for events that expire.
     world.run(HOUR)
     assert world.health(webhook).switched_off is not None

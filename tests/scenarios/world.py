@@ -89,6 +89,7 @@ WEBHOOKS = "webhooks"
 _DELIVERIES = "deliveries"
 _DRAIN_URL = "https://sqs.test/drain"
 _SWEEP_URL = "https://sqs.test/sweep"
+_BACKGROUND_DRAIN_URL = "https://sqs.test/background-drain"
 _QUARANTINE_URL = "https://sqs.test/quarantine"
 _NOTICE_TOPIC = "arn:aws:sns:us-east-1:123456789012:notices"
 _CALL_SECONDS = 0.004  # of AWS, there and back
@@ -241,6 +242,11 @@ class World:
         self.realtime_queue = self._queue("dispatcher", 360, 10, 50)
         self.batch_queue = self._queue("dispatcher", 390, 100, 50, window_seconds=5)
         self.drain_queue = self._queue("drainer", 360, 1, 5, concurrency=50)
+        self.background_drain_queue = self._queue("drainer", 360, 1, 5, concurrency=50)
+        self._drain_queues = {
+            _DRAIN_URL: self.drain_queue,
+            _BACKGROUND_DRAIN_URL: self.background_drain_queue,
+        }
         self.sweep_queue = self._queue("batch", 300, 1, 5, concurrency=16)
         self.quarantined: list[str] = []
         self.told: list[dict[str, Any]] = []
@@ -401,6 +407,27 @@ class World:
         """A drain message that nobody of ours sent."""
         ids = {"accountId": self.webhooks[webhook_id].account_id, "webhookId": webhook_id}
         self.drain_queue.send(json.dumps(ids), delay_seconds=delay_seconds)
+
+    @property
+    def drain_queues(self) -> list[Queue]:
+        """The urgent one, and that of the background."""
+        return [*self._drain_queues.values()]
+
+    def waiting_drain_messages(self) -> list[Any]:
+        """Those that no drainer has in hand."""
+        return [message for queue in self.drain_queues for message in queue.waiting]
+
+    @contextmanager
+    def drainers_busy(self) -> Iterator[None]:
+        """Nobody takes drain messages."""
+        with ExitStack() as stack:
+            for queue in self.drain_queues:
+                stack.enter_context(queue.held())
+            yield
+
+    def lose_drain_messages(self) -> int:
+        """Forget every one that nobody works at; answer how many."""
+        return sum(queue.lose_all() for queue in self.drain_queues)
 
     def kill(self, function: str) -> int:
         """Kill every process of a function that runs at the moment; answer how many there were."""
@@ -580,7 +607,7 @@ class World:
             deliveries=DeliveryStore(self._table(_DELIVERIES), retention_days=30),
             backlog=Backlog(self._table(_DELIVERIES), retention_days=self._retention_days),
             courier=self._courier(Kind.DIRECT),
-            drain_queue=DrainQueue(self._sqs, _DRAIN_URL),
+            drain_queue=DrainQueue(self._sqs, _DRAIN_URL, _BACKGROUND_DRAIN_URL),
             quarantine=QuarantineQueue(self._sqs, _QUARANTINE_URL),
             event_source=_SOURCE,
             retention_days=self._retention_days,
@@ -611,7 +638,7 @@ class World:
             settler=settler,
             replays=replays,
             notices=NoticeBox(self._table(_DELIVERIES), sleep=self.time.sleep),
-            queue=DrainQueue(self._sqs, _DRAIN_URL),
+            queue=DrainQueue(self._sqs, _DRAIN_URL, _BACKGROUND_DRAIN_URL),
             turn=partial(
                 Turn,
                 registry=registry,
@@ -652,7 +679,7 @@ class World:
             backlog=backlog,
             standings=standings,
             health=HealthStore(self._table(WEBHOOKS)),
-            queue=DrainQueue(self._sqs, _DRAIN_URL),
+            queue=DrainQueue(self._sqs, _DRAIN_URL, _BACKGROUND_DRAIN_URL),
             sweep_queue=SweepQueue(self._sqs, _SWEEP_URL),
             clock=self.time.clock,
             new_start=lambda: (
@@ -857,9 +884,9 @@ class World:
                 self.quarantined.append(entry["MessageBody"])
             else:
                 delay_seconds = entry.get("DelaySeconds", 0)
-                if params["QueueUrl"] == _DRAIN_URL:
+                if params["QueueUrl"] in self._drain_queues:
                     self._note_drain_message(entry["MessageBody"], delay_seconds)
-                queue = {_DRAIN_URL: self.drain_queue, _SWEEP_URL: self.sweep_queue}[params["QueueUrl"]]
+                queue = {**self._drain_queues, _SWEEP_URL: self.sweep_queue}[params["QueueUrl"]]
                 queue.send(entry["MessageBody"], delay_seconds=delay_seconds)
         return {"Successful": [], "Failed": []} if operation == "SendMessageBatch" else {"MessageId": "m"}
 
@@ -873,7 +900,11 @@ class World:
             return  # deleted: there is nothing to keep a ticket on
         if not message.ticket:
             self.second_messages.append(f"a message of the {process.name} has no ticket: {body}")
-        waiting = {read_drain_message(each.record()).ticket for each in self.drain_queue.waiting}
+        waiting = {
+            read_drain_message(each.record()).ticket
+            for queue in self._drain_queues.values()
+            for each in queue.waiting
+        }
         on_their_way = self._on_their_way.setdefault(message.webhook_id, {})
         for ticket, (until, _) in list(on_their_way.items()):
             if ticket not in waiting or until < self.now:

@@ -66,6 +66,7 @@ def admin_settings(
     table_name: str = TABLE,
     *,
     drain_queue_url: str = "unused",
+    background_drain_queue_url: str = "unused",
     notice_topic_arn: str = "unused",
     loopback_targets_allowed: bool = False,
 ) -> AdminApiSettings:
@@ -77,6 +78,7 @@ def admin_settings(
         batch_every_minutes=15,
         notice_topic_arn=notice_topic_arn,
         drain_queue_url=drain_queue_url,
+        background_drain_queue_url=background_drain_queue_url,
         kms_key_id=kms_key_id,
         account_claim="custom:account_id",
         role_claim="cognito:groups",
@@ -143,7 +145,7 @@ class AdminClient:
             client.meta.events.register("provide-client-params", self._judge)
         self._sqs = sqs
         self.sns = sns
-        drain_queue = DrainQueue(sqs, settings.drain_queue_url)
+        drain_queue = DrainQueue(sqs, settings.drain_queue_url, settings.background_drain_queue_url)
         self.deliveries_table = Table(dynamodb, settings.deliveries_table)
         self.backlog = Backlog(self.deliveries_table, retention_days=settings.backlog_retention_days)
         self.history = DeliveryStore(self.deliveries_table, retention_days=settings.delivery_retention_days)
@@ -222,14 +224,14 @@ class AdminClient:
         return self.now_seconds
 
     def sent_for_drainers(self) -> list[dict[str, str]]:
-        """What was put on the drain queue since the last time."""
-        answer = self._sqs.receive_message(QueueUrl=self.settings.drain_queue_url, MaxNumberOfMessages=10)
-        messages = answer.get("Messages", [])
-        for message in messages:
-            self._sqs.delete_message(
-                QueueUrl=self.settings.drain_queue_url, ReceiptHandle=message["ReceiptHandle"]
-            )
-        return [json.loads(message["Body"]) for message in messages]
+        """What was put on the drain queues since the last time."""
+        found = []
+        for url in (self.settings.drain_queue_url, self.settings.background_drain_queue_url):
+            answer = self._sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10)
+            for message in answer.get("Messages", []):
+                self._sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+                found.append(json.loads(message["Body"]))
+        return found
 
     def forget_everything(self) -> None:
         self.sent_for_drainers()
@@ -303,6 +305,9 @@ def admin_client(
             table_name,
             notice_topic_arn=sns.create_topic(Name="notices")["TopicArn"],
             drain_queue_url=sqs.create_queue(QueueName=f"drain-{table_name}")["QueueUrl"],
+            background_drain_queue_url=sqs.create_queue(QueueName=f"background-drain-{table_name}")[
+                "QueueUrl"
+            ],
             loopback_targets_allowed=loopback_targets_allowed,
         )
         yield AdminClient(client, kms, sqs, sns, settings)

@@ -119,12 +119,14 @@ class Flow:
         self.endpoint = Endpoint(self.clock)
         self.courier = cast("Courier", self.endpoint)
         sqs = client_over("sqs", self._take)
-        self.drain_queue = DrainQueue(sqs, "https://sqs.test/drain")
+        self.drain_queue = DrainQueue(sqs, "https://sqs.test/drain", "https://sqs.test/background")
         self.quarantine = QuarantineQueue(sqs, "https://sqs.test/quarantine")
         self.sent_for: list[int] = []
         """The delay of each drain message, in seconds."""
         self.drain_messages: list[DrainMessage] = []
         """The same messages."""
+        self.urgent: list[bool] = []
+        """By which queue each went."""
         self.quarantined: list[Any] = []
         self.metrics: Counter[str] = Counter()
         """The sum of each."""
@@ -181,6 +183,7 @@ class Flow:
             self.drain_messages.append(
                 read_drain_message({"body": params["MessageBody"], "messageId": f"m{len(self.sent_for)}"})
             )
+            self.urgent.append(params["QueueUrl"].endswith("/drain"))
         return {"MessageId": "m-1"}
 
 

@@ -732,3 +732,12 @@ def test_an_append_to_a_marked_lane_marks_it_with_one_write(backlog: Backlog, ta
     assert before(table).calls == {"update_item": 2}
     mark(backlog, Lane.RETRY, accepted_at_ms=NOW_MS - 1, due_at_ms=499)
     assert before(table).calls == {"update_item": 5}
+
+
+def test_only_real_time_events_of_an_endpoint_that_answers_are_urgent() -> None:
+    assert {lane: (lane.is_urgent(failures=0), lane.is_urgent(failures=1)) for lane in Lane} == {
+        Lane.REALTIME: (True, False),
+        Lane.BATCH: (False, False),
+        Lane.RETRY: (False, False),
+        Lane.REPLAY: (False, False),
+    }

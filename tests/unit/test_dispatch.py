@@ -322,6 +322,36 @@ def test_a_webhook_has_two_seconds_of_a_batch(world: Dispatching, seconds: float
     assert world.sent_for == ([] if sent == 10 else [0])
 
 
+# By which queue
+
+
+@pytest.mark.parametrize(
+    ("changes", "health", "reply", "urgent"),
+    [
+        ({"ordered": True}, Health(), 200, [True]),
+        ({"ordered": True}, Health(mode=Mode.BACKLOG, failures=1), 200, [False]),
+        ({}, Health(), 503, [False]),
+        ({}, Health(), 422, []),  # the sweep sends when it is due
+        ({}, Health(mode=Mode.BACKLOG), 200, [True]),
+    ],
+    ids=["ordered", "failing", "fails now", "set aside", "slow before"],
+)
+def test_only_real_time_events_of_an_endpoint_that_answers_are_urgent(
+    world: Dispatching, changes: dict[str, Any], health: Health, reply: int, urgent: list[bool]
+) -> None:
+    world.register(health, **changes)
+    world.endpoint.replies = [reply]
+    world.dispatch(message("e1"))
+    assert world.urgent == urgent
+
+
+def test_what_a_deleted_webhook_asked_for_is_not_urgent(world: Dispatching) -> None:
+    world.register()
+    world.store.delete(ACCOUNT, ID, deleted_at=WHEN, deleted_by="ada")
+    world.dispatch(message("e1", receives=2, accepted_at_ms=NOW_MS - 1))
+    assert set(world.urgent) == {False}
+
+
 # Our own errors
 
 

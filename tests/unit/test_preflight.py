@@ -26,16 +26,16 @@ from operations.preflight import (
     checks,
     run,
 )
-from tests.contract.template import PARAMETERS, TEMPLATE, event_sources
+from tests.contract.template import PARAMETERS, TEMPLATE, event_sources, parameter_of
 from tests.fakes.scripted_aws import Scripts, scripted
 
 ENVIRONMENT = Environment("default", "lms-webhooks-dev", "", "", {"Stage": "dev"})
 _MAXIMA = [source["ScalingConfig"]["MaximumConcurrency"] for _, _, source in event_sources()]
-MAXIMA = [each["Ref"] for each in _MAXIMA if isinstance(each, dict)]
-LOWEST = dict.fromkeys(MAXIMA, "2")
+MAXIMA = [*dict.fromkeys(parameter_of(each) for each in _MAXIMA if isinstance(each, dict))]
+LOWEST = {name: str(min(map(int, PARAMETERS[name].get("AllowedValues", ["2"])))) for name in MAXIMA}
 CHOSEN = sum(int(PARAMETERS[name]["Default"]) for name in MAXIMA)
 NEEDED = CHOSEN + sum(each for each in _MAXIMA if isinstance(each, int))
-ENOUGH_FOR_LOWEST = NEEDED - CHOSEN + 2 * len(MAXIMA) + BESIDE_THE_QUEUES
+ENOUGH_FOR_LOWEST = NEEDED - CHOSEN + sum(map(int, LOWEST.values())) + BESIDE_THE_QUEUES
 
 
 def plan(
@@ -111,7 +111,7 @@ def test_a_new_accounts_ten_executions_are_few_and_can_be_tried_with() -> None:
     assert "10 of the account's 10 Lambda executions are free" in check.text
     assert f"take up to {NEEDED} at once" in check.text
     assert "L-B99A9384" in check.text
-    assert 'PARAMS="' + " ".join(f"{name}=2" for name in MAXIMA) + '"' in check.text
+    assert 'PARAMS="' + " ".join(f"{name}={least}" for name, least in LOWEST.items()) + '"' in check.text
 
 
 def test_what_it_advises_for_a_new_account_can_be_deployed() -> None:

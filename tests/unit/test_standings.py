@@ -66,7 +66,7 @@ def test_a_lease_that_was_given_back_is_none(table: Table) -> None:
     leased = store.acquire(*ID, owner="me", now_ms=NOW_MS, until_ms=NOW_MS + 70_000)
     assert leased is not None
     store.release(*ID, owner="me", health=replace(leased, failures=1), before=leased)
-    assert Standings(table).read([ID]) == {ID: Standing(True, 0, 0)}
+    assert Standings(table).read([ID]) == {ID: Standing(True, 0, 0, failures=1)}
 
 
 def test_a_deleted_webhook_has_none_and_an_account_s_id_is_no_other_account_s(table: Table) -> None:

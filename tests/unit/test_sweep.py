@@ -56,7 +56,7 @@ class World:
             "backlog": self.backlog,
             "standings": Standings(self.webhooks),
             "health": self.health,
-            "queue": DrainQueue(self.sqs, self.url),
+            "queue": DrainQueue(self.sqs, self.url, self.url),
             "sweep_queue": SweepQueue(self.sqs, self.sweep_url),
         }
 
@@ -97,7 +97,7 @@ class World:
 
     def sent_for(self) -> list[str]:
         messages = [json.loads(body) for body in self._received(self.url)]
-        assert all(each.keys() <= {"accountId", "webhookId", "ticket"} for each in messages)
+        assert all(each.keys() <= {"accountId", "webhookId", "ticket", "isUrgent"} for each in messages)
         assert {each["accountId"] for each in messages} <= {"1010"}
         return sorted(each["webhookId"] for each in messages)
 

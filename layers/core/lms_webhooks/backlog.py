@@ -47,6 +47,12 @@ class Lane(StrEnum):
     RETRY = "retry"
     REPLAY = "replay"
 
+    def is_urgent(self, *, failures: int) -> bool:
+        """Whether a drainer for this lane is sent for by the urgent queue: it has real-time events, and its
+        endpoint answers. A probe may hang, and the other lanes may wait, so they have a queue and drainers of
+        their own."""
+        return self is Lane.REALTIME and not failures
+
 
 @dataclass(frozen=True, slots=True)
 class Waiting:

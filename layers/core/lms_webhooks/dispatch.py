@@ -140,6 +140,7 @@ class Dispatcher:
                 registered, credentials = self._look_up(share, event, must_wait=must_wait or is_over)
                 if registered is not None:
                     way = self._way(registered, event)
+                    share.failures = registered.health.failures
                 else:  # what it still asked for is buried, or read by another version, with what waits
                     way = choose_lane(event) if event.sort_key in share.asked_for else Way.NOWHERE
                 if way is Way.NOWHERE:
@@ -301,8 +302,8 @@ class Dispatcher:
             due_at_ms=due_at_ms,
         )
         share.safe |= {each.event.sort_key for each in waiting} - unwritten
-        if is_new and lane is Lane.REALTIME:
-            self._drain_queue.send(share.account_id, share.webhook_id, delay_seconds=int(delay_seconds))
+        if is_new and lane is Lane.REALTIME:  # for the others the sweep sends, when they are due
+            self._send_for_drainer(share, [lane], delay_seconds=delay_seconds)
 
     def _close(self, share: Share) -> None:
         """Write a share's lines in the log, and see to what came before."""
@@ -322,18 +323,29 @@ class Dispatcher:
             return
         accepted_at_ms = min(event.accepted_at_ms for event in share.came_again)
         lanes = {lane: None for event in share.came_again for lane in _possible_lanes(event)}
-        is_new = {
-            lane: self._backlog.mark(
+        new = [
+            lane
+            for lane in lanes
+            if self._backlog.mark(
                 share.account_id,
                 share.webhook_id,
                 lane,
                 accepted_at_ms=accepted_at_ms,
                 due_at_ms=self._due_at_ms(lane),
             )
-            for lane in lanes
-        }
-        if any(is_new[lane] for lane in lanes if lane is not Lane.BATCH):
-            self._drain_queue.send(share.account_id, share.webhook_id, delay_seconds=0)
+        ]
+        if new := [lane for lane in new if lane is not Lane.BATCH]:
+            self._send_for_drainer(share, new, delay_seconds=0)
+
+    def _send_for_drainer(self, share: Share, lanes: Sequence[Lane], *, delay_seconds: float) -> None:
+        # A webhook that is gone, or cannot be read, is urgent to nobody.
+        failures = 1 if share.failures is None else share.failures + share.failed_attempts
+        self._drain_queue.send(
+            share.account_id,
+            share.webhook_id,
+            delay_seconds=int(delay_seconds),
+            is_urgent=any(lane.is_urgent(failures=failures) for lane in lanes),
+        )
 
     def _due_at_ms(self, lane: Lane) -> int:
         """From when on a lane that gets its first event now is to be served."""

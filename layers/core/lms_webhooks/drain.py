@@ -14,7 +14,7 @@ the pauses grow for as long as an endpoint fails, or we do. `tests/scenarios/tes
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from lms_webhooks.aws import AWS_FAULTS
@@ -23,7 +23,7 @@ from lms_webhooks.delivery_store import Outcome
 from lms_webhooks.health import Health, without_transition
 from lms_webhooks.health_store import HealthStore, Ticket
 from lms_webhooks.notices import NoticeBox, notices_of
-from lms_webhooks.observability import Metric, count, logger
+from lms_webhooks.observability import Metric, count, logger, report
 from lms_webhooks.problems import Busy
 from lms_webhooks.queues import DrainMessage, DrainQueue
 from lms_webhooks.registry import Registry
@@ -69,6 +69,8 @@ class Drainer:
     def drain(self, message: DrainMessage, *, remaining_ms: Callable[[], int]) -> None:
         """Send what waits for a webhook while there is time, and see to it that the rest is sent.
 
+        An urgent drainer leaves a webhook that has only lower lanes to one of the background.
+
         Raises:
             aws.AWS_FAULTS: not even the successor could be sent for; this message comes again.
         """
@@ -80,6 +82,8 @@ class Drainer:
                 self._bury(account_id, webhook_id, remaining_ms)
                 return
             webhook, health = registered
+            if health.failures:
+                message = replace(message, is_urgent=False)
             early_seconds = health.next_attempt_at_ms / 1000 - self._clock()
             if early_seconds > _EARLY_SECONDS:
                 self._hand_on(message, delay_seconds=early_seconds)
@@ -107,11 +111,12 @@ class Drainer:
             self._hand_on(message, delay_seconds=_pause_seconds(message.broken_off))
             return
         turn = self._turn(webhook, leased, lambda: remaining_ms() / 1000 - CLOSING_SECONDS)
+        turn.is_urgent = message.is_urgent
         is_held_up = False
         try:
             delay_seconds = turn.serve()
-        except AWS_FAULTS:
-            logger.exception("turn broke off", webhookId=webhook_id)
+        except Exception as error:  # noqa: BLE001  # whatever it is, it charges no endpoint, and the lease ends
+            report(error, "turn broke off", accountId=account_id, webhookId=webhook_id)
             count(Metric.TURNS_BROKEN_OFF)
             delay_seconds = None
             is_held_up = True
@@ -146,10 +151,14 @@ class Drainer:
             count(Metric.TURNS_BROKEN_OFF)
             is_last_word = False  # or it is, and its answer was lost
         # Where something changed meanwhile, or was appended, who sent for a drainer found the lease taken.
-        if not is_last_word or (ticket is None and turn.may_send() and self._has_work(webhook_id)):
-            self._hand_on(successor, delay_seconds=0)
+        if not is_last_word:
+            # Mostly an admin mended something, so that nothing is known of failures.
+            self._hand_on(_for(successor, [Lane.REALTIME], failures=0), delay_seconds=0)
         elif delay_seconds is not None:
-            self._send(successor, delay_seconds=delay_seconds)
+            lanes = [Lane.REALTIME] if turn.has_real_time else []
+            self._send(_for(successor, lanes, failures=health.failures), delay_seconds=delay_seconds)
+        elif turn.may_send() and (lanes := self._due_lanes(webhook_id)):
+            self._hand_on(_for(successor, lanes, failures=health.failures), delay_seconds=0)
 
     def _hand_on(self, message: DrainMessage, *, delay_seconds: float) -> None:
         """Send a message in the place of `message`, unless somebody else is at the webhook or on the way."""
@@ -167,6 +176,7 @@ class Drainer:
                 delay_seconds=int(delay_seconds),
                 ticket=message.ticket,
                 broken_off=message.broken_off,
+                is_urgent=message.is_urgent,
             )
         except AWS_FAULTS:
             self._health.drop_ticket(message.account_id, message.webhook_id, message.ticket)
@@ -182,10 +192,10 @@ class Drainer:
             return False
         return True
 
-    def _has_work(self, webhook_id: str) -> bool:
-        """Whether events were appended while we held the lease: their own drainer found it taken."""
+    def _due_lanes(self, webhook_id: str) -> list[Lane]:
+        """Where events were appended while we held the lease: their own drainer found it taken."""
         now_ms = self._now_ms()
-        return any(mark.is_due(now_ms) for mark in self._backlog.marks(webhook_id).values())
+        return [lane for lane, mark in self._backlog.marks(webhook_id).items() if mark.is_due(now_ms)]
 
     def _bury(self, account_id: str, webhook_id: str, remaining_ms: Callable[[], int]) -> None:
         """Record what still waits for a deleted webhook as failed. Needs no lease: nothing is sent.
@@ -208,6 +218,11 @@ class Drainer:
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
+
+
+def _for(message: DrainMessage, lanes: Sequence[Lane], *, failures: int) -> DrainMessage:
+    """`message`, by the queue that is right for a webhook with these lanes due."""
+    return replace(message, is_urgent=any(lane.is_urgent(failures=failures) for lane in lanes))
 
 
 def _pause_seconds(broken_off: int) -> float:

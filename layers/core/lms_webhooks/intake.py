@@ -41,6 +41,8 @@ class Share:
     delivered: list[Delivery] = field(default_factory=list)
     safe: set[str] = field(default_factory=set)
     failed_attempts: int = 0
+    failures: int | None = None
+    """Endpoint failures in a row, as its health has them; None where nobody can say."""
 
     def add(self, event: Event, message_id: str, *, came_before: bool, is_asked_for: bool) -> None:
         self.events[event.sort_key] = event

@@ -55,6 +55,8 @@ class DrainMessage:
     """How many turns in a row broke off on an error of our own."""
     message_id: str = ""
     """Of one that was received. It stays the same when the message comes again."""
+    is_urgent: bool = False
+    """By which queue it goes, see `Lane.is_urgent`."""
 
     def body(self) -> str:
         """As it stands on the queue."""
@@ -63,6 +65,8 @@ class DrainMessage:
             body["ticket"] = self.ticket
         if self.broken_off:
             body["brokenOff"] = self.broken_off
+        if self.is_urgent:
+            body["isUrgent"] = True
         return json.dumps(body)
 
 
@@ -75,15 +79,19 @@ def read_drain_message(record: Mapping[str, Any]) -> DrainMessage:
         body.get("ticket", ""),
         body.get("brokenOff", 0),
         record["messageId"],
+        is_urgent=body.get("isUrgent", False),
     )
 
 
 class DrainQueue:
-    """Where drainers are sent for."""
+    """Where drainers are sent for: a queue for what is urgent, see `Lane.is_urgent`, and one for the rest.
 
-    def __init__(self, client: "SQSClient", url: str) -> None:
+    A message on the wrong one is late at worst, so the rest is what nobody says more about.
+    """
+
+    def __init__(self, client: "SQSClient", urgent_url: str, background_url: str) -> None:
         self._client = client
-        self._url = url
+        self._urls = {True: urgent_url, False: background_url}
 
     def send(
         self,
@@ -93,6 +101,7 @@ class DrainQueue:
         delay_seconds: int,
         ticket: str = "",
         broken_off: int = 0,
+        is_urgent: bool = False,
     ) -> None:
         """Send for one drainer, after at most MAX_DELAY_SECONDS.
 
@@ -100,16 +109,16 @@ class DrainQueue:
             aws.AWS_FAULTS: SQS did not take it; the sweep will send again.
         """
         self._client.send_message(
-            QueueUrl=self._url,
-            MessageBody=DrainMessage(account_id, webhook_id, ticket, broken_off).body(),
+            QueueUrl=self._urls[is_urgent],
+            MessageBody=DrainMessage(account_id, webhook_id, ticket, broken_off, is_urgent=is_urgent).body(),
             DelaySeconds=min(delay_seconds, MAX_DELAY_SECONDS),
         )
 
-    def try_to_send(self, account_id: str, webhook_id: str) -> None:
+    def try_to_send(self, account_id: str, webhook_id: str, *, is_urgent: bool = False) -> None:
         """Send for one drainer now, for a change that is made already: an error would say that it is not.
         When SQS does not take it, the sweep sends within a minute."""
         try:
-            self.send(account_id, webhook_id, delay_seconds=0)
+            self.send(account_id, webhook_id, delay_seconds=0, is_urgent=is_urgent)
         except AWS_FAULTS:
             logger.exception("drainer not sent for", webhookId=webhook_id)
 
@@ -120,12 +129,16 @@ class DrainQueue:
             aws.AWS_FAULTS: it took none, or none from some ten on.
         """
         refused: list[DrainMessage] = []
-        for chunk in batched(messages, SEND_LIMIT, strict=False):
-            answer = self._client.send_message_batch(
-                QueueUrl=self._url,
-                Entries=[{"Id": str(index), "MessageBody": each.body()} for index, each in enumerate(chunk)],
-            )
-            refused += [chunk[int(each["Id"])] for each in answer.get("Failed", [])]
+        for is_urgent, url in self._urls.items():
+            of_queue = [each for each in messages if each.is_urgent is is_urgent]
+            for chunk in batched(of_queue, SEND_LIMIT, strict=False):
+                answer = self._client.send_message_batch(
+                    QueueUrl=url,
+                    Entries=[
+                        {"Id": str(index), "MessageBody": each.body()} for index, each in enumerate(chunk)
+                    ],
+                )
+                refused += [chunk[int(each["Id"])] for each in answer.get("Failed", [])]
         return refused
 
 

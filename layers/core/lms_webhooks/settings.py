@@ -20,6 +20,7 @@ class AdminApiSettings:
     webhooks_table: str
     deliveries_table: str
     drain_queue_url: str
+    background_drain_queue_url: str
     kms_key_id: str
     delivery_retention_days: int
     backlog_retention_days: int
@@ -43,6 +44,7 @@ class DispatcherSettings:
     webhooks_table: str
     deliveries_table: str
     drain_queue_url: str
+    background_drain_queue_url: str
     quarantine_queue_url: str
     kms_key_id: str
     event_source: str
@@ -60,6 +62,7 @@ class BatchSettings:
     webhooks_table: str
     deliveries_table: str
     drain_queue_url: str
+    background_drain_queue_url: str
     sweep_queue_url: str
     notice_topic_arn: str
     backlog_retention_days: int
@@ -72,6 +75,7 @@ class DrainerSettings:
     webhooks_table: str
     deliveries_table: str
     drain_queue_url: str
+    background_drain_queue_url: str
     kms_key_id: str
     delivery_retention_days: int
     backlog_retention_days: int

@@ -22,6 +22,7 @@ _ATTRIBUTES = (
     "ticket",
     "ticket_until_ms",
     "next_attempt_at_ms",
+    "failures",
 )
 
 
@@ -41,6 +42,8 @@ class Standing:
     """Of the drain message that was sent last, if nobody got it yet."""
     ticket_until_ms: int = 0
     """Until then that message is on its way."""
+    failures: int = 0
+    """Endpoint failures in a row."""
 
 
 class Standings:
@@ -84,4 +87,5 @@ def _standing(webhook: "Item", health: "Item") -> Standing:
         is_switched_off=is_switched_off,
         ticket=health["ticket"]["S"] if "ticket" in health else "",
         ticket_until_ms=number("ticket_until_ms"),
+        failures=number("failures"),
     )

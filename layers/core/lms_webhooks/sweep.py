@@ -135,8 +135,18 @@ class Sweep:
             if standing is None:  # a deleted webhook has no health, to keep a ticket on
                 due[_id(mark)] = DrainMessage(*_id(mark))
             elif _is_due(mark, standing, now_ms):
-                due[_id(mark)] = DrainMessage(*_id(mark), standing.ticket or secrets.token_urlsafe(12))
-        tens = list(batched(due.values(), SEND_LIMIT, strict=False))
+                is_urgent = mark.is_due(now_ms) and mark.lane.is_urgent(failures=standing.failures)
+                ticket = standing.ticket or secrets.token_urlsafe(12)
+                if is_urgent or _id(mark) not in due:
+                    due[_id(mark)] = DrainMessage(*_id(mark), ticket, is_urgent=is_urgent)
+        # Ten are one call: of one queue, so that all of them were sent, or none.
+        tens = [
+            ten
+            for is_urgent in (True, False)
+            for ten in batched(
+                (each for each in due.values() if each.is_urgent is is_urgent), SEND_LIMIT, strict=False
+            )
+        ]
         self._crew.do_all(lambda ten: self._send_for(ten, run), tens)
 
     def _send_for(self, ten: Sequence[DrainMessage], run: "_Run") -> None:

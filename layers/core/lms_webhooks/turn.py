@@ -89,6 +89,10 @@ class Turn:
         self._has_fault = False
         self.before = health
         self.health = health
+        self.is_urgent = False
+        """It serves the real-time lane, and others beside it, but not others alone: see `Lane.is_urgent`."""
+        self.has_real_time = False
+        """Whether real-time events were due when the lanes were looked at last."""
 
     def may_send(self) -> bool:
         """Whether the admin, and what the endpoint said, let anything be sent."""
@@ -116,10 +120,13 @@ class Turn:
             if not self.may_send():
                 return None
             due = [marks[lane] for lane in Lane if lane in marks and marks[lane].is_due(self._now_ms())]
+            self.has_real_time = any(mark.lane is Lane.REALTIME for mark in due)
             if not due:
                 self.health = endpoint.without_failure_that_ended(self.health)
             if self._goes_direct(marks) or not due:
                 return 0.0 if due else None
+            if self.is_urgent and not self.has_real_time:
+                return 0.0
             delay = self._probe(due) if self.health.failures else self._serve_lane(due)
             if self._has_fault:
                 delay = FAULT_DELAY_SECONDS

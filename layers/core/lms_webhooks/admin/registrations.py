@@ -163,7 +163,9 @@ class Registrations:
             break
         audit(caller, "webhook.change", changed=map(to_camel, change.model_fields_set), webhookId=webhook_id)
         if changed.epoch != registered.webhook.epoch:
-            self._drain_queue.try_to_send(caller.account_id, webhook_id)
+            # Nothing is known of its endpoint: no failure either.
+            is_urgent = Lane.REALTIME.is_urgent(failures=0)
+            self._drain_queue.try_to_send(caller.account_id, webhook_id, is_urgent=is_urgent)
         self.await_readers()
         return self._store.find(caller.account_id, webhook_id), secret
 
