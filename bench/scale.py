@@ -3,7 +3,7 @@
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 
-from bench import crowds, memory, slots
+from bench import crowds, memory, purge, slots
 from bench.figures import Row
 
 
@@ -12,4 +12,5 @@ def measure() -> Row:
     # A process of its own: it measures a function, whose environment is there before it is imported.
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as processes:
         slot = processes.submit(slots.measure).result()
-    return Row([*crowds.nearly_slow(), *memory.worst(), *slot.figures], slot.notes)
+    found = [*crowds.nearly_slow(), *memory.worst(), *slot.figures, *purge.purge(1_000_000)]
+    return Row(found, slot.notes)
