@@ -142,6 +142,28 @@ def set_aside(world: FaultWorld) -> None:
     world.run(2 * MINUTE)
 
 
+def poison(world: FaultWorld) -> None:
+    """An endpoint fails at one event for a while, and takes every other: that one is set aside."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    ids = world.emit(4)
+    heals_at = world.now + 90
+    endpoint.script = lambda ids_, now: rejecting(ids[0], status=500)(ids_, now) if now < heals_at else OK
+    world.expect(webhook, ids, "delivered")
+    world.run(3 * MINUTE)
+
+
+def lanes(world: FaultWorld) -> None:
+    """Real-time events and a batch wait at the same time, and share the requests."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    endpoint.script = until(world.now + 16 * MINUTE, DOWN)
+    ids = world.emit(9) + world.emit(2, name=NON_REAL_TIME)
+    world.expect(webhook, ids, "delivered")
+    world.prelude(15.5 * MINUTE)
+    world.run(8 * MINUTE)
+
+
 def expiry(world: FaultWorld) -> None:
     """Events in three lanes outlast their retention."""
     endpoint = world.endpoint()
@@ -362,6 +384,8 @@ STORIES = [
     Story("crowd", crowd),
     Story("split", split),
     Story("set aside", set_aside),
+    Story("poison", poison),
+    Story("lanes share", lanes),
     Story("expiry", expiry),
     Story("gone (410)", gone),
     Story("late after a 410", late_after_gone),
