@@ -41,7 +41,7 @@ class Waits:
 
 def nearly_slow() -> list[Figure]:
     """150 events a second for one webhook that takes 0.9 s for each, just under the threshold of slowness."""
-    with _quiet(), World() as world:
+    with quiet(), World() as world:
         world.realtime_queue.concurrency = DISPATCHERS
         slow = world.endpoint("slow")
         slow.script = always(Reply(seconds=0.9))
@@ -55,7 +55,7 @@ def hanging(count: int) -> list[Figure]:
 
     Until then each has a dispatcher for five seconds, as any endpoint that begins to hang.
     """
-    with _quiet(), World() as world:
+    with quiet(), World() as world:
         world.realtime_queue.concurrency = DISPATCHERS
         dead = world.endpoint("dead")
         dead.script = always(HANGS)
@@ -95,7 +95,7 @@ def _acknowledged(endpoint: Endpoint, emitted: dict[str, float]) -> list[float]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """The functions log nothing: each run writes a hundred megabytes otherwise."""
     level = logger.log_level
     logger.setLevel(logging.CRITICAL)

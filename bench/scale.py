@@ -3,7 +3,7 @@
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 
-from bench import crowds, memory, slots
+from bench import crowds, memory, purge, slots
 from bench.figures import Row
 
 
@@ -13,4 +13,4 @@ def measure() -> Row:
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as processes:
         slot = processes.submit(slots.measure).result()
     figures = [*crowds.nearly_slow(), *crowds.hanging(500), *crowds.hanging(2500), *memory.worst()]
-    return Row([*figures, *slot.figures], slot.notes)
+    return Row([*figures, *slot.figures, *purge.purge(1_000_000)], slot.notes)

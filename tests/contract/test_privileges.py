@@ -76,7 +76,7 @@ REFUSED = [
     ("dispatcher", "dynamodb", "BatchWriteItem", put("deliveries", f"REPLAY#{WEBHOOK}")),
     ("dispatcher", "dynamodb", "UpdateItem", at("deliveries", f"DELIVERY#{WEBHOOK}")),
     ("dispatcher", "dynamodb", "Query", query("deliveries", f"DELIVERY#{WEBHOOK}")),
-    *(("batch", "dynamodb", "UpdateItem", at("deliveries", key)) for key in (f"DELIVERY#{WEBHOOK}", "DUE#7")),
+    ("batch", "dynamodb", "UpdateItem", at("deliveries", f"DELIVERY#{WEBHOOK}")),
     ("batch", "dynamodb", "DeleteItem", at("deliveries", f"BACKLOG#{WEBHOOK}#realtime")),
     ("batch", "dynamodb", "Query", query("deliveries", f"DELIVERY#{WEBHOOK}")),
     # Of webhooks the sweep writes the tickets of their messages, and nothing that an admin wants.
@@ -84,6 +84,7 @@ REFUSED = [
         ("batch", "dynamodb", "UpdateItem", at("webhooks", "ACCOUNT#1010") | {"UpdateExpression": update})
         for update in ("SET target_url = :url", "SET ticket = :t, #status = :s", "REMOVE lease_owner")
     ),
+    ("batch", "dynamodb", "UpdateItem", at("deliveries", "DUE#7") | {"UpdateExpression": "SET due_at = :d"}),
     ("batch", "dynamodb", "UpdateItem", at("webhooks", "TOMBSTONE#1010")),
     ("drainer", "dynamodb", "DeleteItem", at("deliveries", f"DELIVERY#{WEBHOOK}")),
     # A secret is asked for by whose it is, by both ids and nothing else.

@@ -16,6 +16,7 @@ import pytest
 
 from lms_webhooks.dynamodb import key_item
 from lms_webhooks.health_store import TICKET_GRACE_SECONDS, HealthStore, Ticket, health_key
+from lms_webhooks.webhooks import Status
 from tests.scenarios.endpoints import DOWN, OK, Reply, always, in_turn, until
 from tests.scenarios.world import HOUR, MINUTE, Call, World, signed
 
@@ -371,3 +372,94 @@ def test_the_harness_sees_a_ticket_that_was_taken_from_its_message(monkeypatch: 
             world.emit(1)
             world.run(4 * MINUTE)
         assert any("was replaced while it lived" in each for each in world.second_messages)
+
+
+# Deleted webhooks
+
+
+def test_a_deleted_webhook_has_one_purger(world: World) -> None:
+    """Writes are slow, so that it takes several drainers after each other, and sweeps in between. Each event
+    is recorded once and taken out once."""
+    webhook = world.register(world.endpoint(), status=Status.PAUSED)
+    ids = world.emit(4000)
+    world.run(MINUTE)
+    world.delete(webhook)
+    chain = watch(world)
+    writes: Counter[str] = Counter()
+
+    def slow_down(call: Call, proceed: Callable[[], Any]) -> Any:
+        if call.function == "drainer" and call.operation in ("PutItem", "BatchWriteItem"):
+            world.time.sleep(0.8)
+            ((_, requests),) = call.params.get("RequestItems", {"one": [call]}).items()
+            writes[call.operation] += len(requests)
+        return proceed()
+
+    world.taps.append(slow_down)
+    world.run_until_quiet(at_most=10 * MINUTE)
+    assert world.outcomes(webhook) == {"failed": 4000}
+    assert len(ids) == 4000
+    assert writes == {"PutItem": 4000, "BatchWriteItem": 4000}
+    assert chain.sent_by["batch"] == 1
+    assert 2 <= chain.sent_by["drainer"] <= 6
+    assert chain.most_at_once == 1
+
+
+def test_a_purger_that_dies_is_replaced(world: World) -> None:
+    """By the sweep, when its claim is over; or, where it died before it sent for its successor, by its own
+    message that comes again."""
+    webhook = world.register(world.endpoint(), status=Status.PAUSED)
+    world.emit(200)
+    world.run(MINUTE)
+    world.delete(webhook)
+
+    def die_once(call: Call, proceed: Callable[[], Any]) -> Any:
+        if call.function == "drainer" and call.operation == "BatchWriteItem":
+            world.taps.remove(die_once)
+            world.die(call)
+        return proceed()
+
+    world.taps.append(die_once)
+    world.run(2 * MINUTE)
+    assert world.deaths == 1
+    world.run(2 * MINUTE)
+    assert world.outcomes(webhook) == {"failed": 200}
+    assert world.marks(webhook) == {}
+
+
+def test_a_purge_that_dynamodb_refuses_pauses_for_longer_each_time(world: World) -> None:
+    webhook = world.register(world.endpoint(), status=Status.PAUSED)
+    world.emit(20)
+    world.run(MINUTE)
+    world.delete(webhook)
+    chain = watch(world)
+    with refused(world, lambda call: call.function == "drainer" and call.operation == "BatchWriteItem"):
+        world.run(HOUR)
+    assert chain.sent_by["batch"] == 1
+    assert chain.sent_by["drainer"] <= 17
+    assert chain.most_at_once == 1
+    world.run(5 * MINUTE + 2)
+    assert world.outcomes(webhook) == {"failed": 20}
+    assert world.marks(webhook) == {}
+
+
+def test_a_purger_leaves_a_lane_that_another_has(world: World) -> None:
+    """A message that nobody sent, or that comes twice, starts no second one."""
+    webhook = world.register(world.endpoint(), status=Status.PAUSED)
+    world.emit(1000)
+    world.run(MINUTE)
+    world.delete(webhook)
+    puts = 0
+
+    def slow_down(call: Call, proceed: Callable[[], Any]) -> Any:
+        nonlocal puts
+        if call.function == "drainer" and call.operation == "PutItem":
+            puts += 1
+            world.time.sleep(0.4)
+        return proceed()
+
+    world.taps.append(slow_down)
+    for number in range(30):
+        world.send_for_drainer(webhook, delay_seconds=number)
+    world.run_until_quiet(at_most=3 * MINUTE)
+    assert puts == 1000
+    assert world.outcomes(webhook) == {"failed": 1000}

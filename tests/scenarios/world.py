@@ -1001,7 +1001,12 @@ class World:
         times = [
             moment
             for mark in self._all_marks()
-            for moment in (mark.due_at_ms, mark.check_at_ms, *self._health_times(mark))
+            for moment in (
+                mark.due_at_ms,
+                mark.check_at_ms,
+                mark.purge_until_ms + 1,
+                *self._health_times(mark),
+            )
         ]
         return min((each / 1000 for each in times if each > after * 1000), default=float("inf"))
 

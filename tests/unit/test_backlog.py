@@ -741,3 +741,43 @@ def test_only_real_time_events_of_an_endpoint_that_answers_are_urgent() -> None:
         Lane.RETRY: (False, False),
         Lane.REPLAY: (False, False),
     }
+
+
+def test_a_lane_is_claimed_by_one_until_the_claim_ends(backlog: Backlog) -> None:
+    mark(backlog, Lane.REALTIME, accepted_at_ms=NOW_MS)
+    marked = backlog.marks("wh_1")[Lane.REALTIME]
+    assert marked.purge_until_ms == 0
+    assert backlog.claim(marked, "a", now_ms=0, until_ms=70)
+    assert backlog.claim(marked, "a", now_ms=0, until_ms=70), "botocore may try again"
+    assert not backlog.claim(marked, "b", now_ms=70, until_ms=99)
+    assert not backlog.claim(marked, "b", now_ms=70, until_ms=99, instead_of=("c", ""))
+    assert backlog.marks("wh_1")[Lane.REALTIME].purge_until_ms == 70
+    assert backlog.claim(marked, "b", now_ms=71, until_ms=99)
+    assert not backlog.claim(marked, "a", now_ms=71, until_ms=99)
+
+
+def test_a_claim_is_given_on(backlog: Backlog) -> None:
+    """The sweep claims under no name, for whoever gets its message."""
+    mark(backlog, Lane.REALTIME, accepted_at_ms=NOW_MS)
+    marked = backlog.marks("wh_1")[Lane.REALTIME]
+    assert backlog.claim(marked, "", now_ms=0, until_ms=70)
+    assert not backlog.claim(marked, "stray", now_ms=1, until_ms=70, instead_of=("ticket", "m1"))
+    assert backlog.claim(marked, "a", now_ms=1, until_ms=70, instead_of=("", "m1"))
+    assert backlog.claim(marked, "m1", now_ms=2, until_ms=70, instead_of=("a",))
+    assert backlog.claim(marked, "b", now_ms=3, until_ms=70, instead_of=("m1", "m2"))
+    assert not backlog.claim(marked, "c", now_ms=4, until_ms=70, instead_of=("m1", "m2")), "it came twice"
+
+
+def test_a_lane_that_is_gone_is_claimed_by_nobody(backlog: Backlog) -> None:
+    mark(backlog, Lane.REALTIME, accepted_at_ms=NOW_MS)
+    marked = backlog.marks("wh_1")[Lane.REALTIME]
+    assert backlog.unmark(marked)
+    assert not backlog.claim(marked, "a", now_ms=0, until_ms=70)
+    assert backlog.marks("wh_1") == {}
+
+
+def test_an_append_leaves_the_claim_of_a_lane(backlog: Backlog) -> None:
+    mark(backlog, Lane.REALTIME, accepted_at_ms=NOW_MS)
+    assert backlog.claim(backlog.marks("wh_1")[Lane.REALTIME], "a", now_ms=0, until_ms=70)
+    mark(backlog, Lane.REALTIME, accepted_at_ms=NOW_MS)
+    assert not backlog.claim(backlog.marks("wh_1")[Lane.REALTIME], "b", now_ms=1, until_ms=70)

@@ -5,7 +5,8 @@
 | BACKLOG#<webhookId>#<lane> | <13 digits of UTC ms>#<eventId> | an event that waits; oldest first         |
 | BACKLOG#<webhookId>#replay | as the first                    | one to be sent again, see `replay`        |
 | BACKLOG#<webhookId>#retry  | <due, 13 digits>#<as above>     | one that its receiver rejected; due first |
-| DUE#<shard 0-15>           | <webhookId>#<lane>              | the due mark of a lane that has events    |
+| DUE#<shard 0-15>           | <webhookId>#<lane>              | the due mark of a lane that has events;   |
+|                            |                                 | of a deleted webhook, who purges it       |
 
 No item has a TTL: what waits ends delivered, failed or expired, and is removed only after that is recorded.
 
@@ -19,7 +20,7 @@ any drainer may send what is there, and what comes while it does goes out with i
 
 import secrets
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -108,6 +109,8 @@ class Mark:
     """When the first of its events may expire."""
     check: Check | None = None
     """The look that goes on."""
+    purge_until_ms: int = 0
+    """Of a deleted webhook: until then somebody purges the lane, or is on the way."""
 
     def is_due(self, now_ms: int) -> bool:
         """Whether something in the lane may be sent."""
@@ -296,6 +299,33 @@ class Backlog:
                 ConditionExpression="#token = :token",
                 ExpressionAttributeNames={"#token": "token"},
                 ExpressionAttributeValues={":token": {"S": mark.token}},
+            )
+        )
+
+    def claim(
+        self, mark: Mark, owner: str, *, now_ms: int, until_ms: int, instead_of: Collection[str] = ()
+    ) -> bool:
+        """Claim the lane of a deleted webhook for its one purger; answer whether nobody else has it.
+
+        Whoever has it may give it to another `owner`: `instead_of` are the names under which the caller may
+        have it.
+        """
+        names = {f":mine{number}": name for number, name in enumerate((owner, *instead_of))}
+        return self._change(
+            lambda: self._table.client.update_item(
+                TableName=self._table.name,
+                Key=_mark_key(mark.webhook_id, mark.lane),
+                UpdateExpression="SET purge_owner = :mine0, purge_until = :until",
+                ConditionExpression=(
+                    "attribute_exists(pk) AND (attribute_not_exists(purge_until) OR purge_until < :now OR "
+                    + " OR ".join(f"purge_owner = {name}" for name in names)
+                    + ")"
+                ),
+                ExpressionAttributeValues={
+                    ":now": {"N": str(now_ms)},
+                    ":until": {"N": str(until_ms)},
+                    **{key: {"S": name} for key, name in names.items()},
+                },
             )
         )
 
@@ -500,6 +530,7 @@ def _mark(item: "Item") -> Mark:
         due_at_ms=int(item["due_at"]["N"]),
         check_at_ms=int(item["check_at"]["N"]),
         check=_check(item) if "check" in item else None,
+        purge_until_ms=int(item["purge_until"]["N"]) if "purge_until" in item else 0,
     )
 
 

@@ -19,12 +19,12 @@ from dataclasses import replace
 
 from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.backlog import Backlog, Lane
-from lms_webhooks.delivery_store import Outcome
 from lms_webhooks.health import Health, without_transition
 from lms_webhooks.health_store import HealthStore, Ticket
 from lms_webhooks.notices import NoticeBox, notices_of
 from lms_webhooks.observability import Metric, count, logger, report
 from lms_webhooks.problems import Busy
+from lms_webhooks.purge import Purger
 from lms_webhooks.queues import DrainMessage, DrainQueue
 from lms_webhooks.registry import Registry
 from lms_webhooks.replay import Replays
@@ -58,13 +58,19 @@ class Drainer:
         self._registry = registry
         self._health = health
         self._backlog = backlog
-        self._settler = settler
-        self._replays = replays
         self._notices = notices
         self._queue = queue
         self._turn = turn
         self._clock = clock
         self._sleep = sleep
+        self._purger = Purger(
+            backlog=backlog,
+            settler=settler,
+            replays=replays,
+            queue=queue,
+            claim_seconds=LEASE_SECONDS,
+            clock=clock,
+        )
 
     def drain(self, message: DrainMessage, *, remaining_ms: Callable[[], int]) -> None:
         """Send what waits for a webhook while there is time, and see to it that the rest is sent.
@@ -75,22 +81,27 @@ class Drainer:
             aws.AWS_FAULTS: not even the successor could be sent for; this message comes again.
         """
         account_id, webhook_id = message.account_id, message.webhook_id
-        owner = secrets.token_urlsafe(12)
         try:
             registered = self._registry.find(account_id, webhook_id, fresh=True)
-            if registered is None:
-                self._bury(account_id, webhook_id, remaining_ms)
-                return
-            webhook, health = registered
-            if health.failures:
-                message = replace(message, is_urgent=False)
-            early_seconds = health.next_attempt_at_ms / 1000 - self._clock()
-            if early_seconds > _EARLY_SECONDS:
-                self._hand_on(message, delay_seconds=early_seconds)
-                return
-            if early_seconds > 0:
-                self._sleep(early_seconds)
-            now_ms = self._now_ms()
+        except AWS_FAULTS:
+            _note_fault(webhook_id)
+            self._come_later(message)
+            return
+        if registered is None:
+            self._purger.purge(message, remaining_ms=remaining_ms)
+            return
+        webhook, health = registered
+        if health.failures:
+            message = replace(message, is_urgent=False)
+        early_seconds = health.next_attempt_at_ms / 1000 - self._clock()
+        if early_seconds > _EARLY_SECONDS:
+            self._hand_on(message, delay_seconds=early_seconds)
+            return
+        if early_seconds > 0:
+            self._sleep(early_seconds)
+        owner = secrets.token_urlsafe(12)
+        now_ms = self._now_ms()
+        try:
             leased = self._health.acquire(
                 account_id,
                 webhook_id,
@@ -101,14 +112,12 @@ class Drainer:
                 message_id=message.message_id,
             )
         except AWS_FAULTS:
-            logger.exception("turn broke off", webhookId=webhook_id)
-            count(Metric.TURNS_BROKEN_OFF)
+            _note_fault(webhook_id)
             leased = None
         if leased is None:
-            # Another is at it, or on the way: then this changes nothing. Or it became too early meanwhile, or
-            # we failed: then the ticket must not stand there without a message.
-            message = replace(message, broken_off=message.broken_off + 1)
-            self._hand_on(message, delay_seconds=_pause_seconds(message.broken_off))
+            # Where another is at it, or on the way, this changes nothing. But it may have become too early
+            # meanwhile, or we failed: then the ticket must not stand there without a message.
+            self._come_later(message)
             return
         turn = self._turn(webhook, leased, lambda: remaining_ms() / 1000 - CLOSING_SECONDS)
         turn.is_urgent = message.is_urgent
@@ -147,8 +156,7 @@ class Drainer:
                 account_id, webhook_id, owner=owner, health=health, before=turn.before, ticket=ticket
             )
         except AWS_FAULTS:
-            logger.exception("lease not given back", webhookId=webhook_id)
-            count(Metric.TURNS_BROKEN_OFF)
+            _note_fault(webhook_id)
             is_last_word = False  # or it is, and its answer was lost
         # Where something changed meanwhile, or was appended, who sent for a drainer found the lease taken.
         if not is_last_word:
@@ -159,6 +167,10 @@ class Drainer:
             self._send(_for(successor, lanes, failures=health.failures), delay_seconds=delay_seconds)
         elif turn.may_send() and (lanes := self._due_lanes(webhook_id)):
             self._hand_on(_for(successor, lanes, failures=health.failures), delay_seconds=0)
+
+    def _come_later(self, message: DrainMessage) -> None:
+        message = replace(message, broken_off=message.broken_off + 1)
+        self._hand_on(message, delay_seconds=_pause_seconds(message.broken_off))
 
     def _hand_on(self, message: DrainMessage, *, delay_seconds: float) -> None:
         """Send a message in the place of `message`, unless somebody else is at the webhook or on the way."""
@@ -197,25 +209,6 @@ class Drainer:
         now_ms = self._now_ms()
         return [lane for lane, mark in self._backlog.marks(webhook_id).items() if mark.is_due(now_ms)]
 
-    def _bury(self, account_id: str, webhook_id: str, remaining_ms: Callable[[], int]) -> None:
-        """Record what still waits for a deleted webhook as failed. Needs no lease: nothing is sent.
-
-        The mark goes when all of its lane is settled; else the sweep finds it and sends for the next try.
-        """
-        for lane, mark in self._backlog.marks(webhook_id).items():
-            is_settled = True
-            for waiting in self._backlog.read_all(webhook_id, lane):
-                if remaining_ms() < CLOSING_SECONDS * 1000:
-                    self._queue.send(account_id, webhook_id, delay_seconds=0)
-                    return
-                if lane is not Lane.REPLAY:
-                    reason = "the webhook was deleted"
-                    is_settled &= self._settler.end(webhook_id, lane, waiting, Outcome.FAILED, reason)
-                else:
-                    is_settled &= self._replays.bury(webhook_id, waiting)
-            if is_settled:
-                self._backlog.unmark(mark)
-
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
 
@@ -223,6 +216,12 @@ class Drainer:
 def _for(message: DrainMessage, lanes: Sequence[Lane], *, failures: int) -> DrainMessage:
     """`message`, by the queue that is right for a webhook with these lanes due."""
     return replace(message, is_urgent=any(lane.is_urgent(failures=failures) for lane in lanes))
+
+
+def _note_fault(webhook_id: str) -> None:
+    """For an except clause: a call of AWS failed."""
+    logger.exception("turn broke off", webhookId=webhook_id)
+    count(Metric.TURNS_BROKEN_OFF)
 
 
 def _pause_seconds(broken_off: int) -> float:

@@ -17,7 +17,7 @@ from itertools import batched
 from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.backlog import Backlog, Mark, ShardPart, parts_of_all_shards
 from lms_webhooks.crew import Crew
-from lms_webhooks.health_store import HealthStore, Ticket
+from lms_webhooks.health_store import TICKET_GRACE_SECONDS, HealthStore, Ticket
 from lms_webhooks.observability import Metric, count, report
 from lms_webhooks.queues import SEND_LIMIT, DrainMessage, DrainQueue, SweepQueue
 from lms_webhooks.standings import Standing, Standings
@@ -133,7 +133,10 @@ class Sweep:
             if _id(mark) in run.sent_for:
                 continue
             if standing is None:  # a deleted webhook has no health, to keep a ticket on
-                due[_id(mark)] = DrainMessage(*_id(mark))
+                if mark.purge_until_ms < now_ms and self._backlog.claim(
+                    mark, "", now_ms=now_ms, until_ms=now_ms + TICKET_GRACE_SECONDS * 1000
+                ):
+                    due[_id(mark)] = DrainMessage(*_id(mark))
             elif _is_due(mark, standing, now_ms):
                 is_urgent = mark.is_due(now_ms) and mark.lane.is_urgent(failures=standing.failures)
                 ticket = standing.ticket or secrets.token_urlsafe(12)
