@@ -59,6 +59,17 @@ def test_five_hundred_events_with_two_such_in_front(world: World, reply: Reply) 
     assert world.health(webhook).failures == 0
 
 
+def test_eight_such_events_in_front_block_nobody_for_good(world: World) -> None:
+    """They are more than a failing endpoint is tried with at first."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    ids = world.emit(500)
+    endpoint.script = failing_at(*ids[:8], reply=DOWN)
+    world.run(3 * DAY)
+    assert sorted(endpoint.acknowledged) == ids[8:]
+    assert world.history(webhook).keys() == set(ids[8:])
+
+
 def test_such_an_event_in_the_midst_of_a_batch_under_a_steady_stream(world: World) -> None:
     endpoint = world.endpoint()
     webhook = world.register(endpoint)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lms_webhooks.backlog import Lane, Waiting
-from lms_webhooks.choosing import after_request, next_lane, request_of, stand_in
+from lms_webhooks.choosing import after_request, candidates_of, next_lane, request_of, stand_in
 from lms_webhooks.health import Health
 from tests.unit.flow import waiting
 
@@ -99,3 +99,18 @@ def test_from_its_third_failure_on_the_first_event_is_followed_by_others_each_on
 def test_where_there_is_no_other_event_none_is_chosen() -> None:
     (only,) = some(1)
     assert stand_in([only], Health(suspects={only.event.sort_key: 3})) is None
+
+
+@pytest.mark.parametrize(
+    ("failures", "candidates"), [(0, 5), (1, 5), (11, 5), (22, 5), (23, 6), (24, 5), (47, 7), (2399, 100)]
+)
+def test_every_other_hour_one_event_more_is_chosen_from(failures: int, candidates: int) -> None:
+    assert candidates_of(Health(suspects={"a": failures, "b": 0})) == candidates
+
+
+def test_every_other_hour_it_is_the_last_one() -> None:
+    """Those next to the first may all be of its kind."""
+    events = some(6)
+    for failures, chosen in ((12, 2), (24, 5), (36, 2), (25, None)):
+        suspects = dict(zip(keys(*events), (failures, 2, 1, 2, 2), strict=False))
+        assert stand_in(events, Health(suspects=suspects)) == (None if chosen is None else events[chosen])

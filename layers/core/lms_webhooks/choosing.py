@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lms_webhooks.backlog import Lane, Waiting
-from lms_webhooks.health import Health
+from lms_webhooks.health import SUSPECTS, Health
+from lms_webhooks.retry import MAX_BATCH_SIZE
 
 REALTIME_IN_A_ROW = 3
 """Requests of the real-time lane while a lower one is due. So that one gets one in four."""
@@ -12,6 +13,8 @@ FAILURES_OF_FIRST = 3
 """So often an endpoint fails at the first event, before it gets another one."""
 FAILURES_UNTIL_AGAIN = 12
 """So often until it gets one at which it failed before. An hour of probes, 300 s apart."""
+_FAILURES_UNTIL_FURTHER = 2 * FAILURES_UNTIL_AGAIN
+"""So often until it gets one from further behind."""
 _LOWER_LANES = (Lane.BATCH, Lane.RETRY, Lane.REPLAY)
 
 
@@ -51,13 +54,30 @@ def request_of(waiting: Sequence[Waiting], health: Health, *, most_bytes: int) -
     return together
 
 
+def candidates_of(health: Health) -> int:
+    """How many events the next probe of a failing endpoint is chosen from.
+
+    Every other hour there is one more, so that many such events in front of a lane do not block it for good.
+    """
+    failures = max(health.suspects.values(), default=0) + 1  # with the probe
+    if failures % _FAILURES_UNTIL_FURTHER:
+        return SUSPECTS
+    return min(SUSPECTS + failures // _FAILURES_UNTIL_FURTHER, MAX_BATCH_SIZE)
+
+
 def stand_in(candidates: Sequence[Waiting], health: Health) -> Waiting | None:
     """The event, if any, that is sent right after the first of `candidates`, at which its endpoint failed.
 
-    It may take this one. The first one comes first nevertheless: when the endpoint is well again, nothing has
-    overtaken it. Another request each time would make twice as many to an endpoint that is down.
+    It may take this one: each of those next to it once, then one of them or the last one, in turn, each hour.
+    The first one comes first nevertheless: when the endpoint is well again, nothing has overtaken it. Another
+    request each time would make twice as many to an endpoint that is down.
     """
     first, *others = [health.suspects.get(each.event.sort_key, 0) for each in candidates]
-    if not others or first < FAILURES_OF_FIRST or (min(others) > 0 and first % FAILURES_UNTIL_AGAIN):
+    if not others or first < FAILURES_OF_FIRST:
         return None
-    return candidates[1 + others.index(min(others))]
+    near = others[: SUSPECTS - 1]
+    if min(near) > 0 and first % FAILURES_UNTIL_AGAIN:
+        return None
+    if min(near) > 0 and first % _FAILURES_UNTIL_FURTHER == 0:
+        return candidates[-1]
+    return candidates[1 + near.index(min(near))]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from lms_webhooks import health as endpoint
 from lms_webhooks.attempts import Attempt
 from lms_webhooks.backlog import Backlog, Lane, Mark, Waiting
-from lms_webhooks.choosing import after_request, next_lane, request_of, stand_in
+from lms_webhooks.choosing import after_request, candidates_of, next_lane, request_of, stand_in
 from lms_webhooks.consequences import Fate, follow, is_suspect_when_retried
 from lms_webhooks.delivery import Courier
 from lms_webhooks.expiry import Expiry
@@ -199,7 +199,7 @@ class Turn:
     def _probe(self, due: Sequence[Mark]) -> DelaySeconds | None:
         """Send the first event to an endpoint that fails; and now and then another, see `stand_in`."""
         assert self._webhook is not None
-        candidates = 1 if self._webhook.ordered else endpoint.SUSPECTS
+        candidates = 1 if self._webhook.ordered else candidates_of(self.health)
         places: list[tuple[_Found, Waiting]] = []
         for mark in due:
             if len(places) < candidates and (found := self._find(mark, limit=candidates - len(places))):
