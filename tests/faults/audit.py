@@ -235,7 +235,7 @@ class Audit:
             self._add(f"{process.name} changed an epoch")
         owner = after.get("lease_owner", {"S": ""})["S"]
         if process.name == "drainer" and owner and before.get("lease_owner") != after["lease_owner"]:
-            if int(before.get("lease_until_ms", {"N": "0"})["N"]) >= self._world.now * 1000:
+            if int(before.get("lease_until_ms", {"N": "0"})["N"]) >= self._latest_ms():
                 self._add("a lease was taken from its owner")
             self._owners[process] = owner
         if _without_lease(before) == _without_lease(after):
@@ -257,14 +257,18 @@ class Audit:
         assert isinstance(process, Environment)
         ticket = before.get("ticket", {"S": ""})["S"]
         taken = self._tickets[process, process.ends_at]
-        if "ticket" in after and after["ticket"]["S"] != ticket:
-            taken.add(after["ticket"]["S"])
+        if "ticket" in after and after["ticket_until_ms"] != before.get("ticket_until_ms"):
+            taken.add(after["ticket"]["S"])  # one that ended may be taken again under the same name
         if not ticket or "ticket" in after or ticket in taken:
             return  # who took it may give it up
         records = process.event.get("Records", ())
         mine = {each for record in records for each in _tickets_of(read_drain_message(record))}
-        if ticket not in mine and int(before["ticket_until_ms"]["N"]) >= self._world.now * 1000:
+        if ticket not in mine and int(before["ticket_until_ms"]["N"]) >= self._latest_ms():
             self._add(f"the {process.name} used a ticket that was not its own")
+
+    def _latest_ms(self) -> float:
+        """The present moment by the clock that is ahead of all."""
+        return (self._world.now + self._world.most_skew_seconds) * 1000
 
     def _is_kept(self, webhook_id: str, sk: str) -> bool:
         """Whether an event has an outcome, or stands in the retry lane."""

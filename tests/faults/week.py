@@ -36,6 +36,7 @@ RETENTION_DAYS = 2  # so that a week sees events that expire, and webhooks that 
 _QUARTER = 15 * MINUTE
 _QUARTERS = 24  # after each so many, all that must hold is looked at
 _STARVES_AFTER = 45 * MINUTE  # three slots; a lane that is due gets one POST in four
+_SKEW_SECONDS = 2.0  # between any two clocks; Lambda's differ by milliseconds, and are rarely set
 _POISONOUS = 23  # one event in so many
 
 
@@ -100,6 +101,8 @@ class Week:
         self.world = FaultWorld(seed=seed, retention_days=RETENTION_DAYS)
         self.world.counts_repeats = False
         self.world.may_break = True
+        self.world.most_skew_seconds = _SKEW_SECONDS
+        self.world.draw_skew = lambda: self.random.uniform(-_SKEW_SECONDS / 2, _SKEW_SECONDS / 2)
         # What it looks through grows all the week: once each few hours is enough.
         cast("Any", self.world.audit).look = lambda: None
         self.problems: list[str] = []

@@ -24,6 +24,8 @@ class Process:
     def __init__(self, name: str) -> None:
         self.name = name
         self.is_dead = False
+        self.skew_seconds = 0.0
+        """By how much its wall clock is ahead."""
         self.frozen_seconds = 0.0
         """For how long it stood still so far."""
         self._frozen_at: float | None = None
@@ -85,8 +87,8 @@ class FakeTime:
         self._error: BaseException | None = None
 
     def clock(self) -> float:
-        """Seconds since 1970."""
-        return self.now
+        """Seconds since 1970, as the process that asks has them."""
+        return self.now + (self.process.skew_seconds if self.process else 0)
 
     def monotonic(self) -> float:
         """Seconds for which the process that asks was not frozen."""

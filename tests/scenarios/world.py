@@ -182,6 +182,10 @@ class World:
         self.time = FakeTime(START)
         self.clocks = Clocks(wall=self.time.clock, monotonic=self.time.monotonic)
         """What functions go by."""
+        self.draw_skew: Callable[[], float] = lambda: 0.0
+        """By how many seconds the clock of a new environment is ahead."""
+        self.most_skew_seconds = 0.0
+        """The most that two clocks differ."""
         self.taps: list[Tap] = []
         self.jitter = jitter
         self.endpoints: dict[str, Endpoint] = {}
@@ -223,7 +227,7 @@ class World:
         self._accepted_at: dict[str, float] = {}
         self._running: set[Environment] = set()
         self._opening: ExitStack = ExitStack()
-        memory = Tables(WEBHOOKS, _DELIVERIES, clock=self.time.clock, lag_seconds=_LAG_SECONDS)
+        memory = Tables(WEBHOOKS, _DELIVERIES, clock=lambda: self.now, lag_seconds=_LAG_SECONDS)
         self._engine = tables or memory.call
         self._lagging_engine = tables or memory.call_lagging
         self._opening.enter_context(patch.object(metrics, "add_metric", self._note_metric))
@@ -742,6 +746,8 @@ class World:
         """Invoke a function as Lambda does: one invocation an environment, killed when its time is over."""
         function = self.functions[name]
         environment = function.environment(self.now)
+        if not environment.ends_at:  # it is new
+            environment.skew_seconds = self.draw_skew()
         environment.ends_at = ends_at = self.now + function.timeout_seconds
         environment.event = event
         is_over = False
