@@ -156,7 +156,7 @@ def _assignments(text: str, origin: str) -> dict[str, str]:
     for word in words:
         assignment = _ASSIGNMENT.fullmatch(word)
         if assignment is None:
-            example = "BatchScheduleExpression='rate(5 minutes)'"
+            example = "Name='two words'"
             raise UnusableInput(
                 f"{origin} has {word!r}, which is not Name=value: quote a value with blanks, as in "
                 + (f'PARAMS="{example}".' if origin == PARAMS else f"{example}.")

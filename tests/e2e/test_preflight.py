@@ -33,9 +33,7 @@ def results(ended: subprocess.CompletedProcess[str]) -> dict[str, str]:
 
 
 def test_a_stack_that_is_not_there_yet_can_be_deployed(system: System) -> None:
-    ended = preflight(
-        system, PARAMS="BatchScheduleExpression='rate(5 minutes)' DispatcherMaximumConcurrency=20"
-    )
+    ended = preflight(system, PARAMS="EventSource='acme.lms' DispatcherMaximumConcurrency=20")
     assert ended.returncode == 0, ended
     assert set(results(ended).values()) == {"ok"}
     first, second, *_ = ended.stdout.splitlines()

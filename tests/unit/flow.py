@@ -36,7 +36,7 @@ from lms_webhooks.webhooks import Webhook
 from lms_webhooks.wires import ErrorClass
 from tests.scenarios.tables import Refused, Tables
 from tests.scenarios.world import Engine, real_client
-from tests.unit.tables import DAY_MS, NOW_MS, THROTTLED, Before, event, webhook
+from tests.unit.tables import DAY_MS, NOW_MS, Before, Throttled, event, webhook
 
 WEBHOOK = webhook()
 ID = WEBHOOK.webhook_id
@@ -232,13 +232,13 @@ def refuse_writes(table: Table, *, of: str) -> None:
 
     def judge(name: str, **request: Any) -> Any:
         if request[names[name]]["pk"]["S"].startswith(of):
-            raise THROTTLED
+            raise Throttled
         return getattr(client.behind, name)(**request)
 
     def in_batch(**request: Any) -> Any:
         asked = str(request["RequestItems"])
         if f"'{of}" in asked:
-            raise THROTTLED
+            raise Throttled
         return client.behind.batch_write_item(**request)
 
     for name in names:

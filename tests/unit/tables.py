@@ -19,9 +19,11 @@ NOW_MS = 1_793_707_200_000  # 2026-11-03 12:00
 DAY_MS = 86_400_000
 
 
-class THROTTLED(ClientError):  # a constant to those that raise it
-    """Raised by its class: an error that is raised again keeps the traceback of every time before, and to log
-    that takes longer and longer."""
+class Throttled(ClientError):
+    """What DynamoDB and SQS raise when they have too much to do.
+
+    A class, not one error: what is raised again keeps every traceback before, and to log it takes ever longer.
+    """
 
     def __init__(self) -> None:
         super().__init__({"Error": {"Code": "ThrottlingException", "Message": "slow down"}}, "any")
@@ -58,7 +60,7 @@ class Fails:
     def __call__(self, *arguments: Any, **request: Any) -> Any:
         self._count += 1
         if not self._numbers or self._count in self._numbers:
-            raise THROTTLED
+            raise Throttled
         return self._call(*arguments, **request)
 
 

@@ -70,7 +70,7 @@ def test_what_is_given_changes_and_nothing_else(
     assert client.call("GET", path).body == answer.body
     webhook, _ = stored(client)
     assert webhook.epoch == (2 if begins_anew else 1)
-    message = {"accountId": "1010", "webhookId": webhook.webhook_id}
+    message = {"accountId": "1010", "webhookId": webhook.webhook_id, "isUrgent": True}
     assert client.sent_for_drainers() == ([message] if begins_anew else [])
 
 

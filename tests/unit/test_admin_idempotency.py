@@ -18,7 +18,7 @@ from lms_webhooks.webhooks import Webhook
 from tests.engines.dynamodb import Engine
 from tests.logged import logged_lines
 from tests.unit.admin_client import ADMIN_CLAIMS, NOW, VALID, AdminClient, Answer, admin_client
-from tests.unit.tables import THROTTLED, event
+from tests.unit.tables import Throttled, event
 
 KEY = {"idempotency-key": "order 66"}
 SIGNED = {**VALID, "authentication": {"type": "signature"}}
@@ -283,7 +283,7 @@ class Faulty:
     def __call__(self, **request: Any) -> Any:
         if request.get("Key", {}).get("pk", {}).get("S", "").startswith("IDEMPOTENCY#"):
             self.failed += 1
-            raise THROTTLED
+            raise Throttled
         return self._call(**request)
 
 

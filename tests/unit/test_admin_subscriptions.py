@@ -12,7 +12,7 @@ from lms_webhooks.notices import account_topic
 from tests.engines.dynamodb import Engine
 from tests.logged import logged_lines
 from tests.unit.admin_client import ADMIN_CLAIMS, NOW, AdminClient, admin_client
-from tests.unit.tables import THROTTLED
+from tests.unit.tables import Throttled
 
 PATH = "/v1/notice-subscriptions"
 OTHER_CLAIMS = ADMIN_CLAIMS | {"custom:account_id": "2020"}
@@ -271,7 +271,7 @@ def test_one_whose_adding_broke_off_is_shown_as_ended_and_can_be_added_or_remove
     ask = client.sns.get_subscription_attributes
 
     def fail(**_: Any) -> None:
-        raise THROTTLED
+        raise Throttled
 
     def ask_by_name(**arguments: str) -> Any:
         assert arguments["SubscriptionArn"]
@@ -360,7 +360,7 @@ def test_an_address_that_is_there_already_needs_no_write(
     added = add(client, "team@example.com")
 
     def fail(**_: Any) -> None:
-        raise THROTTLED
+        raise Throttled
 
     monkeypatch.setattr(client._dynamodb, "update_item", fail)
     assert add(client, "team@example.com") == added

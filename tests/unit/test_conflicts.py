@@ -31,7 +31,7 @@ from lms_webhooks.backlog import Backlog, Lane, Waiting
 from lms_webhooks.delivery_store import Delivery, DeliveryStore, Outcome
 from lms_webhooks.dynamodb import Range, Table, item_key
 from lms_webhooks.health import Health, fall_back
-from lms_webhooks.health_store import HealthStore
+from lms_webhooks.health_store import HealthStore, Ticket
 from lms_webhooks.notices import Kind, Notice, NoticeBox
 from lms_webhooks.replay import Replay, ReplayStore
 from lms_webhooks.secrets import SecretBox
@@ -208,6 +208,11 @@ def set_due(stage: Stage) -> object:
     return stage.backlog.set_due(stage.backlog.marks(WEBHOOK)[Lane.RETRY], 7)
 
 
+def claim_lane(stage: Stage) -> object:
+    stage.mark()
+    return stage.backlog.claim(stage.backlog.marks(WEBHOOK)[Lane.REALTIME], "me", now_ms=0, until_ms=1)
+
+
 def add_attempt_to_a_waiting_event(stage: Stage) -> object:
     waiting = Waiting(event())
     stage.backlog.append(WEBHOOK, Lane.REALTIME, [waiting])
@@ -242,6 +247,15 @@ def add_the_same_attempt_to_a_delivery(stage: Stage) -> object:
 def save_health(stage: Stage) -> object:
     fallen = fall_back(Health(webhook().epoch), now_ms=NOW_MS)
     return stage.health.save(*IDS, fallen, revision=0)
+
+
+def take_ticket(stage: Stage) -> object:
+    return stage.health.take_ticket(*IDS, Ticket("t", NOW_MS), now_ms=NOW_MS)
+
+
+def drop_ticket(stage: Stage) -> None:
+    take_ticket(stage)
+    stage.health.drop_ticket(*IDS, "t")
 
 
 def release(stage: Stage) -> object:
@@ -326,12 +340,15 @@ DRIVERS: dict[str, Callable[[Stage], object]] = {
     "backlog.Backlog._remove_sent_again": remove_one_that_was_sent_again,
     "backlog.Backlog._advance": mark_for_an_earlier_event,
     "backlog.Backlog._set": set_due,
+    "backlog.Backlog.claim": claim_lane,
     "delivery_store.DeliveryStore._add_attempt": add_attempt_to_a_delivery,
     "delivery_store.DeliveryStore._add_attempt 2": add_the_same_attempt_to_a_delivery,
     "delivery_store.DeliveryStore._put_unless_delivered": record_a_failure,
     "health_store.HealthStore.acquire": Stage.acquire,
     "health_store.HealthStore.release": release,
     "health_store.HealthStore._save": save_health,
+    "health_store.HealthStore.take_ticket": take_ticket,
+    "health_store.HealthStore.drop_ticket": drop_ticket,
     "notices.NoticeBox.remove": remove_notice,
     "replay.ReplayStore.cancel": cancel_replay,
     "replay.ReplayStore.advance": advance_replay,

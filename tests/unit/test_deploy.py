@@ -46,7 +46,7 @@ def test_sam_asks_for_the_change_set_and_nothing_else() -> None:
 
 def test_parameters_are_given_beside_those_of_samconfig() -> None:
     """sam puts those of its command line in the place of all that samconfig.toml has."""
-    given = {"AlarmEmail": "new@example.com", "BatchScheduleExpression": "rate(5 minutes)"}
+    given = {"AlarmEmail": "new@example.com", "EventSource": "our own lms"}
     called = sam_command(STAGING, given, region="eu-west-1", config_file=Path("samconfig.toml"))
     overrides = called[called.index("--parameter-overrides") + 1 :]
     assert as_sam_reads(overrides) == {"Stage": "staging", **given}

@@ -29,7 +29,7 @@ from tests.unit.flow import (
     flow,
     refuse_writes,
 )
-from tests.unit.tables import DAY_MS, NOW_MS, THROTTLED, Fails, before, event, keep_requests
+from tests.unit.tables import DAY_MS, NOW_MS, Fails, Throttled, before, event, keep_requests
 
 
 class Dispatching(Flow):
@@ -202,7 +202,7 @@ def test_what_waits_in_a_marked_lane_is_safe_though_no_drainer_could_be_sent_for
     world.register(Health(mode=Mode.BACKLOG))
 
     def refuse(*_: object, **__: object) -> None:
-        raise THROTTLED
+        raise Throttled
 
     world.drain_queue.send = refuse  # type: ignore[method-assign]
     assert world.dispatch(message("e1")) == []
@@ -215,7 +215,7 @@ def test_an_account_that_cannot_be_read_comes_again_and_others_do_not_wait(world
 
     def read(account_id: str) -> Any:
         if account_id == "2020":
-            raise THROTTLED
+            raise Throttled
         return read_each(account_id)
 
     world.store.read_each = read  # type: ignore[method-assign]
@@ -357,7 +357,7 @@ def test_what_a_deleted_webhook_asked_for_is_not_urgent(world: Dispatching) -> N
 
 @pytest.mark.parametrize(
     ("error", "counted"),
-    [(THROTTLED(), 0), (OutOfResources("Too many open files"), 1), (LookupError("a bug"), 1)],
+    [(Throttled(), 0), (OutOfResources("Too many open files"), 1), (LookupError("a bug"), 1)],
     ids=["KMS", "no descriptors", "bug"],
 )
 def test_what_we_cannot_send_waits_and_charges_no_endpoint(
@@ -370,7 +370,7 @@ def test_what_we_cannot_send_waits_and_charges_no_endpoint(
     def refuse() -> None:
         raise error
 
-    setattr(world.endpoint, "before_credentials" if isinstance(error, THROTTLED) else "before_reply", refuse)
+    setattr(world.endpoint, "before_credentials" if isinstance(error, Throttled) else "before_reply", refuse)
     assert world.dispatch(*several(3)) == []
     assert world.waiting_ids(Lane.REALTIME) == ["e1", "e2", "e3"]
     health = world.health()
@@ -581,7 +581,7 @@ def test_what_cannot_be_put_into_quarantine_comes_again(world: Dispatching) -> N
     world.register()
 
     def refuse(*_: object, **__: object) -> None:
-        raise THROTTLED
+        raise Throttled
 
     world.quarantine.keep = refuse  # type: ignore[method-assign]
     broken = message("e1")

@@ -10,7 +10,7 @@ from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.dynamodb import Key, Range, Table, holds, item_key, key_item, transact
 from lms_webhooks.problems import Busy
 from tests.engines.dynamodb import Engine
-from tests.unit.tables import THROTTLED, Fails, Unprocessed, before, keep_requests, stand_in, tables
+from tests.unit.tables import Fails, Throttled, Unprocessed, before, keep_requests, stand_in, tables
 
 TRIES = 5
 
@@ -174,7 +174,7 @@ def test_a_change_on_condition_tells_whether_it_was_made(table: Table) -> None:
 
 def test_a_change_that_fails_is_not_one_whose_condition_failed(table: Table) -> None:
     def fail() -> object:
-        raise THROTTLED
+        raise Throttled
 
     with pytest.raises(ClientError, match="slow down"):
         holds(fail, table.client)

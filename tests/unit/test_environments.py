@@ -17,7 +17,7 @@ from tests.contract.template import PARAMETERS
 
 HARD_VALUES = {
     "AlarmEmail": "o'brien@example.com",
-    "BatchScheduleExpression": "cron(0 2 * * ? *)",
+    "BatchEveryMinutes": "1 440",
     "ConsoleUrl": "https://example.com/a=b&c=d,e/console",
     "EventSource": "  $HOME `pwd` \N{SNOWMAN} !",
     "OidcAudience": "",
@@ -59,25 +59,25 @@ def test_an_environment_that_is_none_is_refused_with_those_that_are(name: str) -
 @pytest.mark.parametrize(
     "overrides",
     [
-        '["Stage=dev", "BatchScheduleExpression=\\"rate(5 minutes)\\""]',
+        '["Stage=dev", "EventSource=\\"our own lms\\""]',
         # As `sam deploy --guided` writes it.
-        '"Stage=\\"dev\\" BatchScheduleExpression=\\"rate(5 minutes)\\""',
-        '{ Stage = "dev", BatchScheduleExpression = "rate(5 minutes)" }',
-        '[{ Stage = "dev" }, "BatchScheduleExpression=\'rate(5 minutes)\'"]',
+        '"Stage=\\"dev\\" EventSource=\\"our own lms\\""',
+        '{ Stage = "dev", EventSource = "our own lms" }',
+        '[{ Stage = "dev" }, "EventSource=\'our own lms\'"]',
     ],
 )
 def test_samconfig_may_say_its_parameters_in_each_way_that_sam_takes(tmp_path: Path, overrides: str) -> None:
     environment = read_environment("default", configured(tmp_path, overrides))
-    assert environment.parameters == {"Stage": "dev", "BatchScheduleExpression": "rate(5 minutes)"}
+    assert environment.parameters == {"Stage": "dev", "EventSource": "our own lms"}
     assert (environment.stack_name, environment.region, environment.profile) == ("mine", "eu-west-1", "work")
 
 
 def test_several_parameters_are_parted_by_blanks_and_values_may_have_some_in_quotes() -> None:
-    text = "AlarmEmail=ops@example.com LogRetentionDays=7 BatchScheduleExpression='rate(5 minutes)'"
+    text = "AlarmEmail=ops@example.com LogRetentionDays=7 EventSource='our own lms'"
     assert read_parameters(text, PARAMETERS) == {
         "AlarmEmail": "ops@example.com",
         "LogRetentionDays": "7",
-        "BatchScheduleExpression": "rate(5 minutes)",
+        "EventSource": "our own lms",
     }
     assert read_parameters("", PARAMETERS) == {}
     assert read_parameters("AlarmEmail=", PARAMETERS) == {"AlarmEmail": ""}
@@ -86,7 +86,7 @@ def test_several_parameters_are_parted_by_blanks_and_values_may_have_some_in_quo
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("BatchScheduleExpression=rate(5 minutes)", r"'minutes\)', which is not Name=value: quote"),
+        ("EventSource=our own lms", r"'own', which is not Name=value: quote"),
         ("AlarmEmail = ops@example.com", r"'AlarmEmail', which is not Name=value"),
         ("AlarmEmail='ops@example.com", "cannot be read, no closing quotation"),
         ("AlarmEmial=ops@example.com", r"did you mean AlarmEmail\?$"),
@@ -137,8 +137,8 @@ def test_sams_long_form_is_refused_and_not_misread(tmp_path: Path) -> None:
 
 
 def test_a_hint_names_the_file_where_the_fault_is_in_the_file(tmp_path: Path) -> None:
-    with pytest.raises(UnusableInput, match=r"^samconfig\.toml has 'minutes\)'") as refused:
-        read_environment("default", configured(tmp_path, '"BatchScheduleExpression=rate(5 minutes)"'))
+    with pytest.raises(UnusableInput, match=r"^samconfig\.toml has 'own'") as refused:
+        read_environment("default", configured(tmp_path, '"EventSource=our own lms"'))
     assert "PARAMS" not in str(refused.value)
 
 

@@ -10,7 +10,7 @@ from lms_webhooks.health import Health
 from lms_webhooks.intake import Intake
 from lms_webhooks.webhook_store import Deleted, Registered, Unreadable
 from lms_webhooks.webhooks import rfc3339_of_ms
-from tests.unit.tables import NOW_MS, THROTTLED, webhook
+from tests.unit.tables import NOW_MS, Throttled, webhook
 
 KEPT = webhook(webhook_id="wh_kept")
 NAME = min(KEPT.events)
@@ -38,7 +38,7 @@ class Registry:
         self.reads += 1
         assert since_ms == NOW_MS, "when the first of the messages was accepted"
         if self._fails:
-            raise THROTTLED
+            raise Throttled
         return self._deleted
 
 

@@ -54,7 +54,7 @@ def test_a_change_is_one_that_somebody_could_have_made(
 def test_every_mutant_is_python_and_another_module() -> None:
     source = MODULE.read_text()
     mutants = mutants_of(MODULE)
-    assert len(mutants) > 200
+    assert len(mutants) > 150
     for mutant in mutants:
         ast.parse(mutant.text)
         assert mutant.text != source, mutant.change

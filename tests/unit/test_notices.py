@@ -21,7 +21,7 @@ from lms_webhooks.standings import Standings
 from lms_webhooks.webhook_store import WebhookStore
 from tests.engines.dynamodb import Engine
 from tests.unit.held_items import Collisions
-from tests.unit.tables import DAY_MS, NOW_MS, THROTTLED, Unprocessed, event, stand_in, tables, webhook
+from tests.unit.tables import DAY_MS, NOW_MS, Throttled, Unprocessed, event, stand_in, tables, webhook
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -96,7 +96,7 @@ class Topic:
         if message["TopicArn"] not in self.topics:
             raise NoSuchTopicError
         if self.fails or (self.refuses and self.refuses in message["Subject"]):
-            raise THROTTLED
+            raise Throttled
         self.published.append(message)
 
 
@@ -278,7 +278,7 @@ def test_many_that_cannot_be_told_hide_none(
         notice = failing_notice(account_id=account_id, name=name, webhook_id=webhook_id)
         for number in range(notices):
             assert NoticeBox(table).put(replace(notice, key=f"{number:03d}"))
-    with pytest.raises(THROTTLED):
+    with pytest.raises(Throttled):
         notifier(topic).send()
     assert [each["Subject"] for each in topic.published] == ["Webhook B is failing"]
 
@@ -287,7 +287,7 @@ def test_what_could_not_be_told_is_told_later(table: Table, notifier: Callable[[
     topic = Topic()
     NoticeBox(table).put(failing_notice())
     topic.fails = True
-    with pytest.raises(THROTTLED):
+    with pytest.raises(Throttled):
         notifier(topic).send()
     topic.fails = False
     assert notifier(topic).send() == 1
@@ -319,7 +319,7 @@ def test_one_that_cannot_be_told_holds_up_no_other(
         create(webhooks, webhook_id=f"wh_{name}")
         NoticeBox(table).put(replace(failing_notice(name=name), webhook_id=f"wh_{name}"))
     for _ in range(2):
-        with pytest.raises(THROTTLED):
+        with pytest.raises(Throttled):
             notifier(topic).send()
     assert [each["Subject"] for each in topic.published] == ["Webhook B is failing", "Webhook C is failing"]
     topic.refuses = ""

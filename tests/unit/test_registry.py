@@ -16,7 +16,7 @@ from lms_webhooks.health import Health
 from lms_webhooks.registry import MAX_AGE_SECONDS, Registry
 from lms_webhooks.webhook_store import Registered, Unreadable, UnreadableWebhook
 from lms_webhooks.webhooks import Webhook
-from tests.unit.tables import THROTTLED, webhook
+from tests.unit.tables import Throttled, webhook
 
 
 class Clock:
@@ -41,7 +41,7 @@ class Store:
     def read_each(self, account_id: str) -> tuple[list[Registered], list[Unreadable]]:
         self.reads.append(account_id)
         if self.fails:
-            raise THROTTLED
+            raise Throttled
         found = list(self.registered.get(account_id, []))
         unreadable = [Unreadable(each, None) for each in self.unreadable]
         self._clock.now += self.read_seconds

@@ -29,7 +29,7 @@ from lms_webhooks.sweep import Sweep
 from lms_webhooks.webhook_store import WebhookStore, webhook_key
 from lms_webhooks.webhooks import Status, Webhook
 from tests.engines.dynamodb import REGION, Engine
-from tests.unit.tables import DAY_MS, NOW_MS, THROTTLED, Before, Fails, before, tables, webhook
+from tests.unit.tables import DAY_MS, NOW_MS, Before, Fails, Throttled, before, tables, webhook
 
 RETENTION_MS = 7 * DAY_MS
 AT_ONCE = 10
@@ -510,7 +510,7 @@ def test_parts_that_sqs_does_not_take_are_left_to_the_next_sweep(world: World) -
 
     def refuse(**call: Any) -> Any:
         if call["QueueUrl"] == world.sweep_url:
-            raise THROTTLED
+            raise Throttled
         return send(**call)
 
     world.sqs.answers["send_message_batch"] = refuse
