@@ -113,7 +113,7 @@ def test_a_disabled_event_source_is_named_with_the_command_that_enables_it(
 ) -> None:
     functions = system.client("lambda")
     name = system.stack.description["functions"]["drainer"]
-    (mapping,) = functions.list_event_source_mappings(FunctionName=name)["EventSourceMappings"]
+    mapping, _ = functions.list_event_source_mappings(FunctionName=name)["EventSourceMappings"]
     functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
     try:
         assert smoke.main() == 1

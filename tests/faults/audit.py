@@ -57,10 +57,10 @@ class Audit:
         self._owners: dict[Process, str] = {}
         self._tickets: defaultdict[tuple[Process, float], set[str]] = defaultdict(set)
         """Those that each invocation took. It is told apart by when it would be killed."""
-        self._reads: dict[Process, dict[tuple[str, str], _Read]] = {}
-        """The last of each lane."""
-        self._failed: set[str] = set()
-        """The webhooks whose last POST of a drainer failed."""
+        self._reads: defaultdict[tuple[Process, float], dict[tuple[str, str], _Read]] = defaultdict(dict)
+        """The last of each lane, by invocation."""
+        self._last: dict[str, list[str]] = {}
+        """Webhook id -> the events of a drainer's last POST."""
         self._sending: dict[str, Process] = {}
         self._sent: dict[Process, tuple[float, list[str]]] = {}
         self._targets: defaultdict[str, list[tuple[float, str | None]]] = defaultdict(list)
@@ -139,8 +139,7 @@ class Audit:
                     self.taken[webhook_id].update(post.event_ids)
             if process.name == "drainer":
                 self._sending.pop(webhook_id, None)
-                is_failed = bool(mine) and not any(post.is_acknowledged for post in mine)
-                (self._failed.add if is_failed else self._failed.discard)(webhook_id)
+                self._last[webhook_id] = event_ids
 
     def _check_target(self, webhook_id: str, url: str) -> None:
         """Whether events may go to this URL at this moment, or might have ten seconds ago."""
@@ -166,23 +165,31 @@ class Audit:
                 self._add(f"a POST without the lease of {webhook_id}")
             elif int(health["lease_until_ms"]["N"]) / 1000 < now + _LEFT_OF_LEASE_SECONDS:
                 self._add(f"a POST that may outlast the lease of {webhook_id}")
-        reads = [read for read in self._reads.get(process, {}).values() if read.webhook_id == webhook_id]
+        reads = [
+            read for read in self._reads[process, process.ends_at].values() if read.webhook_id == webhook_id
+        ]
+        if any(read.lane is Lane.REPLAY for read in reads):
+            return  # it walks the history too, and what is sent again may be pending elsewhere
         read = next((read for read in reads if set(event_ids) <= set(read.event_ids)), None)
         if read is None:
-            if all(each.lane is not Lane.REPLAY for each in reads):  # which walks the history too
-                self._add(f"a POST of what was not read: {event_ids}")
-        elif read.lane is not Lane.REPLAY and not self._may_stand_in(webhook_id, event_ids):
-            # What is delivered or expired was taken out between the reading and the POST.
-            first = [
-                each for each in read.event_ids if each in event_ids or not self._is_over(webhook_id, each)
-            ]
-            if first[: len(event_ids)] != event_ids:
-                self._add(f"out of order: {event_ids} of {first[: len(event_ids)]} in {read.lane}")
+            self._add(f"a POST of what was not read: {event_ids}")
+            return
+        # What is delivered or expired was taken out between the reading and the POST.
+        first = [each for each in read.event_ids if each in event_ids or not self._is_over(webhook_id, each)]
+        first = first[: len(event_ids)]
+        if first != event_ids and not self._may_stand_in(webhook_id, event_ids):
+            self._add(f"out of order: {event_ids} of {first} in {read.lane}")
 
     def _may_stand_in(self, webhook_id: str, event_ids: list[str]) -> bool:
-        """Whether an event may go alone before those in front of it: the first of them has just failed."""
+        """Whether an event may go alone before those in front of it: one went alone, and is not over."""
         is_ordered = self.registration_item(webhook_id).get("ordered") == {"BOOL": True}
-        return len(event_ids) == 1 and webhook_id in self._failed and not is_ordered
+        last = self._last.get(webhook_id, [])
+        return (
+            not is_ordered
+            and len(event_ids) == len(last) == 1
+            and last != event_ids
+            and not self._is_over(webhook_id, last[0])
+        )
 
     def _note_read(self, process: Process, params: Item) -> None:
         pk = params["ExpressionAttributeValues"][":pk"]["S"]
@@ -191,7 +198,8 @@ class Audit:
         _, webhook_id, lane = pk.split("#")
         items = self.partition(pk)
         event_ids = [_event_id(item["sk"]["S"]) for item in items]
-        self._reads.setdefault(process, {})[webhook_id, lane] = _Read(webhook_id, Lane(lane), event_ids)
+        assert isinstance(process, Environment)
+        self._reads[process, process.ends_at][webhook_id, lane] = _Read(webhook_id, Lane(lane), event_ids)
 
     # The changes
 

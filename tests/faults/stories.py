@@ -290,6 +290,21 @@ def deletion(world: FaultWorld) -> None:
     world.run(2 * MINUTE)
 
 
+def deletion_whose_message_is_lost(world: FaultWorld) -> None:
+    """The sweep sends for the purger then."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    endpoint.script = always(DOWN)
+    ids = world.emit(2)
+    world.prelude(8)
+    world.expect(webhook, ids, "failed")
+    with world.drainers_busy():
+        world.ask_admin(lambda admin: admin.registrations.delete(ADMIN, webhook))
+        world.run(5)
+        world.lose_drain_messages()
+    world.run(2 * MINUTE)
+
+
 def late_after_deletion(world: FaultWorld) -> None:
     """A dispatcher dies with its events, and they come again when their webhook is deleted."""
     endpoint = world.endpoint()
@@ -395,6 +410,7 @@ STORIES = [
     Story("replay", replay),
     Story("replay cancelled", cancelled_replay),
     Story("deletion", deletion),
+    Story("deletion, its message lost", deletion_whose_message_is_lost),
     Story("late after deletion", late_after_deletion),
     Story("retirement", retirement),
     Story("pause and resume", pause),

@@ -22,7 +22,7 @@ DAY_MS = 86_400_000
 class Throttled(ClientError):
     """What DynamoDB and SQS raise when they have too much to do.
 
-    A class, not one error: what is raised again keeps every traceback before, and to log it takes ever longer.
+    A class, not one error: what is raised again keeps every traceback before, so that each log takes longer.
     """
 
     def __init__(self) -> None:
