@@ -13,14 +13,20 @@ from xdist.scheduler import LoadScopeScheduling
 
 from local import stack
 
-_SECOND_STACK = frozenset({
-    "test_access", "test_claims", "test_erase", "test_leaks", "test_neighbours", "test_restore",
-    "test_secrets", "test_tenants", "test_upgrade",
-})  # fmt: skip
-"""These end-to-end tests have a stack of their own: the two halves are about equally long."""
+STACKS = {
+    "the second stack": (
+        "test_access", "test_claims", "test_erase", "test_leaks", "test_neighbours", "test_restore",
+        "test_secrets", "test_tenants", "test_upgrade",
+    ),
+    "the third stack": (
+        "test_emitting", "test_generated_client", "test_preflight", "test_quarantine", "test_receivers",
+        "test_recovery", "test_resends", "test_smoke",
+    ),
+}  # fmt: skip
+"""These end-to-end tests have stacks of their own: the three parts are about equally long."""
 
-_WAITING = 3
-"""Processes that mostly wait: one for each of these two stacks, and one for the stack of enforced roles."""
+_WAITING = 4
+"""Processes that mostly wait: one for each of these stacks, and one for the stack of enforced roles."""
 
 _ORDER = ("e2e", "faults", "scenarios", "unit", "engines", "contract", "conformance", "fuzz", "nag")
 """The tiers by how long their longest unit takes: a long one that begins last is waited for alone."""
@@ -44,7 +50,8 @@ def unit_of(nodeid: str) -> str:
         return path
     if path.startswith("tests/e2e/enforced/"):
         return "the stack whose roles are enforced"
-    return "the second stack" if Path(path).stem in _SECOND_STACK else "the first stack"
+    name = Path(path).stem
+    return next((stack for stack, modules in STACKS.items() if name in modules), "the first stack")
 
 
 class _Units(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types

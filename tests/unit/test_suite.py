@@ -16,9 +16,10 @@ def test_every_tier_has_its_place() -> None:
     assert tiers <= set(schedule._ORDER)
 
 
-def test_every_module_of_the_second_stack_is_there() -> None:
+@pytest.mark.parametrize("stack", schedule.STACKS)
+def test_every_module_of_a_stack_is_there(stack: str) -> None:
     """One that was renamed would go to the first, which would then take longer."""
-    assert {path.stem for path in (TESTS / "e2e").glob("test_*.py")} >= schedule._SECOND_STACK
+    assert {path.stem for path in (TESTS / "e2e").glob("test_*.py")} >= set(schedule.STACKS[stack])
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,7 @@ def test_every_module_of_the_second_stack_is_there() -> None:
         ("tests/scenarios/test_a.py::test_b", "tests/scenarios/test_a.py::test_b"),
         ("tests/e2e/test_new.py::test_b", "the first stack"),
         ("tests/e2e/test_upgrade.py::test_b", "the second stack"),
+        ("tests/e2e/test_smoke.py::test_b", "the third stack"),
         ("tests/e2e/enforced/test_roles.py::test_b", "the stack whose roles are enforced"),
     ],
 )
