@@ -241,8 +241,7 @@ class Dispatcher:
         """The receiver rejected one event: it is tried again alone, and the others go on."""
         now_ms = int(self._clock() * 1000)
         later, _ = set_aside(Waiting(event), attempt, now_ms=now_ms)
-        delay_seconds = (later.due_at_ms - now_ms) / 1000
-        self._put(share, Lane.RETRY, [later], due_at_ms=later.due_at_ms, delay_seconds=delay_seconds)
+        self._put(share, Lane.RETRY, [later], due_at_ms=later.due_at_ms)
 
     def _fall_back(self, registered: Registered, fallen: Health, delay_seconds: float) -> float:
         """Note an endpoint failure, so that from now on the drainer alone sends; answer how long it waits."""
@@ -286,12 +285,12 @@ class Dispatcher:
         waiting: Sequence[Waiting],
         *,
         due_at_ms: int = 0,
-        delay_seconds: float,
+        delay_seconds: float = 0.0,
     ) -> None:
         """Put events into a lane and mark it.
 
-        Whoever made the mark of the real-time lane sends for the drainer. For the others the sweep does, when
-        they are due.
+        Whoever made the mark of the real-time lane sends for a drainer, after `delay_seconds`. For the other
+        lanes the sweep does, when they are due.
         """
         unwritten = self._backlog.append(share.webhook_id, lane, waiting)
         is_new = self._backlog.mark(
@@ -302,7 +301,7 @@ class Dispatcher:
             due_at_ms=due_at_ms,
         )
         share.safe |= {each.event.sort_key for each in waiting} - unwritten
-        if is_new and lane is Lane.REALTIME:  # for the others the sweep sends, when they are due
+        if is_new and lane is Lane.REALTIME:
             self._send_for_drainer(share, [lane], delay_seconds=delay_seconds)
 
     def _close(self, share: Share) -> None:
