@@ -38,7 +38,7 @@ from lms_webhooks.queues import DrainQueue
 from lms_webhooks.replay import ReplayState, ReplayStore
 from lms_webhooks.secrets import SecretBox
 from lms_webhooks.sender import Answer, Patience
-from lms_webhooks.webhook_store import WebhookStore
+from lms_webhooks.webhook_store import UnreadableWebhook, WebhookStore
 from lms_webhooks.wires import ErrorClass
 from tests.faults.audit import Audit, Key, written
 from tests.scenarios import world as scenarios
@@ -498,6 +498,8 @@ class FaultWorld(World):
                 event["call"](admin)
             except Problem as problem:
                 return {"status": problem.status}
+            except UnreadableWebhook:
+                return {"status": 500}
             return {"status": 200}
 
         return handle

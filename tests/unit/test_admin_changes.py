@@ -281,3 +281,26 @@ def test_a_change_with_if_match_that_races_another_is_refused(
     assert (answer.status, answer.body["type"]) == (412, "urn:lms-webhooks:problem:changed-meanwhile")
     shown = client.call("GET", path).body
     assert (shown["name"], shown["description"]) == ("Enrollments to HR", "Mine first")
+
+
+def test_a_webhook_of_a_newer_version_costs_the_others_of_its_account_nothing(
+    client: AdminClient, path: str
+) -> None:
+    """A call for it says that the error is ours; those for the others go on, and it is left alone."""
+    other = str(client.create(name="Newer").headers["Location"])
+    table = Table(client.store._client, client.store._table_name)
+    key = {"pk": {"S": "ACCOUNT#1010"}, "sk": {"S": f"WEBHOOK#{other.rpartition('/')[2]}"}}
+    table.client.update_item(
+        TableName=table.name,
+        Key=key,
+        UpdateExpression="SET #status = :status",
+        ExpressionAttributeNames={"#status": "status"},
+        ExpressionAttributeValues={":status": {"S": "archived"}},
+    )
+    assert [each["webhookId"] for each in client.call("GET", "/v1/webhooks").body["webhooks"]] == [
+        path.rpartition("/")[2]
+    ]
+    assert client.call("PATCH", path, {"name": "Payroll"}).status == 200
+    for method, change in (("GET", None), ("PATCH", {"name": "Payroll"}), ("DELETE", None)):
+        assert client.call(method, other, change).status == 500
+    assert table.client.get_item(TableName=table.name, Key=key)["Item"]["status"] == {"S": "archived"}

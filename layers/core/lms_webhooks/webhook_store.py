@@ -232,18 +232,12 @@ class WebhookStore:
             raise ChangedMeanwhile
 
     def read_account(self, account_id: str) -> list[Registered]:
-        """Every webhook of an account, as they stand now (consistent read), oldest first.
-
-        Raises:
-            UnreadableWebhook: this version cannot read one of them.
-        """
-        registered, unreadable = self.read_each(account_id)
-        if unreadable:
-            raise UnreadableWebhook(unreadable[0].webhook_id)
-        return registered
+        """The webhooks of an account, as they stand now (consistent read), oldest first; but those that this
+        version cannot read."""
+        return self.read_each(account_id)[0]
 
     def read_each(self, account_id: str) -> tuple[list[Registered], list[Unreadable]]:
-        """As `read_account`, but one that cannot be read does not take the others with it."""
+        """Every webhook of an account; apart, those that this version cannot read."""
         pages = self._client.get_paginator("query").paginate(
             TableName=self._table_name,
             KeyConditionExpression="pk = :pk",
@@ -271,11 +265,15 @@ class WebhookStore:
 
         Raises:
             NoSuchWebhook: the account has none by this id.
+            UnreadableWebhook: it is there, and this version cannot read it.
         """
-        for registered in self.read_account(account_id):
-            if registered.webhook.webhook_id == webhook_id:
-                return registered
-        raise NoSuchWebhook
+        registered, unreadable = self.read_each(account_id)
+        if any(each.webhook_id == webhook_id for each in unreadable):
+            raise UnreadableWebhook(webhook_id)
+        found = next((each for each in registered if each.webhook.webhook_id == webhook_id), None)
+        if found is None:
+            raise NoSuchWebhook
+        return found
 
     def delete(
         self,
