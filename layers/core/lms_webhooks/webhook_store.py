@@ -168,6 +168,7 @@ class WebhookStore:
 
         Raises:
             NoSuchWebhook: the account has none by this id.
+            UnreadableWebhook: it is there, and this version cannot read it.
         """
         # Anything else is no id of ours, and may be longer than a key can be.
         if not _WEBHOOK_ID.fullmatch(webhook_id):
@@ -177,7 +178,10 @@ class WebhookStore:
         )
         if "Item" not in answer:
             raise NoSuchWebhook
-        return _webhook(answer["Item"])
+        try:
+            return _webhook(answer["Item"])
+        except (KeyError, ValueError) as error:
+            raise UnreadableWebhook(webhook_id) from error
 
     def update(
         self,
