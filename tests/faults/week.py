@@ -49,8 +49,8 @@ class Subject:
     webhook_id: str
     endpoint: Endpoint
     usual: Script
-    well_since: float
-    """Since when nothing is known to be wrong with it; infinite while something is."""
+    unwell_until: float
+    """Until then something may be wrong with it."""
     events: list[str] = field(default_factory=list)
     """Those that must end here."""
 
@@ -188,13 +188,12 @@ class Week:
         """A receiver fails for some minutes, or for half a day."""
         subject = self.any_subject()
         subject.endpoint.script = self.random.choice(ILL)
-        subject.well_since = float("inf")
         seconds = self.random.choice((5 * MINUTE, HOUR, 12 * HOUR))
+        self.note_unwell(subject, seconds)
         self.world.time.at(self.world.now + seconds, partial(self._recover, subject))
 
     def _recover(self, subject: Subject) -> None:
         subject.endpoint.script = subject.usual
-        subject.well_since = self.world.now
 
     def _begin_fault(self) -> None:
         """Something of ours fails for an hour."""
@@ -208,18 +207,17 @@ class Week:
     def _end_fault(self) -> None:
         self._faults.close()
         for subject in self.subjects.values():
-            if subject.well_since != float("inf"):
-                subject.well_since = self.world.now
+            self.note_unwell(subject)
 
     def _pause(self) -> None:
         subject = self.any_subject()
-        subject.well_since = float("inf")
+        self.note_unwell(subject, HOUR)
         self._change(subject, status="paused")
         self.world.time.at(self.world.now + HOUR, partial(self._activate, subject))
 
     def _activate(self, subject: Subject) -> None:
         self._change(subject, status="active")
-        subject.well_since = self.world.now
+        self.note_unwell(subject)
 
     def _move(self) -> None:
         """An admin changes the URL."""
@@ -228,7 +226,7 @@ class Week:
             f"{subject.name.replace(' ', '-')}-{len(self.world.endpoints)}"
         )
         subject.endpoint.script = subject.usual
-        subject.well_since = self.world.now
+        self.note_unwell(subject)
         self.world.owners[subject.endpoint.url] = subject.webhook_id
         change = {"targetUrl": subject.endpoint.url, "authentication": {"type": "none"}}
         self._change(subject, **change)
@@ -242,6 +240,10 @@ class Week:
         change = WebhookChange.model_validate(changes, context=rule)
         caller = _admin_of(subject)
         self.world.ask_admin(lambda admin: admin.registrations.change(caller, subject.webhook_id, change))
+
+    def note_unwell(self, subject: Subject, seconds: float = 0) -> None:
+        """Something may be wrong with a webhook for so long."""
+        subject.unwell_until = max(subject.unwell_until, self.world.now + seconds)
 
     def any_subject(self) -> Subject:
         """One to which something may happen."""
@@ -262,7 +264,7 @@ class Week:
         if self.world.now < self._fault_until:
             return
         for subject in self.subjects.values():
-            if self.world.now - subject.well_since < _STARVES_AFTER:
+            if self.world.now - subject.unwell_until < _STARVES_AFTER:
                 continue
             for lane in (Lane.REALTIME, Lane.BATCH, Lane.RETRY):
                 for waiting in self.world.waiting(subject.webhook_id, lane)[:1]:
@@ -337,7 +339,7 @@ def unknown_values(week: Week) -> Iterator[None]:
     mark = {"pk": {"S": "DUE#0"}, "sk": {"S": f"{subject.webhook_id}#express"}}
     tables = week.world._tables
     before = tables("GetItem", {"TableName": WEBHOOKS, "Key": key})["Item"][attribute]
-    subject.well_since = float("inf")
+    week.note_unwell(subject, HOUR)
     _set(tables, key, attribute, value)
     tables("PutItem", {"TableName": "deliveries", "Item": mark})
     try:
@@ -347,7 +349,7 @@ def unknown_values(week: Week) -> Iterator[None]:
         if now == value:
             _set(tables, key, attribute, before)
         tables("DeleteItem", {"TableName": "deliveries", "Key": mark})
-        subject.well_since = week.world.now
+        week.note_unwell(subject)
 
 
 def _set(tables: Engine, key: dict[str, Any], attribute: str, value: dict[str, Any]) -> None:

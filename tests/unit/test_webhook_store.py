@@ -22,7 +22,7 @@ from lms_webhooks.problems import (
     TooManyCreations,
     TooManyWebhooks,
 )
-from lms_webhooks.webhook_store import Deleted, WebhookStore, new_webhook_id
+from lms_webhooks.webhook_store import Deleted, UnreadableWebhook, WebhookStore, new_webhook_id
 from lms_webhooks.webhooks import (
     Authentication,
     BasicAuthentication,
@@ -114,8 +114,9 @@ def test_authentication_of_an_unknown_type_is_named(client: "DynamoDBClient", st
         ExpressionAttributeNames={"#type": "type"},
         ExpressionAttributeValues={":type": {"S": "telepathy"}},
     )
-    with pytest.raises(ValueError, match="'telepathy'"):
+    with pytest.raises(UnreadableWebhook) as unreadable:
         store.get("1010", kept.webhook_id)
+    assert "'telepathy'" in str(unreadable.value.__cause__)
 
 
 def test_an_account_is_listed_oldest_first(store: WebhookStore) -> None:
