@@ -290,7 +290,7 @@ class Audit:
         accepted_at = self._world._accepted_at[event_id]
         return (
             self._is_delivered(webhook_id, event_id)
-            or self._world.now - accepted_at >= self._world._retention_days * DAY - 1
+            or self._latest_ms() / 1000 - accepted_at >= self._world._retention_days * DAY - 1
         )
 
     def _is_delivered(self, webhook_id: str, event_id: str) -> bool:

@@ -913,7 +913,7 @@ class World:
         }
         on_their_way = self._on_their_way.setdefault(message.webhook_id, {})
         for ticket, (until, _) in list(on_their_way.items()):
-            if ticket not in waiting or until < self.now:
+            if ticket not in waiting or until < self.now + self.most_skew_seconds:
                 del on_their_way[ticket]
         sent_at = on_their_way.get(message.ticket, (0.0, 0.0))[1]
         is_repeated = self.now - sent_at <= _CALL_SECONDS * 1.01  # by botocore
