@@ -11,8 +11,8 @@ from lms_webhooks.drain import Drainer
 from lms_webhooks.dynamodb import Table
 from lms_webhooks.health_store import HealthStore
 from lms_webhooks.notices import NoticeBox
-from lms_webhooks.observability import logger, metrics, report
-from lms_webhooks.queues import DrainQueue, read_drain_message
+from lms_webhooks.observability import logger, metrics
+from lms_webhooks.queues import DrainQueue
 from lms_webhooks.registry import Registry
 from lms_webhooks.replay import Replays, ReplayStore
 from lms_webhooks.secrets import SecretBox
@@ -63,13 +63,5 @@ drainer = Drainer(
 @logger.inject_lambda_context
 def lambda_handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
     """Drain the webhook that each message names. What nobody expected costs its own message alone."""
-    failed: list[str] = []
-    for record in event["Records"]:
-        try:
-            drainer.drain(read_drain_message(record), remaining_ms=context.get_remaining_time_in_millis)
-        except aws.AWS_FAULTS:
-            raise  # the function fails, which has an alarm of its own
-        except Exception as error:  # noqa: BLE001  # damage, or an item of a newer version
-            report(error, "webhook not drained", messageId=record["messageId"])
-            failed.append(record["messageId"])
+    failed = drainer.drain_all(event["Records"], remaining_ms=context.get_remaining_time_in_millis)
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}

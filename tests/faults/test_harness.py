@@ -123,7 +123,7 @@ def test_a_death_that_is_answered_with_a_call(monkeypatch: pytest.MonkeyPatch) -
         try:
             drain(self, message, **kwargs)
         finally:
-            self._queue.send(message.account_id, message.webhook_id, delay_seconds=900)
+            self._queue.send(message, delay_seconds=900)
 
     monkeypatch.setattr(Drainer, "drain", drain_and_tidy_up)
     row = broken("drain", Fault.DIES_AFTER)

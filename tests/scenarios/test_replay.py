@@ -10,7 +10,7 @@ import pytest
 from lms_webhooks.backlog import Backlog, Lane, Waiting
 from lms_webhooks.delivery_store import DeliveryStore, Outcome
 from lms_webhooks.dynamodb import Range
-from lms_webhooks.queues import DrainQueue
+from lms_webhooks.queues import DrainMessage, DrainQueue
 from lms_webhooks.replay import Replay, ReplayState, ReplayStore
 from lms_webhooks.webhooks import Status
 from tests.engines.dynamodb import Engine
@@ -52,7 +52,7 @@ def start(world: World, webhook_id: str, *, outcome: Outcome | None = None, repl
         started_by="ada",
     )
     replays(world).start(replay, Backlog(world._table(_DELIVERIES), retention_days=RETENTION_DAYS))
-    DrainQueue(world._sqs, _DRAIN_URL, _DRAIN_URL).send(ACCOUNT, webhook_id, delay_seconds=0)
+    DrainQueue(world._sqs, _DRAIN_URL, _DRAIN_URL).send(DrainMessage(ACCOUNT, webhook_id), delay_seconds=0)
 
 
 def redeliver(world: World, webhook_id: str, sort_key: str) -> None:
@@ -63,7 +63,7 @@ def redeliver(world: World, webhook_id: str, sort_key: str) -> None:
     replays(world).redeliver(
         ACCOUNT, webhook_id, Waiting(found[1]), backlog, asked_at_ms=int(world.now * 1000)
     )
-    DrainQueue(world._sqs, _DRAIN_URL, _DRAIN_URL).send(ACCOUNT, webhook_id, delay_seconds=0)
+    DrainQueue(world._sqs, _DRAIN_URL, _DRAIN_URL).send(DrainMessage(ACCOUNT, webhook_id), delay_seconds=0)
 
 
 def progress(world: World, webhook_id: str) -> Replay:
@@ -326,7 +326,7 @@ def test_what_waits_to_be_tried_again_can_be_sent_at_once(world: World) -> None:
     (waiting,) = backlog.read(webhook, Lane.RETRY, limit=2)
     waiting = replace(waiting, waits_in=Lane.RETRY)
     replays(world).redeliver(ACCOUNT, webhook, waiting, backlog, asked_at_ms=int(world.now * 1000))
-    DrainQueue(world._sqs, _DRAIN_URL, _DRAIN_URL).send(ACCOUNT, webhook, delay_seconds=0)
+    DrainQueue(world._sqs, _DRAIN_URL, _DRAIN_URL).send(DrainMessage(ACCOUNT, webhook), delay_seconds=0)
     world.run(5)
     assert endpoint.acknowledged == [event_id]
     assert recorded(world, webhook)[event_id] == ("delivered", [422, 422, 200])
@@ -353,7 +353,7 @@ def test_what_waits_and_is_rejected_ahead_of_its_time_goes_on_waiting(
     (waiting,) = backlog.read(webhook, lane, limit=2)
     waiting = replace(waiting, waits_in=lane)
     replays(world).redeliver(ACCOUNT, webhook, waiting, backlog, asked_at_ms=int(world.now * 1000))
-    DrainQueue(world._sqs, _DRAIN_URL, _DRAIN_URL).send(ACCOUNT, webhook, delay_seconds=0)
+    DrainQueue(world._sqs, _DRAIN_URL, _DRAIN_URL).send(DrainMessage(ACCOUNT, webhook), delay_seconds=0)
     world.run(5)
     (still,) = backlog.read(webhook, lane, limit=2)
     assert len(still.attempts) == len(waiting.attempts) + 1

@@ -41,7 +41,7 @@ from lms_webhooks.health import Health
 from lms_webhooks.health_store import TICKET_GRACE_SECONDS, HealthStore, health_key
 from lms_webhooks.messages import Message
 from lms_webhooks.notices import NoticeBox, Notifier
-from lms_webhooks.observability import metrics, report
+from lms_webhooks.observability import metrics
 from lms_webhooks.queues import (
     DrainQueue,
     QuarantineQueue,
@@ -659,15 +659,7 @@ class World:
         )
 
         def handle(event: dict[str, Any], remaining_ms: Callable[[], int]) -> dict[str, Any]:
-            failed = []
-            for record in event["Records"]:
-                try:
-                    drainer.drain(read_drain_message(record), remaining_ms=remaining_ms)
-                except AWS_FAULTS:
-                    raise
-                except Exception as error:  # noqa: BLE001  # as the handler
-                    report(error, "webhook not drained")
-                    failed.append(record["messageId"])
+            failed = drainer.drain_all(event["Records"], remaining_ms=remaining_ms)
             return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
 
         return handle

@@ -106,7 +106,7 @@ def test_no_message_and_no_reason_break_the_envelope(message: str, reason: str) 
 )
 def test_a_drainer_is_sent_for_after_at_most_what_sqs_can_delay(asked: int, delay: int) -> None:
     sent: Any = Sent()
-    DrainQueue(sent, URL, URL).send("1010", "wh_1", delay_seconds=asked)
+    DrainQueue(sent, URL, URL).send(DrainMessage("1010", "wh_1"), delay_seconds=asked)
     (message,) = sent.messages
     assert json.loads(message["MessageBody"]) == {"accountId": "1010", "webhookId": "wh_1"}
     assert message["DelaySeconds"] == delay <= MAX_DELAY_SECONDS
@@ -161,7 +161,7 @@ def test_sqs_takes_what_is_put_on_it(sqs: Any) -> None:
     url = sqs.create_queue(QueueName="queue")["QueueUrl"]
     queue = DrainQueue(sqs, url, url)
     ids = [('a"ä/\\', f"wh_{number}") for number in range(11)]
-    queue.send(*ids[0], delay_seconds=0)
+    queue.send(DrainMessage(*ids[0]), delay_seconds=0)
     queue.send_all([DrainMessage(*each) for each in ids[1:]])
     got = []
     while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
@@ -175,6 +175,6 @@ def test_what_sqs_does_not_take_is_told(sqs: Any) -> None:
     with pytest.raises(ClientError):
         QuarantineQueue(sqs, URL).keep("{}", reason="why")
     with pytest.raises(ClientError):
-        DrainQueue(sqs, URL, URL).send("1010", "wh_1", delay_seconds=0)
+        DrainQueue(sqs, URL, URL).send(DrainMessage("1010", "wh_1"), delay_seconds=0)
     with pytest.raises(ClientError):
         DrainQueue(sqs, URL, URL).send_all([DrainMessage("1010", "wh_1")])

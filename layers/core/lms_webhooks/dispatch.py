@@ -28,7 +28,7 @@ from lms_webhooks.matching import Way, choose_lane, choose_way
 from lms_webhooks.messages import Credentials
 from lms_webhooks.observability import Metric, count, logger, measure_ms, report
 from lms_webhooks.pace import Pace
-from lms_webhooks.queues import DrainQueue, QuarantineQueue
+from lms_webhooks.queues import DrainMessage, DrainQueue, QuarantineQueue
 from lms_webhooks.registry import Registry
 from lms_webhooks.sender import Patience
 from lms_webhooks.slots import next_slot_ms
@@ -339,12 +339,9 @@ class Dispatcher:
     def _send_for_drainer(self, share: Share, lanes: Sequence[Lane], *, delay_seconds: float) -> None:
         # A webhook that is gone, or cannot be read, is urgent to nobody.
         failures = 1 if share.failures is None else share.failures + share.failed_attempts
-        self._drain_queue.send(
-            share.account_id,
-            share.webhook_id,
-            delay_seconds=int(delay_seconds),
-            is_urgent=any(lane.is_urgent(failures=failures) for lane in lanes),
-        )
+        is_urgent = any(lane.is_urgent(failures=failures) for lane in lanes)
+        message = DrainMessage(share.account_id, share.webhook_id, is_urgent=is_urgent)
+        self._drain_queue.send(message, delay_seconds=delay_seconds)
 
     def _due_at_ms(self, lane: Lane) -> int:
         """From when on a lane that gets its first event now is to be served."""

@@ -80,13 +80,7 @@ class Purger:
         successor = message.message_id
         left = [mark for mark in mine if self._claim(mark, successor, seconds + TICKET_GRACE_SECONDS, owner)]
         if left:
-            self._queue.send(
-                message.account_id,
-                message.webhook_id,
-                delay_seconds=seconds,
-                ticket=successor,
-                broken_off=message.broken_off,
-            )
+            self._queue.send(replace(message, ticket=successor, is_urgent=False), delay_seconds=seconds)
 
     def _claim(self, mark: Mark, owner: str, seconds: float, *instead_of: str) -> bool:
         now_ms = int(self._clock() * 1000)

@@ -93,32 +93,23 @@ class DrainQueue:
         self._client = client
         self._urls = {True: urgent_url, False: background_url}
 
-    def send(
-        self,
-        account_id: str,
-        webhook_id: str,
-        *,
-        delay_seconds: int,
-        ticket: str = "",
-        broken_off: int = 0,
-        is_urgent: bool = False,
-    ) -> None:
+    def send(self, message: DrainMessage, *, delay_seconds: float) -> None:
         """Send for one drainer, after at most MAX_DELAY_SECONDS.
 
         Raises:
             aws.AWS_FAULTS: SQS did not take it; the sweep will send again.
         """
         self._client.send_message(
-            QueueUrl=self._urls[is_urgent],
-            MessageBody=DrainMessage(account_id, webhook_id, ticket, broken_off, is_urgent=is_urgent).body(),
-            DelaySeconds=min(delay_seconds, MAX_DELAY_SECONDS),
+            QueueUrl=self._urls[message.is_urgent],
+            MessageBody=message.body(),
+            DelaySeconds=min(int(delay_seconds), MAX_DELAY_SECONDS),
         )
 
     def try_to_send(self, account_id: str, webhook_id: str, *, is_urgent: bool = False) -> None:
         """Send for one drainer now, for a change that is made already: an error would say that it is not.
         When SQS does not take it, the sweep sends within a minute."""
         try:
-            self.send(account_id, webhook_id, delay_seconds=0, is_urgent=is_urgent)
+            self.send(DrainMessage(account_id, webhook_id, is_urgent=is_urgent), delay_seconds=0)
         except AWS_FAULTS:
             logger.exception("drainer not sent for", webhookId=webhook_id)
 
