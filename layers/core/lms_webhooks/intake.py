@@ -16,6 +16,9 @@ from lms_webhooks.registry import Registry
 from lms_webhooks.webhook_store import Deleted
 from lms_webhooks.webhooks import rfc3339_of_ms
 
+SECOND_TEXT = "eventId is that of another event with this timestamp"
+"""Why an event goes into quarantine whose id and time another one of its batch has."""
+
 
 class Message(NamedTuple):
     """What SQS brought."""
@@ -112,7 +115,7 @@ class Intake:
                 event = message.event
                 earlier = first.setdefault((event.account_id, event.sort_key), event)
                 if _differ(earlier.text, event.text):
-                    self._put_aside(record, "eventId is that of another event with this timestamp")
+                    self._put_aside(record, SECOND_TEXT)
                     continue
             except Exception as error:  # noqa: BLE001  # whatever it is, it costs no other message
                 report(error, "message not processed", messageId=record["messageId"])
