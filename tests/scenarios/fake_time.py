@@ -1,4 +1,4 @@
-"""Fake time for several processes at once. They are threads, but only one runs at any moment.
+"""Fake time for several processes at once. Each has threads, of which one runs at any moment.
 
 A process runs until it sleeps; then the clock jumps to whatever comes next. So what takes a week takes
 milliseconds, two runs of a test do the same in the same order, and what happens during a POST really does
@@ -6,10 +6,11 @@ happen during it.
 """
 
 import heapq
-import threading
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Self, cast
+
+from greenlet import getcurrent, greenlet
 
 _MAX_STEPS_AT_ONCE = 100_000  # at one moment of fake time: more is a loop that waits for nothing
 
@@ -41,30 +42,13 @@ class Process:
             self._frozen_at = None
 
 
-def _signal() -> threading.Lock:
-    """What one thread waits for with `acquire`, and another gives with `release`."""
-    signal = threading.Lock()
-    signal.acquire()
-    return signal
+class _Thread(greenlet):
+    """Stands in for a thread. One of Python's would cost ten times as much at each change to another."""
 
-
-class _Worker:
-    """A thread of Python. It does one `_Thread` after another: a new one takes as long as ten calls."""
-
-    def __init__(self) -> None:
-        self.turn = _signal()
-        self.next: _Thread | None = None
-        """What it does at its next turn. None ends it."""
-
-
-class _Thread:
-    def __init__(
-        self, process: Process, run: Callable[[], None], parent: "_Thread | None", worker: _Worker
-    ) -> None:
+    def __init__(self, process: Process, live: Callable[["_Thread"], None], begun_by: "_Thread | None") -> None:
+        super().__init__(live)
         self.process = process
-        self.run = run
-        self.parent = parent
-        self.turn = worker.turn
+        self.begun_by = begun_by
         self.is_done = False
         self.alarm = 0  # which entry of the agenda wakes it; the others are out of date
 
@@ -81,9 +65,7 @@ class FakeTime:
         self._entries = 0
         self._until = now
         self._running: _Thread | None = None
-        self._scheduler = _signal()
         self._alive: set[_Thread] = set()
-        self._idle: list[_Worker] = []
         self._error: BaseException | None = None
 
     def clock(self) -> float:
@@ -159,9 +141,6 @@ class FakeTime:
         for thread in list(self._alive):
             if not thread.is_done:
                 self._let_run(thread)
-        for worker in self._idle:
-            worker.turn.release()
-        self._idle.clear()
 
     def map[T, R](self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
         """`function` of each item, all at the same time, as a pool of threads would do it."""
@@ -189,49 +168,33 @@ class FakeTime:
             raise errors[0]
         return cast("list[R]", results)
 
-    def _start(self, process: Process, run: Callable[[], None], parent: _Thread | None) -> _Thread:
-        if self._idle:
-            worker = self._idle.pop()
-        else:
-            worker = _Worker()
-            threading.Thread(target=self._work, args=(worker,), daemon=True).start()
-        thread = worker.next = _Thread(process, run, parent, worker)
+    def _start(self, process: Process, run: Callable[[], None], begun_by: _Thread | None) -> _Thread:
+        thread = _Thread(process, partial(self._live, run), begun_by)
         self._alive.add(thread)
         self._set_alarm(thread, self.now)
         return thread
 
-    def _work(self, worker: _Worker) -> None:
-        while True:
-            worker.turn.acquire()
-            if worker.next is None:
-                return
-            self._live(worker.next)
-            worker.next = None
-            self._idle.append(worker)
-            self._scheduler.release()
-
-    def _live(self, thread: _Thread) -> None:
+    def _live(self, run: Callable[[], None], thread: _Thread) -> None:
         try:
             if not thread.process.is_dead:
-                thread.run()
+                run()
         except Killed:
             pass
         except BaseException as error:  # noqa: BLE001  # the test fails with it
             self._error = error
         thread.is_done = True
         self._alive.discard(thread)
-        if thread.parent is not None and not thread.parent.is_done:
-            self._set_alarm(thread.parent, self.now)
+        if thread.begun_by is not None and not thread.begun_by.is_done:
+            self._set_alarm(thread.begun_by, self.now)
 
     def _let_run(self, thread: _Thread) -> None:
         self._running = thread
-        thread.turn.release()
-        self._scheduler.acquire()
+        thread.parent = getcurrent()  # where its end leads to
+        thread.switch(thread)
         self._running = None
 
     def _hand_over(self, thread: _Thread) -> None:
-        self._scheduler.release()
-        thread.turn.acquire()
+        thread.parent.switch()
         if thread.process.is_dead:
             raise Killed
 
