@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.CSafeLoader):
     """Knows the short forms of intrinsic functions: `!GetAtt A.Arn` becomes {"Fn::GetAtt": ["A", "Arn"]}."""
 
 

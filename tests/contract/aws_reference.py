@@ -8,13 +8,26 @@ knows. requirements/dev.txt locks cfn-lint, so both change with its version, and
 import json
 import re
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import cfnlint
 
-_DATA = Path(cfnlint.__file__).parent / "data"
+def _path_of(module: str) -> Path:
+    """Where a module is. To import cfn-lint or sam takes a second and more, in each process of the tests."""
+    spec = find_spec(module)
+    assert spec is not None, module
+    assert spec.origin is not None, module
+    return Path(spec.origin)
+
+
+_DATA = _path_of("cfnlint").parent / "data"
 _HANDLERS = ("create", "read", "update", "delete")
+
+
+def source_of(module: str) -> str:
+    """The code of a module of sam's."""
+    return _path_of(module).read_text()
 
 
 @cache

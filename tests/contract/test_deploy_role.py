@@ -5,7 +5,6 @@ of each ask for (`aws_reference`). So a new type of resource fails here until th
 permission that no type needs any more fails until it is gone. AWS itself has not judged any of it.
 """
 
-import inspect
 import json
 import re
 from collections.abc import Iterable
@@ -18,12 +17,17 @@ import boto3
 import pytest
 import yaml
 from moto import mock_aws
-from samcli.lib.deploy import deployer
 
 from local.boundary import CODE_DEPLOY_ROLE, put_boundary
 from local.gradual import make_gradual
 from local.template import read_template
-from tests.contract.aws_reference import arn_patterns, handlers_permissions, is_known, properties_named_in
+from tests.contract.aws_reference import (
+    arn_patterns,
+    handlers_permissions,
+    is_known,
+    properties_named_in,
+    source_of,
+)
 from tests.contract.template import REPOSITORY, RESOURCES, ROLES, TEMPLATE, Properties, as_list, names_in
 from tests.contract.test_documents import OPERATIONS, rows, section
 from tests.contract.test_supply_chain import WORKFLOW
@@ -417,7 +421,7 @@ def test_what_a_deployment_calls_is_allowed(action: str, resource: str, context:
 
 def test_the_workflow_may_make_sam_s_calls() -> None:
     """Those that the locked SAM CLI can make, without those of options that the workflow does not use."""
-    source = inspect.getsource(deployer)
+    source = source_of("samcli.lib.deploy.deployer")
     operations = set(re.findall(r"self\._client\.([a-z_]+)\(", source))
     operations |= set(re.findall(r'get_paginator\("([a-z_]+)"\)', source))
     operations -= {"get_paginator", "get_waiter"}

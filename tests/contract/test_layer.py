@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import shutil
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,16 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _client(service: str, region: str, data: Path | None = None) -> Any:
     session = Session()
     session.set_credentials("test", "test")
-    if data is not None:
-        loader = Loader(extra_search_paths=[str(data)], include_default_search_paths=False)
-        session.register_component("data_loader", loader)
+    session.register_component("data_loader", _loader(data))
     return session.create_client(service, region)
+
+
+@cache
+def _loader(data: Path | None) -> Loader:
+    """It remembers what it read, and reading is what takes the time."""
+    if data is None:
+        return Loader()
+    return Loader(extra_search_paths=[str(data)], include_default_search_paths=False)
 
 
 def _shapes(client: Any) -> dict[str, Any]:

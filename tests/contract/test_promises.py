@@ -3,7 +3,6 @@
 import re
 
 import pytest
-from samcli.commands.deploy.deploy_context import DeployContext
 
 from tests.contract.template import REPOSITORY
 
@@ -55,6 +54,9 @@ def test_what_the_jwt_authorizer_takes_of_another_provider_is_explained() -> Non
 
 def test_a_new_default_does_not_reach_a_stack_that_is_there() -> None:
     """sam keeps the previous value of each parameter that is not set (SAM CLI, deploy_context)."""
+    # Here, for it takes a second, and every process of the tests reads this file.
+    from samcli.commands.deploy.deploy_context import DeployContext  # noqa: PLC0415
+
     template = {"Parameters": {"LogRetentionDays": {"Default": 90}, "AlarmEmail": {"Default": ""}}}
     assert DeployContext.merge_parameters(template, {"AlarmEmail": "ops@example.com"}) == [
         {"ParameterKey": "LogRetentionDays", "UsePreviousValue": True},

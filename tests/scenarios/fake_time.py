@@ -45,7 +45,9 @@ class Process:
 class _Thread(greenlet):
     """Stands in for a thread. One of Python's would cost ten times as much at each change to another."""
 
-    def __init__(self, process: Process, live: Callable[["_Thread"], None], begun_by: "_Thread | None") -> None:
+    def __init__(
+        self, process: Process, live: Callable[["_Thread"], None], begun_by: "_Thread | None"
+    ) -> None:
         super().__init__(live)
         self.process = process
         self.begun_by = begun_by
