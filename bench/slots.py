@@ -8,7 +8,6 @@ Drainers are simulated: how long one takes for a webhook follows from the calls 
 """
 
 import json
-import resource
 import statistics
 import time
 from collections import deque
@@ -20,6 +19,7 @@ from typing import Any, cast
 
 from bench.figures import Figure, Row
 from bench.function import Function, prepare, register
+from bench.memory import peak_mb
 from bench.servers import DELIVERIES, WEBHOOKS, Aws
 from bench.simulation import FIRST_POLLERS, MORE_POLLERS_A_MINUTE
 from tests.contract.template import FUNCTIONS, PARAMETERS, event_sources
@@ -126,9 +126,9 @@ def _measured() -> tuple[float, float, float]:
             began = time.process_time()
             function.invoke({"Records": [record]})
             costs[due_at_ms] = (time.process_time() - began) / count * 1e6
-        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        most_mb = peak_mb()
     due, not_due = costs.values()
-    return due, not_due, peak_mb
+    return due, not_due, most_mb
 
 
 class _Samples:

@@ -67,6 +67,7 @@ class FakeTime:
         self._entries = 0
         self._until = now
         self._running: _Thread | None = None
+        self._scheduler = getcurrent()
         self._alive: set[_Thread] = set()
         self._error: BaseException | None = None
 
@@ -191,12 +192,12 @@ class FakeTime:
 
     def _let_run(self, thread: _Thread) -> None:
         self._running = thread
-        thread.parent = getcurrent()  # where its end leads to
+        thread.parent = self._scheduler = getcurrent()  # where its end leads to
         thread.switch(thread)
         self._running = None
 
     def _hand_over(self, thread: _Thread) -> None:
-        thread.parent.switch()
+        self._scheduler.switch()
         if thread.process.is_dead:
             raise Killed
 

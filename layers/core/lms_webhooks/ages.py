@@ -6,6 +6,7 @@ clock goes on, but may be set back. So the age of a thing is the larger one of w
 
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
@@ -49,7 +50,7 @@ class Memory[K: Hashable, V]:
         self._max_age_seconds = max_age_seconds
         self._max_weight = max_weight
         self._lock = threading.Lock()
-        self._entries: dict[K, _Entry[V]] = {}  # the least recently used first
+        self._entries: OrderedDict[K, _Entry[V]] = OrderedDict()  # the least recently used first
         self._weight = 0
 
     def __len__(self) -> int:
@@ -66,10 +67,10 @@ class Memory[K: Hashable, V]:
             entry = self._entries.get(key)
             if entry is None:
                 return None
-            self._remove(key)
             if self._is_old(entry):
+                self._remove(key)
                 return None
-            self._add(key, entry)  # the last to be evicted
+            self._entries.move_to_end(key)  # the last to be evicted
             return entry.value
 
     def put(self, key: K, value: V, *, since: Moment | None = None, weight: int = 1) -> None:
@@ -86,16 +87,13 @@ class Memory[K: Hashable, V]:
                     break
                 self._remove(oldest)
             if weight <= self._max_weight:
-                self._add(key, entry)
+                self._entries[key] = entry
+                self._weight += weight
 
     def forget(self, key: K) -> None:
         """Drop the value at `key`."""
         with self._lock:
             self._remove(key)
-
-    def _add(self, key: K, entry: _Entry[V]) -> None:
-        self._entries[key] = entry
-        self._weight += entry.weight
 
     def _remove(self, key: K) -> None:
         entry = self._entries.pop(key, None)

@@ -75,15 +75,16 @@ def follow(
     answer_class = classify(sent.attempt.status_code)
     if is_suspect and len(sort_keys) == 1 and not health.failures and _may_be_the_event(sent.attempt):
         answer_class = AnswerClass.EVENT if answer_class is AnswerClass.ENDPOINT else answer_class
+    if answer_class is AnswerClass.DELIVERED:  # nothing is worked out here that only failures need
+        known = endpoint.after_success(health, sent.attempt, sent_events=len(sort_keys))
+        return Consequence(Fate.DELIVERED, endpoint.without_suspects(known, sort_keys))
     delay = _delay_seconds(health, sent, now_ms=now_ms, jitter=jitter)
     match answer_class:
-        case AnswerClass.DELIVERED:
-            known = endpoint.after_success(health, sent.attempt, sent_events=len(sort_keys))
-            then = Consequence(Fate.DELIVERED, known)
         case AnswerClass.EVENT if len(sort_keys) > 1:
             then = Consequence(Fate.PENDING, _with_less_at_once(health, sent, now_ms=now_ms))
         case AnswerClass.EVENT:
             then = _after_rejection(health, sent.attempt, now_ms=now_ms, delay=delay, is_known=is_known)
+            then = replace(then, health=endpoint.without_suspects(then.health, sort_keys))
         case AnswerClass.GONE if disable_after_ms is None:  # for the drainer to confirm, at once
             known = endpoint.after_failure(health, sent.attempt, now_ms=now_ms, delay_seconds=0)
             then = Consequence(Fate.PENDING, known, delay_seconds=0)
@@ -94,8 +95,6 @@ def follow(
             known = _after_failure(health, sent, sort_keys, now_ms=now_ms, delay=delay)
             then = Consequence(Fate.PENDING, known, delay)
     known = then.health
-    if then.fate is not Fate.PENDING:
-        known = endpoint.without_suspects(known, sort_keys)
     is_over = disable_after_ms is not None and now_ms - known.failing_since_ms >= disable_after_ms
     if known.failures > health.failures and is_over:
         known = endpoint.switch_off(known, SwitchOff.FAILING, now_ms=now_ms)

@@ -185,15 +185,15 @@ class Dispatcher:
         """
         registered = self._find(share.account_id, share.webhook_id)
         while registered is not None and self._way(registered, event) is Way.DIRECT and not must_wait:
+            if share.credentials is not None and share.credentials[0] == registered.webhook:
+                return registered, share.credentials[1]
             try:
                 credentials = self._courier.credentials_of(registered.webhook)
             except Exception as error:  # noqa: BLE001  # whatever it is, the event goes where it is safe
                 self._note_unsent(error, registered)
                 break
-            now_known = self._find(share.account_id, share.webhook_id)
-            if now_known == registered:
-                return registered, credentials
-            registered = now_known
+            share.credentials = registered.webhook, credentials
+            registered = self._find(share.account_id, share.webhook_id)
         return registered, None
 
     def _note_unsent(self, error: Exception, registered: Registered) -> None:
@@ -216,23 +216,18 @@ class Dispatcher:
             self._note_unsent(error, registered)
             return Consequence(Fate.PENDING, health, FAULT_DELAY_SECONDS)
         share.sent.append(sent)
-        then = follow(
-            replace(health, rejections=self._pace.rejections(webhook.webhook_id)),
-            sent,
-            now_ms=int(self._clock() * 1000),
-            jitter=self._jitter(),
-        )
-        is_slow = False
-        if then.fate is Fate.DELIVERED:
+        if sent.attempt.is_success:  # in direct mode it changes nothing that is known of the endpoint
             delivered = Delivery(webhook.webhook_id, event, Outcome.DELIVERED, (sent.attempt,))
             share.delivered.append(delivered)
-            is_slow = self._pace.took(webhook.webhook_id, sent.attempt.latency_ms)
-        elif then.fate is Fate.REJECTED:
+            if self._pace.took(webhook.webhook_id, sent.attempt.latency_ms):
+                self._leave_direct_mode(registered)
+            return Consequence(Fate.DELIVERED, health)
+        health = replace(health, rejections=self._pace.rejections(webhook.webhook_id))
+        then = follow(health, sent, now_ms=int(self._clock() * 1000), jitter=self._jitter())
+        if then.fate is Fate.REJECTED:
             self._pace.rejected(webhook.webhook_id)
             self._set_aside(share, event, sent.attempt)
-        if is_slow:
-            self._leave_direct_mode(registered)
-        elif then.delay_seconds is not None:
+        if then.delay_seconds is not None:
             share.failed_attempts += 1
             return replace(then, delay_seconds=self._fall_back(registered, then.health, then.delay_seconds))
         return then

@@ -114,7 +114,8 @@ def after_failure(health: Health, attempt: Attempt, *, now_ms: int, delay_second
     last_at_ms = health.attempts[-1].started_at_ms if health.attempts else 0
     goes_on = health.failing_since_ms and attempt.started_at_ms - last_at_ms <= FAILURE_GAP_MS
     return replace(
-        _with_attempt(fall_back(health, now_ms=now_ms), attempt),
+        fall_back(health, now_ms=now_ms),
+        attempts=_attempts_with(health, attempt),
         failures=health.failures + 1,
         failing_since_ms=health.failing_since_ms if goes_on else attempt.started_at_ms,
         last_error=attempt.outcome,
@@ -130,24 +131,26 @@ def after_success(health: Health, attempt: Attempt, *, sent_events: int) -> Heal
         health = _with_tried_ceiling(health)
     grown = min(max(sent_events * 2, health.batch_size), health.batch_ceiling)
     return replace(
-        _with_attempt(health, attempt),
+        health,
         failures=0,
         rejections=0,
         failing_since_ms=0,
         last_error="",
         next_attempt_at_ms=0,
         batch_size=max(grown, 1),
+        attempts=_attempts_with(health, attempt),
     )
 
 
 def after_rejection(health: Health, attempt: Attempt) -> Health:
     """The receiver refused one event that was sent alone."""
-    return replace(_with_attempt(health, attempt), rejections=health.rejections + 1, batch_size=1)
+    attempts = _attempts_with(health, attempt)
+    return replace(health, attempts=attempts, rejections=health.rejections + 1, batch_size=1)
 
 
 def after_repeated_rejection(health: Health, attempt: Attempt) -> Health:
     """The receiver refused an event that it knew already: that says nothing new of the endpoint."""
-    return _with_attempt(health, attempt)
+    return replace(health, attempts=_attempts_with(health, attempt))
 
 
 def with_smaller_batch(health: Health, sent_events: int) -> Health:
@@ -220,8 +223,9 @@ def after_look(health: Health, *, is_nearly_empty: bool, now_ms: int) -> Health:
 
 def after_gone(health: Health, attempt: Attempt, *, now_ms: int) -> Health:
     """The receiver said 410: it is not coming back by itself."""
-    fallen = _with_attempt(fall_back(health, now_ms=now_ms), attempt)
-    return switch_off(replace(fallen, last_error=attempt.outcome), SwitchOff.GONE, now_ms=now_ms)
+    fallen = fall_back(health, now_ms=now_ms)
+    failed = replace(fallen, attempts=_attempts_with(health, attempt), last_error=attempt.outcome)
+    return switch_off(failed, SwitchOff.GONE, now_ms=now_ms)
 
 
 def switch_off(health: Health, why: SwitchOff, *, now_ms: int) -> Health:
@@ -277,5 +281,5 @@ def is_ready_for_direct(health: Health, *, is_empty: bool, now_ms: int) -> bool:
     return not latencies_ms or min(latencies_ms) < QUICK_MS
 
 
-def _with_attempt(health: Health, attempt: Attempt) -> Health:
-    return replace(health, attempts=(*health.attempts, attempt)[-KEPT_ATTEMPTS:])
+def _attempts_with(health: Health, attempt: Attempt) -> tuple[Attempt, ...]:
+    return (*health.attempts, attempt)[-KEPT_ATTEMPTS:]

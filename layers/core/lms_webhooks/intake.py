@@ -10,11 +10,12 @@ from lms_webhooks.delivery import Sent
 from lms_webhooks.delivery_store import Delivery
 from lms_webhooks.events import Event, MalformedEvent, read_event
 from lms_webhooks.matching import Way, choose_way
+from lms_webhooks.messages import Credentials
 from lms_webhooks.observability import Metric, count, logger, report
 from lms_webhooks.queues import QuarantineQueue
 from lms_webhooks.registry import Registry
 from lms_webhooks.webhook_store import Deleted
-from lms_webhooks.webhooks import rfc3339_of_ms
+from lms_webhooks.webhooks import Webhook, rfc3339_of_ms
 
 SECOND_TEXT = "eventId is that of another event with this timestamp"
 """Why an event goes into quarantine whose id and time another one of its batch has."""
@@ -39,6 +40,8 @@ class Share:
     came_again: list[Event] = field(default_factory=list)
     asked_for: set[str] = field(default_factory=set)
     """Sort keys of those that the webhook wants, or wanted until it was deleted."""
+    credentials: tuple[Webhook, Credentials] | None = None
+    """What a request to the webhook, as it was at the last event, proves itself with."""
     sent: list[Sent] = field(default_factory=list)
     # What became of them, by sort key:
     delivered: list[Delivery] = field(default_factory=list)

@@ -59,9 +59,12 @@ class Registry:
             aws.AWS_FAULTS: it could not be looked up.
         """
         reading = self._read(account_id, fresh=fresh)
-        if any(each.webhook_id == webhook_id for each in reading.unreadable):
+        for each in reading.registered:
+            if each.webhook.webhook_id == webhook_id:
+                return each
+        if any(unreadable.webhook_id == webhook_id for unreadable in reading.unreadable):
             raise UnreadableWebhook(webhook_id)
-        return next((each for each in reading.registered if each.webhook.webhook_id == webhook_id), None)
+        return None
 
     def deleted(self, account_id: str, *, since_ms: int) -> list[Deleted]:
         """The webhooks that an account deleted at `since_ms` or later, as many as `WebhookStore.deleted`
