@@ -359,8 +359,11 @@ def test_the_harness_sees_a_ticket_that_was_taken_from_its_message(monkeypatch: 
         self._table.client.update_item(
             TableName=self._table.name,
             Key=key_item(health_key(account_id, webhook_id)),
-            UpdateExpression="SET ticket = :ticket",
-            ExpressionAttributeValues={":ticket": {"S": f"{ticket.text}, another"}},
+            UpdateExpression="SET ticket = :ticket, ticket_until_ms = :until",
+            ExpressionAttributeValues={
+                ":ticket": {"S": f"{ticket.text}, another"},
+                ":until": {"N": str(ticket.due_ms + TICKET_GRACE_SECONDS * 1000)},
+            },
         )
         return True
 
