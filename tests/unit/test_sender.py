@@ -436,8 +436,10 @@ def test_the_oldest_idle_connection_makes_room(post: Post, monkeypatch: pytest.M
         receivers = [stack.enter_context(Receiver()) for _ in range(5)]
         for receiver in receivers:
             assert post(receiver.url()).is_success
-        assert receivers[1].wait_for(lambda: receivers[1].open_connections == 0, 10)
-        assert [receiver.open_connections for receiver in receivers] == [0, 0, 1, 1, 1]
+        first, second, *others = receivers
+        assert first.wait_for(lambda: first.open_connections == 0, 10)
+        assert second.wait_for(lambda: second.open_connections == 0, 10)
+        assert [receiver.open_connections for receiver in others] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("value", ["a\r\nx-more: b", "a\nb", "a\rb"])
