@@ -252,7 +252,9 @@ class _Slot:
         self._fill(count, int((_START + due_in_seconds) * 1000))
         (source,) = [source for _, queue, source in event_sources() if queue == "SweepQueue"]
         self._most_parts = source["ScalingConfig"]["MaximumConcurrency"]
-        self._sweep_queue = Queue(self.time, self._consume, 300, 1, 5, concurrency=FIRST_POLLERS)
+        self._sweep_queue = Queue(
+            "SweepQueue", self.time, self._consume, 300, 1, 5, concurrency=FIRST_POLLERS
+        )
         self._drainers = _Drainers(self.time, drain_seconds, self._serve)
         dynamodb, sqs = self._client("dynamodb"), self._client("sqs")
         self._sweep = Sweep(

@@ -11,10 +11,10 @@ from lms_webhooks.dynamodb import Table
 from lms_webhooks.health_store import HealthStore
 from lms_webhooks.notices import NoticeBox, Notifier
 from lms_webhooks.observability import logger, metrics
-from lms_webhooks.queues import DrainQueue, SweepQueue, read_sweep_message
+from lms_webhooks.queues import DrainQueue, SweepQueue
 from lms_webhooks.settings import BatchSettings, read
 from lms_webhooks.standings import Standings
-from lms_webhooks.sweep import Sweep
+from lms_webhooks.sweep import Sweep, sweep_for
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -40,19 +40,5 @@ sweep = Sweep(
 @metrics.log_metrics
 @logger.inject_lambda_context
 def lambda_handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
-    """Sweep all shards for the schedule, or go on with one for the queue.
-
-    Answers the schedule for how many webhooks there was something to do, and the queue that nothing failed.
-    """
-    if "Records" not in event:
-        try:
-            sent_for = sweep.sweep_all()
-        except Exception:
-            notifier.send()  # what fails with some events keeps nobody from being told
-            raise
-        notifier.send()
-        return {"webhooks": sent_for}
-    for record in event["Records"]:
-        seconds = context.get_remaining_time_in_millis() / 1000
-        sweep.sweep_part(read_sweep_message(record["body"]), remaining_seconds=seconds)
-    return {"batchItemFailures": []}
+    """Sweep all shards for the schedule, or go on with one for the queue."""
+    return sweep_for(event, sweep, notifier, remaining_ms=context.get_remaining_time_in_millis)

@@ -11,9 +11,9 @@ from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any
 
-from tests.contract.template import FUNCTIONS, Properties, as_list, names_in, statements
+from tests.contract.template import FUNCTIONS, Properties, as_list, folder_of, names_in, statements
 
-_OF_FOLDER = {str(properties["CodeUri"]).rpartition("/")[2]: name for name, properties in FUNCTIONS.items()}
+_OF_FOLDER = {folder_of(name): name for name in FUNCTIONS}
 _VERBS = {
     "Put": "PutItem",
     "Update": "UpdateItem",

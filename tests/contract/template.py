@@ -80,10 +80,14 @@ def name_in(value: Any) -> str:
     return names.pop()
 
 
+def folder_of(function: str) -> str:
+    """The folder of a function under functions/."""
+    return str(FUNCTIONS[function]["CodeUri"]).rpartition("/")[2]
+
+
 def app_source(function: str) -> str:
     """The text of a function's app.py."""
-    folder = str(FUNCTIONS[function]["CodeUri"])
-    return (REPOSITORY / folder / "app.py").read_text()
+    return (REPOSITORY / "functions" / folder_of(function) / "app.py").read_text()
 
 
 def environment(function: str) -> Properties:

@@ -58,7 +58,9 @@ class Audit:
         self._tickets: defaultdict[tuple[Process, float], set[str]] = defaultdict(set)
         """Those that each invocation took. It is told apart by when it would be killed."""
         self._reads: defaultdict[tuple[Process, float], dict[tuple[str, str], _Read]] = defaultdict(dict)
-        """The last of each lane, by invocation."""
+        """The last of each lane since the POST before, by invocation."""
+        self._has_sent: set[tuple[Process, float]] = set()
+        """The invocations that sent something after their last reading."""
         self._last: dict[str, list[str]] = {}
         """Webhook id -> the events of a drainer's last POST."""
         self._sending: dict[str, Process] = {}
@@ -140,6 +142,7 @@ class Audit:
             if process.name == "drainer":
                 self._sending.pop(webhook_id, None)
                 self._last[webhook_id] = event_ids
+                self._has_sent.add((process, process.ends_at))
 
     def _check_target(self, webhook_id: str, url: str) -> None:
         """Whether events may go to this URL at this moment, or might have ten seconds ago."""
@@ -170,15 +173,20 @@ class Audit:
         ]
         if any(read.lane is Lane.REPLAY for read in reads):
             return  # it walks the history too, and what is sent again may be pending elsewhere
-        read = next((read for read in reads if set(event_ids) <= set(read.event_ids)), None)
-        if read is None:
+        # One that was set aside and came again stands in two lanes. A probe looks into both, and sends one.
+        reads = [read for read in reads if set(event_ids) <= set(read.event_ids)]
+        firsts = {read.lane: self._first(read, event_ids) for read in reads}
+        if not reads:
             self._add(f"a POST of what was not read: {event_ids}")
-            return
-        # What is delivered or expired was taken out between the reading and the POST.
-        first = [each for each in read.event_ids if each in event_ids or not self._is_over(webhook_id, each)]
-        first = first[: len(event_ids)]
-        if first != event_ids and not self._may_stand_in(webhook_id, event_ids):
-            self._add(f"out of order: {event_ids} of {first} in {read.lane}")
+        elif event_ids not in firsts.values() and not self._may_stand_in(webhook_id, event_ids):
+            self._add(*(f"out of order: {event_ids} of {first} in {lane}" for lane, first in firsts.items()))
+
+    def _first(self, read: _Read, event_ids: list[str]) -> list[str]:
+        """As many of a lane as were sent. What is delivered or expired was taken out since it was read."""
+        open_ones = [
+            each for each in read.event_ids if each in event_ids or not self._is_over(read.webhook_id, each)
+        ]
+        return open_ones[: len(event_ids)]
 
     def _may_stand_in(self, webhook_id: str, event_ids: list[str]) -> bool:
         """Whether an event may go alone before those in front of it: one went alone, and is not over."""
@@ -199,7 +207,11 @@ class Audit:
         items = self.partition(pk)
         event_ids = [_event_id(item["sk"]["S"]) for item in items]
         assert isinstance(process, Environment)
-        self._reads[process, process.ends_at][webhook_id, lane] = _Read(webhook_id, Lane(lane), event_ids)
+        invocation = process, process.ends_at
+        if invocation in self._has_sent:
+            self._has_sent.remove(invocation)
+            self._reads[invocation].clear()
+        self._reads[invocation][webhook_id, lane] = _Read(webhook_id, Lane(lane), event_ids)
 
     # The changes
 

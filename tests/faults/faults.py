@@ -14,7 +14,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Self
 from unittest.mock import patch
@@ -22,7 +21,7 @@ from unittest.mock import patch
 from botocore.exceptions import ReadTimeoutError
 
 from lms_webhooks import backlog
-from lms_webhooks.admin.caller import Caller
+from lms_webhooks.admin import registrations
 from lms_webhooks.admin.deliveries import Deliveries
 from lms_webhooks.admin.registrations import Registrations
 from lms_webhooks.admin.resends import Resends
@@ -36,16 +35,14 @@ from lms_webhooks.observability import logger
 from lms_webhooks.problems import Problem
 from lms_webhooks.queues import DrainQueue
 from lms_webhooks.replay import ReplayState, ReplayStore
-from lms_webhooks.secrets import SecretBox
 from lms_webhooks.sender import Answer, Patience
-from lms_webhooks.webhook_store import UnreadableWebhook, WebhookStore
+from lms_webhooks.webhook_store import UnreadableWebhook
 from lms_webhooks.wires import ErrorClass
 from tests.faults.audit import Audit, Key, written
-from tests.scenarios import world as scenarios
 from tests.scenarios.endpoints import Endpoint
-from tests.scenarios.world import ACCOUNT, MINUTE, Call, Function, Handler, World
+from tests.scenarios.world import ACCOUNT, MINUTE, Call, Function, Handler, World, admin_of
 
-ADMIN = Caller(account_id=ACCOUNT, user_id="ada", can_write=True)
+ADMIN = admin_of(ACCOUNT)
 
 _OUTAGE_SECONDS = 30.0
 _STALL_SECONDS = 25.0  # what botocore may take for four tries that all time out
@@ -157,14 +154,14 @@ class FaultWorld(World):
         self._left_undone = 0
         self._webhook_ids = 0
         self._asks: deque[Callable[[Admin], object]] = deque()
-        self.functions["admin_api"] = Function("admin_api", 29, self._build_admin, [])
+        self.functions["admin_api"] = Function("admin_api", self._build_admin)
         self.taps.append(self._maybe_strike)
         random.seed(seed)
         self._patches = ExitStack()
         self._patches.callback(logger.setLevel, logger.log_level)
         self._patches.callback(setattr, backlog, "SHARDS", backlog.SHARDS)
         settle_in()
-        self._patches.enter_context(patch.object(scenarios, "new_webhook_id", self._next_webhook_id))
+        self._patches.enter_context(patch.object(registrations, "new_webhook_id", self._next_webhook_id))
 
     def __enter__(self) -> Self:
         return self
@@ -469,20 +466,13 @@ class FaultWorld(World):
         return {**answer, "UnprocessedKeys": {table: {**asked, "Keys": keys[done:]}}}
 
     def _build_admin(self) -> Handler:
-        store = WebhookStore(self._dynamodb, "webhooks", sleep=self.time.sleep)
+        store = self._store()
         table = self._table("deliveries")
         waiting = Backlog(table, retention_days=self._retention_days)
         queue = DrainQueue(self._sqs, *self._drain_queues)
         deliveries = Deliveries(store, DeliveryStore(table, retention_days=30), waiting)
         admin = Admin(
-            Registrations(
-                store,
-                SecretBox(self._kms, "key"),
-                queue,
-                waiting,
-                now=lambda: datetime.fromtimestamp(self.now, UTC),
-                sleep=self.time.sleep,
-            ),
+            self._build_registrations(sleep=self.time.sleep),
             Resends(
                 store,
                 deliveries,

@@ -14,7 +14,7 @@ from lms_webhooks.notices import Kind
 from lms_webhooks.webhooks import Status
 from tests.faults.faults import ADMIN, FaultWorld
 from tests.scenarios.endpoints import DOWN, GONE, OK, Reply, always, in_turn, rejecting, until
-from tests.scenarios.world import DAY, HOUR, MINUTE, NON_REAL_TIME, signed
+from tests.scenarios.world import DAY, HOUR, MINUTE, NON_REAL_TIME, SIGNED
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Story:
 
 
 def direct_success(world: FaultWorld) -> None:
-    webhook = world.register(world.endpoint(), authentication=signed(world))
+    webhook = world.register(world.endpoint(), authentication=SIGNED)
     world.expect(webhook, world.emit(3), "delivered")
     world.run(5)
 
@@ -66,7 +66,7 @@ def append_in_backlog(world: FaultWorld) -> None:
 def drain(world: FaultWorld) -> None:
     """A dozen events in four POSTs."""
     endpoint = world.endpoint()
-    webhook = world.register(endpoint, authentication=signed(world))
+    webhook = world.register(endpoint, authentication=SIGNED)
     endpoint.script = in_turn(DOWN, OK)
     world.expect(webhook, world.emit(12), "delivered")
     world.prelude(4)

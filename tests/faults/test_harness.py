@@ -19,7 +19,8 @@ from lms_webhooks.settling import Settler
 from tests.faults.exhaust import Row, exhaust
 from tests.faults.faults import ADMIN, Fault, FaultWorld
 from tests.faults.stories import STORIES
-from tests.scenarios.world import signed
+from tests.scenarios.endpoints import OK, Reply
+from tests.scenarios.world import HOUR, SIGNED
 
 
 def broken(name: str, fault: Fault) -> Row:
@@ -95,7 +96,7 @@ def test_a_message_that_needs_no_ticket(monkeypatch: pytest.MonkeyPatch) -> None
     """One that nobody sent comes during the pause after a turn that broke off."""
     monkeypatch.setattr(health_store, "_TICKET_IS_FREE", "attribute_exists(pk)")
     with FaultWorld() as world:
-        webhook = world.register(world.endpoint(), ordered=True, authentication=signed(world))
+        webhook = world.register(world.endpoint(), ordered=True, authentication=SIGNED)
         with world.fault("kms"):
             world.emit(1)
             world.run(20)
@@ -150,3 +151,36 @@ def test_a_registration_that_is_remembered_for_too_long(monkeypatch: pytest.Monk
         world.emit(1)
         world.run(1)
         assert any("stale" in problem for problem in world.audit.problems)
+
+
+def test_events_that_are_sent_before_older_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: Callable[..., list[Waiting]] = Backlog.read
+
+    def read_from_the_second_on(self: Backlog, *lane: Any, limit: int) -> list[Waiting]:
+        waiting = read(self, *lane, limit=limit + 1)
+        return waiting[1:] or waiting
+
+    monkeypatch.setattr(Backlog, "read", read_from_the_second_on)
+    row = broken("drain", Fault.DIES_BEFORE)
+    assert any("out of order" in problem for problem in row.problems)
+
+
+def test_an_event_that_was_set_aside_and_came_again_is_in_order_in_either_lane() -> None:
+    """It stands in two lanes then, and leaves the retry lane while older ones wait in the other."""
+    with FaultWorld() as world:
+        endpoint = world.endpoint()
+        endpoint.script = lambda ids, _: Reply(422) if rejected in ids else OK
+        webhook = world.register(endpoint, ordered=True)
+        (rejected,) = world.emit(occurred_at=world.now + HOUR)
+        world.run(30)
+        with world.drainers_busy():
+            world.run(60)
+            older = world.emit(12)
+            world.duplicate(rejected)
+            world.run(1)
+            assert world.waiting_ids(webhook, Lane.REALTIME) == [*older, rejected]
+        posts = len(endpoint.posts)
+        world.run(30)
+        sent = [post.event_ids for post in endpoint.posts[posts:]]
+        assert sent.index([rejected]) < next(n for n, ids in enumerate(sent) if older[-1] in ids)
+        assert world.audit.problems == []

@@ -5,7 +5,6 @@ By the stories, in which each call is judged; and by what happens in none of the
 
 import pytest
 
-from lms_webhooks.webhooks import BasicAuthentication
 from tests.contract import privileges
 from tests.faults.faults import FaultWorld
 from tests.faults.stories import STORIES
@@ -33,11 +32,7 @@ def send_with_a_password() -> None:
     """At once and, after a pause, from what waits."""
     with World() as world:
         endpoint = world.endpoint()
-
-        def basic(webhook_id: str) -> BasicAuthentication:
-            sealed = world.secret_box.encrypt("password", account_id="1010", webhook_id=webhook_id)
-            return BasicAuthentication("ada", sealed)
-
+        basic = {"type": "basic", "username": "ada", "password": "password"}
         world.register(endpoint, authentication=basic)
         world.register(world.endpoint("ordered"), authentication=basic, ordered=True)
         world.emit(1)

@@ -25,11 +25,12 @@ from tests.scenarios.world import (
     MINUTE,
     NON_REAL_TIME,
     REAL_TIME,
+    SIGNED,
     WEBHOOKS,
     Call,
     Engine,
     Tap,
-    signed,
+    admin_of,
 )
 
 RETENTION_DAYS = 2  # so that a week sees events that expire, and webhooks that are disabled
@@ -83,6 +84,8 @@ USUAL: dict[str, tuple[str, Script, dict[str, Any]]] = {
     "nearly slow": ("2020", always(Reply(seconds=0.9)), {}),
     "neighbour": ("3030", always(OK), {"ordered": True}),
 }
+ACCOUNTS = tuple(sorted({account for account, _, _ in USUAL.values()}))
+"""In one order: that of a set is another one in each process, and a seed must repeat a run."""
 ILL: tuple[Script, ...] = (
     always(DOWN),
     always(HANGS),
@@ -135,7 +138,7 @@ class Week:
 
     def _happen(self) -> None:
         """Some events, and perhaps something else."""
-        for account in {subject.account for subject in self.subjects.values()}:
+        for account in ACCOUNTS:
             self._emit(account, self.random.choice((1, 3, 10)))
         match self.random.randrange(12):
             case 0 | 1:
@@ -159,9 +162,7 @@ class Week:
         account, script, how = USUAL[name]
         endpoint = self.world.endpoint(name.replace(" ", "-"))
         endpoint.script = script
-        webhook_id = self.world.register(
-            endpoint, account=account, authentication=signed(self.world, account=account), **how
-        )
+        webhook_id = self.world.register(endpoint, account=account, authentication=SIGNED, **how)
         self.subjects[name] = Subject(name, account, webhook_id, endpoint, script, self.world.now)
 
     def _emit(self, account: str, count: int) -> None:
@@ -175,7 +176,7 @@ class Week:
 
     def _stream(self) -> None:
         """One event each second for two minutes, to one account."""
-        account = self.random.choice(sorted({account for account, _, _ in USUAL.values()}))
+        account = self.random.choice(ACCOUNTS)
 
         def emit(left: int) -> None:
             self._note_events(account, self.world.emit(account=account))
@@ -233,12 +234,12 @@ class Week:
 
     def _redeliver_all(self) -> None:
         subject = self.any_subject()
-        self.world.ask_admin(partial(_replay, _admin_of(subject), subject.webhook_id))
+        self.world.ask_admin(partial(_replay, admin_of(subject.account), subject.webhook_id))
 
     def _change(self, subject: Subject, **changes: Any) -> None:
         rule = {"loopback_allowed": False}
         change = WebhookChange.model_validate(changes, context=rule)
-        caller = _admin_of(subject)
+        caller = admin_of(subject.account)
         self.world.ask_admin(lambda admin: admin.registrations.change(caller, subject.webhook_id, change))
 
     def note_unwell(self, subject: Subject, seconds: float = 0) -> None:
@@ -276,10 +277,6 @@ class Week:
 def _due_at(lane: Lane, waiting: Waiting) -> float:
     due_at_ms = waiting.due_at_ms if lane is Lane.RETRY else waiting.event.accepted_at_ms
     return due_at_ms / 1000
-
-
-def _admin_of(subject: Subject) -> Caller:
-    return Caller(account_id=subject.account, user_id="ada", can_write=True)
 
 
 def _replay(caller: Caller, webhook_id: str, admin: Admin) -> None:

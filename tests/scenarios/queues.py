@@ -43,6 +43,8 @@ type Consumer = Callable[[list[dict[str, Any]], Callable[[dict[str, Any] | None]
 class Queue:
     """One queue and its event source. The numbers are the template's."""
 
+    name: str
+    """Begins the ids of its messages: no two queues have one in common."""
     time: FakeTime
     consumer: Consumer | None
     visibility_seconds: float
@@ -56,10 +58,12 @@ class Queue:
     _running: int = 0
     _ids: "count[int]" = field(default_factory=count)
 
-    def send(self, body: str, *, delay_seconds: float = 0, accepted_at: float | None = None) -> None:
+    def send(self, body: str, *, delay_seconds: float = 0, accepted_at: float | None = None) -> Message:
         """Take a message."""
-        message = Message(f"m{next(self._ids)}", body, self.time.now if accepted_at is None else accepted_at)
+        sent_at = self.time.now if accepted_at is None else accepted_at
+        message = Message(f"{self.name}{next(self._ids)}", body, sent_at)
         self._show(message, self.time.now + delay_seconds + _TRAVEL_SECONDS)
+        return message
 
     @property
     def messages(self) -> list[Message]:

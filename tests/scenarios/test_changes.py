@@ -10,7 +10,7 @@ from lms_webhooks.health import Mode
 from lms_webhooks.registry import MAX_AGE_SECONDS
 from lms_webhooks.webhooks import Status
 from tests.scenarios.endpoints import DOWN, OK, Reply, always, until
-from tests.scenarios.world import DAY, HOUR, MINUTE, NON_REAL_TIME, Call, World, signed
+from tests.scenarios.world import DAY, HOUR, MINUTE, NON_REAL_TIME, SIGNED, Call, World
 
 IN_FORCE_SECONDS = 10.0  # what is promised
 
@@ -238,7 +238,7 @@ def test_taking_a_trigger_away_does_not_remove_what_waits(world: World) -> None:
     endpoint.script = until(world.now + 20, DOWN)
     waiting = world.emit(3)
     world.run(5)
-    world.change(webhook, events=frozenset({NON_REAL_TIME}))
+    world.change(webhook, events=[NON_REAL_TIME])
     world.run(3)
     world.emit(3)
     world.run_until_quiet()
@@ -276,7 +276,7 @@ def test_nothing_is_sent_after_a_pause_however_long_kms_takes(
 ) -> None:
     """KMS stalls for 20 s in front of a POST, and an admin pauses meanwhile."""
     endpoint = world.endpoint()
-    webhook = world.register(endpoint, authentication=signed(world), ordered=ordered)
+    webhook = world.register(endpoint, authentication=SIGNED, ordered=ordered)
 
     def stall(call: Call, proceed: Callable[[], Any]) -> Any:
         if call.service == "kms":

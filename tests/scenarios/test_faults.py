@@ -11,7 +11,7 @@ from lms_webhooks.health import Mode
 from lms_webhooks.health_store import TICKET_GRACE_SECONDS
 from lms_webhooks.webhooks import SignatureAuthentication, Status
 from tests.scenarios.endpoints import DOWN, OK, Reply, Script, always, in_turn, until
-from tests.scenarios.world import DAY, HOUR, MINUTE, NON_REAL_TIME, Call, World, signed
+from tests.scenarios.world import DAY, HOUR, MINUTE, NON_REAL_TIME, SIGNED, Call, World
 
 
 def flapping(period: float) -> Script:
@@ -139,7 +139,7 @@ def test_batches_of_which_dynamodb_does_only_a_part(world: World) -> None:
 def test_kms_is_down(world: World, *, ordered: bool) -> None:
     """Nothing can be signed, so nothing is sent; the endpoint is not to blame, and its health says so."""
     endpoint, open_endpoint = world.endpoint(), world.endpoint("open")
-    webhook = world.register(endpoint, authentication=signed(world), ordered=ordered)
+    webhook = world.register(endpoint, authentication=SIGNED, ordered=ordered)
     world.register(open_endpoint)
     with world.fault("kms", code="KMSInternalException"):
         ids = world.emit(5)
@@ -162,7 +162,7 @@ def test_the_key_of_a_secret_is_lost_for_ever(world: World, *, ordered: bool) ->
     """Nobody can read one webhook's secret again. Its events wait, those of others go on; once its admin has
     made a new secret, which another key encrypts, all goes out."""
     endpoint, open_endpoint = world.endpoint(), world.endpoint("open")
-    webhook = world.register(endpoint, authentication=signed(world), ordered=ordered)
+    webhook = world.register(endpoint, authentication=SIGNED, ordered=ordered)
     other = world.register(open_endpoint)
     before = world.webhooks[webhook].authentication
     assert isinstance(before, SignatureAuthentication)
@@ -180,7 +180,7 @@ def test_the_key_of_a_secret_is_lost_for_ever(world: World, *, ordered: bool) ->
     assert world.realtime_queue.messages == []
     assert open_endpoint.acknowledged == ids
     assert world.problems() == []
-    world.change(webhook, authentication=signed(world, "B")(webhook))
+    world.rotate_secret(webhook)
     ids += world.emit(1)
     world.run_until_quiet(at_most=HOUR)
     assert sorted(endpoint.acknowledged) == sorted(open_endpoint.acknowledged) == sorted(ids)

@@ -55,7 +55,7 @@ def test_the_first_event_after_a_freeze_goes_to_the_new_url(
     [
         lambda world, webhook: world.change(webhook, status=Status.PAUSED),
         lambda world, webhook: world.change(webhook, status=Status.INACTIVE),
-        lambda world, webhook: world.change(webhook, events=frozenset({NON_REAL_TIME})),
+        lambda world, webhook: world.change(webhook, events=[NON_REAL_TIME]),
         lambda world, webhook: world.delete(webhook),
     ],
     ids=["paused", "inactive", "without the trigger", "deleted"],
@@ -128,8 +128,8 @@ def stream(world: World, name: str, *, seconds: float) -> list[str]:
 CHANGES: dict[str, tuple[dict[str, object], dict[str, object]]] = {
     "activated": ({"status": Status.INACTIVE}, {"status": Status.ACTIVE}),
     "given another trigger": (
-        {"events": frozenset({NON_REAL_TIME})},
-        {"events": frozenset({NON_REAL_TIME, REAL_TIME})},
+        {"events": [NON_REAL_TIME]},
+        {"events": [NON_REAL_TIME, REAL_TIME]},
     ),
     "resumed": ({"status": Status.PAUSED}, {"status": Status.ACTIVE}),
 }

@@ -16,7 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -25,15 +25,20 @@ from unittest.mock import patch
 import boto3
 from botocore.exceptions import ClientError
 from botocore.validate import validate_parameters
+from pydantic import BaseModel
+from pydantic.alias_generators import to_camel
 
 from lms_webhooks import aws, delivery_store
+from lms_webhooks.admin.caller import Caller
+from lms_webhooks.admin.registrations import Registrations
+from lms_webhooks.admin.taken import WebhookChange, WebhookTaken
 from lms_webhooks.ages import Clocks
 from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.backlog import Backlog, Lane, Mark, Waiting
 from lms_webhooks.delivery import Courier, Kind
 from lms_webhooks.delivery_store import DeliveryStore
 from lms_webhooks.dispatch import Dispatcher
-from lms_webhooks.drain import TIMEOUT_SECONDS, Drainer
+from lms_webhooks.drain import Drainer
 from lms_webhooks.dynamodb import Table
 from lms_webhooks.event_items import read_attempts
 from lms_webhooks.event_types import EVENT_TYPES, Category
@@ -47,7 +52,6 @@ from lms_webhooks.queues import (
     QuarantineQueue,
     SweepQueue,
     read_drain_message,
-    read_sweep_message,
 )
 from lms_webhooks.registry import Registry
 from lms_webhooks.replay import Replays, ReplayStore
@@ -55,20 +59,23 @@ from lms_webhooks.secrets import SecretBox
 from lms_webhooks.sender import Answer, Patience, Sender
 from lms_webhooks.settling import Settler
 from lms_webhooks.standings import Standings
-from lms_webhooks.sweep import Sweep
+from lms_webhooks.sweep import Sweep, sweep_for
 from lms_webhooks.turn import Turn
-from lms_webhooks.webhook_store import WebhookStore, new_webhook_id
-from lms_webhooks.webhooks import (
-    Authentication,
-    NoAuthentication,
-    SignatureAuthentication,
-    Status,
-    Webhook,
-    rfc3339,
-)
+from lms_webhooks.webhook_store import WebhookStore
+from lms_webhooks.webhooks import Status, Webhook
 from tests.contract.privileges import missing
+from tests.contract.template import (
+    FUNCTIONS,
+    PARAMETERS,
+    QUEUES,
+    RULES,
+    event_sources,
+    folder_of,
+    most_at_once,
+)
 from tests.scenarios.endpoints import Endpoint, Post, answer_of
 from tests.scenarios.fake_time import FakeTime, Killed, Process, Threads
+from tests.scenarios.queues import Message as QueuedMessage
 from tests.scenarios.queues import Queue, event_ids_in
 from tests.scenarios.tables import Refused, Tables
 from tests.unit.admin_client import make_table
@@ -80,11 +87,14 @@ START = datetime(2026, 11, 3, 12, tzinfo=UTC).timestamp()
 ACCOUNT = "1010"
 REAL_TIME = "COURSE_COMPLETED"
 NON_REAL_TIME = "COURSE_COMPLETED_BATCH"
+UNSIGNED = {"type": "none"}
+SIGNED = {"type": "signature"}
+"""Its requests are signed, with a secret that KMS has to decrypt."""
 MINUTE = 60.0
 HOUR = 3600.0
 DAY = 86_400.0
 
-_SOURCE = "lms"
+_SOURCE = str(PARAMETERS["EventSource"]["Default"])
 WEBHOOKS = "webhooks"
 _DELIVERIES = "deliveries"
 _DRAIN_URL = "https://sqs.test/drain"
@@ -94,8 +104,12 @@ _QUARANTINE_URL = "https://sqs.test/quarantine"
 _NOTICE_TOPIC = "arn:aws:sns:us-east-1:123456789012:notices"
 _CALL_SECONDS = 0.004  # of AWS, there and back
 _LAG_SECONDS = 1.0  # of an eventually consistent read: "usually within one second or less" (DynamoDB guide)
-_SWEEP_SECONDS = 60
-_BATCH_EVERY_MINUTES = 15
+_BATCH_EVERY_MINUTES = int(PARAMETERS["BatchEveryMinutes"]["Default"])
+_BACKLOG_DAYS = int(PARAMETERS["BacklogRetentionDays"]["Default"])
+_HISTORY_DAYS = int(PARAMETERS["DeliveryRetentionDays"]["Default"])
+_SWEEP_SECONDS = {"rate(1 minute)": 60}[RULES["BatchSweepSchedule"]["ScheduleExpression"]]
+_TIMEOUT_SECONDS = {folder_of(name): function["Timeout"] for name, function in FUNCTIONS.items()}
+_EVENT_SOURCES = {queue: (folder_of(function), source) for function, queue, source in event_sources()}
 _READS = {"GetItem", "Query", "BatchGetItem", "Decrypt", "POST"}
 
 
@@ -128,6 +142,18 @@ class Recorded:
     """Of its attempts; None where there was no answer."""
 
 
+@dataclass(frozen=True)
+class _OnItsWay:
+    """A drain message that nobody has received yet."""
+
+    message_id: str
+    ticket: str
+    until: float
+    """When it is taken for lost."""
+    repeated_until: float
+    """Until then one with its ticket is the same, sent again by botocore."""
+
+
 class Environment(Process):
     """One execution environment of a function: what its cold start built."""
 
@@ -145,10 +171,14 @@ class Function:
     """A function, and its environments that wait for the next invocation."""
 
     name: str
-    timeout_seconds: float
     build: Callable[[], Handler]
-    idle: list[Environment]
+    idle: list[Environment] = field(default_factory=list)
     """They are frozen."""
+
+    @property
+    def timeout_seconds(self) -> float:
+        """When an invocation is killed."""
+        return float(_TIMEOUT_SECONDS[self.name])
 
     def environment(self, now: float) -> Environment:
         """A warm one, or a cold start."""
@@ -174,7 +204,7 @@ class World:
     def __init__(
         self,
         *,
-        retention_days: int = 7,
+        retention_days: int = _BACKLOG_DAYS,
         jitter: float = 0.0,
         tables: Engine | None = None,
         sender: Sender | None = None,
@@ -213,8 +243,8 @@ class World:
         has in hand is not counted, nor is one whose ticket a change of its webhook has ended."""
         self.conflicts_given_up = 0
         """Single writes whose item a transaction held for as long as they were tried."""
-        self._on_their_way: dict[str, dict[str, tuple[float, float]]] = {}
-        """The tickets of each webhook's messages that are on their way: until when they count, since when."""
+        self._on_their_way: dict[str, list[_OnItsWay]] = {}
+        """The messages of each webhook that are on their way."""
         self._retention_days = retention_days
         self._sender = sender
         self._writes = 0
@@ -225,7 +255,8 @@ class World:
         self._bodies: dict[str, str] = {}
         self._accounts: dict[str, str] = {}
         self._accepted_at: dict[str, float] = {}
-        self._running: set[Environment] = set()
+        self._running: dict[Environment, None] = {}
+        """In the order in which they began: that of a set is another one in each process."""
         self._opening: ExitStack = ExitStack()
         memory = Tables(WEBHOOKS, _DELIVERIES, clock=lambda: self.now, lag_seconds=_LAG_SECONDS)
         self._engine = tables or memory.call
@@ -238,26 +269,27 @@ class World:
         self._opening.enter_context(
             patch.object(delivery_store, "ThreadPoolExecutor", lambda _: Threads(self.time))
         )
-        self.functions = {
-            "dispatcher": Function("dispatcher", 60, self._build_dispatcher, []),
-            "drainer": Function("drainer", TIMEOUT_SECONDS, self._build_drainer, []),
-            "batch": Function("batch", 50, self._build_batch, []),
+        builds = {
+            "dispatcher": self._build_dispatcher,
+            "drainer": self._build_drainer,
+            "batch": self._build_batch,
         }
-        self.realtime_queue = self._queue("dispatcher", 360, 10, 50)
-        self.batch_queue = self._queue("dispatcher", 390, 100, 50, window_seconds=5)
-        self.drain_queue = self._queue("drainer", 360, 1, 5, concurrency=50)
-        self.background_drain_queue = self._queue("drainer", 360, 1, 5, concurrency=50)
+        self.functions = {name: Function(name, build) for name, build in builds.items()}
+        self.realtime_queue = self._queue("RealtimeQueue")
+        self.batch_queue = self._queue("BatchQueue")
+        self.drain_queue = self._queue("DrainQueue")
+        self.background_drain_queue = self._queue("BackgroundDrainQueue")
         self._drain_queues = {
             _DRAIN_URL: self.drain_queue,
             _BACKGROUND_DRAIN_URL: self.background_drain_queue,
         }
-        self.sweep_queue = self._queue("batch", 300, 1, 5, concurrency=16)
+        self.sweep_queue = self._queue("SweepQueue")
         self.quarantined: list[str] = []
         self.told: list[dict[str, Any]] = []
         """What owners were told, as programs get it."""
-        # The test's own way to the tables:
-        self.store = WebhookStore(self._dynamodb, WEBHOOKS, sleep=self.time.sleep)
-        self.secret_box = SecretBox(self._kms, "key")
+        # The test's own way to what admins do, and to the tables. The admin API's answer waits until all see
+        # a change; a test's does not, for what happens meanwhile is a scenario of its own.
+        self._registrations = self._build_registrations(sleep=lambda _: None)
         self._backlog = Backlog(self._table(_DELIVERIES), retention_days=retention_days)
         self._notice_box = NoticeBox(self._table(_DELIVERIES))
         self._health = HealthStore(self._table(WEBHOOKS))
@@ -311,48 +343,38 @@ class World:
         events: Sequence[str] = (REAL_TIME, NON_REAL_TIME),
         status: Status = Status.ACTIVE,
         ordered: bool = False,
-        authentication: Callable[[str], Authentication] = lambda _: NoAuthentication(),
+        authentication: Mapping[str, str] = UNSIGNED,
     ) -> str:
-        """Register a webhook; answer its id."""
-        webhook_id = new_webhook_id()
-        now = rfc3339(datetime.fromtimestamp(self.now, UTC))
-        webhook = Webhook(
-            account_id=account,
-            webhook_id=webhook_id,
+        """Register a webhook as the admin API does; answer its id."""
+        wanted = _taken(
+            WebhookTaken,
             name="test",
             target_url=endpoint if isinstance(endpoint, str) else endpoint.url,
-            authentication=authentication(webhook_id),
-            events=frozenset(events),
+            authentication=authentication,
+            events=events,
             status=status,
-            created_at=now,
-            updated_at=now,
-            created_by="test",
-            updated_by="test",
             ordered=ordered,
         )
-        self.store.create(webhook)
-        self.webhooks[webhook_id] = webhook
-        self.refused |= {(webhook_id, event_id) for event_id in self.emitted}  # they came before it
-        return webhook_id
+        webhook = self._registrations.create(admin_of(account), wanted)[0].webhook
+        self.webhooks[webhook.webhook_id] = webhook
+        # They came before it.
+        self.refused |= {(webhook.webhook_id, event_id) for event_id in self.emitted}
+        return webhook.webhook_id
 
     def change(self, webhook_id: str, **changes: Any) -> None:
-        """Change a registration as the admin API does: a new version, and a new epoch where one is due."""
-        before = self.webhooks[webhook_id]
-        has_new_epoch = not {"target_url", "authentication", "status"}.isdisjoint(changes)
-        after = replace(
-            before, **changes, version=before.version + 1, epoch=before.epoch + (1 if has_new_epoch else 0)
-        )
-        self.store.update(after, expected=before)
-        self.webhooks[webhook_id] = after
+        """Change a registration as the admin API does."""
+        admin = admin_of(self.webhooks[webhook_id].account_id)
+        change = _taken(WebhookChange, **changes)
+        self.webhooks[webhook_id] = self._registrations.change(admin, webhook_id, change)[0].webhook
+
+    def rotate_secret(self, webhook_id: str) -> None:
+        """Make a new signing secret as the admin API does."""
+        admin = admin_of(self.webhooks[webhook_id].account_id)
+        self.webhooks[webhook_id] = self._registrations.rotate_secret(admin, webhook_id)[0].webhook
 
     def delete(self, webhook_id: str) -> None:
-        """Delete a webhook."""
-        self.store.delete(
-            self.webhooks[webhook_id].account_id,
-            webhook_id,
-            deleted_at=datetime.fromtimestamp(self.now, UTC),
-            deleted_by="test",
-        )
+        """Delete a webhook as the admin API does."""
+        self._registrations.delete(admin_of(self.webhooks[webhook_id].account_id), webhook_id)
 
     def emit(
         self,
@@ -608,7 +630,7 @@ class World:
         dispatcher = Dispatcher(
             registry=self._registry(),
             health=HealthStore(self._table(WEBHOOKS)),
-            deliveries=DeliveryStore(self._table(_DELIVERIES), retention_days=30),
+            deliveries=DeliveryStore(self._table(_DELIVERIES), retention_days=_HISTORY_DAYS),
             backlog=Backlog(self._table(_DELIVERIES), retention_days=self._retention_days),
             courier=self._courier(Kind.DIRECT),
             drain_queue=DrainQueue(self._sqs, _DRAIN_URL, _BACKGROUND_DRAIN_URL),
@@ -631,7 +653,7 @@ class World:
     def _build_drainer(self) -> Handler:
         registry = self._registry()
         backlog = Backlog(self._table(_DELIVERIES), retention_days=self._retention_days)
-        deliveries = DeliveryStore(self._table(_DELIVERIES), retention_days=30)
+        deliveries = DeliveryStore(self._table(_DELIVERIES), retention_days=_HISTORY_DAYS)
         settler = Settler(backlog, deliveries, clock=self.time.clock)
         replay_store = ReplayStore(self._table(_DELIVERIES), sleep=self.time.sleep)
         replays = Replays(replay_store, deliveries, backlog, clock=self.time.clock)
@@ -685,24 +707,25 @@ class World:
         sweep._crew = cast("Any", Threads(self.time))
 
         def handle(event: dict[str, Any], remaining_ms: Callable[[], int]) -> dict[str, Any]:
-            if "Records" not in event:
-                try:
-                    sent_for = sweep.sweep_all()
-                except Exception:
-                    notifier.send()
-                    raise
-                notifier.send()
-                return {"webhooks": sent_for}
-            for record in event["Records"]:
-                part = read_sweep_message(record["body"])
-                sweep.sweep_part(part, remaining_seconds=remaining_ms() / 1000)
-            return {"batchItemFailures": []}
+            return sweep_for(event, sweep, notifier, remaining_ms=remaining_ms)
 
         return handle
 
+    def _build_registrations(self, *, sleep: Callable[[float], None]) -> Registrations:
+        return Registrations(
+            self._store(),
+            SecretBox(self._kms, "key"),
+            DrainQueue(self._sqs, _DRAIN_URL, _BACKGROUND_DRAIN_URL),
+            Backlog(self._table(_DELIVERIES), retention_days=self._retention_days),
+            now=lambda: datetime.fromtimestamp(self.time.clock(), UTC),
+            sleep=sleep,
+        )
+
     def _registry(self) -> Registry:
-        store = WebhookStore(self._dynamodb, WEBHOOKS, sleep=self.time.sleep)
-        return Registry(store, clocks=self.clocks)
+        return Registry(self._store(), clocks=self.clocks)
+
+    def _store(self) -> WebhookStore:
+        return WebhookStore(self._dynamodb, WEBHOOKS, sleep=self.time.sleep)
 
     def _courier(self, kind: Kind) -> Courier:
         sender = self._sender or cast("Sender", _FakeSender(self))
@@ -712,24 +735,18 @@ class World:
     def _table(self, name: str) -> Table:
         return Table(self._dynamodb, name, sleep=self.time.sleep)
 
-    def _queue(
-        self,
-        function: str,
-        visibility_seconds: float,
-        batch_size: int,
-        max_receives: int,
-        *,
-        window_seconds: float = 0,
-        concurrency: int = 5,
-    ) -> Queue:
+    def _queue(self, name: str) -> Queue:
+        """A queue of the template, and its event source."""
+        function, source = _EVENT_SOURCES[name]
         return Queue(
+            name,
             self.time,
             lambda records, then: self._invoke(function, {"Records": records}, then),
-            visibility_seconds,
-            batch_size,
-            max_receives,
-            window_seconds=window_seconds,
-            concurrency=concurrency,
+            visibility_seconds=QUEUES[name]["VisibilityTimeout"],
+            batch_size=source["BatchSize"],
+            max_receives=QUEUES[name]["RedrivePolicy"]["maxReceiveCount"],
+            window_seconds=source.get("MaximumBatchingWindowInSeconds", 0),
+            concurrency=most_at_once(source["ScalingConfig"]["MaximumConcurrency"]),
         )
 
     def _invoke(
@@ -743,12 +760,12 @@ class World:
         environment.ends_at = ends_at = self.now + function.timeout_seconds
         environment.event = event
         is_over = False
-        self._running.add(environment)
+        self._running[environment] = None
 
         def end(answer: dict[str, Any] | None) -> None:
             nonlocal is_over
             is_over = True
-            self._running.discard(environment)
+            self._running.pop(environment, None)
             function.give_back(environment, self.now)
             then(answer)
 
@@ -882,36 +899,35 @@ class World:
                 self.quarantined.append(entry["MessageBody"])
             else:
                 delay_seconds = entry.get("DelaySeconds", 0)
-                if params["QueueUrl"] in self._drain_queues:
-                    self._note_drain_message(entry["MessageBody"], delay_seconds)
                 queue = {**self._drain_queues, _SWEEP_URL: self.sweep_queue}[params["QueueUrl"]]
-                queue.send(entry["MessageBody"], delay_seconds=delay_seconds)
+                message = queue.send(entry["MessageBody"], delay_seconds=delay_seconds)
+                if params["QueueUrl"] in self._drain_queues:
+                    self._note_drain_message(message, delay_seconds)
         return {"Successful": [], "Failed": []} if operation == "SendMessageBatch" else {"MessageId": "m"}
 
-    def _note_drain_message(self, body: str, delay_seconds: float) -> None:
+    def _note_drain_message(self, sent: QueuedMessage, delay_seconds: float) -> None:
         """See whether a message may be sent beside those that are on their way."""
         process = self.time.process
-        message = read_drain_message({"body": body, "messageId": ""})
+        message = read_drain_message(sent.record())
         if process is None or process.name not in ("drainer", "batch"):
             return
         if self.stored(WEBHOOKS, *health_key(message.account_id, message.webhook_id)) is None:
             return  # deleted: there is nothing to keep a ticket on
         if not message.ticket:
-            self.second_messages.append(f"a message of the {process.name} has no ticket: {body}")
-        waiting = {
-            read_drain_message(each.record()).ticket
-            for queue in self._drain_queues.values()
-            for each in queue.waiting
-        }
-        on_their_way = self._on_their_way.setdefault(message.webhook_id, {})
-        for ticket, (until, _) in list(on_their_way.items()):
-            if ticket not in waiting or until < self.now + self.most_skew_seconds:
-                del on_their_way[ticket]
-        sent_at = on_their_way.get(message.ticket, (0.0, 0.0))[1]
-        is_repeated = self.now - sent_at <= _CALL_SECONDS * 1.01  # by botocore
-        if on_their_way and not is_repeated:
-            self.second_messages.append(f"a second message of the {process.name} is on its way: {body}")
-        on_their_way[message.ticket] = self.now + delay_seconds + TICKET_GRACE_SECONDS, self.now
+            self.second_messages.append(f"a message of the {process.name} has no ticket: {sent.body}")
+        # One by one, for those that replace each other have one ticket.
+        waiting = {each.message_id for each in self.waiting_drain_messages()}
+        on_their_way = [
+            each
+            for each in self._on_their_way.get(message.webhook_id, [])
+            if each.message_id in waiting and each.until >= self.now + self.most_skew_seconds
+        ]
+        # botocore sends one twice when the answer to the first call is lost.
+        if any(each.ticket != message.ticket or self.now > each.repeated_until for each in on_their_way):
+            self.second_messages.append(f"a second message of the {process.name} is on its way: {sent.body}")
+        until = self.now + delay_seconds + TICKET_GRACE_SECONDS
+        on_its_way = _OnItsWay(sent.message_id, message.ticket, until, self.now + _CALL_SECONDS * 1.01)
+        self._on_their_way[message.webhook_id] = [*on_their_way, on_its_way]
 
     def _note_ticket(self, webhook_id: str, before: dict[str, Any], after: dict[str, Any]) -> None:
         """See that nobody puts another ticket in the place of one that lives."""
@@ -919,7 +935,8 @@ class World:
         if not ticket or after.get("ticket") == before["ticket"]:
             return
         # Used, given up by a sender whom SQS refused, or ended by a change of the webhook.
-        self._on_their_way.get(webhook_id, {}).pop(ticket, None)
+        left = [each for each in self._on_their_way.get(webhook_id, []) if each.ticket != ticket]
+        self._on_their_way[webhook_id] = left
         if "ticket" in after and int(before["ticket_until_ms"]["N"]) >= self.now * 1000:
             self.second_messages.append(f"a ticket of {webhook_id} was replaced while it lived")
 
@@ -1082,14 +1099,15 @@ class _FakeSender:
         return self._world._post(message, patience)
 
 
-def signed(
-    world: World, letter: str = "A", *, account: str = ACCOUNT
-) -> Callable[[str], SignatureAuthentication]:
-    """For `World.register`: its requests are signed, with a secret that KMS has to decrypt."""
-    secret = "whsec_" + letter * 43 + "="
-    return lambda webhook_id: SignatureAuthentication(
-        world.secret_box.encrypt(secret, account_id=account, webhook_id=webhook_id)
-    )
+def admin_of(account: str) -> Caller:
+    """An admin of an account."""
+    return Caller(account_id=account, user_id="ada", can_write=True)
+
+
+def _taken[Model: BaseModel](model: type[Model], **fields: Any) -> Model:
+    """What the admin API takes, from the names and values of Python. A receiver may be on this machine."""
+    given = {to_camel(name): value for name, value in fields.items()}
+    return model.model_validate(json.loads(json.dumps(given)), context={"loopback_allowed": True})
 
 
 def event_message(event_id: str, name: str, timestamp_ms: int, account: str, *, data_bytes: int = 0) -> str:

@@ -10,18 +10,22 @@ queue, each shard in an invocation of its own. Each sweep begins at another plac
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import batched
+from typing import TYPE_CHECKING, Any
 
 from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.backlog import Backlog, Mark, ShardPart, parts_of_all_shards
 from lms_webhooks.crew import Crew
 from lms_webhooks.health_store import TICKET_GRACE_SECONDS, HealthStore, Ticket
 from lms_webhooks.observability import Metric, count, report
-from lms_webhooks.queues import SEND_LIMIT, DrainMessage, DrainQueue, SweepQueue
+from lms_webhooks.queues import SEND_LIMIT, DrainMessage, DrainQueue, SweepQueue, read_sweep_message
 from lms_webhooks.standings import Standing, Standings
 from lms_webhooks.webhook_store import new_webhook_id
+
+if TYPE_CHECKING:
+    from lms_webhooks.notices import Notifier
 
 # Marks that are not due cost no more than their part of a read unit, so that few calls find those that are.
 _READ_AT_ONCE = 1000
@@ -186,6 +190,30 @@ class Sweep:
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
+
+
+def sweep_for(
+    event: Mapping[str, Any], sweep: Sweep, notifier: "Notifier", *, remaining_ms: Callable[[], int]
+) -> dict[str, Any]:
+    """Sweep all shards for the schedule, and tell owners what there is to tell; or go on for the queue.
+
+    Returns:
+        For the schedule, how many webhooks there was something to do for. For the queue, that nothing failed.
+
+    Raises:
+        aws.AWS_FAULTS: as `Sweep.sweep_all` and `Notifier.send`. The function fails then, which has an alarm.
+    """
+    if "Records" not in event:
+        try:
+            sent_for = sweep.sweep_all()
+        except Exception:
+            notifier.send()  # what fails with some events keeps nobody from being told
+            raise
+        notifier.send()
+        return {"webhooks": sent_for}
+    for record in event["Records"]:
+        sweep.sweep_part(read_sweep_message(record["body"]), remaining_seconds=remaining_ms() / 1000)
+    return {"batchItemFailures": []}
 
 
 @dataclass
