@@ -170,7 +170,8 @@ OPERATIONS: dict[str, Operation] = {
         description=(
             "What is left out stays. A change of targetUrl, authentication or status forgets how the endpoint"
             " did, and so does status active for a webhook that the system switched off. Authentication is"
-            " given whole; a webhook that signs already keeps its secret."
+            " given whole; a webhook that signs already keeps its secret. Where scheme, host or port of"
+            " targetUrl change, a password must be given again."
         ),
     ),
     "delete_webhook": Operation(

@@ -108,6 +108,12 @@ def check_url(url: str, *, loopback_allowed: bool) -> SplitResult:
     return parts
 
 
+def origin_of(url: str) -> tuple[str, str, int | None]:
+    """Scheme, host and port of a URL that `check_url` let through: who gets what is sent there."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+
+
 def check_addresses(addresses: Iterable[str], *, loopback_allowed: bool) -> None:
     """Judge every address that a name resolved to: one that is forbidden condemns them all.
 

@@ -19,11 +19,12 @@ from lms_webhooks.admin.taken import (
 )
 from lms_webhooks.backlog import Backlog, Count, Lane
 from lms_webhooks.health import Health
-from lms_webhooks.problems import ChangedMeanwhile, NotSigned, OverlapRunning
+from lms_webhooks.problems import ChangedMeanwhile, FieldError, InvalidFields, NotSigned, OverlapRunning
 from lms_webhooks.queues import DrainQueue
 from lms_webhooks.registry import MAX_AGE_SECONDS
 from lms_webhooks.secrets import SecretBox
 from lms_webhooks.signing import new_secret
+from lms_webhooks.targets import origin_of
 from lms_webhooks.webhook_store import Registered, WebhookStore, new_webhook_id
 from lms_webhooks.webhooks import (
     Authentication,
@@ -144,6 +145,7 @@ class Registrations:
 
         Raises:
             NoSuchWebhook, Busy: as the store does.
+            InvalidFields: a stored password would go to another place.
             ChangedMeanwhile: it is not what the caller takes it for.
         """
         for tries_left in reversed(range(_CHANGE_TRIES)):
@@ -288,6 +290,8 @@ class Registrations:
         secret = None
         if change.authentication is not None:
             given["authentication"], secret = self._changed_authentication(webhook, change)
+        elif change.target_url is not None:
+            _keep_password_in_place(webhook, change.target_url)
         if change.events is not None:
             given["events"] = frozenset(change.events)
         if change.status is not None:
@@ -330,6 +334,27 @@ class Registrations:
                 secret = new_secret()
                 ciphertext = self._secret_box.encrypt(secret, account_id=account_id, webhook_id=webhook_id)
                 return SignatureAuthentication(secret_ciphertext=ciphertext), secret
+
+
+def _keep_password_in_place(webhook: Webhook, target_url: str) -> None:
+    """See that a stored password goes to no other place than the one that it was given for.
+
+    Nobody can read it through the API; whoever chooses the place could read it there. A signing secret never
+    leaves, only signatures do, and the receiver that moves knows it. Headers are no secret: readers see them.
+
+    Raises:
+        InvalidFields: `target_url` is at another scheme, host or port.
+    """
+    has_password = isinstance(webhook.authentication, BasicAuthentication)
+    if has_password and origin_of(target_url) != origin_of(webhook.target_url):
+        raise InvalidFields(
+            (
+                FieldError(
+                    "/authentication/password",
+                    "must be given again: the stored one is for another scheme, host or port",
+                ),
+            )
+        )
 
 
 def _says_the_same(changed: Webhook, webhook: Webhook) -> bool:

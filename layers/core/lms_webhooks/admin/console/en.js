@@ -140,7 +140,7 @@ export const words = {
   'pages': 'Pages',
   'password': 'Password',
   'password-for-test': 'Type the password to test with it: it can be used, but not read.',
-  'password.hint': 'Leave it empty to keep the one that is saved.',
+  'password.hint': 'Leave it empty to keep the one that is saved. Another host, port or scheme needs it again.',
   'pause': 'Pause',
   'paused.note': 'Paused: its events wait, and go out in order when it is resumed.',
   'range': 'Time shown',

@@ -140,7 +140,7 @@ export const words = {
   'pages': 'Pagine',
   'password': 'Password',
   'password-for-test': 'Scrivi la password per provare: si può usare, ma non leggere.',
-  'password.hint': 'Lasciala vuota per mantenere quella salvata.',
+  'password.hint': 'Lasciala vuota per mantenere quella salvata. Per un altro host, porta o schema serve di nuovo.',
   'pause': 'Metti in pausa',
   'paused.note': 'In pausa: i suoi eventi attendono e partono in ordine quando riprende.',
   'range': 'Periodo mostrato',
@@ -218,6 +218,7 @@ export const words = {
 export const rules = {
   'must not be empty': 'non può essere vuoto',
   'is required': 'è obbligatorio',
+  'must be given again: the stored one is for another scheme, host or port': 'va scritta di nuovo: quella salvata è per un altro schema, host o porta',
   'must start with https://': 'deve iniziare con https://',
   'must name a host, as in https://example.com/hooks': 'deve indicare un host, come in https://example.com/hooks',
   'must name a host by its full domain name': 'deve indicare un host con il suo nome di dominio completo',
