@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from local.deploy import ACCOUNT_IDS
-from local.stack import Stack, down, up
+from local.stack import Answer, Stack, down, up
 from tests.fakes.receiver import Receiver
 
 ACCOUNT_ID = ACCOUNT_IDS[0]
@@ -49,16 +50,24 @@ class Scenario:
             "status": "active",
             **more,
         }
-        created = self.stack.call("POST", "/v1/webhooks", token=self.token, body=body)
+        created = self._call("POST", "/v1/webhooks", body)
         if created.status_code != 201:
             raise SystemExit(f"could not register {name}: {created.status_code} {created.body}")
         webhook: dict[str, Any] = created.body
         return webhook
 
     def change(self, webhook_id: str, **fields: Any) -> None:
-        changed = self.stack.call("PATCH", f"/v1/webhooks/{webhook_id}", token=self.token, body=fields)
+        changed = self._call("PATCH", f"/v1/webhooks/{webhook_id}", fields)
         if changed.status_code != 200:
             raise SystemExit(f"could not change {fields}: {changed.status_code} {changed.body}")
+
+    def _call(self, method: str, path: str, body: object) -> Answer:
+        """Call the admin API as soon as the account may: it makes and changes ten webhooks a minute."""
+        while True:
+            answer = self.stack.call(method, path, token=self.token, body=body)
+            if answer.status_code != HTTPStatus.TOO_MANY_REQUESTS:
+                return answer
+            time.sleep(1)
 
     def emit(self, prefix: str, count: int, *, per_second: float = 0) -> list[str]:
         """Emit `count` events, whose ids and times are in one order; answer the ids."""

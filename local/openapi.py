@@ -68,6 +68,8 @@ class Operation:
     description: str = ""
 
 
+_COUNTED = " It is one of the ten times in any 60 seconds that an account may have the system send."
+
 _WEBHOOK_LINKS: dict[str, Schema] = {
     name: {"operationId": name, "parameters": {"webhookId": "$response.body#/webhookId"}}
     for name in (
@@ -127,11 +129,11 @@ OPERATIONS: dict[str, Operation] = {
         201,
         given.WebhookGiven,
         taken.WebhookTaken,
-        refusals=(*_OF_A_KEY, problems.TooManyWebhooks, problems.TooManyCreations),
+        refusals=(*_OF_A_KEY, problems.TooManyWebhooks, problems.TooManyCreations, problems.TooManySends),
         headers=("Location", "ETag", "Idempotency-Replayed"),
         parameters=("Idempotency-Key",),
         links=_WEBHOOK_LINKS,
-        description="The signing secret of a signature webhook is in this answer only.",
+        description="The signing secret of a signature webhook is in this answer only." + _COUNTED,
     ),
     "test_unsaved": Operation(
         "testUnsavedWebhook",
@@ -144,8 +146,8 @@ OPERATIONS: dict[str, Operation] = {
         headers=("Idempotency-Replayed",),
         parameters=("Idempotency-Key",),
         description=(
-            "Ten test sends in any 60 seconds for an account. A signature is made with a secret that nobody"
-            " has: only a saved webhook's can be verified."
+            "A signature is made with a secret that nobody has: only a saved webhook's can be verified."
+            + _COUNTED
         ),
     ),
     "get_webhook": Operation(
@@ -164,14 +166,16 @@ OPERATIONS: dict[str, Operation] = {
         200,
         given.WebhookGiven,
         taken.WebhookChange,
-        refusals=(*_OF_A_WEBHOOK, *_OF_A_CHANGE),
+        refusals=(*_OF_A_WEBHOOK, *_OF_A_CHANGE, problems.TooManySends),
         headers=("ETag",),
         parameters=("If-Match",),
         description=(
             "What is left out stays. A change of targetUrl, authentication or status forgets how the endpoint"
             " did, and so does status active for a webhook that the system switched off. Authentication is"
             " given whole; a webhook that signs already keeps its secret. Where scheme, host or port of"
-            " targetUrl change, a password must be given again."
+            " targetUrl change, a password must be given again. A change of targetUrl, authentication or"
+            " status that leaves the webhook active is one of the ten times in any 60 seconds that an account"
+            " may have the system send."
         ),
     ),
     "delete_webhook": Operation(
@@ -193,10 +197,7 @@ OPERATIONS: dict[str, Operation] = {
         refusals=(*_OF_A_WEBHOOK, *_OF_A_KEY, problems.TooManySends),
         headers=("Idempotency-Replayed",),
         parameters=("Idempotency-Key",),
-        description=(
-            "Ten test sends in any 60 seconds for an account. An answer that is repeated under its key is"
-            " without responseBody."
-        ),
+        description=("An answer that is repeated under its key is without responseBody." + _COUNTED),
     ),
     "rotate_secret": Operation(
         "makeSignature",
@@ -244,10 +245,10 @@ OPERATIONS: dict[str, Operation] = {
         "Deliveries",
         202,
         given.DeliveryGiven,
-        refusals=(*_OF_A_WEBHOOK, problems.NoSuchDelivery, *_OF_A_KEY),
+        refusals=(*_OF_A_WEBHOOK, problems.NoSuchDelivery, *_OF_A_KEY, problems.TooManySends),
         headers=("Location", "Idempotency-Replayed"),
         parameters=("Idempotency-Key",),
-        description="After what waits. It adds an attempt; what is delivered stays delivered.",
+        description="After what waits. It adds an attempt; what is delivered stays delivered." + _COUNTED,
     ),
     "get_stats": Operation(
         "getStats",
@@ -266,11 +267,14 @@ OPERATIONS: dict[str, Operation] = {
         202,
         given.ReplayGiven,
         taken.ReplayTaken,
-        refusals=(*_OF_A_WEBHOOK, *_OF_A_KEY, problems.ReplayRunning),
+        refusals=(*_OF_A_WEBHOOK, *_OF_A_KEY, problems.ReplayRunning, problems.TooManySends),
         headers=("Location", "Idempotency-Replayed"),
         parameters=("Idempotency-Key",),
         links=_REPLAY_LINKS,
-        description="One at a time for a webhook, after what waits. Without `to` it covers events until now.",
+        description=(
+            "One at a time for a webhook, after what waits. Without `to` it covers events until now."
+            + _COUNTED
+        ),
     ),
     "list_subscriptions": Operation(
         "listNoticeSubscriptions",
@@ -293,7 +297,7 @@ OPERATIONS: dict[str, Operation] = {
         links=_ADDED_SUBSCRIPTION_LINKS,
         description=(
             "They get a link to confirm with first, good for two days; the same call once more sends it"
-            " again. Ten at most for an account."
+            " again. Ten at most for an account." + _COUNTED
         ),
     ),
     "remove_subscription": Operation(

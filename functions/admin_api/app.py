@@ -37,8 +37,8 @@ deliveries_table = Table(dynamodb, settings.deliveries_table)
 backlog = Backlog(deliveries_table, retention_days=settings.backlog_retention_days)
 delivery_store = DeliveryStore(deliveries_table, retention_days=settings.delivery_retention_days)
 drain_queue = DrainQueue(aws.sqs(), settings.drain_queue_url, settings.background_drain_queue_url)
-registrations = Registrations(store, secret_box, drain_queue, backlog)
 send_limit = SendLimit(webhooks_table)
+registrations = Registrations(store, secret_box, drain_queue, backlog, send_limit)
 
 
 @cache
@@ -65,7 +65,7 @@ api = build_api(
     Services(
         registrations=registrations,
         deliveries=deliveries,
-        resends=Resends(store, deliveries, backlog, ReplayStore(deliveries_table), drain_queue),
+        resends=Resends(store, deliveries, backlog, ReplayStore(deliveries_table), drain_queue, send_limit),
         stats=StatsReader(
             store,
             delivery_store,

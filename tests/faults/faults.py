@@ -25,6 +25,7 @@ from lms_webhooks.admin import registrations
 from lms_webhooks.admin.deliveries import Deliveries
 from lms_webhooks.admin.registrations import Registrations
 from lms_webhooks.admin.resends import Resends
+from lms_webhooks.admin.send_limit import SendLimit
 from lms_webhooks.admin.taken import ReplayTaken, WebhookChange
 from lms_webhooks.backlog import Backlog
 from lms_webhooks.delivery_store import DeliveryStore
@@ -471,6 +472,7 @@ class FaultWorld(World):
         waiting = Backlog(table, retention_days=self._retention_days)
         queue = DrainQueue(self._sqs, *self._drain_queues)
         deliveries = Deliveries(store, DeliveryStore(table, retention_days=30), waiting)
+        limit = SendLimit(self._table("webhooks"), clock=self.time.clock)
         admin = Admin(
             self._build_registrations(sleep=self.time.sleep),
             Resends(
@@ -479,6 +481,7 @@ class FaultWorld(World):
                 waiting,
                 ReplayStore(table, sleep=self.time.sleep),
                 queue,
+                limit,
                 clock=self.time.clock,
             ),
         )

@@ -21,7 +21,7 @@ from local.steps import REPOSITORY
 from tests.e2e.system import Account, System
 from tests.fakes.receiver import Receiver
 
-ACCOUNTS = 60  # with ten test sends a minute each
+ACCOUNTS = 60  # of which each may have the system send ten times a minute
 EVENTS = 5
 MIN_CASES = 2_000
 MIN_DONE = 20

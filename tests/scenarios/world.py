@@ -31,6 +31,7 @@ from pydantic.alias_generators import to_camel
 from lms_webhooks import aws, delivery_store
 from lms_webhooks.admin.caller import Caller
 from lms_webhooks.admin.registrations import Registrations
+from lms_webhooks.admin.send_limit import SendLimit
 from lms_webhooks.admin.taken import WebhookChange, WebhookTaken
 from lms_webhooks.ages import Clocks
 from lms_webhooks.aws import AWS_FAULTS
@@ -717,6 +718,7 @@ class World:
             SecretBox(self._kms, "key"),
             DrainQueue(self._sqs, _DRAIN_URL, _BACKGROUND_DRAIN_URL),
             Backlog(self._table(_DELIVERIES), retention_days=self._retention_days),
+            SendLimit(self._table("webhooks"), clock=self.time.clock),
             now=lambda: datetime.fromtimestamp(self.time.clock(), UTC),
             sleep=sleep,
         )

@@ -151,11 +151,13 @@ class AdminClient:
         self.history = DeliveryStore(self.deliveries_table, retention_days=settings.delivery_retention_days)
         self.slept_seconds: list[float] = []
         self.now_seconds = NOW.timestamp()
+        send_limit = SendLimit(Table(dynamodb, settings.webhooks_table), clock=self._clock)
         registrations = Registrations(
             self.store,
             self.secret_box,
             drain_queue,
             self.backlog,
+            send_limit,
             now=lambda: NOW + timedelta(seconds=self.now_seconds - NOW.timestamp()),
             sleep=self.slept_seconds.append,
         )
@@ -164,7 +166,6 @@ class AdminClient:
         """What receivers answer to test sends."""
         self.sender: Sender | None = None
         """A real one, where test sends shall go out."""
-        send_limit = SendLimit(Table(dynamodb, settings.webhooks_table), clock=self._clock)
         trials = Trials(
             registrations,
             Courier(self.secret_box, cast("Sender", self), kind=Kind.TEST, clock=self._clock),
@@ -189,6 +190,7 @@ class AdminClient:
                     self.backlog,
                     ReplayStore(self.deliveries_table, sleep=lambda _: None),
                     drain_queue,
+                    send_limit,
                     clock=self._clock,
                 ),
                 stats=StatsReader(
@@ -227,10 +229,10 @@ class AdminClient:
         """What was put on the drain queues since the last time."""
         found = []
         for url in (self.settings.drain_queue_url, self.settings.background_drain_queue_url):
-            answer = self._sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10)
-            for message in answer.get("Messages", []):
-                self._sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-                found.append(json.loads(message["Body"]))
+            while messages := self._sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
+                for message in messages:
+                    self._sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+                    found.append(json.loads(message["Body"]))
         return found
 
     def forget_everything(self) -> None:

@@ -1,12 +1,14 @@
 """What somebody with an admin's token tried on the running product, as far as it got before."""
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from tests.unit.admin_client import NOW, VALID, AdminClient, admin_client
+from lms_webhooks.backlog import Lane, Waiting
+from tests.unit.admin_client import ADMIN_CLAIMS, NOW, VALID, AdminClient, Answer, admin_client
+from tests.unit.tables import NOW_MS, event
 
 BASIC = {"type": "basic", "username": "lms", "password": "correct horse"}
 SAVED_PASSWORD = "Basic " + base64.b64encode(b"lms:correct horse").decode()
@@ -123,3 +125,135 @@ def test_a_signing_secret_stays_for_it_never_leaves(client: AdminClient) -> None
     secret = created.body["authentication"]["secret"]
     sent = client.posted[-1]
     assert not any(secret.removeprefix("whsec_") in each for each in (*sent.headers.values(), str(sent.body)))
+
+
+# What follows had the product make 434 requests a minute, each to a port of the admin's choice.
+
+
+def have_sent(client: AdminClient, ask: Callable[[int], Answer], times: int = 40) -> list[Answer]:
+    """Ask in a row, a second apart; answer those that were refused for being too many."""
+    answers = []
+    for number in range(times):
+        answers.append(ask(number))
+        client.now_seconds += 1
+    return [answer for answer in answers if answer.status == 429]
+
+
+def with_one_waiting(client: AdminClient, **changes: Any) -> str:
+    """The path of a webhook for which one event waits."""
+    webhook_id = client.create(**changes).body["webhookId"]
+    client.backlog.append(webhook_id, Lane.REALTIME, [Waiting(event("e1", at_ms=NOW_MS))])
+    client.backlog.mark("1010", webhook_id, Lane.REALTIME, accepted_at_ms=NOW_MS)
+    client.now_seconds += 60
+    client.sent_for_drainers()
+    return f"/v1/webhooks/{webhook_id}"
+
+
+def test_a_change_of_url_probes_no_more_than_ten_ports_a_minute(client: AdminClient) -> None:
+    path = with_one_waiting(client)
+    refused = have_sent(
+        client, lambda n: client.call("PATCH", path, {"targetUrl": f"https://hooks.example.com:{8000 + n}/"})
+    )
+    assert len(refused) == 30
+    assert client.call("GET", path).body["targetUrl"].endswith(":8009/"), "what is refused changes nothing"
+    assert len(client.sent_for_drainers()) == 10
+    assert refused[0].body == {
+        "type": "urn:lms-webhooks:problem:too-many-sends",
+        "title": "Too many sends",
+        "status": 429,
+        "detail": (
+            "An account has the system send at most 10 times in any 60 seconds. Test sends, new webhooks,"
+            " redeliveries, replays, notice subscriptions, and changes of URL, authentication or status that"
+            " leave a webhook active count together. Try again in 50 s."
+        ),
+    }
+    assert refused[0].headers["Retry-After"] == "50"
+
+
+def test_to_pause_and_go_on_probes_no_more_either(client: AdminClient) -> None:
+    """The URL of a paused webhook is changed without a limit; to set it active has one."""
+    path = with_one_waiting(client)
+
+    def elsewhere(number: int) -> Answer:
+        target = {"targetUrl": f"https://hooks.example.com:{8000 + number}/", "status": "paused"}
+        assert client.call("PATCH", path, target).status == 200, "who must stop it can"
+        return client.call("PATCH", path, {"status": "active"})
+
+    assert len(have_sent(client, elsewhere)) == 30
+    assert client.call("PATCH", path, {"status": "inactive"}).status == 200
+    assert client.call("PATCH", path, {"name": "Renamed"}).status == 200, "it sends nothing"
+    assert client.call("DELETE", path).status == 204
+
+
+def test_redeliveries_are_no_more_than_ten_a_minute(client: AdminClient) -> None:
+    path = with_one_waiting(client)
+    (listed,) = client.call("GET", f"{path}/deliveries").body["deliveries"]
+    again = f"{path}/deliveries/{listed['deliveryId']}/redeliver"
+    assert len(have_sent(client, lambda _: client.call("POST", again))) == 30
+    assert len(client.sent_for_drainers()) == 10
+
+
+def test_replays_are_no_more_than_ten_a_minute(client: AdminClient) -> None:
+    path = f"{with_one_waiting(client)}/replay"
+
+    def replay(_: int) -> Answer:
+        answer = client.call("POST", path, {"from": "2026-11-01T00:00:00Z"})
+        client.call("DELETE", path)
+        return answer
+
+    assert len(have_sent(client, replay)) == 30
+
+
+def test_new_webhooks_are_no_more_than_ten_a_minute(client: AdminClient) -> None:
+    def make(number: int) -> Answer:
+        answer = client.create(targetUrl=f"https://hooks.example.com:{8000 + number}/")
+        if answer.status == 201:
+            client.call("DELETE", answer.headers["Location"])
+        return answer
+
+    assert len(have_sent(client, make)) == 30
+
+
+def test_all_of_it_is_one_budget_of_the_account(client: AdminClient) -> None:
+    path = with_one_waiting(client)
+    (listed,) = client.call("GET", f"{path}/deliveries").body["deliveries"]
+    again = f"{path}/deliveries/{listed['deliveryId']}/redeliver"
+    calls: list[tuple[str, str, Any]] = [
+        ("POST", f"{path}/test", None),
+        ("POST", "/v1/webhooks/test", VALID),
+        ("POST", "/v1/webhooks", VALID),
+        ("POST", again, None),
+        ("POST", f"{path}/replay", {"from": "2026-11-01T00:00:00Z"}),
+        ("PATCH", path, {"targetUrl": "https://elsewhere.example/"}),
+        ("PATCH", path, {"authentication": BASIC}),
+        ("POST", "/v1/notice-subscriptions", {"email": "team@example.com"}),
+    ]
+    for method, url, body in calls:
+        assert client.call(method, url, body).status < 300, url
+    for _ in range(2):
+        client.call("POST", f"{path}/test")
+    client.call("PATCH", path, {"status": "paused"})
+    client.call("DELETE", f"{path}/replay")
+    for method, url, body in [*calls[:5], ("PATCH", path, {"status": "active"}), calls[7]]:
+        assert client.call(method, url, body).status == 429, url
+    others: dict[str, object] = {**ADMIN_CLAIMS, "custom:account_id": "2020"}
+    assert client.call("POST", "/v1/webhooks", VALID, claims=others).status == 201
+
+
+def test_what_is_refused_for_another_reason_does_not_count(client: AdminClient) -> None:
+    paths = [client.create().headers["Location"] for _ in range(5)]
+    replay = {"from": "2026-11-01T00:00:00Z"}
+    assert client.call("POST", f"{paths[0]}/replay", replay).status == 202
+    for _ in range(20):
+        assert client.create().status == 409
+        assert client.call("POST", f"{paths[0]}/replay", replay).status == 409
+    for path in paths[1:]:
+        assert client.call("PATCH", path, {"targetUrl": "https://elsewhere.example/"}).status == 200
+    assert client.create().status == 429
+
+
+def test_what_an_idempotency_key_gives_again_does_not_count(client: AdminClient) -> None:
+    for _ in range(20):
+        answer = client.call("POST", "/v1/webhooks", VALID, headers={"idempotency-key": "k"})
+        assert answer.status == 201
+    assert len(client.call("GET", "/v1/webhooks").body["webhooks"]) == 1

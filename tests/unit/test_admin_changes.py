@@ -9,6 +9,7 @@ import pytest
 from lms_webhooks.dynamodb import Table
 from lms_webhooks.health import Health, Mode, SwitchOff
 from lms_webhooks.health_store import HealthStore
+from lms_webhooks.problems import ChangedMeanwhile
 from lms_webhooks.webhooks import Webhook
 from tests.engines.dynamodb import Engine
 from tests.unit.admin_client import ADMIN_CLAIMS, NOW, AdminClient, admin_client, etag
@@ -304,3 +305,22 @@ def test_a_webhook_of_a_newer_version_costs_the_others_of_its_account_nothing(
     for method, change in (("GET", None), ("PATCH", {"name": "Payroll"}), ("DELETE", None)):
         assert client.call(method, other, change).status == 500
     assert table.client.get_item(TableName=table.name, Key=key)["Item"]["status"] == {"S": "archived"}
+
+
+@pytest.mark.parametrize("what", ["change", "rotation"])
+def test_who_expects_nothing_and_is_always_too_late_may_try_again(
+    client: AdminClient, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """412 would be about a condition that the caller never gave."""
+    path = client.create(authentication={"type": "signature"}).headers["Location"]
+
+    def be_late(*_: Any, **__: Any) -> None:
+        raise ChangedMeanwhile
+
+    monkeypatch.setattr(client.store, "update", be_late)
+    call = ("PATCH", path, {"name": "Payroll"}) if what == "change" else ("POST", f"{path}/signature", None)
+    answer = client.call(*call)
+    assert (answer.status, answer.body["type"]) == (503, "urn:lms-webhooks:problem:busy")
+    assert answer.headers["Retry-After"] == "1"
+    answer = client.call(*call, headers={"if-match": "*"})
+    assert (answer.status, answer.body["type"]) == (412, "urn:lms-webhooks:problem:changed-meanwhile")

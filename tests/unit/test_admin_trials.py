@@ -81,6 +81,7 @@ def test_the_rules_are_those_of_creating(client: AdminClient) -> None:
 def test_ten_a_minute_and_account_are_sent(client: AdminClient) -> None:
     """In any 60 seconds, not in each minute of the clock; what is refused does not count."""
     path = f"{client.create().headers['Location']}/test"
+    client.now_seconds += 60  # the new webhook counts too
     for _ in range(6):
         assert client.call("POST", path).status == 200
     client.now_seconds += 40

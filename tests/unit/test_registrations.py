@@ -10,10 +10,12 @@ import pytest
 
 from lms_webhooks.admin.caller import Caller
 from lms_webhooks.admin.registrations import Registrations
+from lms_webhooks.admin.send_limit import SendLimit
 from lms_webhooks.admin.taken import WebhookChange, WebhookTaken
 from lms_webhooks.backlog import Count, Lane
+from lms_webhooks.dynamodb import Table
 from lms_webhooks.health import Health, Mode, SwitchOff
-from lms_webhooks.problems import ChangedMeanwhile, NoSuchWebhook, NotSigned, OverlapRunning
+from lms_webhooks.problems import Busy, ChangedMeanwhile, NoSuchWebhook, NotSigned, OverlapRunning
 from lms_webhooks.registry import MAX_AGE_SECONDS
 from lms_webhooks.secrets import SecretBox
 from lms_webhooks.webhook_store import Registered
@@ -43,6 +45,7 @@ class Office(Flow):
             self.box,
             self.drain_queue,
             self.backlog,
+            SendLimit(Table(self.store._client, self.store._table_name), clock=lambda: self.now),
             now=lambda: WHEN + timedelta(seconds=self.now - NOW_MS / 1000),
             sleep=self.slept.append,
         )
@@ -249,7 +252,7 @@ def test_a_change_is_tried_five_times_in_all_where_nobody_says_what_they_expect(
     assert stored.version == 6
     office.now += 25 * 3600  # so that the overlap is over
     left = races(office, webhook, 5)
-    with pytest.raises(ChangedMeanwhile):
+    with pytest.raises(Busy):  # 412 is for those who say what they expect
         office.change(webhook, name="Sales") if what == "change" else do(webhook)
     assert left == [0]
 

@@ -22,7 +22,7 @@ Problem
 ├── UnsupportedMediaType  415
 ├── InvalidFields         422  one error for each bad field
 ├── KeyReused             422  the Idempotency-Key came before, with another call
-├── TooManySends          429  ten test sends and links to confirm a minute
+├── TooManySends          429  ten a minute of what is sent at an admin's word
 ├── TooManyCreations      429  a thousand webhooks a day
 ├── InternalError         500
 └── Busy                  503  others change the same account at this moment
@@ -327,8 +327,9 @@ class TooManySends(Problem):
 
     def __init__(self, limit: int, wait_seconds: int) -> None:
         super().__init__(
-            f"An account has at most {limit} test sends and notice subscriptions a minute."
-            f" Try again in {wait_seconds} s.",
+            f"An account has the system send at most {limit} times in any 60 seconds. Test sends, new"
+            " webhooks, redeliveries, replays, notice subscriptions, and changes of URL, authentication or"
+            f" status that leave a webhook active count together. Try again in {wait_seconds} s.",
             headers={"Retry-After": str(wait_seconds)},
         )
 

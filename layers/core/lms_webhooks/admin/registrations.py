@@ -10,6 +10,7 @@ from pydantic.alias_generators import to_camel
 
 from lms_webhooks.admin.audit import audit
 from lms_webhooks.admin.caller import Caller
+from lms_webhooks.admin.send_limit import SendLimit
 from lms_webhooks.admin.taken import (
     BasicAuthenticationTaken,
     NoAuthenticationTaken,
@@ -19,7 +20,14 @@ from lms_webhooks.admin.taken import (
 )
 from lms_webhooks.backlog import Backlog, Count, Lane
 from lms_webhooks.health import Health
-from lms_webhooks.problems import ChangedMeanwhile, FieldError, InvalidFields, NotSigned, OverlapRunning
+from lms_webhooks.problems import (
+    Busy,
+    ChangedMeanwhile,
+    FieldError,
+    InvalidFields,
+    NotSigned,
+    OverlapRunning,
+)
 from lms_webhooks.queues import DrainQueue
 from lms_webhooks.registry import MAX_AGE_SECONDS
 from lms_webhooks.secrets import SecretBox
@@ -76,6 +84,7 @@ class Registrations:
         secret_box: SecretBox,
         drain_queue: DrainQueue,
         backlog: Backlog,
+        limit: SendLimit,
         *,
         now: Callable[[], datetime] = utc_now,
         sleep: Callable[[float], None] = time.sleep,
@@ -84,6 +93,7 @@ class Registrations:
         self._secret_box = secret_box
         self._drain_queue = drain_queue
         self._backlog = backlog
+        self._limit = limit
         self._now = now
         self._sleep = sleep
 
@@ -95,11 +105,15 @@ class Registrations:
         What `record` makes of the two is done in the same transaction.
 
         Raises:
-            TooManyWebhooks, TooManyCreations, Busy: as the store does.
+            TooManyWebhooks, TooManyCreations, KeyInUse, Busy: as the store does.
+            TooManySends: as the limit does.
         """
         webhook, secret = self.draft(caller, wanted)
         registered = Registered(webhook, Health(webhook.epoch))
-        self._store.create(webhook, along=record(registered, secret))
+        self._limit.take_along(
+            caller.account_id,
+            lambda count_it: self._store.create(webhook, along=(*record(registered, secret), count_it)),
+        )
         audit_creation(caller, wanted, webhook.webhook_id)
         self.await_readers()
         return registered, secret
@@ -144,11 +158,13 @@ class Registrations:
         change of a field wins.
 
         Raises:
-            NoSuchWebhook, Busy: as the store does.
+            NoSuchWebhook: as the store does.
             InvalidFields: a stored password would go to another place.
             ChangedMeanwhile: it is not what the caller takes it for.
+            TooManySends: as the limit does, where the change has the system send.
+            Busy: as the store does; or others change it, again and again.
         """
-        for tries_left in reversed(range(_CHANGE_TRIES)):
+        for _ in range(_CHANGE_TRIES):
             registered = self._store.find(caller.account_id, webhook_id)
             if is_expected is not None and not is_expected(registered.webhook):
                 raise ChangedMeanwhile
@@ -157,12 +173,14 @@ class Registrations:
                 self.await_readers()  # another call may have made the same change a moment ago
                 return registered, None
             try:
-                self._store.update(changed, expected=registered.webhook)
+                self._save(changed, expected=registered.webhook)
             except ChangedMeanwhile:
-                if is_expected is not None or not tries_left:
+                if is_expected is not None:
                     raise
                 continue
             break
+        else:
+            raise Busy
         audit(caller, "webhook.change", changed=map(to_camel, change.model_fields_set), webhookId=webhook_id)
         if changed.epoch != registered.webhook.epoch:
             # Nothing is known of its endpoint: no failure either.
@@ -192,7 +210,7 @@ class Registrations:
             OverlapRunning: a secret signs along, and the caller does not say what they expect.
             NoSuchWebhook, ChangedMeanwhile, Busy: as `change`.
         """
-        for tries_left in reversed(range(_CHANGE_TRIES)):
+        for _ in range(_CHANGE_TRIES):
             webhook, health = self._store.find(caller.account_id, webhook_id)
             if is_expected is not None and not is_expected(webhook):
                 raise ChangedMeanwhile
@@ -220,10 +238,12 @@ class Registrations:
             try:
                 self._store.update(changed, expected=webhook, along=record(registered, secret))
             except ChangedMeanwhile:
-                if is_expected is not None or not tries_left:
+                if is_expected is not None:
                     raise
                 continue
             break
+        else:
+            raise Busy
         audit_rotation(caller, webhook_id)
         self.await_readers()
         return registered, secret
@@ -280,6 +300,16 @@ class Registrations:
         # A drainer records as failed what is pending. The sweep looks at a lane only when it is due.
         self._drain_queue.try_to_send(caller.account_id, webhook_id)
         self.await_readers()
+
+    def _save(self, changed: Webhook, *, expected: Webhook) -> None:
+        """Save a change. It counts where it has the system send: what waits at once, and what comes next."""
+        if changed.epoch == expected.epoch or changed.status is not Status.ACTIVE:
+            self._store.update(changed, expected=expected)
+            return
+        self._limit.take_along(
+            changed.account_id,
+            lambda count_it: self._store.update(changed, expected=expected, along=(count_it,)),
+        )
 
     def _changed(
         self, caller: Caller, registered: Registered, change: WebhookChange

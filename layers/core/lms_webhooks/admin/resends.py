@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lms_webhooks.admin.audit import audit
 from lms_webhooks.admin.caller import Caller
 from lms_webhooks.admin.deliveries import Deliveries, Shown
+from lms_webhooks.admin.send_limit import SendLimit
 from lms_webhooks.admin.taken import ReplayTaken
 from lms_webhooks.backlog import Backlog
 from lms_webhooks.delivery_store import Outcome
@@ -47,6 +48,7 @@ class Resends:
         backlog: Backlog,
         replays: ReplayStore,
         drain_queue: DrainQueue,
+        limit: SendLimit,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -55,6 +57,7 @@ class Resends:
         self._backlog = backlog
         self._replays = replays
         self._drain_queue = drain_queue
+        self._limit = limit
         self._clock = clock
 
     def redeliver(
@@ -74,15 +77,19 @@ class Resends:
         Raises:
             NoSuchWebhook, NoSuchDelivery: there is none.
             KeyInUse, Busy: as the store does.
+            TooManySends: as the limit does.
         """
         shown, waiting = self._deliveries.find(caller, webhook_id, sort_key)
-        self._replays.redeliver(
+        self._limit.take_along(
             caller.account_id,
-            webhook_id,
-            waiting,
-            self._backlog,
-            asked_at_ms=int(self._clock() * 1000),
-            along=record(shown),
+            lambda count_it: self._replays.redeliver(
+                caller.account_id,
+                webhook_id,
+                waiting,
+                self._backlog,
+                asked_at_ms=int(self._clock() * 1000),
+                along=(*record(shown), count_it),
+            ),
         )
         self._drain_queue.try_to_send(caller.account_id, webhook_id)
         audit_redelivery(caller, webhook_id, sort_key)
@@ -105,6 +112,7 @@ class Resends:
             NoSuchWebhook: the account has none by this id.
             InvalidFields: it is to begin in the future.
             ReplayRunning, KeyInUse, Busy: as the store does.
+            TooManySends: as the limit does.
         """
         self._store.get(caller.account_id, webhook_id)
         now_ms = int(self._clock() * 1000)
@@ -121,7 +129,10 @@ class Resends:
             started_at_ms=now_ms,
             started_by=caller.user_id,
         )
-        self._replays.start(replay, self._backlog, along=record(replay))
+        self._limit.take_along(
+            caller.account_id,
+            lambda count_it: self._replays.start(replay, self._backlog, along=(*record(replay), count_it)),
+        )
         self._drain_queue.try_to_send(caller.account_id, webhook_id)
         audit_replay(caller, webhook_id, replay.replay_id)
         return replay

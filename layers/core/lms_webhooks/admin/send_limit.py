@@ -4,8 +4,9 @@
 |-------------------|-------|----------------------------------------------------------------|
 | LIMIT#<accountId> | SENDS | when the account had something sent, in the last minute (TTL)  |
 
-A test send is a request to an address of the admin's choice, and who is to be mailed notices is mailed a link
-first. Neither must become a way to send many.
+Whatever makes the system send at an admin's word counts here. Requests go to an address of the admin's
+choice, and people are mailed a link before they are mailed notices. Neither must become a way to send many,
+or to try many addresses. Deliveries are not counted: they never come by here.
 """
 
 import time
@@ -13,10 +14,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from lms_webhooks.dynamodb import Table, holds, key_item
-from lms_webhooks.problems import Busy, TooManySends
+from lms_webhooks.problems import Busy, KeyInUse, TooManySends
 
 if TYPE_CHECKING:
-    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, PutTypeDef, TransactWriteItemTypeDef
 
     type Item = dict[str, AttributeValueTypeDef]
 
@@ -39,40 +40,61 @@ class SendLimit:
             TooManySends: the account has made its ten; says when the next is allowed.
             Busy: others of the account count at the same moment, again and again.
         """
-        key = key_item((f"LIMIT#{account_id}", "SENDS"))
         for _ in range(_TRIES):
-            now_ms = int(self._clock() * 1000)
-            answer = self._table.client.get_item(TableName=self._table.name, Key=key, ConsistentRead=True)
-            item = answer.get("Item")
-            made_ms = [int(each["N"]) for each in item["made_at"]["L"]] if item else []
-            recent_ms = [each for each in made_ms if each > now_ms - _WINDOW_MS]
-            if len(recent_ms) >= SENDS_A_MINUTE:
-                wait_ms = min(recent_ms) + _WINDOW_MS - now_ms
-                raise TooManySends(SENDS_A_MINUTE, -(-wait_ms // 1000))
-            if self._save(key, [*recent_ms, now_ms], expected=item):
+            if self._save(self._one_more(account_id, over=self._item(account_id))):
                 return
         raise Busy
 
-    def _save(self, key: "Item", made_ms: list[int], *, expected: "Item | None") -> bool:
-        made: AttributeValueTypeDef = {"L": [{"N": str(each)} for each in made_ms]}
-        item: Item = {
-            **key,
-            "made_at": made,
-            "expires_at": {"N": str((made_ms[-1] + _WINDOW_MS) // 1000 + 1)},
+    def take_along[T](self, account_id: str, act: "Callable[[TransactWriteItemTypeDef], T]") -> T:
+        """Have `act` count one more in the transaction in which it acts: what is refused does not count.
+
+        Where only the count was in the way, since others of the account counted meanwhile, it acts again.
+
+        Raises:
+            TooManySends, Busy: as `take`. What `act` raises comes through.
+        """
+        refusal: KeyInUse | None = None
+        before: Item | None = None
+        for _ in range(_TRIES):
+            item = self._item(account_id)
+            if refusal is not None and item == before:
+                raise refusal  # by what else was written along
+            try:
+                return act({"Put": self._one_more(account_id, over=item)})
+            except KeyInUse as error:
+                refusal, before = error, item
+        raise Busy
+
+    def _item(self, account_id: str) -> "Item | None":
+        return self._table.client.get_item(
+            TableName=self._table.name, Key=_key(account_id), ConsistentRead=True
+        ).get("Item")
+
+    def _one_more(self, account_id: str, *, over: "Item | None") -> "PutTypeDef":
+        """What writes one more down, if it still says what is `over`."""
+        now_ms = int(self._clock() * 1000)
+        made_ms = [int(each["N"]) for each in over["made_at"]["L"]] if over else []
+        recent_ms = [each for each in made_ms if each > now_ms - _WINDOW_MS]
+        if len(recent_ms) >= SENDS_A_MINUTE:
+            wait_ms = min(recent_ms) + _WINDOW_MS - now_ms
+            raise TooManySends(SENDS_A_MINUTE, -(-wait_ms // 1000))
+        put: PutTypeDef = {
+            "TableName": self._table.name,
+            "Item": {
+                **_key(account_id),
+                "made_at": {"L": [{"N": str(each)} for each in (*recent_ms, now_ms)]},
+                "expires_at": {"N": str((now_ms + _WINDOW_MS) // 1000 + 1)},
+            },
+            "ConditionExpression": "attribute_not_exists(pk)",
         }
-        if expected is None:
-            return holds(
-                lambda: self._table.client.put_item(
-                    TableName=self._table.name, Item=item, ConditionExpression="attribute_not_exists(pk)"
-                ),
-                self._table.client,
-            )
-        return holds(
-            lambda: self._table.client.put_item(
-                TableName=self._table.name,
-                Item=item,
-                ConditionExpression="made_at = :expected",
-                ExpressionAttributeValues={":expected": expected["made_at"]},
-            ),
-            self._table.client,
-        )
+        if over is not None:
+            put["ConditionExpression"] = "made_at = :expected"
+            put["ExpressionAttributeValues"] = {":expected": over["made_at"]}
+        return put
+
+    def _save(self, put: "PutTypeDef") -> bool:
+        return holds(lambda: self._table.client.put_item(**put), self._table.client)
+
+
+def _key(account_id: str) -> "Item":
+    return key_item((f"LIMIT#{account_id}", "SENDS"))
