@@ -291,13 +291,14 @@ OPERATIONS: dict[str, Operation] = {
         201,
         given.SubscriptionGiven,
         taken.SubscriptionTaken,
-        refusals=(*_OF_A_KEY, problems.TooManySubscriptions, problems.TooManySends),
+        refusals=(*_OF_A_KEY, problems.TooManySubscriptions, problems.TooManySends, problems.TooManyMails),
         headers=("Idempotency-Replayed",),
         parameters=("Idempotency-Key",),
         links=_ADDED_SUBSCRIPTION_LINKS,
         description=(
             "They get a link to confirm with first, good for two days; the same call once more sends it"
-            " again. Ten at most for an account." + _COUNTED
+            " again. Ten at most for an account. A mailbox gets three links a day, an account has 20 mailed."
+            + _COUNTED
         ),
     ),
     "remove_subscription": Operation(

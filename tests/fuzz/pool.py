@@ -1,7 +1,7 @@
 """Loaded by schemathesis: has its calls made by several accounts, about webhooks and deliveries that exist.
 
-One account alone would soon have its five webhooks, and ten sends a minute, and then be refused. And a made-up
-id of a delivery is never one. What breaks the description on purpose stays as it was generated.
+One account alone would soon have its five webhooks, and ten sends a minute, and then be refused. And a
+made-up id of a delivery is never one. What breaks the description on purpose stays as it was generated.
 """
 
 import itertools

@@ -257,3 +257,53 @@ def test_what_an_idempotency_key_gives_again_does_not_count(client: AdminClient)
         answer = client.call("POST", "/v1/webhooks", VALID, headers={"idempotency-key": "k"})
         assert answer.status == 201
     assert len(client.call("GET", "/v1/webhooks").body["webhooks"]) == 1
+
+
+# What follows had SNS mail somebody who never asked, ten times a minute.
+
+
+def invite(client: AdminClient, email: str, account_id: str = "1010") -> Answer:
+    """Have `email` mailed a link, and be ready for the next."""
+    claims: dict[str, object] = {**ADMIN_CLAIMS, "custom:account_id": account_id}
+    answer = client.call("POST", "/v1/notice-subscriptions", {"email": email}, claims=claims)
+    for each in client.call("GET", "/v1/notice-subscriptions", claims=claims).body["subscriptions"]:
+        path = f"/v1/notice-subscriptions/{each['subscriptionId']}"
+        assert client.call("DELETE", path, claims=claims).status == 204
+    client.now_seconds += 61
+    return answer
+
+
+def test_a_stranger_is_mailed_three_links_a_day(client: AdminClient) -> None:
+    victims = ["eve@example.com", "eve@example.com", "eve+1@example.com", "EVE+2@example.com"]
+    accounts = ["1010", "2020", "3030", "4040"]
+    answers = [invite(client, *each) for each in zip(victims, accounts, strict=True)]
+    assert [answer.status for answer in answers] == [201, 201, 201, 429]
+    assert answers[-1].body["type"] == "urn:lms-webhooks:problem:too-many-mails"
+    assert answers[-1].headers["Retry-After"] == str(12 * 3600 - 3 * 61)
+    assert "at most 3 links" in answers[-1].body["detail"]
+    assert invite(client, "eva@example.com").status == 201
+    client.now_seconds += 12 * 3600
+    assert invite(client, "eve@example.com").status == 201
+
+
+def test_an_account_mails_twenty_strangers_a_day(client: AdminClient) -> None:
+    statuses = [invite(client, f"{number}@example.com").status for number in range(30)]
+    assert statuses == [201] * 20 + [429] * 10
+    assert invite(client, "29@example.com", "2020").status == 201, "what was refused was not counted"
+
+
+def test_who_has_confirmed_is_mailed_no_link_and_costs_none(client: AdminClient) -> None:
+    for _ in range(5):
+        answer = client.call("POST", "/v1/notice-subscriptions", {"email": "team@example.com"})
+        assert (answer.status, answer.body["status"]) == (201, "confirmed")
+        client.now_seconds += 61
+
+
+def test_who_is_refused_is_not_listed_and_was_not_mailed(client: AdminClient) -> None:
+    for _ in range(3):
+        invite(client, "eve@example.com")
+    assert client.call("POST", "/v1/notice-subscriptions", {"email": "eve@example.com"}).status == 429
+    assert client.call("GET", "/v1/notice-subscriptions").body == {"subscriptions": []}
+    assert "eve@example.com" not in {
+        each["Endpoint"] for each in client.sns.list_subscriptions()["Subscriptions"]
+    }

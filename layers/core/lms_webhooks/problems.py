@@ -23,6 +23,7 @@ Problem
 ├── InvalidFields         422  one error for each bad field
 ├── KeyReused             422  the Idempotency-Key came before, with another call
 ├── TooManySends          429  ten a minute of what is sent at an admin's word
+├── TooManyMails          429  links to confirm with, a day
 ├── TooManyCreations      429  a thousand webhooks a day
 ├── InternalError         500
 └── Busy                  503  others change the same account at this moment
@@ -330,6 +331,22 @@ class TooManySends(Problem):
             f"An account has the system send at most {limit} times in any 60 seconds. Test sends, new"
             " webhooks, redeliveries, replays, notice subscriptions, and changes of URL, authentication or"
             f" status that leave a webhook active count together. Try again in {wait_seconds} s.",
+            headers={"Retry-After": str(wait_seconds)},
+        )
+
+
+class TooManyMails(Problem):
+    """As many links to confirm with were mailed today as may be, to this mailbox or for this account."""
+
+    status = 429
+    slug = "too-many-mails"
+    title = "Too many mails"
+
+    def __init__(self, to_one: int, of_an_account: int, wait_seconds: int) -> None:
+        super().__init__(
+            f"A mailbox gets at most {to_one} links to confirm with a day (UTC), and an account has at most"
+            f" {of_an_account} mailed. A link is good for two days: look for it in the spam folder."
+            f" Or try again in {wait_seconds} s.",
             headers={"Retry-After": str(wait_seconds)},
         )
 

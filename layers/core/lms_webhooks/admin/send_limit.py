@@ -1,20 +1,29 @@
 """Bound how often an account has something sent: the only module that reads or writes these items.
 
-| pk                | sk    | what                                                           |
-|-------------------|-------|----------------------------------------------------------------|
-| LIMIT#<accountId> | SENDS | when the account had something sent, in the last minute (TTL)  |
+| pk                           | sk           | what                                                        |
+|------------------------------|--------------|-------------------------------------------------------------|
+| LIMIT#<accountId>            | SENDS        | when it had something sent, in the last minute (TTL)        |
+| LIMIT#<accountId>            | MAILS#<date> | how many links it had mailed on that day, in UTC (TTL)      |
+| LIMIT#MAIL#<hash of address> | MAILS#<date> | how many links were mailed there, whoever asked for it (TTL)|
+
+No account id has a # in it.
 
 Whatever makes the system send at an admin's word counts here. Requests go to an address of the admin's
 choice, and people are mailed a link before they are mailed notices. Neither must become a way to send many,
 or to try many addresses. Deliveries are not counted: they never come by here.
+
+A link goes to somebody who did not ask for it. So links are counted by the day, by account and by mailbox.
 """
 
+import hashlib
+import math
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from lms_webhooks.dynamodb import Table, holds, key_item
-from lms_webhooks.problems import Busy, KeyInUse, TooManySends
+from lms_webhooks.dynamodb import Key, Table, holds, key_item, transact
+from lms_webhooks.problems import Busy, KeyInUse, TooManyMails, TooManySends
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, PutTypeDef, TransactWriteItemTypeDef
@@ -22,6 +31,8 @@ if TYPE_CHECKING:
     type Item = dict[str, AttributeValueTypeDef]
 
 SENDS_A_MINUTE = 10
+MAILS_A_DAY = 20  # of an account: each of ten people, and each once more
+MAILS_TO_ONE_A_DAY = 3  # of all accounts: the first, one that was lost, one that ended meanwhile
 _WINDOW_MS = 60_000
 _TRIES = 2 * SENDS_A_MINUTE  # of those who collide one gets through each time, and at most ten may
 
@@ -65,6 +76,42 @@ class SendLimit:
                 refusal, before = error, item
         raise Busy
 
+    def take_mail(self, account_id: str, address: str) -> None:
+        """Count one link that is mailed to `address`.
+
+        Raises:
+            TooManyMails: so many were mailed today, to this mailbox or for this account.
+            Busy: as `take`.
+        """
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        next_day = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
+        day = f"MAILS#{now:%Y-%m-%d}"
+        limits = {
+            (f"LIMIT#{account_id}", day): MAILS_A_DAY,
+            (f"LIMIT#MAIL#{_mailbox_hash(address)}", day): MAILS_TO_ONE_A_DAY,
+        }
+        refused = transact(
+            self._table.client,
+            [self._one_mail_more(key, limit, end=next_day) for key, limit in limits.items()],
+        )
+        if refused:
+            raise TooManyMails(MAILS_TO_ONE_A_DAY, MAILS_A_DAY, math.ceil((next_day - now).total_seconds()))
+
+    def _one_mail_more(self, key: Key, limit: int, *, end: datetime) -> "TransactWriteItemTypeDef":
+        return {
+            "Update": {
+                "TableName": self._table.name,
+                "Key": key_item(key),
+                "UpdateExpression": "ADD made :one SET expires_at = :end",
+                "ConditionExpression": "attribute_not_exists(made) OR made < :limit",
+                "ExpressionAttributeValues": {
+                    ":one": {"N": "1"},
+                    ":end": {"N": str(int(end.timestamp()))},
+                    ":limit": {"N": str(limit)},
+                },
+            }
+        }
+
     def _item(self, account_id: str) -> "Item | None":
         return self._table.client.get_item(
             TableName=self._table.name, Key=_key(account_id), ConsistentRead=True
@@ -98,3 +145,9 @@ class SendLimit:
 
 def _key(account_id: str) -> "Item":
     return key_item((f"LIMIT#{account_id}", "SENDS"))
+
+
+def _mailbox_hash(address: str) -> str:
+    """The same for team@example.com and team+x@example.com, which many providers put in one mailbox."""
+    local, _, host = address.rpartition("@")
+    return hashlib.sha256(f"{local.partition('+')[0]}@{host}".encode()).hexdigest()

@@ -28,6 +28,7 @@ from lms_webhooks.problems import (
     FieldError,
     InvalidFields,
     NoSuchSubscription,
+    TooManyMails,
     TooManySubscriptions,
 )
 from lms_webhooks.webhooks import rfc3339, utc_now
@@ -98,7 +99,7 @@ class Subscriptions:
         Raises:
             InvalidFields: SNS does not mail such an address.
             TooManySubscriptions: the account has all that it may have.
-            TooManySends: as the limit does.
+            TooManySends, TooManyMails: as the limit does.
             Busy: others of the account change the same at this moment.
         """
         account_id = caller.account_id
@@ -121,10 +122,14 @@ class Subscriptions:
         known = self._change(account_id, with_it)
         added = next(each for each in known.values() if each.email == email)
         try:
+            if self._status(added.arn) is not SubscriptionStatus.CONFIRMED:  # then SNS mails a link
+                self._limit.take_mail(account_id, email)
             arn = self._subscribe(account_id, email)
-        except self._client.exceptions.InvalidParameterException:
+        except (TooManyMails, self._client.exceptions.InvalidParameterException) as error:
             if added.subscription_id == fresh.subscription_id:
                 self._change(account_id, lambda known: _without(known, fresh.subscription_id))
+            if isinstance(error, TooManyMails):
+                raise
             raise InvalidFields((FieldError("/email", "must be an address that SNS can mail"),)) from None
         added = replace(added, arn=arn)
         self._change(account_id, lambda known: known | {added.subscription_id: added})
