@@ -26,6 +26,7 @@ def compose_for(
     credentials: Credentials | None = None,
     headers: dict[str, str] | None = None,
     timestamp_seconds: int = 1727414643,
+    is_test: bool = False,
 ) -> Message:
     return compose(
         URL,
@@ -34,6 +35,7 @@ def compose_for(
         credentials=credentials or Credentials(),
         headers=headers or {},
         timestamp_seconds=timestamp_seconds,
+        is_test=is_test,
     )
 
 
@@ -76,6 +78,16 @@ def test_an_id_that_a_header_cannot_carry_is_hashed(event_id: str) -> None:
     assert (
         compose_for(event_of(event_id)).headers["webhook-id"] == hashlib.sha256(event_id.encode()).hexdigest()
     )
+
+
+def test_a_test_is_marked_in_what_is_signed_and_no_event_is() -> None:
+    """Receivers do nothing for a test. An event must not be taken for one, whatever id its emitter chose."""
+    assert compose_for(event_of("e-1"), is_test=True).headers["webhook-id"] == "test_e-1"
+    for event_id in ("test_", "test_e-1", "test_" + "a" * 59):
+        sent = compose_for(event_of(event_id)).headers["webhook-id"]
+        assert sent == hashlib.sha256(event_id.encode()).hexdigest()
+    for event_id in ("test-1", "TEST_1", "a_test_1"):
+        assert compose_for(event_of(event_id)).headers["webhook-id"] == event_id
 
 
 def test_several_events_give_a_hash_of_webhook_and_ids_in_their_order() -> None:

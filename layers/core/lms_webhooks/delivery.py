@@ -84,6 +84,7 @@ class Courier:
             credentials=credentials,
             headers=webhook.headers,
             timestamp_seconds=int(started_at),
+            is_test=self._kind is Kind.TEST,
         )
         answer = self._sender.post(message, patience=patience)
         attempt = Attempt(

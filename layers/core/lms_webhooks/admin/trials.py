@@ -4,8 +4,8 @@ Imports the sender, so this is imported by the first call that needs it and not 
 """
 
 import json
-import secrets
 import time
+import uuid
 from collections.abc import Callable
 
 from lms_webhooks.admin.audit import audit
@@ -21,8 +21,6 @@ from lms_webhooks.sender import Patience
 from lms_webhooks.webhooks import Webhook
 
 PATIENCE = Patience(connect_seconds=5, answer_seconds=5, total_seconds=5)  # as the dispatcher's
-EVENT_ID_PREFIX = "test-"
-"""By which receivers know a sample from an event that happened."""
 
 
 class Trials:
@@ -85,7 +83,7 @@ class Trials:
 
     def _sample(self, account_id: str, event_name: str) -> Event:
         now_ms = int(self._clock() * 1000)
-        event_id = EVENT_ID_PREFIX + secrets.token_hex(16)
+        event_id = str(uuid.uuid4())  # as any event's: the request says that it is a test
         sample = EVENT_TYPES[event_name].sample_event(event_id) | {"timestamp": now_ms}
         return Event(
             account_id=account_id,
