@@ -418,8 +418,16 @@ _LABEL = r"[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
 _ATOM = r"[a-zA-Z0-9!#$%&'*+/=?^_`{|}~-]+"
 _ADDRESS = rf"^{_ATOM}(\.{_ATOM})*@{_LABEL}(\.{_LABEL})+$"
 _WEBHOOK_RULES: dict[str, Schema] = {
-    "name": {"pattern": _TRIMMED},
-    "description": {"description": "Line breaks are allowed, other control characters are not."},
+    "name": {
+        "pattern": _TRIMMED,
+        "description": "With a visible character; none that is invisible or changes the text's direction.",
+    },
+    "description": {
+        "description": (
+            "Line breaks are allowed; other control characters, and those that are invisible or change the"
+            " direction of text, are not."
+        )
+    },
     "targetUrl": {
         "format": "uri",
         "pattern": "^https?://",

@@ -14,6 +14,10 @@ from lms_webhooks.webhooks import BasicAuthentication, SignatureAuthentication
 from tests.operations import Operation, operations
 from tests.unit.admin_client import ADMIN_CLAIMS, VALID, AdminClient, admin_client, etag
 
+NAME_RULE = "must have a name of 1 to 64 letters, digits, hyphens and other characters of an HTTP token"
+HIDDEN_RULE = "must not contain characters that are invisible or change the direction of the text"
+VALUE_RULE = "must have a value of 1 to 1024 visible ASCII characters, with spaces or tabs only between them"
+
 REPOSITORY = Path(__file__).parents[2]
 READER_CLAIMS = {**ADMIN_CLAIMS, "cognito:groups": "[integration-reader]"}
 OTHER_CLAIMS = {**ADMIN_CLAIMS, "custom:account_id": "2020"}
@@ -122,6 +126,7 @@ def test_fields_that_may_be_left_out(client: AdminClient) -> None:
     [
         {"name": "x"},
         {"name": "ü" * 80},
+        {"name": "👁️‍🗨️ نمی‌خواهم"},  # joiners and a variation selector, as emoji and Persian need them
         {"description": "ü" * 140},
         {"description": "two\nlines"},
         {"description": ""},
@@ -155,6 +160,23 @@ KNOWN_EVENT = "must be an event name that GET /v1/event-types lists"
         ({"name": "   "}, {"/name": "must not begin or end with white space"}),
         ({"name": "H\x00R"}, {"/name": "must not contain control characters or line breaks"}),
         ({"name": "H\nR"}, {"/name": "must not contain control characters or line breaks"}),
+        *(
+            ({field: text}, {f"/{field}": HIDDEN_RULE})
+            for field in ("name", "description")
+            for text in (
+                "HR\u202emoc.elpmaxe",
+                "H\u200bR",
+                "\ufeffHR",
+                "H\u00adR",
+                "\u2066HR\u2069",
+                "\u3164",
+                "H\U000e0041R",
+            )
+        ),
+        *(
+            ({"name": text}, {"/name": "must contain a visible character"})
+            for text in ("\u200d", "\ufe0f\u2800")
+        ),
         ({"name": 7}, {"/name": "must be text, not a number"}),
         ({"name": ["HR"]}, {"/name": "must be text, not a list"}),
         ({"name": {}}, {"/name": "must be text, not an object"}),
@@ -191,12 +213,15 @@ KNOWN_EVENT = "must be an event name that GET /v1/event-types lists"
         (
             {"headers": {"x a": "1", "good": "v", "a/b~c": "1", "Host": "v"}},
             {
-                "/headers/x a": "must have a name of 1 to 64 letters, digits and hyphens",
-                "/headers/a~1b~0c": "must have a name of 1 to 64 letters, digits and hyphens",
+                "/headers/x a": NAME_RULE,
+                "/headers/a~1b~0c": NAME_RULE,
                 "/headers/Host": "must not be set here: the system or the connection sets it",
             },
         ),
-        ({"headers": {"": "v"}}, {"/headers/": "must have a name of 1 to 64 letters, digits and hyphens"}),
+        (
+            {"headers": {"": "v"}},
+            {"/headers/": NAME_RULE},
+        ),
         *(
             (
                 {"headers": {name: "v"}},
@@ -213,7 +238,7 @@ KNOWN_EVENT = "must be an event name that GET /v1/event-types lists"
         *(
             (
                 {"headers": {"x": value}},
-                {"/headers/x": "must have a value of 1 to 1024 visible ASCII characters or spaces"},
+                {"/headers/x": VALUE_RULE},
             )
             for value in ("", " a", "a\r\nb: c", "ü", "v" * 1025)
         ),
@@ -418,13 +443,32 @@ def test_json_that_is_no_object_is_named(client: AdminClient, body: Any) -> None
     assert answer.errors[""].startswith("must be an object, not ")
 
 
-@pytest.mark.parametrize("content_type", [None, "", "text/plain", "application/x-www-form-urlencoded"])
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        None,
+        "",
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/json; charset=iso-8859-1",
+        'application/json; profile=x; charset="utf-16"',
+        "application/json; charset=",
+    ],
+)
 def test_only_json_is_taken(client: AdminClient, content_type: str | None) -> None:
     answer = client.call("POST", "/v1/webhooks", VALID, content_type=content_type)
     assert (answer.status, answer.headers["Accept"]) == (415, "application/json")
 
 
-@pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "Application/JSON"])
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "application/json; charset=utf-8",
+        'application/json;CHARSET="UTF-8"',
+        "application/json; charset=utf8; profile=x",
+        "Application/JSON",
+    ],
+)
 def test_json_may_name_its_charset(client: AdminClient, content_type: str) -> None:
     assert client.call("POST", "/v1/webhooks", VALID, content_type=content_type).status == 201
 
@@ -549,3 +593,34 @@ def test_every_change_leaves_one_audit_line_without_secrets(
         {**about, "action": "webhook.delete", "changedFields": []},
     ]
     assert "hunter2" not in str(lines)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/openapi.json", 200),
+        ("GET", "/console", 200),
+        ("GET", "/console/core.js", 200),
+        ("GET", "/v1/webhooks", 200),
+        ("POST", "/v1/webhooks", 422),
+        ("GET", "/v1/webhooks/wh_1", 404),
+        ("GET", "/nowhere", 404),
+        ("PUT", "/v1/webhooks", 405),
+    ],
+)
+def test_every_answer_is_for_https_alone_and_of_the_type_that_it_says(
+    client: AdminClient, method: str, path: str, status: int
+) -> None:
+    answer = client.call(method, path, {} if method == "POST" else None)
+    assert answer.status == status
+    assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/webhooks", "/v1/event-types", "/openapi.json", "/console", "/console/core.js"]
+)
+def test_a_path_that_goes_on_is_another(client: AdminClient, path: str) -> None:
+    assert client.call("GET", path).status == 200
+    for more in ("\n", "\r\n", "\x00", " "):
+        assert client.call("GET", path + more).body["type"] == "urn:lms-webhooks:problem:no-such-path"

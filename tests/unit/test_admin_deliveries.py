@@ -242,6 +242,8 @@ def test_parameters_that_break_their_rules_are_all_named(client: AdminClient, we
         "cursor": "must be the nextCursor of a call with the same other parameters",
         "page": "is not a parameter that this call takes",
     }
+    (lost_plus,) = ask(client, webhook_id, to="2026-11-03T12:00:00 01:00").body["errors"]
+    assert lost_plus["detail"] == "must be a time such as 2026-11-03T12:00:00Z, and its + written as %2B"
     turned = ask(client, webhook_id, to="2026-11-03T12:00:00Z", **{"from": "2026-11-03T12:00:00Z"})
     assert turned.body["errors"] == [{"parameter": "to", "detail": "must be later than from"}]
 

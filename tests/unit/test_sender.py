@@ -172,7 +172,9 @@ def test_retry_after_is_handed_on_as_it_came(post: Post, status_code: int, value
         (b"x" * 1025, "x" * 1024),
         (b"x" * 200_000, "x" * 1024),
         (b"\xff\x00\xc3\xa9", "\ufffd\x00é"),
-        (b"x" * 1023 + "é".encode(), "x" * 1023 + "\ufffd"),
+        (b"x" * 1023 + "é".encode(), "x" * 1023),
+        (b"x" * 1021 + "😀".encode(), "x" * 1021),
+        (b"x" * 1020 + "😀".encode(), "x" * 1020 + "😀"),
     ],
 )
 def test_of_a_failure_one_kibibyte_is_kept_and_of_a_success_nothing(

@@ -38,6 +38,9 @@ GOOD_URLS = [
     "https://xn--i-7iq.ws/hooks",  # an emoji
     "https://r3---sn-a5mekn7k.example/hooks",
     "https://1.example.com/",
+    "https://my_team_hooks.example.com/",
+    "https://_hooks.a_b.example/",
+    "https://localhost4.example.com/",
     "https://127.0.0.1.example.com/",
     "https://a-b.c--d.example/",
     "https://8.8.8.8/hooks",
@@ -239,3 +242,20 @@ def test_a_local_stack_may_connect_to_this_machine(address: str) -> None:
 def test_a_local_stack_connects_to_no_other_special_address(address: str) -> None:
     with pytest.raises(ForbiddenTarget):
         check_addresses(["127.0.0.1", address], loopback_allowed=True)
+
+
+@pytest.mark.parametrize(
+    ("url", "step"),
+    [
+        ("https://example.com/caf\u00e9", "percent-encode the rest"),
+        ("https://example.com/a b", "percent-encode the rest"),
+        ("https://example.com?q=\u4e2d", "percent-encode the rest"),
+        ("https://fa\u00df.example/caf\u00e9", "write an international name in its xn-- form"),
+        ("https://fa\u00df.example", "write an international name in its xn-- form"),
+        ("https://example.com\uff0f169.254.169.254/", "write an international name in its xn-- form"),
+    ],
+)
+def test_what_is_not_ascii_says_what_to_do(url: str, step: str) -> None:
+    with pytest.raises(ForbiddenTarget) as refused:
+        check_url(url, loopback_allowed=False)
+    assert refused.value.rule.startswith(f"{ASCII}; {step}")

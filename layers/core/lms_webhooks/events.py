@@ -16,6 +16,7 @@ from json.decoder import scanstring  # type: ignore[attr-defined]  # typeshed la
 from typing import TYPE_CHECKING, NoReturn
 
 from lms_webhooks.event_types import EVENT_TYPES
+from lms_webhooks.timestamps import read_rfc3339
 
 MAX_DETAIL_BYTES = 240 * 1024  # leaves room for a DynamoDB item (400 KB) and for a POST of 256 KiB
 MAX_EVENT_ID_LENGTH = 240  # a sort key holds 1,024 bytes: times, and up to 4 bytes for each of these
@@ -269,16 +270,21 @@ def _milliseconds_of_number(text: str) -> int | None:
     if FIRST_MS <= number < LAST_MS:
         return int(number)
     if FIRST_MS <= number * 1000 < LAST_MS:
-        return round(number * 1000)
+        return min(round(number * 1000), LAST_MS - 1)
     return None
 
 
 def _milliseconds_of_iso(text: str) -> int | None:
     if text.isdecimal() and len(text) > len("20240927"):
         return None  # an epoch in quotes, of which fromisoformat may make a date
+    if text.rfind(" ") > len("2024-09-27"):
+        return None  # a blank before the offset, which fromisoformat overlooks
+    moment: datetime | None
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
+        moment = read_rfc3339(text)
+    if moment is None:
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

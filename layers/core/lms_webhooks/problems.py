@@ -284,7 +284,7 @@ class BodyTooLarge(Problem):
 
 
 class UnsupportedMediaType(Problem):
-    """The body says that it is something else than JSON."""
+    """The body says that it is something else than JSON in UTF-8."""
 
     status = 415
     slug = "unsupported-media-type"
@@ -292,7 +292,7 @@ class UnsupportedMediaType(Problem):
 
     def __init__(self) -> None:
         super().__init__(
-            "Send JSON, with the header content-type: application/json.",
+            "Send JSON in UTF-8, with the header content-type: application/json.",
             headers={"Accept": "application/json"},
         )
 

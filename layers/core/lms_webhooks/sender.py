@@ -5,6 +5,7 @@ than the rest of a delivery, so only its ends are used: a prepared request goes 
 through a transport adapter of ours over `connections`.
 """
 
+import codecs
 import ssl
 import time
 from dataclasses import dataclass
@@ -203,7 +204,8 @@ def _read(exchange: Exchange) -> str:
     except (HTTPError, ValueError):
         pass  # compressed otherwise than it says
     exchange.close()
-    return kept.decode("utf-8", "replace")
+    # Incremental, and never told that this is the end: a character that is cut is left out.
+    return codecs.getincrementaldecoder("utf-8")("replace").decode(kept)
 
 
 def _milliseconds_since(started: float) -> int:

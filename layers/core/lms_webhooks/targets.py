@@ -32,7 +32,8 @@ _ISATAP_MARKS = (0x00005EFE, 0x02005EFE)
 # Names that no public name server answers for: reserved by RFC 6761 and its successors, by ICANN, or those
 # that RFC 6762 (appendix G) saw in use within networks. What others stand for shows when they are resolved.
 _PRIVATE_NAMES = (
-    ".localhost", ".local", ".localdomain", ".internal", ".home.arpa", ".lan", ".intranet", ".private",
+    ".localhost", ".localhost4", ".localhost6", ".local", ".localdomain", ".localdomain4", ".localdomain6",
+    ".internal", ".home.arpa", ".lan", ".intranet", ".private",
     ".corp", ".home", ".mail", ".onion", ".alt", ".invalid",
 )  # fmt: skip
 
@@ -51,8 +52,10 @@ _SERVICE_PORTS = frozenset({
     5985, 5986, 6379, 6380, 6443, 8883, 9042, 9092, 9200, 9300, 10250, 10255, 11211, 27017, 27018, 27019,
 })  # fmt: skip
 _FORM_RULE = "must be a URL such as https://example.com/hooks"
+_UP_TO_PATH = re.compile(r"(?:[^/?#]*//)?[^/?#]+")
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
-_HOST_NAME = re.compile(r"(?=.{1,253}\Z)(?:(?!-)[a-z0-9-]{1,63}(?<!-)\.)+(?!-)[a-z0-9-]{1,63}(?<!-)")
+# With underscores, but in the last label: DNS carries them, and receivers have such names.
+_HOST_NAME = re.compile(r"(?=.{1,253}\Z)(?:(?!-)[a-z0-9_-]{1,63}(?<!-)\.)+(?!-)[a-z0-9-]{1,63}(?<!-)")
 _JOINERS = re.compile("[\u200c\u200d]")  # not printable, and part of words in Persian and in Indic scripts
 # inet_aton reads 0x7f000001, 017700000001, 127.1 and 2130706433 as addresses; a name's last label never
 # looks like a number (WHATWG URL, "ends in a number").
@@ -77,8 +80,7 @@ def check_url(url: str, *, loopback_allowed: bool) -> SplitResult:
     """
     if len(url) > MAX_URL_LENGTH:
         raise ForbiddenTarget(f"must be at most {MAX_URL_LENGTH} characters long")
-    if not _VISIBLE_ASCII.fullmatch(url):
-        raise ForbiddenTarget("must be ASCII without spaces; write an international name in its xn-- form")
+    _check_characters(url)
     if "\\" in url:
         raise ForbiddenTarget("must not contain a backslash")
     try:
@@ -125,6 +127,16 @@ def check_addresses(addresses: Iterable[str], *, loopback_allowed: bool) -> None
         if loopback_allowed and address.is_loopback:
             continue
         _check_address(address)
+
+
+def _check_characters(url: str) -> None:
+    if _VISIBLE_ASCII.fullmatch(url):
+        return
+    # Judged as text: what `urlsplit` makes of such a URL may be something else.
+    up_to_path = _UP_TO_PATH.match(url)
+    if up_to_path is None or not _VISIBLE_ASCII.fullmatch(up_to_path[0]):
+        raise ForbiddenTarget("must be ASCII without spaces; write an international name in its xn-- form")
+    raise ForbiddenTarget("must be ASCII without spaces; percent-encode the rest, as in /caf%C3%A9")
 
 
 def _check_host(host: str) -> None:

@@ -19,8 +19,14 @@ if TYPE_CHECKING:
 
     from lms_webhooks.admin.registrations import Record
 
+SAFETY_HEADERS = {
+    "Strict-Transport-Security": "max-age=31536000",  # a year, as hstspreload.org asks for
+    "X-Content-Type-Options": "nosniff",
+}
+"""Of every answer: never by plain HTTP again, and never taken for something else than it says."""
+
 # An answer may hold a secret, and is only good for the token that asked.
-_NOT_STORED = {"Cache-Control": "no-store"}
+_NOT_STORED = {"Cache-Control": "no-store", **SAFETY_HEADERS}
 
 
 def answer_with(status: HTTPStatus, model: BaseModel, headers: dict[str, str] | None = None) -> Response[str]:

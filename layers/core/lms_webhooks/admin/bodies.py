@@ -59,8 +59,7 @@ def read_body[Model: BaseModel](
     raw = _raw_body(event)
     if len(raw) > MAX_BODY_BYTES:
         raise BodyTooLarge(MAX_BODY_BYTES)
-    content_type = event.get("headers", {}).get("content-type", "")
-    if content_type.partition(";")[0].strip().lower() != "application/json":
+    if not _is_utf8_json(event.get("headers", {}).get("content-type", "")):
         raise UnsupportedMediaType
     try:
         parsed = from_json(raw, allow_inf_nan=False)
@@ -76,6 +75,13 @@ def read_body[Model: BaseModel](
     except ValidationError as error:
         found = error.errors(include_url=False)[:_MAX_ERRORS]
         raise InvalidFields(tuple(FieldError(_pointer(one), _detail(one)) for one in found)) from None
+
+
+def _is_utf8_json(content_type: str) -> bool:
+    """Whether it says JSON, and no other character encoding than JSON has (RFC 8259 8.1)."""
+    media_type, *parameters = (each.strip().lower() for each in content_type.split(";"))
+    named = [each.partition("=")[2].strip(' "') for each in parameters if each.startswith("charset=")]
+    return media_type == "application/json" and all(name in ("utf-8", "utf8") for name in named)
 
 
 def _raw_body(event: Mapping[str, Any]) -> bytes:

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from lms_webhooks.admin.answers import SAFETY_HEADERS
 from lms_webhooks.problems import NoSuchPath
 from lms_webhooks.settings import AdminApiSettings
 
@@ -87,7 +88,7 @@ def headers(settings: AdminApiSettings) -> dict[str, str]:
         "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
         "Referrer-Policy": "no-referrer",
         "Vary": "Accept-Encoding",
-        "X-Content-Type-Options": "nosniff",
+        **SAFETY_HEADERS,
     }
 
 

@@ -7,12 +7,13 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from lms_webhooks.dynamodb import Range
 from lms_webhooks.event_types import EVENT_TYPES
 from lms_webhooks.problems import InvalidParameters, NoSuchDelivery, ParameterError
+from lms_webhooks.timestamps import read_rfc3339
 
 MAX_PAGE = 100
 DEFAULT_PAGE = 50
@@ -20,6 +21,7 @@ EVERYTHING = Range("0", ":")  # sort keys begin with a digit; a colon comes afte
 
 _SORT_KEY = re.compile(r"[0-9]{13}#.{1,240}", re.DOTALL)
 _MAX_MS = 10**13 - 1
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class DeliveryStatus(StrEnum):
@@ -153,7 +155,9 @@ class _Reader:
             return None
         milliseconds = read_moment(text)
         if milliseconds is None:
-            self.refuse(name, "must be a time such as 2026-11-03T12:00:00Z")
+            has_lost_its_plus = re.search(r" \d\d:\d\d$", text)
+            more = ", and its + written as %2B" if has_lost_its_plus else ""
+            self.refuse(name, f"must be a time such as 2026-11-03T12:00:00Z{more}")
         return milliseconds
 
     def number(self, name: str, *, default: int, maximum: int) -> int:
@@ -182,16 +186,16 @@ class _Reader:
 
 
 def read_moment(text: str) -> int | None:
-    """UTC milliseconds of a time in RFC 3339; None when it is none, or has no offset."""
-    try:
-        # A plus sign that was not escaped arrives as a space.
-        moment = datetime.fromisoformat(re.sub(r" (\d\d:\d\d)$", r"+\1", text))
-        if moment.tzinfo is None:
-            return None
-        milliseconds = round(moment.timestamp() * 1000)
-    except (ValueError, OverflowError):
+    """UTC milliseconds of a time in RFC 3339; None when it is none, or has no offset.
+
+    What is before 1970 or after 2286 is the first or the last that a sort key can have: no event is beyond.
+    """
+    moment = read_rfc3339(text)
+    if moment is None:
         return None
-    return milliseconds if 0 <= milliseconds <= _MAX_MS else None
+    # Up to the next one: an event's time is a whole number of them.
+    milliseconds = -((_EPOCH - moment) // timedelta(milliseconds=1))
+    return min(max(milliseconds, 0), _MAX_MS)
 
 
 def _fingerprint(*parts: object) -> str:

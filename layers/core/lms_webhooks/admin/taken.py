@@ -54,6 +54,13 @@ _ADDRESS = re.compile(
     r"@[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)+"
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# Characters that nobody sees (Unicode's Default_Ignorable_Code_Point) or that turn what is around them, such
+# as U+202E: one text would look like another. Joiners and variation selectors stay, for words and emoji.
+_HIDDEN = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+_BLANK = re.compile("[\\s\u200c\u200d\u2800\ufe00-\ufe0f]*")
 _CONTROL_BUT_LINES = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
 
@@ -64,6 +71,18 @@ def _broken(rule: str) -> PydanticCustomError:
 def _one_line(text: str) -> str:
     if _CONTROL.search(text):
         raise _broken("must not contain control characters or line breaks")
+    return text
+
+
+def _visible(text: str) -> str:
+    if _HIDDEN.search(text):
+        raise _broken("must not contain characters that are invisible or change the direction of the text")
+    return text
+
+
+def _not_blank(text: str) -> str:
+    if _BLANK.fullmatch(text):
+        raise _broken("must contain a visible character")
     return text
 
 
@@ -120,11 +139,14 @@ def _broken_by_header(given: str, value: str) -> str:
     """The rule that a header breaks, if it breaks one."""
     name = given.lower()
     if not _TOKEN.fullmatch(given):
-        return "must have a name of 1 to 64 letters, digits and hyphens"
+        return "must have a name of 1 to 64 letters, digits, hyphens and other characters of an HTTP token"
     if name in _BARRED_HEADERS or name.startswith(_BARRED_PREFIXES):
         return "must not be set here: the system or the connection sets it"
     if len(value) > MAX_HEADER_VALUE_LENGTH or not _HEADER_VALUE.fullmatch(value):
-        return f"must have a value of 1 to {MAX_HEADER_VALUE_LENGTH} visible ASCII characters or spaces"
+        return (
+            f"must have a value of 1 to {MAX_HEADER_VALUE_LENGTH} visible ASCII characters, with spaces or"
+            " tabs only between them"
+        )
     return ""
 
 
@@ -176,9 +198,14 @@ class SignatureAuthenticationTaken(_Taken):
 
 
 type _Name = Annotated[
-    str, Field(min_length=1, max_length=80), AfterValidator(_one_line), AfterValidator(_trimmed)
+    str,
+    Field(min_length=1, max_length=80),
+    AfterValidator(_one_line),
+    AfterValidator(_trimmed),
+    AfterValidator(_visible),
+    AfterValidator(_not_blank),
 ]
-type _Description = Annotated[str, Field(max_length=140), AfterValidator(_lines)]
+type _Description = Annotated[str, Field(max_length=140), AfterValidator(_lines), AfterValidator(_visible)]
 type _TargetUrl = Annotated[str, AfterValidator(_allowed_target)]
 type _Authentication = Annotated[
     NoAuthenticationTaken | BasicAuthenticationTaken | SignatureAuthenticationTaken,

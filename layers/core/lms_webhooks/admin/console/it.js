@@ -227,7 +227,7 @@ export const rules = {
   'must not contain a user name or password; use basic authentication': 'non può contenere nome utente o password; usa l’autenticazione di base',
   'must not contain a fragment (#...)': 'non può contenere un frammento (#...)',
   'must not contain a colon, which ends the user name in basic authentication': 'non può contenere i due punti, che nell’autenticazione di base chiudono il nome utente',
-  'must have a name of 1 to 64 letters, digits and hyphens': 'il nome deve avere da 1 a 64 lettere, cifre e trattini',
+  'must have a name of 1 to 64 letters, digits, hyphens and other characters of an HTTP token': 'il nome deve avere da 1 a 64 lettere, cifre, trattini e altri caratteri di un token HTTP',
   'must not be set here: the system or the connection sets it': 'non può essere impostata qui: la imposta il sistema o la connessione',
   'must be a mail address such as team@example.com': 'deve essere un indirizzo e-mail come team@example.com',
   'must be a time such as 2026-11-03T12:00:00Z': 'deve essere una data con ora',
