@@ -185,6 +185,10 @@ OPERATIONS: dict[str, Operation] = {
         204,
         refusals=(*_OF_A_WEBHOOK, *_OF_A_CHANGE),
         parameters=("If-Match",),
+        description=(
+            "No request starts once the answer is there. One that had started may still arrive, within 10"
+            " seconds."
+        ),
     ),
     "test_saved": Operation(
         "testWebhook",

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 import standardwebhooks
 
-from lms_webhooks import retry, settings
+from lms_webhooks import dispatch, retry, settings, turn
+from lms_webhooks.admin import trials
 from lms_webhooks.admin.registrations import SECRET_OVERLAP
 from lms_webhooks.admin.taken import WebhookTaken
 from lms_webhooks.event_types import NON_REAL_TIME, REAL_TIME
@@ -350,6 +351,15 @@ def test_receivers_are_told_how_long_to_expect_an_event_and_an_old_secret() -> N
     overlap = f"{SECRET_OVERLAP.total_seconds() / 3600:.0f} hours"
     assert set(re.findall(r"\d+ hours", section(RECEIVERS, "When the signing secret changes"))) == {overlap}
     assert "its `webhook-id` starts with `test_`" in section(RECEIVERS, "In short")
+
+
+def test_admins_are_told_how_long_a_request_that_had_started_may_take() -> None:
+    patience = (dispatch.PATIENCE, turn.PATIENCE, trials.PATIENCE)
+    told = section(ADMIN_API, "Before the first call")
+    (arrives,) = re.findall(r"may still arrive, within (\d+) seconds", told)
+    assert int(arrives) == max(each.connect_seconds for each in patience)
+    (ends,) = re.findall(r"So (\d+) seconds after the answer nothing", told)
+    assert int(ends) == max(each.total_seconds for each in patience)
 
 
 # What is shown can be done

@@ -270,6 +270,32 @@ def test_nothing_is_sent_more_than_ten_seconds_after_a_pause(world: World) -> No
 
 
 @pytest.mark.parametrize("ordered", [False, True], ids=["dispatcher", "drainer"])
+@pytest.mark.parametrize("what", ["moved", "deleted"])
+@pytest.mark.parametrize("step_seconds", [0.7, 0.83, 0.96, 1.09])
+def test_no_request_starts_to_where_a_webhook_was_once_the_answer_is_there(
+    world: World, step_seconds: float, what: str, *, ordered: bool
+) -> None:
+    old, new = world.endpoint("old"), world.endpoint("new")
+    webhook = world.register(old, ordered=ordered)
+    old.script = always(Reply(seconds=0.9))
+    for _ in range(5):
+        world.emit(4)
+        world.run(step_seconds)
+    if what == "moved":
+        world.change(webhook, target_url=new.url)
+    else:
+        world.delete(webhook)
+    ended_at = world.now
+    world.run(MAX_AGE_SECONDS)
+    if what == "moved":
+        world.emit(1)
+    world.run_until_quiet()
+    late = max(post.started_at for post in old.posts) - ended_at
+    assert late <= MAX_AGE_SECONDS, "the API's answer comes no sooner"
+    assert bool(new.posts) is (what == "moved")
+
+
+@pytest.mark.parametrize("ordered", [False, True], ids=["dispatcher", "drainer"])
 @pytest.mark.parametrize("paused_after", [1, 5, 19])
 def test_nothing_is_sent_after_a_pause_however_long_kms_takes(
     world: World, paused_after: float, *, ordered: bool

@@ -718,7 +718,7 @@ class World:
             SecretBox(self._kms, "key"),
             DrainQueue(self._sqs, _DRAIN_URL, _BACKGROUND_DRAIN_URL),
             Backlog(self._table(_DELIVERIES), retention_days=self._retention_days),
-            SendLimit(self._table("webhooks"), clock=self.time.clock),
+            SendLimit(self._table(WEBHOOKS), clock=self.time.clock),
             now=lambda: datetime.fromtimestamp(self.time.clock(), UTC),
             sleep=sleep,
         )

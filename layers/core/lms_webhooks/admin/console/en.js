@@ -34,7 +34,7 @@ export const words = {
   'created': 'Created',
   'dark-theme': 'Dark theme',
   'delete': 'Delete',
-  'delete.text': 'Nothing more is sent to it. Events that wait for it are recorded as failed. This cannot be undone; to stop for a while, pause it instead.',
+  'delete.text': 'Nothing more is sent to it; a request that is on its way may still arrive. Events that wait for it are recorded as failed. This cannot be undone; to stop for a while, pause it instead.',
   'delete.title': 'Delete “{name}”?',
   'deleted': '“{name}” is deleted.',
   'delivery': 'Delivery',

@@ -34,7 +34,7 @@ export const words = {
   'created': 'Creato',
   'dark-theme': 'Tema scuro',
   'delete': 'Elimina',
-  'delete.text': 'Non gli viene inviato più nulla. Gli eventi in attesa vengono registrati come falliti. Non si può annullare; per una sospensione usa la pausa.',
+  'delete.text': 'Non gli viene inviato più nulla; una richiesta già partita può ancora arrivare. Gli eventi in attesa vengono registrati come falliti. Non si può annullare; per una sospensione usa la pausa.',
   'delete.title': 'Eliminare «{name}»?',
   'deleted': '«{name}» è stato eliminato.',
   'delivery': 'Consegna',
