@@ -20,7 +20,6 @@ import standardwebhooks
 from lms_webhooks import retry, settings
 from lms_webhooks.admin.registrations import SECRET_OVERLAP
 from lms_webhooks.admin.taken import WebhookTaken
-from lms_webhooks.admin.trials import EVENT_ID_PREFIX
 from lms_webhooks.event_types import NON_REAL_TIME, REAL_TIME
 from lms_webhooks.events import Event
 from lms_webhooks.messages import Credentials, compose
@@ -350,7 +349,7 @@ def test_receivers_are_told_how_long_to_expect_an_event_and_an_old_secret() -> N
     assert f"({kept} days)" in section(RECEIVERS, "Samples and events that are sent again")
     overlap = f"{SECRET_OVERLAP.total_seconds() / 3600:.0f} hours"
     assert set(re.findall(r"\d+ hours", section(RECEIVERS, "When the signing secret changes"))) == {overlap}
-    assert f"starts with `{EVENT_ID_PREFIX}`" in section(RECEIVERS, "In short")
+    assert "its `webhook-id` starts with `test_`" in section(RECEIVERS, "In short")
 
 
 # What is shown can be done

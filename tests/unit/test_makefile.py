@@ -51,6 +51,25 @@ def test_a_value_is_a_value_whatever_is_in_it(
     assert sorted(arguments[2:]) == sorted(f"{option}={value}" for option in options.values())
 
 
+@pytest.mark.parametrize(
+    ("target", "variables"),
+    [
+        ("listen", ("PORT", "SECRET", "BASIC")),
+        ("emit", ("EVENT", "ACCOUNT")),
+        ("token", ("ACCOUNT",)),
+        ("up", ("PORT",)),
+    ],
+)
+@pytest.mark.parametrize("value", [HARD, "", "--yes"])
+def test_a_value_for_the_stack_here_is_one_too_an_empty_one_as_well(
+    target: str, variables: tuple[str, ...], value: str, tmp_path: Path
+) -> None:
+    """`make listen SECRET=$UNSET` must not run unchecked."""
+    arguments = called(tmp_path, target, *(f"{name}={value}" for name in variables))
+    assert arguments == ["-m", "local", target, *(f"--{name.lower()}={value}" for name in variables)]
+    assert called(tmp_path, target) == ["-m", "local", target]
+
+
 def test_the_queue_is_a_value_too(tmp_path: Path) -> None:
     arguments = called(tmp_path, "redrive", f"QUEUE={HARD}", f"STACK={HARD}", "DRY_RUN=1")
     assert arguments[2:] == [f"--stack={HARD}", "--dry-run", "--", HARD]
