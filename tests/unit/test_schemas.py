@@ -197,7 +197,7 @@ def test_where_they_differ_it_is_known(changes: dict[str, Any], is_good: bool) -
 @pytest.mark.parametrize(
     ("sample", "said"),
     [
-        ({"userId": 1, "badgeId": "a", "badge": 1}, "_FIELDS must say what badgeId and badge means"),
+        ({"userId": 1, "noSuch": "a", "norThis": 1}, "_FIELDS must say what noSuch and norThis means"),
         ({"data": []}, r"event_types.py: a sample holds \[\]; it may hold"),
         ({"data": None}, "event_types.py: a sample holds None; it may hold"),
     ],
