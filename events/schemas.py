@@ -164,14 +164,24 @@ def _like(sample: object) -> Schema:
     """The kind of value that a sample is of."""
     match sample:
         case Mapping():
+            if unexplained := [name for name in sample if name not in _FIELDS]:
+                raise ValueError(
+                    f"events/schemas.py: _FIELDS must say what {' and '.join(unexplained)} means, which a"
+                    " sample of the catalogue has"
+                )
             fields = {name: {"description": _FIELDS[name], **_like(each)} for name, each in sample.items()}
             return {"type": "object", "properties": fields}
-        case list():
+        case [_, *_]:
             return {"type": "array", "items": _like(sample[0])}
         case bool():
             return {"type": "boolean"}
         case int():
             return {"type": "integer"}
+        case float():
+            return {"type": "number"}
         case str():
             return {"type": "string"}
-    raise TypeError(f"a sample holds {sample!r}, of which no schema is made yet")
+    raise ValueError(
+        f"lms_webhooks/event_types.py: a sample holds {sample!r}; it may hold objects, lists that are not"
+        " empty, numbers, texts, true and false"
+    )

@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from types import FrameType
 
-import standardwebhooks
+from botocore.exceptions import BotoCoreError, ClientError
 
 from lms_webhooks.event_types import EVENT_TYPES, Category
 from local import deploy
@@ -18,40 +18,56 @@ from local.receiver import Check, Received, Receiver, basic_authentication, repo
 from local.stack import LOG_FILE, Stack, current, down, up
 from local.steps import STATE_DIR, StepFailedError, paint, step
 
+# `kill` and a closed terminal must stop what was started, as Ctrl-C does.
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 def main() -> int:
     """Run one command; answers the exit code."""
     arguments = _parse()
-    # `kill` and a closed terminal must stop what was started, as Ctrl-C does.
-    for sign in (signal.SIGTERM, signal.SIGHUP):
+    for sign in _INTERRUPTS:
         signal.signal(sign, _interrupt)
     try:
         return _run(arguments)
     except StepFailedError as failed:
         print(f"\n{paint('Failed', 'red')} at {failed}", file=sys.stderr)
         return 1
+    except (BotoCoreError, ClientError) as error:
+        print(
+            f"\n{paint('Failed', 'red')} at talking to the stack: {error};"
+            " `make down` and `make up` start it again",
+            file=sys.stderr,
+        )
+        return 1
     except KeyboardInterrupt:
         return 130
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    for sign in _INTERRUPTS:
+        signal.signal(sign, _stop_already)
     raise KeyboardInterrupt
+
+
+def _stop_already(_signal: int, _frame: FrameType | None) -> None:
+    """Leave it at that: a second interrupt would leave behind what the first one stops."""
+    print("\nStopping already.", file=sys.stderr, flush=True)
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("up").add_argument("--port", type=int)
+    commands.add_parser("up").add_argument("--port")
     commands.add_parser("down")
     commands.add_parser("logs")
     commands.add_parser("check-build")
     commands.add_parser("run").add_argument("--once", action="store_true")
     commands.add_parser("token").add_argument("--account", default=deploy.ACCOUNT_IDS[0])
     emit = commands.add_parser("emit")
-    emit.add_argument("event", nargs="?", default="COURSE_ENROLLMENT")
+    emit.add_argument("--event", default="COURSE_ENROLLMENT")
     emit.add_argument("--account", default=deploy.ACCOUNT_IDS[0])
     listen = commands.add_parser("listen")
-    listen.add_argument("--port", type=int, default=0)
+    listen.add_argument("--port")
     listen.add_argument("--secret")
     listen.add_argument("--basic", metavar="USER:PASSWORD")
     return parser.parse_args()
@@ -60,7 +76,7 @@ def _parse() -> argparse.Namespace:
 def _run(arguments: argparse.Namespace) -> int:
     match arguments.command:
         case "up":
-            _up(arguments.port)
+            _up(_port(arguments.port))
         case "down":
             _down()
         case "run":
@@ -76,10 +92,18 @@ def _run(arguments: argparse.Namespace) -> int:
             if EVENT_TYPES[arguments.event].category is Category.NON_REAL_TIME:
                 print(f"  goes out at the next slot, within {_stack().description['batchScheduleSeconds']} s")
         case "listen":
-            _listen(arguments.port, arguments.secret, arguments.basic)
+            _listen(_port(arguments.port) or 0, arguments.secret, arguments.basic)
         case "check-build":
             check_build(deploy.build(STATE_DIR))
     return 0
+
+
+def _port(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not (text.isdecimal() and 1 <= int(text[:6]) <= 65535):
+        raise StepFailedError(f"reading PORT: {text!r} is no port; it is a number from 1 to 65535")
+    return int(text)
 
 
 def _stack() -> Stack:
@@ -150,14 +174,12 @@ def _demo(*, once: bool) -> int:
 
 
 def _check(secret: str | None, basic: str | None) -> Check | None:
-    if secret:
+    if secret is not None:
         try:
             return signature(secret)
-        except (ValueError, standardwebhooks.webhooks.EmptyWebhookSecretError) as error:
-            raise StepFailedError(
-                f"reading SECRET: it must be a signing secret as the API gave it, `whsec_...`: {error}"
-            ) from None
-    if basic:
+        except ValueError as error:
+            raise StepFailedError(f"reading SECRET: {error}. Copy it as the API gave it.") from None
+    if basic is not None:
         username, colon, password = basic.partition(":")
         if not colon:
             raise StepFailedError("reading BASIC: it must be a user name, a colon and a password")

@@ -1,5 +1,6 @@
 """Make events as the LMS would."""
 
+import difflib
 import time
 import uuid
 from typing import Any
@@ -16,13 +17,15 @@ def make_event(event_name: str, account_id: str) -> dict[str, Any]:
         StepFailedError: there is no such type, or no account can be called so.
     """
     if event_name not in EVENT_TYPES:
+        near = difflib.get_close_matches(event_name.upper(), EVENT_TYPES, cutoff=0.4) or list(EVENT_TYPES)[:3]
         raise StepFailedError(
-            f"emit: no event type {event_name!r}; there are\n    " + "\n    ".join(EVENT_TYPES)
+            f"reading EVENT: no event type is called {event_name!r}; do you mean {' or '.join(near)}?"
+            " events/put_events/ has a sample of each"
         )
     if not is_account_id(account_id):
         raise StepFailedError(
-            f"emit: no account is called {account_id!r}; its name has 1 to {MAX_ACCOUNT_ID_LENGTH} of the"
-            f" characters {ACCOUNT_ID_CHARACTERS}"
+            f"reading ACCOUNT: no account is called {account_id!r}; its name has 1 to"
+            f" {MAX_ACCOUNT_ID_LENGTH} of the characters {ACCOUNT_ID_CHARACTERS}"
         )
     is_number = account_id.isdecimal() and account_id == str(int(account_id))
     return EVENT_TYPES[event_name].sample_event(str(uuid.uuid4())) | {

@@ -48,6 +48,23 @@ def log_file(state_dir: Path) -> Path:
     return state_dir / "logs" / "engine.log"
 
 
+def check_port(port: int) -> None:
+    """See that the emulator could listen on `port` of loopback.
+
+    Raises:
+        StepFailedError: it could not.
+    """
+    with socket.socket() as probe:
+        # As servers do: what has just been closed is no obstacle.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise StepFailedError(
+                f"taking port {port}: {error.strerror}; PORT=... picks another, none picks a free one"
+            ) from None
+
+
 def running(state_dir: Path) -> Engine | None:
     """The emulator of `state_dir`, if it lives."""
     record = state_dir / "engine.json"

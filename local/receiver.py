@@ -4,6 +4,7 @@ import base64
 import binascii
 import hmac
 import json
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -25,7 +26,7 @@ class Received:
     body: bytes
     at_seconds: float
     problem: str | None
-    """Why it should not be trusted; None when all is as it should be."""
+    """Why it should not be trusted or cannot be read; None when all is as it should be."""
     is_refused: bool = False
     """It was answered with 503, as a receiver that is down."""
 
@@ -34,11 +35,13 @@ class Received:
         """The events it carries; none when the body is not what a delivery has."""
         try:
             return list(json.loads(self.body)["events"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return []
 
 
 Check = Callable[[dict[str, str], bytes], str | None]
+
+_SECRET = re.compile(r"whsec_[A-Za-z0-9+/]{43}=")  # 32 bytes, as `lms_webhooks.signing` makes them
 
 
 def no_authentication(headers: dict[str, str], _body: bytes) -> str | None:
@@ -65,17 +68,33 @@ def basic_authentication(username: str, password: str) -> Check:
 
 
 def signature(secret: str) -> Check:
-    """A check for signed requests, by the public Standard Webhooks library."""
+    """A check for signed requests, by the public Standard Webhooks library.
+
+    Raises:
+        ValueError: `secret` is none that the API gives. The library would take most texts for one.
+    """
+    if not _SECRET.fullmatch(secret):
+        raise ValueError("it is no signing secret: whsec_ and 44 characters of base64, without quotes")
     verifier = standardwebhooks.Webhook(secret)
 
     def check(headers: dict[str, str], body: bytes) -> str | None:
         try:
-            verifier.verify(body, headers)
+            verifier.verify(body, headers, json_parse=False)
         except standardwebhooks.WebhookVerificationError as error:
             return f"signature: {error}"
+        except ValueError:  # what is no signature at all, or no UTF-8
+            return "signature: Invalid Signature Headers"
         return None
 
     return check
+
+
+def _unreadable(body: bytes) -> str | None:
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError) as error:
+        return f"not readable as JSON: {type(error).__name__}"
+    return None
 
 
 def report(received: Received, *, is_checked: bool) -> str:
@@ -86,6 +105,8 @@ def report(received: Received, *, is_checked: bool) -> str:
         verdict = paint(f"✗ {received.problem}", "red")
     else:
         verdict = paint("✓ verified", "green")
+    if received.headers.get("webhook-id", "").startswith("test_"):
+        verdict += "  (a test: nothing happened)"
     headers = [paint(f"  {name}: {value}", "grey") for name, value in received.headers.items()]
     return "\n".join(
         [f"POST {received.path}  {verdict}", *headers, f"  {received.body.decode(errors='replace')}"]
@@ -107,17 +128,35 @@ class Receiver:
             timeout = 30
 
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers.get("content-length", 0)))
+                length = self.headers.get("content-length", "")
+                if not length.isdecimal():
+                    self._respond(411, "content-length is missing")
+                    self.close_connection = True  # what follows is no request
+                    return
+                body = self.rfile.read(int(length))
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 check = receiver.checks.get(self.path)
-                problem = check(headers, body) if check else None
+                refusal = check(headers, body) if check else None
+                problem = refusal or (_unreadable(body) if check else None)
                 is_refused = receiver.refusals.get(self.path, 0) > 0
                 if is_refused:
                     receiver.refusals[self.path] -= 1
                 on_request(Received(self.path, headers, body, time.time(), problem, is_refused))
-                self.send_response(503 if is_refused else 401 if problem else 204)
-                self.send_header("content-length", "0")
+                if is_refused:
+                    self._respond(503, "down on purpose")
+                elif problem:
+                    self._respond(401 if refusal else 422, problem)
+                else:
+                    self._respond(204)
+
+            def _respond(self, status: int, reason: str = "") -> None:
+                body = reason.encode()
+                self.send_response(status)
+                if status != 204:
+                    self.send_header("content-type", "text/plain")
+                    self.send_header("content-length", str(len(body)))
                 self.end_headers()
+                self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
                 """Say nothing: the callback does."""

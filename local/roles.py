@@ -11,7 +11,12 @@ from typing import Any
 
 import yaml
 
-UNKNOWN_TO_THE_EMULATOR = ("dynamodb:Attributes", "dynamodb:LeadingKeys", "kms:EncryptionContext")
+UNKNOWN_TO_THE_EMULATOR = (
+    "dynamodb:Attributes",
+    "dynamodb:LeadingKeys",
+    "kms:EncryptionContext",
+    "sns:Protocol",
+)
 """What the names of the condition keys begin with."""
 
 

@@ -139,6 +139,8 @@ def up(state_dir: Path, *, port: int | None = None, roles_enforced: bool = False
     """
     with _alone(state_dir):
         _down(state_dir)
+        if port is not None:
+            engine.check_port(port)
         built_template = deploy.build(state_dir)
         if roles_enforced:
             make_enforceable(built_template)

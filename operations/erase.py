@@ -10,10 +10,12 @@ by an `email`, or by the `id` of something whose `type` is `user`, wherever it s
 
 import argparse
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 _HISTORY, _BACKLOG = "DELIVERY#", "BACKLOG#"
 _ID_KEYS = {"userid", "email"}
+# As JSON writes a number. A text with zeros in front is an id of its own.
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?(e[+-]?[0-9]+)?")
 _QUEUES = (
     "RealtimeQueueUrl",
     "BatchQueueUrl",
@@ -94,9 +98,19 @@ def find(dynamodb: "DynamoDBClient", table: str, *, account_id: str, learner: st
 
 
 def is_about(event_text: str, learner: str) -> bool:
-    """Whether an event's data names the learner. Numbers are compared as they are written."""
+    """Whether an event's data names the learner, in any letter case and in any form of a number."""
     data = json.loads(event_text, parse_int=str, parse_float=str).get("data")
-    return any(value.casefold() == learner.casefold() for value in _people(data))
+    wanted = _one_form(learner)
+    return any(_one_form(value) == wanted for value in _people(data))
+
+
+def _one_form(value: str) -> str | Decimal:
+    """What is the same for all ways to write an id: 4279332, 4279332.0 and 4.279332e6 are one number."""
+    text = value.strip().casefold()
+    try:
+        return Decimal(text) if _NUMBER.fullmatch(text) else text
+    except ArithmeticError:  # an exponent that nothing has
+        return text
 
 
 def erase(dynamodb: "DynamoDBClient", table: str, found: Found) -> None:
@@ -104,16 +118,20 @@ def erase(dynamodb: "DynamoDBClient", table: str, found: Found) -> None:
     dynamodb.delete_item(TableName=table, Key=found.key)
 
 
-def _people(value: object) -> Iterator[str]:
-    if isinstance(value, dict):
-        for key, each in value.items():
-            is_id = key.casefold() in _ID_KEYS or (key == "id" and value.get("type") == "user")
-            if is_id and isinstance(each, str):
-                yield each
-            yield from _people(each)
-    elif isinstance(value, list):
-        for each in value:
-            yield from _people(each)
+def _people(data: object) -> Iterator[str]:
+    rest = [data]  # no recursion: data may be nested deeper than Python's stack
+    while rest:
+        value = rest.pop()
+        if isinstance(value, dict):
+            kinds = [each for key, each in value.items() if key.casefold() == "type"]
+            is_user = any(isinstance(kind, str) and kind.casefold() == "user" for kind in kinds)
+            for key, each in value.items():
+                name = key.casefold()
+                if isinstance(each, str) and (name in _ID_KEYS or (name == "id" and is_user)):
+                    yield each
+            rest += value.values()
+        elif isinstance(value, list):
+            rest += value
 
 
 def main() -> int:

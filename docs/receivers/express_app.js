@@ -1,48 +1,99 @@
-// npm install express standardwebhooks; WEBHOOK_SECRETS=whsec_... node express_app.js (Node 22.13 or newer)
+// npm install express standardwebhooks; WEBHOOK_SECRETS=1010=whsec_... node express_app.js (Node 20.10 or newer)
 
-import { DatabaseSync } from "node:sqlite";
+import { createHash, randomUUID } from "node:crypto";
+import { mkdirSync } from "node:fs";
+import { link, unlink, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import express from "express";
-import { Webhook } from "standardwebhooks";
+import { Webhook, WebhookVerificationError } from "standardwebhooks";
 
-// Separated by spaces: the old and the new one while you change it, or those of several webhooks.
-const verifiers = process.env.WEBHOOK_SECRETS.trim().split(/\s+/).map((secret) => new Webhook(secret));
+// A file for each event. Node has no database of its own before version 22; use yours.
+const INBOX = process.env.INBOX ?? "inbox";
+mkdirSync(INBOX, { recursive: true });
 
-const db = new DatabaseSync(process.env.DATABASE ?? "inbox.sqlite3", { timeout: 3000 });
-db.exec("CREATE TABLE IF NOT EXISTS inbox (event_id TEXT PRIMARY KEY, account_id TEXT, event TEXT)");
-const insert = db.prepare("INSERT OR IGNORE INTO inbox VALUES (?, ?, ?)");
+const verifiers = readSecrets(process.env.WEBHOOK_SECRETS ?? "");
+
+// `<account>=<secret>`, separated by spaces: one or more of each account that sends to this receiver.
+function readSecrets(text) {
+  return text.trim().split(/\s+/).map((entry, index) => {
+    const [, accountId, secret] = entry.match(/^([A-Za-z0-9._:@-]+)=(whsec_[A-Za-z0-9+/]{43}=)$/) ?? [];
+    if (secret) return { accountId, verifier: new Webhook(secret) };
+    console.error(
+      `WEBHOOK_SECRETS: entry ${index + 1} is not <account>=<secret>.` +
+        " Copy the secret as the API gave it: whsec_ and 44 characters of base64, without quotes.",
+    );
+    process.exit(1);
+  });
+}
 
 const app = express();
 
 // express.raw, and no express.json() before it: the signature is of the bytes as they came.
 // Its limit is 100 KiB unless told otherwise; a request may have 256.
-app.post("/hooks", express.raw({ type: "application/json", limit: "256kb" }), (request, response) => {
-  const message = verified(request.body, request.headers);
-  if (!message) return response.sendStatus(401);
-  store(message);
-  // Another process works on the inbox, and skips ids that start with test-.
+app.post("/hooks", express.raw({ type: () => true, limit: "256kb" }), async (request, response) => {
+  const body = request.body ?? Buffer.alloc(0);
+  const { accountId, refusal } = verify(body, request.headers);
+  if (refusal) return refuse(response, 401, refusal);
+  let rows;
+  try {
+    const message = JSON.parse(body);
+    rows = message.events.map((event) => row(accountId, event));
+    if (!isOf(accountId, message)) return refuse(response, 401, "Signed by the secret of another account");
+  } catch (error) {
+    return refuse(response, 422, `signed, but not readable: ${error.name}`);
+  }
+  if (!request.headers["webhook-id"].startsWith("test_")) { // a test: nothing happened
+    await Promise.all(rows.map(store)); // what throws becomes a 500, and the events come again
+  }
+  // Another process works on the inbox.
   response.sendStatus(204);
 });
 
-// The message, if one of the secrets signed it within the last five minutes.
-function verified(body, headers) {
-  for (const verifier of verifiers) {
-    try {
-      return verifier.verify(body, headers);
-    } catch {
-      continue;
-    }
-  }
+// Say why, to the admin who sends a test and in the log.
+function refuse(response, status, reason) {
+  console.warn(`refused with ${status}: ${reason}`);
+  response.status(status).type("text/plain").send(reason);
 }
 
-// Keep all events or, if this throws, none; those that came before are there already.
-function store({ accountId, events }) {
-  db.exec("BEGIN IMMEDIATE");
+// The account whose secret signed this within the last five minutes.
+function verify(body, headers) {
+  let refusal;
+  for (const { accountId, verifier } of verifiers) {
+    try {
+      verifier.verify(body, headers, { jsonParse: false });
+      return { accountId };
+    } catch (error) {
+      const isSaid = error instanceof WebhookVerificationError;
+      refusal = isSaid ? error.message : "Invalid Signature Headers";
+    }
+  }
+  return { refusal };
+}
+
+// Who has the secret of one account says nothing about another. A number beyond 2^53 is rounded on both sides.
+function isOf(accountId, message) {
+  return message.accountId === (typeof message.accountId === "number" ? Number(accountId) : accountId);
+}
+
+// The name of the file that keeps an event, and what is in it.
+function row(accountId, event) {
+  const { eventName, eventId } = event;
+  if (typeof eventName !== "string" || typeof eventId !== "string") throw new TypeError("no event");
+  const key = JSON.stringify([accountId, eventName, eventId]);
+  const name = createHash("sha256").update(key).digest("hex");
+  return { name, text: JSON.stringify({ accountId, eventName, eventId, event }) };
+}
+
+// Keep an event, whole, unless it came before.
+async function store({ name, text }) {
+  const draft = join(INBOX, randomUUID());
+  await writeFile(draft, text, { flush: true });
   try {
-    for (const event of events) insert.run(event.eventId, String(accountId), JSON.stringify(event));
-    db.exec("COMMIT");
+    await link(draft, join(INBOX, `${name}.json`));
   } catch (error) {
-    db.exec("ROLLBACK");
-    throw error; // Express answers 500, and the events come again
+    if (error.code !== "EEXIST") throw error;
+  } finally {
+    await unlink(draft);
   }
 }
 

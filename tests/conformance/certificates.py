@@ -19,6 +19,7 @@ class Tls(StrEnum):
     WRONG_NAME = "wrong name"
     UNKNOWN_AUTHORITY = "unknown authority"
     SELF_SIGNED = "self-signed"
+    INCOMPLETE_CHAIN = "without its intermediate certificate"
     OLD = "TLS 1.0 only"
 
 
@@ -39,6 +40,9 @@ class Certificates:
             Tls.WRONG_NAME: self._issue(Tls.WRONG_NAME, "other.example"),
             Tls.UNKNOWN_AUTHORITY: self._issue(Tls.UNKNOWN_AUTHORITY, by=trustme.CA()),
             Tls.SELF_SIGNED: self._sign_itself(),
+            Tls.INCOMPLETE_CHAIN: self._issue(
+                Tls.INCOMPLETE_CHAIN, by=self._authority.create_child_ca(), certificates=1
+            ),
         }
 
     def files(self, tls: Tls) -> tuple[Path, Path]:
@@ -57,11 +61,18 @@ class Certificates:
         return context
 
     def _issue(
-        self, tls: Tls, host: str = "127.0.0.1", *, by: trustme.CA | None = None, **when: Any
+        self,
+        tls: Tls,
+        host: str = "127.0.0.1",
+        *,
+        by: trustme.CA | None = None,
+        certificates: int | None = None,
+        **when: Any,
     ) -> tuple[Path, Path]:
+        """`certificates` says how many of the chain are shown, from the server's own on."""
         issued = (by or self._authority).issue_cert(host, **when)
         chain, key = self._directory / f"{tls.name}.pem", self._directory / f"{tls.name}.key"
-        chain.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+        chain.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems[:certificates]))
         issued.private_key_pem.write_to_path(key)
         return chain, key
 

@@ -74,7 +74,8 @@ def _requests(service: str, operation: str, parameters: dict[str, Any]) -> list[
             return [(f"sqs:{operation.removesuffix('Batch')}", queue, {})]
         case "sns":
             action = f"sns:{operation}"
-            return [(action, "*" if action in WITHOUT_RESOURCE else "NoticeTopic", {})]
+            keys = {"sns:Protocol": (parameters["Protocol"],)} if operation == "Subscribe" else {}
+            return [(action, "*" if action in WITHOUT_RESOURCE else "NoticeTopic", keys)]
     return _requests_of_dynamodb(operation, parameters)
 
 
@@ -156,6 +157,8 @@ def _holds_one(operator: str, values: tuple[str, ...], wanted: list[str]) -> boo
     match operator:
         case "ForAllValues:StringLike":
             return all(any(fnmatchcase(value, pattern) for pattern in wanted) for value in values)
+        case "StringEquals":
+            return bool(values) and all(value in wanted for value in values)
         case "ForAllValues:StringEquals":
             return all(value in wanted for value in values)
         case "Null":

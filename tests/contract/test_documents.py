@@ -41,7 +41,6 @@ from tests.contract.template import (
     event_sources,
     most_at_once,
     of_type,
-    pattern_length,
 )
 from tests.contract.transform import deployed, deployed_gradually
 
@@ -407,7 +406,6 @@ def test_the_quotas_are_reckoned_with_the_numbers_of_the_template() -> None:
     assert told["Lambda: concurrent executions"] == (
         f"{at_once + 1 + round(calls * (0.1 + MAX_AGE_SECONDS))} at most"
     )
-    assert told["EventBridge: characters of a pattern"] == f"{pattern_length('QuarantineRule'):,}"
     assert told["API Gateway: calls"] == f"{calls}/s"
 
 

@@ -147,5 +147,7 @@ def test_every_permission_on_a_table_names_its_keys_and_every_use_of_the_key_its
                         "kms:EncryptionContext:webhookId": "false",
                     },
                 }, statement["Sid"]
+            elif "sns:Subscribe" in as_list(statement["Action"]):
+                assert condition == {"StringEquals": {"sns:Protocol": "email"}}
             else:
                 assert condition == {}, statement["Sid"]

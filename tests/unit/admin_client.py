@@ -51,6 +51,7 @@ ADMIN_CLAIMS: dict[str, object] = {
     "custom:account_id": "1010",
     "cognito:groups": "[integration-admin]",
     "email": "ada@example.com",
+    "sub": "5f1d-ada",
 }
 VALID: dict[str, Any] = {
     "name": "Enrollments to HR",

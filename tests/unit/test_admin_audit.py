@@ -113,6 +113,7 @@ def test_a_change_leaves_one_line(operation: Operation, mine: Mine) -> None:
     assert len(lines) == 1
     line = lines[0]
     assert (line["action"], line["accountId"], line["user"]) == (action, "1010", "ada@example.com")
+    assert line["sub"] == "5f1d-ada"  # the mail address is the user's word, with some issuers
     assert {name for name in line if name.endswith("Id") or name == "sortKey"} == {"accountId", *ids}
     for name in ids & set(operation.ids):
         assert line[name] == mine.ids[name]

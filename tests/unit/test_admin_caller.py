@@ -21,7 +21,7 @@ from tests.unit.admin_client import ADMIN_CLAIMS, admin_settings
 )
 def test_a_role_is_found_in_every_form_of_a_list(groups: object) -> None:
     caller = identify({**ADMIN_CLAIMS, "cognito:groups": groups}, admin_settings())
-    assert caller == Caller(account_id="1010", user_id="ada@example.com", can_write=True)
+    assert caller == Caller("1010", "ada@example.com", can_write=True, subject="5f1d-ada")
 
 
 def test_a_reader_cannot_write() -> None:

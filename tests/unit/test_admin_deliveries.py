@@ -191,6 +191,21 @@ def test_one_delivery_has_its_event_as_it_came_and_its_attempts(client: AdminCli
     assert listed.items() <= answer.body.items()
 
 
+def test_an_attempt_says_what_is_wrong_with_tls(client: AdminClient, webhook_id: str) -> None:
+    failed = Attempt(NOW_MS, 9, None, "tls/wrong-name")
+    client.history.record(
+        [Delivery(webhook_id, event("e1", at_ms=NOW_MS), Outcome.FAILED, (failed,), "as it was")],
+        recorded_at_seconds=NOW_MS // 1000,
+    )
+    (listed,) = ask(client, webhook_id).body["deliveries"]
+    assert listed["lastAttempt"] == {
+        "at": "2026-11-03T12:00:00.000Z",
+        "latencyMs": 9,
+        "errorClass": "tls",
+        "reason": "The receiver's certificate is for another name",
+    }
+
+
 @pytest.mark.parametrize("lane", [Lane.REALTIME, Lane.BATCH, Lane.RETRY])
 def test_one_that_waits_is_found_in_each_lane(client: AdminClient, webhook_id: str, lane: Lane) -> None:
     wait(client, webhook_id, lane, 1, due_at_ms=NOW_MS if lane is Lane.RETRY else 0)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import standardwebhooks
 
+from lms_webhooks.attempts import TlsFault
 from lms_webhooks.sender import Answer
 from lms_webhooks.wires import ErrorClass
 from tests.unit.admin_client import ADMIN_CLAIMS, NOW, VALID, AdminClient, admin_client
@@ -71,6 +72,24 @@ def test_without_an_answer_the_class_of_error_says_why(client: AdminClient) -> N
     client.answer = Answer(None, ErrorClass.TIMEOUT, 5000)
     answer = client.call("POST", "/v1/webhooks/test", VALID)
     assert answer.body == {"delivered": False, "errorClass": "timeout", "latencyMs": 5000}
+
+
+def test_without_tls_the_reason_says_what_is_wrong(client: AdminClient) -> None:
+    client.answer = Answer(None, ErrorClass.TLS, 9, tls_fault=TlsFault.EXPIRED)
+    answer = client.call("POST", "/v1/webhooks/test", VALID)
+    assert answer.body == {
+        "delivered": False,
+        "errorClass": "tls",
+        "reason": "The receiver's certificate has expired",
+        "latencyMs": 9,
+    }
+
+
+def test_a_redirect_is_shown_and_not_followed(client: AdminClient) -> None:
+    client.answer = Answer(308, None, 9, location="https://example.com/new")
+    answer = client.call("POST", "/v1/webhooks/test", VALID)
+    assert (answer.body["statusCode"], answer.body["location"]) == (308, "https://example.com/new")
+    assert len(client.posted) == 1
 
 
 def test_the_rules_are_those_of_creating(client: AdminClient) -> None:

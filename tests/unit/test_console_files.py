@@ -194,7 +194,7 @@ def test_there_is_a_word_for_everything_that_the_api_can_say(prefix: str, names:
 
 
 def test_the_catalogue_is_translated() -> None:
-    assert list(table("it.js", "events")) == list(EVENT_TYPES)
+    assert list(table("it.js", "events")) == list(EVENT_TYPES), "console/it.js: events"
 
 
 def test_translated_rules_are_rules_of_the_api() -> None:

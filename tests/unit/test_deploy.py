@@ -154,7 +154,7 @@ def test_without_credentials_it_ends_with_one_sentence_before_it_builds(tmp_path
     assert all(line.startswith("make: ***") for line in of_make)
 
 
-INTERRUPTED_SAM = """#!{python}
+INTERRUPTED_SAM = """#!/usr/bin/env python3
 import sys, time
 try:
     print("ready", flush=True)
@@ -165,7 +165,7 @@ except KeyboardInterrupt:
     sys.exit(3)
 """
 
-SAM = """#!{python}
+SAM = """#!/usr/bin/env python3
 import json, os, sys
 with open({log!r}, "a") as log:
     log.write(json.dumps([sys.argv[1:], sys.stdin.isatty()]) + "\\n")
@@ -179,7 +179,7 @@ def scripted_sam(tmp_path: Path) -> Iterator[dict[str, str]]:
     folder = tmp_path / "bin"
     folder.mkdir()
     sam = folder / "sam"
-    sam.write_text(SAM.format(python=sys.executable, log=str(tmp_path / "called")))
+    sam.write_text(SAM.format(log=str(tmp_path / "called")))
     sam.chmod(0o755)
     with sts(200, GOOD) as url:
         yield environment(
@@ -262,7 +262,7 @@ def test_what_cannot_be_meant_is_refused(
 def test_ctrl_c_is_sams_to_handle_and_its_code_is_returned(
     scripted_sam: dict[str, str], tmp_path: Path
 ) -> None:
-    (tmp_path / "bin" / "sam").write_text(INTERRUPTED_SAM.format(python=sys.executable))
+    (tmp_path / "bin" / "sam").write_text(INTERRUPTED_SAM)
     with subprocess.Popen(
         [sys.executable, "-m", "operations.deploy", "--yes"],
         env=scripted_sam,

@@ -26,11 +26,18 @@ ABOUT = {
     "text": {"userId": "4279332"},
     "deep": {"request": {"data": [{"learner": {"userID": 4279332}}]}},
     "user of a group": {"request": {"data": [{"type": "user", "id": "4279332"}]}},
+    "decimal form": {"userId": 4279332.0},
+    "text of a decimal form": {"userId": "4279332.00"},
+    "with an exponent": {"USERID": "4.279332E6"},
+    "with blanks": {"userId": " 4279332 "},
+    "user in capitals": {"request": {"Type": "USER", "ID": 4279332}},
     "compressed": {"userId": 4279332, "note": "x" * 2000},
 }
 NOT_ABOUT: dict[str, Any] = {
     "another": {"userId": 42793321},
     "decimal": {"userId": 4279332.5},
+    "zeros in front": {"userId": "04279332"},
+    "absurd": {"userId": "1e99999999999999999999"},
     "not a person": {"seatLimit": 4279332, "type": "course", "id": "4279332"},
     "in a text": {"note": "userId 4279332"},
     "nothing": {},
@@ -49,6 +56,15 @@ def test_a_learner_is_found(data: object) -> None:
 @pytest.mark.parametrize("data", [*NOT_ABOUT.values(), None, [], "4279332", 4279332])
 def test_what_is_not_the_learner_is_not(data: object) -> None:
     assert not is_about(text_of(data), LEARNER)
+
+
+def test_a_learner_is_found_however_deep_and_however_the_number_is_written() -> None:
+    inner: dict[str, Any] = {"userId": 4279332}
+    for _ in range(900):
+        inner = {"in": [inner]}
+    assert is_about(text_of(inner), LEARNER)
+    assert is_about('{"data": {"userId": 4.279332e6}}', LEARNER)
+    assert is_about('{"data": {"userId": 4279332}}', "4279332.0")
 
 
 def test_an_email_is_found_in_either_case() -> None:
@@ -104,9 +120,9 @@ def test_without_the_word_nothing_is_changed(
     assert run(system, "1010", LEARNER, erasing=False) == 0
     assert stored(table) == before
     printed = capsys.readouterr().out
-    assert f"       5 in history            of {WEBHOOK}" in printed
+    assert f"{len(ABOUT):8} in history            of {WEBHOOK}" in printed
     for lane in Lane:
-        assert f"       5 in waiting ({lane}) " in printed
+        assert f"{len(ABOUT):8} in waiting ({lane}) " in printed
     assert "50 found; nothing was changed" in printed
     assert "is never sent" in printed
     assert "not searched" not in printed

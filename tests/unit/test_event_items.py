@@ -125,13 +125,20 @@ def test_attempts_that_0_1_0_wrote_are_read_too() -> None:
 
 
 def test_an_attempt_is_one_short_text_that_a_person_can_read() -> None:
-    got = attempts_attribute([Attempt(5, 80, 503, None), Attempt(6, 5000, None, "timeout")])
-    assert got == {"L": [{"S": "5 80 503 -"}, {"S": "6 5000 - timeout"}]}
+    made = [Attempt(5, 80, 503, None), Attempt(6, 9, None, "timeout"), Attempt(7, 9, None, "tls/wrong-name")]
+    written = attempts_attribute(made)
+    assert written == {"L": [{"S": "5 80 503 -"}, {"S": "6 9 - timeout"}, {"S": "7 9 - tls/wrong-name"}]}
+    assert read_attempts(written) == tuple(made)
 
 
 @pytest.mark.parametrize(
     ("made", "in_words"),
-    [(Attempt(5, 80, 503, None), "HTTP 503"), (Attempt(6, 5000, None, "timeout"), "timeout")],
+    [
+        (Attempt(5, 80, 503, None), "HTTP 503"),
+        (Attempt(6, 5000, None, "timeout"), "timeout"),
+        (Attempt(7, 9, None, "tls/certificate-expired"), "tls: The receiver's certificate has expired"),
+        (Attempt(7, 9, None, "tls/of-a-newer-version"), "tls"),
+    ],
 )
 def test_an_attempt_is_told_in_words(made: Attempt, in_words: str) -> None:
     assert made.outcome == in_words

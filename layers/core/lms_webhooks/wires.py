@@ -18,6 +18,7 @@ from enum import StrEnum
 from functools import partial
 from typing import NamedTuple
 
+from lms_webhooks.attempts import TlsFault
 from lms_webhooks.targets import check_addresses
 
 MAX_ADDRESSES_TRIED = 4  # of a name with many, so that dead ones leave time for the next
@@ -39,9 +40,10 @@ class ErrorClass(StrEnum):
 class Failed(Exception):
     """There is no answer."""
 
-    def __init__(self, error_class: ErrorClass) -> None:
+    def __init__(self, error_class: ErrorClass, tls_fault: TlsFault | None = None) -> None:
         super().__init__(error_class)
         self.error_class = error_class
+        self.tls_fault = tls_fault
 
 
 class OutOfResources(Exception):
@@ -214,10 +216,41 @@ def failure_of(error: OSError | ValueError) -> Failed | OutOfResources:
     if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return Failed(ErrorClass.CONNECTION_LOST)
     if isinstance(error, (ssl.SSLError, ValueError)):  # ValueError: a host that TLS cannot name
-        return Failed(ErrorClass.TLS)
+        return Failed(ErrorClass.TLS, _tls_fault(error))
     if error.errno in _OUR_OWN:
         return OutOfResources(str(error))
     return Failed(ErrorClass.CONNECTION_LOST)
+
+
+# X509_V_ERR_... of OpenSSL's x509_vfy.h, as an SSLCertVerificationError has them.
+_BY_VERIFY_CODE = {
+    9: TlsFault.NOT_YET_VALID,
+    10: TlsFault.EXPIRED,
+    18: TlsFault.UNKNOWN_ISSUER,
+    19: TlsFault.UNKNOWN_ISSUER,
+    2: TlsFault.INCOMPLETE_CHAIN,
+    20: TlsFault.INCOMPLETE_CHAIN,
+    21: TlsFault.INCOMPLETE_CHAIN,
+    62: TlsFault.WRONG_NAME,
+    64: TlsFault.WRONG_NAME,
+}
+# SSL_R_... of OpenSSL's sslerr.h. TLSV1 and SSLV3 begin the alerts of receivers, of whatever version.
+_BY_REASON = {
+    "UNSUPPORTED_PROTOCOL": TlsFault.PROTOCOL_VERSION,
+    "TLSV1_ALERT_PROTOCOL_VERSION": TlsFault.PROTOCOL_VERSION,
+    "WRONG_SSL_VERSION": TlsFault.PROTOCOL_VERSION,
+    "WRONG_VERSION_NUMBER": TlsFault.NO_TLS,
+    "HTTP_REQUEST": TlsFault.NO_TLS,
+    "TLSV1_UNRECOGNIZED_NAME": TlsFault.WRONG_NAME,
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": TlsFault.CLIENT_CERTIFICATE,
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": TlsFault.REFUSED,
+}
+
+
+def _tls_fault(error: OSError | ValueError) -> TlsFault | None:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _BY_VERIFY_CODE.get(error.verify_code)
+    return _BY_REASON.get(error.reason) if isinstance(error, ssl.SSLError) else None
 
 
 def _connect(origin: Origin, deadline: Deadline, *, loopback_allowed: bool) -> socket.socket:

@@ -19,6 +19,7 @@ def audit(
             "action": action,
             "accountId": caller.account_id,
             "user": caller.user_id,
+            **({"sub": caller.subject} if caller.subject else {}),
             "changedFields": sorted(changed),
             **({"repeated": True} if repeated else {}),
             **ids,

@@ -18,6 +18,8 @@ class Caller:
     account_id: str
     user_id: str
     can_write: bool
+    subject: str = ""
+    """The token's `sub`, which the issuer gives to nobody else; empty where it has none."""
 
 
 def identify(claims: Mapping[str, object], settings: AdminApiSettings) -> Caller:
@@ -39,7 +41,7 @@ def identify(claims: Mapping[str, object], settings: AdminApiSettings) -> Caller
             f"nor {settings.reader_role}."
         )
     user_id = next((str(claims[name]) for name in _USER_CLAIMS if claims.get(name)), "unknown")
-    return Caller(account_id=account_id, user_id=user_id, can_write=can_write)
+    return Caller(account_id, user_id, can_write=can_write, subject=str(claims.get("sub") or ""))
 
 
 def _listed(claim: object) -> set[str]:

@@ -133,8 +133,10 @@ class TrialGiven(_Given):
     status_code: int | None = None
     latency_ms: int
     error_class: str | None = None
-    broken_rule: str | None = None
-    """Of `forbidden-address`: what a target must or must not be."""
+    reason: str | None = None
+    """Of `forbidden-address`: what a target must or must not be. Of `tls`: what is wrong, where known."""
+    location: str | None = None
+    """Of a 3xx, which is not followed: where it would lead."""
     response_body: str | None = None
     """Of a failure, the first KiB."""
 
@@ -146,6 +148,8 @@ class AttemptGiven(_Given):
     latency_ms: int
     status_code: int | None = None
     error_class: str | None = None
+    reason: str | None = None
+    """Of `tls`: what is wrong with it, where known."""
 
 
 class DeliveryGiven(_Given):
@@ -419,7 +423,8 @@ def _show_attempt(attempt: Attempt) -> AttemptGiven:
         at=rfc3339_of_ms(attempt.started_at_ms),
         latency_ms=attempt.latency_ms,
         status_code=attempt.status_code,
-        error_class=attempt.error_class,
+        error_class=attempt.plain_error_class,
+        reason=attempt.reason,
     )
 
 

@@ -77,7 +77,8 @@ class Trials:
             status_code=answer.status_code,
             latency_ms=answer.latency_ms,
             error_class=answer.error_class,
-            broken_rule=answer.broken_rule or None,
+            reason=answer.broken_rule or sent.attempt.reason,
+            location=answer.location or None,
             response_body=answer.body or None,
         )
 
