@@ -583,7 +583,13 @@ def test_every_change_leaves_one_audit_line_without_secrets(
     client.call("PATCH", f"/v1/webhooks/{webhook_id}", {"authentication": BASIC, "name": "Payroll"})
     client.call("DELETE", f"/v1/webhooks/{webhook_id}")
     client.call("DELETE", f"/v1/webhooks/{webhook_id}")
-    about = {"message": "audit", "accountId": "1010", "webhookId": webhook_id, "user": "ada@example.com"}
+    about = {
+        "message": "audit",
+        "accountId": "1010",
+        "webhookId": webhook_id,
+        "user": "ada@example.com",
+        "sub": "5f1d-ada",
+    }
     assert lines == [
         {
             **about,
