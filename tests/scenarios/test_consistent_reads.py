@@ -73,6 +73,8 @@ def test_the_functions_read_as_it_stands_now_what_they_act_on(world: World) -> N
         ("drainer", "DELIVERY", True),
         ("drainer", "DUE", True),
         ("drainer", "REPLAY", True),
+        # Whether somebody may still have a deleted webhook in hand.
+        ("drainer", "TOMBSTONE", True),
         # It comes again each minute, and what it sends for is looked at by a drainer.
         ("batch", "DUE", False),
         ("batch", "NOTICES", False),

@@ -29,7 +29,7 @@ from botocore.validate import validate_parameters
 from lms_webhooks import aws, delivery_store
 from lms_webhooks.ages import Clocks
 from lms_webhooks.aws import AWS_FAULTS
-from lms_webhooks.backlog import Backlog, Lane, Mark, Waiting
+from lms_webhooks.backlog import PURGE_DELAY_SECONDS, Backlog, Lane, Mark, Waiting
 from lms_webhooks.delivery import Courier, Kind
 from lms_webhooks.delivery_store import DeliveryStore
 from lms_webhooks.dispatch import Dispatcher
@@ -42,6 +42,7 @@ from lms_webhooks.health_store import TICKET_GRACE_SECONDS, HealthStore, health_
 from lms_webhooks.messages import Message
 from lms_webhooks.notices import NoticeBox, Notifier
 from lms_webhooks.observability import metrics
+from lms_webhooks.purge import HANDS
 from lms_webhooks.queues import (
     DrainQueue,
     QuarantineQueue,
@@ -346,7 +347,15 @@ class World:
         self.webhooks[webhook_id] = after
 
     def delete(self, webhook_id: str) -> None:
-        """Delete a webhook."""
+        """Delete a webhook, as the admin API does."""
+        now_ms = int(self.now * 1000)
+        self._backlog.mark(
+            self.webhooks[webhook_id].account_id,
+            webhook_id,
+            Lane.REPLAY,
+            accepted_at_ms=now_ms,
+            due_at_ms=now_ms + PURGE_DELAY_SECONDS * 1000,
+        )
         self.store.delete(
             self.webhooks[webhook_id].account_id,
             webhook_id,
@@ -657,6 +666,7 @@ class World:
             clock=self.time.clock,
             sleep=self.time.sleep,
         )
+        drainer._purger._crew = cast("Any", Threads(self.time, most=HANDS))
 
         def handle(event: dict[str, Any], remaining_ms: Callable[[], int]) -> dict[str, Any]:
             failed = drainer.drain_all(event["Records"], remaining_ms=remaining_ms)

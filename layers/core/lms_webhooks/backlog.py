@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
     type Item = dict[str, AttributeValueTypeDef]
 
+PURGE_DELAY_SECONDS = 80
+"""From a webhook's deletion until its lanes are purged: longer than the lease of a drainer."""
 SHARDS = 16  # the marks of one shard are one partition: 16 of them take 16,000 appends a second
 _FIRST_KEY, _LAST_KEY = "!", "~"  # the sort keys of marks are printable ASCII
 

@@ -93,16 +93,19 @@ class DeliveryStore:
         self._sleep = sleep
         self._retention_seconds = retention_days * 86_400
 
-    def find_delivered(self, keys: Iterable[DeliveryKey], *, consistent: bool) -> set[DeliveryKey]:
-        """Which of `keys` are recorded as delivered.
+    def find_delivered(
+        self, keys: Iterable[DeliveryKey], *, consistent: bool, whole: bool = False
+    ) -> set[DeliveryKey]:
+        """Which of `keys` are recorded as delivered. What stays unread is not, unless the `whole` is wanted.
 
         Raises:
-            aws.AWS_FAULTS: DynamoDB did not answer.
+            aws.AWS_FAULTS: DynamoDB did not answer, or not the `whole`.
         """
         items = self._table.get_all(
             [_key(webhook_id, sort_key) for webhook_id, sort_key in keys],
             attributes=("outcome",),
             consistent=consistent,
+            whole=whole,
         )
         # A damaged one without an outcome is none of them: a second send is allowed, a lost event is not.
         delivered = {"S": Outcome.DELIVERED}
