@@ -111,6 +111,27 @@ class DeliveryStore:
         delivered = {"S": Outcome.DELIVERED}
         return {_delivery_key(item_key(item)) for item in items if item.get("outcome") == delivered}
 
+    def find_recorded(
+        self, keys: Iterable[DeliveryKey]
+    ) -> "dict[DeliveryKey, tuple[bool, AttributeValueTypeDef | None]]":
+        """Which of `keys` are recorded: whether as delivered, and the event's text, see `read_text`.
+
+        For the dispatcher, whose events are seldom there. So it reads no more than whether they are.
+
+        Raises:
+            aws.AWS_FAULTS: DynamoDB did not answer.
+        """
+        items = self._table.get_all(
+            [_key(webhook_id, sort_key) for webhook_id, sort_key in keys],
+            attributes=("outcome", "event"),
+            consistent=False,
+        )
+        delivered = {"S": Outcome.DELIVERED}
+        return {
+            _delivery_key(item_key(item)): (item.get("outcome") == delivered, item.get("event"))
+            for item in items
+        }
+
     def page(self, webhook_id: str, of: Range, *, limit: int) -> Page[Recorded]:
         """At most `limit` deliveries of a range, newest first.
 
