@@ -287,11 +287,11 @@ def deletion(world: FaultWorld) -> None:
     world.prelude(8)
     world.expect(webhook, ids, "failed")
     world.ask_admin(lambda admin: admin.registrations.delete(ADMIN, webhook))
-    world.run(2 * MINUTE)
+    world.run(4 * MINUTE)
 
 
 def deletion_whose_message_is_lost(world: FaultWorld) -> None:
-    """The sweep sends for the purger then."""
+    """The sweep sends for the purger."""
     endpoint = world.endpoint()
     webhook = world.register(endpoint)
     endpoint.script = always(DOWN)
@@ -302,7 +302,7 @@ def deletion_whose_message_is_lost(world: FaultWorld) -> None:
         world.ask_admin(lambda admin: admin.registrations.delete(ADMIN, webhook))
         world.run(5)
         world.lose_drain_messages()
-    world.run(2 * MINUTE)
+    world.run(4 * MINUTE)
 
 
 def late_after_deletion(world: FaultWorld) -> None:

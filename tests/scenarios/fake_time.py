@@ -213,14 +213,31 @@ class FakeTime:
 class Threads:
     """Stands in for a ThreadPoolExecutor and for a Crew, in fake time."""
 
-    def __init__(self, time: FakeTime) -> None:
+    def __init__(self, time: FakeTime, *, most: int | None = None) -> None:
+        """`most` of them at once, or as many as there are pieces."""
         self._time = time
+        self._most = most
 
     def map[T, R](self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
         return self._time.map(function, items)
 
     def do_all[T](self, work: Callable[[T], object], items: Iterable[T]) -> None:
-        self._time.map(work, items)
+        if self._most is None:
+            self._time.map(work, items)
+            return
+        left = iter(items)
+        errors: list[Exception] = []
+
+        def take_one_after_the_other(_: int) -> None:
+            for item in left:
+                try:
+                    work(item)
+                except Exception as error:  # noqa: BLE001  # it is the caller's, below
+                    errors.append(error)
+
+        self._time.map(take_one_after_the_other, range(self._most))
+        if errors:
+            raise errors[0]
 
     def __enter__(self) -> Self:
         return self

@@ -8,7 +8,7 @@ and a crash at each step need it a hundred times faster. Every scenario can run 
 import re
 import sys
 from bisect import bisect_left, bisect_right, insort
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -31,24 +31,48 @@ class Refused(Exception):
         self.reasons = reasons
 
 
+class _SortKeys:
+    """The sort keys of a partition, in order: those of `keys` from `first` on.
+
+    Lanes are emptied from their beginning. A list would move all that is behind, a million times a million.
+    """
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+        self.first = 0
+
+    def add(self, key: str) -> None:
+        insort(self.keys, key, lo=self.first)
+
+    def remove(self, key: str) -> None:
+        index = bisect_left(self.keys, key, lo=self.first)
+        if index - self.first > len(self.keys) - index:
+            del self.keys[index]
+            return
+        self.keys[self.first + 1 : index + 1] = self.keys[self.first : index]
+        self.first += 1
+        if self.first > len(self.keys) // 2:
+            del self.keys[: self.first]
+            self.first = 0
+
+
 class _Table:
     def __init__(self) -> None:
         self.items: dict[Key, Item] = {}
         self._sizes: dict[Key, int] = {}
-        self.sort_keys: dict[str, list[str]] = {}
+        self.sort_keys: defaultdict[str, _SortKeys] = defaultdict(_SortKeys)
 
     def put(self, item: Item) -> None:
         pk, sk = key = _key(item)
         if key not in self.items:
-            insort(self.sort_keys.setdefault(pk, []), sk)
+            self.sort_keys[pk].add(sk)
         self.items[key] = item
         self._sizes.pop(key, None)
 
     def delete(self, key: Key) -> None:
         if self.items.pop(key, None) is not None:
             self._sizes.pop(key, None)
-            sort_keys = self.sort_keys[key[0]]
-            del sort_keys[bisect_left(sort_keys, key[1])]
+            self.sort_keys[key[0]].remove(key[1])
 
     def size(self, key: Key) -> int:
         """Of the item there. Most are never asked for it."""
@@ -159,17 +183,17 @@ class Tables:
         pk, low, high = _key_condition(
             params["KeyConditionExpression"], names, params["ExpressionAttributeValues"]
         )
-        sort_keys = table.sort_keys.get(pk, [])
-        start, end = bisect_left(sort_keys, low), bisect_right(sort_keys, high)
+        sort_keys, first = table.sort_keys[pk].keys, table.sort_keys[pk].first
+        start, end = bisect_left(sort_keys, low, lo=first), bisect_right(sort_keys, high, lo=first)
         is_forward = params.get("ScanIndexForward", True)
         if "ExclusiveStartKey" in params:
             last = params["ExclusiveStartKey"]["sk"]["S"]
             if params["ExclusiveStartKey"]["pk"]["S"] != pk or not low <= last <= high:
                 raise Refused("ValidationException")
             if is_forward:
-                start = bisect_right(sort_keys, last)
+                start = bisect_right(sort_keys, last, lo=first)
             else:
-                end = bisect_left(sort_keys, last)
+                end = bisect_left(sort_keys, last, lo=first)
         read: list[str] = []
         size = 0
         for index in range(start, end) if is_forward else range(end - 1, start - 1, -1):

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from lms_webhooks.backlog import Lane
 from lms_webhooks.dynamodb import key_item
 from lms_webhooks.health_store import TICKET_GRACE_SECONDS, HealthStore, Ticket, health_key
 from lms_webhooks.webhooks import Status
@@ -406,27 +407,96 @@ def test_a_deleted_webhook_has_one_purger(world: World) -> None:
     """Writes are slow, so that it takes several drainers after each other, and sweeps in between. Each event
     is recorded once and taken out once."""
     webhook = world.register(world.endpoint(), status=Status.PAUSED)
-    ids = world.emit(4000)
+    ids = world.emit(10_000)
     world.run(MINUTE)
     world.delete(webhook)
     chain = watch(world)
-    writes: Counter[str] = Counter()
-
-    def slow_down(call: Call, proceed: Callable[[], Any]) -> Any:
-        if call.function == "drainer" and call.operation in ("PutItem", "BatchWriteItem"):
-            world.time.sleep(0.8)
-            ((_, requests),) = call.params.get("RequestItems", {"one": [call]}).items()
-            writes[call.operation] += len(requests)
-        return proceed()
-
-    world.taps.append(slow_down)
-    world.run_until_quiet(at_most=10 * MINUTE)
-    assert world.outcomes(webhook) == {"failed": 4000}
-    assert len(ids) == 4000
-    assert writes == {"PutItem": 4000, "BatchWriteItem": 4000}
-    assert chain.sent_by["batch"] == 0, "the admin API sent the first one"
+    with purge_writes(world, slower_by=0.8) as writes:
+        world.run_until_quiet(at_most=10 * MINUTE)
+    assert world.outcomes(webhook) == {"failed": 10_000}
+    assert len(ids) == 10_000
+    assert writes == {"PutRequest": 10_000, "DeleteRequest": 10_000}
+    assert chain.sent_by["batch"] == 1
     assert 2 <= chain.sent_by["drainer"] <= 6
     assert chain.most_at_once == 1
+
+
+def test_a_purge_begins_when_whoever_had_the_webhook_is_done(world: World) -> None:
+    """A dispatcher sent an event before the deletion, and writes that down 22 s after it. The same event also
+    waits. It stays delivered, though the purger takes 15 s between its look at the history and its record."""
+    webhook = world.register(world.endpoint())
+    world.run(20)
+    (event_id,) = world.emit(1)
+    for seconds, do in (
+        (5, lambda: world.change(webhook, status=Status.PAUSED)),
+        (10, lambda: world.duplicate(event_id)),
+        (30, lambda: world.delete(webhook)),
+    ):
+        world.time.at(world.now + seconds, do)
+    slow_by = {"dispatcher": [52.0, 0.0], "drainer": [15.0]}
+
+    def be_slow(call: Call, proceed: Callable[[], Any]) -> Any:
+        if call.operation == "BatchWriteItem" and slow_by[call.function]:
+            world.time.sleep(slow_by[call.function].pop(0))
+        return proceed()
+
+    world.taps.append(be_slow)
+    world.run(31)
+    assert world.waiting_ids(webhook) == [event_id]
+    world.run(3 * MINUTE)
+    assert world.outcomes(webhook) == {"delivered": 1}
+    assert world.waiting_ids(webhook) == []
+    assert world.marks(webhook) == {}
+
+
+def test_a_deleted_webhook_s_lanes_are_purged_though_none_is_due_and_every_message_is_lost(
+    world: World,
+) -> None:
+    """Its batch lane is due at its slot, its retry lane in hours."""
+    endpoint = world.endpoint()
+    endpoint.script = always(Reply(422))
+    webhook = world.register(endpoint)
+    world.emit(1)
+    world.run(20 * MINUTE)
+    world.emit(1, name=NON_REAL_TIME)
+    world.run(10)
+    now_ms = world.now * 1000
+    assert {lane: mark.due_at_ms > now_ms for lane, mark in world.marks(webhook).items()} == {
+        Lane.BATCH: True,
+        Lane.RETRY: True,
+    }
+    world.delete(webhook)
+    world.lose_drain_messages()
+    world.run(3 * MINUTE)
+    assert world.outcomes(webhook) == {"failed": 2}
+    assert world.marks(webhook) == {}
+
+
+def test_a_purger_that_is_lost_before_the_last_lane_is_replaced(world: World) -> None:
+    """With the lane that is due: the others are not due for a long time."""
+    endpoint = world.endpoint()
+    endpoint.script = always(Reply(422))
+    webhook = world.register(endpoint)
+    world.emit(1)
+    world.run(20 * MINUTE)
+    world.delete(webhook)
+    killed = 0
+
+    def die(call: Call, proceed: Callable[[], Any]) -> Any:
+        nonlocal killed
+        if call.function == "drainer" and "BACKLOG#" in str(call.params) and call.operation == "Query":
+            killed += 1
+            world.die(call)
+        return proceed()
+
+    world.taps.append(die)
+    world.run(3 * MINUTE)
+    world.taps.remove(die)
+    assert killed
+    world.lose_drain_messages()
+    world.run(20 * MINUTE)
+    assert world.outcomes(webhook) == {"failed": 1}
+    assert world.marks(webhook) == {}
 
 
 def test_a_purger_that_dies_is_replaced(world: World) -> None:
@@ -444,7 +514,7 @@ def test_a_purger_that_dies_is_replaced(world: World) -> None:
         return proceed()
 
     world.taps.append(die_once)
-    world.run(2 * MINUTE)
+    world.run(3 * MINUTE)
     assert world.deaths == 1
     world.run(2 * MINUTE)
     assert world.outcomes(webhook) == {"failed": 200}
@@ -459,8 +529,8 @@ def test_a_purge_that_dynamodb_refuses_pauses_for_longer_each_time(world: World)
     chain = watch(world)
     with refused(world, lambda call: call.function == "drainer" and call.operation == "BatchWriteItem"):
         world.run(HOUR)
-    assert chain.sent_by["batch"] == 0, "the admin API sent the first one"
-    assert chain.sent_by["drainer"] <= 17
+    assert chain.sent_by["batch"] == 1
+    assert chain.sent_by["drainer"] <= 18  # the first was early
     assert chain.most_at_once == 1
     world.run(5 * MINUTE + 2)
     assert world.outcomes(webhook) == {"failed": 20}
@@ -473,18 +543,28 @@ def test_a_purger_leaves_a_lane_that_another_has(world: World) -> None:
     world.emit(1000)
     world.run(MINUTE)
     world.delete(webhook)
-    puts = 0
+    with purge_writes(world, slower_by=0.4) as writes:
+        for number in range(150):
+            world.send_for_drainer(webhook, delay_seconds=number)
+        world.run_until_quiet(at_most=4 * MINUTE)
+    assert writes == {"PutRequest": 1000, "DeleteRequest": 1000}
+    assert world.outcomes(webhook) == {"failed": 1000}
+
+
+@contextmanager
+def purge_writes(world: World, *, slower_by: float) -> Iterator[Counter[str]]:
+    """Make the drainer's writes slow, and count them by kind."""
+    writes: Counter[str] = Counter()
 
     def slow_down(call: Call, proceed: Callable[[], Any]) -> Any:
-        nonlocal puts
-        if call.function == "drainer" and call.operation == "PutItem":
-            puts += 1
-            world.time.sleep(0.4)
+        if call.function == "drainer" and call.operation == "BatchWriteItem":
+            world.time.sleep(slower_by)
+            ((_, requests),) = call.params["RequestItems"].items()
+            writes.update(kind for request in requests for kind in request)
         return proceed()
 
     world.taps.append(slow_down)
-    for number in range(30):
-        world.send_for_drainer(webhook, delay_seconds=number)
-    world.run_until_quiet(at_most=3 * MINUTE)
-    assert puts == 1000
-    assert world.outcomes(webhook) == {"failed": 1000}
+    try:
+        yield writes
+    finally:
+        world.taps.remove(slow_down)

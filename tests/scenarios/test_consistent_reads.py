@@ -66,6 +66,8 @@ def test_the_functions_read_as_it_stands_now_what_they_act_on(world: World) -> N
     assert reads == {
         # What was delivered directly a moment ago may go out a second time: half the price, at each event.
         ("dispatcher", "DELIVERY", False),
+        # Where events are to wait: two under one id are often a moment apart.
+        ("dispatcher", "BACKLOG", True),
         ("dispatcher", "ACCOUNT", True),
         ("dispatcher", "TOMBSTONE", True),
         ("drainer", "ACCOUNT", True),
@@ -73,6 +75,8 @@ def test_the_functions_read_as_it_stands_now_what_they_act_on(world: World) -> N
         ("drainer", "DELIVERY", True),
         ("drainer", "DUE", True),
         ("drainer", "REPLAY", True),
+        # Whether somebody may still have a deleted webhook in hand.
+        ("drainer", "TOMBSTONE", True),
         # It comes again each minute, and what it sends for is looked at by a drainer.
         ("batch", "DUE", False),
         ("batch", "NOTICES", False),

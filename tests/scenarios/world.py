@@ -49,6 +49,7 @@ from lms_webhooks.health_store import TICKET_GRACE_SECONDS, HealthStore, health_
 from lms_webhooks.messages import Message
 from lms_webhooks.notices import NoticeBox, Notifier
 from lms_webhooks.observability import metrics
+from lms_webhooks.purge import HANDS
 from lms_webhooks.queues import (
     DrainQueue,
     QuarantineQueue,
@@ -683,6 +684,7 @@ class World:
             clock=self.time.clock,
             sleep=self.time.sleep,
         )
+        drainer._purger._crew = cast("Any", Threads(self.time, most=HANDS))
 
         def handle(event: dict[str, Any], remaining_ms: Callable[[], int]) -> dict[str, Any]:
             failed = drainer.drain_all(event["Records"], remaining_ms=remaining_ms)

@@ -611,6 +611,82 @@ def test_of_two_events_under_one_id_and_time_the_second_is_put_aside(
     assert world.metrics["EventsQuarantined"] == 1
 
 
+def second_of(first: dict[str, Any]) -> dict[str, Any]:
+    """Another event under the same id and time, in another message."""
+    body = first["body"].replace('"data": {}', '"data": {"userId": 7}')
+    return {**first, "messageId": "m-second", "body": body}
+
+
+@pytest.mark.parametrize("status", [200, 410, 503])
+def test_a_second_text_that_comes_when_the_first_was_sent_is_put_aside(
+    world: Dispatching, status: int
+) -> None:
+    """It would count as delivered with the first, or take its place where that waits."""
+    world.register()
+    world.endpoint.replies = [status, 200]
+    first = message("e1")
+    assert world.dispatch(first) == []
+    waits = world.waiting_ids(Lane.REALTIME)
+    assert world.dispatch(second_of(first), message("e2")) == []
+    assert world.quarantined == [
+        {
+            "reason": "eventId is that of another event with this timestamp",
+            "event": json.loads(second_of(first)["body"]),
+        }
+    ]
+    assert world.metrics["EventsQuarantined"] == 1
+    assert ["e1"] in world.endpoint.posts
+    assert world.endpoint.posts.count(["e1"]) == 1
+    assert world.waiting_ids(Lane.REALTIME)[: len(waits)] == waits
+    assert all("userId" not in each.event.text for each in world.waiting(Lane.REALTIME))
+
+
+def test_a_second_text_reaches_no_webhook_whichever_has_the_first(world: Dispatching) -> None:
+    """Here it waits for one, and the other was registered later."""
+    world.register(events=frozenset({BATCH}))
+    first = message("e1", name=BATCH)
+    assert world.dispatch(first) == []
+    world.register(webhook_id="wh_2", events=frozenset({BATCH}))
+    world.now += 3  # longer than registrations are remembered
+    assert world.dispatch(second_of(first)) == []
+    assert len(world.quarantined) == 1
+    assert [len(world.backlog.read(each, Lane.BATCH, limit=5)) for each in (ID, "wh_2")] == [1, 0]
+
+
+def test_a_second_text_that_cannot_be_put_aside_comes_again(world: Dispatching) -> None:
+    world.register()
+    first = message("e1")
+    world.dispatch(first)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise Throttled
+
+    world.quarantine.keep = refuse  # type: ignore[method-assign]
+    assert world.dispatch(second_of(first), message("e2")) == ["m-second"]
+    assert world.endpoint.posts == [["e1"], ["e2"]]
+
+
+def test_one_event_that_comes_again_is_no_second_one(world: Dispatching) -> None:
+    """Written in two ways, and with what was delivered or waits."""
+    world.register()
+    world.endpoint.replies = [200, 503]
+    for event_id in ("e1", "e2"):
+        first = message(event_id)
+        assert world.dispatch(first) == []
+        assert world.dispatch({**first, "body": first["body"].replace('"data": {}', '"data":  { }')}) == []
+    assert world.waiting_ids(Lane.REALTIME) == ["e2"]
+    assert world.quarantined == []
+    assert world.endpoint.posts == [["e1"], ["e2"]]
+
+
+def test_a_direct_delivery_reads_no_lane(world: Dispatching) -> None:
+    """It costs one write unit and the read of one key."""
+    world.register()
+    asked = keep_requests(world.deliveries_table, "batch_get_item")
+    world.dispatch(message("e1"))
+    assert [len(each["Keys"]) for request in asked for each in request["RequestItems"].values()] == [1]
+
+
 def test_one_event_that_the_bus_wrote_in_two_ways_is_one(world: Dispatching) -> None:
     world.register()
     first, second = message("e1"), message("e1")

@@ -7,12 +7,14 @@ from datetime import timedelta
 from typing import Any, cast
 
 import pytest
+from botocore.exceptions import ClientError
 
 from lms_webhooks.admin.caller import Caller
 from lms_webhooks.admin.registrations import Registrations
 from lms_webhooks.admin.send_limit import SendLimit
 from lms_webhooks.admin.taken import WebhookChange, WebhookTaken
 from lms_webhooks.backlog import Count, Lane
+from lms_webhooks.drain import LEASE_SECONDS
 from lms_webhooks.dynamodb import Table
 from lms_webhooks.health import Health, Mode, SwitchOff
 from lms_webhooks.problems import Busy, ChangedMeanwhile, NoSuchWebhook, NotSigned, OverlapRunning
@@ -22,7 +24,7 @@ from lms_webhooks.webhook_store import Registered
 from lms_webhooks.webhooks import BasicAuthentication, NoAuthentication, SignatureAuthentication, Webhook
 from tests.logged import logged_lines
 from tests.unit.flow import ACCOUNT, WHEN, Flow, client_over, flow, waiting
-from tests.unit.tables import NOW_MS
+from tests.unit.tables import NOW_MS, Fails, before
 
 ADA = Caller(ACCOUNT, "ada@example.com", can_write=True)
 BOB = Caller(ACCOUNT, "bob@example.com", can_write=True)
@@ -368,6 +370,32 @@ def test_a_deletion_is_of_now_and_by_its_caller(office: Office) -> None:
     assert (deleted.webhook_id, deleted.deleted_at) == (webhook.webhook_id, NOW)
     with pytest.raises(NoSuchWebhook):
         office.registrations.delete(BOB, webhook.webhook_id)
+
+
+def test_a_deletion_marks_a_lane_that_is_due_when_nobody_can_have_the_webhook_in_hand(
+    office: Office,
+) -> None:
+    webhook, _ = office.create()
+    office.registrations.delete(BOB, webhook.webhook_id)
+    (mark,) = office.backlog.marks(webhook.webhook_id).values()
+    assert (mark.lane, mark.due_at_ms) == (Lane.REPLAY, NOW_MS + 80_000)
+    assert LEASE_SECONDS < 80
+
+
+def test_a_deletion_that_cannot_be_marked_is_none(office: Office) -> None:
+    """Otherwise lanes that are due in days would be purged in days."""
+    webhook, _ = office.create()
+    client = before(office.deliveries_table)
+    client.answers["update_item"] = Fails(client.behind.update_item)
+    with pytest.raises(ClientError):
+        office.registrations.delete(BOB, webhook.webhook_id)
+    assert [each.webhook for each in office.registrations.all(ADA)] == [webhook]
+
+
+def test_what_is_not_there_is_not_marked(office: Office) -> None:
+    with pytest.raises(NoSuchWebhook):
+        office.registrations.delete(BOB, "wh_" + "x" * 22)
+    assert not office.backlog.marks("wh_" + "x" * 22)
 
 
 def test_what_waits_is_counted_lane_by_lane_up_to_a_limit(office: Office) -> None:

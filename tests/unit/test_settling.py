@@ -7,6 +7,7 @@ import pytest
 from lms_webhooks.attempts import Attempt
 from lms_webhooks.backlog import Lane
 from lms_webhooks.delivery_store import Delivery, Outcome
+from lms_webhooks.dynamodb import Unread
 from tests.unit.flow import ID, Flow, flow, refuse_writes, waiting
 from tests.unit.tables import NOW_MS, Fails, before, keep_requests, stand_in
 
@@ -103,6 +104,45 @@ def test_a_delivery_is_not_written_over_with_another_end(world: Flow) -> None:
     assert world.settler.end(ID, Lane.REALTIME, [FIRST], Outcome.FAILED, "too late for that")
     assert world.outcome(FIRST.event) == "delivered"
     assert world.waiting(Lane.REALTIME) == []
+
+
+def test_what_waited_for_a_deleted_webhook_is_recorded_as_failed_unless_it_was_delivered(
+    world: Flow,
+) -> None:
+    world.put(Lane.REALTIME, FIRST, SECOND)
+    world.history.record(
+        [Delivery(ID, SECOND.event, Outcome.DELIVERED, (DELIVERED,))], recorded_at_seconds=NOW_MS // 1000
+    )
+    assert world.settler.bury(ID, Lane.REALTIME, [FIRST, SECOND], "it is gone") == (1, True)
+    assert world.waiting(Lane.REALTIME) == []
+    found = world.history.find(ID, FIRST.event.sort_key)
+    assert found is not None
+    assert (found[0].outcome, found[0].reason, found[0].attempts) == ("failed", "it is gone", (REJECTED,))
+    assert world.outcome(SECOND.event) == "delivered"
+
+
+@pytest.mark.parametrize(("refused", "ended"), [("DELIVERY#", (0, False)), ("BACKLOG#", (2, False))])
+def test_what_cannot_be_written_for_a_deleted_webhook_keeps_its_place(
+    world: Flow, refused: str, ended: tuple[int, bool]
+) -> None:
+    world.put(Lane.REALTIME, FIRST, SECOND)
+    refuse_writes(world.deliveries_table, of=refused)
+    assert world.settler.bury(ID, Lane.REALTIME, [FIRST, SECOND], "it is gone") == ended
+    assert world.waiting_ids(Lane.REALTIME) == ["e1", "e2"]
+
+
+def test_a_delivery_that_stays_unread_is_not_written_over(world: Flow) -> None:
+    """DynamoDB answers, and leaves the key unread, however often it is asked."""
+    world.put(Lane.REALTIME, FIRST)
+    stand_in(
+        world.deliveries_table,
+        "batch_get_item",
+        lambda **request: {"Responses": {}, "UnprocessedKeys": request["RequestItems"]},
+    )
+    with pytest.raises(Unread):
+        world.settler.bury(ID, Lane.REALTIME, [FIRST], "it is gone")
+    assert world.outcome(FIRST.event) is None
+    assert world.waiting_ids(Lane.REALTIME) == ["e1"]
 
 
 def test_only_what_is_delivered_counts_as_delivered_and_as_it_stands_now(world: Flow) -> None:

@@ -245,7 +245,7 @@ def test_a_drainer_waits_for_up_to_two_seconds_and_sends_another_if_it_is_earlie
 def test_a_burial_stops_in_time_and_goes_on_in_another_drainer(world: Turns) -> None:
     world.begin()
     world.put(Lane.REALTIME, *some(1))
-    world.store.delete(ACCOUNT, ID, deleted_at=WHEN, deleted_by="ada")
+    world.store.delete(ACCOUNT, ID, deleted_at=WHEN - LEASE, deleted_by="ada")
     world.drain(remaining_ms=lambda: 19_999)
     assert (world.waiting_ids(Lane.REALTIME), world.sent_for) == (["e1"], [0])
     world.drain(remaining_ms=lambda: 20_000)
@@ -1106,6 +1106,6 @@ def test_a_drainer_asks_whether_the_webhook_is_still_there(world: Turns) -> None
     world.begin()
     world.put(Lane.REALTIME, *some(1))
     world.registry.of_account(ACCOUNT)
-    world.store.delete(ACCOUNT, ID, deleted_at=WHEN, deleted_by="ada")
+    world.store.delete(ACCOUNT, ID, deleted_at=WHEN - LEASE, deleted_by="ada")
     world.drain()
     assert (world.endpoint.posts, world.outcome(some(1)[0].event)) == ([], "failed")

@@ -26,7 +26,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from lms_webhooks.attempts import Attempt
-from lms_webhooks.dynamodb import Page, Range, Table, holds, key_item
+from lms_webhooks.dynamodb import Page, Range, Table, holds, item_key, key_item
 from lms_webhooks.event_items import attempts_attribute, event_attributes, read_attempts, read_event_item
 from lms_webhooks.events import Event
 from lms_webhooks.observability import report
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
     type Item = dict[str, AttributeValueTypeDef]
 
+PURGE_DELAY_SECONDS = 80
+"""From a webhook's deletion until its lanes are purged: longer than the lease of a drainer."""
 SHARDS = 16  # the marks of one shard are one partition: 16 of them take 16,000 appends a second
 _FIRST_KEY, _LAST_KEY = "!", "~"  # the sort keys of marks are printable ASCII
 
@@ -374,6 +376,21 @@ class Backlog:
             ConsistentRead=True,
         )
         return _waiting(answer["Item"], lane) if "Item" in answer else None
+
+    def find_texts(
+        self, places: Sequence[tuple[str, Lane, str]]
+    ) -> "dict[tuple[str, str], AttributeValueTypeDef | None]":
+        """Which events already wait where others are to wait: by webhook id and sort key, the text, see
+        `event_items.read_text`. Not in the retry lane, whose keys are others.
+
+        Raises:
+            aws.AWS_FAULTS: DynamoDB did not answer.
+        """
+        if not places:
+            return {}
+        keys = {(_lane_key(webhook_id, lane), sort_key): webhook_id for webhook_id, lane, sort_key in places}
+        items = self._table.get_all(list(keys), attributes=("event",), consistent=True)
+        return {(keys[item_key(item)], item["sk"]["S"]): item.get("event") for item in items}
 
     def count(self, mark: Mark, *, limit: int) -> Count:
         """How many events stand in a marked lane, counted up to `limit` or a megabyte of them.

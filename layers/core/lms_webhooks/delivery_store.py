@@ -93,20 +93,44 @@ class DeliveryStore:
         self._sleep = sleep
         self._retention_seconds = retention_days * 86_400
 
-    def find_delivered(self, keys: Iterable[DeliveryKey], *, consistent: bool) -> set[DeliveryKey]:
-        """Which of `keys` are recorded as delivered.
+    def find_delivered(
+        self, keys: Iterable[DeliveryKey], *, consistent: bool, whole: bool = False
+    ) -> set[DeliveryKey]:
+        """Which of `keys` are recorded as delivered. What stays unread is not, unless the `whole` is wanted.
+
+        Raises:
+            aws.AWS_FAULTS: DynamoDB did not answer, or not the `whole`.
+        """
+        items = self._table.get_all(
+            [_key(webhook_id, sort_key) for webhook_id, sort_key in keys],
+            attributes=("outcome",),
+            consistent=consistent,
+            whole=whole,
+        )
+        # A damaged one without an outcome is none of them: a second send is allowed, a lost event is not.
+        delivered = {"S": Outcome.DELIVERED}
+        return {_delivery_key(item_key(item)) for item in items if item.get("outcome") == delivered}
+
+    def find_recorded(
+        self, keys: Iterable[DeliveryKey]
+    ) -> "dict[DeliveryKey, tuple[bool, AttributeValueTypeDef | None]]":
+        """Which of `keys` are recorded: whether as delivered, and the event's text, see `read_text`.
+
+        For the dispatcher, whose events are seldom there. So it reads no more than whether they are.
 
         Raises:
             aws.AWS_FAULTS: DynamoDB did not answer.
         """
         items = self._table.get_all(
             [_key(webhook_id, sort_key) for webhook_id, sort_key in keys],
-            attributes=("outcome",),
-            consistent=consistent,
+            attributes=("outcome", "event"),
+            consistent=False,
         )
-        # A damaged one without an outcome is none of them: a second send is allowed, a lost event is not.
         delivered = {"S": Outcome.DELIVERED}
-        return {_delivery_key(item_key(item)) for item in items if item.get("outcome") == delivered}
+        return {
+            _delivery_key(item_key(item)): (item.get("outcome") == delivered, item.get("event"))
+            for item in items
+        }
 
     def page(self, webhook_id: str, of: Range, *, limit: int) -> Page[Recorded]:
         """At most `limit` deliveries of a range, newest first.

@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lms_webhooks import health as endpoint
 from lms_webhooks.ages import Clocks
@@ -20,10 +20,11 @@ from lms_webhooks.consequences import Consequence, Fate, follow, set_aside
 from lms_webhooks.crew import Crew
 from lms_webhooks.delivery import Courier
 from lms_webhooks.delivery_store import Delivery, DeliveryKey, DeliveryStore, Outcome
+from lms_webhooks.event_items import read_text
 from lms_webhooks.events import Event
 from lms_webhooks.health import Health
 from lms_webhooks.health_store import HealthStore
-from lms_webhooks.intake import Intake, Share
+from lms_webhooks.intake import SECOND_TEXT, Intake, Share, differ
 from lms_webhooks.matching import Way, choose_lane, choose_way
 from lms_webhooks.messages import Credentials
 from lms_webhooks.observability import Metric, count, logger, measure_ms, report
@@ -34,6 +35,11 @@ from lms_webhooks.sender import Patience
 from lms_webhooks.slots import next_slot_ms
 from lms_webhooks.webhook_store import Registered, UnreadableWebhook
 from lms_webhooks.webhooks import MAX_WEBHOOKS_PER_ACCOUNT
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+
+    type _StoredText = tuple[DeliveryKey, AttributeValueTypeDef | None]
 
 BATCH_SIZE = 10  # the template's BatchSize of the real-time queue
 PATIENCE = Patience(connect_seconds=5, answer_seconds=5, total_seconds=5)
@@ -90,22 +96,39 @@ class Dispatcher:
 
         shares, unsafe = self._intake.share_out(records, self._crew)
         if shares:
-            self._deliver(shares, remaining_seconds)
+            unsafe |= self._deliver(shares, records, remaining_seconds)
         unsafe = unsafe.union(*(share.unsafe_messages() for share in shares))
         if unsafe:
             count(Metric.MESSAGES_RETURNED, len(unsafe))
         return sorted(unsafe)
 
-    def _deliver(self, shares: Sequence[Share], remaining_seconds: Callable[[], float]) -> None:
-        """Bring every share to an end, all at once; then record what was delivered."""
+    def _deliver(
+        self,
+        shares: Sequence[Share],
+        records: Sequence[dict[str, Any]],
+        remaining_seconds: Callable[[], float],
+    ) -> set[str]:
+        """Bring every share to an end, all at once; then record what was delivered.
+
+        Answers the ids of messages that must come again and are in no share any more.
+        """
         try:
-            done = self._deliveries.find_delivered(
-                [(share.webhook_id, sort_key) for share in shares for sort_key in share.events],
-                consistent=False,
+            recorded = self._deliveries.find_recorded(
+                [(share.webhook_id, sort_key) for share in shares for sort_key in share.events]
+            )
+            pending = self._backlog.find_texts(
+                [
+                    (share.webhook_id, lane, sort_key)
+                    for share in shares
+                    for sort_key, lane in share.lanes.items()
+                ]
             )
         except AWS_FAULTS:
             logger.exception("history not read")
-            return
+            return set()
+        done = {key for key, (is_delivered, _) in recorded.items() if is_delivered}
+        texts = [*((key, text) for key, (_, text) in recorded.items()), *pending.items()]
+        unsafe = self._put_second_texts_aside(shares, records, texts) if texts else set()
         # Who has one event is not to wait for threads that have ten to send.
         shares = sorted(shares, key=lambda share: len(share.events))
         self._crew.do_all(lambda share: self._deliver_share(share, done, remaining_seconds), shares)
@@ -115,6 +138,35 @@ class Dispatcher:
             share.safe |= {each.event.sort_key for each in share.delivered if each.key not in unwritten}
             self._close(share)
         _report(delivered, failed_attempts=sum(share.failed_attempts for share in shares))
+        return unsafe
+
+    def _put_second_texts_aside(
+        self, shares: Sequence[Share], records: Sequence[dict[str, Any]], texts: "Sequence[_StoredText]"
+    ) -> set[str]:
+        """Put into quarantine each event under whose id and time another one is recorded, or waits, for a
+        webhook that wants it. It reaches none. Answers the ids of the messages that must come again."""
+        by_id = {share.webhook_id: share for share in shares}
+        second = {
+            (by_id[webhook_id].account_id, sort_key)
+            for (webhook_id, sort_key), stored in texts
+            if stored is not None and _is_another(by_id[webhook_id].events[sort_key], stored)
+        }
+        if not second:
+            return set()
+        message_ids: set[str] = set()
+        for share in shares:
+            for account_id, sort_key in second:
+                if share.account_id == account_id and sort_key in share.events:
+                    message_ids |= share.withdraw(sort_key)
+        unsafe: set[str] = set()
+        for record in records:
+            if record["messageId"] in message_ids:
+                try:
+                    self._intake.put_aside(record, SECOND_TEXT)
+                except AWS_FAULTS:
+                    logger.exception("event not quarantined", messageId=record["messageId"])
+                    unsafe.add(record["messageId"])
+        return unsafe
 
     def _deliver_share(
         self, share: Share, done: set[DeliveryKey], remaining_seconds: Callable[[], float]
@@ -346,6 +398,15 @@ class Dispatcher:
 
     def _way(self, registered: Registered, event: Event) -> Way:
         return choose_way(*registered, event, retention_ms=self._retention_ms)
+
+
+def _is_another(event: Event, stored: "AttributeValueTypeDef") -> bool:
+    """Whether what is stored under the key of `event` is another event."""
+    try:
+        return differ(read_text(stored), event.text)
+    except Exception as error:  # noqa: BLE001  # damage: nothing can be said, and it costs no other event
+        report(error, "stored event not read", accountId=event.account_id)
+        return False
 
 
 def _possible_lanes(event: Event) -> tuple[Lane, ...]:

@@ -65,6 +65,7 @@ class Drainer:
         self._clock = clock
         self._sleep = sleep
         self._purger = Purger(
+            registry=registry,
             backlog=backlog,
             settler=settler,
             replays=replays,

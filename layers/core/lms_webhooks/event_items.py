@@ -40,6 +40,11 @@ def read_event_item(item: "Item", sort_key: str) -> Event:
     return Event(*known, text["S"]) if "S" in text else Event.of_compressed(*known, bytes(text["B"]))
 
 
+def read_text(attribute: "AttributeValueTypeDef") -> str:
+    """The text of an event, from the attribute `event` that `event_attributes` wrote."""
+    return attribute["S"] if "S" in attribute else zlib.decompress(bytes(attribute["B"])).decode()
+
+
 def attempts_attribute(attempts: Iterable[Attempt]) -> "AttributeValueTypeDef":
     """A list of texts such as `1793707200000 80 503 -` or `1793707200000 5000 - timeout`: when it began, how
     many milliseconds it took, status code, error class.

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from lms_webhooks.backlog import Lane
 from lms_webhooks.crew import Crew
 from lms_webhooks.delivery import Sent
 from lms_webhooks.delivery_store import Delivery
 from lms_webhooks.events import Event, MalformedEvent, read_event
-from lms_webhooks.matching import Way, choose_way
+from lms_webhooks.matching import Way, choose_lane, choose_way
 from lms_webhooks.messages import Credentials
 from lms_webhooks.observability import Metric, count, logger, report
 from lms_webhooks.queues import QuarantineQueue
@@ -18,7 +19,8 @@ from lms_webhooks.webhook_store import Deleted
 from lms_webhooks.webhooks import Webhook, rfc3339_of_ms
 
 SECOND_TEXT = "eventId is that of another event with this timestamp"
-"""Why an event goes into quarantine whose id and time another one of its batch has."""
+"""Why an event goes into quarantine whose id and time another one has, of its batch, on record or pending."""
+_LANES = {Way.REALTIME_LANE: Lane.REALTIME, Way.BATCH_LANE: Lane.BATCH}
 
 
 class Message(NamedTuple):
@@ -40,6 +42,8 @@ class Share:
     came_again: list[Event] = field(default_factory=list)
     asked_for: set[str] = field(default_factory=set)
     """Sort keys of those that the webhook wants, or wanted until it was deleted."""
+    lanes: dict[str, Lane] = field(default_factory=dict)
+    """Where those that cannot go now are to wait."""
     credentials: tuple[Webhook, Credentials] | None = None
     """What a request to the webhook, as it was at the last event, proves itself with."""
     sent: list[Sent] = field(default_factory=list)
@@ -50,13 +54,21 @@ class Share:
     failures: int | None = None
     """Endpoint failures in a row, as its health has them; None where nobody can say."""
 
-    def add(self, event: Event, message_id: str, *, came_before: bool, is_asked_for: bool) -> None:
+    def add(self, event: Event, message_id: str, *, came_before: bool, way: Way) -> None:
         self.events[event.sort_key] = event
-        if is_asked_for:
+        if way is not Way.NOWHERE:
             self.asked_for.add(event.sort_key)
+        if way in _LANES:
+            self.lanes[event.sort_key] = _LANES[way]
         if came_before:
             self.came_again.append(event)
         self.message_ids.setdefault(event.sort_key, set()).add(message_id)
+
+    def withdraw(self, sort_key: str) -> set[str]:
+        """Take an event out; answer the ids of its messages."""
+        self.came_again = [each for each in self.came_again if each.sort_key != sort_key]
+        del self.events[sort_key]
+        return self.message_ids.pop(sort_key)
 
     def unsafe_messages(self) -> set[str]:
         """Those with an event that is neither delivered, nor waiting, nor unwanted."""
@@ -117,8 +129,8 @@ class Intake:
                     continue
                 event = message.event
                 earlier = first.setdefault((event.account_id, event.sort_key), event)
-                if _differ(earlier.text, event.text):
-                    self._put_aside(record, SECOND_TEXT, logged=SECOND_TEXT)
+                if differ(earlier.text, event.text):
+                    self.put_aside(record, SECOND_TEXT)
                     continue
             except Exception as error:  # noqa: BLE001  # whatever it is, it costs no other message
                 report(error, "message not processed", messageId=record["messageId"])
@@ -136,14 +148,19 @@ class Intake:
                 accepted_at_ms=int(record["attributes"]["SentTimestamp"]),
             )
         except MalformedEvent as malformed:
-            self._put_aside(record, malformed.reason, logged=malformed.logged)
+            self.put_aside(record, malformed.reason, logged=malformed.logged)
             return None
         came_before = int(record["attributes"]["ApproximateReceiveCount"]) > 1
         return Message(record["messageId"], event, came_before)
 
-    def _put_aside(self, record: dict[str, Any], reason: str, *, logged: str) -> None:
+    def put_aside(self, record: dict[str, Any], reason: str, *, logged: str | None = None) -> None:
+        """Put the event of a message into quarantine. The log gets `logged` where `reason` holds its values.
+
+        Raises:
+            aws.AWS_FAULTS: it is not there; the message must come again.
+        """
         self._quarantine.keep(record["body"], reason=reason)
-        logger.warning("event quarantined", messageId=record["messageId"], reason=logged)
+        logger.warning("event quarantined", messageId=record["messageId"], reason=logged or reason)
         count(Metric.EVENTS_QUARANTINED)
 
     def _add_to_shares(
@@ -170,26 +187,29 @@ class Intake:
                 messages = [message for message in messages if not message.came_before]
         for message in messages:
             event = message.event
-            asked_for = {
+            ways = {
                 known.webhook.webhook_id: choose_way(*known, event, retention_ms=self._retention_ms)
-                is not Way.NOWHERE
                 for known in of_account
             }
             for each in unreadable:
-                asked_for[each.webhook_id] = event.event_name in (each.events or ())
+                ways[each.webhook_id] = _lane_if(event.event_name in (each.events or ()), event)
             if message.came_before:
                 accepted_at = rfc3339_of_ms(event.accepted_at_ms)
                 for gone in deleted:
                     if gone.deleted_at >= accepted_at:
-                        asked_for[gone.webhook_id] = event.event_name in gone.events
-            for webhook_id, is_asked_for in asked_for.items():
+                        ways[gone.webhook_id] = _lane_if(event.event_name in gone.events, event)
+            for webhook_id, way in ways.items():
                 # One that does not want it now may have wanted it when it came before.
-                if is_asked_for or message.came_before:
+                if way is not Way.NOWHERE or message.came_before:
                     share = shares.setdefault(webhook_id, Share(account_id, webhook_id))
-                    share.add(event, message.id, came_before=message.came_before, is_asked_for=is_asked_for)
+                    share.add(event, message.id, came_before=message.came_before, way=way)
 
 
-def _differ(text: str, other: str) -> bool:
+def _lane_if(is_asked_for: bool, event: Event) -> Way:
+    return choose_lane(event) if is_asked_for else Way.NOWHERE
+
+
+def differ(text: str, other: str) -> bool:
     """Tell whether two events are two, and not one that the bus wrote in two ways."""
     return text != other and _parsed(text) != _parsed(other)
 

@@ -1,5 +1,9 @@
 """Record what still waits for a deleted webhook as failed, and take it out of its lanes.
 
+A purge begins when every process that had the webhook in hand at its deletion has ended: from then on nobody
+else writes its history. So the history can be read and written in batches. Writes on condition have none, and
+0.29 of a processor makes 350 such calls a second, a third of what a partition takes.
+
 One purger has a lane at a time. A deleted webhook has no health, so its claim stands on the lane's due mark:
 an owner, and until when. It is given on as a ticket is, see `health_store`. The sweep claims a lane for the
 message that it sends, under no name; the purger that gets the message claims it for as long as it can live;
@@ -15,17 +19,21 @@ from itertools import batched
 
 from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.backlog import Backlog, Lane, Mark, Waiting
-from lms_webhooks.delivery_store import Outcome
+from lms_webhooks.crew import Crew
 from lms_webhooks.health_store import TICKET_GRACE_SECONDS
 from lms_webhooks.observability import Metric, count, logger
 from lms_webhooks.queues import DrainMessage, DrainQueue
+from lms_webhooks.registry import Registry
 from lms_webhooks.replay import Replays
 from lms_webhooks.retry import delay_seconds
-from lms_webhooks.settling import Settler
+from lms_webhooks.settling import Ended, Settler
 from lms_webhooks.turn import CLOSING_SECONDS
+from lms_webhooks.webhook_store import MAX_DELETED
 
-# 25 for each of the writers: a second's work where a partition takes its 1,000 writes. 20 s are left for it.
-_AT_ONCE = 400
+_AT_ONCE = 25  # BatchWriteItem
+# While some wait for the partition of the history, others write to that of the lane. Eight that take 25 each
+# fill both at 1,000 writes a second, though each has three calls to wait for (`bench/purge.py`).
+HANDS = 8
 _REASON = "the webhook was deleted"
 
 
@@ -35,6 +43,7 @@ class Purger:
     def __init__(
         self,
         *,
+        registry: Registry,
         backlog: Backlog,
         settler: Settler,
         replays: Replays,
@@ -42,13 +51,15 @@ class Purger:
         claim_seconds: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`claim_seconds` is longer than a purger can live."""
+        """`claim_seconds` is longer than a purger can live, and than whoever sends to a webhook."""
+        self._registry = registry
         self._backlog = backlog
         self._settler = settler
         self._replays = replays
         self._queue = queue
         self._claim_seconds = claim_seconds
         self._clock = clock
+        self._crew = Crew("purge", size=HANDS - 1)
 
     def purge(self, message: DrainMessage, *, remaining_ms: Callable[[], int]) -> None:
         """Purge the lanes that nobody else purges while there is time, and send for a successor.
@@ -59,24 +70,37 @@ class Purger:
         owner = secrets.token_urlsafe(12)
         mine: list[Mark] = []
         done: list[bool] = []
+        is_early = False
         try:
             marks = self._backlog.marks(message.webhook_id).values()
             names = message.ticket, message.message_id
             mine += [mark for mark in marks if self._claim(mark, owner, self._claim_seconds, *names)]
-            done += [self._purge_lane(mark, remaining_ms) for mark in mine]
+            is_early = bool(mine) and self._was_just_deleted(message)
+            if not is_early:
+                self._purge_lanes(mine, done, remaining_ms)
         except AWS_FAULTS:
             logger.exception("purge broke off", webhookId=message.webhook_id)
             count(Metric.TURNS_BROKEN_OFF)
         if len(done) == len(mine) and all(done):
             return
-        # With time left, something could not be written: it may not be possible for a while.
-        is_held_up = remaining_ms() >= CLOSING_SECONDS * 1000
-        broken_off = message.broken_off + 1 if is_held_up else 0
-        self._hand_on(replace(message, broken_off=broken_off), mine, owner)
+        seconds, broken_off = 0.0, 0
+        if is_early:
+            seconds = self._claim_seconds
+        elif remaining_ms() >= CLOSING_SECONDS * 1000:
+            # With time left, something could not be written: it may not be possible for a while.
+            broken_off = message.broken_off + 1
+            seconds = delay_seconds(broken_off, jitter=0)
+        self._hand_on(replace(message, broken_off=broken_off), mine, owner, seconds=seconds)
 
-    def _hand_on(self, message: DrainMessage, mine: Sequence[Mark], owner: str) -> None:
-        """Send for a successor, who gets the claims that are still `mine`."""
-        seconds = int(delay_seconds(message.broken_off, jitter=0)) if message.broken_off else 0
+    def _was_just_deleted(self, message: DrainMessage) -> bool:
+        """Whether somebody may still write down what was sent before the deletion."""
+        since_ms = int((self._clock() - self._claim_seconds) * 1000)
+        deleted = self._registry.deleted(message.account_id, since_ms=since_ms)
+        # Of more than so many nobody can say.
+        return len(deleted) == MAX_DELETED or any(each.webhook_id == message.webhook_id for each in deleted)
+
+    def _hand_on(self, message: DrainMessage, mine: Sequence[Mark], owner: str, *, seconds: float) -> None:
+        """Send for a successor after some seconds, who gets the claims that are still `mine`."""
         successor = message.message_id
         left = [mark for mark in mine if self._claim(mark, successor, seconds + TICKET_GRACE_SECONDS, owner)]
         if left:
@@ -87,18 +111,38 @@ class Purger:
         until_ms = now_ms + int(seconds * 1000)
         return self._backlog.claim(mark, owner, now_ms=now_ms, until_ms=until_ms, instead_of=instead_of)
 
+    def _purge_lanes(self, marks: Sequence[Mark], done: list[bool], remaining_ms: Callable[[], int]) -> None:
+        """Say of each lane whether all of it is settled, and its mark gone.
+
+        The replay lane is the last, and its mark stays as long as another's does. The deletion made that mark
+        due: should this purger be lost, it brings the next one, whenever the other lanes are due.
+        """
+        for mark in sorted(marks, key=_is_of_replay):
+            done.append((all(done) or not _is_of_replay(mark)) and self._purge_lane(mark, remaining_ms))
+
     def _purge_lane(self, mark: Mark, remaining_ms: Callable[[], int]) -> bool:
-        """Answer whether all of a lane is settled, and its mark gone."""
         is_settled = True
         for page in self._backlog.read_all(mark.webhook_id, mark.lane):
             # Where a replay is to be forgotten its lane may be empty.
-            for waiting in list(batched(page, _AT_ONCE, strict=False)) or [()]:
-                if remaining_ms() < CLOSING_SECONDS * 1000:
-                    return False
-                is_settled &= self._settle(mark.webhook_id, mark.lane, waiting)
+            pieces = list(batched(page, _AT_ONCE, strict=False)) or [()]
+            ended: list[Ended] = []
+
+            def settle(waiting: Sequence[Waiting], ended: list[Ended] = ended) -> None:
+                if remaining_ms() >= CLOSING_SECONDS * 1000:
+                    ended.append(self._settle(mark.webhook_id, mark.lane, waiting))
+
+            self._crew.do_all(settle, pieces)
+            count(Metric.EVENTS_FAILED, sum(each.recorded for each in ended))
+            is_settled &= all(each.is_all for each in ended)
+            if len(ended) < len(pieces):
+                return False
         return is_settled and self._backlog.unmark(mark)
 
-    def _settle(self, webhook_id: str, lane: Lane, waiting: Sequence[Waiting]) -> bool:
+    def _settle(self, webhook_id: str, lane: Lane, waiting: Sequence[Waiting]) -> Ended:
         if lane is Lane.REPLAY:
-            return self._replays.bury(webhook_id, waiting)
-        return self._settler.end(webhook_id, lane, waiting, Outcome.FAILED, _REASON)
+            return Ended(0, self._replays.bury(webhook_id, waiting))
+        return self._settler.bury(webhook_id, lane, waiting, _REASON)
+
+
+def _is_of_replay(mark: Mark) -> bool:
+    return mark.lane is Lane.REPLAY

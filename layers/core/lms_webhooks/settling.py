@@ -7,12 +7,22 @@ drainer only has to remove it. An event that is set aside is written to the retr
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from lms_webhooks.attempts import Attempt
 from lms_webhooks.backlog import Backlog, Lane, Waiting
 from lms_webhooks.consequences import set_aside
 from lms_webhooks.delivery_store import Delivery, DeliveryStore, Outcome
 from lms_webhooks.observability import Metric, count, measure_ms
+
+
+class Ended(NamedTuple):
+    """What was done for events that will not be delivered."""
+
+    recorded: int
+    """How many the history has now as such."""
+    is_all: bool
+    """Whether each of them is on record, and out of its lane."""
 
 
 class Settler:
@@ -91,6 +101,25 @@ class Settler:
         metric = Metric.EVENTS_EXPIRED if outcome is Outcome.EXPIRED else Metric.EVENTS_FAILED
         count(metric, len(waiting) - len(unwritten))
         return is_removed and not unwritten
+
+    def bury(self, webhook_id: str, lane: Lane, waiting: Sequence[Waiting], reason: str) -> Ended:
+        """Settle events of a deleted webhook as failed, when nobody else writes its history any more.
+
+        It counts nothing: it is called by several threads.
+
+        Raises:
+            aws.AWS_FAULTS: the history could not be read.
+        """
+        keys = [(webhook_id, each.event.sort_key) for each in waiting]
+        delivered = self._deliveries.find_delivered(keys, consistent=True, whole=True)
+        failed = [
+            Delivery(webhook_id, each.event, Outcome.FAILED, each.attempts, reason)
+            for key, each in zip(keys, waiting, strict=True)
+            if key not in delivered
+        ]
+        unwritten = self._deliveries.record(failed, recorded_at_seconds=int(self._clock()))
+        is_removed = self._remove_recorded(webhook_id, lane, waiting, unwritten)
+        return Ended(len(failed) - len(unwritten), is_removed and not unwritten)
 
     def _remove_recorded(
         self, webhook_id: str, lane: Lane, waiting: Sequence[Waiting], unwritten: set[tuple[str, str]]

@@ -18,7 +18,7 @@ from lms_webhooks.admin.taken import (
     WebhookChange,
     WebhookTaken,
 )
-from lms_webhooks.backlog import Backlog, Count, Lane
+from lms_webhooks.backlog import PURGE_DELAY_SECONDS, Backlog, Count, Lane
 from lms_webhooks.health import Health
 from lms_webhooks.problems import (
     Busy,
@@ -284,21 +284,26 @@ class Registrations:
         Raises:
             NoSuchWebhook, ChangedMeanwhile, Busy: as `change`.
         """
-        expected = None
-        if is_expected is not None:
-            expected = self._store.get(caller.account_id, webhook_id)
-            if not is_expected(expected):
-                raise ChangedMeanwhile
+        stored = self._store.get(caller.account_id, webhook_id)
+        if is_expected is not None and not is_expected(stored):
+            raise ChangedMeanwhile
+        # The sweep has what is pending recorded as failed when a lane is due, and some are due in days. This
+        # one is due soon. It is marked first, so that no failure can come between: without a deletion a
+        # drainer finds it empty.
+        now = self._now()
+        now_ms = int(now.timestamp() * 1000)
+        due_at_ms = now_ms + PURGE_DELAY_SECONDS * 1000
+        self._backlog.mark(
+            caller.account_id, webhook_id, Lane.REPLAY, accepted_at_ms=now_ms, due_at_ms=due_at_ms
+        )
         self._store.delete(
             caller.account_id,
             webhook_id,
-            deleted_at=self._now(),
+            deleted_at=now,
             deleted_by=caller.user_id,
-            expected=expected,
+            expected=None if is_expected is None else stored,
         )
         audit(caller, "webhook.delete", webhookId=webhook_id)
-        # A drainer records as failed what is pending. The sweep looks at a lane only when it is due.
-        self._drain_queue.try_to_send(caller.account_id, webhook_id)
         self.await_readers()
 
     def _save(self, changed: Webhook, *, expected: Webhook) -> None:
