@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from botocore.exceptions import ClientError
 from lms_webhooks.attempts import Attempt
 from lms_webhooks.backlog import Lane, Waiting
 from lms_webhooks.delivery_store import Delivery, Outcome
-from lms_webhooks.drain import Drainer
+from lms_webhooks.drain import LEASE_SECONDS, Drainer
 from lms_webhooks.dynamodb import Range
 from lms_webhooks.health import Health, Mode, SwitchOff
 from lms_webhooks.notices import NoticeBox
@@ -245,7 +246,7 @@ def test_a_drainer_waits_for_up_to_two_seconds_and_sends_another_if_it_is_earlie
 def test_a_burial_stops_in_time_and_goes_on_in_another_drainer(world: Turns) -> None:
     world.begin()
     world.put(Lane.REALTIME, *some(1))
-    world.store.delete(ACCOUNT, ID, deleted_at=WHEN - LEASE, deleted_by="ada")
+    world.store.delete(ACCOUNT, ID, deleted_at=WHEN - timedelta(seconds=LEASE_SECONDS + 1), deleted_by="ada")
     world.drain(remaining_ms=lambda: 19_999)
     assert (world.waiting_ids(Lane.REALTIME), world.sent_for) == (["e1"], [0])
     world.drain(remaining_ms=lambda: 20_000)
@@ -1106,6 +1107,6 @@ def test_a_drainer_asks_whether_the_webhook_is_still_there(world: Turns) -> None
     world.begin()
     world.put(Lane.REALTIME, *some(1))
     world.registry.of_account(ACCOUNT)
-    world.store.delete(ACCOUNT, ID, deleted_at=WHEN - LEASE, deleted_by="ada")
+    world.store.delete(ACCOUNT, ID, deleted_at=WHEN - timedelta(seconds=LEASE_SECONDS + 1), deleted_by="ada")
     world.drain()
     assert (world.endpoint.posts, world.outcome(some(1)[0].event)) == ([], "failed")
