@@ -39,7 +39,6 @@ help: ## Show this list
 ##### The stack on this machine
 
 # What is typed reaches these recipes by the environment, an empty value too: SECRET= is a mistake to name.
-export PORT SECRET BASIC EVENT ACCOUNT
 GIVEN = $(if $(filter command environment,$(origin $(1))),$(2)="$$$(1)")
 
 .PHONY: run up down token logs emit listen
@@ -191,7 +190,6 @@ build: $(READY) ## Build what is deployed, into .aws-sam/, and write down what i
 
 # What people type reaches these recipes by the environment: no quote in it is the shell's, and a value may
 # begin with `-`. What deploys, erases or changes takes `1` alone: YES=0 and YES=no do not mean yes.
-export ENVIRONMENT PARAMS EMAIL ACCOUNT TARGET ROLE STACK BOUNDARY QUEUE LEARNER WEBHOOKS DELIVERIES
 DEPLOYED = --environment="$$ENVIRONMENT" --parameters="$$PARAMS"
 preflight: $(READY) ## See whether AWS would take a deployment; reads only; ENVIRONMENT=prod PARAMS="..."
 	@$(BIN)/python -m operations.preflight $(DEPLOYED)
