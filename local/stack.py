@@ -138,9 +138,10 @@ def up(state_dir: Path, *, port: int | None = None, roles_enforced: bool = False
     With `roles_enforced` functions are held to their roles, apart from conditions: see `roles`.
     """
     with _alone(state_dir):
+        running = engine.running(state_dir)
+        if port is not None and (running is None or running.port != port):
+            engine.check_port(port)  # before the stack that runs is stopped for nothing
         _down(state_dir)
-        if port is not None:
-            engine.check_port(port)
         built_template = deploy.build(state_dir)
         if roles_enforced:
             make_enforceable(built_template)

@@ -286,6 +286,25 @@ def test_a_stranger_is_mailed_three_links_a_day(client: AdminClient) -> None:
     assert invite(client, "eve@example.com").status == 201
 
 
+@pytest.mark.parametrize(
+    ("spelling", "is_the_same"),
+    [
+        ("e.v.e@gmail.com", True),
+        ("eve+1@googlemail.com", True),
+        ("EVE@gmail.com", True),
+        ("+eve@gmail.com", False),
+        ("eva@gmail.com", False),
+        ("eve@example.com", False),
+    ],
+)
+def test_a_mailbox_is_known_by_each_spelling(
+    client: AdminClient, spelling: str, *, is_the_same: bool
+) -> None:
+    for account in ("1010", "2020", "3030"):
+        assert invite(client, "eve@gmail.com", account).status == 201
+    assert invite(client, spelling, "4040").status == (429 if is_the_same else 201)
+
+
 def test_an_account_mails_twenty_strangers_a_day(client: AdminClient) -> None:
     statuses = [invite(client, f"{number}@example.com").status for number in range(30)]
     assert statuses == [201] * 20 + [429] * 10

@@ -145,6 +145,9 @@ def test_a_timestamp_is_understood_in_all_forms_and_passed_on_as_it_is(
         ('"2024-09-27T05:24:03 +02:00"', "'2024-09-27T05:24:03 +02:00'"),
         ('"2024-09-27T05:24:03 02:00"', "'2024-09-27T05:24:03 02:00'"),
         ('"2024-09-27T05:24:03 Z"', "'2024-09-27T05:24:03 Z'"),
+        (r'"2024-09-27T05:24:03\t+02:00"', r"'2024-09-27T05:24:03\t+02:00'"),
+        ('"2024-09-27T05:24:03x+02:00"', "'2024-09-27T05:24:03x+02:00'"),
+        ('"2024-09-27T05:24:03.5xZ"', "'2024-09-27T05:24:03.5xZ'"),
         ('"2024-09-27T05:24:61Z"', "'2024-09-27T05:24:61Z'"),
         ('""', "''"),
         ('"2024-02-30T00:00:00Z"', "'2024-02-30T00:00:00Z'"),
@@ -424,3 +427,10 @@ def test_what_is_logged_of_a_malformed_event_holds_no_value(field: str, value: s
     assert caught.value.logged.startswith(f"{field} is ")
     assert "ada" not in caught.value.logged
     assert "4279332" not in caught.value.logged
+
+
+def test_what_is_logged_of_what_cannot_be_read_holds_no_key() -> None:
+    with pytest.raises(MalformedEvent) as caught:
+        read('{"detail": {"ada@example.com": 1, "ada@example.com": 2}}')
+    assert "ada" in caught.value.reason
+    assert caught.value.logged == "the message is not the JSON of an event: it cannot be read"

@@ -126,7 +126,8 @@ def read_event(message: str, *, source: str, accepted_at_ms: int) -> Event:
         if _skip(message, end) != len(message):
             raise ValueError("something follows the object")
     except ValueError as error:
-        raise MalformedEvent(f"the message is not the JSON of an event: {error}") from None
+        shown = _Shown(str(error), "it cannot be read")  # the error may name a key
+        raise MalformedEvent("the message is not the JSON of an event: {}", shown) from None
     except RecursionError:
         raise MalformedEvent("the message is not the JSON of an event: it is nested too deeply") from None
     detail_text, fields_start, fields, _ = envelope.get("detail", _MISSING)
@@ -291,11 +292,14 @@ def _milliseconds_of_number(text: str) -> int | None:
     return None
 
 
+_PARTED_OFFSET = re.compile(r"[^0-9](?=(?:[+-][0-9:]+|[Zz])$)")
+
+
 def _milliseconds_of_iso(text: str) -> int | None:
     if text.isdecimal() and len(text) > len("20240927"):
         return None  # an epoch in quotes, of which fromisoformat may make a date
-    if text.rfind(" ") > len("2024-09-27"):
-        return None  # a blank before the offset, which fromisoformat overlooks
+    if _PARTED_OFFSET.search(text, len("2024-09-27T")):
+        return None  # fromisoformat overlooks one character before the offset, whichever it is
     moment: datetime | None
     try:
         moment = datetime.fromisoformat(text)

@@ -148,6 +148,12 @@ def _key(account_id: str) -> "Item":
 
 
 def _mailbox_hash(address: str) -> str:
-    """The same for team@example.com and team+x@example.com, which many providers put in one mailbox."""
+    """The same for all spellings that common providers put in one mailbox.
+
+    They leave out what follows a +, and Google the dots too. At other hosts e.v.e and eve may be two people,
+    who then share three links a day.
+    """
     local, _, host = address.rpartition("@")
-    return hashlib.sha256(f"{local.partition('+')[0]}@{host}".encode()).hexdigest()
+    name = local[:1] + local[1:].partition("+")[0]
+    host = {"googlemail.com": "gmail.com"}.get(host, host)
+    return hashlib.sha256(f"{name.replace('.', '')}@{host}".encode()).hexdigest()
