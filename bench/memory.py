@@ -18,6 +18,8 @@ import string
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -167,6 +169,109 @@ def batch_for_five() -> str:
     return f"a batch of {size / 1e6:.0f} MB for five webhooks"
 
 
+def admin_pages() -> str:
+    """What admins may ask of the largest account, whose lanes hold events that compress four-hundredfold."""
+    from lms_webhooks.admin import routes  # noqa: PLC0415  # all that the function imports
+    from lms_webhooks.admin.bodies import MAX_BODY_BYTES, read_body  # noqa: PLC0415
+    from lms_webhooks.admin.caller import Caller  # noqa: PLC0415
+    from lms_webhooks.admin.deliveries import Deliveries  # noqa: PLC0415
+    from lms_webhooks.admin.parameters import read_delivery_query  # noqa: PLC0415
+    from lms_webhooks.admin.stats import StatsReader  # noqa: PLC0415
+    from lms_webhooks.admin.taken import WebhookTaken  # noqa: PLC0415
+    from lms_webhooks.backlog import Backlog, Lane  # noqa: PLC0415
+    from lms_webhooks.delivery_store import DeliveryStore  # noqa: PLC0415
+    from lms_webhooks.problems import BodyTooLarge, InvalidFields, UnreadableBody  # noqa: PLC0415
+    from lms_webhooks.webhook_store import WebhookStore  # noqa: PLC0415
+
+    webhook_id = f"wh_{0:022d}"
+    account, lane, history = _largest_account(), _page(_compressible), _history()
+    retry = [{**item, "sk": {"S": f"{_NOW_MS}#{item['sk']['S']}"}} for item in lane]
+    marks, pages = [_mark(webhook_id, each) for each in Lane], count()
+
+    def answer(operation: str, params: dict[str, Any]) -> dict[str, Any]:
+        if operation == "GetItem" and params["Key"]["pk"]["S"].startswith("ACCOUNT#"):
+            return {"Item": account[0]}
+        if operation == "GetItem":
+            return {"Item": {**lane[0], "outcome": {"S": "failed"}, "attempts": {"L": []}}}
+        pk = params["ExpressionAttributeValues"][":pk"]["S"]
+        if pk.startswith("ACCOUNT#"):
+            return {"Items": account, "Count": len(account)}
+        if pk.startswith("DUE#"):
+            return {"Items": marks, "Count": len(marks)}
+        items = history if pk.startswith("DELIVERY#") else retry if pk.endswith("#retry") else lane
+        last = {"pk": {"S": pk}, "sk": {"S": f"{next(pages)}"}}
+        if params.get("Select") == "COUNT":
+            return {"Count": len(items), "LastEvaluatedKey": last}
+        return {"Items": items, "Count": len(items), "LastEvaluatedKey": last}
+
+    table = _table(answer)
+    store = WebhookStore(table.client, table.name)
+    backlog, records = Backlog(table, retention_days=7), DeliveryStore(table, retention_days=30)
+    deliveries = Deliveries(store, records, backlog)
+    stats = StatsReader(store, records, backlog, batch_every_minutes=15, clock=lambda: _NOW_MS / 1000)
+    caller = Caller(_ACCOUNT, "ada@example.com", can_write=True)
+    queries = [
+        read_delivery_query(given, account_id=_ACCOUNT, webhook_id=webhook_id)
+        for given in ({"limit": "100"}, {"eventName": "COURSE_COMPLETED"}, {"status": "pending"})
+    ]
+    for query in queries:
+        deliveries.page(caller, webhook_id, query)
+    stats.read(caller, webhook_id, hours=24)
+    _, waiting = deliveries.find(caller, webhook_id, lane[0]["sk"]["S"])
+    assert waiting.event.text
+    for body in ("[" * MAX_BODY_BYTES, '{"x":1,' * 9_000 + "}", "x" * 10_000_000):  # API Gateway takes 10 MB
+        event = {"headers": {"content-type": "application/json"}, "body": body}
+        with suppress(BodyTooLarge, InvalidFields, UnreadableBody):
+            read_body(WebhookTaken, event, context={"loopback_allowed": False})
+    return f"the API, {routes.__name__}: 3 pages of deliveries, its stats, 3 large bodies"
+
+
+def sweep() -> str:
+    """The batch function: a shard with 5,000 lanes of as many webhooks that are due, then its notices."""
+    from lms_webhooks.aws import sns, sqs  # noqa: PLC0415
+    from lms_webhooks.backlog import Backlog, ShardPart  # noqa: PLC0415
+    from lms_webhooks.health_store import HealthStore  # noqa: PLC0415
+    from lms_webhooks.notices import NoticeBox, Notifier  # noqa: PLC0415
+    from lms_webhooks.queues import DrainQueue, SweepQueue  # noqa: PLC0415
+    from lms_webhooks.standings import Standings  # noqa: PLC0415
+    from lms_webhooks.sweep import Sweep  # noqa: PLC0415
+
+    left = 5
+
+    def answer(operation: str, params: dict[str, Any]) -> dict[str, Any]:
+        nonlocal left
+        if operation == "BatchGetItem":
+            keys = params["RequestItems"]["table"]["Keys"]
+            return {"Responses": {"table": [{**key, **_STANDING} for key in keys]}}
+        if operation != "Query":
+            return {}
+        if params["ExpressionAttributeValues"][":pk"]["S"] == "NOTICES" or not left:
+            return {"Items": [], "Count": 0, "ScannedCount": 0}
+        left -= 1
+        items = [_mark(f"wh_{left:04d}{number:018d}", "batch") for number in range(1000)]
+        last = {"LastEvaluatedKey": {"pk": {"S": "DUE#1"}, "sk": items[-1]["sk"]}} if left else {}
+        return {"Items": items, "Count": len(items), "ScannedCount": len(items), **last}
+
+    table, queues = _table(answer), sqs()
+
+    def send(request: Any, **_: Any) -> Any:
+        entries = json.loads(request.body)["Entries"]
+        return _response(request, {"Successful": [{"Id": each["Id"]} for each in entries], "Failed": []})
+
+    cast("Any", queues.meta.events).register("before-send.sqs.*", send)
+    backlog, standings = Backlog(table, retention_days=7), Standings(table)
+    swept = Sweep(
+        backlog=backlog,
+        standings=standings,
+        health=HealthStore(table),
+        queue=DrainQueue(queues, "https://sqs.test/drain", "https://sqs.test/background"),
+        sweep_queue=SweepQueue(queues, "https://sqs.test/sweep"),
+    ).sweep_part(ShardPart(1, "wh_", "wh_"), remaining_seconds=3600)
+    Notifier(NoticeBox(table), backlog, standings, sns(), "arn:aws:sns:us-east-1:1:topic").send()
+    assert not left
+    return f"a sweep of {swept:,} webhooks that are due"
+
+
 def hostile_answers() -> str:
     """Fifty receivers at once, whose answers are as long as may be, and whose bodies are gzip bombs."""
     from lms_webhooks.messages import Message  # noqa: PLC0415
@@ -204,14 +309,14 @@ CASES: dict[str, Callable[[], str]] = {
     "purge": page_to_purge,
     "request": request_of_many,
     "batch": batch_for_five,
+    "admin": admin_pages,
+    "sweep": sweep,
     "answers": hostile_answers,
 }
 
 
 def _table(answers: Answers) -> "Table":
     """A table whose client is whole but for its wire."""
-    from botocore.awsrequest import AWSResponse  # noqa: PLC0415
-
     from lms_webhooks import aws  # noqa: PLC0415
     from lms_webhooks.dynamodb import Table  # noqa: PLC0415
 
@@ -219,11 +324,16 @@ def _table(answers: Answers) -> "Table":
 
     def send(request: Any, **_: Any) -> Any:
         operation = request.headers["X-Amz-Target"].decode().partition(".")[2]
-        body = _wired(answers(operation, json.loads(request.body)))
-        return AWSResponse(request.url, 200, cast("Any", {}), _Raw(body))
+        return _response(request, answers(operation, json.loads(request.body)))
 
     cast("Any", client.meta.events).register("before-send.dynamodb.*", send)
     return Table(client, "table")
+
+
+def _response(request: Any, answer: dict[str, Any]) -> Any:
+    from botocore.awsrequest import AWSResponse  # noqa: PLC0415
+
+    return AWSResponse(request.url, 200, cast("Any", {}), _Raw(_wired(answer)))
 
 
 class _Raw(io.BytesIO):
@@ -243,9 +353,9 @@ def _compressible(_: int) -> str:
     return json.dumps({"note": "x" * _TEXT_BYTES})
 
 
-def _incompressible(number: int, count: int = 12_000) -> str:
+def _incompressible(number: int, length: int = 12_000) -> str:
     draw = random.Random(number)
-    return json.dumps({"note": "".join(draw.choices(string.printable[:95], k=count))})
+    return json.dumps({"note": "".join(draw.choices(string.printable[:95], k=length))})
 
 
 def _message(number: int) -> str:
@@ -254,7 +364,7 @@ def _message(number: int) -> str:
         "eventId": f"e{number}",
         "eventName": "COURSE_COMPLETED_BATCH",
         "timestamp": _NOW_MS + number,
-        "data": json.loads(_incompressible(number, count=_TEXT_BYTES - 20_000)),
+        "data": json.loads(_incompressible(number, length=_TEXT_BYTES - 20_000)),
     }
     return json.dumps({"source": "lms", "detail-type": "COURSE_COMPLETED_BATCH", "detail": detail})
 
@@ -274,6 +384,41 @@ def _page(texts: Callable[[int], str]) -> list[dict[str, Any]]:
         items.append(item)
         size += len(cast("bytes", next(iter(attributes["event"].values())))) + 150
     return items
+
+
+_STANDING = {
+    "status": {"S": "active"},
+    "epoch": {"N": "1"},
+    "next_attempt_at_ms": {"N": "0"},
+    "failures": {"N": "0"},
+}
+
+
+def _mark(webhook_id: str, lane: str) -> dict[str, Any]:
+    return {
+        "pk": {"S": "DUE#1"},
+        "sk": {"S": f"{webhook_id}#{lane}"},
+        "token": {"S": "0123456789abcdef"},
+        "account_id": {"S": _ACCOUNT},
+        "due_at": {"N": "0"},
+        "check_at": {"N": str(10 * _NOW_MS)},
+    }
+
+
+def _history() -> list[dict[str, Any]]:
+    """A page of the history, without the events: as many records as a megabyte holds."""
+    attempts = {"L": [{"S": f"{_NOW_MS} 80 503 -"}]}
+    return [
+        {
+            "pk": {"S": f"DELIVERY#{_WEBHOOK}"},
+            "sk": {"S": f"{_NOW_MS - number}#e{number}"},
+            "event_name": {"S": "COURSE_COMPLETED"},
+            "accepted_at": {"N": str(_NOW_MS)},
+            "outcome": {"S": "failed"},
+            "attempts": attempts,
+        }
+        for number in range(_PAGE_BYTES // 150)
+    ]
 
 
 def _largest_account() -> list[dict[str, Any]]:
