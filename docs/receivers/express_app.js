@@ -37,8 +37,8 @@ app.post("/hooks", express.raw({ type: () => true, limit: "256kb" }), async (req
   let rows;
   try {
     const message = JSON.parse(body);
-    if (!isOf(accountId, message)) return refuse(response, 401, "Signed by the secret of another account");
     rows = message.events.map((event) => row(accountId, event));
+    if (!isOf(accountId, message)) return refuse(response, 401, "Signed by the secret of another account");
   } catch (error) {
     return refuse(response, 422, `signed, but not readable: ${error.name}`);
   }
