@@ -171,6 +171,30 @@ def test_what_is_only_rejected_is_sent_again_slowly_and_live_events_do_not_suffe
     assert world.marks(webhook) == {}
 
 
+def test_a_replay_that_meets_a_failure_does_not_wait_for_what_was_set_aside(world: World) -> None:
+    """Ten events are due once more at which their receiver always fails, and nothing else waits. A probe that
+    was chosen from these alone would never see that the endpoint answers."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    old = world.emit(40)
+    world.run(10)
+    new = world.emit(100)
+    failing = set(new[5::10])
+    endpoint.script = lambda ids, _now: DOWN if failing & set(ids) else OK
+    world.run(5 * MINUTE)
+    assert len(world.waiting(webhook, Lane.RETRY)) == 10
+    world.change(webhook, status=Status.PAUSED)
+    world.run(HOUR)
+    failing.add(old[5])
+    world.change(webhook, status=Status.ACTIVE)
+    start(world, webhook)
+    world.run(2 * MINUTE)
+    ended = progress(world, webhook)
+    assert (ended.state, ended.delivered, ended.rejected) == (ReplayState.DONE, 129, 1)
+    assert all(each.due_at_ms > world.now * 1000 for each in world.waiting(webhook, Lane.RETRY))
+    assert world.health(webhook).failures == 0
+
+
 @pytest.mark.parametrize("reply", [OK, DOWN])
 def test_a_replay_that_was_cancelled_while_its_endpoint_failed_leaves_no_failure(
     world: World, reply: Reply

@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lms_webhooks.backlog import Lane, Waiting
-from lms_webhooks.choosing import after_request, candidates_of, next_lane, request_of, stand_in
+from lms_webhooks.choosing import (
+    after_request,
+    candidates_of,
+    lanes_to_probe,
+    next_lane,
+    request_of,
+    stand_in,
+)
 from lms_webhooks.health import Health
 from tests.unit.flow import waiting
 
@@ -99,6 +106,20 @@ def test_from_its_third_failure_on_the_first_event_is_followed_by_others_each_on
 def test_where_there_is_no_other_event_none_is_chosen() -> None:
     (only,) = some(1)
     assert stand_in([only], Health(suspects={only.event.sort_key: 3})) is None
+
+
+@pytest.mark.parametrize(
+    ("due", "in_order"),
+    [
+        ([*Lane], [Lane.REALTIME, Lane.BATCH, Lane.REPLAY, Lane.RETRY]),
+        ([Lane.RETRY, Lane.REPLAY], [Lane.REPLAY, Lane.RETRY]),
+        ([Lane.RETRY], [Lane.RETRY]),
+    ],
+)
+def test_what_was_rejected_probes_an_endpoint_only_behind_everything_else(
+    due: list[Lane], in_order: list[Lane]
+) -> None:
+    assert lanes_to_probe(due) == in_order
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,15 @@ def request_of(waiting: Sequence[Waiting], health: Health, *, most_bytes: int) -
     return together
 
 
+def lanes_to_probe(due: Sequence[Lane]) -> list[Lane]:
+    """Lanes that are due, in the order in which a failing endpoint is probed with their events.
+
+    The retry lane comes last. Its events failed before, each alone while others got through. So they may well
+    fail again, and say nothing of the endpoint; in front of a replay they would hold it up.
+    """
+    return sorted(due, key=lambda lane: lane is Lane.RETRY)
+
+
 def candidates_of(health: Health) -> int:
     """How many events the next probe of a failing endpoint is chosen from.
 

@@ -13,7 +13,14 @@ from dataclasses import dataclass, replace
 from lms_webhooks import health as endpoint
 from lms_webhooks.attempts import Attempt
 from lms_webhooks.backlog import Backlog, Lane, Mark, Waiting
-from lms_webhooks.choosing import after_request, candidates_of, next_lane, request_of, stand_in
+from lms_webhooks.choosing import (
+    after_request,
+    candidates_of,
+    lanes_to_probe,
+    next_lane,
+    request_of,
+    stand_in,
+)
 from lms_webhooks.consequences import Fate, follow, is_suspect_when_retried
 from lms_webhooks.delivery import Courier
 from lms_webhooks.expiry import Expiry
@@ -201,8 +208,10 @@ class Turn:
         assert self._webhook is not None
         candidates = 1 if self._webhook.ordered else candidates_of(self.health)
         places: list[tuple[_Found, Waiting]] = []
-        for mark in due:
-            if len(places) < candidates and (found := self._find(mark, limit=candidates - len(places))):
+        marks = {mark.lane: mark for mark in due}
+        for lane in lanes_to_probe([*marks]):
+            limit = candidates - len(places)
+            if limit and (found := self._find(marks[lane], limit=limit)):
                 places += [(found, each) for each in found.waiting]
         if not places:
             return None
