@@ -190,7 +190,7 @@ build: $(READY) ## Build what is deployed, into .aws-sam/, and write down what i
 
 # What people type reaches these recipes by the environment: no quote in it is the shell's, and a value may
 # begin with `-`. What deploys, erases or changes takes `1` alone: YES=0 and YES=no do not mean yes.
-export ENVIRONMENT
+export ENVIRONMENT  # make passes on what is typed, and not its default
 DEPLOYED = --environment="$$ENVIRONMENT" --parameters="$$PARAMS"
 preflight: $(READY) ## See whether AWS would take a deployment; reads only; ENVIRONMENT=prod PARAMS="..."
 	@$(BIN)/python -m operations.preflight $(DEPLOYED)

@@ -237,7 +237,12 @@ class AdminClient:
         return found
 
     def forget_everything(self) -> None:
+        """Be as at the beginning."""
         self.sent_for_drainers()
+        self.posted.clear()
+        self.slept_seconds.clear()
+        self.answer = SenderAnswer(204, None, 12)
+        self.now_seconds = NOW.timestamp()
         for name in (self.settings.webhooks_table, self.settings.deliveries_table):
             self._dynamodb.delete_table(TableName=name)
         self._make_tables()

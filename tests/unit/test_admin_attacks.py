@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lms_webhooks.backlog import Lane, Waiting
-from tests.unit.admin_client import ADMIN_CLAIMS, NOW, VALID, AdminClient, Answer, admin_client
+from tests.unit.admin_client import ADMIN_CLAIMS, VALID, AdminClient, Answer, admin_client
 from tests.unit.tables import NOW_MS, event
 
 BASIC = {"type": "basic", "username": "lms", "password": "correct horse"}
@@ -24,8 +24,6 @@ def shared_client() -> Iterator[AdminClient]:
 @pytest.fixture
 def client(shared_client: AdminClient) -> AdminClient:
     shared_client.forget_everything()
-    shared_client.posted.clear()
-    shared_client.now_seconds = NOW.timestamp()
     return shared_client
 
 

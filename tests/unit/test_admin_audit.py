@@ -9,7 +9,7 @@ from lms_webhooks.attempts import Attempt
 from lms_webhooks.delivery_store import Delivery, Outcome
 from tests.logged import Line, logged_lines
 from tests.operations import Operation, operations
-from tests.unit.admin_client import ADMIN_CLAIMS, NOW, VALID, AdminClient, Answer, admin_client
+from tests.unit.admin_client import ADMIN_CLAIMS, VALID, AdminClient, Answer, admin_client
 from tests.unit.tables import NOW_MS, event
 
 CHANGES = [each for each in operations() if not each.is_read]
@@ -78,7 +78,6 @@ def mine(shared_client: AdminClient, request: pytest.FixtureRequest) -> Mine:
     """A signed webhook with a history, somebody who is mailed and, where one is to be stopped, a replay."""
     client = shared_client
     client.forget_everything()
-    client.now_seconds = NOW.timestamp()
     webhook_id = str(client.create(authentication={"type": "signature"}).body["webhookId"])
     delivered = Delivery(
         webhook_id, event("e1", at_ms=NOW_MS), Outcome.DELIVERED, (Attempt(NOW_MS, 40, 204, None),)

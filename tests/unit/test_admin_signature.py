@@ -22,9 +22,6 @@ def shared_client(dynamodb: Engine) -> Iterator[AdminClient]:
 @pytest.fixture
 def client(shared_client: AdminClient) -> AdminClient:
     shared_client.forget_everything()
-    shared_client.posted.clear()
-    shared_client.slept_seconds.clear()
-    shared_client.now_seconds = NOW.timestamp()
     return shared_client
 
 

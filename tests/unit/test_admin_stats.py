@@ -11,7 +11,7 @@ from lms_webhooks.backlog import Lane, Waiting
 from lms_webhooks.delivery_store import Delivery, Outcome
 from lms_webhooks.webhooks import rfc3339_of_ms
 from tests.engines.dynamodb import Engine
-from tests.unit.admin_client import ADMIN_CLAIMS, NOW, AdminClient, admin_client
+from tests.unit.admin_client import ADMIN_CLAIMS, AdminClient, admin_client
 from tests.unit.tables import DAY_MS, NOW_MS, event
 
 MINUTE_MS = 60_000
@@ -26,7 +26,6 @@ def shared_client(dynamodb: Engine) -> Iterator[AdminClient]:
 @pytest.fixture
 def client(shared_client: AdminClient) -> AdminClient:
     shared_client.forget_everything()
-    shared_client.now_seconds = NOW.timestamp()
     return shared_client
 
 

@@ -22,8 +22,6 @@ def shared_client() -> Iterator[AdminClient]:
 @pytest.fixture
 def client(shared_client: AdminClient) -> AdminClient:
     shared_client.forget_everything()
-    shared_client.posted.clear()
-    shared_client.answer = Answer(204, None, 12)
     return shared_client
 
 

@@ -16,7 +16,7 @@ from lms_webhooks.attempts import Attempt
 from lms_webhooks.backlog import Lane, Waiting
 from lms_webhooks.delivery_store import Delivery, Outcome
 from tests.operations import Operation, operations
-from tests.unit.admin_client import ADMIN_CLAIMS, NOW, VALID, AdminClient, Answer, admin_client
+from tests.unit.admin_client import ADMIN_CLAIMS, VALID, AdminClient, Answer, admin_client
 from tests.unit.tables import NOW_MS, event
 
 THEIRS: dict[str, object] = {**ADMIN_CLAIMS, "custom:account_id": "2020"}
@@ -61,7 +61,6 @@ def mine(shared_client: AdminClient) -> Mine:
     """A signed webhook with a history, a backlog and a replay; a notice subscription."""
     client = shared_client
     client.forget_everything()
-    client.now_seconds = NOW.timestamp()
     created = client.create(authentication={"type": "signature"})
     webhook_id = str(created.body["webhookId"])
     ok = Attempt(NOW_MS, 40, 204, None)

@@ -1,6 +1,7 @@
 """Decide what follows a response: for the events that it is about, and for what is known of their endpoint.
 
-The dispatcher and the drain run both ask here, so neither treats a response as the other would not. Pure.
+The dispatcher and the drain run both ask here, so neither treats a response as the other would not. Only a
+success in direct mode needs no answer: it changes nothing that is known of the endpoint. Pure.
 
 An event may be what an endpoint fails at: its receiver answers 500 to this one, and 200 to every other. So an
 event that failed is a suspect. When another event got through and the suspect fails once more, alone, then it

@@ -107,9 +107,7 @@ class DeliveryStore:
             consistent=consistent,
             whole=whole,
         )
-        # A damaged one without an outcome is none of them: a second send is allowed, a lost event is not.
-        delivered = {"S": Outcome.DELIVERED}
-        return {_delivery_key(item_key(item)) for item in items if item.get("outcome") == delivered}
+        return {_delivery_key(item_key(item)) for item in items if _is_delivered(item)}
 
     def find_recorded(
         self, keys: Iterable[DeliveryKey]
@@ -126,11 +124,7 @@ class DeliveryStore:
             attributes=("outcome", "event"),
             consistent=False,
         )
-        delivered = {"S": Outcome.DELIVERED}
-        return {
-            _delivery_key(item_key(item)): (item.get("outcome") == delivered, item.get("event"))
-            for item in items
-        }
+        return {_delivery_key(item_key(item)): (_is_delivered(item), item.get("event")) for item in items}
 
     def page(self, webhook_id: str, of: Range, *, limit: int) -> Page[Recorded]:
         """At most `limit` deliveries of a range, newest first.
@@ -318,6 +312,11 @@ class DeliveryStore:
 
 def _key(webhook_id: str, sort_key: str) -> Key:
     return f"DELIVERY#{webhook_id}", sort_key
+
+
+def _is_delivered(item: "Item") -> bool:
+    """Not a damaged one without an outcome: a second send is allowed, a lost event is not."""
+    return item.get("outcome") == {"S": Outcome.DELIVERED}
 
 
 def _delivery_key(key: Key) -> DeliveryKey:

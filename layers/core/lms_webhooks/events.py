@@ -29,6 +29,7 @@ LAST_MS = 4_102_444_800_000  # 2100-01-01
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ACCOUNT_ID = re.compile(rf"[{ACCOUNT_ID_CHARACTERS}]{{1,{MAX_ACCOUNT_ID_LENGTH}}}")
 _WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]*")
+_PARTED_OFFSET = re.compile(r"[^0-9](?=(?:[+-][0-9:]+|[Zz])$)")
 _whitespace_end = re.compile(r"[ \t\n\r]*").match
 # A key without escapes, up to its value, and what stands between two members: one step of C for each, where
 # the rules one by one would be half of what it costs to read an event.
@@ -290,9 +291,6 @@ def _milliseconds_of_number(text: str) -> int | None:
     if FIRST_MS <= number * 1000 < LAST_MS:
         return min(round(number * 1000), LAST_MS - 1)
     return None
-
-
-_PARTED_OFFSET = re.compile(r"[^0-9](?=(?:[+-][0-9:]+|[Zz])$)")
 
 
 def _milliseconds_of_iso(text: str) -> int | None:

@@ -22,7 +22,7 @@ from urllib3.util import parse_url
 from lms_webhooks.attempts import TlsFault
 from lms_webhooks.connections import Connections, Exchange
 from lms_webhooks.messages import Message
-from lms_webhooks.targets import ForbiddenTarget, check_url
+from lms_webhooks.targets import PORTS, ForbiddenTarget, check_url
 from lms_webhooks.wires import Deadline, ErrorClass, Failed, Origin
 
 MAX_ANSWER_BYTES = 64 * 1024
@@ -30,7 +30,6 @@ KEPT_ANSWER_BYTES = 1024
 COURTESY_SECONDS = 0.2  # a receiver that dawdles over the body of its 2xx holds up nobody but itself
 _KEPT_LOCATION_CHARACTERS = 1024
 _REMEMBERED_URLS = 1000
-_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +161,11 @@ _check_url = lru_cache(_REMEMBERED_URLS)(check_url)
 def _start_of(url: str) -> tuple[Origin, str]:
     """Where a request goes, and the lines that it begins with."""
     parsed = parse_url(url)
-    if parsed.scheme not in _PORTS or not parsed.host:
+    if parsed.scheme not in PORTS or not parsed.host:
         raise ValueError("not an http or https URL")
-    port = parsed.port or _PORTS[parsed.scheme]
+    port = parsed.port or PORTS[parsed.scheme]
     host = parsed.host.removesuffix(".")  # RFC 3986 6.2.3: the root's dot is for the name server alone
-    if port != _PORTS[parsed.scheme]:
+    if port != PORTS[parsed.scheme]:
         host += f":{port}"
     request = requests.PreparedRequest()
     request.url = url

@@ -51,6 +51,8 @@ _SERVICE_PORTS = frozenset({
     445, 873, 1433, 1434, 1521, 1883, 2181, 2375, 2376, 2379, 2380, 3306, 3389, 5432, 5671, 5672, 5900, 5984,
     5985, 5986, 6379, 6380, 6443, 8883, 9042, 9092, 9200, 9300, 10250, 10255, 11211, 27017, 27018, 27019,
 })  # fmt: skip
+PORTS = {"http": 80, "https": 443}
+"""Where a URL leads that names no port."""
 _FORM_RULE = "must be a URL such as https://example.com/hooks"
 _UP_TO_PATH = re.compile(r"(?:[^/?#]*//)?[^/?#]+")
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
@@ -110,10 +112,10 @@ def check_url(url: str, *, loopback_allowed: bool) -> SplitResult:
     return parts
 
 
-def origin_of(url: str) -> tuple[str, str, int | None]:
+def origin_of(url: str) -> tuple[str, str, int]:
     """Scheme, host and port of a URL that `check_url` let through: who gets what is sent there."""
     parts = urlsplit(url)
-    return parts.scheme, parts.hostname or "", parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+    return parts.scheme, parts.hostname or "", parts.port or PORTS[parts.scheme]
 
 
 def check_addresses(addresses: Iterable[str], *, loopback_allowed: bool) -> None:
