@@ -118,9 +118,14 @@ def _pk(part: dict[str, Any]) -> str:
 def _attributes(update: dict[str, Any]) -> set[str]:
     """The attributes that an update reads or writes, its key's too: what IAM calls `dynamodb:Attributes`."""
     names = update.get("ExpressionAttributeNames", {})
-    text = f"{update.get('UpdateExpression', '')} {update.get('ConditionExpression', '')}"
-    words = (names.get(word, word) for word in re.findall(r"(?<![:\w#])#?[A-Za-z_]\w*(?!\w|\s*\()", text))
-    return {*update["Key"], *words} - {"SET", "REMOVE", "ADD", "DELETE", "AND", "OR", "NOT"}
+    words = _words(f"{update.get('UpdateExpression', '')} {update.get('ConditionExpression', '')}")
+    return {*update["Key"], *(names.get(word, word) for word in words)}
+
+
+@cache
+def _words(expression: str) -> frozenset[str]:
+    words = re.findall(r"(?<![:\w#])#?[A-Za-z_]\w*(?!\w|\s*\()", expression)
+    return frozenset(words) - {"SET", "REMOVE", "ADD", "DELETE", "AND", "OR", "NOT"}
 
 
 def _of_table(operation: str, table: str, keys: list[str], attributes: Collection[str] = ()) -> _Request:

@@ -7,12 +7,15 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
+from lms_webhooks.backlog import PURGE_DELAY_SECONDS, Lane
 from lms_webhooks.event_types import REAL_TIME
+from lms_webhooks.webhooks import rfc3339_of_ms
 from local import deploy
 from local.emit import make_event
 from local.stack import Stack
@@ -254,6 +257,37 @@ class System:
         )
         assert "FunctionError" not in answer, answer["Payload"].read()
 
+    def items(self, table: str, kind: str = "") -> list[dict[str, Any]]:
+        """All items of one of the tables, or those whose partition key begins with `kind`."""
+        pages = self._dynamodb.get_paginator("scan").paginate(
+            TableName=self.stack.description["tables"][table], ConsistentRead=True
+        )
+        return [item for page in pages for item in page["Items"] if item["pk"]["S"].startswith(kind)]
+
+    def let_purges_begin(self) -> None:
+        """Make every deletion so long ago that what still waited is purged now, and sweep."""
+        tables = self.stack.description["tables"]
+        deleted = set()
+        for tombstone in self.items("webhooks", "TOMBSTONE#"):
+            at_ms, _, webhook_id = tombstone["sk"]["S"].partition("#")
+            then_ms = int(at_ms) - PURGE_DELAY_SECONDS * 1000
+            then = {"sk": {"S": f"{then_ms:013d}#{webhook_id}"}, "deleted_at": {"S": rfc3339_of_ms(then_ms)}}
+            self._dynamodb.put_item(TableName=tables["webhooks"], Item=tombstone | then)
+            self._dynamodb.delete_item(TableName=tables["webhooks"], Key=key_of(tombstone))
+            deleted.add(f"{webhook_id}#{Lane.REPLAY}")
+        for mark in self.items("deliveries", "DUE#"):
+            if mark["sk"]["S"] not in deleted:
+                continue
+            with suppress(self._dynamodb.exceptions.ConditionalCheckFailedException):  # it is purged already
+                self._dynamodb.update_item(
+                    TableName=tables["deliveries"],
+                    Key=key_of(mark),
+                    UpdateExpression="SET due_at = :now",
+                    ConditionExpression="attribute_exists(pk)",
+                    ExpressionAttributeValues={":now": {"N": "0"}},
+                )
+        self.sweep()
+
     def history(self, webhook_id: str) -> list[dict[str, Any]]:
         """What is recorded of a webhook's deliveries, oldest event first: items as DynamoDB has them."""
         items: list[dict[str, Any]] = self._dynamodb.query(
@@ -329,6 +363,11 @@ class Account:
         event = self.event(event_name, **changes)
         self.system.put(event)
         return event
+
+
+def key_of(item: dict[str, Any]) -> dict[str, Any]:
+    """The key of an item."""
+    return {name: item[name] for name in ("pk", "sk")}
 
 
 def _answer(status: int, headers: Any, body: bytes) -> Answer:

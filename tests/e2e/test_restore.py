@@ -5,15 +5,15 @@ from typing import Any
 import pytest
 
 from operations.restore import main
-from tests.e2e.system import Account, System, until
+from tests.e2e.system import Account, System, key_of, until
 from tests.fakes.receiver import Receiver
 
 
 def copy(system: System, table: str) -> str:
-    """A new table with all that is in `table`, as point-in-time recovery makes one; answers its name."""
+    """A new table with all that is in one, as point-in-time recovery makes one; answers its name."""
     dynamodb = system.client("dynamodb")
-    described = dynamodb.describe_table(TableName=table)["Table"]
-    name = f"{table}-copy"
+    described = dynamodb.describe_table(TableName=system.stack.description["tables"][table])["Table"]
+    name = f"{described['TableName']}-copy"
     dynamodb.create_table(
         TableName=name,
         KeySchema=described["KeySchema"],
@@ -21,27 +21,21 @@ def copy(system: System, table: str) -> str:
         BillingMode="PAY_PER_REQUEST",
     )
     dynamodb.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1})
-    for item in everything(system, table):
+    for item in system.items(table):
         dynamodb.put_item(TableName=name, Item=item)
     return name
 
 
-def everything(system: System, table: str) -> list[dict[str, Any]]:
-    pages = system.client("dynamodb").get_paginator("scan").paginate(TableName=table)
-    return [item for page in pages for item in page["Items"]]
-
-
-def waiting_for_others(system: System, table: str, webhook_id: str) -> list[dict[str, Any]]:
-    found = [item for item in everything(system, table) if item["pk"]["S"].startswith("BACKLOG#")]
-    return [item for item in found if webhook_id not in item["pk"]["S"]]
+def waiting_for_others(system: System, webhook_id: str) -> list[dict[str, Any]]:
+    return [each for each in system.items("deliveries", "BACKLOG#") if webhook_id not in each["pk"]["S"]]
 
 
 def lose(system: System, table: str, *marks: str) -> None:
     """Delete what has one of `marks` in its key."""
-    for item in everything(system, table):
+    for item in system.items(table):
         if any(mark in f"{item['pk']['S']} {item['sk']['S']}" for mark in marks):
             system.client("dynamodb").delete_item(
-                TableName=table, Key={name: item[name] for name in ("pk", "sk")}
+                TableName=system.stack.description["tables"][table], Key=key_of(item)
             )
 
 
@@ -65,15 +59,15 @@ def test_webhooks_history_and_what_waits_come_back_from_copies_and_nothing_is_se
         return len([each for each in deliveries if each["status"] == "pending"])
 
     until(lambda: waiting() == 6, "all to wait")
-    tables = system.stack.description["tables"]
+    system.let_purges_begin()
     until(
-        lambda: not waiting_for_others(system, tables["deliveries"], webhook_id),
+        lambda: not waiting_for_others(system, webhook_id),
         "what earlier tests left to end: it is in the copies, too",
         seconds=180,
     )
-    copies = {name: copy(system, table) for name, table in tables.items()}
-    lose(system, tables["webhooks"], f"ACCOUNT#{account.account_id}")
-    lose(system, tables["deliveries"], live, webhook_id)
+    copies = {table: copy(system, table) for table in system.stack.description["tables"]}
+    lose(system, "webhooks", f"ACCOUNT#{account.account_id}")
+    lose(system, "deliveries", live, webhook_id)
     assert account.webhooks() == []
 
     monkeypatch.setattr("operations.stacks.STATE_DIR", system.stack.state_dir)

@@ -183,6 +183,8 @@ class Tables:
         pk, low, high = _key_condition(
             params["KeyConditionExpression"], names, params["ExpressionAttributeValues"]
         )
+        if pk not in table.sort_keys and "ExclusiveStartKey" not in params:  # most that are asked for are empty
+            return {"Count": 0, "ScannedCount": 0} | ({} if params.get("Select") == "COUNT" else {"Items": []})
         sort_keys, first = table.sort_keys[pk].keys, table.sort_keys[pk].first
         start, end = bisect_left(sort_keys, low, lo=first), bisect_right(sort_keys, high, lo=first)
         is_forward = params.get("ScanIndexForward", True)
@@ -195,12 +197,12 @@ class Tables:
             else:
                 end = bisect_left(sort_keys, last, lo=first)
         read: list[str] = []
-        size = 0
+        size, limit = 0, params.get("Limit")
         for index in range(start, end) if is_forward else range(end - 1, start - 1, -1):
             sk = sort_keys[index]
             read.append(sk)
             size += table.size((pk, sk))
-            if len(read) == params.get("Limit") or size > _PAGE_BYTES:
+            if len(read) == limit or size > _PAGE_BYTES:
                 break
         found = read
         if "FilterExpression" in params:
@@ -210,7 +212,7 @@ class Tables:
         if params.get("Select") != "COUNT":
             wanted = _projection(params.get("ProjectionExpression"), names)
             answer["Items"] = [_projected(table.items[pk, sk], wanted) for sk in found]
-        if read and (len(read) == params.get("Limit") or size > _PAGE_BYTES):
+        if read and (len(read) == limit or size > _PAGE_BYTES):
             answer["LastEvaluatedKey"] = _key_item((pk, read[-1]))
         return answer
 

@@ -5,9 +5,10 @@ import pytest
 from lms_webhooks.backlog import Lane
 from lms_webhooks.health import Mode
 from lms_webhooks.replay import ReplayState
+from lms_webhooks.slots import next_slot_ms
 from tests.scenarios.endpoints import Reply, always
 from tests.scenarios.test_replay import progress, start
-from tests.scenarios.world import MINUTE, NON_REAL_TIME, World
+from tests.scenarios.world import BATCH_EVERY_MINUTES, MINUTE, NON_REAL_TIME, World
 
 STREAMS = [
     pytest.param(0.1, 0.1, False, id="10-a-second-at-0.1-s"),
@@ -22,6 +23,8 @@ def test_every_lane_is_served_beside_a_stream_that_takes_all_of_the_time(
 ) -> None:
     """A webhook in backlog mode gets real-time events as fast as its receiver answers. It has a batch of 300,
     an event that was rejected, and a replay of 300."""
+    slot = next_slot_ms(int(world.now * 1000), every_minutes=BATCH_EVERY_MINUTES) / 1000
+    world.run(slot - 5 * MINUTE - world.now)
     endpoint = world.endpoint()
     webhook = world.register(endpoint, ordered=ordered)
     world.emit(300)
@@ -39,7 +42,7 @@ def test_every_lane_is_served_beside_a_stream_that_takes_all_of_the_time(
     endpoint.script = always(Reply(seconds=seconds))
     started_at = world.now
     returned_at = None
-    while world.now < started_at + 16 * MINUTE:  # past the slot of the batch
+    while world.now < slot + MINUTE:
         stream += world.emit()
         world.run(every)
         if returned_at is None and world.health(webhook).mode is Mode.DIRECT:

@@ -107,13 +107,18 @@ _QUARANTINE_URL = "https://sqs.test/quarantine"
 _NOTICE_TOPIC = "arn:aws:sns:us-east-1:123456789012:notices"
 _CALL_SECONDS = 0.004  # of AWS, there and back
 _LAG_SECONDS = 1.0  # of an eventually consistent read: "usually within one second or less" (DynamoDB guide)
-_BATCH_EVERY_MINUTES = int(PARAMETERS["BatchEveryMinutes"]["Default"])
+BATCH_EVERY_MINUTES = int(PARAMETERS["BatchEveryMinutes"]["Default"])
 _BACKLOG_DAYS = int(PARAMETERS["BacklogRetentionDays"]["Default"])
 _HISTORY_DAYS = int(PARAMETERS["DeliveryRetentionDays"]["Default"])
 _SWEEP_SECONDS = {"rate(1 minute)": 60}[RULES["BatchSweepSchedule"]["ScheduleExpression"]]
 _TIMEOUT_SECONDS = {folder_of(name): function["Timeout"] for name, function in FUNCTIONS.items()}
 _EVENT_SOURCES = {queue: (folder_of(function), source) for function, queue, source in event_sources()}
 _READS = {"GetItem", "Query", "BatchGetItem", "Decrypt", "POST"}
+_OPERATIONS = {
+    *_READS, "PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "TransactWriteItems",
+    "SendMessage", "SendMessageBatch", "Publish",
+}  # fmt: skip
+"""What functions ask of AWS. All else comes by botocore's own methods, and is refused."""
 
 
 @dataclass(frozen=True)
@@ -581,6 +586,16 @@ class World:
         )
         return sum(taken.values()) - len(taken)
 
+    def _ids_in(self, webhook_id: str, lane: Lane) -> list[str]:
+        """As `waiting_ids`, without a look at the events: their sort keys are enough, see `backlog`."""
+        pages = self._dynamodb.get_paginator("query").paginate(
+            TableName=_DELIVERIES,
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues={":pk": {"S": f"BACKLOG#{webhook_id}#{lane}"}},
+        )
+        times = 2 if lane is Lane.RETRY else 1  # in the key, before the id
+        return [item["sk"]["S"].split("#", times)[times] for page in pages for item in page["Items"]]
+
     def litter(self, webhook_id: str) -> list[str]:
         """What stands in a lane without a mark, though its end is recorded. The next drain removes it."""
         marks = self.marks(webhook_id)
@@ -597,7 +612,7 @@ class World:
         for webhook_id, webhook in self.webhooks.items():
             history = self.history(webhook_id)
             marks = self.marks(webhook_id)
-            waiting = {lane: self.waiting_ids(webhook_id, lane) for lane in Lane}
+            waiting = {lane: self._ids_in(webhook_id, lane) for lane in Lane}
             safe = {*in_queues, *history, *(each for ids in waiting.values() for each in ids)}
             problems += [
                 f"lost: {event_id} for {webhook.target_url}"
@@ -631,18 +646,22 @@ class World:
 
     # How it works
 
+    def _delivery_store(self) -> DeliveryStore:
+        # Its rest is as long as a call took by the real clock.
+        return DeliveryStore(self._table(_DELIVERIES), retention_days=_HISTORY_DAYS, sleep=lambda _: None)
+
     def _build_dispatcher(self) -> Handler:
         dispatcher = Dispatcher(
             registry=self._registry(),
             health=HealthStore(self._table(WEBHOOKS)),
-            deliveries=DeliveryStore(self._table(_DELIVERIES), retention_days=_HISTORY_DAYS),
+            deliveries=self._delivery_store(),
             backlog=Backlog(self._table(_DELIVERIES), retention_days=self._retention_days),
             courier=self._courier(Kind.DIRECT),
             drain_queue=DrainQueue(self._sqs, _DRAIN_URL, _BACKGROUND_DRAIN_URL),
             quarantine=QuarantineQueue(self._sqs, _QUARANTINE_URL),
             event_source=_SOURCE,
             retention_days=self._retention_days,
-            batch_every_minutes=_BATCH_EVERY_MINUTES,
+            batch_every_minutes=BATCH_EVERY_MINUTES,
             clock=self.time.clock,
             clocks=self.clocks,
             jitter=lambda: self.jitter,
@@ -658,7 +677,7 @@ class World:
     def _build_drainer(self) -> Handler:
         registry = self._registry()
         backlog = Backlog(self._table(_DELIVERIES), retention_days=self._retention_days)
-        deliveries = DeliveryStore(self._table(_DELIVERIES), retention_days=_HISTORY_DAYS)
+        deliveries = self._delivery_store()
         settler = Settler(backlog, deliveries, clock=self.time.clock)
         replay_store = ReplayStore(self._table(_DELIVERIES), sleep=self.time.sleep)
         replays = Replays(replay_store, deliveries, backlog, clock=self.time.clock)
@@ -839,8 +858,11 @@ class World:
                     attempts += 1
 
         # Past botocore's own methods and paginators: they take longer than the tables.
-        for method, operation in client.meta.method_to_api_mapping.items():
-            setattr(client, method, partial(_called, make_api_call, operation))
+        client.__dict__.update(
+            (method, partial(_called, make_api_call, operation))
+            for method, operation in client.meta.method_to_api_mapping.items()
+            if operation in _OPERATIONS
+        )
         client._make_api_call = make_api_call
         client.get_paginator = partial(_Paginator, client)
         return client
