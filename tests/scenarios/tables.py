@@ -183,8 +183,9 @@ class Tables:
         pk, low, high = _key_condition(
             params["KeyConditionExpression"], names, params["ExpressionAttributeValues"]
         )
-        if pk not in table.sort_keys and "ExclusiveStartKey" not in params:  # most that are asked for are empty
-            return {"Count": 0, "ScannedCount": 0} | ({} if params.get("Select") == "COUNT" else {"Items": []})
+        if pk not in table.sort_keys and "ExclusiveStartKey" not in params:  # so are most that are asked for
+            nothing = {"Count": 0, "ScannedCount": 0}
+            return nothing if params.get("Select") == "COUNT" else nothing | {"Items": []}
         sort_keys, first = table.sort_keys[pk].keys, table.sort_keys[pk].first
         start, end = bisect_left(sort_keys, low, lo=first), bisect_right(sort_keys, high, lo=first)
         is_forward = params.get("ScanIndexForward", True)

@@ -74,7 +74,7 @@ def test_the_delays_allow_so_many_attempts() -> None:
 
 @pytest.mark.parametrize("reply", [DOWN, HANGS], ids=["down", "hangs"])
 def test_an_endpoint_that_is_down_for_good_costs_one_message_an_attempt(reply: Reply) -> None:
-    """Events of both kinds keep coming. Each sweep looks at them, and each slot. With a retention of two days."""
+    """Events of both kinds keep coming. Each sweep looks at them, and each slot. Two days are kept."""
     with World(retention_days=2) as world:
         check_the_chain(world, reply)
 
