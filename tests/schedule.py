@@ -28,7 +28,9 @@ STACKS = {
 _WAITING = 4
 """Processes that mostly wait: one for each of these stacks, and one for the stack of enforced roles."""
 
-_ORDER = ("e2e", "faults", "scenarios", "unit", "engines", "contract", "conformance", "fuzz", "nag")
+_ORDER = (
+    "e2e", "faults", "scenarios", "commands", "unit", "engines", "contract", "conformance", "fuzz", "nag",
+)  # fmt: skip
 """The tiers by how long their longest unit takes: a long one that begins last is waited for alone."""
 
 _SPLIT = frozenset({"faults", "scenarios"})

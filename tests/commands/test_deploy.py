@@ -19,8 +19,8 @@ from botocore.stub import Stubber
 from local.steps import REPOSITORY
 from operations.deploy import protect, sam_command
 from operations.environments import Environment
+from tests.commands.test_identity import GOOD, sts
 from tests.unit.test_environments import as_sam_reads
-from tests.unit.test_identity import GOOD, sts
 
 WITHOUT_CREDENTIALS = (
     "There are no AWS credentials here: sign in (`aws login`, `aws sso login`), or set AWS_PROFILE."
