@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from lms_webhooks.messages import Message
@@ -49,6 +50,12 @@ class Post:
     @property
     def event_ids(self) -> list[str]:
         return [event["eventId"] for event in self.events]
+
+    @cached_property
+    def is_in_order(self) -> bool:
+        """Whether its events are, by their own times."""
+        keys = [(event["timestamp"], event["eventId"]) for event in self.events]
+        return keys == sorted(keys)
 
     @property
     def is_acknowledged(self) -> bool:

@@ -8,7 +8,7 @@ and a crash at each step need it a hundred times faster. Every scenario can run 
 import re
 import sys
 from bisect import bisect_left, bisect_right, insort
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -61,9 +61,11 @@ class _Table:
         self.items: dict[Key, Item] = {}
         self._sizes: dict[Key, int] = {}
         self.sort_keys: defaultdict[str, _SortKeys] = defaultdict(_SortKeys)
+        self.changes: Counter[str] = Counter()
 
     def put(self, item: Item) -> None:
         pk, sk = key = _key(item)
+        self.changes[pk] += 1
         if key not in self.items:
             self.sort_keys[pk].add(sk)
         self.items[key] = item
@@ -71,6 +73,7 @@ class _Table:
 
     def delete(self, key: Key) -> None:
         if self.items.pop(key, None) is not None:
+            self.changes[key[0]] += 1
             self._sizes.pop(key, None)
             self.sort_keys[key[0]].remove(key[1])
 
@@ -142,6 +145,10 @@ class Tables:
             return self.call(operation, params)
         finally:
             self._is_lagging = False
+
+    def changes(self, table: str, *partitions: str) -> list[int]:
+        """How often each of these partitions was changed."""
+        return [self._tables[table].changes[each] for each in partitions]
 
     def items(self, table: str) -> list[Item]:
         """Everything in a table, in order."""

@@ -144,10 +144,24 @@ type Handler = Callable[[dict[str, Any], Callable[[], int]], dict[str, Any]]
 class Recorded:
     """One delivery of the history."""
 
-    outcome: str
-    reason: str
-    statuses: list[int | None]
-    """Of its attempts; None where there was no answer."""
+    item: dict[str, Any]
+
+    @property
+    def outcome(self) -> str:
+        """How it ended."""
+        outcome: str = self.item["outcome"]["S"]
+        return outcome
+
+    @property
+    def reason(self) -> str:
+        """Why, if it was not delivered."""
+        reason: str = self.item.get("reason", {"S": ""})["S"]
+        return reason
+
+    @property
+    def statuses(self) -> list[int | None]:
+        """Of its attempts; None where there was no answer."""
+        return [attempt.status_code for attempt in read_attempts(self.item["attempts"])]
 
 
 @dataclass(frozen=True)
@@ -267,8 +281,11 @@ class World:
         """In the order in which they began: that of a set is another one in each process."""
         self._opening: ExitStack = ExitStack()
         memory = Tables(WEBHOOKS, _DELIVERIES, clock=lambda: self.now, lag_seconds=_LAG_SECONDS)
+        self._memory = None if tables else memory
         self._engine = tables or memory.call
         self._lagging_engine = tables or memory.call_lagging
+        self._found: dict[str, tuple[object, list[str]]] = {}
+        """The problems of each webhook, and what they were found in."""
         self._opening.enter_context(patch.object(metrics, "add_metric", self._note_metric))
         self._dynamodb = self._client("dynamodb")
         self._sqs = self._client("sqs")
@@ -526,21 +543,13 @@ class World:
 
     def history(self, webhook_id: str) -> dict[str, "Recorded"]:
         """What is recorded of its deliveries, by event id."""
-        recorded = {}
         pages = self._dynamodb.get_paginator("query").paginate(
             TableName=_DELIVERIES,
             KeyConditionExpression="pk = :pk",
             ExpressionAttributeValues={":pk": {"S": f"DELIVERY#{webhook_id}"}},
             ConsistentRead=True,
         )
-        for page in pages:
-            for item in page["Items"]:
-                recorded[item["sk"]["S"].partition("#")[2]] = Recorded(
-                    outcome=item["outcome"]["S"],
-                    reason=item.get("reason", {"S": ""})["S"],
-                    statuses=[attempt.status_code for attempt in read_attempts(item["attempts"])],
-                )
-        return recorded
+        return {item["sk"]["S"].partition("#")[2]: Recorded(item) for page in pages for item in page["Items"]}
 
     def items_of(self, webhook_id: str) -> list[dict[str, Any]]:
         """Everything in the deliveries table whose key names a webhook."""
@@ -609,39 +618,49 @@ class World:
         problems = [f"dead letter: {message.body}" for message in self._dead_letters()]
         problems += [f"a call after death: {call}" for call in self.calls_of_the_dead]
         problems += self.second_messages
-        for webhook_id, webhook in self.webhooks.items():
-            history = self.history(webhook_id)
-            marks = self.marks(webhook_id)
-            waiting = {lane: self._ids_in(webhook_id, lane) for lane in Lane}
-            safe = {*in_queues, *history, *(each for ids in waiting.values() for each in ids)}
-            problems += [
-                f"lost: {event_id} for {webhook.target_url}"
-                for event_id, name in self.emitted.items()
-                if name in webhook.events
-                and self._accounts[event_id] == webhook.account_id
-                and event_id not in safe
-                and (webhook_id, event_id) not in self.refused
-            ]
-            # What is safe elsewhere may stand unmarked for a while, or be litter, see `litter`.
-            marked = {each for lane in marks for each in waiting[lane]}
-            problems += [
-                f"stranded: {event_id} in {lane} of {webhook.target_url}, where no mark is"
-                for lane, ids in waiting.items()
-                if lane not in marks
-                for event_id in ids
-                if event_id not in marked | in_queues | history.keys()
-            ]
-            problems += [
-                f"without a reason: {event_id} {recorded.outcome}"
-                for event_id, recorded in history.items()
-                if recorded.outcome != "delivered" and not recorded.reason
-            ]
+        for webhook_id in self.webhooks:
+            problems += self._problems_of(webhook_id, in_queues)
         problems += self._overlaps()
-        problems += [
-            f"out of order: {post.event_ids}"
-            for post in self.posts()
-            if (keys := [(event["timestamp"], event["eventId"]) for event in post.events]) != sorted(keys)
+        for endpoint in self.endpoints.values():
+            problems += [f"out of order: {post.event_ids}" for post in endpoint.posts if not post.is_in_order]
+        return problems
+
+    def _problems_of(self, webhook_id: str, in_queues: set[str]) -> list[str]:
+        """Those of one webhook. A week asks a hundred thousand times, mostly when another's events moved."""
+        webhook, marks = self.webhooks[webhook_id], self.marks(webhook_id)
+        now: tuple[object, ...] = (webhook, set(marks), in_queues, len(self.emitted), len(self.refused))
+        if self._memory is not None:
+            lanes = [f"BACKLOG#{webhook_id}#{lane}" for lane in Lane]
+            now = (*now, self._memory.changes(_DELIVERIES, f"DELIVERY#{webhook_id}", *lanes))
+            before, problems = self._found.get(webhook_id, ((), []))
+            if now == before:
+                return problems
+        history = self.history(webhook_id)
+        waiting = {lane: self._ids_in(webhook_id, lane) for lane in Lane}
+        safe = {*in_queues, *history, *(each for ids in waiting.values() for each in ids)}
+        problems = [
+            f"lost: {event_id} for {webhook.target_url}"
+            for event_id, name in self.emitted.items()
+            if event_id not in safe
+            and name in webhook.events
+            and self._accounts[event_id] == webhook.account_id
+            and (webhook_id, event_id) not in self.refused
         ]
+        # What is safe elsewhere may stand unmarked for a while, or be litter, see `litter`.
+        marked = {each for lane in marks for each in waiting[lane]}
+        problems += [
+            f"stranded: {event_id} in {lane} of {webhook.target_url}, where no mark is"
+            for lane, ids in waiting.items()
+            if lane not in marks
+            for event_id in ids
+            if event_id not in marked | in_queues | history.keys()
+        ]
+        problems += [
+            f"without a reason: {event_id} {recorded.outcome}"
+            for event_id, recorded in history.items()
+            if recorded.outcome != "delivered" and not recorded.reason
+        ]
+        self._found[webhook_id] = (now, problems)
         return problems
 
     # How it works
