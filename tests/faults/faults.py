@@ -152,6 +152,7 @@ class FaultWorld(World):
         self._counts = True
         self._outage_until = 0.0
         self._held_until: dict[Key, float] = {}
+        self._was_held_for_good = False
         self._left_undone = 0
         self._webhook_ids = 0
         self._asks: deque[Callable[[Admin], object]] = deque()
@@ -259,7 +260,7 @@ class FaultWorld(World):
     def verdict(self) -> list[str]:
         """What does not hold, now that all has settled."""
         problems = [*self.problems(), *self.audit.problems]
-        if self.conflicts_given_up and not self._is_held_for_good():
+        if self.conflicts_given_up and not self._was_held_for_good:
             problems.append("given up: a write that a transaction held up for a moment")
         if len(self.quarantined) < self.must_quarantine:
             problems.append("lost: a malformed message is not in quarantine")
@@ -401,7 +402,8 @@ class FaultWorld(World):
                 self._left_undone = _GIVEN_UP_AFTER if fault is Fault.PARTLY_FOR_GOOD else 0
                 return self._do_partly(call, proceed, 0.5)
             case Fault.CONFLICTS | Fault.CONFLICTS_FOR_GOOD:
-                seconds = _HELD_SECONDS if fault is Fault.CONFLICTS else _HELD_LONG_SECONDS
+                self._was_held_for_good |= fault is Fault.CONFLICTS_FOR_GOOD
+                seconds = _HELD_LONG_SECONDS if fault is Fault.CONFLICTS_FOR_GOOD else _HELD_SECONDS
                 until = self.now + seconds
                 self._held_until = dict.fromkeys(written(call.operation, call.params), until)
                 return self._refuse_held(call, set(self._held_until), proceed)
@@ -413,9 +415,6 @@ class FaultWorld(World):
         if fault is Fault.ANSWER_LOST:
             raise ReadTimeoutError(endpoint_url="https://aws.test")
         raise self.aws_error("ThrottlingException", call)
-
-    def _is_held_for_good(self) -> bool:
-        return self.strike is not None and self.strike.fault is Fault.CONFLICTS_FOR_GOOD
 
     def _held(self, call: Call) -> set[Key]:
         """The items of a write that somebody's transaction holds at this moment."""
