@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import models_json_schema
 
-from lms_webhooks import problems
+from lms_webhooks import problems, turn
 from lms_webhooks.admin import given, parameters, stats, taken
 from lms_webhooks.admin.routes import ROUTES
 from lms_webhooks.event_types import EVENT_TYPES
@@ -186,8 +186,8 @@ OPERATIONS: dict[str, Operation] = {
         refusals=(*_OF_A_WEBHOOK, *_OF_A_CHANGE),
         parameters=("If-Match",),
         description=(
-            "No request starts once the answer is there. One that had started may still arrive, within 10"
-            " seconds."
+            "No request starts once the answer is there. One that had started may still arrive, within"
+            f" {turn.PATIENCE.total_seconds} seconds."
         ),
     ),
     "test_saved": Operation(
