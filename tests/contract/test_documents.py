@@ -358,7 +358,7 @@ def test_receivers_are_told_how_long_to_expect_an_event_and_an_old_secret() -> N
 
 
 def test_admins_are_told_how_long_a_request_that_had_started_may_take() -> None:
-    """To open a connection it may take long, and then to send its body: only the deadline of all ends both."""
+    """It may take long to open a connection, and then to send its body: the deadline of all ends both."""
     most = max(each.total_seconds for each in (dispatch.PATIENCE, turn.PATIENCE, trials.PATIENCE))
     told = section(ADMIN_API, "Before the first call")
     documents = told, OPERATIONS_OF_THE_API["delete_webhook"].description, section(CHANGELOG, "[Unreleased]")
