@@ -20,6 +20,7 @@ from lms_webhooks.admin import given, parameters, stats, taken
 from lms_webhooks.admin.routes import ROUTES
 from lms_webhooks.event_types import EVENT_TYPES
 from lms_webhooks.problems import Problem
+from lms_webhooks.timestamps import RFC3339
 from local.steps import REPOSITORY
 
 COMMITTED = REPOSITORY / "layers" / "core" / "lms_webhooks" / "admin" / "openapi.json"
@@ -333,7 +334,7 @@ OPERATIONS: dict[str, Operation] = {
 
 _OPEN = {"get_openapi", "get_console", "get_console_file"}
 
-_MOMENT: Schema = {"type": "string", "format": "date-time"}
+_MOMENT: Schema = {"type": "string", "format": "date-time", "pattern": f"^{RFC3339}$"}
 _EVENT_NAME: Schema = {"type": "string", "enum": list(EVENT_TYPES)}
 _PARAMETERS: dict[str, Schema] = {
     "webhookId": {
