@@ -425,12 +425,15 @@ _ADDRESS = rf"^{_ATOM}(\.{_ATOM})*@{_LABEL}(\.{_LABEL})+$"
 _WEBHOOK_RULES: dict[str, Schema] = {
     "name": {
         "pattern": _TRIMMED,
-        "description": "With a visible character; none that is invisible or changes the text's direction.",
+        "description": (
+            "With a visible character; none that is invisible or changes the text's direction. Joiners and"
+            " variation selectors only in words of Arabic, Indic and related scripts, and in emoji."
+        ),
     },
     "description": {
         "description": (
             "Line breaks are allowed; other control characters, and those that are invisible or change the"
-            " direction of text, are not."
+            " direction of text, are not. Joiners and variation selectors as in a name."
         )
     },
     "targetUrl": {

@@ -38,7 +38,7 @@ def test_what_it_does_not_is_none(text: str, described: list[Draft202012Validato
     assert [each.is_valid(text) for each in described] == [False] * 4
 
 
-# The end of a text is $ to ECMAScript, whose expressions schemas have. To Python it is also what a break follows.
+# To ECMAScript, whose expressions schemas have, $ is the end of a text. Python lets a line break follow.
 @pytest.mark.parametrize("text", ["2026-02-30T12:00:00Z", "2026-11-03T12:00:00Z\n"])
 def test_what_no_schema_can_see_the_code_does(text: str) -> None:
     assert read_rfc3339(text) is None
