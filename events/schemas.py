@@ -19,6 +19,7 @@ from lms_webhooks.events import (
     MAX_EVENT_ID_LENGTH,
 )
 from lms_webhooks.retry import MAX_BATCH_SIZE
+from lms_webhooks.timestamps import AFTER_YEAR
 
 type Schema = dict[str, Any]
 
@@ -29,10 +30,7 @@ _NO_CONTROL_CHARACTER = {"not": {"pattern": "[\\u0000-\\u001f\\u007f-\\u009f]"}}
 
 # As RFC 3339, and without an offset, which means UTC. Other forms of ISO 8601 are taken too, for those who
 # have them; nobody should start with them.
-_MOMENT = (
-    "^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
-    "T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]+)?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])?$"
-)
+_MOMENT = f"^(20[0-9]{{2}}{AFTER_YEAR}?$"
 
 _FIELDS = {
     "dateCompleted": "When it was completed, in epoch seconds",
@@ -74,7 +72,7 @@ _ACCOUNT_ID_RECEIVED: Schema = {
     "anyOf": [_WHOLE_NUMBER, _ACCOUNT_TEXT],
 }
 _EVENT_ID: Schema = {
-    "description": "The event's id. Receivers tell duplicates by it",
+    "description": "The event's id. Receivers tell duplicates by accountId, eventName and eventId together",
     "type": "string",
     "minLength": 1,
     "maxLength": MAX_EVENT_ID_LENGTH,

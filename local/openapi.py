@@ -15,11 +15,12 @@ from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import models_json_schema
 
-from lms_webhooks import problems
+from lms_webhooks import problems, turn
 from lms_webhooks.admin import given, parameters, stats, taken
 from lms_webhooks.admin.routes import ROUTES
 from lms_webhooks.event_types import EVENT_TYPES
 from lms_webhooks.problems import Problem
+from lms_webhooks.timestamps import RFC3339
 from local.steps import REPOSITORY
 
 COMMITTED = REPOSITORY / "layers" / "core" / "lms_webhooks" / "admin" / "openapi.json"
@@ -186,8 +187,8 @@ OPERATIONS: dict[str, Operation] = {
         refusals=(*_OF_A_WEBHOOK, *_OF_A_CHANGE),
         parameters=("If-Match",),
         description=(
-            "No request starts once the answer is there. One that had started may still arrive, within 10"
-            " seconds."
+            "No request starts once the answer is there. One that had started may still arrive, within"
+            f" {turn.PATIENCE.total_seconds} seconds."
         ),
     ),
     "test_saved": Operation(
@@ -333,7 +334,7 @@ OPERATIONS: dict[str, Operation] = {
 
 _OPEN = {"get_openapi", "get_console", "get_console_file"}
 
-_MOMENT: Schema = {"type": "string", "format": "date-time"}
+_MOMENT: Schema = {"type": "string", "format": "date-time", "pattern": f"^{RFC3339}$"}
 _EVENT_NAME: Schema = {"type": "string", "enum": list(EVENT_TYPES)}
 _PARAMETERS: dict[str, Schema] = {
     "webhookId": {
@@ -424,12 +425,15 @@ _ADDRESS = rf"^{_ATOM}(\.{_ATOM})*@{_LABEL}(\.{_LABEL})+$"
 _WEBHOOK_RULES: dict[str, Schema] = {
     "name": {
         "pattern": _TRIMMED,
-        "description": "With a visible character; none that is invisible or changes the text's direction.",
+        "description": (
+            "With a visible character; none that is invisible or changes the text's direction. Joiners and"
+            " variation selectors only in words of Arabic, Indic and related scripts, and in emoji."
+        ),
     },
     "description": {
         "description": (
             "Line breaks are allowed; other control characters, and those that are invisible or change the"
-            " direction of text, are not."
+            " direction of text, are not. Joiners and variation selectors as in a name."
         )
     },
     "targetUrl": {

@@ -21,6 +21,8 @@ from lms_webhooks import dispatch, retry, settings, turn
 from lms_webhooks.admin import trials
 from lms_webhooks.admin.registrations import SECRET_OVERLAP
 from lms_webhooks.admin.taken import WebhookTaken
+from lms_webhooks.backlog import PURGE_DELAY_SECONDS
+from lms_webhooks.drain import LEASE_SECONDS
 from lms_webhooks.event_types import NON_REAL_TIME, REAL_TIME
 from lms_webhooks.events import Event
 from lms_webhooks.messages import Credentials, compose
@@ -28,7 +30,8 @@ from lms_webhooks.observability import Metric
 from lms_webhooks.registry import MAX_AGE_SECONDS
 from lms_webhooks.retry import AnswerClass, classify
 from lms_webhooks.webhook_store import TOMBSTONE_DAYS
-from lms_webhooks.wires import ErrorClass
+from lms_webhooks.wires import MAX_ADDRESSES_TRIED, ErrorClass
+from local.openapi import OPERATIONS as OPERATIONS_OF_THE_API
 from local.receiver import Received, report
 from tests.contract.template import (
     ALARMS,
@@ -48,6 +51,8 @@ README = REPOSITORY / "README.md"
 RECEIVERS = REPOSITORY / "docs" / "receivers.md"
 ADMIN_API = REPOSITORY / "docs" / "admin-api.md"
 OPERATIONS = REPOSITORY / "docs" / "operations.md"
+CHANGELOG = REPOSITORY / "CHANGELOG.md"
+SECURITY = REPOSITORY / "docs" / "security.md"
 DECISIONS = sorted((REPOSITORY / "docs" / "decisions").iterdir())
 DOCUMENTS = sorted(
     path
@@ -353,12 +358,28 @@ def test_receivers_are_told_how_long_to_expect_an_event_and_an_old_secret() -> N
 
 
 def test_admins_are_told_how_long_a_request_that_had_started_may_take() -> None:
-    patience = (dispatch.PATIENCE, turn.PATIENCE, trials.PATIENCE)
+    """It may take long to open a connection, and then to send its body: the deadline of all ends both."""
+    most = max(each.total_seconds for each in (dispatch.PATIENCE, turn.PATIENCE, trials.PATIENCE))
     told = section(ADMIN_API, "Before the first call")
-    (arrives,) = re.findall(r"may still arrive, within (\d+) seconds", told)
-    assert int(arrives) == max(each.connect_seconds for each in patience)
-    (ends,) = re.findall(r"So (\d+) seconds after the answer nothing", told)
-    assert int(ends) == max(each.total_seconds for each in patience)
+    documents = told, OPERATIONS_OF_THE_API["delete_webhook"].description, section(CHANGELOG, "[Unreleased]")
+    for text in documents:
+        assert re.findall(r"may still arrive, within (\d+)\s+seconds", text) == [str(most)], text
+    assert f"So {most} seconds after the answer nothing" in told
+
+
+def test_it_is_said_how_many_connections_one_counted_act_may_open() -> None:
+    addresses = f"up to {MAX_ADDRESSES_TRIED}"
+    assert f"{addresses} are tried until one of them accepts" in section(ADMIN_API, "Before the first call")
+    told = section(SECURITY, "Who could do harm, how, and what stops them")
+    assert f"to {addresses} addresses of its host name" in told
+    assert f"from {retry.FIRST_DELAY_SECONDS} to {retry.MAX_DELAY_SECONDS} seconds" in told
+
+
+def test_operators_are_told_when_a_deleted_webhook_is_purged() -> None:
+    told = section(OPERATIONS, "People's data")
+    assert f"{PURGE_DELAY_SECONDS} seconds after the deletion" in told
+    assert f"from {LEASE_SECONDS} seconds on" in told
+    assert f"{PURGE_DELAY_SECONDS} seconds after the deletion" in section(CHANGELOG, "[Unreleased]")
 
 
 # What is shown can be done

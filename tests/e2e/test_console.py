@@ -14,6 +14,7 @@ import standardwebhooks
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from tests.conformance.certificates import Certificates, Tls
 from tests.e2e.browser import NARROW, Console, browser
 from tests.e2e.system import READER, Account, System, until
 from tests.fakes.receiver import Receiver, answer
@@ -448,6 +449,91 @@ def test_a_saved_webhook_is_tested_and_its_secret_changed(
     press(page.get_by_role("dialog"), "Generate")
     third = page.get_by_role("dialog", name="Signing secret").get_by_label("Signing secret").input_value()
     assert third not in {old, new}
+
+
+@pytest.mark.parametrize(
+    ("language", "answered", "reason", "redirected", "ruled"),
+    [
+        (
+            "en-GB",
+            "TLS failed",
+            "The receiver's certificate is self-signed, or its authority is not public",
+            "The receiver redirects to https://hooks.example.org/new. Redirects are not followed",
+            "must not use port 25, which belongs to another service",
+        ),
+        (
+            "it-IT",
+            "errore TLS",
+            "Il certificato del ricevitore è autofirmato, o la sua autorità non è pubblica",
+            "Il ricevitore rimanda a https://hooks.example.org/new. I rinvii non vengono seguiti",
+            "non può usare la porta 25, che appartiene a un altro servizio",
+        ),
+    ],
+)
+def test_a_receiver_that_cannot_be_reached_is_said_to_and_why(
+    new_console: Callable[..., Console],
+    account: Account,
+    receiver: Receiver,
+    tmp_path: Path,
+    language: str,
+    answered: str,
+    reason: str,
+    redirected: str,
+    ruled: str,
+) -> None:
+    """By test sends of what is saved and what is not, by health, in the history and for each attempt."""
+    console = new_console(account.token, locale=language)
+    page = console.page
+    receiver.script = answer(302, headers={"location": "https://hooks.example.org/new"})
+    webhook = account.create(receiver.url("/hooks"))
+    send, test, save = ("Send test", "Test webhook", "Save")
+    if language == "it-IT":
+        send, test, save = ("Invia prova", "Prova webhook", "Salva")
+    console.open(f"#/webhooks/{webhook['webhookId']}")
+    press(page, send)
+    said(page, redirected)
+    console.open(f"#/webhooks/{webhook['webhookId']}/edit")
+    press(page, test)
+    expect(page.locator(".result")).to_contain_text(redirected)
+
+    with Receiver(certificate=Certificates(tmp_path).files(Tls.SELF_SIGNED)) as stranger:
+        address = page.locator("input[type=url]")
+        address.fill(stranger.url("/hooks"))
+        press(page, test)
+        expect(page.locator(".result")).to_contain_text(answered)
+        expect(page.locator(".result")).to_contain_text(reason)
+        account.call("PATCH", f"/v1/webhooks/{webhook['webhookId']}", {"targetUrl": stranger.url("/hooks")})
+        account.emit("COURSE_ENROLLMENT")
+        console.open(f"#/webhooks/{webhook['webhookId']}")
+        expect(page.locator(".note.bad")).to_contain_text(f"{answered}: {reason}", timeout=30_000)
+        console.open()
+        expect(page.locator(".card .note")).to_contain_text(f"{answered}: {reason}")
+
+    def with_attempt(route: Any) -> None:
+        """As an event has one that was set aside after it; that takes hours."""
+        given = route.fetch().json()
+        attempt = {
+            "at": "2026-11-03T12:00:00Z",
+            "latencyMs": 9,
+            "errorClass": "tls",
+            "reason": "The receiver's certificate is self-signed, or its authority is not public",
+        }
+        for each in given.get("deliveries", [given]):
+            each |= {"attemptCount": 1, "lastAttempt": attempt, "attempts": [attempt]}
+        if "event" in given:
+            given["event"] = given.pop("event")  # the last field, as the page reads it
+        route.fulfill(content_type="application/json", body=json.dumps(given, separators=(",", ":")))
+
+    page.route(re.compile(r"/v1/webhooks/[^/]+/deliveries[?/]"), with_attempt)
+    console.open(f"#/webhooks/{webhook['webhookId']}")
+    expect(page.locator(".history tbody tr")).to_contain_text(f"{answered}{reason}")
+    page.locator(".history tbody a").click()
+    attempts = page.locator("section", has=page.locator("tbody")).locator("tbody tr")
+    expect(attempts).to_contain_text(f"{answered}{reason}")
+    console.open(f"#/webhooks/{webhook['webhookId']}/edit")
+    address.fill("https://hooks.example.com:25/")
+    press(page, save)
+    expect(error_of(address)).to_have_text(ruled)
 
 
 ##### History

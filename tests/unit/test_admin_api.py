@@ -16,6 +16,10 @@ from tests.operations import Operation, operations
 from tests.unit.admin_client import ADMIN_CLAIMS, VALID, AdminClient, admin_client, etag
 
 NAME_RULE = "must have a name of 1 to 64 letters, digits, hyphens and other characters of an HTTP token"
+IDLE_RULE = (
+    "must have joiners and variation selectors only where they show: in words of Arabic, Indic and related"
+    " scripts, and in emoji"
+)
 HIDDEN_RULE = "must not contain characters that are invisible or change the direction of the text"
 VALUE_RULE = "must have a value of 1 to 1024 visible ASCII characters, with spaces or tabs only between them"
 
@@ -131,6 +135,21 @@ def test_fields_that_may_be_left_out(client: AdminClient) -> None:
         {"name": "x"},
         {"name": "ü" * 80},
         {"name": "👁️‍🗨️ نمی‌خواهم"},  # joiners and a variation selector, as emoji and Persian need them
+        *(
+            {field: text}
+            for field in ("name", "description")
+            for text in (
+                "❤\ufe0f 1\ufe0f⃣ ‼\ufe0f ©\ufe0f",
+                "👩🏽\u200d💻 🏳\ufe0f\u200d🌈 🧑\u200d🤝\u200d🧑 🏃\u200d➡\ufe0f",
+                "PDF\u200c\u0647\u0627 ۲۰\u200cس\u0627ل\u0647",  # Persian endings
+                "\u0647\u200d.ش",  # an Iranian calendar, abbreviated
+                "क्\u200dष र्\u200cक",  # Hindi, joined and not
+                "র\u200d্যা",  # Bengali, with the joiner before the sign that joins
+                "അവന്\u200d",  # Malayalam, at the end of a word
+                "ಫೇಸ್\u200cಬುಕ್\u200c",  # Kannada, the same
+                "ශ්\u200dරී ලංකා",  # Sinhala
+            )
+        ),
         {"description": "ü" * 140},
         {"description": "two\nlines"},
         {"description": ""},
@@ -179,7 +198,29 @@ KNOWN_EVENT = "must be an event name that GET /v1/event-types lists"
         ),
         *(
             ({"name": text}, {"/name": "must contain a visible character"})
-            for text in ("\u200d", "\ufe0f\u2800")
+            for text in ("\u200d", "\ufe0f\u2800", "\u200c\ufe0f \u200d")
+        ),
+        *(
+            ({field: text}, {f"/{field}": IDLE_RULE})
+            for field in ("name", "description")
+            for text in (
+                "H\u200dR",
+                "H\u200cR",
+                "HR\u200d",
+                "\u200cHR",
+                "H\ufe0fR",
+                "HR\ufe00",
+                "HR 1\ufe0f",
+                "HR +\ufe0f",
+                "\ufe0fHR",
+                "نمی\u200c",  # at the end of a Persian word
+                "نمی\u200c\u200cخو\u0627\u0647م",
+                "नम \u200c मन",
+                "👩\u200dHR",
+                "👩\u200d\u200d💻",
+                "❤\ufe0f\ufe0f",
+                "Γ\u200dΔ",
+            )
         ),
         ({"name": 7}, {"/name": "must be text, not a number"}),
         ({"name": ["HR"]}, {"/name": "must be text, not a list"}),

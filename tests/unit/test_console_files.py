@@ -1,16 +1,21 @@
 """The console's files: served as they are, with a policy that lets nothing else in; and the words in them."""
 
+import ast
 import dataclasses
 import gzip
+import inspect
 import json
 import re
 from base64 import b64decode
 from collections.abc import Iterator
-from typing import Any, cast
+from types import ModuleType
 
 import pytest
 
-from lms_webhooks.admin import pages
+from lms_webhooks import targets
+from lms_webhooks.admin import pages, registrations, resends, subscriptions, taken
+from lms_webhooks.admin.bodies import _RULES
+from lms_webhooks.attempts import TlsFault, in_words
 from lms_webhooks.event_types import EVENT_TYPES
 from lms_webhooks.wires import ErrorClass
 from tests.unit.admin_client import AdminClient, admin_client, admin_settings
@@ -197,12 +202,54 @@ def test_the_catalogue_is_translated() -> None:
     assert list(table("it.js", "events")) == list(EVENT_TYPES), "console/it.js: events"
 
 
-def test_translated_rules_are_rules_of_the_api() -> None:
+RULED = (taken, targets, registrations, subscriptions, resends)
+"""Where the sentences stand that the console shows beside a field."""
+NOT_TYPED = {
+    "must be an event name that GET /v1/event-types lists",
+    "must not be null; leave out what is to stay",
+    "must not name {n} twice",
+}
+"""What no form of the console can send."""
+
+
+def sentences(module: ModuleType) -> Iterator[str]:
+    """The rules in a module's code; what only a call knows is `{n}` in them."""
+    tree = ast.parse(inspect.getsource(module))
+    parts = {id(part) for each in ast.walk(tree) if isinstance(each, ast.JoinedStr) for part in each.values}
+    for each in ast.walk(tree):
+        text = ""
+        if isinstance(each, ast.JoinedStr):
+            text = "".join(_part(part, module) for part in each.values)
+        elif isinstance(each, ast.Constant) and id(each) not in parts:
+            text = str(each.value)
+        if re.match(r"(?:must|is) ", text):
+            yield text
+
+
+def _part(part: ast.expr, module: ModuleType) -> str:
+    if isinstance(part, ast.Constant):
+        return str(part.value)
+    assert isinstance(part, ast.FormattedValue)
+    return str(getattr(module, ast.unparse(part.value), "{n}"))
+
+
+def test_each_rule_that_a_form_can_break_is_translated_and_no_other() -> None:
     """A rule that is worded anew would be shown in English again."""
-    sources = "".join(path.read_text() for path in pages.FOLDER.parent.glob("*.py"))
-    sources += (pages.FOLDER.parents[1] / "targets.py").read_text() + FILES["session.js"]
+    answered = {rule for module in RULED for rule in sentences(module)}
+    assert len(answered) > 30
+    assert answered >= NOT_TYPED
+    common = {"must not be empty", "is required"}
+    assert set(_RULES.values()) >= common
+    reasons = {sentence for fault in TlsFault if (sentence := in_words(fault))}
+    own = {"The API cannot be reached."}
+    assert all(sentence in FILES["session.js"] for sentence in own)
     _, _, rest = FILES["it.js"].partition("export const rules = {")
-    rules = re.findall(r"^  '(.+?)': '.+',$", rest.partition("};")[0], re.MULTILINE)
-    assert len(rules) > 10
-    for rule in rules:
-        assert rule in cast("Any", sources), rule
+    translated = {
+        english.replace("\\'", "'"): italian
+        for english, italian in re.findall(
+            r"^  '((?:[^'\\]|\\.)+)': '((?:[^'\\]|\\.)+)',$", rest.partition("};")[0], re.MULTILINE
+        )
+    }
+    assert translated.keys() == (answered - NOT_TYPED) | common | reasons | own
+    for english, italian in translated.items():
+        assert set(_PLACE.findall(italian)) == set(_PLACE.findall(english)), english

@@ -574,6 +574,78 @@ def test_a_receiver_that_wants_a_client_certificate_is_said_to(
     assert (got.error_class, got.tls_fault) == (ErrorClass.TLS, fault)
 
 
+# Descriptions of RFC 5246 7.2 and RFC 8446 6, of a server that answers the ClientHello with nothing else.
+@pytest.mark.parametrize(
+    ("alert", "fault"),
+    [
+        (40, TlsFault.REFUSED),  # handshake_failure
+        (42, TlsFault.CERTIFICATE_REFUSED),  # bad_certificate: Java and older Go, where none is shown
+        (43, TlsFault.CERTIFICATE_REFUSED),  # unsupported_certificate
+        (46, TlsFault.CERTIFICATE_REFUSED),  # certificate_unknown
+        (48, TlsFault.CERTIFICATE_REFUSED),  # unknown_ca
+        (70, TlsFault.PROTOCOL_VERSION),  # protocol_version
+        (71, TlsFault.REFUSED),  # insufficient_security
+        (112, TlsFault.WRONG_NAME),  # unrecognized_name
+        (116, TlsFault.CLIENT_CERTIFICATE),  # certificate_required
+        (80, None),  # internal_error, which says nothing
+    ],
+)
+def test_an_alert_of_the_receiver_has_its_fault(alert: int, fault: TlsFault | None, post: Post) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        listener.settimeout(PATIENT_SECONDS)
+
+        def refuse() -> None:
+            accepted, _ = listener.accept()
+            with accepted:
+                accepted.settimeout(PATIENT_SECONDS)
+                accepted.recv(4096)
+                accepted.sendall(bytes([21, 3, 3, 0, 2, 2, alert]))
+                accepted.shutdown(socket.SHUT_WR)
+                while accepted.recv(4096):
+                    pass
+
+        served = pool.submit(refuse)
+        got = post(f"https://127.0.0.1:{listener.getsockname()[1]}/")
+        served.result(PATIENT_SECONDS)
+    assert (got.error_class, got.tls_fault) == (ErrorClass.TLS, fault)
+
+
+# The second Oakley group (RFC 2409 6.2), of 1,024 bits: Java 7 had it, and servers that were set up long ago.
+_OAKLEY_2 = """\
+-----BEGIN DH PARAMETERS-----
+MIGHAoGBAP//////////yQ/aoiFowjTExmKLgNwc0SkCTgiKZ8x0Agu+pjsTmyJR
+Sgh5jjQE3e+VGbPNOkMbMCsKbfJfFDdP4TVtbVHCReSFtXZiXn7G9ExC6aY37WsL
+/1y29Aa37e44a/taiZ+lrp8kEXxLH+ZJKGZR7OZTgf//////////AgEC
+-----END DH PARAMETERS-----
+"""
+
+
+@pytest.mark.parametrize("weakness", ["key", "digest", "diffie-hellman"])
+def test_what_is_too_weak_is_said_to_be(
+    weakness: str, post: Post, certificates: Certificates, tmp_path: Path
+) -> None:
+    if weakness == "key":
+        context = certificates.weak_context(key_bits=1024)
+    elif weakness == "digest":
+        context = certificates.weak_context(is_sha1=True)
+    else:
+        context = certificates.weak_context()
+        context.set_ciphers("DHE-RSA-AES128-GCM-SHA256:@SECLEVEL=0")
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        file = tmp_path / "group.pem"
+        file.write_text(_OAKLEY_2)
+        context.load_dh_params(str(file))
+    got = _posted_to(context, post)
+    assert (got.error_class, got.tls_fault) == (ErrorClass.TLS, TlsFault.TOO_WEAK)
+
+
+def test_each_fault_has_a_sentence_and_a_line_in_the_documents() -> None:
+    operations = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    for fault in TlsFault:
+        assert in_words(fault), fault
+        assert f"`{fault}`" in operations
+
+
 def _posted_to(context: ssl.SSLContext, post: Post) -> Answer:
     """What comes of a POST to a server of this context, which keeps the end of a connection back."""
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:

@@ -15,7 +15,9 @@ class TlsFault(StrEnum):
     PROTOCOL_VERSION = "protocol-version"
     NO_TLS = "no-tls"
     CLIENT_CERTIFICATE = "client-certificate-wanted"
+    CERTIFICATE_REFUSED = "certificate-refused"
     REFUSED = "handshake-refused"
+    TOO_WEAK = "too-weak"
 
 
 _IN_WORDS: dict[str, str] = {
@@ -29,8 +31,13 @@ _IN_WORDS: dict[str, str] = {
     TlsFault.PROTOCOL_VERSION: "The receiver speaks neither TLS 1.2 nor TLS 1.3",
     TlsFault.NO_TLS: "The receiver does not speak TLS on this port",
     TlsFault.CLIENT_CERTIFICATE: "The receiver wants a client certificate",
+    # Servers send bad_certificate where none was shown, but not there alone.
+    TlsFault.CERTIFICATE_REFUSED: "The receiver refused a certificate: it probably wants one of its clients,"
+    " and this system shows none; the receiver's log may say more",
     TlsFault.REFUSED: "The receiver refused the TLS handshake: it wants a client certificate, or shares no"
     " cipher",
+    TlsFault.TOO_WEAK: "The receiver's TLS is too weak: RSA and Diffie-Hellman need 2,048 bits,"
+    " and certificates a signature with SHA-256 or better",
 }
 
 

@@ -302,7 +302,7 @@ def _milliseconds_of_iso(text: str) -> int | None:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        moment = read_rfc3339(text)
+        moment = read_rfc3339(text) or read_rfc3339(text + "Z")
     if moment is None:
         return None
     if moment.tzinfo is None:

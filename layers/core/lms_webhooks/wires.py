@@ -233,6 +233,9 @@ _BY_VERIFY_CODE = {
     21: TlsFault.INCOMPLETE_CHAIN,
     62: TlsFault.WRONG_NAME,
     64: TlsFault.WRONG_NAME,
+    66: TlsFault.TOO_WEAK,
+    67: TlsFault.TOO_WEAK,
+    68: TlsFault.TOO_WEAK,
 }
 # SSL_R_... of OpenSSL's sslerr.h. TLSV1 and SSLV3 begin the alerts of receivers, of whatever version.
 _BY_REASON = {
@@ -243,7 +246,15 @@ _BY_REASON = {
     "HTTP_REQUEST": TlsFault.NO_TLS,
     "TLSV1_UNRECOGNIZED_NAME": TlsFault.WRONG_NAME,
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": TlsFault.CLIENT_CERTIFICATE,
+    # OpenSSL and Go answer a TLS 1.2 handshake without a client certificate by the first, Java and older Go
+    # by the second; the other three are of servers that judge certificates by themselves.
     "SSLV3_ALERT_HANDSHAKE_FAILURE": TlsFault.REFUSED,
+    "SSLV3_ALERT_BAD_CERTIFICATE": TlsFault.CERTIFICATE_REFUSED,
+    "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": TlsFault.CERTIFICATE_REFUSED,
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": TlsFault.CERTIFICATE_REFUSED,
+    "TLSV1_ALERT_UNKNOWN_CA": TlsFault.CERTIFICATE_REFUSED,
+    "TLSV1_ALERT_INSUFFICIENT_SECURITY": TlsFault.REFUSED,
+    "DH_KEY_TOO_SMALL": TlsFault.TOO_WEAK,
 }
 
 

@@ -148,7 +148,13 @@ export function t(key, values = {}) {
 }
 
 /** What the API says is in English; what it says of fields often, other languages have too. */
-export const rule = (detail) => known.rules[detail] ?? detail;
+export function rule(detail) {
+  const [n] = detail.match(/\d+/) ?? [];
+  return known.rules[detail] ?? known.rules[detail.replace(n, '{n}')]?.replace('{n}', n) ?? detail;
+}
+
+/** Why there was no status code: in a word or two, and with the reason, where that is known. */
+export const errorText = (errorClass, reason) => t(`error.${errorClass}`) + (reason ? `: ${rule(reason)}` : '');
 
 export const eventLabel = (type) => known.events[type.eventName] ?? type.label;
 

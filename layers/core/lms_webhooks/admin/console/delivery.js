@@ -1,6 +1,6 @@
 // One delivery, opened: the request as it is sent by itself, and what came of each attempt.
-import { allIsWell, button, eventLabel, fullTime, h, milliseconds, number, say, shortTime, t, time } from './core.js';
-import { answerOf } from './history.js';
+import { allIsWell, button, errorText, eventLabel, fullTime, h, milliseconds, number, say, shortTime, t, time } from './core.js';
+import { answerOf, reasonOf } from './history.js';
 import { call, eventTypes } from './session.js';
 import { facts, outcome } from './standing.js';
 
@@ -42,7 +42,7 @@ export async function draw(here, webhookId, deliveryId) {
           {},
           h('th', { scope: 'row' }, number(index + 1)),
           h('td', {}, time(attempt.at, shortTime)),
-          h('td', {}, h('span', { class: `badge ${attempt.statusCode >= 200 && attempt.statusCode < 300 ? 'delivered' : 'failed'}` }, answerOf(attempt))),
+          h('td', {}, h('span', { class: `badge ${attempt.statusCode >= 200 && attempt.statusCode < 300 ? 'delivered' : 'failed'}` }, answerOf(attempt)), reasonOf(attempt)),
           h('td', {}, milliseconds(attempt.latencyMs)),
         ),
       ),
@@ -69,7 +69,8 @@ export async function draw(here, webhookId, deliveryId) {
       await load();
       if (delivery.attemptCount > before) {
         stop();
-        say(t('redeliver.done', { answer: answerOf(delivery.lastAttempt) }));
+        const { statusCode, errorClass, reason } = delivery.lastAttempt;
+        say(t('redeliver.done', { answer: statusCode ?? errorText(errorClass, reason) }));
       } else if (Date.now() > giveUpAt) {
         stop();
         say(t('redeliver.waits'));

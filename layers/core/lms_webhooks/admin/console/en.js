@@ -204,6 +204,7 @@ export const words = {
   'test-webhook': 'Test webhook',
   'test.bad': 'The receiver did not take the sample: {answer}, after {time}.',
   'test.good': 'The receiver took the sample: {answer}, after {time}.',
+  'test.location': 'The receiver redirects to {location}. Redirects are not followed: make it the target URL if you trust it.',
   'test.unsigned': 'This test was signed with a secret that nobody has. Generate one to test with it.',
   'testing': 'Sending a sample…',
   'to': 'To',

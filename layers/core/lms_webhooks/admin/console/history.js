@@ -8,6 +8,8 @@ const PAGE = 25;
 
 export const answerOf = (attempt) => (attempt ? (attempt.statusCode ?? t(`error.${attempt.errorClass}`)) : '–');
 
+export const reasonOf = (attempt) => attempt?.reason && h('small', {}, rule(attempt.reason));
+
 const moment = (control) => control.value && new Date(control.value).toISOString();
 
 const options = (pairs) => pairs.map(([value, label]) => h('option', { value }, label));
@@ -109,7 +111,7 @@ function row(path, delivery, types) {
     h('td', {}, h('a', { href: `#/${path}/deliveries/${delivery.deliveryId}`, title: delivery.eventId }, type ? eventLabel(type) : delivery.eventName), h('code', { class: 'wide' }, delivery.eventName)),
     h('td', {}, outcome(delivery.status), delivery.nextAttemptAt && h('small', {}, t('again-at'), ' ', time(delivery.nextAttemptAt, shortTime))),
     h('td', { class: 'wide' }, number(delivery.attemptCount)),
-    h('td', { class: 'wide' }, answerOf(lastAttempt)),
+    h('td', { class: 'wide' }, answerOf(lastAttempt), reasonOf(lastAttempt)),
     h('td', { class: 'wide' }, lastAttempt ? milliseconds(lastAttempt.latencyMs) : '–'),
   );
 }

@@ -1,5 +1,6 @@
 // How a webhook does, as a badge and as charts by the hour.
-import { atLeast, h, locale, milliseconds, number, s, shortTime, t, time } from './core.js';
+import { words } from './en.js';
+import { atLeast, errorText, h, locale, milliseconds, number, s, shortTime, t, time } from './core.js';
 import { call } from './session.js';
 
 const HOUR_MS = 3_600_000;
@@ -17,6 +18,12 @@ export const badge = (name) => h('span', { class: `badge ${name}` }, t(`is.${nam
 
 export const outcome = (status) => h('span', { class: `badge ${status}` }, t(`status.${status}`));
 
+/** Health keeps `HTTP 503`, or the class of an error, with its reason after a colon. */
+function lastError(text) {
+  const [name, ...reason] = text.split(': ');
+  return `error.${name}` in words ? errorText(name, reason.join(': ')) : text;
+}
+
 /** What is wrong, since when, and what comes next; nothing when all is well. */
 export function trouble(webhook) {
   const { health, waiting } = webhook;
@@ -25,7 +32,7 @@ export function trouble(webhook) {
       return [t(`off.${health.switchedOff.reason}`), ' ', time(health.switchedOff.at), '. ', t('off.then')];
     case 'failing':
       return [
-        t('failing.since'), ' ', time(health.failingSince), ': ', h('b', {}, health.lastError ?? '?'), '. ',
+        t('failing.since'), ' ', time(health.failingSince), ': ', h('b', {}, lastError(health.lastError ?? '?')), '. ',
         health.nextAttemptAt && [t('failing.next'), ' ', time(health.nextAttemptAt, shortTime), '. '],
         waiting.count ? t('failing.waiting', { n: waiting.count }) : '',
       ];

@@ -1,5 +1,5 @@
 // One webhook: how it does, what it is, its history, and what can be done with it.
-import { allIsWell, button, confirmed, dialog, download, eventLabel, fullTime, h, milliseconds, number, relative, say, shortTime, t, time } from './core.js';
+import { allIsWell, button, confirmed, dialog, download, eventLabel, fullTime, h, milliseconds, number, relative, rule, say, shortTime, t, time } from './core.js';
 import { historyOf } from './history.js';
 import { call, eventTypes } from './session.js';
 import { badge, charts, facts, standing, statsOf, sums, trouble, waitingText } from './standing.js';
@@ -146,8 +146,12 @@ export async function draw(here, webhookId) {
   ].filter(Boolean);
 }
 
-export const trialText = ({ delivered, statusCode, latencyMs, errorClass }) =>
-  t(delivered ? 'test.good' : 'test.bad', { answer: statusCode ?? t(`error.${errorClass}`), time: milliseconds(latencyMs) });
+export const trialText = ({ delivered, statusCode, latencyMs, errorClass, reason, location }) =>
+  [
+    t(delivered ? 'test.good' : 'test.bad', { answer: statusCode ?? t(`error.${errorClass}`), time: milliseconds(latencyMs) }),
+    reason && `${t('reason')}: ${rule(reason)}.`,
+    location && t('test.location', { location }),
+  ].filter(Boolean).join(' ');
 
 function describe(webhook, types, rotateButton) {
   const { authentication, headers } = webhook;
