@@ -21,7 +21,6 @@ from lms_webhooks import dispatch, retry, settings, turn
 from lms_webhooks.admin import trials
 from lms_webhooks.admin.registrations import SECRET_OVERLAP
 from lms_webhooks.admin.taken import WebhookTaken
-from lms_webhooks.event_types import NON_REAL_TIME, REAL_TIME
 from lms_webhooks.events import Event
 from lms_webhooks.messages import Credentials, compose
 from lms_webhooks.observability import Metric
@@ -187,12 +186,6 @@ def test_every_error_class_is_named() -> None:
         line for line in section(OPERATIONS, "Logs").splitlines() if line.startswith("`errorClass`")
     )
     assert re.findall(r"`([a-z-]+)`", sentence) == list(ErrorClass)
-
-
-def test_the_readme_counts_the_event_types_right() -> None:
-    text = section(README, "Emitting events")
-    assert f"{len(REAL_TIME)} real-time types" in text
-    assert f"{len(NON_REAL_TIME)} non-real-time types" in text
 
 
 # What receivers are promised
