@@ -482,6 +482,13 @@ def test_the_largest_request_is_taken_whole(example: Example) -> None:
     assert sorted(example.kept()) == sorted(ids)
 
 
+def test_a_body_that_strangers_send_fills_no_memory(example: Example) -> None:
+    """None of ours is larger than 256 KiB. Before a function URL AWS has a limit of its own."""
+    example.start(new_entry())
+    expected = HTTPStatus.UNAUTHORIZED if example.name == "function-url" else 413
+    assert example.post(b" " * (256 * 1024 + 1), {"content-type": "application/json"}) == expected
+
+
 def test_a_secret_is_replaced_and_nothing_is_refused(account: Account, example: Example) -> None:
     """While events come the receiver has the old secret, then both: each is taken at the first try. Once both
     sign, either will do."""
