@@ -70,7 +70,8 @@ class System:
 
 
 def find(dynamodb: "DynamoDBClient", table: str, *, account_id: str, learner: str) -> Iterator[Found]:
-    """Every item of the deliveries table with an event of the account about the learner, or that tells not."""
+    """Every item of the deliveries table with an event of the account about the learner; or about whom it
+    cannot be read."""
     pages = dynamodb.get_paginator("scan").paginate(
         TableName=table,
         ConsistentRead=True,
@@ -91,7 +92,9 @@ def find(dynamodb: "DynamoDBClient", table: str, *, account_id: str, learner: st
             webhook_id, _, lane = rest.partition("#")
             # The retry lane has a due time before the event's own.
             event_key = sort_key.partition("#")[2] if lane == Lane.RETRY else sort_key
-            found = Found({"pk": item["pk"], "sk": item["sk"]}, webhook_id, lane if kind == "BACKLOG" else None)
+            found = Found(
+                {"pk": item["pk"], "sk": item["sk"]}, webhook_id, lane if kind == "BACKLOG" else None
+            )
             try:
                 is_theirs = is_about(read_event_item(item, event_key).text, learner)
             except Exception:  # noqa: BLE001  # whatever is in it, it hides no other
@@ -176,7 +179,7 @@ def run(system: System, account_id: str, learner: str, *, erasing: bool) -> int:
     if any(place.startswith("waiting") for _, place in counts):
         print("What waits and is erased is never sent: its receivers do not hear of it.")
     if unread:
-        print(f"{len(unread):8} could not be read, and are as they were: of a newer version, or nested too deeply")
+        print(f"{len(unread):8} could not be read, and are as they were: newer, or nested too deeply")
         for each in unread:
             print(f"         {each.key['pk']['S']} {each.key['sk']['S']}")
     _say_what_is_not_searched(system)

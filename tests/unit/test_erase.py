@@ -176,7 +176,9 @@ def test_what_cannot_be_read_is_named_and_hides_nothing_else(
     deep = "[" * 50_000 + "]" * 50_000
     history = DeliveryStore(table, retention_days=30)
     too_deep = event("deep", text=f'{{"eventId":"deep","data":{deep}}}')
-    history.record([Delivery(WEBHOOK, too_deep, Outcome.DELIVERED, (OK,))], recorded_at_seconds=NOW_MS // 1000)
+    history.record(
+        [Delivery(WEBHOOK, too_deep, Outcome.DELIVERED, (OK,))], recorded_at_seconds=NOW_MS // 1000
+    )
     newer = {
         "pk": {"S": f"DELIVERY#{WEBHOOK}"}, "sk": {"S": "newer"}, "account_id": {"S": "1010"},
         "event": {"B": b"packed otherwise"},
