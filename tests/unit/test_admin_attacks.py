@@ -126,7 +126,7 @@ def test_a_signing_secret_stays_for_it_never_leaves(client: AdminClient) -> None
 
 
 def test_whoever_has_another_s_mail_address_in_a_token_is_not_given_their_secret(client: AdminClient) -> None:
-    """With some issuers people write the claim themselves. The same call under the same key gave the secret."""
+    """With some issuers people write the claim themselves. The same call and key gave the secret."""
     signed = {**VALID, "authentication": {"type": "signature"}}
     key = {"idempotency-key": "create-1"}
     created = client.call("POST", "/v1/webhooks", signed, headers=key)

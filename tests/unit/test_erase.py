@@ -179,7 +179,7 @@ def test_what_cannot_be_read_is_named_and_hides_nothing_else(
     history.record(
         [Delivery(WEBHOOK, too_deep, Outcome.DELIVERED, (OK,))], recorded_at_seconds=NOW_MS // 1000
     )
-    newer = {
+    newer: dict[str, Any] = {
         "pk": {"S": f"DELIVERY#{WEBHOOK}"}, "sk": {"S": "newer"}, "account_id": {"S": "1010"},
         "event": {"B": b"packed otherwise"},
     }  # fmt: skip
