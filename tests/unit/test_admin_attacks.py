@@ -125,6 +125,18 @@ def test_a_signing_secret_stays_for_it_never_leaves(client: AdminClient) -> None
     assert not any(secret.removeprefix("whsec_") in each for each in (*sent.headers.values(), str(sent.body)))
 
 
+def test_whoever_has_another_s_mail_address_in_a_token_is_not_given_their_secret(client: AdminClient) -> None:
+    """With some issuers people write the claim themselves. The same call and key gave the secret."""
+    signed = {**VALID, "authentication": {"type": "signature"}}
+    key = {"idempotency-key": "create-1"}
+    created = client.call("POST", "/v1/webhooks", signed, headers=key)
+    assert created.status == 201
+    claims = {**ADMIN_CLAIMS, "sub": "9a0c-mallory"}
+    refused = client.call("POST", "/v1/webhooks", signed, headers=key, claims=claims)
+    assert (refused.status, refused.body["type"]) == (422, "urn:lms-webhooks:problem:idempotency-key-reused")
+    assert client.call("POST", "/v1/webhooks", signed, headers=key).text == created.text
+
+
 # What follows had the product make 434 requests a minute, each to a port of the admin's choice.
 
 

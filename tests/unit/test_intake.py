@@ -7,7 +7,7 @@ import pytest
 
 from lms_webhooks.crew import Crew
 from lms_webhooks.health import Health
-from lms_webhooks.intake import Intake
+from lms_webhooks.intake import Intake, differ
 from lms_webhooks.webhook_store import Deleted, Registered, Unreadable
 from lms_webhooks.webhooks import rfc3339_of_ms
 from tests.unit.tables import NOW_MS, Throttled, webhook
@@ -106,3 +106,9 @@ def test_a_record_that_nobody_expected_returns_alone() -> None:
     odd = message("odd")
     odd["attributes"]["SentTimestamp"] = "yesterday"
     assert share_out(Registry(), odd, message("1")) == ({"wh_kept": {"1"}}, {"m-odd"})
+
+
+def test_what_is_nested_too_deeply_to_compare_is_another_event_unless_it_is_the_same_text() -> None:
+    deep = "[" * 50_000 + "]" * 50_000
+    assert differ(deep, f" {deep}")
+    assert not differ(deep, deep)

@@ -1,0 +1,87 @@
+"""What CONTRIBUTING.md says of adding an event type is enough: its steps, taken literally, in a copy."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.contract.template import REPOSITORY
+
+COPIED = ("docs", "events", "functions", "layers", "local", "operations", "tests")
+BIN = Path(sys.executable).parent
+# Those that look at the catalogue as a whole, or at one type after the other.
+TESTS_OF_TYPES = (
+    "tests/unit/test_event_types.py",
+    "tests/unit/test_schemas.py::test_each_schema_is_one_and_takes_the_sample_of_its_type_alone",
+    "tests/unit/test_schemas.py::test_the_request_s_schema_is_one_and_takes_every_sample",
+    "tests/unit/test_events.py::test_every_type_of_the_catalogue_is_read",
+    "tests/unit/test_erase.py::test_every_type_of_the_catalogue_that_names_a_learner_is_found",
+    "tests/unit/test_console_files.py::test_the_catalogue_is_translated",
+    "tests/contract/test_openapi.py::test_what_is_committed_is_what_the_code_says",
+    "tests/contract/test_template.py::test_each_event_type_goes_to_the_queue_of_its_category",
+    "tests/contract/test_template.py::test_quarantine_takes_exactly_what_no_other_rule_takes",
+)
+OUTSIDE_MAKE = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")}
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of the repository, in a path with blanks."""
+    folder = tmp_path / "a b" / "check out"
+    ignored = shutil.ignore_patterns("__pycache__", "images", "node_modules")
+    for name in COPIED:
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=ignored)
+    for file in (path for path in REPOSITORY.iterdir() if path.is_file()):
+        shutil.copy(file, folder)
+    return folder
+
+
+def blocks(heading: str) -> Iterator[tuple[str, list[str]]]:
+    """Kind and lines of each block of code under a heading of CONTRIBUTING.md."""
+    page = (REPOSITORY / "CONTRIBUTING.md").read_text()
+    text = page.split(f"\n## {heading}\n")[1].partition("\n## ")[0]
+    for block in re.finditer(r"^( *)```(\w*)\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL):
+        yield block[2], [line.removeprefix(block[1]) for line in block[3].splitlines()]
+
+
+def apply(diff: list[str], folder: Path) -> None:
+    """Add what a block says: `--- file`, `@@ line under which to look`, ` line after which`, `+line`."""
+    file = folder / diff[0].removeprefix("--- ")
+    lines = file.read_text().splitlines(keepends=True)
+    at = 0
+    for line in diff[1:]:
+        if line.startswith("@@ "):
+            at = next(n for n, each in enumerate(lines, 1) if each.strip() == line[3:])
+        elif line.startswith("+"):
+            lines.insert(at, line[1:] + "\n")
+            at += 1
+        else:
+            at = lines.index(line[1:] + "\n", at) + 1
+    file.write_text("".join(lines))
+
+
+def test_an_event_type_is_added_by_what_the_page_says(checkout: Path) -> None:
+    for kind, lines in blocks("Add an event type"):
+        if kind == "diff":
+            apply(lines, checkout)
+        else:
+            (command,) = lines
+            run([*command.split(), "READY=", f"BIN={BIN}"], checkout)
+    run([str(BIN / "ruff"), "format", "--check", "--no-cache", "events", "layers"], checkout)
+    run(
+        [sys.executable, "-m", "pytest", "-n0", "-p", "no:cacheprovider", "-x", "-q", *TESTS_OF_TYPES],
+        checkout,
+    )
+
+
+def run(command: list[str], folder: Path) -> None:
+    """Run it in the copy, with the bytecode of the packages that is there, and none of the copy."""
+    own_code = {"PYTHONPATH": os.pathsep.join(map(str, (folder, folder / "layers" / "core")))}
+    environment = OUTSIDE_MAKE | own_code | {"PYTHONDONTWRITEBYTECODE": "1"}
+    ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, (ended.stdout + ended.stderr)[-3000:]
