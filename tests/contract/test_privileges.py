@@ -42,7 +42,12 @@ ALLOWED = [
     ("admin_api", "dynamodb", "PutItem", at("deliveries", f"BACKLOG#{WEBHOOK}#replay")),
     ("admin_api", "dynamodb", "UpdateItem", at("deliveries", "DUE#7")),
     ("admin_api", "dynamodb", "Query", query("webhooks", "ACCOUNT#1010")),
-    ("dispatcher", "dynamodb", "BatchWriteItem", put("deliveries", f"DELIVERY#{WEBHOOK}", *LANES)),
+    (
+        "dispatcher",
+        "dynamodb",
+        "BatchWriteItem",
+        put("deliveries", f"DELIVERY#{WEBHOOK}", f"RETRY#{WEBHOOK}", *LANES),
+    ),
     ("drainer", "dynamodb", "DeleteItem", at("deliveries", f"REPLAY#{WEBHOOK}")),
     ("admin_api", "sns", "Subscribe", {"Protocol": "email"}),
     *((sender, "kms", "Decrypt", secret(accountId="1010", webhookId=WEBHOOK)) for sender in SENDERS),

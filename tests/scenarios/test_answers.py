@@ -358,3 +358,24 @@ def test_an_endpoint_that_fails_on_large_batches_gets_smaller_ones(world: World)
     world.run_until_quiet(at_most=30 * MINUTE)
     assert endpoint.acknowledged == ids
     assert world.outcomes(webhook) == {"delivered": 200}
+
+
+@pytest.mark.parametrize("ordered", [False, True], ids=["direct", "ordered"])
+def test_an_event_that_comes_again_after_it_was_rejected_is_set_aside_once(
+    world: World, *, ordered: bool
+) -> None:
+    """It begins anew with its delays, and its history has all attempts."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint, ordered=ordered)
+    endpoint.script = always(Reply(422))
+    (event,) = world.emit()
+    for seconds in (0.05, 30, 5 * MINUTE, 2 * HOUR, 7 * HOUR):
+        world.duplicate(event, delay_seconds=seconds)
+    for _ in range(60):
+        world.run(10 * MINUTE)
+        assert world.waiting_ids(webhook) in ([], [event])
+    assert world.waiting_ids(webhook, Lane.RETRY) == [event]
+    world.run_until_quiet(at_most=8 * DAY)
+    assert world.history(webhook)[event].outcome == "failed"
+    assert world.history(webhook)[event].statuses == [422] * len(endpoint.posts)
+    assert len(endpoint.posts) <= 8 + 5 * 3

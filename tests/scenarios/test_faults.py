@@ -190,6 +190,35 @@ def test_the_key_of_a_secret_is_lost_for_ever(world: World, *, ordered: bool) ->
     assert world.duplicates() == 0
 
 
+@pytest.mark.parametrize("ordered", [False, True], ids=["direct", "ordered"])
+def test_kms_is_asked_for_a_secret_that_is_lost_once_an_hour_by_each_process(
+    world: World, *, ordered: bool
+) -> None:
+    """It would sign along with its successor, for a day."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint, authentication=SIGNED, ordered=ordered)
+    before = world.webhooks[webhook].authentication
+    assert isinstance(before, SignatureAuthentication)
+    asked = []
+
+    def refuse(call: Call, proceed: Callable[[], Any]) -> Any:
+        if call.operation == "Decrypt" and call.params["CiphertextBlob"] == before.secret_ciphertext:
+            asked.append(call.process)
+            raise world.aws_error("IncorrectKeyException", call)
+        return proceed()
+
+    world.taps.append(refuse)
+    world.rotate_secret(webhook)
+    ids = []
+    for _ in range(110):
+        ids += world.emit()
+        world.run(MINUTE)
+    assert endpoint.acknowledged == ids
+    assert all("v1," in post.headers["webhook-signature"] for post in endpoint.posts)
+    assert 2 <= len(asked) <= 2 * len(set(asked))
+    assert len(set(asked)) <= 3
+
+
 def test_a_lost_drain_message_is_replaced_by_the_sweep_within_a_minute(world: World) -> None:
     endpoint = world.endpoint()
     webhook = world.register(endpoint)

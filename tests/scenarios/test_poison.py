@@ -59,15 +59,60 @@ def test_five_hundred_events_with_two_such_in_front(world: World, reply: Reply) 
     assert world.health(webhook).failures == 0
 
 
-def test_eight_such_events_in_front_block_nobody_for_good(world: World) -> None:
-    """They are more than a failing endpoint is tried with at first."""
+def test_forty_such_events_in_front_block_nobody_for_long(world: World) -> None:
+    """They are more than those that a failing endpoint is tried with one after the other."""
     endpoint = world.endpoint()
     webhook = world.register(endpoint)
+    endpoint.script = always(REFUSED)
     ids = world.emit(500)
-    endpoint.script = failing_at(*ids[:8], reply=DOWN)
-    world.run(3 * DAY)
-    assert sorted(endpoint.acknowledged) == ids[8:]
-    assert world.history(webhook).keys() == set(ids[8:])
+    world.run(MINUTE)
+    endpoint.script = failing_at(*ids[:40], reply=DOWN)
+    world.run(10 * MINUTE)
+    assert endpoint.acknowledged
+    world.run(2 * HOUR)
+    assert sorted(endpoint.acknowledged) == ids[40:]
+    assert world.history(webhook).keys() == set(ids[40:])
+
+
+def test_such_events_in_every_place_but_one_are_no_outage_for_a_week(world: World) -> None:
+    """Of a hundred that wait, one gets through, wherever it stands: then so does what comes."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    endpoint.script = always(REFUSED)
+    ids = world.emit(100)
+    world.run(MINUTE)
+    endpoint.script = failing_at(*ids[:97], *ids[98:], reply=DOWN)
+    world.run_while(partial(is_missing, endpoint, ids[97]), at_most=5 * DAY)
+    assert world.health(webhook).switched_off is None
+
+
+@pytest.mark.parametrize("minutes", [0, 15, 30, 45])
+def test_such_an_event_in_front_after_an_outage_holds_the_others_up_for_half_an_hour_at_most(
+    world: World, minutes: int
+) -> None:
+    """All of them failed in the outage, so that nothing tells it from them."""
+    endpoint = world.endpoint()
+    world.register(endpoint)
+    endpoint.script = always(DOWN)
+    ids = world.emit(60)
+    world.run(6 * HOUR + minutes * MINUTE)
+    endpoint.script = failing_at(ids[0], reply=DOWN)
+    world.run(31 * MINUTE)
+    assert sorted(endpoint.acknowledged) == ids[1:]
+
+
+def test_an_endpoint_that_refuses_connections_gets_one_request_a_probe(world: World) -> None:
+    """Whatever it did before: that says nothing of an event."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    endpoint.script = always(DOWN)
+    world.emit(60)
+    world.run_while(lambda: world.health(webhook).failures < 4, at_most=3 * MINUTE)
+    endpoint.script = always(REFUSED)
+    world.run(5 * MINUTE)
+    endpoint.posts.clear()
+    world.run(2 * HOUR)
+    assert 22 <= len(endpoint.posts) <= 24
 
 
 def test_such_an_event_in_the_midst_of_a_batch_under_a_steady_stream(world: World) -> None:

@@ -195,6 +195,25 @@ def test_a_replay_that_meets_a_failure_does_not_wait_for_what_was_set_aside(worl
     assert world.health(webhook).failures == 0
 
 
+def test_events_in_a_row_that_fail_in_a_replay_do_not_hold_up_what_was_set_aside(world: World) -> None:
+    """The retry lane is the last that an endpoint is probed with, but the second when that has failed."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    old = world.emit(40)
+    world.run(10)
+    endpoint.script = rejecting(late := "e000040")
+    assert world.emit(1) == [late]
+    world.run(10)
+    assert world.waiting_ids(webhook, Lane.RETRY) == [late]
+    endpoint.script = lambda ids, _now: DOWN if set(ids) & set(old[:7]) else OK
+    start(world, webhook)
+    world.run(3 * MINUTE)
+    assert late in endpoint.acknowledged
+    world.run(30 * MINUTE)
+    ended = progress(world, webhook)
+    assert (ended.state, ended.delivered, ended.rejected) == (ReplayState.DONE, 33, 7)
+
+
 @pytest.mark.parametrize("reply", [OK, DOWN])
 def test_a_replay_that_was_cancelled_while_its_endpoint_failed_leaves_no_failure(
     world: World, reply: Reply

@@ -98,6 +98,48 @@ def test_of_an_event_that_waits_twice_in_the_retry_lane_the_one_that_was_tried_l
     assert backlog.read("wh_1", Lane.RETRY, limit=10) == [second]
 
 
+def test_an_event_that_is_set_aside_again_takes_its_earlier_place_and_keeps_all_attempts(
+    backlog: Backlog,
+) -> None:
+    first, second, third = (Attempt(at_ms, 5, 422, None) for at_ms in (1, 2, 3))
+    backlog.append("wh_1", Lane.RETRY, [waiting("a", due_at_ms=100, tries=2, attempts=(first, third))])
+    again = [waiting("a", due_at_ms=90, tries=1, attempts=(second,)), waiting("b", due_at_ms=95)]
+    assert backlog.append("wh_1", Lane.RETRY, again) == set()
+    assert backlog.read("wh_1", Lane.RETRY, limit=10) == [
+        replace(again[0], attempts=(first, second, third)),
+        again[1],
+    ]
+    assert backlog.append("wh_1", Lane.RETRY, [again[1]]) == set(), "the same once more"
+    assert ids(backlog, Lane.RETRY) == ["a", "b"]
+
+
+def test_of_two_items_of_an_event_the_one_that_is_tried_takes_both_places(
+    table: Table, backlog: Backlog
+) -> None:
+    """The process that set it aside died before it removed the earlier one."""
+    backlog.append("wh_1", Lane.RETRY, [waiting("a", due_at_ms=100)])
+    client = before(table)
+    client.answers["batch_write_item"] = lambda **request: (
+        {"UnprocessedItems": request["RequestItems"]}
+        if "DeleteRequest" in str(request)
+        else client.behind.batch_write_item(**request)
+    )
+    backlog.append("wh_1", Lane.RETRY, [waiting("a", due_at_ms=200)])
+    client.answers.clear()
+    assert ids(backlog, Lane.RETRY) == ["a", "a"]
+    tried, _ = backlog.read("wh_1", Lane.RETRY, limit=2)
+    backlog.append("wh_1", Lane.RETRY, [replace(tried, due_at_ms=300)])
+    backlog.remove("wh_1", Lane.RETRY, [tried])
+    assert [each.due_at_ms for each in backlog.read("wh_1", Lane.RETRY, limit=2)] == [300]
+
+
+def test_an_event_is_not_set_aside_when_nobody_can_say_whether_it_was(table: Table, backlog: Backlog) -> None:
+    again = waiting("a", due_at_ms=200)
+    before(table).answers["batch_get_item"] = Fails(before(table).behind.batch_get_item)
+    assert backlog.append("wh_1", Lane.RETRY, [again]) == {again.event.sort_key}
+    assert ids(backlog, Lane.RETRY) == []
+
+
 def test_what_is_not_there_is_removed_already(backlog: Backlog) -> None:
     assert backlog.remove("wh_1", Lane.REALTIME, [waiting("a")])
     assert backlog.remove("wh_1", Lane.REALTIME, [])

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from lms_webhooks.backlog import Lane, Waiting
 from lms_webhooks.choosing import (
+    CHOSEN_FROM,
     after_request,
-    candidates_of,
     lanes_to_probe,
     next_lane,
+    number_of_stand_in,
     request_of,
     stand_in,
 )
@@ -80,32 +81,31 @@ def test_a_suspect_is_sent_alone_and_so_is_what_is_behind_it(suspect: int, toget
     assert request_of(events, health, most_bytes=999) == events[:together]
 
 
-@pytest.mark.parametrize(
-    ("failures", "chosen"),
-    [
-        ((0, 0, 0), None),
-        ((1, 0, 0), None),
-        ((2, 0, 0), None),
-        ((3, 0, 0), 1),
-        ((4, 1, 0), 2),
-        ((5, 1, 1), None),
-        ((11, 1, 1), None),
-        ((12, 1, 1), 1),
-        ((24, 2, 1), 2),
-        ((25, 2, 0), 2),
-    ],
-)
-def test_from_its_third_failure_on_the_first_event_is_followed_by_others_each_once_and_then_hourly(
-    failures: tuple[int, ...], chosen: int | None
+def test_from_its_third_failure_on_the_first_event_is_followed_by_others_and_then_each_sixth_time() -> None:
+    numbers = {failures: number_of_stand_in(failures) for failures in range(26)}
+    followed = {failures: number for failures, number in numbers.items() if number is not None}
+    assert followed == {3: 0, 4: 1, 5: 2, 6: 3, 12: 4, 18: 5, 24: 6}
+
+
+def test_the_lanes_take_turns_and_each_begins_with_its_first_event() -> None:
+    lanes = [Lane.REALTIME, Lane.REPLAY, Lane.RETRY]
+    looked_at = [stand_in(number, lanes) for number in range(4)]
+    assert [order[0] for order, _ in looked_at] == [*lanes, Lane.REALTIME]
+    assert [depth for _, depth in looked_at[:3]] == [0, 0, 0]
+    assert looked_at[1][0] == [Lane.REPLAY, Lane.RETRY, Lane.REALTIME]
+
+
+@given(st.integers(2, CHOSEN_FROM), st.integers(0, 500))
+def test_each_place_of_a_lane_has_its_turn_within_a_week_and_no_row_of_half_of_them_has_three(
+    count: int, since: int
 ) -> None:
-    events = some(3)
-    suspects = dict(zip(keys(*events), failures, strict=True))
-    assert stand_in(events, Health(suspects=suspects)) == (None if chosen is None else events[chosen])
+    def place(number: int) -> int:
+        return int(stand_in(number, [Lane.REALTIME])[1] * count)
 
-
-def test_where_there_is_no_other_event_none_is_chosen() -> None:
-    (only,) = some(1)
-    assert stand_in([only], Health(suspects={only.event.sort_key: 3})) is None
+    assert {place(since + number) for number in range(7 * 48)} == set(range(count))
+    half = count // 2
+    in_front = [place(since + number) < half for number in range(3)]
+    assert not all(in_front)
 
 
 @pytest.mark.parametrize(
@@ -120,18 +120,3 @@ def test_what_was_rejected_probes_an_endpoint_only_behind_everything_else(
     due: list[Lane], in_order: list[Lane]
 ) -> None:
     assert lanes_to_probe(due) == in_order
-
-
-@pytest.mark.parametrize(
-    ("failures", "candidates"), [(0, 5), (1, 5), (11, 5), (22, 5), (23, 6), (24, 5), (47, 7), (2399, 100)]
-)
-def test_every_other_hour_one_event_more_is_chosen_from(failures: int, candidates: int) -> None:
-    assert candidates_of(Health(suspects={"a": failures, "b": 0})) == candidates
-
-
-def test_every_other_hour_it_is_the_last_one() -> None:
-    """Those next to the first may all be of its kind."""
-    events = some(6)
-    for failures, chosen in ((12, 2), (24, 5), (36, 2), (25, None)):
-        suspects = dict(zip(keys(*events), (failures, 2, 1, 2, 2), strict=False))
-        assert stand_in(events, Health(suspects=suspects)) == (None if chosen is None else events[chosen])

@@ -594,27 +594,36 @@ def test_two_such_events_in_a_row_do_not_stop_those_behind_them(world: Turns) ->
     world.put(Lane.REALTIME, *some(6))
     world.endpoint.answers = poison("e1", "e2")
     assert probes(world, 3) == [["e1"], ["e1"], ["e1"], ["e2"]]
-    assert probes(world, 1) == [["e1"], ["e3"], ["e1"], ["e2"], ["e4"], ["e5", "e6"]]
+    assert probes(world, 1) == [["e1"], ["e5"], ["e1"], ["e2"], ["e3"], ["e4", "e6"]]
     assert world.waiting_ids(Lane.RETRY) == ["e1", "e2"]
 
 
-def test_a_failing_endpoint_gets_each_of_the_next_four_events_too_and_then_one_an_hour(
-    world: Turns,
-) -> None:
+def test_a_failing_endpoint_gets_four_other_events_too_and_then_one_each_half_an_hour(world: Turns) -> None:
     """When it is well again, the first event arrives first."""
     world.begin(replace(FALLEN, batch_size=1))
     world.put(Lane.REALTIME, *some(8))
     world.endpoint.replies = [503]
-    others = {3: ["e2"], 4: ["e3"], 5: ["e4"], 6: ["e5"], 12: ["e2"], 24: ["e6"]}
+    others = {3: ["e2"], 4: ["e6"], 5: ["e3"], 6: ["e7"], 12: ["e5"], 18: ["e2"], 24: ["e6"]}
     assert [ids[0] for ids in probes(world, 25)] == [
         each for failures in range(1, 26) for each in ("e1", *others.get(failures, []))
     ]
     assert world.health().failures == 25, "the other one is no failure of its own"
     assert world.health().next_attempt_at_ms == int(world.now * 1000)
     world.endpoint.replies = [200]
-    alone = [["e1"], ["e2"], ["e3"], ["e4"], ["e5"], ["e6"]]
-    assert probes(world, 1) == [*alone, ["e7", "e8"]]
+    assert probes(world, 1) == [[f"e{number}"] for number in range(1, 9)]
     assert (world.waiting(Lane.RETRY), world.health().suspects) == ([], {})
+
+
+def test_other_events_are_those_of_all_lanes_in_turn_and_never_the_first_one_again(world: Turns) -> None:
+    """The first one also waits to be sent again, which somebody asked for."""
+    world.begin(replace(FALLEN, batch_size=1))
+    first, second, *others = some(6)
+    world.put(Lane.REALTIME, first, second)
+    world.put(Lane.RETRY, *(replace(each, due_at_ms=NOW_MS - 1) for each in others))
+    world.put(Lane.REPLAY, first)
+    world.endpoint.replies = [503]
+    sent = [ids[0] for ids in probes(world, 12)]
+    assert [each for each in sent if each != "e1"] == ["e2", "e3", "e3", "e2", "e5"]
 
 
 @pytest.mark.parametrize(("asked", "delays"), [(["600", ""], 600), (["", "600"], 600), (["", ""], 20)])

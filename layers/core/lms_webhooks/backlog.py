@@ -5,10 +5,15 @@
 | BACKLOG#<webhookId>#<lane> | <13 digits of UTC ms>#<eventId> | an event that waits; oldest first         |
 | BACKLOG#<webhookId>#replay | as the first                    | one to be sent again, see `replay`        |
 | BACKLOG#<webhookId>#retry  | <due, 13 digits>#<as above>     | one that its receiver rejected; due first |
+| RETRY#<webhookId>          | <as the first>                  | where an event stands in the retry lane   |
 | DUE#<shard 0-15>           | <webhookId>#<lane>              | the due mark of a lane that has events;   |
 |                            |                                 | of a deleted webhook, who purges it       |
 
-No item has a TTL: what waits ends delivered, failed or expired, and is removed only after that is recorded.
+No event and no mark has a TTL: what waits ends delivered, failed or expired, and is removed only after that
+is recorded.
+
+An event stands in the retry lane once. Its key there begins with a time, so an item says which one: who sets
+the event aside again finds its earlier place by that, and takes it. The item goes by itself.
 
 An append sets the lane's mark, with a fresh token, after it wrote the events. Who finds a lane empty
 removes the mark only if its token is still the one read before: an append in between changed it. Who dies
@@ -26,6 +31,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from lms_webhooks.attempts import Attempt
+from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.dynamodb import Page, Range, Table, holds, item_key, key_item
 from lms_webhooks.event_items import attempts_attribute, event_attributes, read_attempts, read_event_item
 from lms_webhooks.events import Event
@@ -164,14 +170,65 @@ class Backlog:
     def append(self, webhook_id: str, lane: Lane, waiting: Sequence[Waiting]) -> set[str]:
         """Add events to a lane; answer the sort keys of the events that were not written.
 
-        The caller sets the mark then, before it acknowledges what brought the events.
+        The caller sets the mark then, before it acknowledges what brought the events. An event that stands in
+        the retry lane already takes its attempts along to its new place there.
         """
-        items = [_item(webhook_id, lane, each) for each in waiting]
-        unwritten = self._table.put_all(items)
+        if lane is Lane.RETRY:
+            return self._set_aside(webhook_id, waiting)
+        return self._put(webhook_id, lane, waiting)
+
+    def _put(
+        self, webhook_id: str, lane: Lane, waiting: Sequence[Waiting], *, places: "Sequence[Item]" = ()
+    ) -> set[str]:
+        keys = {(_lane_key(webhook_id, lane), place_of(each, lane)): each.event.sort_key for each in waiting}
+        unwritten = self._table.put_all([*(_item(webhook_id, lane, each) for each in waiting), *places])
+        return {keys[key] for key in unwritten if key in keys}
+
+    def _set_aside(self, webhook_id: str, waiting: Sequence[Waiting]) -> set[str]:
+        """Put events into the retry lane, each instead of its item that stands there.
+
+        Who dies before the earlier item is removed leaves two. Whichever is tried first takes both places.
+        """
+        try:
+            earlier = self._find_set_aside(webhook_id, [each.event.sort_key for each in waiting])
+        except AWS_FAULTS as fault:
+            report(fault, "events not set aside", webhookId=webhook_id)
+            return {each.event.sort_key for each in waiting}
+        later = [_with_attempts(each, earlier.get(each.event.sort_key)) for each in waiting]
+        places = [self._place_item(webhook_id, each) for each in later]
+        unwritten = self._put(webhook_id, Lane.RETRY, later, places=places)
+        replaced = {item_key(item) for sort_key, item in earlier.items() if sort_key not in unwritten} - {
+            (_lane_key(webhook_id, Lane.RETRY), place_of(each, Lane.RETRY)) for each in later
+        }
+        if replaced:
+            self._table.delete_all([*replaced])
+        return unwritten
+
+    def _find_set_aside(self, webhook_id: str, sort_keys: Sequence[str]) -> "dict[str, Item]":
+        """The keys and attempts of events that stand in the retry lane, by sort key.
+
+        Raises:
+            aws.AWS_FAULTS: DynamoDB did not answer.
+        """
+        places = self._table.get_all(
+            [(_places_key(webhook_id), sort_key) for sort_key in sort_keys],
+            attributes=("due_at",),
+            consistent=True,
+        )
+        keys = [
+            (_lane_key(webhook_id, Lane.RETRY), f"{int(each['due_at']['N']):013d}#{each['sk']['S']}")
+            for each in places
+        ]
+        found = self._table.get_all(
+            keys, attributes=("#attempts",), names={"#attempts": "attempts"}, consistent=True
+        )
+        return {item["sk"]["S"].partition("#")[2]: item for item in found}
+
+    def _place_item(self, webhook_id: str, waiting: Waiting) -> "Item":
         return {
-            each.event.sort_key
-            for each, item in zip(waiting, items, strict=True)
-            if (item["pk"]["S"], item["sk"]["S"]) in unwritten
+            **key_item((_places_key(webhook_id), waiting.event.sort_key)),
+            "due_at": {"N": str(waiting.due_at_ms)},
+            "expires_at": {"N": str((waiting.due_at_ms + self._retention_ms) // 1000)},
         }
 
     def mark(
@@ -558,6 +615,18 @@ def _check(item: "Item") -> Check:
 
 def _lane_key(webhook_id: str, lane: Lane) -> str:
     return f"BACKLOG#{webhook_id}#{lane}"
+
+
+def _places_key(webhook_id: str) -> str:
+    return f"RETRY#{webhook_id}"
+
+
+def _with_attempts(waiting: Waiting, earlier: "Item | None") -> Waiting:
+    """`waiting` with the attempts of its `earlier` item, each once, in their order."""
+    if earlier is None or "attempts" not in earlier:
+        return waiting
+    attempts = {*read_attempts(earlier["attempts"]), *waiting.attempts}
+    return replace(waiting, attempts=tuple(sorted(attempts, key=lambda each: each.started_at_ms)))
 
 
 def place_of(waiting: Waiting, lane: Lane) -> str:

@@ -4,17 +4,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lms_webhooks.backlog import Lane, Waiting
-from lms_webhooks.health import SUSPECTS, Health
+from lms_webhooks.health import Health
 from lms_webhooks.retry import MAX_BATCH_SIZE
 
 REALTIME_IN_A_ROW = 3
 """Requests of the real-time lane while a lower one is due. So that one gets one in four."""
 FAILURES_OF_FIRST = 3
 """So often an endpoint fails at the first event, before it gets another one."""
-FAILURES_UNTIL_AGAIN = 12
-"""So often until it gets one at which it failed before. An hour of probes, 300 s apart."""
-_FAILURES_UNTIL_FURTHER = 2 * FAILURES_UNTIL_AGAIN
-"""So often until it gets one from further behind."""
+FAILURES_UNTIL_AGAIN = 6
+"""So often until it gets another one again. Half an hour of probes, 300 s apart."""
+CHOSEN_FROM = MAX_BATCH_SIZE
+"""So many events of a lane another one is chosen from."""
+_GOLDEN_RATIO = (5**0.5 - 1) / 2
 _LOWER_LANES = (Lane.BATCH, Lane.RETRY, Lane.REPLAY)
 
 
@@ -63,30 +64,25 @@ def lanes_to_probe(due: Sequence[Lane]) -> list[Lane]:
     return sorted(due, key=lambda lane: lane is Lane.RETRY)
 
 
-def candidates_of(health: Health) -> int:
-    """How many events the next probe of a failing endpoint is chosen from.
+def number_of_stand_in(failures: int) -> int | None:
+    """Which of the other events follows the first one, counted from 0, when that failed so often alone.
 
-    Every other hour there is one more, so that many such events in front of a lane do not block it for good.
+    From its third failure to its sixth each time, then each sixth time. Another request each time would make
+    twice as many to an endpoint that is down. None when no other event follows.
     """
-    failures = max(health.suspects.values(), default=0) + 1  # with the probe
-    if failures % _FAILURES_UNTIL_FURTHER:
-        return SUSPECTS
-    return min(SUSPECTS + failures // _FAILURES_UNTIL_FURTHER, MAX_BATCH_SIZE)
+    if FAILURES_OF_FIRST <= failures <= FAILURES_UNTIL_AGAIN:
+        return failures - FAILURES_OF_FIRST
+    times, rest = divmod(failures, FAILURES_UNTIL_AGAIN)
+    return None if rest or not times else FAILURES_UNTIL_AGAIN - FAILURES_OF_FIRST + times - 1
 
 
-def stand_in(candidates: Sequence[Waiting], health: Health) -> Waiting | None:
-    """The event, if any, that is sent right after the first of `candidates`, at which its endpoint failed.
+def stand_in(number: int, lanes: Sequence[Lane]) -> tuple[list[Lane], float]:
+    """Where to look for the other event with this `number`: in these lanes, the first that has one; and how
+    far from its beginning, from 0 to 1.
 
-    It may take this one: each of those next to it once, then one of them or the last one, in turn, each hour.
-    The first one comes first nevertheless: when the endpoint is well again, nothing has overtaken it. Another
-    request each time would make twice as many to an endpoint that is down.
+    The lanes take turns. Within each, the places are spread by the golden ratio: the first one, then places
+    that halve what is between those before. So no row of such events, in one lane or in all, is in the way
+    for long.
     """
-    first, *others = [health.suspects.get(each.event.sort_key, 0) for each in candidates]
-    if not others or first < FAILURES_OF_FIRST:
-        return None
-    near = others[: SUSPECTS - 1]
-    if min(near) > 0 and first % FAILURES_UNTIL_AGAIN:
-        return None
-    if min(near) > 0 and first % _FAILURES_UNTIL_FURTHER == 0:
-        return candidates[-1]
-    return candidates[1 + near.index(min(near))]
+    turn, which = divmod(number, len(lanes))
+    return [*lanes[which:], *lanes[:which]], turn * _GOLDEN_RATIO % 1

@@ -7,8 +7,6 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import groupby
 
-from botocore.exceptions import ClientError
-
 from lms_webhooks.attempts import Attempt, TlsFault
 from lms_webhooks.events import Event
 from lms_webhooks.messages import Credentials, compose
@@ -64,7 +62,13 @@ class Courier:
             if authentication.previous_secret_ciphertext and self._is_ahead(
                 authentication.previous_secret_until
             ):
-                secrets += self._decrypt_previous(webhook, authentication.previous_secret_ciphertext)
+                # The one that signs along. It may be lost, and a new secret would help nobody for a day then.
+                previous = self._secrets.decrypt_unless_lost(
+                    authentication.previous_secret_ciphertext,
+                    account_id=webhook.account_id,
+                    webhook_id=webhook.webhook_id,
+                )
+                secrets += [] if previous is None else [previous]
             return Credentials(signing_secrets=tuple(secrets))
         return Credentials()
 
@@ -128,19 +132,6 @@ class Courier:
 
     def _decrypt(self, webhook: Webhook, ciphertext: bytes) -> str:
         return self._secrets.decrypt(ciphertext, account_id=webhook.account_id, webhook_id=webhook.webhook_id)
-
-    def _decrypt_previous(self, webhook: Webhook, ciphertext: bytes) -> list[str]:
-        """The secret that signs along; none where a key that is replaced encrypted it.
-
-        That one is lost, so a new secret would help nobody for a day. Any other error passes.
-        """
-        try:
-            return [self._decrypt(webhook, ciphertext)]
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "IncorrectKeyException":
-                raise
-            logger.warning("previous secret is lost", webhookId=webhook.webhook_id)
-            return []
 
     def _is_ahead(self, until: str | None) -> bool:
         return until is not None and datetime.fromisoformat(until) > datetime.fromtimestamp(

@@ -25,7 +25,7 @@ CEILING_TRIALS = 4
 MAX_CEILING_TRIALS = 64
 """The same for an endpoint that never answers the larger one in time. Each trial costs it ten seconds."""
 SUSPECTS = 5
-"""Of one request that failed, or of those that a failing endpoint is tried with."""
+"""Of one request that failed."""
 MAX_SUSPECTS = 2 * SUSPECTS
 """Of two lanes at a time. A few dozen bytes each, in an item that is written after each drain run."""
 

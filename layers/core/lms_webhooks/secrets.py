@@ -6,7 +6,10 @@ another item decrypts to nothing, and CloudTrail says whose secret was read.
 
 from typing import TYPE_CHECKING
 
+from botocore.exceptions import ClientError
+
 from lms_webhooks.ages import Clocks, Memory
+from lms_webhooks.observability import logger
 
 if TYPE_CHECKING:
     from mypy_boto3_kms import KMSClient
@@ -27,6 +30,9 @@ class SecretBox:
         self._client = client
         self._key_id = key_id
         self._plaintexts = Memory[tuple[bytes, str, str], str](
+            max_age_seconds=MAX_AGE_SECONDS, max_weight=REMEMBERED_SECRETS, clocks=clocks
+        )
+        self._lost = Memory[tuple[bytes, str, str], bool](
             max_age_seconds=MAX_AGE_SECONDS, max_weight=REMEMBERED_SECRETS, clocks=clocks
         )
 
@@ -57,6 +63,25 @@ class SecretBox:
             plaintext = self._decrypt(*key)
             self._plaintexts.put(key, plaintext, since=began)
         return plaintext
+
+    def decrypt_unless_lost(self, ciphertext: bytes, *, account_id: str, webhook_id: str) -> str | None:
+        """As `decrypt`; None where a key that was replaced encrypted it. KMS is not asked each time for that.
+
+        Raises:
+            botocore.exceptions.ClientError: as `decrypt`, for any other reason.
+        """
+        key = ciphertext, account_id, webhook_id
+        if self._lost.get(key):
+            return None
+        began = self._lost.clocks.now()
+        try:
+            return self.decrypt(ciphertext, account_id=account_id, webhook_id=webhook_id)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "IncorrectKeyException":
+                raise
+        self._lost.put(key, True, since=began)
+        logger.warning("previous secret is lost", webhookId=webhook_id)
+        return None
 
     def _decrypt(self, ciphertext: bytes, account_id: str, webhook_id: str) -> str:
         answer = self._client.decrypt(

@@ -14,10 +14,11 @@ from lms_webhooks import health as endpoint
 from lms_webhooks.attempts import Attempt
 from lms_webhooks.backlog import Backlog, Lane, Mark, Waiting
 from lms_webhooks.choosing import (
+    CHOSEN_FROM,
     after_request,
-    candidates_of,
     lanes_to_probe,
     next_lane,
+    number_of_stand_in,
     request_of,
     stand_in,
 )
@@ -204,29 +205,31 @@ class Turn:
         return self._send(found, together)
 
     def _probe(self, due: Sequence[Mark]) -> DelaySeconds | None:
-        """Send the first event to an endpoint that fails; and now and then another, see `stand_in`."""
-        assert self._webhook is not None
-        candidates = 1 if self._webhook.ordered else candidates_of(self.health)
-        places: list[tuple[_Found, Waiting]] = []
-        marks = {mark.lane: mark for mark in due}
-        for lane in lanes_to_probe([*marks]):
-            limit = candidates - len(places)
-            if limit and (found := self._find(marks[lane], limit=limit)):
-                places += [(found, each) for each in found.waiting]
-        if not places:
-            return None
-        first, probe = places[0]
-        delay = self._send(first, [probe])
-        other = stand_in([each for _, each in places], self.health)
-        if delay is None or other is None or not self.may_send():
-            return delay
-        return self._stand_in(next(found for found, each in places if each is other), other, delay)
+        """Send the first event to an endpoint that fails; and now and then another, see `stand_in`.
 
-    def _stand_in(self, found: _Found, other: Waiting, delay: DelaySeconds) -> DelaySeconds | None:
+        The first one comes first nevertheless: when the endpoint is well again, nothing has overtaken it.
+        """
+        assert self._webhook is not None
+        marks = {mark.lane: mark for mark in due}
+        lanes = lanes_to_probe([*marks])
+        found = next((found for lane in lanes if (found := self._find(marks[lane], limit=1))), None)
+        if found is None:
+            return None
+        first = found.waiting[0].event.sort_key
+        known_failures = self.health.suspects.get(first, 0)
+        delay = self._send(found, found.waiting)
+        failures = self.health.suspects.get(first, 0)
+        number = number_of_stand_in(failures) if failures > known_failures else None
+        if delay is None or number is None or self._webhook.ordered or not self.may_send():
+            return delay
+        other = self._find_other(first, number, [marks[lane] for lane in lanes])
+        return delay if other is None else self._stand_in(other, delay)
+
+    def _stand_in(self, found: _Found, delay: DelaySeconds) -> DelaySeconds | None:
         """Send another event than the one that just failed. If it fails too, both are one failure."""
         failed = self.health
         self.health = uncounted = replace(failed, failures=max(failed.failures - 1, 1))
-        other_delay = self._send(found, [other])
+        other_delay = self._send(found, found.waiting)
         if self.health is uncounted:  # there was no time for it
             self.health = failed
             return delay
@@ -236,10 +239,26 @@ class Turn:
         self.health = replace(self.health, next_attempt_at_ms=next_ms)
         return max(delay, other_delay)
 
+    def _find_other(self, first: str, number: int, marks: Sequence[Mark]) -> _Found | None:
+        """Another event than the `first` one, at which the endpoint failed; None when there is none."""
+        by_lane = {mark.lane: mark for mark in marks}
+        lanes, depth = stand_in(number, [*by_lane])
+        for lane in lanes:
+            found = self._read(by_lane[lane], limit=CHOSEN_FROM)
+            others = [each for each in found.waiting if each.event.sort_key != first] if found else []
+            if found and others:
+                return self._settled(replace(found, waiting=[others[int(depth * len(others))]]))
+        return None
+
     def _find(self, mark: Mark, *, limit: int) -> _Found | None:
         """The first events of a lane that is due; None when none of them is to be sent now."""
+        found = self._read(mark, limit=limit)
+        return found and self._settled(found)
+
+    def _read(self, mark: Mark, *, limit: int) -> _Found | None:
+        """The first events of a lane that are due; None when none is."""
         if mark.lane is Lane.REPLAY:
-            return self._find_replay(mark, limit=limit)
+            return self._read_replay(mark, limit=limit)
         waiting = self._backlog.read(self._webhook_id, mark.lane, limit=limit)
         if not waiting:
             self._backlog.unmark(mark)
@@ -247,10 +266,9 @@ class Turn:
         if mark.lane is Lane.RETRY and waiting[0].due_at_ms > self._now_ms():
             self._backlog.set_due(mark, waiting[0].due_at_ms)
             return None
-        left = self._without_ended(mark.lane, [each for each in waiting if each.due_at_ms <= self._now_ms()])
-        return _Found(mark, left) if left else None
+        return _Found(mark, [each for each in waiting if each.due_at_ms <= self._now_ms()])
 
-    def _find_replay(self, mark: Mark, *, limit: int) -> _Found | None:
+    def _read_replay(self, mark: Mark, *, limit: int) -> _Found | None:
         """The next events that an admin wants sent again."""
         portion = self._replays.next_portion(self._webhook_id, limit=limit)
         if portion is None:
@@ -260,6 +278,13 @@ class Turn:
         else:
             return _Found(mark, portion.waiting, portion)
         return None
+
+    def _settled(self, found: _Found) -> _Found | None:
+        """Without what has ended; None when nothing is left. What is sent again has ended, mostly."""
+        if found.portion is not None:
+            return found
+        left = self._without_ended(found.mark.lane, found.waiting)
+        return replace(found, waiting=left) if left else None
 
     def _without_ended(self, lane: Lane, waiting: list[Waiting]) -> list[Waiting]:
         """Settle those that expired or were delivered by another way; answer the others."""
