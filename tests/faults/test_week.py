@@ -3,7 +3,10 @@
 import pytest
 
 from lms_webhooks import turn
+from lms_webhooks.health_store import TICKET_GRACE_SECONDS
 from tests.faults.week import Week
+from tests.scenarios.endpoints import DOWN, always
+from tests.scenarios.world import MINUTE
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -11,6 +14,20 @@ def test_half_a_day_in_which_everything_happens(seed: int) -> None:
     assert Week(seed).live(0.5) == []
 
 
+def test_a_webhook_whose_drain_message_was_lost_may_wait_until_its_ticket_ends() -> None:
+    week = Week(1)
+    with week.world:
+        for name in ("plain", "neighbour"):
+            week._register(name)
+        plain, neighbour = week.subjects.values()
+        plain.endpoint.script = always(DOWN)
+        week._emit(plain.account, 1)
+        week.world.run(MINUTE)
+        week._lose_drain_messages()
+        assert plain.unwell_until - week.world.now >= TICKET_GRACE_SECONDS
+        assert neighbour.unwell_until < week.world.now
+
+
 def test_a_week_sees_a_lane_that_starves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turn, "stand_in", lambda *_: None)
+    monkeypatch.setattr(turn, "number_of_stand_in", lambda _: None)
     assert any(problem.startswith("starved") for problem in Week(1).live(0.25))

@@ -15,7 +15,9 @@ from typing import Any, cast
 from lms_webhooks.admin.caller import Caller
 from lms_webhooks.admin.taken import ReplayTaken, WebhookChange
 from lms_webhooks.backlog import Lane, Waiting
+from lms_webhooks.health_store import TICKET_GRACE_SECONDS
 from lms_webhooks.problems import Problem
+from lms_webhooks.queues import read_drain_message
 from tests.faults.audit import written
 from tests.faults.faults import Admin, FaultWorld
 from tests.scenarios.endpoints import DOWN, HANGS, OK, REFUSED, Endpoint, Reply, Script, always
@@ -154,7 +156,7 @@ class Week:
             case 6:
                 self._redeliver_all()
             case 7:
-                self.world.lose_drain_messages()
+                self._lose_drain_messages()
             case 8:
                 self._stream()
 
@@ -231,6 +233,16 @@ class Week:
         self.world.owners[subject.endpoint.url] = subject.webhook_id
         change = {"targetUrl": subject.endpoint.url, "authentication": {"type": "none"}}
         self._change(subject, **change)
+
+    def _lose_drain_messages(self) -> None:
+        """A webhook whose message is lost waits until its ticket ends, and for the sweep after that."""
+        lost = {
+            read_drain_message(message.record()).webhook_id for message in self.world.waiting_drain_messages()
+        }
+        self.world.lose_drain_messages()
+        for subject in self.subjects.values():
+            if subject.webhook_id in lost:
+                self.note_unwell(subject, TICKET_GRACE_SECONDS + MINUTE)
 
     def _redeliver_all(self) -> None:
         subject = self.any_subject()

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from lms_webhooks.backlog import Lane
+from lms_webhooks.backlog import Backlog, Lane
 from lms_webhooks.dynamodb import key_item
 from lms_webhooks.health_store import TICKET_GRACE_SECONDS, HealthStore, Ticket, health_key
 from lms_webhooks.webhooks import Status
@@ -376,6 +376,35 @@ def test_the_harness_sees_a_second_message(monkeypatch: pytest.MonkeyPatch) -> N
             world.emit(1)
             world.run(4 * MINUTE)
         assert any("a second message of the batch is on its way" in each for each in world.second_messages)
+
+
+def test_the_harness_sees_a_message_for_a_mark_that_was_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no ticket, and does nothing; but there would be one for each event."""
+    mark = Backlog.mark
+    monkeypatch.setattr(Backlog, "mark", lambda *args, **how: mark(*args, **how) or True)
+    with World() as world:
+        webhook = world.register(world.endpoint(), ordered=True)
+        with world.drainers_busy():
+            for _ in range(2):
+                world.emit(1)
+                world.run(1)
+            (problem,) = world.second_messages
+        assert problem.startswith("a message of the dispatcher for nothing new")
+        assert webhook in problem
+
+
+def test_the_harness_sees_purgers_that_need_no_claim(monkeypatch: pytest.MonkeyPatch) -> None:
+    with World() as world:
+        webhook = world.register(world.endpoint(), status=Status.PAUSED)
+        world.emit(3)
+        world.run(1)
+        world.delete(webhook)
+        with world.drainers_busy():
+            world.run(3 * MINUTE)
+            assert world.second_messages == []
+            monkeypatch.setattr(Backlog, "claim", lambda *_, **__: True)
+            world.run(20 * MINUTE)
+            assert any("a purge message of the batch has no claim" in each for each in world.second_messages)
 
 
 def test_the_harness_sees_a_ticket_that_was_taken_from_its_message(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ from botocore.validate import validate_parameters
 from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 
-from lms_webhooks import aws, delivery_store
+from lms_webhooks import aws, backlog, delivery_store
 from lms_webhooks.admin import send_limit
 from lms_webhooks.admin.caller import Caller
 from lms_webhooks.admin.registrations import Registrations
@@ -51,6 +51,7 @@ from lms_webhooks.notices import NoticeBox, Notifier
 from lms_webhooks.observability import metrics
 from lms_webhooks.purge import HANDS
 from lms_webhooks.queues import (
+    DrainMessage,
     DrainQueue,
     QuarantineQueue,
     SweepQueue,
@@ -106,6 +107,7 @@ _BACKGROUND_DRAIN_URL = "https://sqs.test/background-drain"
 _QUARANTINE_URL = "https://sqs.test/quarantine"
 _NOTICE_TOPIC = "arn:aws:sns:us-east-1:123456789012:notices"
 _CALL_SECONDS = 0.004  # of AWS, there and back
+_REPEATED_SECONDS = _CALL_SECONDS * 1.01  # after it, what is sent is no call that botocore repeats
 _LAG_SECONDS = 1.0  # of an eventually consistent read: "usually within one second or less" (DynamoDB guide)
 BATCH_EVERY_MINUTES = int(PARAMETERS["BatchEveryMinutes"]["Default"])
 _BACKLOG_DAYS = int(PARAMETERS["BacklogRetentionDays"]["Default"])
@@ -258,15 +260,21 @@ class World:
         """What code tried to do after the death of its process: nothing, if it is right."""
         self.calls = 0
         self.second_messages: list[str] = []
-        """Drain messages that were sent while another of their webhook was on its way: none, if it is right.
+        """Drain messages that were sent beside what may be on its way to their webhook: none, if it is right.
 
-        Counted are those that drainers and the sweep send for a webhook that is there. One is on its way from
-        when it is sent until somebody receives it, or until it is taken for lost. The message that somebody
-        has in hand is not counted, nor is one whose ticket a change of its webhook has ended."""
+        Drainers and the sweep send one at a time to a webhook that is there. It is on its way from when it is
+        sent until somebody receives it, or until it is taken for lost. The message that somebody has in hand
+        is not counted, nor is one whose ticket a change of its webhook has ended. To a deleted webhook each
+        goes under the claim of a lane. Who has no ticket, a dispatcher or the admin API, sends one for each
+        mark that it made, or for each call."""
         self.conflicts_given_up = 0
         """Single writes whose item a transaction held for as long as they were tried."""
         self._on_their_way: dict[str, list[_OnItsWay]] = {}
         """The messages of each webhook that are on their way."""
+        self._marks_made: Counter[tuple[str, Process, float]] = Counter()
+        """How many marks of a webhook, for which no message was sent yet, an invocation made."""
+        self._sent_without_ticket: dict[tuple[str, Process, float], float] = {}
+        """Until when the last such message of an invocation may be sent again by botocore."""
         self._retention_days = retention_days
         self._sender = sender
         self._writes = 0
@@ -552,7 +560,7 @@ class World:
         return {item["sk"]["S"].partition("#")[2]: Recorded(item) for page in pages for item in page["Items"]}
 
     def items_of(self, webhook_id: str) -> list[dict[str, Any]]:
-        """Everything in the deliveries table whose key names a webhook."""
+        """What the deliveries table has of a webhook, but where events stood in the retry lane."""
         partitions = [f"DELIVERY#{webhook_id}", *(f"BACKLOG#{webhook_id}#{lane}" for lane in Lane)]
         partitions += [f"{kind}#{webhook_id}" for kind in ("REPLAY", "NOTICE")]
         pages = [
@@ -957,10 +965,14 @@ class World:
         """See whether a message may be sent beside those that are on their way."""
         process = self.time.process
         message = read_drain_message(sent.record())
-        if process is None or process.name not in ("drainer", "batch"):
+        if process is None:
+            return
+        if process.name not in ("drainer", "batch"):
+            self._note_message_without_ticket(process, message)
             return
         if self.stored(WEBHOOKS, *health_key(message.account_id, message.webhook_id)) is None:
-            return  # deleted: there is nothing to keep a ticket on
+            self._note_purge_message(process, sent, message)
+            return
         if not message.ticket:
             self.second_messages.append(f"a message of the {process.name} has no ticket: {sent.body}")
         # One by one, for those that replace each other have one ticket.
@@ -974,8 +986,65 @@ class World:
         if any(each.ticket != message.ticket or self.now > each.repeated_until for each in on_their_way):
             self.second_messages.append(f"a second message of the {process.name} is on its way: {sent.body}")
         until = self.now + delay_seconds + TICKET_GRACE_SECONDS
-        on_its_way = _OnItsWay(sent.message_id, message.ticket, until, self.now + _CALL_SECONDS * 1.01)
+        on_its_way = _OnItsWay(sent.message_id, message.ticket, until, self.now + _REPEATED_SECONDS)
         self._on_their_way[message.webhook_id] = [*on_their_way, on_its_way]
+
+    def _note_message_without_ticket(self, process: Process, message: DrainMessage) -> None:
+        """See that a dispatcher made a mark for its message, and that one call of an admin sends one."""
+        assert isinstance(process, Environment)
+        sender = message.webhook_id, process, process.ends_at
+        if self.now <= self._sent_without_ticket.get(sender, 0.0):
+            return  # botocore sent it again
+        is_first = sender not in self._sent_without_ticket
+        self._sent_without_ticket[sender] = self.now + _REPEATED_SECONDS
+        if process.name == "dispatcher":
+            is_first = self._marks_made[sender] > 0
+            self._marks_made[sender] -= 1
+        if not is_first:
+            self.second_messages.append(f"a message of the {process.name} for nothing new: {message}")
+
+    def _note_purge_message(self, process: Process, sent: QueuedMessage, message: DrainMessage) -> None:
+        """See that each message for a deleted webhook has the claim of a lane, and each claim one message."""
+        claimed = Counter(self._claims(message.webhook_id))
+        waiting = {each.message_id for each in self.waiting_drain_messages()}
+        on_their_way = [
+            each
+            for each in self._on_their_way.get(message.webhook_id, [])
+            if each.message_id in waiting and each.ticket in claimed
+        ]
+        others = sum(
+            each.ticket == message.ticket and self.now > each.repeated_until for each in on_their_way
+        )
+        if others >= claimed[message.ticket]:
+            self.second_messages.append(f"a purge message of the {process.name} has no claim: {sent.body}")
+        on_its_way = _OnItsWay(sent.message_id, message.ticket, float("inf"), self.now + _REPEATED_SECONDS)
+        self._on_their_way[message.webhook_id] = [*on_their_way, on_its_way]
+
+    def _claims(self, webhook_id: str) -> Iterator[str]:
+        """Who has the claims of a deleted webhook's lanes that live."""
+        for lane in Lane:
+            key = backlog._mark_key(webhook_id, lane)
+            mark = self.stored(_DELIVERIES, key["pk"]["S"], key["sk"]["S"])
+            if (
+                mark
+                and int(mark.get("purge_until", {"N": "0"})["N"]) / 1000 >= self.now - self.most_skew_seconds
+            ):
+                yield mark["purge_owner"]["S"]
+
+    def _note_mark(self, update: dict[str, Any], before: dict[str, Any] | None) -> None:
+        """Note who makes the mark of a lane, and whose message has used the claim of a deleted webhook's."""
+        process = self.time.process
+        key = update["Key"]["pk"]["S"], update["Key"]["sk"]["S"]
+        after = self.stored(_DELIVERIES, *key) or {}
+        webhook_id = key[1].rpartition("#")[0]
+        # Who repeats a call cannot know whether the first one made the mark.
+        is_repeated = update["UpdateExpression"].startswith("SET #token") and before == after
+        if (before is None or is_repeated) and isinstance(process, Environment):
+            self._marks_made[webhook_id, process, process.ends_at] += 1
+        if before and "purge_owner" in before and before["purge_owner"] != after.get("purge_owner"):
+            used = before["purge_owner"]["S"]
+            left = [each for each in self._on_their_way.get(webhook_id, []) if each.ticket != used]
+            self._on_their_way[webhook_id] = left
 
     def _note_ticket(self, webhook_id: str, before: dict[str, Any], after: dict[str, Any]) -> None:
         """See that nobody puts another ticket in the place of one that lives."""
@@ -993,9 +1062,16 @@ class World:
         if operation == "TransactWriteItems":
             actions = [each["Update"] for each in params["TransactItems"] if "Update" in each]
         keys = [(each["Key"]["pk"]["S"], each["Key"]["sk"]["S"]) for each in actions]
+        marks = [
+            (each, self.stored(_DELIVERIES, *key))
+            for each, key in zip(actions, keys, strict=True)
+            if key[0].startswith("DUE#")
+        ]
         keys = [key for key in keys if key[1].startswith("HEALTH#")]
         before = [self.stored(WEBHOOKS, *key) or {} for key in keys]
         answer = self._do_dynamodb_call(operation, params)
+        for update, mark in marks:
+            self._note_mark(update, mark)
         for key, health in zip(keys, before, strict=True):
             webhook_id = key[1].removeprefix("HEALTH#")
             self._note_ticket(webhook_id, health, self.stored(WEBHOOKS, *key) or {})
