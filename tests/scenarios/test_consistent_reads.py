@@ -68,6 +68,8 @@ def test_the_functions_read_as_it_stands_now_what_they_act_on(world: World) -> N
         ("dispatcher", "DELIVERY", False),
         # Where events are to wait: two under one id are often a moment apart.
         ("dispatcher", "BACKLOG", True),
+        # Where an event that is set aside stands already.
+        ("dispatcher", "RETRY", True),
         ("dispatcher", "ACCOUNT", True),
         ("dispatcher", "TOMBSTONE", True),
         ("drainer", "ACCOUNT", True),

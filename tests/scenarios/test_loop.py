@@ -91,7 +91,7 @@ def check_the_chain(world: World, reply: Reply) -> None:
         world.emit(1, name=NON_REAL_TIME)
         world.run(HOUR)
     attempts = sum(post.event_ids == ids[:1] for post in endpoint.posts)
-    assert len(endpoint.posts) - attempts <= 8 + attempts // 12, "what follows a probe of the first event"
+    assert len(endpoint.posts) - attempts <= 8 + attempts // 6, "what follows a probe of the first event"
     assert attempts <= attempts_within(2 * DAY)
     assert attempts > 0.98 * attempts_within(2 * DAY), "the delays alone hold it up"
     assert messages.most_at_once == 1
