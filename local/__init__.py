@@ -1,1 +1,13 @@
 """The whole system on one machine, and a demo of it. Nothing here is deployed."""
+
+import sys
+from types import TracebackType
+
+
+def end_quietly(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Show no traceback of a Ctrl-C: it is no fault. The imports alone, before any handler, take a second."""
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = end_quietly

@@ -174,6 +174,8 @@ def _demo(*, once: bool) -> int:
 
 
 def _check(secret: str | None, basic: str | None) -> Check | None:
+    if secret is not None and basic is not None:
+        raise StepFailedError("reading SECRET and BASIC: a webhook has one kind of authentication; give one")
     if secret is not None:
         try:
             return signature(secret)

@@ -73,7 +73,9 @@ class Stack:
         """Sign in as the admin of `account_id`."""
         admins = {admin["accountId"]: admin for admin in self.description["admins"]}
         if account_id not in admins:
-            raise StepFailedError(f"sign-in: no admin of account {account_id}; there are {', '.join(admins)}")
+            raise StepFailedError(
+                f"reading ACCOUNT: no admin of account {account_id!r}; there are {', '.join(admins)}"
+            )
         admin = admins[account_id]
         signed_in = self.client("cognito-idp").initiate_auth(
             ClientId=self.description["clientId"],

@@ -1,4 +1,5 @@
-// npm install express standardwebhooks; WEBHOOK_SECRETS=1010=whsec_... node express_app.js (Node 20.10 or newer)
+// npm install express standardwebhooks; npm pkg set type=module (Node 20.10 or newer)
+// WEBHOOK_SECRETS=1010=whsec_... node express_app.js
 
 import { createHash, randomUUID } from "node:crypto";
 import { mkdirSync } from "node:fs";
@@ -27,6 +28,7 @@ function readSecrets(text) {
 }
 
 const app = express();
+app.set("env", "production"); // otherwise strangers whose request is too large see a stack trace
 
 // express.raw, and no express.json() before it: the signature is of the bytes as they came.
 // Its limit is 100 KiB unless told otherwise; a request may have 256.

@@ -37,6 +37,7 @@ SECRET = new_secret()
         ),
         (["listen", "--basic", "lms"], "reading BASIC"),
         (["listen", "--basic="], "reading BASIC"),
+        (["listen", f"--secret={SECRET}", "--basic=lms:word"], "reading SECRET and BASIC"),
         *(
             ([command, f"--port={port}"], f"reading PORT: {port!r} is no port")
             for command in ("listen", "up")
@@ -138,6 +139,22 @@ def test_a_second_interrupt_leaves_nothing_behind(sign: signal.Signals) -> None:
         process.stdin.flush()
         assert process.stdout.readline() == "stopped\n"
         assert process.wait(10) == 130
+
+
+@pytest.mark.parametrize("package", ["local", "operations"])
+def test_an_interrupt_that_nothing_handles_shows_no_traceback(package: str) -> None:
+    """The imports of a command take a second, longer where the machine is busy: Ctrl-C may come meanwhile."""
+    environment = os.environ | {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'layers' / 'core'}"}
+
+    def ended_by(error: str) -> tuple[int, str]:
+        code = f"import {package}; raise {error}"
+        ended = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+        )
+        return ended.returncode, ended.stderr
+
+    assert ended_by("KeyboardInterrupt") == (-signal.SIGINT, "")
+    assert "Traceback" in ended_by("ValueError")[1]
 
 
 @pytest.fixture

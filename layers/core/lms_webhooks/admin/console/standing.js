@@ -164,7 +164,7 @@ export function charts(stats) {
         frame(
           all.p95 === undefined ? t('chart.no-latency') : t('chart.latency-said', { p50: milliseconds(all.p50), p95: milliseconds(all.p95) }),
           hours,
-          { at: (part) => milliseconds(Math.round(slowest * part)) },
+          { at: (part) => (slowest * part < 1 ? '' : milliseconds(Math.round(slowest * part))) },
           lines,
         ),
       ),
