@@ -91,9 +91,9 @@ def check_the_chain(world: World, reply: Reply) -> None:
         world.emit(1, name=NON_REAL_TIME)
         world.run(HOUR)
     attempts = sum(post.event_ids == ids[:1] for post in endpoint.posts)
-    assert len(endpoint.posts) - attempts <= 8 + attempts // 6, "what follows a probe of the first event"
+    assert len(endpoint.posts) - attempts <= 8 + attempts // 3, "what follows a probe of the first event"
     assert attempts <= attempts_within(2 * DAY)
-    assert attempts > 0.98 * attempts_within(2 * DAY), "the delays alone hold it up"
+    assert attempts > 0.97 * attempts_within(2 * DAY), "the delays alone hold it up"
     assert messages.most_at_once == 1
     assert messages.sent_by == {"dispatcher": 1, "drainer": attempts - 1}
     assert not any(queue.dead for queue in world.drain_queues)

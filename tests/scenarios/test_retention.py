@@ -55,7 +55,7 @@ def test_seven_days_of_failure_expire_events_and_switch_the_webhook_off(world: W
         "not delivered within 7 days; the last error was HTTP 500"
     }
     posts = len(endpoint.posts)
-    assert 2000 < posts < 2040 * 7 / 6, "every 300 s, and each half an hour another event"
+    assert 2000 < posts < 2040 * 4 / 3, "every 300 s, and each quarter of an hour another event"
 
     third = world.emit(5)
     world.run(DAY)

@@ -81,18 +81,28 @@ def test_a_suspect_is_sent_alone_and_so_is_what_is_behind_it(suspect: int, toget
     assert request_of(events, health, most_bytes=999) == events[:together]
 
 
-def test_from_its_third_failure_on_the_first_event_is_followed_by_others_and_then_each_sixth_time() -> None:
+def test_from_its_third_failure_on_the_first_event_is_followed_by_others_and_then_each_third_time() -> None:
     numbers = {failures: number_of_stand_in(failures) for failures in range(26)}
     followed = {failures: number for failures, number in numbers.items() if number is not None}
-    assert followed == {3: 0, 4: 1, 5: 2, 6: 3, 12: 4, 18: 5, 24: 6}
+    assert followed == {3: 0, 4: 1, 5: 2, 6: 3, 9: 4, 12: 5, 15: 6, 18: 7, 21: 8, 24: 9}
 
 
 def test_the_lanes_take_turns_and_each_begins_with_its_first_event() -> None:
-    lanes = [Lane.REALTIME, Lane.REPLAY, Lane.RETRY]
+    lanes = [Lane.REALTIME, Lane.BATCH, Lane.REPLAY]
     looked_at = [stand_in(number, lanes) for number in range(4)]
     assert [order[0] for order, _ in looked_at] == [*lanes, Lane.REALTIME]
     assert [depth for _, depth in looked_at[:3]] == [0, 0, 0]
-    assert looked_at[1][0] == [Lane.REPLAY, Lane.RETRY, Lane.REALTIME]
+    assert looked_at[1][0] == [Lane.BATCH, Lane.REPLAY, Lane.REALTIME]
+
+
+def test_the_retry_lane_has_no_turn_and_is_looked_at_when_the_others_have_none() -> None:
+    lanes = [Lane.REALTIME, Lane.BATCH, Lane.RETRY]
+    assert [stand_in(number, lanes)[0] for number in range(3)] == [
+        [Lane.REALTIME, Lane.BATCH, Lane.RETRY],
+        [Lane.BATCH, Lane.REALTIME, Lane.RETRY],
+        [Lane.REALTIME, Lane.BATCH, Lane.RETRY],
+    ]
+    assert stand_in(1, [Lane.RETRY])[0] == [Lane.RETRY]
 
 
 @given(st.integers(2, CHOSEN_FROM), st.integers(0, 500))
@@ -102,7 +112,7 @@ def test_each_place_of_a_lane_has_its_turn_within_a_week_and_no_row_of_half_of_t
     def place(number: int) -> int:
         return int(stand_in(number, [Lane.REALTIME])[1] * count)
 
-    assert {place(since + number) for number in range(7 * 48)} == set(range(count))
+    assert {place(since + number) for number in range(7 * 96)} == set(range(count))
     half = count // 2
     in_front = [place(since + number) < half for number in range(3)]
     assert not all(in_front)

@@ -598,12 +598,13 @@ def test_two_such_events_in_a_row_do_not_stop_those_behind_them(world: Turns) ->
     assert world.waiting_ids(Lane.RETRY) == ["e1", "e2"]
 
 
-def test_a_failing_endpoint_gets_four_other_events_too_and_then_one_each_half_an_hour(world: Turns) -> None:
+def test_a_failing_endpoint_gets_four_other_events_too_and_then_one_each_third_time(world: Turns) -> None:
     """When it is well again, the first event arrives first."""
     world.begin(replace(FALLEN, batch_size=1))
     world.put(Lane.REALTIME, *some(8))
     world.endpoint.replies = [503]
-    others = {3: ["e2"], 4: ["e6"], 5: ["e3"], 6: ["e7"], 12: ["e5"], 18: ["e2"], 24: ["e6"]}
+    others = {3: ["e2"], 4: ["e6"], 5: ["e3"], 6: ["e7"], 9: ["e5"], 12: ["e2"], 15: ["e6"], 18: ["e4"]}
+    others |= {21: ["e8"], 24: ["e5"]}
     assert [ids[0] for ids in probes(world, 25)] == [
         each for failures in range(1, 26) for each in ("e1", *others.get(failures, []))
     ]
@@ -615,15 +616,16 @@ def test_a_failing_endpoint_gets_four_other_events_too_and_then_one_each_half_an
 
 
 def test_other_events_are_those_of_all_lanes_in_turn_and_never_the_first_one_again(world: Turns) -> None:
-    """The first one also waits to be sent again, which somebody asked for."""
+    """The first one also waits to be sent again, which somebody asked for. What was set aside has no turn."""
     world.begin(replace(FALLEN, batch_size=1))
-    first, second, *others = some(6)
+    first, second, third, fourth, aside = some(5)
     world.put(Lane.REALTIME, first, second)
-    world.put(Lane.RETRY, *(replace(each, due_at_ms=NOW_MS - 1) for each in others))
+    world.put(Lane.BATCH, third, fourth)
+    world.put(Lane.RETRY, replace(aside, due_at_ms=NOW_MS - 1))
     world.put(Lane.REPLAY, first)
     world.endpoint.replies = [503]
     sent = [ids[0] for ids in probes(world, 12)]
-    assert [each for each in sent if each != "e1"] == ["e2", "e3", "e3", "e2", "e5"]
+    assert [each for each in sent if each != "e1"] == ["e2", "e3", "e2", "e2", "e4", "e2"]
 
 
 @pytest.mark.parametrize(("asked", "delays"), [(["600", ""], 600), (["", "600"], 600), (["", ""], 20)])

@@ -11,8 +11,10 @@ REALTIME_IN_A_ROW = 3
 """Requests of the real-time lane while a lower one is due. So that one gets one in four."""
 FAILURES_OF_FIRST = 3
 """So often an endpoint fails at the first event, before it gets another one."""
-FAILURES_UNTIL_AGAIN = 6
-"""So often until it gets another one again. Half an hour of probes, 300 s apart."""
+OTHERS_AT_FIRST = 4
+"""So many it gets then, one at each probe."""
+FAILURES_UNTIL_AGAIN = 3
+"""So often from then on until it gets the next one. A quarter of an hour of probes, 300 s apart."""
 CHOSEN_FROM = MAX_BATCH_SIZE
 """So many events of a lane another one is chosen from."""
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
@@ -67,22 +69,25 @@ def lanes_to_probe(due: Sequence[Lane]) -> list[Lane]:
 def number_of_stand_in(failures: int) -> int | None:
     """Which of the other events follows the first one, counted from 0, when that failed so often alone.
 
-    From its third failure to its sixth each time, then each sixth time. Another request each time would make
+    From its third failure to its sixth each time, then each third time. Another request each time would make
     twice as many to an endpoint that is down. None when no other event follows.
     """
-    if FAILURES_OF_FIRST <= failures <= FAILURES_UNTIL_AGAIN:
-        return failures - FAILURES_OF_FIRST
-    times, rest = divmod(failures, FAILURES_UNTIL_AGAIN)
-    return None if rest or not times else FAILURES_UNTIL_AGAIN - FAILURES_OF_FIRST + times - 1
+    number = failures - FAILURES_OF_FIRST
+    if number < OTHERS_AT_FIRST:
+        return number if number >= 0 else None
+    times, rest = divmod(number - OTHERS_AT_FIRST + 1, FAILURES_UNTIL_AGAIN)
+    return None if rest else OTHERS_AT_FIRST + times - 1
 
 
 def stand_in(number: int, lanes: Sequence[Lane]) -> tuple[list[Lane], float]:
     """Where to look for the other event with this `number`: in these lanes, the first that has one; and how
     far from its beginning, from 0 to 1.
 
-    The lanes take turns. Within each, the places are spread by the golden ratio: the first one, then places
-    that halve what is between those before. So no row of such events, in one lane or in all, is in the way
-    for long.
+    The lanes take turns. The retry lane has none: it gives an event when no other lane can. Within each, the
+    places are spread by the golden ratio: the first one, then places that halve what is between those before.
+    So no row of such events, in one lane or in all, is in the way for long.
     """
-    turn, which = divmod(number, len(lanes))
-    return [*lanes[which:], *lanes[:which]], turn * _GOLDEN_RATIO % 1
+    lanes_in_turn = [lane for lane in lanes if lane is not Lane.RETRY]
+    turn, which = divmod(number, len(lanes_in_turn) or 1)
+    last = [lane for lane in lanes if lane is Lane.RETRY]
+    return [*lanes_in_turn[which:], *lanes_in_turn[:which], *last], turn * _GOLDEN_RATIO % 1
