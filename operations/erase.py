@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 
 from lms_webhooks.aws import retry_conflicts
-from lms_webhooks.backlog import Lane
+from lms_webhooks.backlog import Lane, place_in_retry
+from lms_webhooks.dynamodb import key_item
 from lms_webhooks.event_items import read_event_item
 from operations.stacks import find_stack
 
@@ -51,6 +52,7 @@ class Found:
     """One item that holds an event of the learner. `lane` is None in the history."""
 
     key: "dict[str, AttributeValueTypeDef]"
+    event_key: str
     webhook_id: str
     lane: str | None
     is_read: bool = True
@@ -93,7 +95,10 @@ def find(dynamodb: "DynamoDBClient", table: str, *, account_id: str, learner: st
             # The retry lane has a due time before the event's own.
             event_key = sort_key.partition("#")[2] if lane == Lane.RETRY else sort_key
             found = Found(
-                {"pk": item["pk"], "sk": item["sk"]}, webhook_id, lane if kind == "BACKLOG" else None
+                {"pk": item["pk"], "sk": item["sk"]},
+                event_key,
+                webhook_id,
+                lane if kind == "BACKLOG" else None,
             )
             try:
                 is_theirs = is_about(read_event_item(item, event_key).text, learner)
@@ -122,8 +127,12 @@ def _one_form(value: str) -> str | Decimal:
 
 
 def erase(dynamodb: "DynamoDBClient", table: str, found: Found) -> None:
-    """Delete one item. What waits in a lane is not sent; the drainer finds it gone."""
-    dynamodb.delete_item(TableName=table, Key=found.key)
+    """Delete one item, and what says where its event stood in the retry lane.
+
+    What waits in a lane is not sent; the drainer finds it gone.
+    """
+    for key in (found.key, key_item(place_in_retry(found.webhook_id, found.event_key))):
+        dynamodb.delete_item(TableName=table, Key=key)
 
 
 def _people(data: object) -> Iterator[str]:

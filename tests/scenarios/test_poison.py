@@ -1,6 +1,7 @@
 """One event that its receiver always fails at, among others that it takes: nothing else waits for it long."""
 
 from functools import partial
+from itertools import pairwise
 
 import pytest
 
@@ -131,6 +132,35 @@ def test_an_endpoint_that_refuses_connections_gets_one_request_a_probe(world: Wo
     endpoint.posts.clear()
     world.run(2 * HOUR)
     assert 22 <= len(endpoint.posts) <= 24
+
+
+def test_another_event_that_is_rejected_spares_the_endpoint_no_pause(world: World) -> None:
+    """It got no 2xx, so that nothing says that the endpoint takes events."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    endpoint.script = always(DOWN)
+    ids = world.emit(30)
+    world.run(1)
+    endpoint.script = lambda sent, _now: DOWN if ids[0] in sent else Reply(422)
+    world.run(11 * MINUTE)
+    began = [post.started_at for post in endpoint.posts if post.event_ids == [ids[0]]]
+    pauses = [later - earlier for earlier, later in pairwise(began)]
+    assert [round(pause, -1) for pause in pauses[2:]] == [20, 40, 80, 160, 300]
+    assert len(world.waiting_ids(webhook, Lane.RETRY)) == 4
+
+
+def test_such_an_event_that_comes_in_front_late_in_an_outage_is_found(world: World) -> None:
+    """Others failed often by then, each in its turn: what is in front is remembered all the same."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    endpoint.script = always(DOWN)
+    batch = world.emit(10, name=NON_REAL_TIME)
+    world.run(DAY)
+    assert min(world.health(webhook).suspects.values()) > 1
+    (poison,) = world.emit()
+    endpoint.script = failing_at(poison, reply=DOWN)
+    world.run(HOUR)
+    assert sorted(endpoint.acknowledged) == batch
 
 
 def test_such_an_event_in_the_midst_of_a_batch_under_a_steady_stream(world: World) -> None:

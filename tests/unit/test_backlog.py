@@ -667,6 +667,9 @@ def test_an_attempt_of_what_went_meanwhile_leaves_no_stub(backlog: Backlog, tabl
     assert table.client.scan(TableName=table.name)["Count"] == 0
 
 
+MANY = tuple(Attempt(NOW_MS + number, 1, 422, None) for number in range(500))
+
+
 def test_an_attempt_of_what_waits_on_is_added_once(backlog: Backlog) -> None:
     first, second = Attempt(NOW_MS, 80, 422, None), Attempt(NOW_MS + 1, 80, 422, None)
     kept = waiting("a", due_at_ms=500)
@@ -676,6 +679,36 @@ def test_an_attempt_of_what_waits_on_is_added_once(backlog: Backlog) -> None:
     assert not backlog.add_attempt("wh_1", Lane.RETRY, kept, first), "botocore repeated the call"
     (found,) = backlog.read("wh_1", Lane.RETRY, limit=5)
     assert found == replace(kept, attempts=(first, second))
+
+
+def test_attempts_of_what_waits_on_leave_room_in_its_item(backlog: Backlog) -> None:
+    """An admin may ask for it ten times a minute, and DynamoDB takes no item of more than 400 KB. Such an
+    event could not be set aside again, and would stop its lane."""
+    kept = waiting("a", due_at_ms=500, attempts=MANY)
+    backlog.append("wh_1", Lane.RETRY, [kept])
+    latest = Attempt(NOW_MS + 1000, 80, 422, None)
+    assert not backlog.add_attempt("wh_1", Lane.RETRY, kept, latest)
+    later = waiting("a", due_at_ms=900, attempts=(latest,))
+    assert backlog.append("wh_1", Lane.RETRY, [later]) == set()
+    (found,) = backlog.read("wh_1", Lane.RETRY, limit=5)
+    assert found.attempts == (*MANY[1:], latest)
+
+
+def test_a_place_in_the_retry_lane_that_a_newer_version_wrote_stops_no_event(
+    table: Table, backlog: Backlog
+) -> None:
+    newer: dict[str, Any] = {**key_item(("RETRY#wh_1", waiting("a").event.sort_key)), "place": {"S": "v2"}}
+    table.client.put_item(TableName=table.name, Item=newer)
+    assert backlog.append("wh_1", Lane.RETRY, [waiting("a", due_at_ms=100)]) == set()
+    assert ids(backlog, Lane.RETRY) == ["a"]
+
+
+def test_another_event_under_the_same_id_and_time_takes_no_place_in_the_retry_lane(backlog: Backlog) -> None:
+    """The first one would vanish, and no history would say so."""
+    first, second = waiting("a", due_at_ms=100), waiting("a", due_at_ms=200, text='{"another": 1}')
+    for each in (first, second):
+        assert backlog.append("wh_1", Lane.RETRY, [each]) == set()
+    assert backlog.read("wh_1", Lane.RETRY, limit=10) == [first, second]
 
 
 def redeliver(backlog: Backlog, table: Table, again: Waiting) -> None:

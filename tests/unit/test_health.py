@@ -350,6 +350,9 @@ def test_an_event_that_failed_alone_is_counted_and_the_first_of_several_are_not(
     got = endpoint.with_suspects(got, ["g"])
     assert len(got.suspects) == MAX_SUSPECTS
     assert (got.suspects["e1"], got.suspects["g"]) == (2, 1), "those that failed alone stay"
+    for number in range(MAX_SUSPECTS):
+        got = endpoint.with_suspects(endpoint.with_suspects(got, [f"h{number}"]), [f"h{number}"])
+    assert endpoint.with_suspects(got, ["i"]).suspects["i"] == 1, "and the one that failed last"
 
 
 def test_a_receiver_that_is_gone_switches_its_webhook_off() -> None:

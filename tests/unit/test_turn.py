@@ -852,6 +852,26 @@ def test_a_change_in_the_middle_of_a_turn_gives_the_rest_to_the_new_endpoint_as_
     assert len(turn.health.attempts) == 3
 
 
+def test_a_url_that_is_changed_between_two_probes_inherits_no_failures(world: Turns) -> None:
+    """Its own dispatcher saw one by then."""
+    world.begin(replace(FAILING, failures=5, suspects={some(1)[0].event.sort_key: 2}))
+    world.put(Lane.REALTIME, *some(2))
+    turn = world.turn()
+
+    def change() -> None:
+        if len(world.endpoint.posts) == 1:
+            changed = replace(WEBHOOK, target_url="https://new.example.com/", epoch=2, version=2)
+            world.store.update(changed, expected=WEBHOOK)
+            new = world.health()
+            assert world.health_store.save(ACCOUNT, ID, replace(new, failures=1), revision=new.revision)
+        world.now += 3  # longer than a registration is remembered
+
+    world.endpoint.before_reply = change
+    world.endpoint.replies = [503]
+    assert turn.serve() == 10
+    assert (turn.health.epoch, turn.health.failures) == (2, 2)
+
+
 def test_a_registration_that_is_remembered_from_before_the_lease_is_read_again(world: Turns) -> None:
     world.begin()
     world.registry.of_account(ACCOUNT)  # remembered as it was

@@ -32,8 +32,15 @@ from typing import TYPE_CHECKING
 
 from lms_webhooks.attempts import Attempt
 from lms_webhooks.aws import AWS_FAULTS
-from lms_webhooks.dynamodb import Page, Range, Table, holds, item_key, key_item
-from lms_webhooks.event_items import attempts_attribute, event_attributes, read_attempts, read_event_item
+from lms_webhooks.dynamodb import Key, Page, Range, Table, holds, item_key, key_item
+from lms_webhooks.event_items import (
+    KEPT_ATTEMPTS,
+    attempts_attribute,
+    event_attributes,
+    read_attempts,
+    read_event_item,
+    read_text,
+)
 from lms_webhooks.events import Event
 from lms_webhooks.observability import report
 
@@ -187,10 +194,11 @@ class Backlog:
     def _set_aside(self, webhook_id: str, waiting: Sequence[Waiting]) -> set[str]:
         """Put events into the retry lane, each instead of its item that stands there.
 
-        Who dies before the earlier item is removed leaves two. Whichever is tried first takes both places.
+        Who dies before the earlier item is removed leaves two, until that one is tried: it takes the place of
+        the later one.
         """
         try:
-            earlier = self._find_set_aside(webhook_id, [each.event.sort_key for each in waiting])
+            earlier = self._find_set_aside(webhook_id, waiting)
         except AWS_FAULTS as fault:
             report(fault, "events not set aside", webhookId=webhook_id)
             return {each.event.sort_key for each in waiting}
@@ -204,29 +212,33 @@ class Backlog:
             self._table.delete_all([*replaced])
         return unwritten
 
-    def _find_set_aside(self, webhook_id: str, sort_keys: Sequence[str]) -> "dict[str, Item]":
-        """The keys and attempts of events that stand in the retry lane, by sort key.
+    def _find_set_aside(self, webhook_id: str, waiting: Sequence[Waiting]) -> "dict[str, Item]":
+        """The keys, texts and attempts of those that stand in the retry lane, by sort key. Not another event
+        under the same id and time: it would vanish.
 
         Raises:
             aws.AWS_FAULTS: DynamoDB did not answer.
         """
+        texts = {each.event.sort_key: each.event.text for each in waiting}
         places = self._table.get_all(
-            [(_places_key(webhook_id), sort_key) for sort_key in sort_keys],
+            [place_in_retry(webhook_id, sort_key) for sort_key in texts],
             attributes=("due_at",),
             consistent=True,
         )
         keys = [
             (_lane_key(webhook_id, Lane.RETRY), f"{int(each['due_at']['N']):013d}#{each['sk']['S']}")
             for each in places
+            if "due_at" in each  # a newer version may say it in another way
         ]
         found = self._table.get_all(
-            keys, attributes=("#attempts",), names={"#attempts": "attempts"}, consistent=True
+            keys, attributes=("event", "#attempts"), names={"#attempts": "attempts"}, consistent=True
         )
-        return {item["sk"]["S"].partition("#")[2]: item for item in found}
+        by_sort_key = {item["sk"]["S"].partition("#")[2]: item for item in found}
+        return {key: item for key, item in by_sort_key.items() if read_text(item["event"]) == texts[key]}
 
     def _place_item(self, webhook_id: str, waiting: Waiting) -> "Item":
         return {
-            **key_item((_places_key(webhook_id), waiting.event.sort_key)),
+            **key_item(place_in_retry(webhook_id, waiting.event.sort_key)),
             "due_at": {"N": str(waiting.due_at_ms)},
             "expires_at": {"N": str((waiting.due_at_ms + self._retention_ms) // 1000)},
         }
@@ -494,7 +506,7 @@ class Backlog:
         )
 
     def add_attempt(self, webhook_id: str, lane: Lane, waiting: Waiting, attempt: Attempt) -> bool:
-        """Add an attempt to an event that goes on waiting where it is; answer whether it is still there.
+        """Add an attempt to an event that goes on waiting where it is; answer whether it was added.
 
         Raises:
             aws.AWS_FAULTS: it may be missing.
@@ -506,9 +518,17 @@ class Backlog:
                 Key=key_item((_lane_key(webhook_id, lane), place_of(waiting, lane))),
                 UpdateExpression="SET #attempts = list_append(if_not_exists(#attempts, :none), :added)",
                 # A call that botocore repeats must not add it twice.
-                ConditionExpression="attribute_exists(pk) AND NOT contains(#attempts, :one)",
+                ConditionExpression=(
+                    "attribute_exists(pk) AND (attribute_not_exists(#attempts) OR"
+                    " (size(#attempts) < :most AND NOT contains(#attempts, :one)))"
+                ),
                 ExpressionAttributeNames={"#attempts": "attempts"},
-                ExpressionAttributeValues={":none": {"L": []}, ":added": added, ":one": added["L"][0]},
+                ExpressionAttributeValues={
+                    ":none": {"L": []},
+                    ":added": added,
+                    ":one": added["L"][0],
+                    ":most": {"N": str(KEPT_ATTEMPTS)},
+                },
             )
         )
 
@@ -617,16 +637,18 @@ def _lane_key(webhook_id: str, lane: Lane) -> str:
     return f"BACKLOG#{webhook_id}#{lane}"
 
 
-def _places_key(webhook_id: str) -> str:
-    return f"RETRY#{webhook_id}"
+def place_in_retry(webhook_id: str, sort_key: str) -> Key:
+    """The key of the item that says where an event stands in the retry lane."""
+    return f"RETRY#{webhook_id}", sort_key
 
 
 def _with_attempts(waiting: Waiting, earlier: "Item | None") -> Waiting:
-    """`waiting` with the attempts of its `earlier` item, each once, in their order."""
+    """`waiting` with the attempts of its `earlier` item, each once, in their order; the last ones."""
     if earlier is None or "attempts" not in earlier:
         return waiting
     attempts = {*read_attempts(earlier["attempts"]), *waiting.attempts}
-    return replace(waiting, attempts=tuple(sorted(attempts, key=lambda each: each.started_at_ms)))
+    in_order = sorted(attempts, key=lambda each: each.started_at_ms)
+    return replace(waiting, attempts=tuple(in_order[-KEPT_ATTEMPTS:]))
 
 
 def place_of(waiting: Waiting, lane: Lane) -> str:

@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING
 from lms_webhooks.attempts import Attempt
 from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.dynamodb import Key, Page, Range, Table, holds, item_key, key_item
-from lms_webhooks.event_items import attempts_attribute, event_attributes, read_attempts, read_event_item
+from lms_webhooks.event_items import (
+    KEPT_ATTEMPTS,
+    attempts_attribute,
+    event_attributes,
+    read_attempts,
+    read_event_item,
+)
 from lms_webhooks.events import Event
 from lms_webhooks.observability import logger
 
@@ -27,7 +33,6 @@ if TYPE_CHECKING:
     type Item = dict[str, AttributeValueTypeDef]
 
 _RECORDED = ("event_name", "accepted_at", "outcome", "attempts", "reason")
-_KEPT_ATTEMPTS = 500  # of one delivery: some 30 KB
 _WRITERS = 16  # conditional writes at once: they have no batch form
 # A webhook's history is one partition, which takes 1,000 writes a second. What is sent again leaves most of
 # it, and of all else that it shares, to live events: it rests after each write as long as the write took. At
@@ -251,7 +256,7 @@ class DeliveryStore:
             ":earlier": attempts_attribute(earlier),
             ":added": added,
             ":one": added["L"][0],
-            ":most": {"N": str(_KEPT_ATTEMPTS)},
+            ":most": {"N": str(KEPT_ATTEMPTS)},
         }
         names = {"#attempts": "attempts"}
         update = "SET #attempts = list_append(if_not_exists(#attempts, :earlier), :added), "

@@ -203,7 +203,8 @@ def with_suspects(health: Health, sort_keys: Sequence[str]) -> Health:
     ones of several. They are sent alone from now on."""
     failed = {sort_keys[0]: health.suspects.get(sort_keys[0], 0) + 1} if len(sort_keys) == 1 else {}
     suspects = {**dict.fromkeys(sort_keys[:SUSPECTS], 0), **health.suspects, **failed}
-    worst_first = sorted(suspects, key=lambda key: -suspects[key])
+    # The one that just failed alone stays, or what came in front late in an outage would never be counted.
+    worst_first = sorted(suspects, key=lambda key: (key not in failed, -suspects[key]))
     return replace(health, suspects={key: suspects[key] for key in worst_first[:MAX_SUSPECTS]})
 
 

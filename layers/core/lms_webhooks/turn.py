@@ -226,18 +226,20 @@ class Turn:
         return delay if other is None else self._stand_in(other, delay)
 
     def _stand_in(self, found: _Found, delay: DelaySeconds) -> DelaySeconds | None:
-        """Send another event than the one that just failed. If it fails too, both are one failure."""
+        """Send another event than the one that just failed. Without a 2xx both are one failure: one that is
+        rejected does not spare the endpoint the pause."""
         failed = self.health
         self.health = uncounted = replace(failed, failures=max(failed.failures - 1, 1))
         other_delay = self._send(found, found.waiting)
         if self.health is uncounted:  # there was no time for it
             self.health = failed
             return delay
-        if other_delay is None:
+        if not self.health.failures or self.health.epoch != failed.epoch:
             return None  # it got through, so the next round sees what is wrong with the first one
+        failures = max(failed.failures, self.health.failures)
         next_ms = max(failed.next_attempt_at_ms, self.health.next_attempt_at_ms)
-        self.health = replace(self.health, next_attempt_at_ms=next_ms)
-        return max(delay, other_delay)
+        self.health = replace(self.health, failures=failures, next_attempt_at_ms=next_ms)
+        return max(delay, other_delay or 0)
 
     def _find_other(self, first: str, number: int, marks: Sequence[Mark]) -> _Found | None:
         """Another event than the `first` one, at which the endpoint failed; None when there is none."""
