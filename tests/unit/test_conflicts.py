@@ -311,7 +311,8 @@ def subscribe(stage: Stage) -> object:
 
 def erase_an_event(stage: Stage) -> None:
     stage.record()
-    found = erase.Found({"pk": {"S": f"DELIVERY#{WEBHOOK}"}, "sk": {"S": event().sort_key}}, WEBHOOK, None)
+    key = {"pk": {"S": f"DELIVERY#{WEBHOOK}"}, "sk": {"S": event().sort_key}}
+    found = erase.Found(key, event().sort_key, WEBHOOK, None)
     erase.erase(stage.deliveries.client, stage.deliveries.name, found)
 
 
