@@ -29,7 +29,7 @@ from lms_webhooks.admin.subscriptions import Subscriptions
 from lms_webhooks.attempts import Attempt
 from lms_webhooks.backlog import Backlog, Lane, Waiting
 from lms_webhooks.delivery_store import Delivery, DeliveryStore, Outcome
-from lms_webhooks.dynamodb import Range, Table, holds, item_key
+from lms_webhooks.dynamodb import Range, Table, holds, item_key, key_item
 from lms_webhooks.health import Health, fall_back
 from lms_webhooks.health_store import HealthStore, Ticket
 from lms_webhooks.notices import Kind, Notice, NoticeBox
@@ -311,8 +311,9 @@ def subscribe(stage: Stage) -> object:
 
 def erase_an_event(stage: Stage) -> None:
     stage.record()
-    key = {"pk": {"S": f"DELIVERY#{WEBHOOK}"}, "sk": {"S": event().sort_key}}
-    found = erase.Found(key, event().sort_key, WEBHOOK, None)
+    sort_key = event().sort_key
+    key = f"DELIVERY#{WEBHOOK}", sort_key
+    found = erase.Found(key_item(key), sort_key, WEBHOOK, None)
     erase.erase(stage.deliveries.client, stage.deliveries.name, found)
 
 
