@@ -13,7 +13,8 @@ from bench.figures import Figure, percentile
 from lms_webhooks.observability import logger
 from tests.contract.template import PARAMETERS
 from tests.scenarios.endpoints import HANGS, Endpoint, Reply, always
-from tests.scenarios.world import REAL_TIME, World
+from tests.scenarios.tombstones import Redelivery
+from tests.scenarios.world import DAY, REAL_TIME, World
 
 _MINUTES = 2
 _HEALTHY = "2020"
@@ -67,6 +68,13 @@ def hanging(count: int) -> list[Figure]:
                 world.run(_STEP_SECONDS)
         waits = _healthy(world, lambda: None, ordered=True)
     return waits.figures(f"{count:,} receivers that hang", at_most=1.0)
+
+
+def deleted(count: int) -> list[Figure]:
+    """One account deleted so many webhooks in two months, and one of its messages comes again."""
+    with quiet(), World() as world:
+        waits = Redelivery(world).happen(count, over_seconds=60 * DAY)
+    return [Figure(f"a neighbour beside {count:,} deleted webhooks: longest", max(waits), "s", at_most=0.5)]
 
 
 def _healthy(world: World, load: Callable[[], object], *, ordered: bool = False) -> Waits:

@@ -12,5 +12,5 @@ def measure() -> Row:
     # A process of its own: it measures a function, whose environment is there before it is imported.
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as processes:
         slot = processes.submit(slots.measure).result()
-    crowd = [*crowds.nearly_slow(), *crowds.hanging(500), *crowds.hanging(2500)]
+    crowd = [*crowds.nearly_slow(), *crowds.hanging(500), *crowds.hanging(2500), *crowds.deleted(100_000)]
     return Row([*crowd, *memory.worst(), *slot.figures, *purge.purge(1_000_000)], slot.notes)

@@ -3,8 +3,9 @@
 import pytest
 
 from lms_webhooks import turn
+from lms_webhooks.ages import Memory
 from lms_webhooks.health_store import TICKET_GRACE_SECONDS
-from tests.faults.week import Week
+from tests.faults.week import Week, overfull_memories
 from tests.scenarios.endpoints import DOWN, always
 from tests.scenarios.world import MINUTE
 
@@ -31,3 +32,14 @@ def test_a_webhook_whose_drain_message_was_lost_may_wait_until_its_ticket_ends()
 def test_a_week_sees_a_lane_that_starves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turn, "number_of_stand_in", lambda _: None)
     assert any(problem.startswith("starved") for problem in Week(1).live(0.25))
+
+
+def test_a_week_sees_what_remembers_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = Memory[str, str](max_age_seconds=60, max_weight=2)
+    for key in "abc":
+        memory.put(key, "")
+    assert list(overfull_memories()) == []
+    monkeypatch.setattr(Memory, "_remove", lambda *_: None)
+    monkeypatch.setattr(memory, "_weight", 0)
+    memory.put("d", "")
+    assert list(overfull_memories()) == ["too much is remembered: 3 of 2"]

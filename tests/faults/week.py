@@ -5,6 +5,7 @@ and what is left of them days later. The audit watches each call, as it does in 
 apart, somebody looks whether a lane starves.
 """
 
+import gc
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -14,6 +15,7 @@ from typing import Any, cast
 
 from lms_webhooks.admin.caller import Caller
 from lms_webhooks.admin.taken import ReplayTaken, WebhookChange
+from lms_webhooks.ages import Memory
 from lms_webhooks.backlog import Lane, Waiting
 from lms_webhooks.health_store import TICKET_GRACE_SECONDS
 from lms_webhooks.problems import Problem
@@ -127,6 +129,7 @@ class Week:
                     self.world.run(_QUARTER)
                     self._look()
                 self.problems += self.world.problems()
+                self.problems += overfull_memories()
             self._heal()
             self.world.run(HOUR)
             self._look()
@@ -284,6 +287,15 @@ class Week:
                     late_seconds = self.world.now - _due_at(lane, waiting)
                     if late_seconds > _STARVES_AFTER:
                         self.problems.append(f"starved: {lane} of {subject.name}, by {late_seconds:.0f} s")
+
+
+def overfull_memories() -> Iterator[str]:
+    """What any process remembers beyond its bounds."""
+    memories = [each for each in gc.get_objects() if isinstance(each, Memory)]
+    for memory in memories:
+        weight = sum(entry.weight for entry in memory._entries.values())
+        if weight > memory._max_weight:
+            yield f"too much is remembered: {weight} of {memory._max_weight}"
 
 
 def _due_at(lane: Lane, waiting: Waiting) -> float:

@@ -19,6 +19,7 @@ type Names = Mapping[str, str]
 type Values = Mapping[str, dict[str, Any]]
 
 _PAGE_BYTES = 1024 * 1024
+_ITEM_BYTES = 400 * 1024  # DynamoDB's limit
 _TOKEN = re.compile(r"\s*(<>|<=|>=|[=<>(),+-]|[#:]?[A-Za-z_][A-Za-z0-9_]*)")
 
 
@@ -65,11 +66,14 @@ class _Table:
 
     def put(self, item: Item) -> None:
         pk, sk = key = _key(item)
+        size = _size(item)
+        if size > _ITEM_BYTES:
+            raise Refused("ValidationException")
         self.changes[pk] += 1
         if key not in self.items:
             self.sort_keys[pk].add(sk)
         self.items[key] = item
-        self._sizes.pop(key, None)
+        self._sizes[key] = size
 
     def delete(self, key: Key) -> None:
         if self.items.pop(key, None) is not None:
@@ -78,9 +82,7 @@ class _Table:
             self.sort_keys[key[0]].remove(key[1])
 
     def size(self, key: Key) -> int:
-        """Of the item there. Most are never asked for it."""
-        if key not in self._sizes:
-            self._sizes[key] = _size(self.items[key])
+        """Of the item there, in bytes."""
         return self._sizes[key]
 
 

@@ -235,6 +235,14 @@ def test_no_range_and_no_start_outside_of_one(
             assert result(each, operation, params) == "ValidationException"
 
 
+def test_an_item_has_400_kilobytes_at_most(engine: Engine) -> None:
+    """Moto's 400 are a little smaller."""
+    for each in (engine, Tables(TABLE).call):
+        for kilobytes, answer in ((395, {}), (401, "ValidationException")):
+            item = {**key("a", "1"), "text": {"S": "x" * kilobytes * 1024}}
+            assert result(each, "PutItem", {"Item": item}) == answer
+
+
 def test_pages_end_after_a_megabyte(engine: Engine) -> None:
     tables = Tables("webhooks", TABLE).call
     for each in (tables, engine):
