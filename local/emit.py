@@ -17,10 +17,11 @@ def make_event(event_name: str, account_id: str) -> dict[str, Any]:
         StepFailedError: there is no such type, or no account can be called so.
     """
     if event_name not in EVENT_TYPES:
-        near = difflib.get_close_matches(event_name.upper(), EVENT_TYPES, cutoff=0.4) or list(EVENT_TYPES)[:3]
+        near = difflib.get_close_matches(event_name.upper(), EVENT_TYPES, cutoff=0.4)
+        hint = f"do you mean {' or '.join(near)}? " if near else ""
         raise StepFailedError(
-            f"reading EVENT: no event type is called {event_name!r}; do you mean {' or '.join(near)}?"
-            " events/put_events/ has a sample of each"
+            f"reading EVENT: no event type is called {event_name!r}; {hint}"
+            "events/put_events/ has a sample of each"
         )
     if not is_account_id(account_id):
         raise StepFailedError(
