@@ -34,7 +34,9 @@ from lms_webhooks.attempts import Attempt
 from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.dynamodb import Key, Page, Range, Table, holds, item_key, key_item
 from lms_webhooks.event_items import (
+    IS_NEW_ATTEMPT,
     KEPT_ATTEMPTS,
+    added_attempt,
     attempts_attribute,
     event_attributes,
     read_attempts,
@@ -511,24 +513,14 @@ class Backlog:
         Raises:
             aws.AWS_FAULTS: it may be missing.
         """
-        added = attempts_attribute([attempt])
         return self._change(
             lambda: self._table.client.update_item(
                 TableName=self._table.name,
                 Key=key_item((_lane_key(webhook_id, lane), place_of(waiting, lane))),
                 UpdateExpression="SET #attempts = list_append(if_not_exists(#attempts, :none), :added)",
-                # A call that botocore repeats must not add it twice.
-                ConditionExpression=(
-                    "attribute_exists(pk) AND (attribute_not_exists(#attempts) OR"
-                    " (size(#attempts) < :most AND NOT contains(#attempts, :one)))"
-                ),
+                ConditionExpression=f"attribute_exists(pk) AND {IS_NEW_ATTEMPT}",
                 ExpressionAttributeNames={"#attempts": "attempts"},
-                ExpressionAttributeValues={
-                    ":none": {"L": []},
-                    ":added": added,
-                    ":one": added["L"][0],
-                    ":most": {"N": str(KEPT_ATTEMPTS)},
-                },
+                ExpressionAttributeValues={":none": {"L": []}, **added_attempt(attempt)},
             )
         )
 

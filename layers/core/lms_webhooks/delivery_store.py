@@ -18,7 +18,8 @@ from lms_webhooks.attempts import Attempt
 from lms_webhooks.aws import AWS_FAULTS
 from lms_webhooks.dynamodb import Key, Page, Range, Table, holds, item_key, key_item
 from lms_webhooks.event_items import (
-    KEPT_ATTEMPTS,
+    IS_NEW_ATTEMPT,
+    added_attempt,
     attempts_attribute,
     event_attributes,
     read_attempts,
@@ -251,19 +252,10 @@ class DeliveryStore:
         replay_id: str,
     ) -> None:
         key = key_item(_key(webhook_id, event.sort_key))
-        added = attempts_attribute([attempt])
-        values: Item = {
-            ":earlier": attempts_attribute(earlier),
-            ":added": added,
-            ":one": added["L"][0],
-            ":most": {"N": str(KEPT_ATTEMPTS)},
-        }
+        values: Item = {":earlier": attempts_attribute(earlier), **added_attempt(attempt)}
         names = {"#attempts": "attempts"}
         update = "SET #attempts = list_append(if_not_exists(#attempts, :earlier), :added), "
-        # A call that botocore repeats must not add it twice, and an item has 400 KB.
-        condition = (
-            "attribute_not_exists(#attempts) OR (size(#attempts) < :most AND NOT contains(#attempts, :one))"
-        )
+        condition = IS_NEW_ATTEMPT
         if replay_id:
             update += "replay_id = :replay, "
             values[":replay"] = {"S": replay_id}
@@ -280,7 +272,7 @@ class DeliveryStore:
             update += " REMOVE reason"
         else:
             update = update.removesuffix(", ")
-            condition = f"attribute_exists(pk) AND ({condition})"
+            condition = f"attribute_exists(pk) AND {condition}"
         is_added = holds(
             lambda: self._table.client.update_item(
                 TableName=self._table.name,

@@ -16,6 +16,11 @@ _COMPRESS_FROM_BYTES = 512  # below, zlib's header and a binary attribute win no
 _NOTHING = "-"
 KEPT_ATTEMPTS = 500
 """Of one event: some 30 KB, and an item has 400 KB. An admin may ask ten times a minute for one more."""
+IS_NEW_ATTEMPT = (
+    "(attribute_not_exists(#attempts) OR (size(#attempts) < :most AND NOT contains(#attempts, :one)))"
+)
+"""The condition on which an attempt is added to an item, see `added_attempt`: a call that botocore repeats
+must not add it twice, and there is a bound."""
 
 
 def event_attributes(event: Event) -> "Item":
@@ -54,6 +59,12 @@ def attempts_attribute(attempts: Iterable[Attempt]) -> "AttributeValueTypeDef":
     Not maps: botocore takes some 4 us for each value of an item, and a kilobyte more is a write unit more.
     """
     return {"L": [{"S": _attempt_text(attempt)} for attempt in attempts]}
+
+
+def added_attempt(attempt: Attempt) -> "Item":
+    """The values of an update that adds `attempt`, `:added` to the list, on the condition IS_NEW_ATTEMPT."""
+    added = attempts_attribute([attempt])
+    return {":added": added, ":one": added["L"][0], ":most": {"N": str(KEPT_ATTEMPTS)}}
 
 
 def read_attempts(attribute: "AttributeValueTypeDef") -> tuple[Attempt, ...]:
