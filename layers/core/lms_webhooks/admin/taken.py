@@ -1,7 +1,6 @@
 """What the admin API takes, field by field, and the rule of each."""
 
 import re
-import unicodedata
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -17,6 +16,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from lms_webhooks.admin.joiners import all_joiners_show
 from lms_webhooks.admin.parameters import read_moment
 from lms_webhooks.event_types import EVENT_TYPES
 from lms_webhooks.targets import ForbiddenTarget, check_url
@@ -62,19 +62,6 @@ _HIDDEN = re.compile(
     "\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 _BLANK = re.compile("[\\s\u200c\u200d\u2800\ufe00-\ufe0f]*")
-_JOINER_OR_SELECTOR = re.compile("[\u200c\u200d\ufe00-\ufe0f]")
-_NON_JOINER, _JOINER = "\u200c", "\u200d"
-# Scripts whose letters join, or form others together, so that a joiner shows (Unicode 23.2, Layout Controls):
-# Arabic, Syriac and N'Ko; Samaritan to Sinhala, which are between; Myanmar; Khmer and Mongolian; Balinese to
-# Lepcha; Phags-pa to Devanagari Extended.
-_JOINING_SCRIPT = re.compile(
-    "[\u0600-\u077f\u07c0-\u0dff\u1000-\u109f\u1780-\u18af\u1b00-\u1c4f\ua840-\ua8ff]"
-)
-_VIRAMA = 9  # the combining class of signs that take a letter's vowel away
-_SYMBOLS = ("So", "Sm")  # the categories that emoji have
-_OTHER_EMOJI = "\u203c\u2049\u2139\u3030"  # but for these, which are punctuation and a letter
-_KEYCAP = "\u20e3"
-_MODIFIERS = "\ufe0f\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff"  # of an emoji: colour, skin
 _CONTROL_BUT_LINES = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
 
@@ -96,43 +83,12 @@ def _visible(text: str) -> str:
 
 def _without_idle(text: str) -> str:
     """Refuse joiners and selectors that change nothing: "HR" with one would look like "HR"."""
-    if any(not _shows(text, each.start()) for each in _JOINER_OR_SELECTOR.finditer(text)):
+    if not all_joiners_show(text):
         raise _broken(
             "must have joiners and variation selectors only where they show: in words of Arabic, Indic and"
             " related scripts, and in emoji"
         )
     return text
-
-
-def _shows(text: str, index: int) -> bool:
-    """Whether the joiner or variation selector at `index` stands where people write one.
-
-    That is no proof that somebody sees it: a joiner between letters that join anyway changes nothing.
-    """
-    if index == 0:
-        return False
-    before, here, after = text[index - 1], text[index], text[index + 1 : index + 2]
-    if here == _NON_JOINER:  # also between a word or number of another script and its ending
-        return unicodedata.combining(before) == _VIRAMA or (
-            (_joins(before) or _joins(after)) and _is_of_word(before) and _is_of_word(after)
-        )
-    if here == _JOINER:
-        return _joins(before) or (_is_emoji(after) and (_is_emoji(before) or before in _MODIFIERS))
-    return _is_emoji(before) or (before in "0123456789#*" and after == _KEYCAP)
-
-
-def _joins(character: str) -> bool:
-    return bool(_JOINING_SCRIPT.match(character)) and unicodedata.category(character)[0] in "LM"
-
-
-def _is_of_word(character: str) -> bool:
-    return bool(character) and unicodedata.category(character)[0] in "LMN"
-
-
-def _is_emoji(character: str) -> bool:
-    if not character or character.isascii():
-        return False
-    return unicodedata.category(character) in _SYMBOLS or character in _OTHER_EMOJI
 
 
 def _not_blank(text: str) -> str:
