@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands.surroundings import OUTSIDE_MAKE
 from tests.contract.template import REPOSITORY
 
 COPIED = ("docs", "events", "functions", "layers", "local", "operations", "tests")
@@ -26,7 +27,6 @@ TESTS_OF_TYPES = (
     "tests/contract/test_template.py::test_each_event_type_goes_to_the_queue_of_its_category",
     "tests/contract/test_template.py::test_quarantine_takes_exactly_what_no_other_rule_takes",
 )
-OUTSIDE_MAKE = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")}
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from botocore.stub import Stubber
 from local.steps import REPOSITORY
 from operations.deploy import protect, sam_command
 from operations.environments import Environment
+from tests.commands.surroundings import OWN_CODE
 from tests.commands.test_identity import GOOD, sts
 from tests.unit.test_environments import as_sam_reads
 
@@ -116,7 +117,7 @@ def environment(tmp_path: Path, **variables: str) -> dict[str, str]:
         "AWS_CONFIG_FILE": str(tmp_path / "config"),
         "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "credentials"),
         "AWS_EC2_METADATA_DISABLED": "true",
-        "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'layers' / 'core'}",
+        **OWN_CODE,
         **variables,
     }
 

@@ -20,7 +20,8 @@ from local import __main__ as local
 from local import deploy, stack
 from local.emit import make_event
 from local.receiver import Received, Receiver, report, signature
-from local.steps import REPOSITORY, StepFailedError
+from local.steps import StepFailedError
+from tests.commands.surroundings import OWN_CODE
 
 SECRET = new_secret()
 
@@ -121,10 +122,10 @@ sys.exit(local.main())
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_interrupt_leaves_nothing_behind(sign: signal.Signals) -> None:
     """Ctrl-C stops what was started; another one while it stops is answered, and no more."""
-    environment = os.environ | {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'layers' / 'core'}"}
     with subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | OWN_CODE,
     ) as process:  # fmt: skip
         assert process.stdin is not None
         assert process.stdout is not None
@@ -144,12 +145,15 @@ def test_a_second_interrupt_leaves_nothing_behind(sign: signal.Signals) -> None:
 @pytest.mark.parametrize("package", ["local", "operations"])
 def test_an_interrupt_that_nothing_handles_shows_no_traceback(package: str) -> None:
     """The imports of a command take a second, longer where the machine is busy: Ctrl-C may come meanwhile."""
-    environment = os.environ | {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'layers' / 'core'}"}
 
     def ended_by(error: str) -> tuple[int, str]:
         code = f"import {package}; raise {error}"
         ended = subprocess.run(
-            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+            [sys.executable, "-c", code],
+            env=os.environ | OWN_CODE,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         return ended.returncode, ended.stderr
 

@@ -1,6 +1,5 @@
 """What is typed for `make` reaches the commands as it was typed, and only `1` means yes."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -9,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from local.steps import REPOSITORY
+from tests.commands.surroundings import OUTSIDE_MAKE
 
 HARD = 'it\'s "$(id)" `id` ; \\ -x'
-OUTSIDE_MAKE = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")}
 PYTHON = """#!/usr/bin/env python3
 import sys
 print("\\0".join(sys.argv[1:]), end="")

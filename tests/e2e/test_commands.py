@@ -7,7 +7,7 @@ import sys
 
 from local.emit import make_event
 from local.engine import free_port
-from local.steps import REPOSITORY
+from tests.commands.surroundings import OWN_CODE
 from tests.contract.test_documents import README, fenced
 from tests.e2e.system import Account
 
@@ -28,8 +28,7 @@ def test_a_listener_prints_the_request_that_the_readme_shows(account: Account) -
     )
     secret = created["authentication"]["secret"]
     command = [sys.executable, "-m", "local", "listen", "--port", str(port), "--secret", secret]
-    environment = os.environ | {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'layers' / 'core'}"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as listener:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | OWN_CODE) as listener:
         try:
             assert listener.stdout is not None
             assert listener.stdout.readline() == f"Listening at http://127.0.0.1:{port}/  (Ctrl-C ends)\n"

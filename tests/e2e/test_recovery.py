@@ -15,12 +15,13 @@ import pytest
 
 from local.steps import REPOSITORY
 from operations.redrive import Deployed
+from tests.commands.surroundings import OWN_CODE
 from tests.e2e.system import Account, System, until
 from tests.fakes.receiver import Receiver
 
 type Redrive = Callable[..., str]
 
-_ENVIRONMENT = os.environ | {"PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'layers' / 'core'}"}
+_ENVIRONMENT = os.environ | OWN_CODE
 
 
 def command(system: System, queue: str, *options: str) -> list[str]:

@@ -21,6 +21,7 @@ from lms_webhooks import __version__
 from local import deploy
 from local.stack import Stack
 from local.template import read_template
+from tests.commands.surroundings import OWN_CODE
 from tests.contract.template import PARAMETERS, REPOSITORY
 from tests.e2e.system import Account, System, until
 from tests.fakes.receiver import Receiver
@@ -63,10 +64,8 @@ class Installation:
                 ],
                 cwd=self.config_file.parent,
                 env=deploy.environment()
-                | {
-                    "AWS_ENDPOINT_URL": self.endpoint_url,
-                    "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'layers' / 'core'}",
-                },
+                | OWN_CODE
+                | {"AWS_ENDPOINT_URL": self.endpoint_url},
                 stdin=terminal,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -551,28 +551,16 @@ class World:
 
     def history(self, webhook_id: str) -> dict[str, "Recorded"]:
         """What is recorded of its deliveries, by event id."""
-        pages = self._dynamodb.get_paginator("query").paginate(
-            TableName=_DELIVERIES,
-            KeyConditionExpression="pk = :pk",
-            ExpressionAttributeValues={":pk": {"S": f"DELIVERY#{webhook_id}"}},
-            ConsistentRead=True,
-        )
-        return {item["sk"]["S"].partition("#")[2]: Recorded(item) for page in pages for item in page["Items"]}
+        items = self._partition(f"DELIVERY#{webhook_id}")
+        return {item["sk"]["S"].partition("#")[2]: Recorded(item) for item in items}
 
     def items_of(self, webhook_id: str) -> list[dict[str, Any]]:
         """What the deliveries table has of a webhook, but where events stood in the retry lane."""
         partitions = [f"DELIVERY#{webhook_id}", *(f"BACKLOG#{webhook_id}#{lane}" for lane in Lane)]
         partitions += [f"{kind}#{webhook_id}" for kind in ("REPLAY", "NOTICE")]
-        pages = [
-            self._dynamodb.query(
-                TableName=_DELIVERIES,
-                KeyConditionExpression="pk = :pk",
-                ExpressionAttributeValues={":pk": {"S": partition}},
-            )["Items"]
-            for partition in partitions
-        ]
+        items = [item for partition in partitions for item in self._partition(partition)]
         assert self.marks(webhook_id) == {}
-        return [item for page in pages for item in page]
+        return items
 
     def stored(self, table: str, pk: str, sk: str) -> dict[str, dict[str, Any]] | None:
         """What stands at a key, read past the taps."""
@@ -605,13 +593,19 @@ class World:
 
     def _ids_in(self, webhook_id: str, lane: Lane) -> list[str]:
         """As `waiting_ids`, without a look at the events: their sort keys are enough, see `backlog`."""
+        times = 2 if lane is Lane.RETRY else 1  # in the key, before the id
+        items = self._partition(f"BACKLOG#{webhook_id}#{lane}")
+        return [item["sk"]["S"].split("#", times)[times] for item in items]
+
+    def _partition(self, pk: str) -> list[dict[str, Any]]:
+        """The items of a partition of the deliveries, in order."""
         pages = self._dynamodb.get_paginator("query").paginate(
             TableName=_DELIVERIES,
             KeyConditionExpression="pk = :pk",
-            ExpressionAttributeValues={":pk": {"S": f"BACKLOG#{webhook_id}#{lane}"}},
+            ExpressionAttributeValues={":pk": {"S": pk}},
+            ConsistentRead=True,
         )
-        times = 2 if lane is Lane.RETRY else 1  # in the key, before the id
-        return [item["sk"]["S"].split("#", times)[times] for page in pages for item in page["Items"]]
+        return [item for page in pages for item in page["Items"]]
 
     def litter(self, webhook_id: str) -> list[str]:
         """What stands in a lane without a mark, though its end is recorded. The next drain removes it."""

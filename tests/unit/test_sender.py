@@ -15,7 +15,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -515,21 +515,14 @@ def test_the_receiver_learns_by_an_alert_why_there_is_no_connection(
 ) -> None:
     context = certificates.context(Tls.GOOD)
     context.minimum_version = context.maximum_version = version
-    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
-        listener.settimeout(PATIENT_SECONDS)
 
-        def shake_hands() -> None:
-            accepted, _ = listener.accept()
-            with accepted:
-                accepted.settimeout(PATIENT_SECONDS)
-                context.wrap_socket(accepted, server_side=True)
-
-        served = pool.submit(shake_hands)
-        message = Message(f"https://127.0.0.1:{listener.getsockname()[1]}/", {}, BODY)
-        got = Sender(loopback_allowed=True).post(message, patience=within(PATIENT_SECONDS))
-        assert got.error_class is ErrorClass.TLS
+    def shake_hands(accepted: socket.socket) -> None:
         with pytest.raises(ssl.SSLError, match="UNKNOWN_CA"):
-            served.result(PATIENT_SECONDS)
+            context.wrap_socket(accepted, server_side=True)
+
+    with _serving(shake_hands) as url:
+        got = Sender(loopback_allowed=True).post(Message(url, {}, BODY), patience=within(PATIENT_SECONDS))
+    assert got.error_class is ErrorClass.TLS
 
 
 FAULTS = {
@@ -591,22 +584,13 @@ def test_a_receiver_that_wants_a_client_certificate_is_said_to(
     ],
 )
 def test_an_alert_of_the_receiver_has_its_fault(alert: int, fault: TlsFault | None, post: Post) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
-        listener.settimeout(PATIENT_SECONDS)
+    def refuse(accepted: socket.socket) -> None:
+        accepted.recv(4096)
+        accepted.sendall(bytes([21, 3, 3, 0, 2, 2, alert]))
+        _keep_end_back(accepted)
 
-        def refuse() -> None:
-            accepted, _ = listener.accept()
-            with accepted:
-                accepted.settimeout(PATIENT_SECONDS)
-                accepted.recv(4096)
-                accepted.sendall(bytes([21, 3, 3, 0, 2, 2, alert]))
-                accepted.shutdown(socket.SHUT_WR)
-                while accepted.recv(4096):
-                    pass
-
-        served = pool.submit(refuse)
-        got = post(f"https://127.0.0.1:{listener.getsockname()[1]}/")
-        served.result(PATIENT_SECONDS)
+    with _serving(refuse) as url:
+        got = post(url)
     assert (got.error_class, got.tls_fault) == (ErrorClass.TLS, fault)
 
 
@@ -648,26 +632,41 @@ def test_each_fault_has_a_sentence_and_a_line_in_the_documents() -> None:
 
 def _posted_to(context: ssl.SSLContext, post: Post) -> Answer:
     """What comes of a POST to a server of this context, which keeps the end of a connection back."""
+
+    def refuse(accepted: socket.socket) -> None:
+        served = context.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False)
+        with pytest.raises(ssl.SSLError):
+            served.do_handshake()
+        with socket.socket(fileno=served.detach()) as plain, suppress(OSError):
+            plain.settimeout(PATIENT_SECONDS)
+            _keep_end_back(plain)
+
+    with _serving(refuse) as url:
+        return post(url)
+
+
+@contextmanager
+def _serving(serve: Callable[[socket.socket], None]) -> Iterator[str]:
+    """The https URL of a port where `serve` has the first connection, and must end without an error."""
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
         listener.settimeout(PATIENT_SECONDS)
 
-        def refuse() -> None:
+        def accept() -> None:
             accepted, _ = listener.accept()
-            accepted.settimeout(PATIENT_SECONDS)
-            served = context.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False)
-            with pytest.raises(ssl.SSLError):
-                served.do_handshake()
-            # A reset would overtake the alert, as it may on the way from a real one.
-            with socket.socket(fileno=served.detach()) as plain, suppress(OSError):
-                plain.settimeout(PATIENT_SECONDS)
-                plain.shutdown(socket.SHUT_WR)
-                while plain.recv(4096):
-                    pass
+            with accepted:
+                accepted.settimeout(PATIENT_SECONDS)
+                serve(accepted)
 
-        served = pool.submit(refuse)
-        got = post(f"https://127.0.0.1:{listener.getsockname()[1]}/")
+        served = pool.submit(accept)
+        yield f"https://127.0.0.1:{listener.getsockname()[1]}/"
         served.result(PATIENT_SECONDS)
-    return got
+
+
+def _keep_end_back(accepted: socket.socket) -> None:
+    """Read to the end. A reset would overtake what was sent, as it may on the way from a real receiver."""
+    accepted.shutdown(socket.SHUT_WR)
+    while accepted.recv(4096):
+        pass
 
 
 @pytest.mark.parametrize(
