@@ -271,6 +271,8 @@ class World:
         """Single writes whose item a transaction held for as long as they were tried."""
         self._on_their_way: dict[str, list[_OnItsWay]] = {}
         """The messages of each webhook that are on their way."""
+        self._used_before_sent: dict[str, int] = {}
+        """How many claims of a webhook were used by another message before their own was sent."""
         self._marks_made: Counter[tuple[str, Process, float]] = Counter()
         """How many marks of a webhook, for which no message was sent yet, an invocation made."""
         self._sent_without_ticket: dict[tuple[str, Process, float], float] = {}
@@ -1009,7 +1011,7 @@ class World:
         others = sum(
             each.ticket == message.ticket and self.now > each.repeated_until for each in on_their_way
         )
-        if others >= claimed[message.ticket]:
+        if others >= claimed[message.ticket] + self._used_before_sent.pop(message.webhook_id, 0):
             self.second_messages.append(f"a purge message of the {process.name} has no claim: {sent.body}")
         on_its_way = _OnItsWay(sent.message_id, message.ticket, float("inf"), self.now + _REPEATED_SECONDS)
         self._on_their_way[message.webhook_id] = [*on_their_way, on_its_way]
@@ -1037,8 +1039,11 @@ class World:
             self._marks_made[webhook_id, process, process.ends_at] += 1
         if before and "purge_owner" in before and before["purge_owner"] != after.get("purge_owner"):
             used = before["purge_owner"]["S"]
-            left = [each for each in self._on_their_way.get(webhook_id, []) if each.ticket != used]
-            self._on_their_way[webhook_id] = left
+            sent = self._on_their_way.get(webhook_id, [])
+            self._on_their_way[webhook_id] = [each for each in sent if each.ticket != used]
+            # The sweep's claim is under no name, so a message without a ticket may use it first.
+            if not used and not any(each.ticket == used for each in sent):
+                self._used_before_sent[webhook_id] = 1
 
     def _note_ticket(self, webhook_id: str, before: dict[str, Any], after: dict[str, Any]) -> None:
         """See that nobody puts another ticket in the place of one that lives."""
