@@ -179,14 +179,6 @@ def test_an_entry_can_be_validated_as_it_is_shown(monkeypatch: pytest.MonkeyPatc
     exec(VALIDATE, {})  # noqa: S102  # a file of this repository
 
 
-def test_the_forwarding_stack_is_sound(tmp_path: Path) -> None:
-    (template,) = fenced(EMITTING, "yaml")
-    path = tmp_path / "forward.yaml"
-    path.write_text(template)
-    linter = Path(sys.executable).parent / "cfn-lint"
-    subprocess.run([linter, "--regions", "us-east-1", "--", path], check=True)
-
-
 ##### What it says
 
 

@@ -34,7 +34,8 @@ _PROGRAM = Path(__file__).with_name("dynamodb_local.py")
 def moto() -> "Iterator[DynamoDBClient]":
     """Open moto's DynamoDB. The other services of moto are there meanwhile."""
     with mock_aws():
-        yield boto3.client("dynamodb", region_name=REGION)
+        # boto3 would compose its own name twice for each call.
+        yield boto3.client("dynamodb", region_name=REGION, config=Config(user_agent="tests"))
 
 
 class DynamoDbLocal:

@@ -25,7 +25,10 @@ PACKAGE = ROOT / "layers/core/lms_webhooks"
 KEPT = ROOT / ".local/mutants"
 _UNREAD = ("tests/mutants", "tests/e2e")
 _READ = ("layers/core", "functions", "tests")
-FAST = ("tests/unit", "tests/contract", "tests/scenarios")
+FAST = (
+    "tests/unit", "tests/contract", "tests/scenarios", "tests/conformance",
+    *(f"tests/faults/test_{name}.py" for name in ("lanes", "poison", "retention")),
+)  # fmt: skip
 # Wiring: what is wrong there, a deployment shows at once, and no fast test can.
 LEFT_OUT = {"__init__", "aws", "observability", "settings"}
 # Of the admin API, what is no form of words or JSON; its tests go through its routes.

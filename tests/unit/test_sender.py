@@ -1,6 +1,6 @@
 """Sending one POST to receivers of every kind, over real sockets on this machine.
 
-What comes of each thing that receivers do is the conformance kit's to say: see test_conformance.py. Here is
+What comes of each thing that receivers do is the conformance kit's to say: see tests/conformance. Here is
 the rest: what is sent, kept and reused, where connections may go, and that no call leaves a trace on another.
 """
 
