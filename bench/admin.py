@@ -18,7 +18,7 @@ import standardwebhooks
 
 from bench.figures import p99
 from bench.scenario import ACCOUNT_ID, Scenario, arrive, flow, run, wait_until
-from lms_webhooks.registry import MAX_AGE_SECONDS
+from lms_webhooks.stores.webhook_cache import MAX_AGE_SECONDS
 from tests.e2e.workers import kill, workers
 from tests.fakes.receiver import Receiver, Request
 

@@ -75,9 +75,9 @@ def _together(threads: ThreadPoolExecutor, post: Post) -> Callable[[], int]:
 
 
 def _ours(receiver: Receiver) -> Post:
-    from lms_webhooks.dispatch import PATIENCE  # noqa: PLC0415  # not at the import of every row
-    from lms_webhooks.messages import Message  # noqa: PLC0415
-    from lms_webhooks.sender import Sender  # noqa: PLC0415
+    from lms_webhooks.dispatcher.dispatcher import PATIENCE  # noqa: PLC0415  # not at the import of every row
+    from lms_webhooks.sending.sender import Sender  # noqa: PLC0415
+    from lms_webhooks.sending.webhook_request import Message  # noqa: PLC0415
 
     sender = Sender(loopback_allowed=True)
     message = Message(f"{receiver.url}/hooks", _HEADERS, _BODY)

@@ -74,8 +74,8 @@ def drain(drainer: Function, account_id: str, webhook_id: str) -> None:
 
 def fill(account_id: str, webhook_id: str, count: int) -> None:
     """Put events into the lane, and mark it, as the dispatcher does."""
-    from lms_webhooks.backlog import Lane, Waiting  # noqa: PLC0415  # after `prepare`
-    from lms_webhooks.events import read_event  # noqa: PLC0415
+    from lms_webhooks.model.events import read_event  # noqa: PLC0415
+    from lms_webhooks.stores.backlog import Lane, Waiting  # noqa: PLC0415  # after `prepare`
 
     backlog: Any = _backlog()
     now_ms = time.time_ns() // 1_000_000
@@ -87,14 +87,14 @@ def fill(account_id: str, webhook_id: str, count: int) -> None:
 
 
 def _is_left(webhook_id: str) -> bool:
-    from lms_webhooks.backlog import Lane  # noqa: PLC0415  # after `prepare`
+    from lms_webhooks.stores.backlog import Lane  # noqa: PLC0415  # after `prepare`
 
     return bool(_backlog().read(webhook_id, Lane.REALTIME, limit=1))
 
 
 def _backlog() -> Any:
-    from lms_webhooks import aws  # noqa: PLC0415  # after `prepare`
-    from lms_webhooks.backlog import Backlog  # noqa: PLC0415
-    from lms_webhooks.dynamodb import Table  # noqa: PLC0415
+    from lms_webhooks.aws import clients as aws  # noqa: PLC0415  # after `prepare`
+    from lms_webhooks.aws.dynamodb import Table  # noqa: PLC0415
+    from lms_webhooks.stores.backlog import Backlog  # noqa: PLC0415
 
     return Backlog(Table(aws.dynamodb(), DELIVERIES), retention_days=7)

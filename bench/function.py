@@ -81,11 +81,11 @@ class Function:
 
 def register(account_id: str, *urls: str, ordered: bool = False) -> list[str]:
     """Register a webhook with a signature for each of `urls`; answer their ids."""
-    from lms_webhooks import aws  # noqa: PLC0415  # after `prepare`
-    from lms_webhooks.webhook_store import WebhookStore, new_webhook_id  # noqa: PLC0415
-    from lms_webhooks.webhooks import SignatureAuthentication, Status, Webhook, rfc3339  # noqa: PLC0415
+    from lms_webhooks.aws import clients  # noqa: PLC0415  # after `prepare`
+    from lms_webhooks.model.webhooks import SignatureAuthentication, Status, Webhook, rfc3339  # noqa: PLC0415
+    from lms_webhooks.stores.webhooks import WebhookStore, new_webhook_id  # noqa: PLC0415
 
-    store = WebhookStore(aws.dynamodb(), WEBHOOKS)
+    store = WebhookStore(clients.dynamodb(), WEBHOOKS)
     now = rfc3339(datetime.now(UTC))
     ids = []
     for url in urls:

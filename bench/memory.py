@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any, cast
 from bench.figures import Figure
 
 if TYPE_CHECKING:
-    from lms_webhooks.dynamodb import Table
-    from lms_webhooks.webhooks import Webhook
+    from lms_webhooks.aws.dynamodb import Table
+    from lms_webhooks.model.webhooks import Webhook
 
 MOST_MB = 256
 """Half of what the functions have. One that is at two of these cases at once still has room."""
@@ -71,18 +71,20 @@ def peak_mb() -> float:
 
 def nothing_yet() -> str:
     """Import what the drainer and the dispatcher import."""
-    from lms_webhooks import dispatch, drain, sender, turn  # noqa: PLC0415
+    from lms_webhooks.dispatcher import dispatcher  # noqa: PLC0415
+    from lms_webhooks.drainer import drain_run, drainer  # noqa: PLC0415
+    from lms_webhooks.sending import sender  # noqa: PLC0415
 
     _table(lambda *_: {})
-    return f"the code alone, {len((dispatch, drain, sender, turn))} modules and theirs"
+    return f"the code alone, {len((dispatcher, drainer, sender, drain_run))} modules and theirs"
 
 
 def registrations() -> str:
     """Ten thousand accounts, each with the five largest webhooks that there may be, all of them failing."""
-    from lms_webhooks.ages import Clocks  # noqa: PLC0415
-    from lms_webhooks.pace import Pace  # noqa: PLC0415
-    from lms_webhooks.registry import Registry  # noqa: PLC0415
-    from lms_webhooks.webhook_store import WebhookStore  # noqa: PLC0415
+    from lms_webhooks.clocks import Clocks  # noqa: PLC0415
+    from lms_webhooks.dispatcher.slow_endpoints import Pace  # noqa: PLC0415
+    from lms_webhooks.stores.webhook_cache import Registry  # noqa: PLC0415
+    from lms_webhooks.stores.webhooks import WebhookStore  # noqa: PLC0415
 
     items = _largest_account()
     table = _table(lambda *_: {"Items": items, "Count": len(items)})
@@ -111,9 +113,9 @@ def page_to_purge() -> str:
 
 
 def _end_all(*, texts: Callable[[int], str]) -> str:
-    from lms_webhooks.backlog import Backlog, Lane  # noqa: PLC0415
-    from lms_webhooks.delivery_store import DeliveryStore, Outcome  # noqa: PLC0415
-    from lms_webhooks.settling import Settler  # noqa: PLC0415
+    from lms_webhooks.drainer.outcomes import Settler  # noqa: PLC0415
+    from lms_webhooks.stores.backlog import Backlog, Lane  # noqa: PLC0415
+    from lms_webhooks.stores.deliveries import DeliveryStore, Outcome  # noqa: PLC0415
 
     page = _page(texts)
     left = 10
@@ -138,10 +140,10 @@ def _end_all(*, texts: Callable[[int], str]) -> str:
 
 def request_of_many() -> str:
     """The next request of a lane with a hundred events that compress four-hundredfold."""
-    from lms_webhooks.backlog import Backlog, Lane  # noqa: PLC0415
-    from lms_webhooks.choosing import request_of  # noqa: PLC0415
-    from lms_webhooks.health import Health  # noqa: PLC0415
-    from lms_webhooks.messages import compose_body  # noqa: PLC0415
+    from lms_webhooks.drainer.choosing import request_of  # noqa: PLC0415
+    from lms_webhooks.model.health import Health  # noqa: PLC0415
+    from lms_webhooks.sending.webhook_request import compose_body  # noqa: PLC0415
+    from lms_webhooks.stores.backlog import Backlog, Lane  # noqa: PLC0415
 
     page = _page(_compressible)[:100]
     backlog = Backlog(_table(lambda *_: {"Items": page, "Count": len(page)}), retention_days=7)
@@ -153,8 +155,8 @@ def request_of_many() -> str:
 
 def batch_for_five() -> str:
     """An SQS batch of six megabytes, all that Lambda takes, which is put into five backlogs at once."""
-    from lms_webhooks.backlog import Backlog, Lane, Waiting  # noqa: PLC0415
-    from lms_webhooks.events import read_event  # noqa: PLC0415
+    from lms_webhooks.model.events import read_event  # noqa: PLC0415
+    from lms_webhooks.stores.backlog import Backlog, Lane, Waiting  # noqa: PLC0415
 
     bodies = [_message(number) for number in range(25)]
     size = sum(map(len, bodies))
@@ -172,16 +174,16 @@ def batch_for_five() -> str:
 def admin_pages() -> str:
     """What admins may ask of the largest account, whose lanes hold events that compress four-hundredfold."""
     from lms_webhooks.admin import routes  # noqa: PLC0415  # all that the function imports
-    from lms_webhooks.admin.bodies import MAX_BODY_BYTES, read_body  # noqa: PLC0415
     from lms_webhooks.admin.caller import Caller  # noqa: PLC0415
     from lms_webhooks.admin.deliveries import Deliveries  # noqa: PLC0415
-    from lms_webhooks.admin.parameters import read_delivery_query  # noqa: PLC0415
+    from lms_webhooks.admin.inputs import WebhookTaken  # noqa: PLC0415
+    from lms_webhooks.admin.query_parameters import read_delivery_query  # noqa: PLC0415
+    from lms_webhooks.admin.request_body import MAX_BODY_BYTES, read_body  # noqa: PLC0415
     from lms_webhooks.admin.stats import StatsReader  # noqa: PLC0415
-    from lms_webhooks.admin.taken import WebhookTaken  # noqa: PLC0415
-    from lms_webhooks.backlog import Backlog, Lane  # noqa: PLC0415
-    from lms_webhooks.delivery_store import DeliveryStore  # noqa: PLC0415
     from lms_webhooks.problems import BodyTooLarge, InvalidFields, UnreadableBody  # noqa: PLC0415
-    from lms_webhooks.webhook_store import WebhookStore  # noqa: PLC0415
+    from lms_webhooks.stores.backlog import Backlog, Lane  # noqa: PLC0415
+    from lms_webhooks.stores.deliveries import DeliveryStore  # noqa: PLC0415
+    from lms_webhooks.stores.webhooks import WebhookStore  # noqa: PLC0415
 
     webhook_id = f"wh_{0:022d}"
     account, lane, history = _largest_account(), _page(_compressible), _history()
@@ -228,13 +230,13 @@ def admin_pages() -> str:
 
 def sweep() -> str:
     """The batch function: a shard with 5,000 lanes of as many webhooks that are due, then its notices."""
-    from lms_webhooks.aws import sns, sqs  # noqa: PLC0415
-    from lms_webhooks.backlog import Backlog, ShardPart  # noqa: PLC0415
-    from lms_webhooks.health_store import HealthStore  # noqa: PLC0415
-    from lms_webhooks.notices import NoticeBox, Notifier  # noqa: PLC0415
-    from lms_webhooks.queues import DrainQueue, SweepQueue  # noqa: PLC0415
-    from lms_webhooks.standings import Standings  # noqa: PLC0415
-    from lms_webhooks.sweep import Sweep  # noqa: PLC0415
+    from lms_webhooks.aws.clients import sns, sqs  # noqa: PLC0415
+    from lms_webhooks.aws.sqs import DrainQueue, SweepQueue  # noqa: PLC0415
+    from lms_webhooks.batch.sweep import Sweep  # noqa: PLC0415
+    from lms_webhooks.stores.backlog import Backlog, ShardPart  # noqa: PLC0415
+    from lms_webhooks.stores.health import HealthStore  # noqa: PLC0415
+    from lms_webhooks.stores.outbox import NoticeBox, Notifier  # noqa: PLC0415
+    from lms_webhooks.stores.webhook_states import Standings  # noqa: PLC0415
 
     left = 5
 
@@ -274,8 +276,8 @@ def sweep() -> str:
 
 def hostile_answers() -> str:
     """Fifty receivers at once, whose answers are as long as may be, and whose bodies are gzip bombs."""
-    from lms_webhooks.messages import Message  # noqa: PLC0415
-    from lms_webhooks.sender import Patience, Sender  # noqa: PLC0415
+    from lms_webhooks.sending.sender import Patience, Sender  # noqa: PLC0415
+    from lms_webhooks.sending.webhook_request import Message  # noqa: PLC0415
 
     context = multiprocessing.get_context("spawn")
     urls = context.Queue()
@@ -317,10 +319,10 @@ CASES: dict[str, Callable[[], str]] = {
 
 def _table(answers: Answers) -> "Table":
     """A table whose client is whole but for its wire."""
-    from lms_webhooks import aws  # noqa: PLC0415
-    from lms_webhooks.dynamodb import Table  # noqa: PLC0415
+    from lms_webhooks.aws import clients  # noqa: PLC0415
+    from lms_webhooks.aws.dynamodb import Table  # noqa: PLC0415
 
-    client = aws.dynamodb()
+    client = clients.dynamodb()
 
     def send(request: Any, **_: Any) -> Any:
         operation = request.headers["X-Amz-Target"].decode().partition(".")[2]
@@ -371,8 +373,8 @@ def _message(number: int) -> str:
 
 def _page(texts: Callable[[int], str]) -> list[dict[str, Any]]:
     """A megabyte of a lane, as `event_items` writes it."""
-    from lms_webhooks.event_items import event_attributes  # noqa: PLC0415
-    from lms_webhooks.events import Event  # noqa: PLC0415
+    from lms_webhooks.model.events import Event  # noqa: PLC0415
+    from lms_webhooks.stores.items import event_attributes  # noqa: PLC0415
 
     items: list[dict[str, Any]] = []
     size = 0
@@ -422,11 +424,11 @@ def _history() -> list[dict[str, Any]]:
 
 
 def _largest_account() -> list[dict[str, Any]]:
-    from lms_webhooks.attempts import Attempt  # noqa: PLC0415
-    from lms_webhooks.dynamodb import key_item  # noqa: PLC0415
-    from lms_webhooks.health import Health  # noqa: PLC0415
-    from lms_webhooks.health_store import health_attributes, health_key  # noqa: PLC0415
-    from lms_webhooks.webhook_store import _item  # noqa: PLC0415
+    from lms_webhooks.aws.dynamodb import key_item  # noqa: PLC0415
+    from lms_webhooks.model.attempts import Attempt  # noqa: PLC0415
+    from lms_webhooks.model.health import Health  # noqa: PLC0415
+    from lms_webhooks.stores.health import health_attributes, health_key  # noqa: PLC0415
+    from lms_webhooks.stores.webhooks import _item  # noqa: PLC0415
 
     attempts = tuple(Attempt(_NOW_MS + number, 5000 + number, 503, None) for number in range(20))
     items: list[dict[str, Any]] = []
@@ -441,8 +443,8 @@ def _largest_account() -> list[dict[str, Any]]:
 
 
 def _largest_webhook(webhook_id: str) -> "Webhook":
-    from lms_webhooks.event_types import EVENT_TYPES  # noqa: PLC0415
-    from lms_webhooks.webhooks import SignatureAuthentication, Status, Webhook  # noqa: PLC0415
+    from lms_webhooks.model.event_types import EVENT_TYPES  # noqa: PLC0415
+    from lms_webhooks.model.webhooks import SignatureAuthentication, Status, Webhook  # noqa: PLC0415
 
     return Webhook(
         account_id=_ACCOUNT,

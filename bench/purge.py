@@ -23,7 +23,7 @@ from bench.servers import DELIVERIES, WEBHOOKS, Aws
 from tests.contract.template import FUNCTIONS
 
 if TYPE_CHECKING:
-    from lms_webhooks.backlog import Waiting
+    from lms_webhooks.stores.backlog import Waiting
     from tests.scenarios.world import Call, World
 
 # Nothing of lms_webhooks is imported here: the measured process needs the environment that `prepare` makes.
@@ -37,7 +37,7 @@ _SHARE = FUNCTIONS["DrainerFunction"]["MemorySize"] / _PRICES["assumptions"]["me
 
 def purge(events: int) -> list[Figure]:
     """Delete a webhook for which so many events wait."""
-    from lms_webhooks.webhooks import Status  # noqa: PLC0415
+    from lms_webhooks.model.webhooks import Status  # noqa: PLC0415
     from tests.scenarios.world import HOUR, World  # noqa: PLC0415
 
     with quiet(), World() as world:
@@ -70,15 +70,15 @@ def _measured() -> float:
 
     with Aws() as aws:
         prepare(aws.url)
-        from lms_webhooks import aws as clients  # noqa: PLC0415
-        from lms_webhooks.backlog import Backlog, Lane  # noqa: PLC0415
-        from lms_webhooks.delivery_store import DeliveryStore  # noqa: PLC0415
-        from lms_webhooks.dynamodb import Table  # noqa: PLC0415
-        from lms_webhooks.purge import Purger  # noqa: PLC0415
-        from lms_webhooks.queues import DrainMessage  # noqa: PLC0415
-        from lms_webhooks.registry import Registry  # noqa: PLC0415
-        from lms_webhooks.settling import Settler  # noqa: PLC0415
-        from lms_webhooks.webhook_store import WebhookStore  # noqa: PLC0415
+        from lms_webhooks.aws import clients  # noqa: PLC0415
+        from lms_webhooks.aws.dynamodb import Table  # noqa: PLC0415
+        from lms_webhooks.aws.sqs import DrainMessage  # noqa: PLC0415
+        from lms_webhooks.drainer.outcomes import Settler  # noqa: PLC0415
+        from lms_webhooks.drainer.purge import Purger  # noqa: PLC0415
+        from lms_webhooks.stores.backlog import Backlog, Lane  # noqa: PLC0415
+        from lms_webhooks.stores.deliveries import DeliveryStore  # noqa: PLC0415
+        from lms_webhooks.stores.webhook_cache import Registry  # noqa: PLC0415
+        from lms_webhooks.stores.webhooks import WebhookStore  # noqa: PLC0415
 
         dynamodb = clients.dynamodb()
         backlog = Backlog(Table(dynamodb, DELIVERIES), retention_days=7)
@@ -99,8 +99,8 @@ def _measured() -> float:
 
 
 def _samples(events: int, now_ms: int) -> "Iterator[Waiting]":
-    from lms_webhooks.backlog import Waiting  # noqa: PLC0415
-    from lms_webhooks.events import Event  # noqa: PLC0415
+    from lms_webhooks.model.events import Event  # noqa: PLC0415
+    from lms_webhooks.stores.backlog import Waiting  # noqa: PLC0415
 
     text = json.dumps({"note": "x" * _SAMPLE_BYTES})  # one for all: a million are in memory
     for number in range(events):
@@ -109,7 +109,7 @@ def _samples(events: int, now_ms: int) -> "Iterator[Waiting]":
 
 
 def _fill(world: "World", webhook: str, events: int) -> None:
-    from lms_webhooks.backlog import Lane  # noqa: PLC0415
+    from lms_webhooks.stores.backlog import Lane  # noqa: PLC0415
 
     for chunk in batched(_samples(events, int(world.now * 1000)), 1000, strict=False):
         world.put(webhook, Lane.REALTIME, *chunk)

@@ -31,7 +31,7 @@ _TRICKLE_SECONDS = 0.1
 
 def measure() -> Row:
     """TLS first, then the five that stall, all at the same time."""
-    from lms_webhooks.dispatch import PATIENCE  # noqa: PLC0415  # not at the import of every row
+    from lms_webhooks.dispatcher.dispatcher import PATIENCE  # noqa: PLC0415  # not at the import of every row
 
     with TemporaryDirectory() as folder, _tls_server(Path(folder)) as server:
         samples = rounds(
@@ -56,9 +56,9 @@ def measure() -> Row:
 
 
 def _ours(port: int, ca_file: Path) -> Callable[[], int]:
-    from lms_webhooks.dispatch import PATIENCE  # noqa: PLC0415
-    from lms_webhooks.messages import Message  # noqa: PLC0415
-    from lms_webhooks.sender import Sender  # noqa: PLC0415
+    from lms_webhooks.dispatcher.dispatcher import PATIENCE  # noqa: PLC0415
+    from lms_webhooks.sending.sender import Sender  # noqa: PLC0415
+    from lms_webhooks.sending.webhook_request import Message  # noqa: PLC0415
 
     sender = Sender(loopback_allowed=True, trusted_ca_file=str(ca_file))
     message = Message(f"https://{_HOST}:{port}/hooks", {"content-type": "application/json"}, _BODY)
@@ -143,10 +143,10 @@ _STALLS: dict[str, tuple[str, Callable[[socket.socket], None], bytes]] = {
 
 def _stalls() -> dict[str, list[float]]:
     """Seconds that a POST to each took."""
-    from lms_webhooks.dispatch import PATIENCE  # noqa: PLC0415
-    from lms_webhooks.messages import Message  # noqa: PLC0415
-    from lms_webhooks.sender import Sender  # noqa: PLC0415
-    from lms_webhooks.wires import ErrorClass  # noqa: PLC0415  # after `prepare`
+    from lms_webhooks.dispatcher.dispatcher import PATIENCE  # noqa: PLC0415
+    from lms_webhooks.sending.sender import Sender  # noqa: PLC0415
+    from lms_webhooks.sending.sockets import ErrorClass  # noqa: PLC0415  # after `prepare`
+    from lms_webhooks.sending.webhook_request import Message  # noqa: PLC0415
 
     sender = Sender(loopback_allowed=True)
 

@@ -114,9 +114,9 @@ def _measured() -> tuple[float, float, float]:
         prepare(aws.url)
         function = Function("batch")
         (webhook_id,) = register("1", "https://hooks.example.com/")
-        from lms_webhooks import aws as clients  # noqa: PLC0415  # after `prepare`
-        from lms_webhooks.backlog import SHARDS, ShardPart  # noqa: PLC0415
-        from lms_webhooks.dynamodb import Table  # noqa: PLC0415
+        from lms_webhooks.aws import clients  # noqa: PLC0415  # after `prepare`
+        from lms_webhooks.aws.dynamodb import Table  # noqa: PLC0415
+        from lms_webhooks.stores.backlog import SHARDS, ShardPart  # noqa: PLC0415
 
         dynamodb = clients.dynamodb()
         webhooks, deliveries = Table(dynamodb, WEBHOOKS), Table(dynamodb, DELIVERIES)
@@ -241,12 +241,12 @@ class _Slot:
         idle_cpu_seconds: float = 0,
         drainers: int | None = None,
     ) -> None:
-        from lms_webhooks.backlog import Backlog  # noqa: PLC0415  # after `prepare`
-        from lms_webhooks.dynamodb import Table  # noqa: PLC0415
-        from lms_webhooks.health_store import HealthStore  # noqa: PLC0415
-        from lms_webhooks.queues import DrainQueue, SweepQueue  # noqa: PLC0415
-        from lms_webhooks.standings import Standings  # noqa: PLC0415
-        from lms_webhooks.sweep import Sweep  # noqa: PLC0415
+        from lms_webhooks.aws.dynamodb import Table  # noqa: PLC0415
+        from lms_webhooks.aws.sqs import DrainQueue, SweepQueue  # noqa: PLC0415
+        from lms_webhooks.batch.sweep import Sweep  # noqa: PLC0415
+        from lms_webhooks.stores.backlog import Backlog  # noqa: PLC0415  # after `prepare`
+        from lms_webhooks.stores.health import HealthStore  # noqa: PLC0415
+        from lms_webhooks.stores.webhook_states import Standings  # noqa: PLC0415
 
         self.time = FakeTime(_START)
         self.sent_at: dict[str, float] = {}
@@ -293,7 +293,7 @@ class _Slot:
         self._invoke(lambda _: self._sweep.sweep_all(), lambda _: None)
 
     def _consume(self, records: list[dict[str, Any]], then: Callable[[dict[str, Any] | None], None]) -> None:
-        from lms_webhooks.queues import read_sweep_message  # noqa: PLC0415
+        from lms_webhooks.aws.sqs import read_sweep_message  # noqa: PLC0415
 
         part = read_sweep_message(records[0]["body"])
         self._sweep_queue.concurrency = min(
@@ -441,6 +441,6 @@ class _Drainers:
 
 
 def _shard_of(webhook_id: str) -> int:
-    from lms_webhooks.backlog import _shard  # noqa: PLC0415
+    from lms_webhooks.stores.backlog import _shard  # noqa: PLC0415
 
     return _shard(webhook_id)

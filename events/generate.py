@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from events import schemas
-from lms_webhooks.event_types import EVENT_TYPES, EventType
+from lms_webhooks.model.event_types import EVENT_TYPES, EventType
 
 SOURCE = "lms"
 ACCOUNT_ID = 1010

@@ -10,15 +10,15 @@ and required nowhere: the system passes it on as it comes.
 from collections.abc import Mapping
 from typing import Any
 
-from lms_webhooks.event_types import EVENT_TYPES, Category, EventType
-from lms_webhooks.events import (
+from lms_webhooks.model.event_types import EVENT_TYPES, Category, EventType
+from lms_webhooks.model.events import (
     ACCOUNT_ID_CHARACTERS,
     FIRST_MS,
     LAST_MS,
     MAX_ACCOUNT_ID_LENGTH,
     MAX_EVENT_ID_LENGTH,
 )
-from lms_webhooks.retry import MAX_BATCH_SIZE
+from lms_webhooks.model.retry import MAX_BATCH_SIZE
 from lms_webhooks.timestamps import AFTER_YEAR
 
 type Schema = dict[str, Any]

@@ -9,7 +9,7 @@ from types import FrameType
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from lms_webhooks.event_types import EVENT_TYPES, Category
+from lms_webhooks.model.event_types import EVENT_TYPES, Category
 from local import deploy
 from local.check_build import check_build
 from local.demo import demo

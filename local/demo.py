@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Never
 
-from lms_webhooks.event_types import EVENT_TYPES, Category
+from lms_webhooks.model.event_types import EVENT_TYPES, Category
 from local.deploy import ACCOUNT_IDS, BATCH_SCHEDULE_SECONDS
 from local.emit import make_event
 from local.engine import log_file

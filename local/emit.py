@@ -5,8 +5,8 @@ import time
 import uuid
 from typing import Any
 
-from lms_webhooks.event_types import EVENT_TYPES
-from lms_webhooks.events import ACCOUNT_ID_CHARACTERS, MAX_ACCOUNT_ID_LENGTH, is_account_id
+from lms_webhooks.model.event_types import EVENT_TYPES
+from lms_webhooks.model.events import ACCOUNT_ID_CHARACTERS, MAX_ACCOUNT_ID_LENGTH, is_account_id
 from local.steps import StepFailedError
 
 

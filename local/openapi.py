@@ -15,10 +15,11 @@ from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import models_json_schema
 
-from lms_webhooks import problems, turn
-from lms_webhooks.admin import given, parameters, stats, taken
+from lms_webhooks import problems
+from lms_webhooks.admin import inputs, outputs, query_parameters, stats
 from lms_webhooks.admin.routes import ROUTES
-from lms_webhooks.event_types import EVENT_TYPES
+from lms_webhooks.drainer import drain_run
+from lms_webhooks.model.event_types import EVENT_TYPES
 from lms_webhooks.problems import Problem
 from lms_webhooks.timestamps import RFC3339
 from local.steps import REPOSITORY
@@ -117,19 +118,19 @@ OPERATIONS: dict[str, Operation] = {
         "The catalogue of event types",
         "Event types",
         200,
-        given.EventTypeList,
+        outputs.EventTypeList,
         links={"createWebhook": {"operationId": "createWebhook"}},
     ),
     "list_webhooks": Operation(
-        "listWebhooks", "Every webhook of the account, oldest first", "Webhooks", 200, given.WebhookList
+        "listWebhooks", "Every webhook of the account, oldest first", "Webhooks", 200, outputs.WebhookList
     ),
     "create_webhook": Operation(
         "createWebhook",
         "Create a webhook",
         "Webhooks",
         201,
-        given.WebhookGiven,
-        taken.WebhookTaken,
+        outputs.WebhookGiven,
+        inputs.WebhookTaken,
         refusals=(*_OF_A_KEY, problems.TooManyWebhooks, problems.TooManyCreations, problems.TooManySends),
         headers=("Location", "ETag", "Idempotency-Replayed"),
         parameters=("Idempotency-Key",),
@@ -141,8 +142,8 @@ OPERATIONS: dict[str, Operation] = {
         "Send a sample to a webhook that is not saved",
         "Webhooks",
         200,
-        given.TrialGiven,
-        taken.WebhookTaken,
+        outputs.TrialGiven,
+        inputs.WebhookTaken,
         refusals=(*_OF_A_KEY, problems.TooManySends),
         headers=("Idempotency-Replayed",),
         parameters=("Idempotency-Key",),
@@ -156,7 +157,7 @@ OPERATIONS: dict[str, Operation] = {
         "One webhook",
         "Webhooks",
         200,
-        given.WebhookGiven,
+        outputs.WebhookGiven,
         refusals=_OF_A_WEBHOOK,
         headers=("ETag",),
     ),
@@ -165,8 +166,8 @@ OPERATIONS: dict[str, Operation] = {
         "Change what is given of a webhook",
         "Webhooks",
         200,
-        given.WebhookGiven,
-        taken.WebhookChange,
+        outputs.WebhookGiven,
+        inputs.WebhookChange,
         refusals=(*_OF_A_WEBHOOK, *_OF_A_CHANGE, problems.TooManySends),
         headers=("ETag",),
         parameters=("If-Match",),
@@ -188,7 +189,7 @@ OPERATIONS: dict[str, Operation] = {
         parameters=("If-Match",),
         description=(
             "No request starts once the answer is there. One that had started may still arrive, within"
-            f" {turn.PATIENCE.total_seconds} seconds."
+            f" {drain_run.PATIENCE.total_seconds} seconds."
         ),
     ),
     "test_saved": Operation(
@@ -196,8 +197,8 @@ OPERATIONS: dict[str, Operation] = {
         "Send a sample to a webhook, whatever its status",
         "Webhooks",
         200,
-        given.TrialGiven,
-        taken.TrialTaken,
+        outputs.TrialGiven,
+        inputs.TrialTaken,
         needs_body=False,
         refusals=(*_OF_A_WEBHOOK, *_OF_A_KEY, problems.TooManySends),
         headers=("Idempotency-Replayed",),
@@ -209,7 +210,7 @@ OPERATIONS: dict[str, Operation] = {
         "Make a new signing secret, as a JSON file to download",
         "Webhooks",
         200,
-        given.SigningSecretGiven,
+        outputs.SigningSecretGiven,
         refusals=(
             *_OF_A_WEBHOOK,
             *_OF_A_KEY,
@@ -230,7 +231,7 @@ OPERATIONS: dict[str, Operation] = {
         "What became of a webhook's events, newest first",
         "Deliveries",
         200,
-        given.DeliveryListGiven,
+        outputs.DeliveryListGiven,
         refusals=_OF_A_WEBHOOK,
         parameters=("status", "eventName", "from", "to", "limit", "cursor"),
         links=_DELIVERY_LINKS,
@@ -241,7 +242,7 @@ OPERATIONS: dict[str, Operation] = {
         "One delivery with its event and attempts",
         "Deliveries",
         200,
-        given.DeliveryDetailGiven,
+        outputs.DeliveryDetailGiven,
         refusals=(*_OF_A_WEBHOOK, problems.NoSuchDelivery),
     ),
     "redeliver": Operation(
@@ -249,7 +250,7 @@ OPERATIONS: dict[str, Operation] = {
         "Send one event again",
         "Deliveries",
         202,
-        given.DeliveryGiven,
+        outputs.DeliveryGiven,
         refusals=(*_OF_A_WEBHOOK, problems.NoSuchDelivery, *_OF_A_KEY, problems.TooManySends),
         headers=("Location", "Idempotency-Replayed"),
         parameters=("Idempotency-Key",),
@@ -260,7 +261,7 @@ OPERATIONS: dict[str, Operation] = {
         "Counts and latency by hour, and what waits",
         "Deliveries",
         200,
-        given.StatsGiven,
+        outputs.StatsGiven,
         refusals=_OF_A_WEBHOOK,
         parameters=("hours",),
         description="By the hour of the events' own time. What one call counts is bounded: see countedFrom.",
@@ -270,8 +271,8 @@ OPERATIONS: dict[str, Operation] = {
         "Send part of the history again, oldest event first",
         "Deliveries",
         202,
-        given.ReplayGiven,
-        taken.ReplayTaken,
+        outputs.ReplayGiven,
+        inputs.ReplayTaken,
         refusals=(*_OF_A_WEBHOOK, *_OF_A_KEY, problems.ReplayRunning, problems.TooManySends),
         headers=("Location", "Idempotency-Replayed"),
         parameters=("Idempotency-Key",),
@@ -286,7 +287,7 @@ OPERATIONS: dict[str, Operation] = {
         "Who is mailed about the account's webhooks",
         "Notices",
         200,
-        given.SubscriptionList,
+        outputs.SubscriptionList,
         links=_SUBSCRIPTION_LINKS,
     ),
     "add_subscription": Operation(
@@ -294,8 +295,8 @@ OPERATIONS: dict[str, Operation] = {
         "Have somebody mailed when a webhook fails, goes on failing, is switched off, or works again",
         "Notices",
         201,
-        given.SubscriptionGiven,
-        taken.SubscriptionTaken,
+        outputs.SubscriptionGiven,
+        inputs.SubscriptionTaken,
         refusals=(*_OF_A_KEY, problems.TooManySubscriptions, problems.TooManySends, problems.TooManyMails),
         headers=("Idempotency-Replayed",),
         parameters=("Idempotency-Key",),
@@ -326,7 +327,7 @@ OPERATIONS: dict[str, Operation] = {
         "How far the webhook's replay is, or the last one came",
         "Deliveries",
         200,
-        given.ReplayGiven,
+        outputs.ReplayGiven,
         refusals=(*_OF_A_WEBHOOK, problems.NoSuchReplay),
     ),
 }
@@ -365,7 +366,7 @@ _PARAMETERS: dict[str, Schema] = {
     },
     "status": {
         "in": "query",
-        "schema": {"type": "string", "enum": list(parameters.DeliveryStatus)},
+        "schema": {"type": "string", "enum": list(query_parameters.DeliveryStatus)},
     },
     "eventName": {"in": "query", "schema": _EVENT_NAME},
     "from": {"in": "query", "description": "Events of this time on.", "schema": _MOMENT},
@@ -375,8 +376,8 @@ _PARAMETERS: dict[str, Schema] = {
         "schema": {
             "type": "integer",
             "minimum": 1,
-            "maximum": parameters.MAX_PAGE,
-            "default": parameters.DEFAULT_PAGE,
+            "maximum": query_parameters.MAX_PAGE,
+            "default": query_parameters.DEFAULT_PAGE,
         },
     },
     "hours": {
@@ -450,7 +451,7 @@ _WEBHOOK_RULES: dict[str, Schema] = {
         "additionalProperties": {
             "type": "string",
             "minLength": 1,
-            "maxLength": taken.MAX_HEADER_VALUE_LENGTH,
+            "maxLength": inputs.MAX_HEADER_VALUE_LENGTH,
             "pattern": r"^[!-~]([ \t!-~]*[!-~])?$",
         },
         "description": (

@@ -41,7 +41,7 @@ class Received:
 
 Check = Callable[[dict[str, str], bytes], str | None]
 
-_SECRET = re.compile(r"whsec_[A-Za-z0-9+/]{43}=")  # 32 bytes, as `lms_webhooks.signing` makes them
+_SECRET = re.compile(r"whsec_[A-Za-z0-9+/]{43}=")  # 32 bytes, as `lms_webhooks.sending.signing` makes them
 
 
 def no_authentication(headers: dict[str, str], _body: bytes) -> str | None:

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from lms_webhooks.admin.taken import SubscriptionTaken
-from lms_webhooks.events import ACCOUNT_ID_CHARACTERS, MAX_ACCOUNT_ID_LENGTH, is_account_id
+from lms_webhooks.admin.inputs import SubscriptionTaken
+from lms_webhooks.model.events import ACCOUNT_ID_CHARACTERS, MAX_ACCOUNT_ID_LENGTH, is_account_id
 from local.users import account_of, add_to_group, groups_of, make_user, new_password, set_password
 from operations.identity import AWS_ERRORS, explain
 from operations.stacks import FoundStack, find_stack

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from lms_webhooks.aws import retry_conflicts
-from lms_webhooks.backlog import Lane, place_in_retry
-from lms_webhooks.dynamodb import key_item
-from lms_webhooks.event_items import read_event_item
+from lms_webhooks.aws.clients import retry_conflicts
+from lms_webhooks.aws.dynamodb import key_item
+from lms_webhooks.stores.backlog import Lane, place_in_retry
+from lms_webhooks.stores.items import read_event_item
 from operations.stacks import find_stack
 
 if TYPE_CHECKING:

@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from lms_webhooks.event_types import NON_REAL_TIME
-from lms_webhooks.events import MalformedEvent, read_event
+from lms_webhooks.model.event_types import NON_REAL_TIME
+from lms_webhooks.model.events import MalformedEvent, read_event
 from local.deploy import client as local_client
 from local.steps import STATE_DIR
 from operations.stacks import find_stack

@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from lms_webhooks.aws import retry_conflicts
-from lms_webhooks.backlog import Backlog, Lane
-from lms_webhooks.delivery_store import DeliveryStore
-from lms_webhooks.dynamodb import Table, holds, item_key, key_item, transact
-from lms_webhooks.health import Health, Mode
-from lms_webhooks.health_store import health_attributes, health_key
-from lms_webhooks.replay import ReplayState
-from lms_webhooks.webhook_store import read_tombstone
+from lms_webhooks.aws.clients import retry_conflicts
+from lms_webhooks.aws.dynamodb import Table, holds, item_key, key_item, transact
+from lms_webhooks.model.health import Health, Mode
+from lms_webhooks.stores.backlog import Backlog, Lane
+from lms_webhooks.stores.deliveries import DeliveryStore
+from lms_webhooks.stores.health import health_attributes, health_key
+from lms_webhooks.stores.replays import ReplayState
+from lms_webhooks.stores.webhooks import read_tombstone
 from operations.stacks import find_stack
 
 if TYPE_CHECKING:

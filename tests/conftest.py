@@ -1,5 +1,5 @@
-"""moto reaches only botocore sessions that are made after its import, and `lms_webhooks.aws` makes one at its
-own. So moto comes first, whichever test is collected first."""
+"""moto reaches only botocore sessions that are made after its import, and `lms_webhooks.aws.clients`
+makes one at its own. So moto comes first, whichever test is collected first."""
 
 import gc
 from collections.abc import Iterator

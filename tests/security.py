@@ -16,10 +16,10 @@ from local.steps import STATE_DIR
 from tests.fuzz.readers import MIN_INPUTS, WHOLE
 
 FILES = (
-    "tests/unit/test_targets.py",
-    "tests/unit/test_hostile_targets.py",
-    "tests/unit/test_tenancy.py",
-    "tests/unit/test_admin_audit.py",
+    "tests/unit/sending/test_targets.py",
+    "tests/unit/sending/test_hostile_targets.py",
+    "tests/unit/admin/test_tenancy.py",
+    "tests/unit/admin/test_audit.py",
     "tests/contract/test_invocations.py",
     "tests/contract/test_privileges.py",
     "tests/contract/test_deploy_role.py",

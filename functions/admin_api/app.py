@@ -3,40 +3,40 @@
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from lms_webhooks import aws
 from lms_webhooks.admin.deliveries import Deliveries
 from lms_webhooks.admin.idempotency import Idempotency
-from lms_webhooks.admin.registrations import Registrations
-from lms_webhooks.admin.resends import Resends
+from lms_webhooks.admin.rate_limit import SendLimit
+from lms_webhooks.admin.replays import Resends
 from lms_webhooks.admin.routes import Services, build_api
-from lms_webhooks.admin.send_limit import SendLimit
 from lms_webhooks.admin.stats import StatsReader
 from lms_webhooks.admin.subscriptions import Subscriptions
-from lms_webhooks.backlog import Backlog
-from lms_webhooks.delivery_store import DeliveryStore
-from lms_webhooks.dynamodb import Table
+from lms_webhooks.admin.webhooks import Registrations
+from lms_webhooks.aws import clients
+from lms_webhooks.aws.dynamodb import Table
+from lms_webhooks.aws.kms import SecretBox
+from lms_webhooks.aws.sqs import DrainQueue
 from lms_webhooks.observability import logger
-from lms_webhooks.queues import DrainQueue
-from lms_webhooks.replay import ReplayStore
-from lms_webhooks.secrets import SecretBox
 from lms_webhooks.settings import AdminApiSettings, read
-from lms_webhooks.webhook_store import WebhookStore
+from lms_webhooks.stores.backlog import Backlog
+from lms_webhooks.stores.deliveries import DeliveryStore
+from lms_webhooks.stores.replays import ReplayStore
+from lms_webhooks.stores.webhooks import WebhookStore
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-    from lms_webhooks.admin.trials import Trials
+    from lms_webhooks.admin.sample_sends import Trials
 
 # Built at cold start: a broken environment fails loudly at once, not on some call later.
 settings = read(AdminApiSettings)
-dynamodb = aws.dynamodb()
-secret_box = SecretBox(aws.kms(), settings.kms_key_id)
+dynamodb = clients.dynamodb()
+secret_box = SecretBox(clients.kms(), settings.kms_key_id)
 store = WebhookStore(dynamodb, settings.webhooks_table)
 webhooks_table = Table(dynamodb, settings.webhooks_table)
 deliveries_table = Table(dynamodb, settings.deliveries_table)
 backlog = Backlog(deliveries_table, retention_days=settings.backlog_retention_days)
 delivery_store = DeliveryStore(deliveries_table, retention_days=settings.delivery_retention_days)
-drain_queue = DrainQueue(aws.sqs(), settings.drain_queue_url, settings.background_drain_queue_url)
+drain_queue = DrainQueue(clients.sqs(), settings.drain_queue_url, settings.background_drain_queue_url)
 send_limit = SendLimit(webhooks_table)
 registrations = Registrations(store, secret_box, drain_queue, backlog, send_limit)
 
@@ -44,9 +44,9 @@ registrations = Registrations(store, secret_box, drain_queue, backlog, send_limi
 @cache
 def trials() -> "Trials":
     """What test sends need, made by the first: it reads a bundle of CAs that other calls do not use."""
-    from lms_webhooks.admin.trials import Trials  # noqa: PLC0415
-    from lms_webhooks.delivery import Courier, Kind  # noqa: PLC0415
-    from lms_webhooks.sender import Sender  # noqa: PLC0415
+    from lms_webhooks.admin.sample_sends import Trials  # noqa: PLC0415
+    from lms_webhooks.sending.sender import Sender  # noqa: PLC0415
+    from lms_webhooks.sending.webhook_client import Courier, Kind  # noqa: PLC0415
 
     sender = Sender(
         loopback_allowed=settings.loopback_targets_allowed, trusted_ca_file=settings.trusted_ca_file
@@ -57,7 +57,7 @@ def trials() -> "Trials":
 @cache
 def subscriptions() -> Subscriptions:
     """Who is mailed: few calls are about that, and a client takes its time to be made."""
-    return Subscriptions(webhooks_table, aws.sns(), settings.notice_topic_arn, send_limit)
+    return Subscriptions(webhooks_table, clients.sns(), settings.notice_topic_arn, send_limit)
 
 
 deliveries = Deliveries(store, delivery_store, backlog)

@@ -5,29 +5,29 @@ Triggers: BatchSweepSchedule (an EventBridge rule, every minute) and SweepQueue 
 
 from typing import TYPE_CHECKING, Any
 
-from lms_webhooks import aws
-from lms_webhooks.backlog import Backlog
-from lms_webhooks.dynamodb import Table
-from lms_webhooks.health_store import HealthStore
-from lms_webhooks.notices import NoticeBox, Notifier
+from lms_webhooks.aws import clients
+from lms_webhooks.aws.dynamodb import Table
+from lms_webhooks.aws.sqs import DrainQueue, SweepQueue
+from lms_webhooks.batch.sweep import Sweep, sweep_for
 from lms_webhooks.observability import logger, metrics
-from lms_webhooks.queues import DrainQueue, SweepQueue
 from lms_webhooks.settings import BatchSettings, read
-from lms_webhooks.standings import Standings
-from lms_webhooks.sweep import Sweep, sweep_for
+from lms_webhooks.stores.backlog import Backlog
+from lms_webhooks.stores.health import HealthStore
+from lms_webhooks.stores.outbox import NoticeBox, Notifier
+from lms_webhooks.stores.webhook_states import Standings
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 # Built at cold start: a broken environment fails loudly at once, not on some event later.
 settings = read(BatchSettings)
-dynamodb = aws.dynamodb()
-sqs = aws.sqs()
+dynamodb = clients.dynamodb()
+sqs = clients.sqs()
 deliveries_table = Table(dynamodb, settings.deliveries_table)
 backlog = Backlog(deliveries_table, retention_days=settings.backlog_retention_days)
 webhooks_table = Table(dynamodb, settings.webhooks_table)
 standings = Standings(webhooks_table)
-notifier = Notifier(NoticeBox(deliveries_table), backlog, standings, aws.sns(), settings.notice_topic_arn)
+notifier = Notifier(NoticeBox(deliveries_table), backlog, standings, clients.sns(), settings.notice_topic_arn)
 sweep = Sweep(
     backlog=backlog,
     standings=standings,

@@ -2,28 +2,28 @@
 
 from typing import TYPE_CHECKING, Any
 
-from lms_webhooks import aws
-from lms_webhooks.backlog import Backlog
-from lms_webhooks.delivery import Courier, Kind
-from lms_webhooks.delivery_store import DeliveryStore
-from lms_webhooks.dispatch import Dispatcher
-from lms_webhooks.dynamodb import Table
-from lms_webhooks.health_store import HealthStore
+from lms_webhooks.aws import clients
+from lms_webhooks.aws.dynamodb import Table
+from lms_webhooks.aws.kms import SecretBox
+from lms_webhooks.aws.sqs import DrainQueue, QuarantineQueue
+from lms_webhooks.dispatcher.dispatcher import Dispatcher
 from lms_webhooks.observability import logger, metrics
-from lms_webhooks.queues import DrainQueue, QuarantineQueue
-from lms_webhooks.registry import Registry
-from lms_webhooks.secrets import SecretBox
-from lms_webhooks.sender import Sender
+from lms_webhooks.sending.sender import Sender
+from lms_webhooks.sending.webhook_client import Courier, Kind
 from lms_webhooks.settings import DispatcherSettings, read
-from lms_webhooks.webhook_store import WebhookStore
+from lms_webhooks.stores.backlog import Backlog
+from lms_webhooks.stores.deliveries import DeliveryStore
+from lms_webhooks.stores.health import HealthStore
+from lms_webhooks.stores.webhook_cache import Registry
+from lms_webhooks.stores.webhooks import WebhookStore
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 # Built at cold start: a broken environment fails loudly at once, not on some delivery later.
 settings = read(DispatcherSettings)
-dynamodb = aws.dynamodb()
-sqs = aws.sqs()
+dynamodb = clients.dynamodb()
+sqs = clients.sqs()
 deliveries_table = Table(dynamodb, settings.deliveries_table)
 dispatcher = Dispatcher(
     registry=Registry(WebhookStore(dynamodb, settings.webhooks_table)),
@@ -31,7 +31,7 @@ dispatcher = Dispatcher(
     deliveries=DeliveryStore(deliveries_table, retention_days=settings.delivery_retention_days),
     backlog=Backlog(deliveries_table, retention_days=settings.backlog_retention_days),
     courier=Courier(
-        SecretBox(aws.kms(), settings.kms_key_id),
+        SecretBox(clients.kms(), settings.kms_key_id),
         Sender(loopback_allowed=settings.loopback_targets_allowed, trusted_ca_file=settings.trusted_ca_file),
         kind=Kind.DIRECT,
     ),

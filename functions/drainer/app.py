@@ -3,31 +3,31 @@
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from lms_webhooks import aws
-from lms_webhooks.backlog import Backlog
-from lms_webhooks.delivery import Courier, Kind
-from lms_webhooks.delivery_store import DeliveryStore
-from lms_webhooks.drain import Drainer
-from lms_webhooks.dynamodb import Table
-from lms_webhooks.health_store import HealthStore
-from lms_webhooks.notices import NoticeBox
+from lms_webhooks.aws import clients
+from lms_webhooks.aws.dynamodb import Table
+from lms_webhooks.aws.kms import SecretBox
+from lms_webhooks.aws.sqs import DrainQueue
+from lms_webhooks.drainer.drain_run import Turn
+from lms_webhooks.drainer.drainer import Drainer
+from lms_webhooks.drainer.outcomes import Settler
 from lms_webhooks.observability import logger, metrics
-from lms_webhooks.queues import DrainQueue
-from lms_webhooks.registry import Registry
-from lms_webhooks.replay import Replays, ReplayStore
-from lms_webhooks.secrets import SecretBox
-from lms_webhooks.sender import Sender
+from lms_webhooks.sending.sender import Sender
+from lms_webhooks.sending.webhook_client import Courier, Kind
 from lms_webhooks.settings import DrainerSettings, read
-from lms_webhooks.settling import Settler
-from lms_webhooks.turn import Turn
-from lms_webhooks.webhook_store import WebhookStore
+from lms_webhooks.stores.backlog import Backlog
+from lms_webhooks.stores.deliveries import DeliveryStore
+from lms_webhooks.stores.health import HealthStore
+from lms_webhooks.stores.outbox import NoticeBox
+from lms_webhooks.stores.replays import Replays, ReplayStore
+from lms_webhooks.stores.webhook_cache import Registry
+from lms_webhooks.stores.webhooks import WebhookStore
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 # Built at cold start: a broken environment fails loudly at once, not on some delivery later.
 settings = read(DrainerSettings)
-dynamodb = aws.dynamodb()
+dynamodb = clients.dynamodb()
 deliveries_table = Table(dynamodb, settings.deliveries_table)
 registry = Registry(WebhookStore(dynamodb, settings.webhooks_table))
 backlog = Backlog(deliveries_table, retention_days=settings.backlog_retention_days)
@@ -35,7 +35,7 @@ deliveries = DeliveryStore(deliveries_table, retention_days=settings.delivery_re
 settler = Settler(backlog, deliveries)
 replays = Replays(ReplayStore(deliveries_table), deliveries, backlog)
 courier = Courier(
-    SecretBox(aws.kms(), settings.kms_key_id),
+    SecretBox(clients.kms(), settings.kms_key_id),
     Sender(loopback_allowed=settings.loopback_targets_allowed, trusted_ca_file=settings.trusted_ca_file),
     kind=Kind.BACKLOG,
 )
@@ -46,7 +46,7 @@ drainer = Drainer(
     settler=settler,
     replays=replays,
     notices=NoticeBox(deliveries_table),
-    queue=DrainQueue(aws.sqs(), settings.drain_queue_url, settings.background_drain_queue_url),
+    queue=DrainQueue(clients.sqs(), settings.drain_queue_url, settings.background_drain_queue_url),
     turn=partial(
         Turn,
         registry=registry,

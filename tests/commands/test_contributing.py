@@ -17,12 +17,12 @@ COPIED = ("docs", "events", "functions", "layers", "local", "operations", "tests
 BIN = Path(sys.executable).parent
 # Those that look at the catalogue as a whole, or at one type after the other.
 TESTS_OF_TYPES = (
-    "tests/unit/test_event_types.py",
-    "tests/unit/test_schemas.py::test_each_schema_is_one_and_takes_the_sample_of_its_type_alone",
-    "tests/unit/test_schemas.py::test_the_request_s_schema_is_one_and_takes_every_sample",
-    "tests/unit/test_events.py::test_every_type_of_the_catalogue_is_read",
-    "tests/unit/test_erase.py::test_every_type_of_the_catalogue_that_names_a_learner_is_found",
-    "tests/unit/test_console_files.py::test_the_catalogue_is_translated",
+    "tests/unit/model/test_event_types.py",
+    "tests/unit/events/test_schemas.py::test_each_schema_is_one_and_takes_the_sample_of_its_type_alone",
+    "tests/unit/events/test_schemas.py::test_the_request_s_schema_is_one_and_takes_every_sample",
+    "tests/unit/model/test_events.py::test_every_type_of_the_catalogue_is_read",
+    "tests/unit/operations/test_erase.py::test_every_type_of_the_catalogue_that_names_a_learner_is_found",
+    "tests/unit/admin/test_console_files.py::test_the_catalogue_is_translated",
     "tests/contract/test_openapi.py::test_what_is_committed_is_what_the_code_says",
     "tests/contract/test_template.py::test_each_event_type_goes_to_the_queue_of_its_category",
     "tests/contract/test_template.py::test_quarantine_takes_exactly_what_no_other_rule_takes",

@@ -21,7 +21,7 @@ from operations.deploy import protect, sam_command
 from operations.environments import Environment
 from tests.commands.surroundings import OWN_CODE
 from tests.commands.test_identity import GOOD, sts
-from tests.unit.test_environments import as_sam_reads
+from tests.unit.operations.test_environments import as_sam_reads
 
 WITHOUT_CREDENTIALS = (
     "There are no AWS credentials here: sign in (`aws login`, `aws sso login`), or set AWS_PROFILE."

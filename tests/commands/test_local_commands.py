@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import standardwebhooks
 
-from lms_webhooks.signing import new_secret
+from lms_webhooks.sending.signing import new_secret
 from local import __main__ as local
 from local import deploy, stack
 from local.emit import make_event

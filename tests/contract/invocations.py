@@ -16,15 +16,15 @@ import pytest
 from moto import mock_aws
 
 from events.generate import ACCOUNT_ID, WEBHOOK_ID
-from lms_webhooks import aws as aws_clients
-from lms_webhooks.backlog import Backlog, Lane
-from lms_webhooks.delivery_store import DeliveryStore
-from lms_webhooks.dynamodb import Table
-from lms_webhooks.event_types import EVENT_TYPES
+from lms_webhooks.aws import clients as aws_clients
+from lms_webhooks.aws.dynamodb import Table
+from lms_webhooks.aws.sqs import DrainMessage, DrainQueue, read_drain_message
+from lms_webhooks.model.event_types import EVENT_TYPES
+from lms_webhooks.model.webhooks import NoAuthentication, Status, Webhook
 from lms_webhooks.observability import metrics
-from lms_webhooks.queues import DrainMessage, DrainQueue, read_drain_message
-from lms_webhooks.webhook_store import WebhookStore
-from lms_webhooks.webhooks import NoAuthentication, Status, Webhook
+from lms_webhooks.stores.backlog import Backlog, Lane
+from lms_webhooks.stores.deliveries import DeliveryStore
+from lms_webhooks.stores.webhooks import WebhookStore
 from tests.contract.privileges import missing
 from tests.contract.template import (
     FUNCTIONS,

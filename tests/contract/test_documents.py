@@ -17,19 +17,22 @@ from typing import Any
 import pytest
 import standardwebhooks
 
-from lms_webhooks import dispatch, retry, settings, turn
-from lms_webhooks.admin import trials
-from lms_webhooks.admin.registrations import SECRET_OVERLAP
-from lms_webhooks.admin.taken import WebhookTaken
-from lms_webhooks.backlog import PURGE_DELAY_SECONDS
-from lms_webhooks.drain import LEASE_SECONDS
-from lms_webhooks.events import Event
-from lms_webhooks.messages import Credentials, compose
+from lms_webhooks import settings
+from lms_webhooks.admin import sample_sends
+from lms_webhooks.admin.inputs import WebhookTaken
+from lms_webhooks.admin.webhooks import SECRET_OVERLAP
+from lms_webhooks.dispatcher import dispatcher
+from lms_webhooks.drainer import drain_run
+from lms_webhooks.drainer.drainer import LEASE_SECONDS
+from lms_webhooks.model import retry
+from lms_webhooks.model.events import Event
+from lms_webhooks.model.retry import AnswerClass, classify
 from lms_webhooks.observability import Metric
-from lms_webhooks.registry import MAX_AGE_SECONDS
-from lms_webhooks.retry import AnswerClass, classify
-from lms_webhooks.webhook_store import TOMBSTONE_DAYS
-from lms_webhooks.wires import MAX_ADDRESSES_TRIED, ErrorClass
+from lms_webhooks.sending.sockets import MAX_ADDRESSES_TRIED, ErrorClass
+from lms_webhooks.sending.webhook_request import Credentials, compose
+from lms_webhooks.stores.backlog import PURGE_DELAY_SECONDS
+from lms_webhooks.stores.webhook_cache import MAX_AGE_SECONDS
+from lms_webhooks.stores.webhooks import TOMBSTONE_DAYS
 from local.openapi import OPERATIONS as OPERATIONS_OF_THE_API
 from local.receiver import Received, report
 from tests.contract.template import (
@@ -352,7 +355,9 @@ def test_receivers_are_told_how_long_to_expect_an_event_and_an_old_secret() -> N
 
 def test_admins_are_told_how_long_a_request_that_had_started_may_take() -> None:
     """It may take long to open a connection, and then to send its body: the deadline of all ends both."""
-    most = max(each.total_seconds for each in (dispatch.PATIENCE, turn.PATIENCE, trials.PATIENCE))
+    most = max(
+        each.total_seconds for each in (dispatcher.PATIENCE, drain_run.PATIENCE, sample_sends.PATIENCE)
+    )
     told = section(ADMIN_API, "Before the first call")
     documents = told, OPERATIONS_OF_THE_API["delete_webhook"].description, section(CHANGELOG, "[Unreleased]")
     for text in documents:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from lms_webhooks.event_types import EVENT_TYPES
-from lms_webhooks.events import MAX_DETAIL_BYTES, MalformedEvent, read_event
+from lms_webhooks.model.event_types import EVENT_TYPES
+from lms_webhooks.model.events import MAX_DETAIL_BYTES, MalformedEvent, read_event
 from tests.contract.template import PARAMETERS, REPOSITORY, RULES, TEMPLATE
 from tests.contract.test_documents import README, fenced, rows
 from tests.fakes.receiver import Behaviour, Receiver, Request, answer, reset_before_answer

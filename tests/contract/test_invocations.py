@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from events.generate import WEBHOOK_ID
-from lms_webhooks import sweep
-from lms_webhooks.backlog import Lane, Waiting
-from lms_webhooks.events import read_event
+from lms_webhooks.batch import sweep
+from lms_webhooks.model.events import read_event
+from lms_webhooks.stores.backlog import Lane, Waiting
 from local.openapi import COMMITTED
 from tests.contract.invocations import ACCOUNT, Aws, of_function, sample
 from tests.contract.template import PARAMETERS, RULES, event_sources, name_in, of_type

@@ -2,7 +2,7 @@
 
 Lambda stops a chain SQS -> Lambda -> SQS after some 16 messages (Lambda guide, recursive loop detection). A
 function that says `RecursiveLoop: Allow` goes on. `tests/scenarios/test_loop.py` proves what bounds the
-drainer then, and `tests/unit/test_sweep.py` what bounds the parts of a sweep.
+drainer then, and `tests/unit/batch/test_sweep.py` what bounds the parts of a sweep.
 """
 
 from tests.contract.template import FUNCTIONS, QUEUES, as_list, event_sources, names_in, statements

@@ -8,7 +8,7 @@ from typing import Any
 import boto3
 import pytest
 
-from lms_webhooks.webhook_store import new_webhook_id
+from lms_webhooks.stores.webhooks import new_webhook_id
 from tests.contract.invocations import Aws, sample
 from tests.contract.template import FUNCTIONS, REPOSITORY, RESOURCES, TEMPLATE, name_in, names_in, of_type
 from tests.fakes.receiver import Receiver, answer

@@ -14,12 +14,16 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from lms_webhooks import backlog, dispatch, drain, settings, sweep
-from lms_webhooks.event_types import EVENT_TYPES, NON_REAL_TIME, REAL_TIME
-from lms_webhooks.events import MAX_ACCOUNT_ID_LENGTH
+from lms_webhooks import settings
+from lms_webhooks.batch import sweep
+from lms_webhooks.dispatcher import dispatcher
+from lms_webhooks.drainer import drainer
+from lms_webhooks.model.event_types import EVENT_TYPES, NON_REAL_TIME, REAL_TIME
+from lms_webhooks.model.events import MAX_ACCOUNT_ID_LENGTH
+from lms_webhooks.model.webhooks import NoAuthentication, Status, Webhook
 from lms_webhooks.observability import Metric
-from lms_webhooks.webhook_store import TOMBSTONE_DAYS, WebhookStore, new_webhook_id
-from lms_webhooks.webhooks import NoAuthentication, Status, Webhook
+from lms_webhooks.stores import backlog
+from lms_webhooks.stores.webhooks import TOMBSTONE_DAYS, WebhookStore, new_webhook_id
 from local import deploy
 from local.check_build import environment_of
 from tests.contract.privileges import WITHOUT_RESOURCE
@@ -131,7 +135,7 @@ def test_the_gateway_waits_as_long_as_the_admin_api_may_take() -> None:
 
 
 def test_the_drainer_s_lease_outlives_the_drainer() -> None:
-    assert FUNCTIONS["DrainerFunction"]["Timeout"] == drain.TIMEOUT_SECONDS < drain.LEASE_SECONDS
+    assert FUNCTIONS["DrainerFunction"]["Timeout"] == drainer.TIMEOUT_SECONDS < drainer.LEASE_SECONDS
 
 
 ##### Tables
@@ -248,7 +252,7 @@ def test_a_consumer_gives_back_only_what_failed_and_is_bounded(
 
 def test_the_dispatcher_has_a_thread_for_every_post_of_a_real_time_batch() -> None:
     (source,) = [source for _, queue, source in event_sources() if queue == "RealtimeQueue"]
-    assert source["BatchSize"] == dispatch.BATCH_SIZE
+    assert source["BatchSize"] == dispatcher.BATCH_SIZE
 
 
 def test_every_queue_has_dead_letters_or_is_where_things_end() -> None:

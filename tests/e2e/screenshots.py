@@ -14,10 +14,10 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import FloatRect
 
-from lms_webhooks.attempts import Attempt
-from lms_webhooks.delivery_store import Delivery, DeliveryStore, Outcome
-from lms_webhooks.dynamodb import Table
-from lms_webhooks.events import read_event
+from lms_webhooks.aws.dynamodb import Table
+from lms_webhooks.model.attempts import Attempt
+from lms_webhooks.model.events import read_event
+from lms_webhooks.stores.deliveries import Delivery, DeliveryStore, Outcome
 from local.stack import Stack, current, down, up
 from local.steps import REPOSITORY, STATE_DIR, step
 from tests.e2e.browser import NARROW, WIDE, Console, browser

@@ -13,9 +13,9 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
-from lms_webhooks.backlog import PURGE_DELAY_SECONDS, Lane
-from lms_webhooks.event_types import REAL_TIME
-from lms_webhooks.webhooks import rfc3339_of_ms
+from lms_webhooks.model.event_types import REAL_TIME
+from lms_webhooks.model.webhooks import rfc3339_of_ms
+from lms_webhooks.stores.backlog import PURGE_DELAY_SECONDS, Lane
 from local import deploy
 from local.emit import make_event
 from local.stack import Stack

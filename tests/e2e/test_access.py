@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 import yaml
 
-from lms_webhooks.dynamodb import Table
-from lms_webhooks.health_store import HealthStore
-from lms_webhooks.webhook_store import WebhookStore, new_webhook_id
-from lms_webhooks.webhooks import NoAuthentication, Status, Webhook, rfc3339, utc_now
+from lms_webhooks.aws.dynamodb import Table
+from lms_webhooks.model.webhooks import NoAuthentication, Status, Webhook, rfc3339, utc_now
+from lms_webhooks.stores.health import HealthStore
+from lms_webhooks.stores.webhooks import WebhookStore, new_webhook_id
 from local import deploy
 from local.emit import make_event
 from local.stack import Stack

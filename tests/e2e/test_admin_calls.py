@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lms_webhooks.event_types import EVENT_TYPES
+from lms_webhooks.model.event_types import EVENT_TYPES
 from tests.e2e.system import READER, Account, Answer, System
 from tests.fakes.issuer import with_claims
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from lms_webhooks.event_types import NON_REAL_TIME
+from lms_webhooks.model.event_types import NON_REAL_TIME
 from tests.e2e.system import Account, System, until
 from tests.fakes.receiver import Behaviour, Receiver, Request, answer, gone
 

@@ -11,7 +11,7 @@ import pytest
 import standardwebhooks
 import trustme
 
-from lms_webhooks.event_types import REAL_TIME
+from lms_webhooks.model.event_types import REAL_TIME
 from tests.e2e.system import Account, System
 from tests.fakes.receiver import Receiver, Request
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lms_webhooks.events import MAX_DETAIL_BYTES
+from lms_webhooks.model.events import MAX_DETAIL_BYTES
 from tests.e2e.system import Account
 from tests.fakes.receiver import Receiver
 

@@ -26,7 +26,7 @@ from typing import Any
 import pytest
 import standardwebhooks
 
-from lms_webhooks.signing import new_secret
+from lms_webhooks.sending.signing import new_secret
 from local.engine import free_port
 from local.set_up import node_wheel
 from local.steps import REPOSITORY, STATE_DIR

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import standardwebhooks
 
-from lms_webhooks.event_types import REAL_TIME
+from lms_webhooks.model.event_types import REAL_TIME
 from local import openapi
 from tests.e2e.system import Account, System, until
 from tests.fakes.receiver import Receiver

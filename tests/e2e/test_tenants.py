@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from lms_webhooks.webhook_store import new_webhook_id
+from lms_webhooks.stores.webhooks import new_webhook_id
 from tests.e2e.system import Account
 from tests.fakes.receiver import Receiver
 

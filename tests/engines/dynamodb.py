@@ -16,7 +16,7 @@ import boto3
 from botocore.config import Config
 from moto import mock_aws
 
-from lms_webhooks import aws
+from lms_webhooks.aws import clients
 from local.steps import REPOSITORY, STATE_DIR
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class DynamoDbLocal:
             aws_access_key_id=key,
             aws_secret_access_key="unused",
             # Patient, or a call on a busy machine would be made again, and its condition would not hold.
-            config=aws._CONFIG.merge(Config(read_timeout=60)),
+            config=clients._CONFIG.merge(Config(read_timeout=60)),
         )
         yield client
         for name in client.list_tables()["TableNames"]:

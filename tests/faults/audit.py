@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from lms_webhooks.backlog import Lane
-from lms_webhooks.delivery_store import Outcome
-from lms_webhooks.messages import Message
-from lms_webhooks.queues import DrainMessage, read_drain_message
-from lms_webhooks.webhooks import Status
+from lms_webhooks.aws.sqs import DrainMessage, read_drain_message
+from lms_webhooks.model.webhooks import Status
+from lms_webhooks.sending.webhook_request import Message
+from lms_webhooks.stores.backlog import Lane
+from lms_webhooks.stores.deliveries import Outcome
 from tests.scenarios.fake_time import Process
 from tests.scenarios.world import DAY, Environment
 

@@ -16,8 +16,8 @@ from unittest.mock import patch
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from lms_webhooks.messages import Message
-from lms_webhooks.sender import Answer, Patience
+from lms_webhooks.sending.sender import Answer, Patience
+from lms_webhooks.sending.webhook_request import Message
 from tests.faults.faults import Fault, FaultWorld, Strike, settle_in
 from tests.scenarios.fake_time import FakeTime, Killed
 from tests.scenarios.world import Handler, World, real_client

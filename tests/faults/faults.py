@@ -20,25 +20,25 @@ from unittest.mock import patch
 
 from botocore.exceptions import ReadTimeoutError
 
-from lms_webhooks import backlog
-from lms_webhooks.admin import registrations
+from lms_webhooks.admin import webhooks
 from lms_webhooks.admin.deliveries import Deliveries
-from lms_webhooks.admin.registrations import Registrations
-from lms_webhooks.admin.resends import Resends
-from lms_webhooks.admin.send_limit import SendLimit
-from lms_webhooks.admin.taken import ReplayTaken, WebhookChange
-from lms_webhooks.backlog import Backlog
-from lms_webhooks.delivery_store import DeliveryStore
-from lms_webhooks.health import Health
-from lms_webhooks.messages import Message
-from lms_webhooks.notices import Kind
+from lms_webhooks.admin.inputs import ReplayTaken, WebhookChange
+from lms_webhooks.admin.rate_limit import SendLimit
+from lms_webhooks.admin.replays import Resends
+from lms_webhooks.admin.webhooks import Registrations
+from lms_webhooks.aws.sqs import DrainQueue
+from lms_webhooks.model.health import Health
 from lms_webhooks.observability import logger
 from lms_webhooks.problems import Problem
-from lms_webhooks.queues import DrainQueue
-from lms_webhooks.replay import ReplayState, ReplayStore
-from lms_webhooks.sender import Answer, Patience
-from lms_webhooks.webhook_store import UnreadableWebhook
-from lms_webhooks.wires import ErrorClass
+from lms_webhooks.sending.sender import Answer, Patience
+from lms_webhooks.sending.sockets import ErrorClass
+from lms_webhooks.sending.webhook_request import Message
+from lms_webhooks.stores import backlog
+from lms_webhooks.stores.backlog import Backlog
+from lms_webhooks.stores.deliveries import DeliveryStore
+from lms_webhooks.stores.outbox import Kind
+from lms_webhooks.stores.replays import ReplayState, ReplayStore
+from lms_webhooks.stores.webhooks import UnreadableWebhook
 from tests.faults.audit import Audit, Key, written
 from tests.scenarios.endpoints import Endpoint
 from tests.scenarios.world import ACCOUNT, MINUTE, Call, Function, Handler, World, admin_of
@@ -163,7 +163,7 @@ class FaultWorld(World):
         self._patches.callback(logger.setLevel, logger.log_level)
         self._patches.callback(setattr, backlog, "SHARDS", backlog.SHARDS)
         settle_in()
-        self._patches.enter_context(patch.object(registrations, "new_webhook_id", self._next_webhook_id))
+        self._patches.enter_context(patch.object(webhooks, "new_webhook_id", self._next_webhook_id))
 
     def __enter__(self) -> Self:
         return self

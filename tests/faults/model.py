@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from lms_webhooks.admin.taken import WebhookChange
-from lms_webhooks.health import SwitchOff
+from lms_webhooks.admin.inputs import WebhookChange
+from lms_webhooks.model.health import SwitchOff
 from tests.faults.faults import ADMIN, Admin, Fault, FaultWorld, Strike
 from tests.scenarios.endpoints import DOWN, GONE, HANGS, OK, REFUSED, Endpoint, Reply, Script, always, at_most
 from tests.scenarios.queues import event_ids_in

@@ -7,11 +7,11 @@ nothing goes wrong (`prelude`), so that the calls which count are those that the
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from lms_webhooks.admin.taken import WebhookChange
-from lms_webhooks.attempts import Attempt
-from lms_webhooks.health import Mode, after_failure
-from lms_webhooks.notices import Kind
-from lms_webhooks.webhooks import Status
+from lms_webhooks.admin.inputs import WebhookChange
+from lms_webhooks.model.attempts import Attempt
+from lms_webhooks.model.health import Mode, after_failure
+from lms_webhooks.model.webhooks import Status
+from lms_webhooks.stores.outbox import Kind
 from tests.faults.faults import ADMIN, FaultWorld
 from tests.scenarios.endpoints import DOWN, GONE, OK, Reply, always, in_turn, rejecting, until
 from tests.scenarios.world import DAY, HOUR, MINUTE, NON_REAL_TIME, SIGNED

@@ -6,16 +6,17 @@ from typing import Any
 
 import pytest
 
-from lms_webhooks import aws, health_store, registry
-from lms_webhooks.admin.taken import WebhookChange
-from lms_webhooks.attempts import Attempt
-from lms_webhooks.backlog import Backlog, Lane, Mark, Waiting
-from lms_webhooks.delivery_store import DeliveryStore
-from lms_webhooks.drain import Drainer
-from lms_webhooks.health import Health
-from lms_webhooks.health_store import HealthStore, read_health_item
-from lms_webhooks.queues import DrainMessage
-from lms_webhooks.settling import Settler
+from lms_webhooks.admin.inputs import WebhookChange
+from lms_webhooks.aws import clients
+from lms_webhooks.aws.sqs import DrainMessage
+from lms_webhooks.drainer.drainer import Drainer
+from lms_webhooks.drainer.outcomes import Settler
+from lms_webhooks.model.attempts import Attempt
+from lms_webhooks.model.health import Health
+from lms_webhooks.stores import health, webhook_cache
+from lms_webhooks.stores.backlog import Backlog, Lane, Mark, Waiting
+from lms_webhooks.stores.deliveries import DeliveryStore
+from lms_webhooks.stores.health import HealthStore, read_health_item
 from tests.faults.exhaust import Row, exhaust
 from tests.faults.faults import ADMIN, Fault, FaultWorld
 from tests.faults.stories import STORIES
@@ -94,7 +95,7 @@ def test_a_lease_that_anybody_can_take(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_message_that_needs_no_ticket(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that nobody sent comes during the pause after a turn that broke off."""
-    monkeypatch.setattr(health_store, "_TICKET_IS_FREE", "attribute_exists(pk)")
+    monkeypatch.setattr(health, "_TICKET_IS_FREE", "attribute_exists(pk)")
     with FaultWorld() as world:
         webhook = world.register(world.endpoint(), ordered=True, authentication=SIGNED)
         with world.fault("kms"):
@@ -134,13 +135,13 @@ def test_a_death_that_is_answered_with_a_call(monkeypatch: pytest.MonkeyPatch) -
 def test_a_write_that_is_not_tried_again_when_a_transaction_holds_its_item(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(aws, "_CONFLICT_TRIES", 1)
+    monkeypatch.setattr(clients, "_CONFLICT_TRIES", 1)
     row = broken("drain", Fault.CONFLICTS)
     assert any("given up" in problem for problem in row.problems)
 
 
 def test_a_registration_that_is_remembered_for_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "MAX_AGE_SECONDS", 600.0)
+    monkeypatch.setattr(webhook_cache, "MAX_AGE_SECONDS", 600.0)
     pause = WebhookChange(status="paused")
     with FaultWorld() as world:
         webhook = world.register(world.endpoint())

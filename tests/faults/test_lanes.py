@@ -2,10 +2,10 @@
 
 import pytest
 
-from lms_webhooks.backlog import Lane
-from lms_webhooks.health import Mode
-from lms_webhooks.replay import ReplayState
-from lms_webhooks.slots import next_slot_ms
+from lms_webhooks.model.health import Mode
+from lms_webhooks.model.slots import next_slot_ms
+from lms_webhooks.stores.backlog import Lane
+from lms_webhooks.stores.replays import ReplayState
 from tests.scenarios.endpoints import Reply, always
 from tests.scenarios.test_replay import progress, start
 from tests.scenarios.world import BATCH_EVERY_MINUTES, MINUTE, NON_REAL_TIME, World

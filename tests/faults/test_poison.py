@@ -5,9 +5,9 @@ from itertools import pairwise
 
 import pytest
 
-from lms_webhooks.backlog import Lane
-from lms_webhooks.health import Mode
-from lms_webhooks.wires import ErrorClass
+from lms_webhooks.model.health import Mode
+from lms_webhooks.sending.sockets import ErrorClass
+from lms_webhooks.stores.backlog import Lane
 from tests.scenarios.endpoints import DOWN, OK, REFUSED, Endpoint, Reply, Script, always
 from tests.scenarios.world import DAY, HOUR, MINUTE, NON_REAL_TIME, World
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from lms_webhooks.backlog import Lane, Waiting
-from lms_webhooks.events import Event
-from lms_webhooks.health import Mode, SwitchOff
-from lms_webhooks.webhooks import Status
+from lms_webhooks.model.events import Event
+from lms_webhooks.model.health import Mode, SwitchOff
+from lms_webhooks.model.webhooks import Status
+from lms_webhooks.stores.backlog import Lane, Waiting
 from tests.scenarios.endpoints import DOWN, OK, Reply, always
 from tests.scenarios.world import ACCOUNT, DAY, HOUR, MINUTE, NON_REAL_TIME, REAL_TIME, Call, World
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from lms_webhooks import turn
-from lms_webhooks.ages import Memory
-from lms_webhooks.health_store import TICKET_GRACE_SECONDS
+from lms_webhooks.clocks import Memory
+from lms_webhooks.drainer import drain_run
+from lms_webhooks.stores.health import TICKET_GRACE_SECONDS
 from tests.faults.week import Week, overfull_memories
 from tests.scenarios.endpoints import DOWN, always
 from tests.scenarios.world import MINUTE
@@ -30,7 +30,7 @@ def test_a_webhook_whose_drain_message_was_lost_may_wait_until_its_ticket_ends()
 
 
 def test_a_week_sees_a_lane_that_starves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turn, "number_of_stand_in", lambda _: None)
+    monkeypatch.setattr(drain_run, "number_of_stand_in", lambda _: None)
     assert any(problem.startswith("starved") for problem in Week(1).live(0.25))
 
 

@@ -14,12 +14,12 @@ from functools import partial
 from typing import Any, cast
 
 from lms_webhooks.admin.caller import Caller
-from lms_webhooks.admin.taken import ReplayTaken, WebhookChange
-from lms_webhooks.ages import Memory
-from lms_webhooks.backlog import Lane, Waiting
-from lms_webhooks.health_store import TICKET_GRACE_SECONDS
+from lms_webhooks.admin.inputs import ReplayTaken, WebhookChange
+from lms_webhooks.aws.sqs import read_drain_message
+from lms_webhooks.clocks import Memory
 from lms_webhooks.problems import Problem
-from lms_webhooks.queues import read_drain_message
+from lms_webhooks.stores.backlog import Lane, Waiting
+from lms_webhooks.stores.health import TICKET_GRACE_SECONDS
 from tests.faults.audit import written
 from tests.faults.faults import Admin, FaultWorld
 from tests.scenarios.endpoints import DOWN, HANGS, OK, REFUSED, Endpoint, Reply, Script, always

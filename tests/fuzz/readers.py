@@ -24,18 +24,19 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from lms_webhooks.admin.answers import etag, if_match_holds
-from lms_webhooks.admin.bodies import read_body
 from lms_webhooks.admin.caller import identify
-from lms_webhooks.admin.parameters import (
+from lms_webhooks.admin.http_responses import etag, if_match_holds
+from lms_webhooks.admin.inputs import ReplayTaken, SubscriptionTaken, TrialTaken, WebhookChange, WebhookTaken
+from lms_webhooks.admin.query_parameters import (
     delivery_id,
     read_delivery_id,
     read_delivery_query,
     read_moment,
     write_cursor,
 )
-from lms_webhooks.admin.taken import ReplayTaken, SubscriptionTaken, TrialTaken, WebhookChange, WebhookTaken
-from lms_webhooks.events import (
+from lms_webhooks.admin.request_body import read_body
+from lms_webhooks.dispatcher.batch_reader import SECOND_TEXT
+from lms_webhooks.model.events import (
     FIRST_MS,
     LAST_MS,
     MAX_ACCOUNT_ID_LENGTH,
@@ -44,8 +45,7 @@ from lms_webhooks.events import (
     is_account_id,
     read_event,
 )
-from lms_webhooks.intake import SECOND_TEXT
-from lms_webhooks.messages import compose_body
+from lms_webhooks.model.retry import MAX_WAIT_SECONDS, retry_after_seconds
 from lms_webhooks.observability import logger
 from lms_webhooks.problems import (
     BodyTooLarge,
@@ -55,7 +55,7 @@ from lms_webhooks.problems import (
     NoSuchDelivery,
     UnreadableBody,
 )
-from lms_webhooks.retry import MAX_WAIT_SECONDS, retry_after_seconds
+from lms_webhooks.sending.webhook_request import compose_body
 from tests.operations import operations
 from tests.scenarios.world import ACCOUNT, REAL_TIME, World, event_message
 from tests.unit.admin_client import admin_settings

@@ -30,9 +30,9 @@ FAST = (
     *(f"tests/faults/test_{name}.py" for name in ("lanes", "poison", "retention")),
 )  # fmt: skip
 # Wiring: what is wrong there, a deployment shows at once, and no fast test can.
-LEFT_OUT = {"__init__", "aws", "observability", "settings"}
+LEFT_OUT = {"__init__", "clients", "observability", "settings"}
 # Of the admin API, what is no form of words or JSON; its tests go through its routes.
-ADMIN = {"idempotency", "registrations", "resends", "send_limit"}
+ADMIN = {"idempotency", "rate_limit", "replays", "webhooks"}
 SHARED = ("pytest", "moto", "boto3", "hypothesis", "requests", "pydantic", "aws_lambda_powertools")
 """What each run imports, and none changes: imported once, before it is forked."""
 _FACTOR = 10  # so much longer than without a mutant a test may take
@@ -76,8 +76,8 @@ class Tests:
     @staticmethod
     def is_of(mutant: Mutant, test: str) -> bool:
         """Whether a test stands in the file for the module of a mutant."""
-        name = f"{mutant.path.stem}.py::"
-        return test.startswith((f"tests/unit/test_{name}", f"tests/unit/test_admin_{name}"))
+        module = mutant.path.relative_to(PACKAGE)
+        return test.startswith(f"tests/unit/{module.with_name('test_' + module.name)}::")
 
     def _of_lines(self, places: Iterable[str]) -> set[str]:
         found: set[str] = set()
@@ -117,9 +117,12 @@ def main() -> int:
 
 
 def _modules(only: Sequence[str] | None) -> list[Path]:
-    core = [path for path in sorted(PACKAGE.glob("*.py")) if path.stem not in LEFT_OUT]
-    admin = [PACKAGE / "admin" / f"{name}.py" for name in sorted(ADMIN)]
-    chosen = [path for path in (*core, *admin) if only is None or path.stem in only]
+    paths = [
+        path
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if (path.stem in ADMIN if path.parent.name == "admin" else path.stem not in LEFT_OUT)
+    ]
+    chosen = [path for path in paths if only is None or path.stem in only]
     unknown = set(only or ()) - {path.stem for path in chosen}
     if unknown:
         sys.exit(f"no such module: {', '.join(sorted(unknown))}")

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from lms_webhooks.messages import Message
-from lms_webhooks.sender import Answer, Patience
-from lms_webhooks.wires import ErrorClass
+from lms_webhooks.sending.sender import Answer, Patience
+from lms_webhooks.sending.sockets import ErrorClass
+from lms_webhooks.sending.webhook_request import Message
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from email.utils import format_datetime
 
 import pytest
 
-from lms_webhooks.backlog import Lane
-from lms_webhooks.health import Mode, SwitchOff
-from lms_webhooks.wires import ErrorClass
+from lms_webhooks.model.health import Mode, SwitchOff
+from lms_webhooks.sending.sockets import ErrorClass
+from lms_webhooks.stores.backlog import Lane
 from tests.scenarios.endpoints import (
     DOWN,
     GONE,

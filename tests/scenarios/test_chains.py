@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from lms_webhooks.backlog import Backlog, Lane
-from lms_webhooks.dynamodb import key_item
-from lms_webhooks.health_store import TICKET_GRACE_SECONDS, HealthStore, Ticket, health_key
-from lms_webhooks.webhooks import Status
+from lms_webhooks.aws.dynamodb import key_item
+from lms_webhooks.model.webhooks import Status
+from lms_webhooks.stores.backlog import Backlog, Lane
+from lms_webhooks.stores.health import TICKET_GRACE_SECONDS, HealthStore, Ticket, health_key
 from tests.scenarios.endpoints import DOWN, OK, Reply, always, in_turn, until
 from tests.scenarios.queues import Message
 from tests.scenarios.world import HOUR, MINUTE, NON_REAL_TIME, SIGNED, Call, World
@@ -368,7 +368,7 @@ def test_a_message_that_comes_early_is_sent_again_for_when_it_is_due(world: Worl
 
 def test_the_harness_sees_a_second_message(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sweep that asks for no ticket sends one each minute, as it did once."""
-    monkeypatch.setattr("lms_webhooks.sweep._is_due", lambda *_: True)
+    monkeypatch.setattr("lms_webhooks.batch.sweep._is_due", lambda *_: True)
     monkeypatch.setattr(HealthStore, "take_ticket", lambda *_, **__: True)
     with World() as world:
         world.register(world.endpoint(), ordered=True, authentication=SIGNED)
@@ -420,7 +420,7 @@ def test_the_harness_sees_a_ticket_that_was_taken_from_its_message(monkeypatch: 
         )
         return True
 
-    monkeypatch.setattr("lms_webhooks.sweep._is_due", lambda *_: True)
+    monkeypatch.setattr("lms_webhooks.batch.sweep._is_due", lambda *_: True)
     monkeypatch.setattr(HealthStore, "take_ticket", take)
     with World() as world:
         world.register(world.endpoint(), ordered=True, authentication=SIGNED)

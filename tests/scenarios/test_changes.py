@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from lms_webhooks.backlog import Lane
-from lms_webhooks.health import Mode
-from lms_webhooks.registry import MAX_AGE_SECONDS
-from lms_webhooks.webhooks import Status
+from lms_webhooks.model.health import Mode
+from lms_webhooks.model.webhooks import Status
+from lms_webhooks.stores.backlog import Lane
+from lms_webhooks.stores.webhook_cache import MAX_AGE_SECONDS
 from tests.scenarios.endpoints import DOWN, OK, Reply, always, until
 from tests.scenarios.world import DAY, HOUR, MINUTE, NON_REAL_TIME, SIGNED, Call, World
 

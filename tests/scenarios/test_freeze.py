@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from lms_webhooks.registry import MAX_AGE_SECONDS
-from lms_webhooks.webhooks import Status
+from lms_webhooks.model.webhooks import Status
+from lms_webhooks.stores.webhook_cache import MAX_AGE_SECONDS
 from tests.scenarios.endpoints import Reply, always
 from tests.scenarios.world import HOUR, NON_REAL_TIME, REAL_TIME, World
 

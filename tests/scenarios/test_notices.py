@@ -2,7 +2,7 @@
 
 import pytest
 
-from lms_webhooks.notices import Kind
+from lms_webhooks.stores.outbox import Kind
 from tests.scenarios.endpoints import DOWN, OK, Reply, always, until
 from tests.scenarios.world import DAY, HOUR, MINUTE, World
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from lms_webhooks.backlog import Lane
-from lms_webhooks.health import Mode, SwitchOff
-from lms_webhooks.sender import Sender
+from lms_webhooks.model.health import Mode, SwitchOff
+from lms_webhooks.sending.sender import Sender
+from lms_webhooks.stores.backlog import Lane
 from tests.fakes.receiver import Receiver, answer, gone, redirect, reset_before_answer, too_many_requests
 from tests.scenarios.world import MINUTE, World
 

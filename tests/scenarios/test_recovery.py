@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from lms_webhooks.health import Mode
+from lms_webhooks.model.health import Mode
 from tests.scenarios.endpoints import DOWN, OK, Reply, always, in_turn, until
 from tests.scenarios.world import MINUTE, World
 

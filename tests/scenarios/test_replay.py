@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from lms_webhooks.backlog import Backlog, Lane, Waiting
-from lms_webhooks.delivery_store import DeliveryStore, Outcome
-from lms_webhooks.dynamodb import Range
-from lms_webhooks.queues import DrainMessage, DrainQueue
-from lms_webhooks.replay import Replay, ReplayState, ReplayStore
-from lms_webhooks.webhooks import Status
+from lms_webhooks.aws.dynamodb import Range
+from lms_webhooks.aws.sqs import DrainMessage, DrainQueue
+from lms_webhooks.model.webhooks import Status
+from lms_webhooks.stores.backlog import Backlog, Lane, Waiting
+from lms_webhooks.stores.deliveries import DeliveryStore, Outcome
+from lms_webhooks.stores.replays import Replay, ReplayState, ReplayStore
 from tests.engines.dynamodb import Engine
 from tests.scenarios.endpoints import DOWN, OK, Reply, always, in_turn, rejecting, until
 from tests.scenarios.world import ACCOUNT, MINUTE, NON_REAL_TIME, REAL_TIME, Call, World, make_tables

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lms_webhooks.webhook_store import MAX_DELETED
+from lms_webhooks.stores.webhooks import MAX_DELETED
 from tests.scenarios.tombstones import Redelivery
 from tests.scenarios.world import DAY, World
 

@@ -28,45 +28,47 @@ from botocore.validate import validate_parameters
 from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 
-from lms_webhooks import aws, backlog, delivery_store
-from lms_webhooks.admin import send_limit
+from lms_webhooks.admin import rate_limit
 from lms_webhooks.admin.caller import Caller
-from lms_webhooks.admin.registrations import Registrations
-from lms_webhooks.admin.send_limit import SendLimit
-from lms_webhooks.admin.taken import WebhookChange, WebhookTaken
-from lms_webhooks.ages import Clocks
-from lms_webhooks.aws import AWS_FAULTS
-from lms_webhooks.backlog import Backlog, Lane, Mark, Waiting
-from lms_webhooks.delivery import Courier, Kind
-from lms_webhooks.delivery_store import DeliveryStore
-from lms_webhooks.dispatch import Dispatcher
-from lms_webhooks.drain import Drainer
-from lms_webhooks.dynamodb import Table
-from lms_webhooks.event_items import read_attempts
-from lms_webhooks.event_types import EVENT_TYPES, Category
-from lms_webhooks.health import Health
-from lms_webhooks.health_store import TICKET_GRACE_SECONDS, HealthStore, health_key
-from lms_webhooks.messages import Message
-from lms_webhooks.notices import NoticeBox, Notifier
-from lms_webhooks.observability import metrics
-from lms_webhooks.purge import HANDS
-from lms_webhooks.queues import (
+from lms_webhooks.admin.inputs import WebhookChange, WebhookTaken
+from lms_webhooks.admin.rate_limit import SendLimit
+from lms_webhooks.admin.webhooks import Registrations
+from lms_webhooks.aws import clients
+from lms_webhooks.aws.clients import AWS_FAULTS
+from lms_webhooks.aws.dynamodb import Table
+from lms_webhooks.aws.kms import SecretBox
+from lms_webhooks.aws.sqs import (
     DrainMessage,
     DrainQueue,
     QuarantineQueue,
     SweepQueue,
     read_drain_message,
 )
-from lms_webhooks.registry import Registry
-from lms_webhooks.replay import Replays, ReplayStore
-from lms_webhooks.secrets import SecretBox
-from lms_webhooks.sender import Answer, Patience, Sender
-from lms_webhooks.settling import Settler
-from lms_webhooks.standings import Standings
-from lms_webhooks.sweep import Sweep, sweep_for
-from lms_webhooks.turn import Turn
-from lms_webhooks.webhook_store import WebhookStore
-from lms_webhooks.webhooks import Status, Webhook
+from lms_webhooks.batch.sweep import Sweep, sweep_for
+from lms_webhooks.clocks import Clocks
+from lms_webhooks.dispatcher.dispatcher import Dispatcher
+from lms_webhooks.drainer.drain_run import Turn
+from lms_webhooks.drainer.drainer import Drainer
+from lms_webhooks.drainer.outcomes import Settler
+from lms_webhooks.drainer.purge import HANDS
+from lms_webhooks.model.event_types import EVENT_TYPES, Category
+from lms_webhooks.model.health import Health
+from lms_webhooks.model.webhooks import Status, Webhook
+from lms_webhooks.observability import metrics
+from lms_webhooks.sending.sender import Answer, Patience, Sender
+from lms_webhooks.sending.webhook_client import Courier, Kind
+from lms_webhooks.sending.webhook_request import Message
+from lms_webhooks.stores import backlog
+from lms_webhooks.stores import deliveries as delivery_store
+from lms_webhooks.stores.backlog import Backlog, Lane, Mark, Waiting
+from lms_webhooks.stores.deliveries import DeliveryStore
+from lms_webhooks.stores.health import TICKET_GRACE_SECONDS, HealthStore, health_key
+from lms_webhooks.stores.items import read_attempts
+from lms_webhooks.stores.outbox import NoticeBox, Notifier
+from lms_webhooks.stores.replays import Replays, ReplayStore
+from lms_webhooks.stores.webhook_cache import Registry
+from lms_webhooks.stores.webhook_states import Standings
+from lms_webhooks.stores.webhooks import WebhookStore
 from tests.contract.privileges import missing
 from tests.contract.template import (
     FUNCTIONS,
@@ -310,7 +312,7 @@ class World:
             "batch": self._build_batch,
         }
         # A scenario has hundreds of webhooks made within a minute.
-        self._opening.enter_context(patch.object(send_limit, "SENDS_A_MINUTE", 100_000))
+        self._opening.enter_context(patch.object(rate_limit, "SENDS_A_MINUTE", 100_000))
         self.functions = {name: Function(name, build) for name, build in builds.items()}
         self.realtime_queue = self._queue("RealtimeQueue")
         self.batch_queue = self._queue("BatchQueue")
@@ -873,9 +875,9 @@ class World:
                     return self._call(service, operation, params, act, seconds=_CALL_SECONDS)
                 except ClientError as error:
                     response: tuple[object, Any] = (None, error.response)
-                    wait_seconds = aws._wait_for_transaction(attempts=attempts, response=response)
+                    wait_seconds = clients._wait_for_transaction(attempts=attempts, response=response)
                     if wait_seconds is None:
-                        self.conflicts_given_up += aws.is_conflict(error)
+                        self.conflicts_given_up += clients.is_conflict(error)
                         raise
                     self.time.sleep(wait_seconds)
                     attempts += 1

@@ -17,25 +17,25 @@ from moto import mock_aws
 
 from lms_webhooks.admin.deliveries import Deliveries
 from lms_webhooks.admin.idempotency import Idempotency
-from lms_webhooks.admin.registrations import Registrations
-from lms_webhooks.admin.resends import Resends
+from lms_webhooks.admin.rate_limit import SendLimit
+from lms_webhooks.admin.replays import Resends
 from lms_webhooks.admin.routes import Services, build_api
-from lms_webhooks.admin.send_limit import SendLimit
+from lms_webhooks.admin.sample_sends import Trials
 from lms_webhooks.admin.stats import StatsReader
 from lms_webhooks.admin.subscriptions import Subscriptions
-from lms_webhooks.admin.trials import Trials
-from lms_webhooks.backlog import Backlog
-from lms_webhooks.delivery import Courier, Kind
-from lms_webhooks.delivery_store import DeliveryStore
-from lms_webhooks.dynamodb import Table
-from lms_webhooks.messages import Message
-from lms_webhooks.queues import DrainQueue
-from lms_webhooks.replay import ReplayStore
-from lms_webhooks.secrets import SecretBox
-from lms_webhooks.sender import Answer as SenderAnswer
-from lms_webhooks.sender import Patience, Sender
+from lms_webhooks.admin.webhooks import Registrations
+from lms_webhooks.aws.dynamodb import Table
+from lms_webhooks.aws.kms import SecretBox
+from lms_webhooks.aws.sqs import DrainQueue
+from lms_webhooks.sending.sender import Answer as SenderAnswer
+from lms_webhooks.sending.sender import Patience, Sender
+from lms_webhooks.sending.webhook_client import Courier, Kind
+from lms_webhooks.sending.webhook_request import Message
 from lms_webhooks.settings import AdminApiSettings
-from lms_webhooks.webhook_store import WebhookStore
+from lms_webhooks.stores.backlog import Backlog
+from lms_webhooks.stores.deliveries import DeliveryStore
+from lms_webhooks.stores.replays import ReplayStore
+from lms_webhooks.stores.webhooks import WebhookStore
 from tests.contract.privileges import missing
 from tests.engines.dynamodb import REGION, Engine, moto
 

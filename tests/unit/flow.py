@@ -15,25 +15,25 @@ from unittest.mock import patch
 
 from botocore.validate import validate_parameters
 
-from lms_webhooks.ages import Clocks
-from lms_webhooks.attempts import Attempt
-from lms_webhooks.backlog import Backlog, Lane, Waiting
-from lms_webhooks.delivery import Courier, Sent
-from lms_webhooks.delivery_store import DeliveryStore
-from lms_webhooks.dynamodb import Table
-from lms_webhooks.events import Event
-from lms_webhooks.health import Health
-from lms_webhooks.health_store import HealthStore
-from lms_webhooks.messages import Credentials
+from lms_webhooks.aws.dynamodb import Table
+from lms_webhooks.aws.sqs import DrainMessage, DrainQueue, QuarantineQueue, read_drain_message
+from lms_webhooks.clocks import Clocks
+from lms_webhooks.drainer.outcomes import Settler
+from lms_webhooks.model.attempts import Attempt
+from lms_webhooks.model.events import Event
+from lms_webhooks.model.health import Health
+from lms_webhooks.model.webhooks import Webhook
 from lms_webhooks.observability import metrics
-from lms_webhooks.queues import DrainMessage, DrainQueue, QuarantineQueue, read_drain_message
-from lms_webhooks.registry import Registry
-from lms_webhooks.replay import Replays, ReplayStore
-from lms_webhooks.sender import Answer, Patience
-from lms_webhooks.settling import Settler
-from lms_webhooks.webhook_store import WebhookStore
-from lms_webhooks.webhooks import Webhook
-from lms_webhooks.wires import ErrorClass
+from lms_webhooks.sending.sender import Answer, Patience
+from lms_webhooks.sending.sockets import ErrorClass
+from lms_webhooks.sending.webhook_client import Courier, Sent
+from lms_webhooks.sending.webhook_request import Credentials
+from lms_webhooks.stores.backlog import Backlog, Lane, Waiting
+from lms_webhooks.stores.deliveries import DeliveryStore
+from lms_webhooks.stores.health import HealthStore
+from lms_webhooks.stores.replays import Replays, ReplayStore
+from lms_webhooks.stores.webhook_cache import Registry
+from lms_webhooks.stores.webhooks import WebhookStore
 from tests.scenarios.tables import Refused, Tables
 from tests.scenarios.world import Engine, real_client
 from tests.unit.tables import DAY_MS, NOW_MS, Before, Throttled, event, webhook

@@ -1,6 +1,6 @@
 """Where no webhook may point: URLs with the rule that each breaks, and names with what they resolve to."""
 
-from lms_webhooks.targets import MAX_URL_LENGTH
+from lms_webhooks.sending.targets import MAX_URL_LENGTH
 
 PUBLIC = "must be a public address"
 FOUR_NUMBERS = "must write an IPv4 address as four decimal numbers"

@@ -9,9 +9,9 @@ from typing import Any
 from botocore.exceptions import ClientError
 from moto import mock_aws
 
-from lms_webhooks.dynamodb import Table, item_key
-from lms_webhooks.events import Event
-from lms_webhooks.webhooks import NoAuthentication, Status, Webhook
+from lms_webhooks.aws.dynamodb import Table, item_key
+from lms_webhooks.model.events import Event
+from lms_webhooks.model.webhooks import NoAuthentication, Status, Webhook
 from tests.engines.dynamodb import Engine
 from tests.unit.admin_client import make_table
 

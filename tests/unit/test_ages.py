@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from lms_webhooks.ages import Clocks, Memory
+from lms_webhooks.clocks import Clocks, Memory
 
 
 class Hands:

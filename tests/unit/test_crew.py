@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from lms_webhooks.crew import Crew
+from lms_webhooks.thread_pool import Crew
 
 PATIENT_SECONDS = 30
 

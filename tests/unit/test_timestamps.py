@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from lms_webhooks.admin.parameters import read_moment
+from lms_webhooks.admin.query_parameters import read_moment
 from lms_webhooks.timestamps import read_rfc3339
 from local.openapi import describe
 from tests.unit.moments import BAD_MOMENTS, GOOD_MOMENTS

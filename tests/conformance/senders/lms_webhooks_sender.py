@@ -3,9 +3,9 @@
 import time
 from pathlib import Path
 
-from lms_webhooks.messages import Message
-from lms_webhooks.retry import classify, retry_after_seconds
-from lms_webhooks.sender import Patience, Sender
+from lms_webhooks.model.retry import classify, retry_after_seconds
+from lms_webhooks.sending.sender import Patience, Sender
+from lms_webhooks.sending.webhook_request import Message
 from tests.conformance.rows import Fault, Verdict
 from tests.conformance.running import Post, Result, Send
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lms_webhooks.events import is_account_id
+from lms_webhooks.model.events import is_account_id
 from lms_webhooks.problems import Forbidden
 from lms_webhooks.settings import AdminApiSettings
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from lms_webhooks.admin.caller import Caller
-from lms_webhooks.admin.parameters import DeliveryQuery, DeliveryStatus, write_cursor
-from lms_webhooks.attempts import Attempt
-from lms_webhooks.backlog import Backlog, Lane, Waiting
-from lms_webhooks.delivery_store import DeliveryStore, Outcome, Recorded
-from lms_webhooks.dynamodb import Page, Range
+from lms_webhooks.admin.query_parameters import DeliveryQuery, DeliveryStatus, write_cursor
+from lms_webhooks.aws.dynamodb import Page, Range
+from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.problems import NoSuchDelivery
-from lms_webhooks.webhook_store import WebhookStore
+from lms_webhooks.stores.backlog import Backlog, Lane, Waiting
+from lms_webhooks.stores.deliveries import DeliveryStore, Outcome, Recorded
+from lms_webhooks.stores.webhooks import WebhookStore
 
 _READ_OF_FILTERED = 300  # entries of each source, however many of them are shown
 _RETRY_PAGES = 2  # megabytes of what was set aside

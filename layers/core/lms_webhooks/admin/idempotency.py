@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lms_webhooks.admin.caller import Caller
-from lms_webhooks.aws import AWS_FAULTS
-from lms_webhooks.dynamodb import Table, holds, key_item
+from lms_webhooks.aws.clients import AWS_FAULTS
+from lms_webhooks.aws.dynamodb import Table, holds, key_item
+from lms_webhooks.aws.kms import SecretBox
 from lms_webhooks.observability import logger
 from lms_webhooks.problems import Busy, InvalidParameters, KeyInUse, KeyReused, ParameterError
-from lms_webhooks.secrets import SecretBox
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, TransactWriteItemTypeDef

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from pydantic import BaseModel
 
-from lms_webhooks.admin import pages
-from lms_webhooks.admin.answers import (
+from lms_webhooks.admin import console_files
+from lms_webhooks.admin.caller import Caller, identify
+from lms_webhooks.admin.deliveries import Deliveries, Shown
+from lms_webhooks.admin.http_responses import (
     SAFETY_HEADERS,
     answer_nothing,
     answer_problem,
@@ -23,10 +25,16 @@ from lms_webhooks.admin.answers import (
     record_answer,
     to_store,
 )
-from lms_webhooks.admin.bodies import read_body
-from lms_webhooks.admin.caller import Caller, identify
-from lms_webhooks.admin.deliveries import Deliveries, Shown
-from lms_webhooks.admin.given import (
+from lms_webhooks.admin.idempotency import Claim, Idempotency, StoredAnswer
+from lms_webhooks.admin.inputs import (
+    NothingTaken,
+    ReplayTaken,
+    SubscriptionTaken,
+    TrialTaken,
+    WebhookChange,
+    WebhookTaken,
+)
+from lms_webhooks.admin.outputs import (
     SigningSecretGiven,
     SubscriptionList,
     TrialGiven,
@@ -41,35 +49,27 @@ from lms_webhooks.admin.given import (
     show_stats,
     show_subscription,
 )
-from lms_webhooks.admin.idempotency import Claim, Idempotency, StoredAnswer
-from lms_webhooks.admin.parameters import (
+from lms_webhooks.admin.query_parameters import (
     read_delivery_id,
     read_delivery_query,
     read_hours,
     read_no_parameters,
 )
-from lms_webhooks.admin.registrations import Registrations, audit_creation, audit_rotation
-from lms_webhooks.admin.resends import Resends, audit_redelivery, audit_replay
+from lms_webhooks.admin.replays import Resends, audit_redelivery, audit_replay
+from lms_webhooks.admin.request_body import read_body
 from lms_webhooks.admin.stats import DEFAULT_HOURS, MAX_HOURS, StatsReader
-from lms_webhooks.admin.taken import (
-    NothingTaken,
-    ReplayTaken,
-    SubscriptionTaken,
-    TrialTaken,
-    WebhookChange,
-    WebhookTaken,
-)
-from lms_webhooks.aws import is_conflict
+from lms_webhooks.admin.webhooks import Registrations, audit_creation, audit_rotation
+from lms_webhooks.aws.clients import is_conflict
+from lms_webhooks.model.webhooks import SignatureAuthentication, Webhook
 from lms_webhooks.observability import logger
 from lms_webhooks.problems import Busy, Forbidden, InternalError, MethodNotAllowed, NoSuchPath, Problem
-from lms_webhooks.replay import Replay
 from lms_webhooks.settings import AdminApiSettings
-from lms_webhooks.webhook_store import Registered
-from lms_webhooks.webhooks import SignatureAuthentication, Webhook
+from lms_webhooks.stores.replays import Replay
+from lms_webhooks.stores.webhooks import Registered
 
 if TYPE_CHECKING:
+    from lms_webhooks.admin.sample_sends import Trials
     from lms_webhooks.admin.subscriptions import Subscriptions
-    from lms_webhooks.admin.trials import Trials
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -172,17 +172,17 @@ class _Calls:
         )
 
     def get_console(self) -> Response[str]:
-        return self.get_console_file(pages.START)
+        return self.get_console_file(console_files.START)
 
     def get_console_file(self, name: str) -> Response[str]:
         """For everybody: who looks at it has yet to sign in."""
-        page = pages.page(name, self._settings)
+        page = console_files.page(name, self._settings)
         is_known = page.etag in (self._header("if-none-match") or "")
         return Response(
             status_code=HTTPStatus.NOT_MODIFIED if is_known else HTTPStatus.OK,
             content_type=page.content_type,
             body="" if is_known else page.text,
-            headers={**pages.headers(self._settings), "ETag": page.etag},
+            headers={**console_files.headers(self._settings), "ETag": page.etag},
         )
 
     def list_event_types(self) -> Response[str]:

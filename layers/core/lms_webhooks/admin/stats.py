@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from lms_webhooks.admin.caller import Caller
-from lms_webhooks.backlog import Backlog, Count, Lane, Mark
-from lms_webhooks.delivery_store import DeliveryStore, Outcome, Recorded
-from lms_webhooks.dynamodb import Range
-from lms_webhooks.slots import next_slot_ms
-from lms_webhooks.webhook_store import WebhookStore
+from lms_webhooks.aws.dynamodb import Range
+from lms_webhooks.model.slots import next_slot_ms
+from lms_webhooks.stores.backlog import Backlog, Count, Lane, Mark
+from lms_webhooks.stores.deliveries import DeliveryStore, Outcome, Recorded
+from lms_webhooks.stores.webhooks import WebhookStore
 
 HOUR_MS = 3_600_000
 DEFAULT_HOURS = 24

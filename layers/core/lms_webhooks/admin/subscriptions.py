@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 from lms_webhooks.admin.audit import audit
 from lms_webhooks.admin.caller import Caller
-from lms_webhooks.admin.send_limit import SendLimit
-from lms_webhooks.dynamodb import Table, holds, key_item
-from lms_webhooks.notices import account_topic
+from lms_webhooks.admin.rate_limit import SendLimit
+from lms_webhooks.aws.dynamodb import Table, holds, key_item
+from lms_webhooks.model.webhooks import rfc3339, utc_now
 from lms_webhooks.observability import logger
 from lms_webhooks.problems import (
     Busy,
@@ -31,7 +31,7 @@ from lms_webhooks.problems import (
     TooManyMails,
     TooManySubscriptions,
 )
-from lms_webhooks.webhooks import rfc3339, utc_now
+from lms_webhooks.stores.outbox import account_topic
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef

@@ -1,0 +1,326 @@
+"""What the admin API takes, field by field, and the rule of each."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic.alias_generators import to_camel
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from lms_webhooks.admin.joiners import all_joiners_show
+from lms_webhooks.admin.query_parameters import read_moment
+from lms_webhooks.model.event_types import EVENT_TYPES
+from lms_webhooks.sending.targets import ForbiddenTarget, check_url
+
+MAX_HEADERS = 10
+MAX_HEADER_VALUE_LENGTH = 1024
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")  # RFC 9110 5.6.2
+_HEADER_VALUE = re.compile(r"[!-~](?:[ \t!-~]*[!-~])?")  # RFC 9110 5.5, ASCII: what every server reads alike
+# Those that we set ourselves, and those that belong to the connection rather than to the request.
+_BARRED_HEADERS = frozenset(
+    {
+        "accept-encoding",
+        "authorization",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "cookie",
+        "expect",
+        "host",
+        "keep-alive",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "user-agent",
+    }
+)
+_BARRED_PREFIXES = ("webhook-", "proxy-")
+_TWICE = "must not be there twice, in whatever case"
+
+# A mail address as people have them (RFC 5321's dot-string), at a host with a dot: SNS says what it can mail.
+_ADDRESS = re.compile(
+    r"(?=.{1,64}@)[a-zA-Z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[a-zA-Z0-9!#$%&'*+/=?^_`{|}~-]+)*"
+    r"@[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)+"
+)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# Characters that nobody sees (Unicode's Default_Ignorable_Code_Point) or that turn what is around them, such
+# as U+202E: one text would look like another. Joiners and variation selectors are judged by what they follow.
+_HIDDEN = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+_BLANK = re.compile("[\\s\u200c\u200d\u2800\ufe00-\ufe0f]*")
+_CONTROL_BUT_LINES = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+
+
+def _broken(rule: str) -> PydanticCustomError:
+    return PydanticCustomError("rule", rule)
+
+
+def _one_line(text: str) -> str:
+    if _CONTROL.search(text):
+        raise _broken("must not contain control characters or line breaks")
+    return text
+
+
+def _visible(text: str) -> str:
+    if _HIDDEN.search(text):
+        raise _broken("must not contain characters that are invisible or change the direction of the text")
+    return text
+
+
+def _without_idle(text: str) -> str:
+    """Refuse joiners and selectors that change nothing: "HR" with one would look like "HR"."""
+    if not all_joiners_show(text):
+        raise _broken(
+            "must have joiners and variation selectors only where they show: in words of Arabic, Indic and"
+            " related scripts, and in emoji"
+        )
+    return text
+
+
+def _not_blank(text: str) -> str:
+    if _BLANK.fullmatch(text):
+        raise _broken("must contain a visible character")
+    return text
+
+
+def _trimmed(text: str) -> str:
+    if text != text.strip():
+        raise _broken("must not begin or end with white space")
+    return text
+
+
+def _lines(text: str) -> str:
+    if _CONTROL_BUT_LINES.search(text):
+        raise _broken("must not contain control characters other than line breaks")
+    return text
+
+
+def _without_colon(text: str) -> str:
+    if ":" in text:
+        raise _broken("must not contain a colon, which ends the user name in basic authentication")
+    return text
+
+
+def _allowed_target(url: str, info: ValidationInfo) -> str:
+    assert info.context is not None, "validate with the context that WebhookTaken names"
+    try:
+        check_url(url, loopback_allowed=info.context["loopback_allowed"])
+    except ForbiddenTarget as error:
+        raise _broken(error.rule) from None
+    return url
+
+
+def _known_event(name: str) -> str:
+    if name not in EVENT_TYPES:
+        raise _broken("must be an event name that GET /v1/event-types lists")
+    return name
+
+
+def _allowed_headers(headers: dict[str, str]) -> dict[str, str]:
+    """Names in lower case: HTTP does not tell `X-Team` from `x-team`, and neither may be there twice."""
+    kept: dict[str, str] = {}
+    broken: list[InitErrorDetails] = []
+    for given, value in headers.items():
+        name = given.lower()
+        rule = _TWICE if name in kept else _broken_by_header(given, value)
+        if rule:
+            broken.append(InitErrorDetails(type=_broken(rule), loc=(given,), input=value))
+        kept[name] = value
+    if broken:
+        # pydantic puts where it stands before the places of these.
+        raise ValidationError.from_exception_data("headers", broken)
+    return kept
+
+
+def _broken_by_header(given: str, value: str) -> str:
+    """The rule that a header breaks, if it breaks one."""
+    name = given.lower()
+    if not _TOKEN.fullmatch(given):
+        return "must have a name of 1 to 64 letters, digits, hyphens and other characters of an HTTP token"
+    if name in _BARRED_HEADERS or name.startswith(_BARRED_PREFIXES):
+        return "must not be set here: the system or the connection sets it"
+    if len(value) > MAX_HEADER_VALUE_LENGTH or not _HEADER_VALUE.fullmatch(value):
+        return (
+            f"must have a value of 1 to {MAX_HEADER_VALUE_LENGTH} visible ASCII characters, with spaces or"
+            " tabs only between them"
+        )
+    return ""
+
+
+def _without_repeats(names: list[str]) -> list[str]:
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated:
+        raise _broken(f"must not name {repeated} twice")
+    return names
+
+
+class _Taken(BaseModel):
+    """Unknown fields are errors, and a number is no text: what an admin mistyped must not pass silently."""
+
+    # Built by the first call that takes one: a cold start would build them all, for a call that needs one.
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        frozen=True,
+        alias_generator=to_camel,
+        hide_input_in_errors=True,
+        defer_build=True,
+    )
+
+
+class NothingTaken(_Taken):
+    """The body of a call that takes none."""
+
+
+class NoAuthenticationTaken(_Taken):
+    """Requests shall prove nothing."""
+
+    type: Literal["none"]
+
+
+class BasicAuthenticationTaken(_Taken):
+    """Requests shall carry this user name and password (RFC 7617)."""
+
+    type: Literal["basic"]
+    username: Annotated[
+        str, Field(min_length=1, max_length=255), AfterValidator(_one_line), AfterValidator(_without_colon)
+    ]
+    password: Annotated[str, Field(min_length=1, max_length=255, repr=False), AfterValidator(_one_line)]
+
+
+class SignatureAuthenticationTaken(_Taken):
+    """Requests shall be signed, with a secret that the system makes."""
+
+    type: Literal["signature"]
+
+
+type _Name = Annotated[
+    str,
+    Field(min_length=1, max_length=80),
+    AfterValidator(_one_line),
+    AfterValidator(_trimmed),
+    AfterValidator(_not_blank),
+    AfterValidator(_visible),
+    AfterValidator(_without_idle),
+]
+type _Description = Annotated[
+    str,
+    Field(max_length=140),
+    AfterValidator(_lines),
+    AfterValidator(_visible),
+    AfterValidator(_without_idle),
+]
+type _TargetUrl = Annotated[str, AfterValidator(_allowed_target)]
+type _Authentication = Annotated[
+    NoAuthenticationTaken | BasicAuthenticationTaken | SignatureAuthenticationTaken,
+    Field(discriminator="type"),
+]
+type _Events = Annotated[
+    list[Annotated[str, AfterValidator(_known_event)]],
+    Field(min_length=1),
+    AfterValidator(_without_repeats),
+]
+type _Status = Literal["active", "paused", "inactive"]
+type _Headers = Annotated[dict[str, str], Field(max_length=MAX_HEADERS), AfterValidator(_allowed_headers)]
+
+
+class WebhookTaken(_Taken):
+    """A webhook to be created."""
+
+    # Validate it with the context {"loopback_allowed": bool}.
+
+    name: _Name
+    description: _Description = ""
+    target_url: _TargetUrl
+    authentication: _Authentication
+    events: _Events
+    status: _Status = "active"
+    ordered: bool = False
+    headers: _Headers = {}
+
+
+class _TakenInPart(_Taken):
+    """A body in which fields may be left out."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _given(cls, value: object) -> object:
+        """`None` stands for "not given"; there is nothing that null could take away."""
+        if value is None:
+            raise _broken("must not be null; leave out what is to stay")
+        return value
+
+
+class WebhookChange(_TakenInPart):
+    """What is to change of a webhook; what is not given stays."""
+
+    # Validate it as WebhookTaken.
+
+    name: _Name | None = None
+    description: _Description | None = None
+    target_url: _TargetUrl | None = None
+    authentication: _Authentication | None = None
+    events: _Events | None = None
+    status: _Status | None = None
+    ordered: bool | None = None
+    headers: _Headers | None = None
+
+
+class TrialTaken(_TakenInPart):
+    """Which sample is to be sent; without one it is the first of the webhook's events."""
+
+    event_name: Annotated[str, AfterValidator(_known_event)] | None = None
+
+
+def _address(text: str) -> str:
+    """In lower case: in practice no mail server tells Ada@ from ada@, and neither must be mailed twice."""
+    if not _ADDRESS.fullmatch(text):
+        raise _broken("must be a mail address such as team@example.com")
+    return text.lower()
+
+
+class SubscriptionTaken(_Taken):
+    """Who is to be mailed about the account's webhooks."""
+
+    email: Annotated[str, Field(max_length=254), AfterValidator(_address)]
+
+
+def _moment(value: object) -> int:
+    milliseconds = read_moment(value) if isinstance(value, str) else None
+    if milliseconds is None:
+        raise _broken("must be a time such as 2026-11-03T12:00:00Z")
+    return milliseconds
+
+
+type _Moment = Annotated[int, BeforeValidator(_moment, json_schema_input_type=str)]
+
+
+class ReplayTaken(_TakenInPart):
+    """Which part of the history is to be sent again: events of this time, as the events themselves say."""
+
+    from_time: Annotated[_Moment, Field(alias="from")]
+    to_time: Annotated[_Moment | None, Field(alias="to")] = None
+    status: Literal["delivered", "failed", "expired"] | None = None
+    event_name: Annotated[str, AfterValidator(_known_event)] | None = None
+
+    @field_validator("to_time")
+    @classmethod
+    def _in_order(cls, to_time: int | None, info: ValidationInfo) -> int | None:
+        from_time = info.data.get("from_time")  # not there, if it breaks a rule itself
+        if to_time is not None and from_time is not None and to_time <= from_time:
+            raise _broken("must be later than from")
+        return to_time

@@ -1,0 +1,214 @@
+"""Read a call's query parameters, and name every one that breaks its rule."""
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+from lms_webhooks.aws.dynamodb import Range
+from lms_webhooks.model.event_types import EVENT_TYPES
+from lms_webhooks.problems import InvalidParameters, NoSuchDelivery, ParameterError
+from lms_webhooks.timestamps import read_rfc3339
+
+MAX_PAGE = 100
+DEFAULT_PAGE = 50
+EVERYTHING = Range("0", ":")  # sort keys begin with a digit; a colon comes after them
+
+_SORT_KEY = re.compile(r"[0-9]{13}#.{1,240}", re.DOTALL)
+_MAX_MS = 10**13 - 1
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class DeliveryStatus(StrEnum):
+    """How a delivery stands: it waits, or it ended in one of three ways."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryQuery:
+    """Which deliveries are asked for."""
+
+    of: Range
+    status: DeliveryStatus | None
+    event_name: str | None
+    limit: int
+    filters: str
+    """What a cursor of this query belongs to."""
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether some of what is read is not shown, so that more is to be read than is shown."""
+        return self.status is not None or self.event_name is not None
+
+
+def read_delivery_query(given: Mapping[str, str], *, account_id: str, webhook_id: str) -> DeliveryQuery:
+    """What the query parameters of a call ask for.
+
+    Raises:
+        InvalidParameters: naming each one that breaks its rule.
+    """
+    read = _Reader(given)
+    status = read.one_of("status", DeliveryStatus)
+    event_name = read.event_name("eventName")
+    from_ms = read.moment("from")
+    to_ms = read.moment("to")
+    if from_ms is not None and to_ms is not None and from_ms >= to_ms:
+        read.refuse("to", "must be later than from")
+    limit = read.number("limit", default=DEFAULT_PAGE, maximum=MAX_PAGE)
+    filters = _fingerprint(account_id, webhook_id, status, event_name, from_ms, to_ms)
+    low = EVERYTHING.low if from_ms is None else f"{from_ms:013d}"
+    high = EVERYTHING.high if to_ms is None else f"{to_ms:013d}"
+    position = read.cursor("cursor", filters, Range(low, high))
+    read.finish()
+    return DeliveryQuery(
+        Range(low, high if position is None else position), status, event_name, limit, filters
+    )
+
+
+def read_hours(given: Mapping[str, str], *, default: int, maximum: int) -> int:
+    """How many hours of stats a call asks for.
+
+    Raises:
+        InvalidParameters: naming each one that breaks its rule.
+    """
+    read = _Reader(given)
+    hours = read.number("hours", default=default, maximum=maximum)
+    read.finish()
+    return hours
+
+
+def read_no_parameters(given: Mapping[str, str]) -> None:
+    """See to it that a call that takes no query parameters was given none.
+
+    Raises:
+        InvalidParameters: naming each one.
+    """
+    _Reader(given).finish()
+
+
+def write_cursor(filters: str, position: str) -> str:
+    """Where the next page of a query begins: below the sort key `position`."""
+    return _encode(json.dumps([filters, position], ensure_ascii=False))
+
+
+def delivery_id(sort_key: str) -> str:
+    """The id of a delivery in the API: opaque, and safe in a URL."""
+    return _encode(sort_key)
+
+
+def read_delivery_id(text: str) -> str:
+    """The sort key that `delivery_id` made `text` from.
+
+    Raises:
+        NoSuchDelivery: it is no id of a delivery.
+    """
+    sort_key = _decode(text)
+    if sort_key is None or not _SORT_KEY.fullmatch(sort_key) or delivery_id(sort_key) != text:
+        raise NoSuchDelivery
+    return sort_key
+
+
+class _Reader:
+    """Reads one parameter after the other, and keeps what is wrong with each."""
+
+    def __init__(self, given: Mapping[str, str]) -> None:
+        self._left = dict(given)
+        self._errors: list[ParameterError] = []
+
+    def refuse(self, name: str, rule: str) -> None:
+        self._errors.append(ParameterError(name, rule))
+
+    def finish(self) -> None:
+        for name in self._left:
+            self.refuse(name[:80], "is not a parameter that this call takes")
+        if self._errors:
+            raise InvalidParameters(*self._errors)
+
+    def one_of[E: StrEnum](self, name: str, kind: type[E]) -> E | None:
+        text = self._left.pop(name, None)
+        if text is None:
+            return None
+        try:
+            return kind(text)
+        except ValueError:
+            self.refuse(name, f"must be one of {', '.join(kind)}")
+            return None
+
+    def event_name(self, name: str) -> str | None:
+        text = self._left.pop(name, None)
+        if text is not None and text not in EVENT_TYPES:
+            self.refuse(name, "must be an event name that GET /v1/event-types lists")
+        return text
+
+    def moment(self, name: str) -> int | None:
+        text = self._left.pop(name, None)
+        if text is None:
+            return None
+        milliseconds = read_moment(text)
+        if milliseconds is None:
+            has_lost_its_plus = re.search(r" \d\d:\d\d$", text)
+            more = ", and its + written as %2B" if has_lost_its_plus else ""
+            self.refuse(name, f"must be a time such as 2026-11-03T12:00:00Z{more}")
+        return milliseconds
+
+    def number(self, name: str, *, default: int, maximum: int) -> int:
+        text = self._left.pop(name, None)
+        if text is None:
+            return default
+        if not re.fullmatch(r"[1-9][0-9]{0,5}", text) or int(text) > maximum:
+            self.refuse(name, f"must be a whole number from 1 to {maximum}")
+            return default
+        return int(text)
+
+    def cursor(self, name: str, filters: str, of: Range) -> str | None:
+        text = self._left.pop(name, None)
+        if text is None:
+            return None
+        decoded = _decode(text)
+        try:
+            belongs_to, position = json.loads(decoded or "")
+        except (ValueError, TypeError):
+            belongs_to, position = None, None
+        is_position = isinstance(position, str) and _SORT_KEY.fullmatch(position)
+        if belongs_to != filters or not is_position or not of.low <= position <= of.high:
+            self.refuse(name, "must be the nextCursor of a call with the same other parameters")
+            return None
+        return str(position)
+
+
+def read_moment(text: str) -> int | None:
+    """UTC milliseconds of a time in RFC 3339; None when it is none, or has no offset.
+
+    What is before 1970 or after 2286 is the first or the last that a sort key can have: no event is beyond.
+    """
+    moment = read_rfc3339(text)
+    if moment is None:
+        return None
+    # Up to the next one: an event's time is a whole number of them.
+    milliseconds = -((_EPOCH - moment) // timedelta(milliseconds=1))
+    return min(max(milliseconds, 0), _MAX_MS)
+
+
+def _fingerprint(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _encode(text: str) -> str:
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _decode(text: str) -> str | None:
+    try:
+        padded = text + "=" * (-len(text) % 4)
+        return base64.b64decode(padded, altchars=b"-_", validate=True).decode()
+    except (binascii.Error, ValueError):
+        return None

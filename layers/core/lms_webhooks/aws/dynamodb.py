@@ -1,0 +1,252 @@
+"""Read and write many items of a table at once, and see to it that the whole of it happened.
+
+botocore retries calls that DynamoDB refuses, but not the items that an accepted call leaves unprocessed.
+"""
+
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import batched
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from lms_webhooks.aws.clients import AWS_FAULTS, conflict_wait_seconds
+from lms_webhooks.observability import report
+from lms_webhooks.problems import Busy
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import (
+        AttributeValueTypeDef,
+        KeysAndAttributesTypeDef,
+        TransactWriteItemTypeDef,
+        WriteRequestTypeDef,
+    )
+
+    type Item = dict[str, AttributeValueTypeDef]
+
+type Key = tuple[str, str]
+"""pk and sk."""
+
+_GET_LIMIT = 100  # BatchGetItem
+_WRITE_LIMIT = 25  # BatchWriteItem
+_TRIES = 5
+# Of twenty transactions on one item at once, each round lets at least one through, so twelve rounds with
+# spread-out waits (about 3 s at worst) are far more than admins can need.
+_TRANSACT_TRIES = 12
+_PASSING_REASONS = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
+_FIRST_WAIT_SECONDS = 0.05
+
+
+class Unread(BotoCoreError):
+    """DynamoDB answered each try, and left keys unread each time. One of `aws.AWS_FAULTS`."""
+
+    fmt = "left unread: {keys} keys of {table}"
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Which sort keys are asked for: from `low` on, and below `high`."""
+
+    low: str
+    high: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page[T]:
+    """Some of what a range holds, in its order."""
+
+    entries: list[T]
+    read_to: str | None
+    """The sort key up to which all of it is there; None when that is the whole range."""
+
+
+class Table:
+    """One table with the keys `pk` and `sk`. Safe to share between threads."""
+
+    def __init__(
+        self, client: "DynamoDBClient", name: str, *, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self.client = client
+        self.name = name
+        self._sleep = sleep
+
+    def get_all(
+        self,
+        keys: Sequence[Key],
+        *,
+        attributes: Sequence[str],
+        consistent: bool,
+        names: Mapping[str, str] | None = None,
+        whole: bool = False,
+    ) -> "list[Item]":
+        """The items that exist of `keys`, in no order, with their keys and `attributes`.
+
+        `names` says what stands for an attribute whose name is a reserved word. What stays unread counts as
+        absent, unless the `whole` is wanted.
+
+        Raises:
+            aws.AWS_FAULTS: DynamoDB did not answer, or not the `whole`.
+        """
+        found: list[Item] = []
+        wanted: KeysAndAttributesTypeDef = {
+            "Keys": [],
+            "ProjectionExpression": ", ".join(("pk", "sk", *attributes)),
+            "ConsistentRead": consistent,
+        }
+        if names:
+            wanted["ExpressionAttributeNames"] = names
+        for chunk in batched(dict.fromkeys(keys), _GET_LIMIT, strict=False):
+            asked = [key_item(key) for key in chunk]
+            for tried in range(_TRIES):
+                self._wait(tried)
+                answer = self.client.batch_get_item(RequestItems={self.name: {**wanted, "Keys": asked}})
+                found += answer["Responses"].get(self.name, [])
+                unread = answer.get("UnprocessedKeys", {}).get(self.name)
+                asked = list(unread["Keys"]) if unread else []
+                if not asked:
+                    break
+            # Who sends takes it for absent: a second send is allowed, a lost event is not.
+            if asked and whole:
+                raise Unread(keys=len(asked), table=self.name)
+        return found
+
+    def put_all(self, items: "Sequence[Item]") -> set[Key]:
+        """Write `items`, each with a key of its own; answer the keys of those that were not written."""
+        return self._write({item_key(item): {"PutRequest": {"Item": item}} for item in items})
+
+    def delete_all(self, keys: Sequence[Key]) -> set[Key]:
+        """Delete what stands at `keys`; answer those where it may still stand."""
+        return self._write({key: {"DeleteRequest": {"Key": key_item(key)}} for key in keys})
+
+    def page(
+        self,
+        partition: str,
+        of: Range,
+        *,
+        limit: int,
+        newest_first: bool,
+        attributes: Sequence[str] = (),
+        consistent: bool = False,
+    ) -> "Page[Item]":
+        """At most `limit` items, and a megabyte, of a range; with their keys and `attributes`, or all.
+
+        Raises:
+            aws.AWS_FAULTS: DynamoDB did not answer.
+        """
+        names = {f"#{name}": name for name in ("pk", "sk", *attributes)}
+        projection: dict[str, str] = {"ProjectionExpression": ", ".join(names)} if attributes else {}
+        answer = self.client.query(
+            TableName=self.name,
+            KeyConditionExpression="#pk = :pk AND #sk BETWEEN :low AND :high",
+            ExpressionAttributeNames=names if attributes else {"#pk": "pk", "#sk": "sk"},
+            ExpressionAttributeValues={
+                ":pk": {"S": partition},
+                ":low": {"S": of.low},
+                ":high": {"S": of.high},  # BETWEEN takes it in, so what stands there is dropped below
+            },
+            ScanIndexForward=not newest_first,
+            ConsistentRead=consistent,
+            Limit=limit + 1,
+            **projection,  # type: ignore[arg-type]  # one of query's own parameters
+        )
+        items = [item for item in answer["Items"] if item["sk"]["S"] != of.high]
+        if "LastEvaluatedKey" not in answer and len(items) <= limit:
+            return Page(items, None)
+        items = items[:limit]
+        read_to = items[-1]["sk"]["S"] if items else answer["LastEvaluatedKey"]["sk"]["S"]
+        return Page(items, read_to)
+
+    def _write(self, requests: "dict[Key, WriteRequestTypeDef]") -> set[Key]:
+        unwritten: set[Key] = set()
+        for chunk in batched(requests, _WRITE_LIMIT, strict=False):
+            unwritten |= self._write_chunk({key: requests[key] for key in chunk})
+        return unwritten
+
+    def _write_chunk(self, requests: "dict[Key, WriteRequestTypeDef]") -> set[Key]:
+        left = set(requests)
+        try:
+            for tried in range(_TRIES):
+                self._wait(tried)
+                answer = self.client.batch_write_item(
+                    RequestItems={self.name: [each for key, each in requests.items() if key in left]}
+                )
+                left = {
+                    item_key(
+                        request["PutRequest"]["Item"]
+                        if "PutRequest" in request
+                        else request["DeleteRequest"]["Key"]
+                    )
+                    for request in answer.get("UnprocessedItems", {}).get(self.name, [])
+                }
+                if not left:
+                    break
+        except Exception as error:  # noqa: BLE001  # whatever is in one item, it costs no other
+            if len(left) > 1 and _is_of_one_item(error):
+                return set().union(*(self._write_chunk({key: requests[key]}) for key in left))
+            report(error, "items not written", table=self.name)
+        return left
+
+    def _wait(self, tried: int) -> None:
+        if tried:
+            self._sleep(random.uniform(0, _FIRST_WAIT_SECONDS * 2**tried))
+
+
+def _is_of_one_item(error: Exception) -> bool:
+    """Whether an error of a call may come of a single item: DynamoDB refuses all of it then."""
+    if isinstance(error, ClientError):
+        return error.response["Error"]["Code"] == "ValidationException"
+    return not isinstance(error, AWS_FAULTS)
+
+
+def key_item(key: Key) -> "Item":
+    """`key` as DynamoDB writes it."""
+    return {"pk": {"S": key[0]}, "sk": {"S": key[1]}}
+
+
+def item_key(item: "Item") -> Key:
+    """The key of `item`."""
+    return item["pk"]["S"], item["sk"]["S"]
+
+
+def transact(
+    client: "DynamoDBClient",
+    actions: "Sequence[TransactWriteItemTypeDef]",
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+) -> set[int]:
+    """Do all `actions`, or none: then the answer says which of them had a condition that failed.
+
+    Transactions that touch the same item collide; that says nothing about the conditions, so they are tried
+    again after a random wait.
+
+    Raises:
+        Busy: it collided, or was throttled, at every try. Nothing was changed.
+        botocore.exceptions.ClientError: anything else that DynamoDB answers.
+    """
+    for tried in range(_TRANSACT_TRIES):
+        if tried:
+            sleep(conflict_wait_seconds(tried))
+        try:
+            client.transact_write_items(TransactItems=actions)
+        except client.exceptions.TransactionCanceledException as error:
+            reasons = [reason.get("Code", "None") for reason in error.response["CancellationReasons"]]
+            refused = {index for index, code in enumerate(reasons) if code == "ConditionalCheckFailed"}
+            if refused:
+                return refused
+            if _PASSING_REASONS.isdisjoint(reasons):
+                raise
+        else:
+            return set()
+    raise Busy
+
+
+def holds(change: Callable[[], object], client: "DynamoDBClient") -> bool:
+    """Make a conditional `change`; answer whether its condition held."""
+    try:
+        change()
+    except client.exceptions.ConditionalCheckFailedException:
+        return False
+    return True

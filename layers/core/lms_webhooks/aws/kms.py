@@ -1,0 +1,96 @@
+"""Keep what webhooks prove themselves with: passwords and signing secrets, under KMS.
+
+Each ciphertext is bound to its account and webhook (the encryption context), so one that is copied to
+another item decrypts to nothing, and CloudTrail says whose secret was read.
+"""
+
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+from lms_webhooks.clocks import Clocks, Memory
+from lms_webhooks.observability import logger
+
+if TYPE_CHECKING:
+    from mypy_boto3_kms import KMSClient
+
+REMEMBERED_SECRETS = 1000
+MAX_AGE_SECONDS = 3600
+"""When a key is disabled, deliveries with its secrets end within this time."""
+
+
+class SecretBox:
+    """Encrypt and decrypt secrets with one KMS key. Safe to share between threads.
+
+    Plaintexts are remembered, the least recently used forgotten first, so that deliveries do not each
+    cost a call of KMS. A changed secret has a new ciphertext, so no plaintext is out of date.
+    """
+
+    def __init__(self, client: "KMSClient", key_id: str, *, clocks: Clocks | None = None) -> None:
+        self._client = client
+        self._key_id = key_id
+        self._plaintexts = Memory[tuple[bytes, str, str], str](
+            max_age_seconds=MAX_AGE_SECONDS, max_weight=REMEMBERED_SECRETS, clocks=clocks
+        )
+        self._lost = Memory[tuple[bytes, str, str], bool](
+            max_age_seconds=MAX_AGE_SECONDS, max_weight=REMEMBERED_SECRETS, clocks=clocks
+        )
+
+    def encrypt(self, plaintext: str, *, account_id: str, webhook_id: str) -> bytes:
+        """The ciphertext of `plaintext`, at most 4,096 bytes of UTF-8.
+
+        Raises:
+            botocore.exceptions.ClientError: KMS refused, was throttled or down.
+        """
+        answer = self._client.encrypt(
+            KeyId=self._key_id,
+            Plaintext=plaintext.encode(),
+            EncryptionContext=_context(account_id, webhook_id),
+        )
+        return answer["CiphertextBlob"]
+
+    def decrypt(self, ciphertext: bytes, *, account_id: str, webhook_id: str) -> str:
+        """What `encrypt` was given for the same account and webhook.
+
+        Raises:
+            botocore.exceptions.ClientError: as `encrypt`; also when account or webhook differ
+                (InvalidCiphertextException).
+        """
+        key = ciphertext, account_id, webhook_id
+        plaintext = self._plaintexts.get(key)
+        if plaintext is None:
+            began = self._plaintexts.clocks.now()
+            plaintext = self._decrypt(*key)
+            self._plaintexts.put(key, plaintext, since=began)
+        return plaintext
+
+    def decrypt_unless_lost(self, ciphertext: bytes, *, account_id: str, webhook_id: str) -> str | None:
+        """As `decrypt`; None where a key that was replaced encrypted it. KMS is not asked each time for that.
+
+        Raises:
+            botocore.exceptions.ClientError: as `decrypt`, for any other reason.
+        """
+        key = ciphertext, account_id, webhook_id
+        if self._lost.get(key):
+            return None
+        began = self._lost.clocks.now()
+        try:
+            return self.decrypt(ciphertext, account_id=account_id, webhook_id=webhook_id)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "IncorrectKeyException":
+                raise
+        self._lost.put(key, True, since=began)
+        logger.warning("previous secret is lost", webhookId=webhook_id)
+        return None
+
+    def _decrypt(self, ciphertext: bytes, account_id: str, webhook_id: str) -> str:
+        answer = self._client.decrypt(
+            KeyId=self._key_id,
+            CiphertextBlob=ciphertext,
+            EncryptionContext=_context(account_id, webhook_id),
+        )
+        return answer["Plaintext"].decode()
+
+
+def _context(account_id: str, webhook_id: str) -> dict[str, str]:
+    return {"accountId": account_id, "webhookId": webhook_id}

@@ -1,0 +1,1 @@
+"""The batch function: the schedule, the sweep, and notifications."""

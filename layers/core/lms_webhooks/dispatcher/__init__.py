@@ -1,0 +1,1 @@
+"""The dispatcher function: new events, real-time and batch."""

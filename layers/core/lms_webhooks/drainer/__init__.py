@@ -1,0 +1,1 @@
+"""The drainer function: what is pending, until it is delivered or ends."""

@@ -1,0 +1,365 @@
+"""One turn at draining a webhook: send what waits, oldest first, several events a request.
+
+A turn reads the marks of the lanes, chooses a lane, sends the first of its events, and settles them. It
+removes the mark of a lane that it found empty, unless events were appended since. What it learns about the
+endpoint is `health`, for whoever holds the lease to write when the turn is over.
+"""
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from lms_webhooks.drainer.choosing import (
+    CHOSEN_FROM,
+    after_request,
+    lanes_to_probe,
+    next_lane,
+    number_of_stand_in,
+    request_of,
+    stand_in,
+)
+from lms_webhooks.drainer.expiry import Expiry
+from lms_webhooks.drainer.outcomes import Settler
+from lms_webhooks.model import health as endpoint
+from lms_webhooks.model.attempts import Attempt
+from lms_webhooks.model.consequences import Fate, follow, is_suspect_when_retried
+from lms_webhooks.model.health import Health
+from lms_webhooks.model.retry import MAX_REJECTIONS_IN_A_ROW
+from lms_webhooks.model.webhooks import Status, Webhook
+from lms_webhooks.observability import Metric, count
+from lms_webhooks.sending.sender import Patience
+from lms_webhooks.sending.webhook_client import Courier
+from lms_webhooks.stores.backlog import Backlog, Lane, Mark, Waiting
+from lms_webhooks.stores.replays import Portion, Replays
+from lms_webhooks.stores.webhook_cache import Registry
+
+CLOSING_SECONDS = 20  # no POST starts later: 15 s for it, 5 s to settle it and to give the lease back
+PATIENCE = Patience(
+    connect_seconds=10, answer_seconds=5, total_seconds=15
+)  # Adobe Learning Manager's two time-outs
+MAX_BYTES = 256 * 1024  # of a POST
+_BYTES_AROUND_EVENTS = 256
+_REPLAY_PAUSE_SECONDS = 60  # a replay that is only rejected goes on as the sweep comes by
+
+type DelaySeconds = float
+"""How long the successor waits."""
+
+
+class OurDelay(float):
+    """A delay after an error of our own. The drainer makes it longer for as long as the error lasts."""
+
+
+FAULT_DELAY_SECONDS = OurDelay(5)  # when DynamoDB or KMS fail us: rather wait than send it again at once
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The first events of a lane that may be sent; `portion` is where those of a replay come from."""
+
+    mark: Mark
+    waiting: list[Waiting]
+    portion: Portion | None = None
+
+
+class Turn:
+    """One turn. `before` is the health that `health` follows from."""
+
+    def __init__(
+        self,
+        webhook: Webhook,
+        health: Health,
+        remaining_seconds: Callable[[], float],
+        *,
+        registry: Registry,
+        backlog: Backlog,
+        settler: Settler,
+        courier: Courier,
+        replays: Replays,
+        retention_days: int,
+        clock: Callable[[], float] = time.time,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._webhook: Webhook | None = webhook
+        self._account_id = webhook.account_id
+        self._webhook_id = webhook.webhook_id
+        self._remaining_seconds = remaining_seconds
+        self._registry = registry
+        self._backlog = backlog
+        self._settler = settler
+        self._courier = courier
+        self._replays = replays
+        self._expiry = Expiry(backlog, settler, replays, retention_days=retention_days, clock=clock)
+        self._clock = clock
+        self._jitter = jitter
+        self._checked_lanes: set[Lane] = set()
+        self._replay_rejections = 0
+        self._has_fault = False
+        self.before = health
+        self.health = health
+        self.is_urgent = False
+        """It serves the real-time lane, and others beside it, but not others alone: see `Lane.is_urgent`."""
+        self.has_real_time = False
+        """Whether real-time events were due when the lanes were looked at last."""
+
+    def may_send(self) -> bool:
+        """Whether the admin, and what the endpoint said, let anything be sent."""
+        return (
+            self._webhook is not None
+            and self._webhook.status is Status.ACTIVE
+            and self.health.switched_off is None
+        )
+
+    def serve(self) -> DelaySeconds | None:
+        """Send until nothing is left, the endpoint fails, or the time is up.
+
+        Returns:
+            How long a successor is to wait; None when there is nothing for one to do.
+
+        Raises:
+            aws.AWS_FAULTS: something could not be read; what was sent is settled or will be sent again.
+        """
+        while self._has_time():
+            if not self._look_up():
+                break  # deleted: the successor will bury what waits
+            marks = self._backlog.marks(self._webhook_id)
+            if self._end_expired(marks):
+                continue
+            if not self.may_send():
+                return None
+            due = [marks[lane] for lane in Lane if lane in marks and marks[lane].is_due(self._now_ms())]
+            self.has_real_time = any(mark.lane is Lane.REALTIME for mark in due)
+            if not due:
+                self.health = endpoint.without_failure_that_ended(self.health)
+            if self._goes_direct(marks) or not due:
+                return 0.0 if due else None
+            if self.is_urgent and not self.has_real_time:
+                return 0.0
+            delay = self._probe(due) if self.health.failures else self._serve_lane(due)
+            if self._has_fault:
+                delay = FAULT_DELAY_SECONDS
+            if delay is not None:
+                return delay if self.may_send() else None
+        return 0.0
+
+    def _has_time(self) -> bool:
+        return self._remaining_seconds() > 0
+
+    def _look_up(self) -> bool:
+        """See whether the registration changed since the last POST; answer whether there still is one."""
+        registered = self._registry.find(self._account_id, self._webhook_id)
+        if registered is not None and registered.webhook.epoch != self.health.epoch:
+            # Either what was learnt is about an endpoint that is not this webhook's any more, or the
+            # registration that is remembered is older than the lease.
+            registered = self._registry.find(self._account_id, self._webhook_id, fresh=True)
+            if registered is not None:
+                self.before = self.health = registered.health
+        self._webhook = registered.webhook if registered is not None else None
+        return registered is not None
+
+    def _goes_direct(self, marks: dict[Lane, Mark]) -> bool:
+        """Return to direct mode when it is time. The turn ends then: it is in force once it is written."""
+        assert self._webhook is not None
+        now_ms = self._now_ms()
+        is_empty = Lane.REALTIME not in marks
+        if self._webhook.ordered or not endpoint.is_ready_for_direct(
+            self.health, is_empty=is_empty, now_ms=now_ms
+        ):
+            return False
+        self.health = endpoint.back_to_direct(self.health, now_ms=now_ms)
+        return True
+
+    def _end_expired(self, marks: dict[Lane, Mark]) -> bool:
+        """Look through the lanes whose look is due, each once a turn; answer whether there was one."""
+        has_looked = False
+        for lane, mark in marks.items():
+            is_sent_instead = self._endpoint_answers() and mark.is_due(self._now_ms())
+            if lane in self._checked_lanes or is_sent_instead or not self._expiry.is_due(mark):
+                continue
+            has_looked = True
+            self._checked_lanes.add(lane)
+            self._expiry.look_through(
+                mark,
+                endpoint_answers=self._endpoint_answers(),
+                last_error=self.health.last_error,
+                has_time=self._has_time,
+            )
+        return has_looked
+
+    def _endpoint_answers(self) -> bool:
+        return self.may_send() and not self.health.failures
+
+    def _serve_lane(self, due: Sequence[Mark]) -> DelaySeconds | None:
+        """Send the first events of one of the lanes that are `due`; answer a delay when the turn must end."""
+        lane = next_lane([mark.lane for mark in due], self.health)
+        mark = next(mark for mark in due if mark.lane is lane)
+        limit = 1 if lane is Lane.RETRY else self.health.batch_size
+        found = self._find(mark, limit=limit)
+        if found is None:
+            return None
+        most_bytes = endpoint.largest_body(self.health, most_bytes=MAX_BYTES, now_ms=self._now_ms())
+        together = request_of(found.waiting, self.health, most_bytes=most_bytes - _BYTES_AROUND_EVENTS)
+        if lane is Lane.REALTIME:
+            is_all = len(together) == len(found.waiting) < limit
+            self.health = endpoint.after_look(self.health, is_nearly_empty=is_all, now_ms=self._now_ms())
+        return self._send(found, together)
+
+    def _probe(self, due: Sequence[Mark]) -> DelaySeconds | None:
+        """Send the first event to an endpoint that fails; and now and then another, see `stand_in`.
+
+        The first one comes first nevertheless: when the endpoint is well again, nothing has overtaken it.
+        """
+        assert self._webhook is not None
+        marks = {mark.lane: mark for mark in due}
+        lanes = lanes_to_probe([*marks])
+        found = next((found for lane in lanes if (found := self._find(marks[lane], limit=1))), None)
+        if found is None:
+            return None
+        first = found.waiting[0].event.sort_key
+        known_failures = self.health.suspects.get(first, 0)
+        delay = self._send(found, found.waiting)
+        failures = self.health.suspects.get(first, 0)
+        number = number_of_stand_in(failures) if failures > known_failures else None
+        if delay is None or number is None or self._webhook.ordered or not self.may_send():
+            return delay
+        other = self._find_other(first, number, [marks[lane] for lane in lanes])
+        return delay if other is None else self._stand_in(other, delay)
+
+    def _stand_in(self, found: _Found, delay: DelaySeconds) -> DelaySeconds | None:
+        """Send another event than the one that just failed. Without a 2xx both are one failure: one that is
+        rejected does not spare the endpoint the pause."""
+        failed = self.health
+        self.health = uncounted = replace(failed, failures=max(failed.failures - 1, 1))
+        other_delay = self._send(found, found.waiting)
+        if self.health is uncounted:  # there was no time for it
+            self.health = failed
+            return delay
+        if not self.health.failures or self.health.epoch != failed.epoch:
+            return None  # it got through, so the next round sees what is wrong with the first one
+        failures = max(failed.failures, self.health.failures)
+        next_ms = max(failed.next_attempt_at_ms, self.health.next_attempt_at_ms)
+        self.health = replace(self.health, failures=failures, next_attempt_at_ms=next_ms)
+        return max(delay, other_delay or 0)
+
+    def _find_other(self, first: str, number: int, marks: Sequence[Mark]) -> _Found | None:
+        """Another event than the `first` one, at which the endpoint failed; None when there is none."""
+        by_lane = {mark.lane: mark for mark in marks}
+        lanes, depth = stand_in(number, [*by_lane])
+        for lane in lanes:
+            found = self._read(by_lane[lane], limit=CHOSEN_FROM)
+            others = [each for each in found.waiting if each.event.sort_key != first] if found else []
+            if found and others:
+                return self._settled(replace(found, waiting=[others[int(depth * len(others))]]))
+        return None
+
+    def _find(self, mark: Mark, *, limit: int) -> _Found | None:
+        """The first events of a lane that is due; None when none of them is to be sent now."""
+        found = self._read(mark, limit=limit)
+        return found and self._settled(found)
+
+    def _read(self, mark: Mark, *, limit: int) -> _Found | None:
+        """The first events of a lane that are due; None when none is."""
+        if mark.lane is Lane.REPLAY:
+            return self._read_replay(mark, limit=limit)
+        waiting = self._backlog.read(self._webhook_id, mark.lane, limit=limit)
+        if not waiting:
+            self._backlog.unmark(mark)
+            return None
+        if mark.lane is Lane.RETRY and waiting[0].due_at_ms > self._now_ms():
+            self._backlog.set_due(mark, waiting[0].due_at_ms)
+            return None
+        return _Found(mark, [each for each in waiting if each.due_at_ms <= self._now_ms()])
+
+    def _read_replay(self, mark: Mark, *, limit: int) -> _Found | None:
+        """The next events that an admin wants sent again."""
+        portion = self._replays.next_portion(self._webhook_id, limit=limit)
+        if portion is None:
+            self._backlog.unmark(mark)
+        elif not portion.waiting:
+            self._replays.pass_over(portion)
+        else:
+            return _Found(mark, portion.waiting, portion)
+        return None
+
+    def _settled(self, found: _Found) -> _Found | None:
+        """Without what has ended; None when nothing is left. What is sent again has ended, mostly."""
+        if found.portion is not None:
+            return found
+        left = self._without_ended(found.mark.lane, found.waiting)
+        return replace(found, waiting=left) if left else None
+
+    def _without_ended(self, lane: Lane, waiting: list[Waiting]) -> list[Waiting]:
+        """Settle those that expired or were delivered by another way; answer the others."""
+        delivered = self._settler.already_delivered(self._webhook_id, waiting)
+        is_settled = self._backlog.remove(
+            self._webhook_id, lane, [each for each in waiting if each.event.sort_key in delivered]
+        )
+        open_ones = [each for each in waiting if each.event.sort_key not in delivered]
+        expired = self._expiry.expired(lane, open_ones, endpoint_answers=self._endpoint_answers())
+        is_settled &= self._expiry.end(self._webhook_id, lane, expired, last_error=self.health.last_error)
+        ended = delivered | {each.event.sort_key for each in expired}
+        self.health = endpoint.without_suspects(self.health, ended)
+        left = [each for each in waiting if each.event.sort_key not in ended]
+        # The next round would find the same, and ask DynamoDB for the same, at once.
+        self._has_fault = not left and not is_settled
+        return left
+
+    def _send(self, found: _Found, waiting: list[Waiting]) -> DelaySeconds | None:
+        webhook, lane = self._webhook, found.mark.lane
+        assert webhook is not None
+        credentials = self._courier.credentials_of(webhook)
+        # KMS, or DynamoDB before, may have taken long: what may have changed is looked at last.
+        if not self._look_up() or self._webhook != webhook or not self._has_time():
+            return None
+        sent = self._courier.carry(
+            webhook, [each.event for each in waiting], credentials=credentials, patience=PATIENCE
+        )
+        self._courier.log(self._account_id, self._webhook_id, [sent])
+        then = follow(
+            after_request(self._suspecting(webhook), lane),
+            sent,
+            now_ms=self._now_ms(),
+            jitter=self._jitter(),
+            disable_after_ms=self._expiry.retention_ms,
+            is_known=lane in (Lane.RETRY, Lane.REPLAY),
+            is_suspect=lane is Lane.RETRY and is_suspect_when_retried(waiting[0]),
+        )
+        if then.health.failures > self.health.failures:
+            count(Metric.ATTEMPTS_FAILED)
+        if then.health.switched_off is not None:
+            count(Metric.WEBHOOKS_SWITCHED_OFF)
+        self.health = then.health
+        self._has_fault = not self._settle(found, waiting, then.fate, sent.attempt)
+        return then.delay_seconds
+
+    def _suspecting(self, webhook: Webhook) -> Health:
+        """What is known of the endpoint. An `ordered` webhook waits for its first event, whatever it is."""
+        return replace(self.health, suspects={}) if webhook.ordered else self.health
+
+    def _settle(self, found: _Found, waiting: list[Waiting], fate: Fate, attempt: Attempt) -> bool:
+        """Record what became of the events of one POST; answer whether all of it is recorded."""
+        lane = found.mark.lane
+        if fate is Fate.PENDING:
+            return True
+        if found.portion is not None:
+            return self._settle_replay(found.mark, found.portion, waiting, fate, attempt)
+        if fate is Fate.DELIVERED:
+            self._replay_rejections = 0
+            return self._settler.deliver(self._webhook_id, lane, waiting, attempt)
+        return self._settler.set_aside(self._account_id, self._webhook_id, lane, waiting[0], attempt)
+
+    def _settle_replay(
+        self, mark: Mark, portion: Portion, waiting: list[Waiting], fate: Fate, attempt: Attempt
+    ) -> bool:
+        """One event is asked for once more, not until it succeeds."""
+        is_delivered = fate is Fate.DELIVERED
+        self._replay_rejections = 0 if is_delivered else self._replay_rejections + 1
+        is_settled = self._replays.settle(portion, waiting, attempt, is_delivered=is_delivered)
+        if self._replay_rejections >= MAX_REJECTIONS_IN_A_ROW:
+            # No endpoint failure, or a replay of what is not wanted any more would slow down live events.
+            self._replay_rejections = 0
+            self._backlog.set_due(mark, self._now_ms() + _REPLAY_PAUSE_SECONDS * 1000)
+        return is_settled
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)

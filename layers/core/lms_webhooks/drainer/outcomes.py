@@ -1,0 +1,129 @@
+"""Settle what became of events that waited: record it first, then take them out of their lane.
+
+In this order a crash between the two leaves an event in its lane that is recorded already, and the next
+drainer only has to remove it. An event that is set aside is written to the retry lane first, in the same way.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from lms_webhooks.model.attempts import Attempt
+from lms_webhooks.model.consequences import set_aside
+from lms_webhooks.observability import Metric, count, measure_ms
+from lms_webhooks.stores.backlog import Backlog, Lane, Waiting
+from lms_webhooks.stores.deliveries import Delivery, DeliveryStore, Outcome
+
+
+class Ended(NamedTuple):
+    """What was done for events that will not be delivered."""
+
+    recorded: int
+    """How many the history has now as such."""
+    is_all: bool
+    """Whether each of them is on record, and out of its lane."""
+
+
+class Settler:
+    """Moves events from the backlog to the history."""
+
+    def __init__(
+        self, backlog: Backlog, deliveries: DeliveryStore, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._backlog = backlog
+        self._deliveries = deliveries
+        self._clock = clock
+
+    def already_delivered(self, webhook_id: str, waiting: Sequence[Waiting]) -> set[str]:
+        """The sort keys of those that the history has as delivered (consistent read).
+
+        Raises:
+            aws.AWS_FAULTS: the history could not be read.
+        """
+        keys = [(webhook_id, each.event.sort_key) for each in waiting]
+        return {sort_key for _, sort_key in self._deliveries.find_delivered(keys, consistent=True)}
+
+    def deliver(self, webhook_id: str, lane: Lane, waiting: Sequence[Waiting], attempt: Attempt) -> bool:
+        """Settle events that one POST delivered; answer whether all of them are recorded."""
+        unwritten = self._deliveries.record(
+            [
+                Delivery(webhook_id, each.event, Outcome.DELIVERED, (*each.attempts, attempt))
+                for each in waiting
+            ],
+            recorded_at_seconds=int(self._clock()),
+        )
+        self._remove_recorded(webhook_id, lane, waiting, unwritten)
+        count(Metric.DELIVERIES, len(waiting))
+        measure_ms(Metric.DELIVERY_LATENCY, attempt.latency_ms)
+        return not unwritten
+
+    def set_aside(
+        self, account_id: str, webhook_id: str, lane: Lane, waiting: Waiting, attempt: Attempt
+    ) -> bool:
+        """Let an event that its receiver rejected be tried alone, later and later; or end it as failed.
+
+        Answers whether that is written down.
+        """
+        later, is_tried_again = set_aside(waiting, attempt, now_ms=int(self._clock() * 1000))
+        if not is_tried_again:
+            reason = f"rejected {later.tries} times, at last with {attempt.outcome}"
+            ended = replace(waiting, attempts=later.attempts)  # as it stands in its lane
+            return self.end(webhook_id, lane, [ended], Outcome.FAILED, reason)
+        # The first mark is for who dies before the second: tried from its old lane, the event may be
+        # delivered, and its place in this one would be seen by nobody. The second is the one that whoever
+        # buries a deleted webhook, without our lease, cannot have taken away before the event was there.
+        self._mark_retry(account_id, webhook_id, later)
+        if self._backlog.append(webhook_id, Lane.RETRY, [later]):
+            return False
+        self._mark_retry(account_id, webhook_id, later)
+        self._backlog.remove(webhook_id, lane, [waiting])
+        return True
+
+    def _mark_retry(self, account_id: str, webhook_id: str, later: Waiting) -> None:
+        self._backlog.mark(
+            account_id,
+            webhook_id,
+            Lane.RETRY,
+            due_at_ms=later.due_at_ms,
+            accepted_at_ms=later.event.accepted_at_ms,
+        )
+
+    def end(
+        self, webhook_id: str, lane: Lane, waiting: Sequence[Waiting], outcome: Outcome, reason: str
+    ) -> bool:
+        """Settle events that will not be delivered; answer whether all are recorded and out of their lane."""
+        unwritten = self._deliveries.record_unless_delivered(
+            [Delivery(webhook_id, each.event, outcome, each.attempts, reason) for each in waiting],
+            recorded_at_seconds=int(self._clock()),
+        )
+        is_removed = self._remove_recorded(webhook_id, lane, waiting, unwritten)
+        metric = Metric.EVENTS_EXPIRED if outcome is Outcome.EXPIRED else Metric.EVENTS_FAILED
+        count(metric, len(waiting) - len(unwritten))
+        return is_removed and not unwritten
+
+    def bury(self, webhook_id: str, lane: Lane, waiting: Sequence[Waiting], reason: str) -> Ended:
+        """Settle events of a deleted webhook as failed, when nobody else writes its history any more.
+
+        It counts nothing: it is called by several threads.
+
+        Raises:
+            aws.AWS_FAULTS: the history could not be read.
+        """
+        keys = [(webhook_id, each.event.sort_key) for each in waiting]
+        delivered = self._deliveries.find_delivered(keys, consistent=True, whole=True)
+        failed = [
+            Delivery(webhook_id, each.event, Outcome.FAILED, each.attempts, reason)
+            for key, each in zip(keys, waiting, strict=True)
+            if key not in delivered
+        ]
+        unwritten = self._deliveries.record(failed, recorded_at_seconds=int(self._clock()))
+        is_removed = self._remove_recorded(webhook_id, lane, waiting, unwritten)
+        return Ended(len(failed) - len(unwritten), is_removed and not unwritten)
+
+    def _remove_recorded(
+        self, webhook_id: str, lane: Lane, waiting: Sequence[Waiting], unwritten: set[tuple[str, str]]
+    ) -> bool:
+        return self._backlog.remove(
+            webhook_id, lane, [each for each in waiting if (webhook_id, each.event.sort_key) not in unwritten]
+        )

@@ -1,0 +1,148 @@
+"""Record what still waits for a deleted webhook as failed, and take it out of its lanes.
+
+A purge begins when every process that had the webhook in hand at its deletion has ended: from then on nobody
+else writes its history. So the history can be read and written in batches. Writes on condition have none, and
+0.29 of a processor makes 350 such calls a second, a third of what a partition takes.
+
+One purger has a lane at a time. A deleted webhook has no health, so its claim stands on the lane's due mark:
+an owner, and until when. It is given on as a ticket is, see `health_store`. The sweep claims a lane for the
+message that it sends, under no name; the purger that gets the message claims it for as long as it can live;
+when its time is up it claims it for its successor, under the id of its own message, and sends for that one.
+Where somebody dies, the claim ends and the sweep sends again.
+"""
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import batched
+
+from lms_webhooks.aws.clients import AWS_FAULTS
+from lms_webhooks.aws.sqs import DrainMessage, DrainQueue
+from lms_webhooks.drainer.drain_run import CLOSING_SECONDS
+from lms_webhooks.drainer.outcomes import Ended, Settler
+from lms_webhooks.model.retry import delay_seconds
+from lms_webhooks.observability import Metric, count, logger
+from lms_webhooks.stores.backlog import Backlog, Lane, Mark, Waiting
+from lms_webhooks.stores.health import TICKET_GRACE_SECONDS
+from lms_webhooks.stores.replays import Replays
+from lms_webhooks.stores.webhook_cache import Registry
+from lms_webhooks.stores.webhooks import MAX_DELETED
+from lms_webhooks.thread_pool import Crew
+
+_AT_ONCE = 25  # BatchWriteItem
+# While some wait for the partition of the history, others write to that of the lane. Eight that take 25 each
+# fill both at 1,000 writes a second, though each has three calls to wait for (`bench/purge.py`).
+HANDS = 8
+_REASON = "the webhook was deleted"
+
+
+class Purger:
+    """Purges the lanes of deleted webhooks. Nothing is sent, so no lease is needed."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        backlog: Backlog,
+        settler: Settler,
+        replays: Replays,
+        queue: DrainQueue,
+        claim_seconds: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`claim_seconds` is longer than a purger can live, and than whoever sends to a webhook."""
+        self._registry = registry
+        self._backlog = backlog
+        self._settler = settler
+        self._replays = replays
+        self._queue = queue
+        self._claim_seconds = claim_seconds
+        self._clock = clock
+        self._crew = Crew("purge", size=HANDS - 1)
+
+    def purge(self, message: DrainMessage, *, remaining_ms: Callable[[], int]) -> None:
+        """Purge the lanes that nobody else purges while there is time, and send for a successor.
+
+        Raises:
+            aws.AWS_FAULTS: not even the successor could be sent for; this message comes again.
+        """
+        owner = secrets.token_urlsafe(12)
+        mine: list[Mark] = []
+        done: list[bool] = []
+        is_early = False
+        try:
+            marks = self._backlog.marks(message.webhook_id).values()
+            names = message.ticket, message.message_id
+            mine += [mark for mark in marks if self._claim(mark, owner, self._claim_seconds, *names)]
+            is_early = bool(mine) and self._was_just_deleted(message)
+            if not is_early:
+                self._purge_lanes(mine, done, remaining_ms)
+        except AWS_FAULTS:
+            logger.exception("purge broke off", webhookId=message.webhook_id)
+            count(Metric.TURNS_BROKEN_OFF)
+        if len(done) == len(mine) and all(done):
+            return
+        seconds, broken_off = 0.0, 0
+        if is_early:
+            seconds = self._claim_seconds
+        elif remaining_ms() >= CLOSING_SECONDS * 1000:
+            # With time left, something could not be written: it may not be possible for a while.
+            broken_off = message.broken_off + 1
+            seconds = delay_seconds(broken_off, jitter=0)
+        self._hand_on(replace(message, broken_off=broken_off), mine, owner, seconds=seconds)
+
+    def _was_just_deleted(self, message: DrainMessage) -> bool:
+        """Whether somebody may still write down what was sent before the deletion."""
+        since_ms = int((self._clock() - self._claim_seconds) * 1000)
+        deleted = self._registry.deleted(message.account_id, since_ms=since_ms)
+        # Of more than so many nobody can say.
+        return len(deleted) == MAX_DELETED or any(each.webhook_id == message.webhook_id for each in deleted)
+
+    def _hand_on(self, message: DrainMessage, mine: Sequence[Mark], owner: str, *, seconds: float) -> None:
+        """Send for a successor after some seconds, who gets the claims that are still `mine`."""
+        successor = message.message_id
+        left = [mark for mark in mine if self._claim(mark, successor, seconds + TICKET_GRACE_SECONDS, owner)]
+        if left:
+            self._queue.send(replace(message, ticket=successor, is_urgent=False), delay_seconds=seconds)
+
+    def _claim(self, mark: Mark, owner: str, seconds: float, *instead_of: str) -> bool:
+        now_ms = int(self._clock() * 1000)
+        until_ms = now_ms + int(seconds * 1000)
+        return self._backlog.claim(mark, owner, now_ms=now_ms, until_ms=until_ms, instead_of=instead_of)
+
+    def _purge_lanes(self, marks: Sequence[Mark], done: list[bool], remaining_ms: Callable[[], int]) -> None:
+        """Say of each lane whether all of it is settled, and its mark gone.
+
+        The replay lane is the last, and its mark stays as long as another's does. The deletion made that mark
+        due: should this purger be lost, it brings the next one, whenever the other lanes are due.
+        """
+        for mark in sorted(marks, key=_is_of_replay):
+            done.append((all(done) or not _is_of_replay(mark)) and self._purge_lane(mark, remaining_ms))
+
+    def _purge_lane(self, mark: Mark, remaining_ms: Callable[[], int]) -> bool:
+        is_settled = True
+        for page in self._backlog.read_all(mark.webhook_id, mark.lane):
+            # Where a replay is to be forgotten its lane may be empty.
+            pieces = list(batched(page, _AT_ONCE, strict=False)) or [()]
+            ended: list[Ended] = []
+
+            def settle(waiting: Sequence[Waiting], ended: list[Ended] = ended) -> None:
+                if remaining_ms() >= CLOSING_SECONDS * 1000:
+                    ended.append(self._settle(mark.webhook_id, mark.lane, waiting))
+
+            self._crew.do_all(settle, pieces)
+            count(Metric.EVENTS_FAILED, sum(each.recorded for each in ended))
+            is_settled &= all(each.is_all for each in ended)
+            if len(ended) < len(pieces):
+                return False
+        return is_settled and self._backlog.unmark(mark)
+
+    def _settle(self, webhook_id: str, lane: Lane, waiting: Sequence[Waiting]) -> Ended:
+        if lane is Lane.REPLAY:
+            return Ended(0, self._replays.bury(webhook_id, waiting))
+        return self._settler.bury(webhook_id, lane, waiting, _REASON)
+
+
+def _is_of_replay(mark: Mark) -> bool:
+    return mark.lane is Lane.REPLAY

@@ -1,0 +1,46 @@
+"""Decide what becomes of an event for a webhook: nothing, a POST at once, or a place in its backlog. Pure."""
+
+from enum import Enum, auto
+
+from lms_webhooks.model.event_types import EVENT_TYPES, Category
+from lms_webhooks.model.events import Event
+from lms_webhooks.model.health import Health, Mode, SwitchOff
+from lms_webhooks.model.webhooks import Status, Webhook
+
+
+class Way(Enum):
+    """Where an event goes for one webhook."""
+
+    NOWHERE = auto()
+    DIRECT = auto()
+    REALTIME_LANE = auto()
+    BATCH_LANE = auto()
+
+
+def choose_way(webhook: Webhook, health: Health, event: Event, *, retention_ms: int) -> Way:
+    """The way of `event` to `webhook`, which is of the same account, as things stand.
+
+    A webhook that was switched off for failing still takes events for one retention period, so that an
+    endpoint that comes back loses nothing; one that answered 410 takes none, like one that was retired.
+    What counts is when the event was accepted: its message may have been held up for long.
+    """
+    if event.event_name not in webhook.events or webhook.status is Status.INACTIVE:
+        return Way.NOWHERE
+    if health.switched_off is not None:
+        taken_for_ms = retention_ms if health.switched_off is SwitchOff.FAILING else 0
+        if event.accepted_at_ms - health.switched_off_at_ms >= taken_for_ms:
+            return Way.NOWHERE
+    lane = choose_lane(event)
+    must_wait = (
+        webhook.status is Status.PAUSED
+        or webhook.ordered
+        or health.mode is Mode.BACKLOG
+        or health.switched_off is not None
+    )
+    return lane if lane is Way.BATCH_LANE or must_wait else Way.DIRECT
+
+
+def choose_lane(event: Event) -> Way:
+    """Where `event` waits, if it must."""
+    is_real_time = EVENT_TYPES[event.event_name].category is Category.REAL_TIME
+    return Way.REALTIME_LANE if is_real_time else Way.BATCH_LANE

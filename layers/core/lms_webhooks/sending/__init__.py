@@ -1,0 +1,1 @@
+"""Send one POST, safely."""

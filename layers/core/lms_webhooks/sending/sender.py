@@ -1,0 +1,229 @@
+"""Send one POST and say what came back. The only module that uses requests.
+
+What it looks for by itself in each request and answer (cookies, proxies, redirects, encodings) costs more
+than the rest of a delivery, so only its ends are used: a prepared request goes in and a response comes out,
+through a transport adapter of ours over `connections`.
+"""
+
+import codecs
+import ssl
+import time
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any, cast
+
+import certifi
+import requests
+from requests.adapters import BaseAdapter
+from urllib3 import HTTPResponse
+from urllib3.exceptions import HTTPError
+from urllib3.util import parse_url
+
+from lms_webhooks.model.attempts import TlsFault
+from lms_webhooks.sending.connections import Connections, Exchange
+from lms_webhooks.sending.sockets import Deadline, ErrorClass, Failed, Origin
+from lms_webhooks.sending.targets import PORTS, ForbiddenTarget, check_url
+from lms_webhooks.sending.webhook_request import Message
+
+MAX_ANSWER_BYTES = 64 * 1024
+KEPT_ANSWER_BYTES = 1024
+COURTESY_SECONDS = 0.2  # a receiver that dawdles over the body of its 2xx holds up nobody but itself
+_KEPT_LOCATION_CHARACTERS = 1024
+_REMEMBERED_URLS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a POST may take: to open a connection, then for the answer's header, and in all."""
+
+    connect_seconds: float
+    answer_seconds: float
+    total_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of one POST: a status code, or the class of error that stood in its way."""
+
+    status_code: int | None
+    error_class: ErrorClass | None
+    latency_ms: int
+    """Until the answer's header was complete, or it was clear that there would be none."""
+    retry_after: str = ""
+    body: str = ""
+    """The first KiB of a failure's body; nothing of a success."""
+    broken_rule: str = ""
+    """Of a forbidden address: the rule of `targets`, in words for the admin."""
+    tls_fault: TlsFault | None = None
+    location: str = ""
+    """Where a redirect, which is not followed, would lead."""
+
+    @property
+    def is_success(self) -> bool:
+        return self.status_code is not None and 200 <= self.status_code < 300
+
+
+class Sender:
+    """Posts to receivers over kept-alive connections. Safe to share between threads."""
+
+    def __init__(self, *, loopback_allowed: bool, trusted_ca_file: str = "") -> None:
+        self._loopback_allowed = loopback_allowed
+        self._adapter = _Adapter(
+            Connections(_tls_context(trusted_ca_file), loopback_allowed=loopback_allowed)
+        )
+
+    def post(self, message: Message, *, patience: Patience) -> Answer:
+        """Send `message`, and wait for a complete answer header as long as `patience` lasts.
+
+        What the receiver or the network does is an expected outcome, and raises nothing.
+
+        Raises:
+            wires.OutOfResources: our own error; nothing is known of the receiver.
+        """
+        started = time.perf_counter()
+        request = requests.PreparedRequest()
+        # Not PreparedRequest.prepare: it would parse and quote the URL anew, and bytes and headers are ready.
+        request.method, request.url, request.body = "POST", message.url, message.body
+        request.headers = message.headers  # type: ignore[assignment]  # our adapter only lists them
+        try:
+            _check_url(message.url, loopback_allowed=self._loopback_allowed)
+            response = self._adapter.send(request, stream=True, timeout=patience)
+        except ForbiddenTarget as forbidden:
+            latency_ms = _milliseconds_since(started)
+            return Answer(None, ErrorClass.FORBIDDEN_ADDRESS, latency_ms, broken_rule=forbidden.rule)
+        except Failed as failed:
+            latency_ms = _milliseconds_since(started)
+            return Answer(None, failed.error_class, latency_ms, tls_fault=failed.tls_fault)
+        except ValueError:
+            return Answer(None, ErrorClass.BROKEN_ANSWER, _milliseconds_since(started))
+        latency_ms = _milliseconds_since(started)
+        exchange = cast("Exchange", response.raw)
+        body = ""
+        if 200 <= response.status_code < 300:
+            _pass_over(exchange)
+        else:
+            body = _read(exchange)
+        retry_after = response.headers.get("retry-after", "")
+        location = ""
+        if 300 <= response.status_code < 400:
+            location = response.headers.get("location", "")[:_KEPT_LOCATION_CHARACTERS]
+        return Answer(response.status_code, None, latency_ms, retry_after[:100], body, location=location)
+
+
+class _Adapter(BaseAdapter):
+    """A transport adapter of requests over connections of our own."""
+
+    def __init__(self, connections: Connections) -> None:
+        super().__init__()
+        self._connections = connections
+
+    def send(
+        self, request: requests.PreparedRequest, *_: Any, timeout: Any = None, **__: Any
+    ) -> requests.Response:
+        """Send `request` as it is. `timeout` is a Patience; `raw` of what comes back is an Exchange.
+
+        Raises:
+            Failed, ForbiddenTarget, OutOfResources: as Connections.exchange.
+            ValueError: a header, or the URL, cannot be put into a request.
+        """
+        patience: Patience = timeout
+        origin, first_lines = _start_of(request.url or "")
+        exchange = self._connections.exchange(
+            origin,
+            _bytes_of(request, first_lines),
+            Deadline(patience.total_seconds),
+            connect_seconds=patience.connect_seconds,
+            answer_seconds=patience.answer_seconds,
+        )
+        return _Response(request, exchange)
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self._connections.close()
+
+
+class _Response(requests.Response):
+    """What of a response is looked at here. Requests would make a cookie jar and more for each."""
+
+    def __init__(self, request: requests.PreparedRequest, exchange: Exchange) -> None:
+        self.request = request
+        self.url = request.url or ""
+        self.status_code = exchange.status_code
+        self.headers = exchange.headers  # type: ignore[assignment]  # in lower case, as we ask for them
+        self.raw = exchange
+
+
+# What only the text of a URL decides, of the targets that are sent to at the moment.
+_check_url = lru_cache(_REMEMBERED_URLS)(check_url)
+
+
+@lru_cache(_REMEMBERED_URLS)
+def _start_of(url: str) -> tuple[Origin, str]:
+    """Where a request goes, and the lines that it begins with."""
+    parsed = parse_url(url)
+    if parsed.scheme not in PORTS or not parsed.host:
+        raise ValueError("not an http or https URL")
+    port = parsed.port or PORTS[parsed.scheme]
+    host = parsed.host.removesuffix(".")  # RFC 3986 6.2.3: the root's dot is for the name server alone
+    if port != PORTS[parsed.scheme]:
+        host += f":{port}"
+    request = requests.PreparedRequest()
+    request.url = url
+    # The path as requests takes it from the URL: urllib3's parser would resolve the dots in it.
+    first_lines = f"POST {request.path_url} HTTP/1.1\r\nhost: {host}"
+    return Origin(parsed.scheme, parsed.host, port), first_lines
+
+
+def _bytes_of(request: requests.PreparedRequest, first_lines: str) -> bytes:
+    body = request.body or b""
+    assert isinstance(body, bytes)
+    lines = [f"{name}: {value}" for name, value in request.headers.items()]
+    head = "\r\n".join(
+        (first_lines, *lines, f"content-length: {len(body)}", "accept-encoding: identity\r\n\r\n")
+    )
+    if head.count("\n") != len(lines) + 5 or head.count("\r") != len(lines) + 5:
+        raise ValueError("a header with a line break")
+    return head.encode("latin-1") + body  # one packet, if it fits: the receiver wakes up once
+
+
+def _pass_over(exchange: Exchange) -> None:
+    """Read the rest of an answer that acknowledges, so that its connection can be used again; no more."""
+    if not exchange.is_complete:
+        exchange.limit_seconds(COURTESY_SECONDS)
+    read_bytes = 0
+    while read_bytes < MAX_ANSWER_BYTES and (piece := exchange.read(MAX_ANSWER_BYTES - read_bytes)):
+        read_bytes += len(piece)
+    exchange.close()
+
+
+def _read(exchange: Exchange) -> str:
+    """The start of a body. Reads no more than MAX_ANSWER_BYTES, decompressed; what breaks off is cut."""
+    encoding = {"content-encoding": exchange.headers.get("content-encoding", "")}
+    raw = HTTPResponse(exchange, encoding, preload_content=False)  # type: ignore[arg-type]  # has read, close
+    kept = b""
+    read_bytes = 0
+    try:
+        while read_bytes < MAX_ANSWER_BYTES:
+            piece = raw.read(min(8192, MAX_ANSWER_BYTES - read_bytes), decode_content=True)
+            if not piece:
+                break
+            read_bytes += len(piece)
+            kept += piece[: KEPT_ANSWER_BYTES - len(kept)]
+    except (HTTPError, ValueError):
+        pass  # compressed otherwise than it says
+    exchange.close()
+    # Incremental, and never told that this is the end: a character that is cut is left out.
+    return codecs.getincrementaldecoder("utf-8")("replace").decode(kept)
+
+
+def _milliseconds_since(started: float) -> int:
+    return round((time.perf_counter() - started) * 1000)
+
+
+@cache
+def _tls_context(trusted_ca_file: str) -> ssl.SSLContext:
+    """One for all senders of a process: the authorities take 10 ms to load."""
+    context = ssl.create_default_context(cafile=certifi.where())
+    if trusted_ca_file:
+        context.load_verify_locations(cafile=trusted_ca_file)
+    return context

@@ -1,0 +1,329 @@
+"""Open a socket to a stranger, with or without TLS, and pass bytes, within a deadline.
+
+Where the sockets are at hand, each wait for one is for what is left of the call's time, and the address rule
+of `targets` is held at the moment one is opened.
+"""
+
+import encodings.idna  # noqa: F401  # for getaddrinfo: where its own import fails once, it fails for ever
+import errno
+import queue
+import select
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from enum import StrEnum
+from functools import partial
+from typing import NamedTuple
+
+from lms_webhooks.model.attempts import TlsFault
+from lms_webhooks.sending.targets import check_addresses
+
+MAX_ADDRESSES_TRIED = 4  # of a name with many, so that dead ones leave time for the next
+_READ_BYTES = 16 * 1024  # at once: a record of TLS at most
+
+
+class ErrorClass(StrEnum):
+    """Why there was no answer with a status code."""
+
+    DNS = "dns"
+    FORBIDDEN_ADDRESS = "forbidden-address"
+    CONNECT = "connect"
+    TLS = "tls"
+    TIMEOUT = "timeout"
+    CONNECTION_LOST = "connection-lost"
+    BROKEN_ANSWER = "broken-answer"
+
+
+class Failed(Exception):
+    """There is no answer."""
+
+    def __init__(self, error_class: ErrorClass, tls_fault: TlsFault | None = None) -> None:
+        super().__init__(error_class)
+        self.error_class = error_class
+        self.tls_fault = tls_fault
+
+
+class OutOfResources(Exception):
+    """This process may open no further socket, or start no further thread: our own error.
+
+    It says nothing of the endpoint, so it is no `Failed`, and callers charge nobody with it.
+    """
+
+
+# Of the process or the machine: descriptors, memory, buffers. Not EADDRNOTAVAIL, which also says that this
+# machine has no address of the target's family.
+_OUR_OWN = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+
+
+class Deadline:
+    """When a call, or the part of it that it is in, must have ended."""
+
+    def __init__(self, total_seconds: float) -> None:
+        self._latest = self._ends_at = time.monotonic() + total_seconds
+
+    def restart(self, seconds: float) -> None:
+        """Give the rest of the call `seconds` from now, but never more than the whole call has."""
+        self._ends_at = min(time.monotonic() + seconds, self._latest)
+
+    def remaining_seconds(self) -> float:
+        """More than zero.
+
+        Raises:
+            TimeoutError: there is no time left.
+        """
+        remaining = self._ends_at - time.monotonic()
+        if remaining <= 0:
+            raise TimeoutError
+        return remaining
+
+
+class Origin(NamedTuple):
+    """Where a connection leads."""
+
+    scheme: str
+    host: str
+    """A name in ASCII, or an address; of IPv6 in brackets."""
+    port: int
+
+
+def open_wire(
+    origin: Origin, deadline: Deadline, tls_context: ssl.SSLContext, *, loopback_allowed: bool
+) -> "Wire | TlsWire":
+    """A connection to `origin`, with TLS if its scheme says so.
+
+    Raises:
+        Failed: there is none.
+        ForbiddenTarget: the origin's name leads to an address that is not allowed.
+        OutOfResources: this process cannot open one.
+    """
+    wire = Wire(_connect(origin, deadline, loopback_allowed=loopback_allowed))
+    if origin.scheme != "https":
+        return wire
+    # A name may end in the root's dot; certificates and SNI leave it out (RFC 6066 3).
+    host = origin.host.strip("[]").removesuffix(".")
+    try:
+        return TlsWire(wire, tls_context, host, deadline)
+    except (OSError, ValueError) as error:
+        wire.close()
+        raise failure_of(error) from None
+
+
+class Wire:
+    """A socket that never blocks: each wait for it is for what is left of a deadline.
+
+    Python's own time-out would have to be set anew before each call, and is waited for before each send too.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._readable = select.poll()
+        self._readable.register(sock, select.POLLIN)
+
+    def send(self, data: bytes, deadline: Deadline) -> None:
+        """All of `data`."""
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[self._sock.send(rest) :]
+            except BlockingIOError:
+                writable = select.poll()
+                writable.register(self._sock, select.POLLOUT)
+                writable.poll(deadline.remaining_seconds() * 1000)
+
+    def receive(self, deadline: Deadline) -> bytes:
+        """What comes next; nothing at the end."""
+        while True:
+            self._readable.poll(deadline.remaining_seconds() * 1000)
+            try:
+                return self._sock.recv(_READ_BYTES)
+            except BlockingIOError:
+                pass  # the next wait says whether there is time left
+
+    def is_quiet(self) -> bool:
+        """Whether nothing waits to be received, the end neither."""
+        return not self._readable.poll(0)
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+class TlsWire:
+    """TLS over a wire, piece by piece, so that the deadline is looked at between them.
+
+    Not ssl's own sockets: a server that sends what carries no data (HelloRequest, KeyUpdate) faster than it
+    is read would keep one call of theirs busy, whatever their time-out.
+    """
+
+    def __init__(self, wire: Wire, context: ssl.SSLContext, host: str, deadline: Deadline) -> None:
+        self._wire = wire
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        self._step(self._tls.do_handshake, deadline)
+        self._flush(deadline)
+
+    def send(self, data: bytes, deadline: Deadline) -> None:
+        sent_bytes = 0
+        while sent_bytes < len(data):
+            rest = memoryview(data)[sent_bytes:]
+            sent_bytes += self._step(partial(self._tls.write, rest), deadline)
+            self._flush(deadline)
+
+    def receive(self, deadline: Deadline) -> bytes:
+        try:
+            return self._step(partial(self._tls.read, _READ_BYTES), deadline)
+        except ssl.SSLEOFError:
+            return b""  # many end without saying so; a body's length tells whether it is whole
+
+    def is_quiet(self) -> bool:
+        return not self._incoming.pending and not self._tls.pending() and self._wire.is_quiet()
+
+    def close(self) -> None:
+        self._wire.close()
+
+    def _step[T](self, act: Callable[[], T], deadline: Deadline) -> T:
+        """Do `act`, with as much of what comes as it needs.
+
+        What TLS would send after that is left to the next wait, or to the caller: an answer that was read
+        must not be lost because its server has gone.
+        """
+        while True:
+            try:
+                return act()
+            except ssl.SSLWantReadError:
+                self._flush(deadline)
+            except ssl.SSLError:
+                with suppress(OSError):
+                    self._flush(deadline)  # the alert, by which the server's operator learns why
+                raise
+            if data := self._wire.receive(deadline):
+                self._incoming.write(data)
+            else:
+                self._incoming.write_eof()
+
+    def _flush(self, deadline: Deadline) -> None:
+        if self._outgoing.pending:
+            self._wire.send(self._outgoing.read(), deadline)
+
+
+def failure_of(error: OSError | ValueError) -> Failed | OutOfResources:
+    """What an exception of a wire, or of making one, says of the call."""
+    if isinstance(error, TimeoutError):
+        return Failed(ErrorClass.TIMEOUT)
+    if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+        return Failed(ErrorClass.CONNECTION_LOST)
+    if isinstance(error, (ssl.SSLError, ValueError)):  # ValueError: a host that TLS cannot name
+        return Failed(ErrorClass.TLS, _tls_fault(error))
+    if error.errno in _OUR_OWN:
+        return OutOfResources(str(error))
+    return Failed(ErrorClass.CONNECTION_LOST)
+
+
+# X509_V_ERR_... of OpenSSL's x509_vfy.h, as an SSLCertVerificationError has them.
+_BY_VERIFY_CODE = {
+    9: TlsFault.NOT_YET_VALID,
+    10: TlsFault.EXPIRED,
+    18: TlsFault.UNKNOWN_ISSUER,
+    19: TlsFault.UNKNOWN_ISSUER,
+    2: TlsFault.INCOMPLETE_CHAIN,
+    20: TlsFault.INCOMPLETE_CHAIN,
+    21: TlsFault.INCOMPLETE_CHAIN,
+    62: TlsFault.WRONG_NAME,
+    64: TlsFault.WRONG_NAME,
+    66: TlsFault.TOO_WEAK,
+    67: TlsFault.TOO_WEAK,
+    68: TlsFault.TOO_WEAK,
+}
+# SSL_R_... of OpenSSL's sslerr.h. TLSV1 and SSLV3 begin the alerts of receivers, of whatever version.
+_BY_REASON = {
+    "UNSUPPORTED_PROTOCOL": TlsFault.PROTOCOL_VERSION,
+    "TLSV1_ALERT_PROTOCOL_VERSION": TlsFault.PROTOCOL_VERSION,
+    "WRONG_SSL_VERSION": TlsFault.PROTOCOL_VERSION,
+    "WRONG_VERSION_NUMBER": TlsFault.NO_TLS,
+    "HTTP_REQUEST": TlsFault.NO_TLS,
+    "TLSV1_UNRECOGNIZED_NAME": TlsFault.WRONG_NAME,
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": TlsFault.CLIENT_CERTIFICATE,
+    # OpenSSL and Go answer a TLS 1.2 handshake without a client certificate by the first, Java and older Go
+    # by the second; the other three are of servers that judge certificates by themselves.
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": TlsFault.REFUSED,
+    "SSLV3_ALERT_BAD_CERTIFICATE": TlsFault.CERTIFICATE_REFUSED,
+    "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": TlsFault.CERTIFICATE_REFUSED,
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": TlsFault.CERTIFICATE_REFUSED,
+    "TLSV1_ALERT_UNKNOWN_CA": TlsFault.CERTIFICATE_REFUSED,
+    "TLSV1_ALERT_INSUFFICIENT_SECURITY": TlsFault.REFUSED,
+    "DH_KEY_TOO_SMALL": TlsFault.TOO_WEAK,
+}
+
+
+def _tls_fault(error: OSError | ValueError) -> TlsFault | None:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _BY_VERIFY_CODE.get(error.verify_code)
+    return _BY_REASON.get(error.reason) if isinstance(error, ssl.SSLError) else None
+
+
+def _connect(origin: Origin, deadline: Deadline, *, loopback_allowed: bool) -> socket.socket:
+    addresses = _resolve(origin, deadline)
+    check_addresses((str(address[0]) for _, address in addresses), loopback_allowed=loopback_allowed)
+    tried = addresses[:MAX_ADDRESSES_TRIED]
+    error_class = ErrorClass.CONNECT
+    for index, (family, address) in enumerate(tried):
+        try:
+            sock = socket.socket(family, socket.SOCK_STREAM)
+        except OSError as error:
+            if error.errno in _OUR_OWN:
+                raise OutOfResources(str(error)) from None
+            continue  # this machine does not speak the address's family
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.settimeout(deadline.remaining_seconds() / (len(tried) - index))
+            sock.connect(address)
+        except OSError as error:
+            sock.close()
+            if error.errno in _OUR_OWN:
+                raise OutOfResources(str(error)) from None
+            error_class = ErrorClass.TIMEOUT if isinstance(error, TimeoutError) else ErrorClass.CONNECT
+        else:
+            return sock
+    raise Failed(error_class)
+
+
+type _Address = tuple[socket.AddressFamily, tuple[str | int, ...] | tuple[int, bytes]]
+
+
+def _resolve(origin: Origin, deadline: Deadline) -> list[_Address]:
+    """getaddrinfo knows no time-out, so it runs in a thread that is left behind when it is late."""
+    answers: queue.SimpleQueue[list[_Address]] = queue.SimpleQueue()
+
+    def look_up() -> None:
+        try:
+            found = socket.getaddrinfo(origin.host.strip("[]"), origin.port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            found = []
+        answers.put([(family, address) for family, _, _, _, address in found])
+
+    try:
+        threading.Thread(target=look_up, name="dns", daemon=True).start()
+        addresses = answers.get(timeout=deadline.remaining_seconds())
+    except (queue.Empty, TimeoutError):
+        raise Failed(ErrorClass.TIMEOUT) from None
+    except RuntimeError as error:  # those that name servers let hang have used up the process's threads
+        raise OutOfResources(str(error)) from None
+    if not addresses:
+        _check_descriptors()
+        raise Failed(ErrorClass.DNS)
+    return addresses
+
+
+def _check_descriptors() -> None:
+    """See whether a socket can be opened: without one, getaddrinfo says that there is no such name.
+
+    Raises:
+        OutOfResources: none can be.
+    """
+    try:
+        socket.socket().close()
+    except OSError as error:
+        raise OutOfResources(str(error)) from None

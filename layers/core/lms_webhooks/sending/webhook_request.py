@@ -1,0 +1,87 @@
+"""Compose the request that a receiver gets. Pure: what is signed here is what is sent."""
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from lms_webhooks import __version__
+from lms_webhooks.model.events import Event
+from lms_webhooks.sending.signing import sign
+
+USER_AGENT = f"lms-webhooks/{__version__}"
+
+TEST_MARK = "test_"
+"""What the `webhook-id` of a test begins with, and of nothing else. It is signed; no emitter decides it."""
+
+_SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One POST: where, with which headers, and the exact bytes. Its repr keeps them out of logs."""
+
+    url: str = field(repr=False)
+    headers: dict[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """The secrets of one webhook in clear, for as long as a request takes. At most one kind is set."""
+
+    basic: tuple[str, str] | None = None
+    signing_secrets: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return "Credentials(...)"
+
+
+def compose(
+    url: str,
+    events: Sequence[Event],
+    *,
+    webhook_id: str,
+    credentials: Credentials,
+    headers: dict[str, str],
+    timestamp_seconds: int,
+    is_test: bool = False,
+) -> Message:
+    """The POST that carries `events`, which are of one account and at least one."""
+    body = compose_body(events)
+    message_id = TEST_MARK * is_test + _message_id(webhook_id, events)
+    sent_headers = {
+        **headers,
+        "content-type": "application/json",
+        "user-agent": USER_AGENT,
+        "webhook-id": message_id,
+        "webhook-timestamp": str(timestamp_seconds),
+    }
+    if credentials.signing_secrets:
+        sent_headers["webhook-signature"] = sign(
+            credentials.signing_secrets, message_id=message_id, timestamp_seconds=timestamp_seconds, body=body
+        )
+    if credentials.basic:
+        user_and_password = ":".join(credentials.basic).encode()  # RFC 7617: UTF-8
+        sent_headers["authorization"] = "Basic " + base64.b64encode(user_and_password).decode()
+    return Message(url, sent_headers, body)
+
+
+def compose_body(events: Sequence[Event]) -> bytes:
+    """`{"accountId":...,"events":[...]}` with each event's own text."""
+    account_id = events[0].account_id
+    account = account_id if _WHOLE_NUMBER.fullmatch(account_id) else json.dumps(account_id)
+    return f'{{"accountId":{account},"events":[{",".join(event.text for event in events)}]}}'.encode()
+
+
+def _message_id(webhook_id: str, events: Sequence[Event]) -> str:
+    """The event's own id where a header can carry it, so that a retry of the same events has the same id."""
+    if len(events) == 1:
+        event_id = events[0].event_id
+        is_safe = _SAFE_ID.fullmatch(event_id) and not event_id.startswith(TEST_MARK)
+        return event_id if is_safe else hashlib.sha256(event_id.encode()).hexdigest()
+    ids = json.dumps([webhook_id, *(event.event_id for event in events)])
+    return hashlib.sha256(ids.encode()).hexdigest()

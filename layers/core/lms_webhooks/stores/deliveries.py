@@ -1,0 +1,345 @@
+"""Keep the history of deliveries: the only module that reads or writes these items.
+
+| pk                   | sk                              | what                                              |
+|----------------------|---------------------------------|---------------------------------------------------|
+| DELIVERY#<webhookId> | <13 digits of UTC ms>#<eventId> | outcome, attempts and event of one delivery (TTL) |
+
+The key follows from the event alone, so a message that arrives twice meets its own record.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from lms_webhooks.aws.clients import AWS_FAULTS
+from lms_webhooks.aws.dynamodb import Key, Page, Range, Table, holds, item_key, key_item
+from lms_webhooks.model.attempts import Attempt
+from lms_webhooks.model.events import Event
+from lms_webhooks.observability import logger
+from lms_webhooks.stores.items import (
+    IS_NEW_ATTEMPT,
+    added_attempt,
+    attempts_attribute,
+    event_attributes,
+    read_attempts,
+    read_event_item,
+)
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+
+    type Item = dict[str, AttributeValueTypeDef]
+
+_RECORDED = ("event_name", "accepted_at", "outcome", "attempts", "reason")
+_WRITERS = 16  # conditional writes at once: they have no batch form
+# A webhook's history is one partition, which takes 1,000 writes a second. What is sent again leaves most of
+# it, and of all else that it shares, to live events: it rests after each write as long as the write took. At
+# most so long, since a turn has five seconds to write down a request of a hundred.
+_MAX_REST_SECONDS = 0.01
+
+type DeliveryKey = tuple[str, str]
+"""Webhook id and sort key of the event."""
+
+type SentAgain = tuple[str, Event, tuple[Attempt, ...]]
+"""Webhook id, event, and the attempts that it had while it waited, which are on no record yet."""
+
+
+class Outcome(StrEnum):
+    """How a delivery ended."""
+
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One event for one webhook, with its outcome."""
+
+    webhook_id: str
+    event: Event
+    outcome: Outcome
+    attempts: tuple[Attempt, ...]
+    reason: str = ""
+
+    @property
+    def key(self) -> DeliveryKey:
+        return self.webhook_id, self.event.sort_key
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A delivery of the history, without its event's text."""
+
+    sort_key: str
+    event_name: str
+    accepted_at_ms: int
+    outcome: Outcome
+    attempts: tuple[Attempt, ...]
+    reason: str = ""
+    replay_id: str = ""
+    """The last replay that sent it."""
+
+    @property
+    def first_success(self) -> Attempt | None:
+        """The attempt that delivered it; those after it were asked for."""
+        return next((attempt for attempt in self.attempts if attempt.is_success), None)
+
+
+class DeliveryStore:
+    """The history of every webhook. Safe to share between threads."""
+
+    def __init__(
+        self, table: Table, *, retention_days: int, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._table = table
+        self._sleep = sleep
+        self._retention_seconds = retention_days * 86_400
+
+    def find_delivered(
+        self, keys: Iterable[DeliveryKey], *, consistent: bool, whole: bool = False
+    ) -> set[DeliveryKey]:
+        """Which of `keys` are recorded as delivered. What stays unread is not, unless the `whole` is wanted.
+
+        Raises:
+            aws.AWS_FAULTS: DynamoDB did not answer, or not the `whole`.
+        """
+        items = self._table.get_all(
+            [_key(webhook_id, sort_key) for webhook_id, sort_key in keys],
+            attributes=("outcome",),
+            consistent=consistent,
+            whole=whole,
+        )
+        return {_delivery_key(item_key(item)) for item in items if _is_delivered(item)}
+
+    def find_recorded(
+        self, keys: Iterable[DeliveryKey]
+    ) -> "dict[DeliveryKey, tuple[bool, AttributeValueTypeDef | None]]":
+        """Which of `keys` are recorded: whether as delivered, and the event's text, see `read_text`.
+
+        For the dispatcher, whose events are seldom there. So it reads no more than whether they are.
+
+        Raises:
+            aws.AWS_FAULTS: DynamoDB did not answer.
+        """
+        items = self._table.get_all(
+            [_key(webhook_id, sort_key) for webhook_id, sort_key in keys],
+            attributes=("outcome", "event"),
+            consistent=False,
+        )
+        return {_delivery_key(item_key(item)): (_is_delivered(item), item.get("event")) for item in items}
+
+    def page(self, webhook_id: str, of: Range, *, limit: int) -> Page[Recorded]:
+        """At most `limit` deliveries of a range, newest first.
+
+        Raises:
+            aws.AWS_FAULTS: the history could not be read.
+        """
+        page = self._table.page(
+            _key(webhook_id, "")[0],
+            of,
+            limit=limit,
+            newest_first=True,
+            attributes=_RECORDED,
+            consistent=True,
+        )
+        return Page([_recorded(item) for item in page.entries], page.read_to)
+
+    def walk(self, webhook_id: str, of: Range, *, limit: int) -> Page[tuple[Recorded, Event]]:
+        """At most `limit` deliveries of a range with their events, oldest first, as they stand now.
+
+        Raises:
+            aws.AWS_FAULTS: the history could not be read.
+        """
+        page = self._table.page(_key(webhook_id, "")[0], of, limit=limit, newest_first=False, consistent=True)
+        return Page(
+            [(_recorded(item), read_event_item(item, item["sk"]["S"])) for item in page.entries],
+            page.read_to,
+        )
+
+    def find(self, webhook_id: str, sort_key: str) -> tuple[Recorded, Event] | None:
+        """One delivery with its event; None when the history has none.
+
+        Raises:
+            aws.AWS_FAULTS: the history could not be read.
+        """
+        answer = self._table.client.get_item(
+            TableName=self._table.name, Key=key_item(_key(webhook_id, sort_key)), ConsistentRead=True
+        )
+        item = answer.get("Item")
+        return (_recorded(item), read_event_item(item, sort_key)) if item else None
+
+    def record(self, deliveries: Sequence[Delivery], *, recorded_at_seconds: int) -> set[DeliveryKey]:
+        """Write `deliveries`, whatever stands there; answer the keys of those that were not written."""
+        expires_at = recorded_at_seconds + self._retention_seconds
+        unwritten = self._table.put_all([_item(delivery, expires_at) for delivery in deliveries])
+        return {_delivery_key(key) for key in unwritten}
+
+    def record_unless_delivered(
+        self, deliveries: Sequence[Delivery], *, recorded_at_seconds: int
+    ) -> set[DeliveryKey]:
+        """Write `deliveries` that ended in another way, but never over one that is recorded as delivered.
+
+        Answers the keys of those that were not written and should have been.
+        """
+        expires_at = recorded_at_seconds + self._retention_seconds
+
+        def is_safe(delivery: Delivery) -> bool:
+            try:
+                holds(lambda: self._put_unless_delivered(_item(delivery, expires_at)), self._table.client)
+            except AWS_FAULTS:
+                logger.exception("outcome not written", webhookId=delivery.webhook_id)
+                return False
+            return True
+
+        with ThreadPoolExecutor(_WRITERS) as writers:
+            safe = list(writers.map(is_safe, deliveries))
+        return {delivery.key for delivery, written in zip(deliveries, safe, strict=True) if not written}
+
+    def add_attempt(
+        self,
+        sent: Sequence[SentAgain],
+        attempt: Attempt,
+        *,
+        is_delivered: bool,
+        recorded_at_seconds: int,
+        replay_id: str = "",
+    ) -> set[DeliveryKey]:
+        """Add `attempt` to the deliveries of events that were sent again (by `replay_id`).
+
+        What is delivered stays so; with `is_delivered` it is from now on. Rejected, what is on no record gets
+        none: it still waits, or was forgotten in time. Answers the keys of those that were not written.
+        """
+        expires_at = recorded_at_seconds + self._retention_seconds
+
+        def is_safe(delivery: SentAgain) -> bool:
+            try:
+                self._add_attempt(
+                    *delivery,
+                    attempt,
+                    is_delivered=is_delivered,
+                    expires_at=expires_at,
+                    replay_id=replay_id,
+                )
+            except AWS_FAULTS:
+                logger.exception("attempt not added", webhookId=delivery[0])
+                return False
+            return True
+
+        safe: list[bool] = []
+        for each in sent:
+            began = time.monotonic()
+            safe.append(is_safe(each))
+            self._sleep(min(time.monotonic() - began, _MAX_REST_SECONDS))
+        return {
+            (webhook_id, event.sort_key)
+            for (webhook_id, event, _), written in zip(sent, safe, strict=True)
+            if not written
+        }
+
+    def _add_attempt(
+        self,
+        webhook_id: str,
+        event: Event,
+        earlier: tuple[Attempt, ...],
+        attempt: Attempt,
+        *,
+        is_delivered: bool,
+        expires_at: int,
+        replay_id: str,
+    ) -> None:
+        key = key_item(_key(webhook_id, event.sort_key))
+        values: Item = {":earlier": attempts_attribute(earlier), **added_attempt(attempt)}
+        names = {"#attempts": "attempts"}
+        update = "SET #attempts = list_append(if_not_exists(#attempts, :earlier), :added), "
+        condition = IS_NEW_ATTEMPT
+        if replay_id:
+            update += "replay_id = :replay, "
+            values[":replay"] = {"S": replay_id}
+        if is_delivered:
+            names["#outcome"] = "outcome"
+            values[":outcome"] = {"S": Outcome.DELIVERED}
+            values[":expires"] = {"N": str(expires_at)}
+            update += "expires_at = if_not_exists(expires_at, :expires), #outcome = :outcome"
+            # Its record may have passed its retention meanwhile: then this makes a new one.
+            for name, value in event_attributes(event).items():
+                names[f"#{name}"] = name
+                values[f":{name}"] = value
+                update += f", #{name} = if_not_exists(#{name}, :{name})"
+            update += " REMOVE reason"
+        else:
+            update = update.removesuffix(", ")
+            condition = f"attribute_exists(pk) AND {condition}"
+        is_added = holds(
+            lambda: self._table.client.update_item(
+                TableName=self._table.name,
+                Key=key,
+                UpdateExpression=update,
+                ConditionExpression=condition,
+                ExpressionAttributeNames=names,
+                ExpressionAttributeValues=values,
+            ),
+            self._table.client,
+        )
+        if not is_added and is_delivered:
+            # Unless it was erased, or its retention passed, in this moment.
+            holds(
+                lambda: self._table.client.update_item(
+                    TableName=self._table.name,
+                    Key=key,
+                    UpdateExpression="SET #outcome = :outcome REMOVE reason",
+                    ConditionExpression="attribute_exists(pk)",
+                    ExpressionAttributeNames={"#outcome": "outcome"},
+                    ExpressionAttributeValues={":outcome": {"S": Outcome.DELIVERED}},
+                ),
+                self._table.client,
+            )
+
+    def _put_unless_delivered(self, item: "Item") -> None:
+        self._table.client.put_item(
+            TableName=self._table.name,
+            Item=item,
+            ConditionExpression="attribute_not_exists(outcome) OR outcome <> :delivered",
+            ExpressionAttributeValues={":delivered": {"S": Outcome.DELIVERED}},
+        )
+
+
+def _key(webhook_id: str, sort_key: str) -> Key:
+    return f"DELIVERY#{webhook_id}", sort_key
+
+
+def _is_delivered(item: "Item") -> bool:
+    """Not a damaged one without an outcome: a second send is allowed, a lost event is not."""
+    return item.get("outcome") == {"S": Outcome.DELIVERED}
+
+
+def _delivery_key(key: Key) -> DeliveryKey:
+    return key[0].removeprefix("DELIVERY#"), key[1]
+
+
+def _recorded(item: "Item") -> Recorded:
+    return Recorded(
+        sort_key=item["sk"]["S"],
+        event_name=item["event_name"]["S"],
+        accepted_at_ms=int(item["accepted_at"]["N"]),
+        outcome=Outcome(item["outcome"]["S"]),
+        attempts=read_attempts(item["attempts"]),
+        reason=item["reason"]["S"] if "reason" in item else "",
+        replay_id=item["replay_id"]["S"] if "replay_id" in item else "",
+    )
+
+
+def _item(delivery: Delivery, expires_at: int) -> "Item":
+    item: Item = {
+        **key_item(_key(*delivery.key)),
+        **event_attributes(delivery.event),
+        "outcome": {"S": delivery.outcome.value},
+        "attempts": attempts_attribute(delivery.attempts),
+        "expires_at": {"N": str(expires_at)},
+    }
+    if delivery.reason:
+        item["reason"] = {"S": delivery.reason}
+    return item

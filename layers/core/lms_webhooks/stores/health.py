@@ -1,0 +1,306 @@
+"""Keep the health of webhooks, the lease of their drainer and the ticket of its message: the only module that
+changes these items.
+
+| pk                  | sk                 | what                                                          |
+|---------------------|--------------------|---------------------------------------------------------------|
+| ACCOUNT#<accountId> | HEALTH#<webhookId> | how the endpoint does, who drains its backlog until when, and |
+|                     |                    | the ticket of the drain message that is on its way            |
+
+A ticket says that one drain message is on its way, and until when that message is not taken for lost. While
+it lives, no other message gets the lease, and nobody sends another one. A ticket is used once: it ends with
+the lease that its message takes. So whatever fails, or comes twice, a webhook has one chain of messages.
+
+The ticket that a drainer leaves to its successor is the id of the message that it got itself. Should it die
+before the successor is sent, its own message comes again, and takes the successor's place.
+
+`webhook_store` makes the item with its webhook and deletes it with it, so that a change on condition that
+the item exists is one on condition that the webhook does.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from lms_webhooks.aws.dynamodb import Table, holds, key_item
+from lms_webhooks.model.health import Health, Mode, SwitchOff
+from lms_webhooks.stores.items import attempts_attribute, read_attempts
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+
+    type Item = dict[str, AttributeValueTypeDef]
+
+TICKET_GRACE_SECONDS = 900
+"""How long a message may wait in its queue, from when it is due, before it is taken for lost. 2,500 receivers
+that hang keep 100 drainers busy for 375 s a round, 15 s each. A longer time costs who was lost: its webhook
+waits for so long."""
+
+_NUMBERS = (
+    "failures",
+    "rejections",
+    "failing_since_ms",
+    "next_attempt_at_ms",
+    "backlog_since_ms",
+    "recovered_at_ms",
+    "min_stay_seconds",
+    "batch_size",
+    "batch_ceiling",
+    "switched_off_at_ms",
+)
+_NEWER_NUMBERS = (  # items of an older version have none of them
+    "ceiling_left",
+    "ceiling_trials",
+    "max_bytes",
+    "max_bytes_until_ms",
+    "realtime_in_a_row",
+    "nearly_empty_since_ms",
+)
+
+
+class Ticket(NamedTuple):
+    """What a drain message carries, and from when on it can be received. Time in UTC milliseconds."""
+
+    text: str
+    due_ms: int
+
+
+_GIVES_LEASE_BACK = "REMOVE lease_owner, lease_until_ms"
+_LEASE_IS_FREE = "(attribute_not_exists(lease_until_ms) OR lease_until_ms < :now)"
+_TICKET_IS_FREE = "(attribute_not_exists(ticket_until_ms) OR ticket_until_ms < :now)"
+
+
+class HealthStore:
+    """The health of every webhook. Safe to share between threads."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def read(self, account_id: str, webhook_id: str) -> Health | None:
+        """How a webhook does now (consistent read); None when the webhook is gone."""
+        answer = self._table.client.get_item(
+            TableName=self._table.name, Key=key_item(health_key(account_id, webhook_id)), ConsistentRead=True
+        )
+        return read_health_item(answer["Item"]) if "Item" in answer else None
+
+    def save(self, account_id: str, webhook_id: str, health: Health, *, revision: int) -> bool:
+        """Write `health`, which follows from revision `revision`; answer whether that was still the last.
+
+        A later epoch resets the revision's item, so what belongs to an earlier one is not written either.
+
+        Raises:
+            aws.AWS_FAULTS: nothing may have been written.
+        """
+        return self._save(account_id, webhook_id, health, revision=revision, owner=None)
+
+    def acquire(
+        self,
+        account_id: str,
+        webhook_id: str,
+        *,
+        owner: str,
+        now_ms: int,
+        until_ms: int,
+        ticket: str = "",
+        message_id: str = "",
+    ) -> Health | None:
+        """Take the lease of a webhook for who got a message with this `ticket` and id. The ticket that stands
+        there, its own or that of its successor, is used up with it.
+
+        Each `owner` is fresh, so that one who has it already is this call, tried again by botocore.
+
+        Returns its health, or None when another drains it, another message is on its way, it is too early, or
+        the webhook is gone.
+        """
+        values: Item = {
+            ":owner": {"S": owner},
+            ":until": {"N": str(until_ms)},
+            ":now": {"N": str(now_ms)},
+            ":ticket": {"S": ticket},
+            ":left": {"S": message_id},
+        }
+        try:
+            answer = self._table.client.update_item(
+                TableName=self._table.name,
+                Key=key_item(health_key(account_id, webhook_id)),
+                UpdateExpression=(
+                    "SET lease_owner = :owner, lease_until_ms = :until REMOVE ticket, ticket_until_ms"
+                ),
+                ConditionExpression=(
+                    "attribute_exists(pk) AND next_attempt_at_ms <= :now"
+                    f" AND ({_LEASE_IS_FREE} OR lease_owner = :owner)"
+                    f" AND ({_TICKET_IS_FREE} OR ticket = :ticket OR ticket = :left)"
+                ),
+                ExpressionAttributeValues=values,
+                ReturnValues="ALL_NEW",
+            )
+        except self._table.client.exceptions.ConditionalCheckFailedException:
+            return None
+        return read_health_item(answer["Attributes"])
+
+    def release(
+        self,
+        account_id: str,
+        webhook_id: str,
+        *,
+        owner: str,
+        health: Health,
+        before: Health,
+        ticket: Ticket | None = None,
+    ) -> bool:
+        """Give the lease back, with what the holder learnt (`before` became `health`), and with the `ticket`
+        of the message that is sent next.
+
+        What it learnt is dropped when something else changed meanwhile: a new epoch, or a dispatcher that
+        saw the endpoint fail. So is the ticket then. Answers whether they were written, or nothing was new.
+        """
+        if health != before:
+            if self._save(
+                account_id, webhook_id, health, revision=before.revision, owner=owner, ticket=ticket
+            ):
+                return True
+            ticket = None
+        sets, values = _ticket_sets(ticket)
+        values[":owner"] = {"S": owner}
+        holds(
+            lambda: self._table.client.update_item(
+                TableName=self._table.name,
+                Key=key_item(health_key(account_id, webhook_id)),
+                UpdateExpression=_update(sets) + _GIVES_LEASE_BACK,
+                ConditionExpression="lease_owner = :owner",
+                ExpressionAttributeValues=values,
+            ),
+            self._table.client,
+        )
+        return health == before
+
+    def take_ticket(self, account_id: str, webhook_id: str, ticket: Ticket, *, now_ms: int) -> bool:
+        """Write down that a message with `ticket` is sent next; answer whether it may be.
+
+        It may not when another message is on its way, somebody drains the webhook, or it is gone.
+
+        One that is sent in the place of another, which came early or is taken for lost, gets the same text.
+        So whichever comes first is the one. Were the earlier one worth nothing any more, messages that wait
+        for longer than a ticket lives would all come too late.
+        """
+        return holds(
+            lambda: self._table.client.update_item(
+                TableName=self._table.name,
+                Key=key_item(health_key(account_id, webhook_id)),
+                UpdateExpression="SET ticket = :ticket, ticket_until_ms = :until",
+                ConditionExpression=(
+                    f"attribute_exists(pk) AND {_LEASE_IS_FREE} AND ({_TICKET_IS_FREE} OR ticket = :ticket)"
+                ),
+                ExpressionAttributeValues={
+                    ":ticket": {"S": ticket.text},
+                    ":until": {"N": str(_until_ms(ticket))},
+                    ":now": {"N": str(now_ms)},
+                },
+            ),
+            self._table.client,
+        )
+
+    def drop_ticket(self, account_id: str, webhook_id: str, ticket: str) -> None:
+        """Take a ticket back whose message could not be sent: the sweep then sends within a minute.
+
+        Raises:
+            aws.AWS_FAULTS: the ticket may live until its end.
+        """
+        holds(
+            lambda: self._table.client.update_item(
+                TableName=self._table.name,
+                Key=key_item(health_key(account_id, webhook_id)),
+                UpdateExpression="REMOVE ticket, ticket_until_ms",
+                ConditionExpression="ticket = :ticket",
+                ExpressionAttributeValues={":ticket": {"S": ticket}},
+            ),
+            self._table.client,
+        )
+
+    def _save(
+        self,
+        account_id: str,
+        webhook_id: str,
+        health: Health,
+        *,
+        revision: int,
+        owner: str | None,
+        ticket: Ticket | None = None,
+    ) -> bool:
+        state = health_attributes(replace(health, revision=revision + 1))
+        names = {f"#{name}": name for name in state}
+        values: Item = {f":{name}": value for name, value in state.items()}
+        values[":expected"] = {"N": str(revision)}
+        condition = "attribute_exists(pk) AND #revision = :expected AND #epoch = :epoch"
+        sets, ticket_values = _ticket_sets(ticket)
+        values |= ticket_values
+        update = _update([*(f"#{name} = :{name}" for name in state), *sets])
+        if owner is not None:
+            values[":owner"] = {"S": owner}
+            condition += " AND lease_owner = :owner"
+            update += _GIVES_LEASE_BACK
+        return holds(
+            lambda: self._table.client.update_item(
+                TableName=self._table.name,
+                Key=key_item(health_key(account_id, webhook_id)),
+                UpdateExpression=update,
+                ConditionExpression=condition,
+                ExpressionAttributeNames=names,
+                ExpressionAttributeValues=values,
+            ),
+            self._table.client,
+        )
+
+
+def health_key(account_id: str, webhook_id: str) -> tuple[str, str]:
+    """Where the health of a webhook stands, in the webhooks table."""
+    return f"ACCOUNT#{account_id}", f"HEALTH#{webhook_id}"
+
+
+def _ticket_sets(ticket: Ticket | None) -> "tuple[list[str], Item]":
+    """What of an update writes a ticket, and its values."""
+    if ticket is None:
+        return [], {}
+    values: Item = {":ticket": {"S": ticket.text}, ":ticket_until": {"N": str(_until_ms(ticket))}}
+    return ["ticket = :ticket", "ticket_until_ms = :ticket_until"], values
+
+
+def _until_ms(ticket: Ticket) -> int:
+    return ticket.due_ms + TICKET_GRACE_SECONDS * 1000
+
+
+def _update(sets: Sequence[str]) -> str:
+    return f"SET {', '.join(sets)} " if sets else ""
+
+
+def health_attributes(health: Health) -> "Item":
+    """`health` as attributes, without the lease and the ticket, which are no part of it."""
+    return {
+        **{
+            name: {"N": str(getattr(health, name))}
+            for name in ("epoch", "revision", *_NUMBERS, *_NEWER_NUMBERS)
+        },
+        "mode": {"S": health.mode.value},
+        "last_error": {"S": health.last_error},
+        "switched_off": {"S": health.switched_off.value if health.switched_off else ""},
+        "attempts": attempts_attribute(health.attempts),
+        "suspects": {"M": {key: {"N": str(failures)} for key, failures in health.suspects.items()}},
+        "lower_lane": {"S": health.lower_lane},
+        "batch_ceiling_until_ms": {"N": "0"},  # an older version that is rolled back to reads it
+    }
+
+
+def read_health_item(item: "Item") -> Health:
+    """The health that `health_attributes` wrote."""
+    numbers = {name: int(item[name]["N"]) for name in ("epoch", "revision", *_NUMBERS)}
+    numbers |= {name: int(item[name]["N"]) for name in _NEWER_NUMBERS if name in item}
+    suspects = item.get("suspects", {"M": {}})["M"]
+    switched_off = item["switched_off"]["S"]
+    return Health(
+        **numbers,
+        mode=Mode(item["mode"]["S"]),
+        last_error=item["last_error"]["S"],
+        switched_off=SwitchOff(switched_off) if switched_off else None,
+        attempts=read_attempts(item["attempts"]),
+        suspects={key: int(failures["N"]) for key, failures in suspects.items()},
+        lower_lane=item.get("lower_lane", {"S": ""})["S"],
+    )

@@ -1,0 +1,105 @@
+"""Write events and attempts as attributes of DynamoDB items, and read them back. Pure."""
+
+import zlib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from lms_webhooks.model.attempts import Attempt
+from lms_webhooks.model.events import Event
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+
+    type Item = dict[str, AttributeValueTypeDef]
+
+_COMPRESS_FROM_BYTES = 512  # below, zlib's header and a binary attribute win nothing worth the time
+_NOTHING = "-"
+KEPT_ATTEMPTS = 500
+"""Of one event: some 30 KB, and an item has 400 KB. An admin may ask ten times a minute for one more."""
+IS_NEW_ATTEMPT = (
+    "(attribute_not_exists(#attempts) OR (size(#attempts) < :most AND NOT contains(#attempts, :one)))"
+)
+"""The condition on which an attempt is added to an item, see `added_attempt`: a call that botocore repeats
+must not add it twice, and there is a bound."""
+
+
+def event_attributes(event: Event) -> "Item":
+    """All of `event` but its time and id, which are its sort key."""
+    return {
+        "account_id": {"S": event.account_id},
+        "event_name": {"S": event.event_name},
+        "accepted_at": {"N": str(event.accepted_at_ms)},
+        "event": {"B": event.compressed} if event.compressed else _text_attribute(event.text),
+    }
+
+
+def read_event_item(item: "Item", sort_key: str) -> Event:
+    """The event that `event_attributes` wrote."""
+    occurred_at_ms, _, event_id = sort_key.partition("#")
+    known = (
+        item["account_id"]["S"],
+        event_id,
+        item["event_name"]["S"],
+        int(occurred_at_ms),
+        int(item["accepted_at"]["N"]),
+    )
+    text = item["event"]
+    return Event(*known, text["S"]) if "S" in text else Event.of_compressed(*known, bytes(text["B"]))
+
+
+def read_text(attribute: "AttributeValueTypeDef") -> str:
+    """The text of an event, from the attribute `event` that `event_attributes` wrote."""
+    return attribute["S"] if "S" in attribute else zlib.decompress(bytes(attribute["B"])).decode()
+
+
+def attempts_attribute(attempts: Iterable[Attempt]) -> "AttributeValueTypeDef":
+    """A list of texts such as `1793707200000 80 503 -` or `1793707200000 5000 - timeout`: when it began, how
+    many milliseconds it took, status code, error class.
+
+    Not maps: botocore takes some 4 us for each value of an item, and a kilobyte more is a write unit more.
+    """
+    return {"L": [{"S": _attempt_text(attempt)} for attempt in attempts]}
+
+
+def added_attempt(attempt: Attempt) -> "Item":
+    """The values of an update that adds `attempt`, `:added` to the list, on the condition IS_NEW_ATTEMPT."""
+    added = attempts_attribute([attempt])
+    return {":added": added, ":one": added["L"][0], ":most": {"N": str(KEPT_ATTEMPTS)}}
+
+
+def read_attempts(attribute: "AttributeValueTypeDef") -> tuple[Attempt, ...]:
+    """The attempts that `attempts_attribute` wrote, or that of 0.1.0 did."""
+    return tuple(_read_attempt(each) for each in attribute["L"])
+
+
+def _attempt_text(attempt: Attempt) -> str:
+    status_code = _NOTHING if attempt.status_code is None else attempt.status_code
+    return f"{attempt.started_at_ms} {attempt.latency_ms} {status_code} {attempt.error_class or _NOTHING}"
+
+
+def _read_attempt(written: "AttributeValueTypeDef") -> Attempt:
+    if "M" in written:  # by 0.1.0
+        fields = written["M"]
+        return Attempt(
+            started_at_ms=int(fields["at"]["N"]),
+            latency_ms=int(fields["ms"]["N"]),
+            status_code=int(fields["status"]["N"]) if "status" in fields else None,
+            error_class=fields["error"]["S"] if "error" in fields else None,
+        )
+    started_at_ms, latency_ms, status_code, error_class = written["S"].split(" ")
+    return Attempt(
+        started_at_ms=int(started_at_ms),
+        latency_ms=int(latency_ms),
+        status_code=None if status_code == _NOTHING else int(status_code),
+        error_class=None if error_class == _NOTHING else error_class,
+    )
+
+
+def _text_attribute(text: str) -> "AttributeValueTypeDef":
+    """As it is, or compressed where that is smaller: a written KB costs as much as a whole delivery."""
+    plain = text.encode()
+    if len(plain) >= _COMPRESS_FROM_BYTES:
+        compressed = zlib.compress(plain)
+        if len(compressed) < len(plain):
+            return {"B": compressed}
+    return {"S": text}

@@ -1,0 +1,269 @@
+"""The console's files: served as they are, with a policy that lets nothing else in; and the words in them."""
+
+import ast
+import dataclasses
+import gzip
+import inspect
+import json
+import re
+from base64 import b64decode
+from collections.abc import Iterator
+from types import ModuleType
+
+import pytest
+
+from lms_webhooks.admin import console_files, inputs, replays, subscriptions, webhooks
+from lms_webhooks.admin.request_body import _RULES
+from lms_webhooks.model.attempts import TlsFault, in_words
+from lms_webhooks.model.event_types import EVENT_TYPES
+from lms_webhooks.sending import targets
+from lms_webhooks.sending.sockets import ErrorClass
+from tests.unit.admin_client import AdminClient, admin_client, admin_settings
+
+FILES = {path.name: path.read_text() for path in sorted(console_files.FOLDER.iterdir())}
+SCRIPTS = {name: text for name, text in FILES.items() if name.endswith(".js")}
+LANGUAGES = ("en.js", "it.js")
+MAX_BYTES_ON_THE_WIRE = 100_000
+_ENTRY = re.compile(r"^  '?([\w:.-]+)'?: '((?:[^'\\]|\\.)*)',$", re.MULTILINE)
+_PLACE = re.compile(r"\{(\w+)\}")
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[AdminClient]:
+    with admin_client("console") as client:
+        yield client
+
+
+def table(language: str, name: str) -> dict[str, str]:
+    """What a module of words exports under a name, line by line."""
+    _, _, rest = FILES[language].partition(f"export const {name} = {{")
+    lines = rest.partition("};")[0]
+    found = _ENTRY.findall(lines)
+    assert len(found) == len([line for line in lines.splitlines() if line.strip()]), f"{language}: {name}"
+    keys = [key for key, _ in found]
+    assert len(keys) == len(set(keys)), f"{language} has a key twice"
+    return dict(found)
+
+
+##### How they are served
+
+
+def test_the_start_page_is_at_console(client: AdminClient) -> None:
+    answer = client.call("GET", "/console", claims={})
+    assert (answer.status, answer.text) == (200, FILES["index.html"])
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_file_is_served_with_its_type(client: AdminClient, name: str) -> None:
+    answer = client.call("GET", f"/console/{name}", claims={})
+    assert (answer.status, answer.text) == (200, FILES[name])
+    types = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+    assert answer.headers["Content-Type"].partition(";")[0] == types[name.rpartition(".")[2]]
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_nothing_loads_from_elsewhere_and_nothing_frames_it(client: AdminClient) -> None:
+    policy = client.call("GET", "/console", claims={}).headers["Content-Security-Policy"]
+    directives = {part.split()[0]: part.split()[1:] for part in policy.split("; ")}
+    assert directives["default-src"] == ["'none'"]
+    assert directives["script-src"] == directives["style-src"] == ["'self'"]
+    assert directives["connect-src"] == ["'self'", "https://signin.example.com"]
+    assert directives["frame-ancestors"] == directives["base-uri"] == directives["form-action"] == ["'none'"]
+    assert "unsafe" not in policy
+
+
+def test_an_issuer_of_one_s_own_may_be_called_instead() -> None:
+    settings = dataclasses.replace(
+        admin_settings(), sign_in_url="", oidc_issuer="https://id.example.com/realms/lms"
+    )
+    assert (
+        "connect-src 'self' https://id.example.com;"
+        in console_files.headers(settings)["Content-Security-Policy"]
+    )
+    config = json.loads(console_files.page("config.json", settings).text)
+    assert config["issuer"] == "https://id.example.com/realms/lms"
+    assert "signInUrl" not in config
+
+
+@pytest.mark.parametrize("issuer", ["", "no url", "https://x;script-src *", "javascript://x"])
+def test_a_setting_that_is_no_address_opens_nothing(issuer: str) -> None:
+    settings = dataclasses.replace(admin_settings(), sign_in_url="", oidc_issuer=issuer)
+    policy = console_files.headers(settings)["Content-Security-Policy"]
+    assert "connect-src 'self';" in policy
+    assert policy.count("script-src") == 1
+
+
+def test_the_page_is_told_how_to_sign_in(client: AdminClient) -> None:
+    answer = client.call("GET", "/console/config.json", claims={})
+    assert answer.body == {
+        "signInUrl": "https://signin.example.com",
+        "clientId": "console-client",
+        "accountClaim": "custom:account_id",
+        "roleClaim": "cognito:groups",
+        "adminRole": "integration-admin",
+    }
+
+
+def test_what_a_browser_has_is_not_sent_again(client: AdminClient) -> None:
+    first = client.call("GET", "/console/app.js")
+    assert first.headers["Cache-Control"] == "no-cache"
+    again = client.call("GET", "/console/app.js", headers={"if-none-match": first.headers["ETag"]})
+    assert (again.status, again.text, again.headers["ETag"]) == (304, "", first.headers["ETag"])
+    other = client.call("GET", "/console/core.js", headers={"if-none-match": first.headers["ETag"]})
+    assert (other.status, other.text) == (200, FILES["core.js"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "nothing.js",
+        "..",
+        "..%2Fconsole_files.py",
+        "../console_files.py",
+        "console",
+        ".",
+        "%2e%2e",
+        "en",
+        "console_files.py",
+    ],
+)
+def test_what_is_no_file_of_it_is_not_there(client: AdminClient, name: str) -> None:
+    answer = client.call("GET", f"/console/{name}")
+    assert (answer.status, answer.headers["Content-Type"]) == (404, "application/problem+json")
+    assert answer.body["type"] == "urn:lms-webhooks:problem:no-such-path"
+
+
+def test_it_is_only_for_reading(client: AdminClient) -> None:
+    assert client.call("POST", "/console").status == 405
+    assert client.call("PUT", "/console/app.js").status == 405
+
+
+def test_all_of_it_compressed_is_small(client: AdminClient) -> None:
+    sizes = {}
+    for name, text in FILES.items():
+        answer = client.call("GET", f"/console/{name}", headers={"accept-encoding": "gzip, br"})
+        assert answer.headers["Content-Encoding"] == "gzip"
+        assert answer.headers["Vary"] == "Accept-Encoding"
+        packed = b64decode(answer.text)
+        assert gzip.decompress(packed).decode() == text
+        sizes[name] = len(packed)
+    assert sum(sizes.values()) < MAX_BYTES_ON_THE_WIRE, sizes
+    # What one needs who speaks one language, even where nothing is compressed.
+    assert sum(len(text.encode()) for name, text in FILES.items() if name != "it.js") < MAX_BYTES_ON_THE_WIRE
+
+
+def test_text_goes_into_the_page_as_text() -> None:
+    for name, text in SCRIPTS.items():
+        assert not re.search(
+            r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function", text
+        ), name
+
+
+def test_every_file_that_is_named_is_there() -> None:
+    named = set(re.findall(r"""(?:href|src)="console/([^"]+)""", FILES["index.html"]))
+    for text in SCRIPTS.values():
+        named |= set(re.findall(r"""(?:from|import\()\s*['"`]\./([\w.]+)""", text))
+        named |= set(re.findall(r"""/, '([\w.]+\.js)'\]""", text))
+    assert named - {"config.json"} | {"index.html"} == FILES.keys()
+
+
+##### Words
+
+
+def test_every_language_has_every_word() -> None:
+    english = table("en.js", "words")
+    for language in LANGUAGES:
+        words = table(language, "words")
+        assert words.keys() == english.keys(), language
+        for key, text in words.items():
+            assert text.strip(), f"{language}: {key}"
+            assert set(_PLACE.findall(text)) == set(_PLACE.findall(english[key])), f"{language}: {key}"
+
+
+def test_each_word_is_used_and_each_that_is_used_is_there() -> None:
+    words = set(table("en.js", "words"))
+    stems = {re.sub(r"\.(one|many)$", "", key) for key in words}
+    code = "".join(text for name, text in SCRIPTS.items() if name not in LANGUAGES)
+    exact = set(re.findall(r"\bt\(\s*'([\w.-]+)'", code))
+    assert exact <= stems, exact - stems
+    prefixes = set(re.findall(r"\bt\(`([\w.-]+\.)\$\{", code))
+    for prefix in prefixes:
+        assert any(stem.startswith(prefix) for stem in stems), prefix
+    quoted = set(re.findall(r"'([\w.-]+)'", code)) | {"real-time", "non-real-time"}
+    unused = {stem for stem in stems if stem not in quoted and not any(stem.startswith(p) for p in prefixes)}
+    assert not unused, unused
+
+
+@pytest.mark.parametrize(
+    ("prefix", "names"),
+    [
+        ("error.", [*ErrorClass]),
+        ("status.", ["pending", "delivered", "failed", "expired"]),
+        ("lane.", ["realtime", "batch", "retry", "replay"]),
+        ("auth.", ["none", "basic", "signature"]),
+        ("off.", ["gone", "failing"]),
+        ("mail.", ["pending", "confirmed", "ended"]),
+        ("now.", ["active", "paused", "inactive"]),
+        ("", ["real-time", "non-real-time"]),
+    ],
+)
+def test_there_is_a_word_for_everything_that_the_api_can_say(prefix: str, names: list[str]) -> None:
+    assert {f"{prefix}{name}" for name in names} <= table("en.js", "words").keys()
+
+
+def test_the_catalogue_is_translated() -> None:
+    assert list(table("it.js", "events")) == list(EVENT_TYPES), "console/it.js: events"
+
+
+RULED = (inputs, targets, webhooks, subscriptions, replays)
+"""Where the sentences stand that the console shows beside a field."""
+NOT_TYPED = {
+    "must be an event name that GET /v1/event-types lists",
+    "must not be null; leave out what is to stay",
+    "must not name {n} twice",
+}
+"""What no form of the console can send."""
+
+
+def sentences(module: ModuleType) -> Iterator[str]:
+    """The rules in a module's code; what only a call knows is `{n}` in them."""
+    tree = ast.parse(inspect.getsource(module))
+    parts = {id(part) for each in ast.walk(tree) if isinstance(each, ast.JoinedStr) for part in each.values}
+    for each in ast.walk(tree):
+        text = ""
+        if isinstance(each, ast.JoinedStr):
+            text = "".join(_part(part, module) for part in each.values)
+        elif isinstance(each, ast.Constant) and id(each) not in parts:
+            text = str(each.value)
+        if re.match(r"(?:must|is) ", text):
+            yield text
+
+
+def _part(part: ast.expr, module: ModuleType) -> str:
+    if isinstance(part, ast.Constant):
+        return str(part.value)
+    assert isinstance(part, ast.FormattedValue)
+    return str(getattr(module, ast.unparse(part.value), "{n}"))
+
+
+def test_each_rule_that_a_form_can_break_is_translated_and_no_other() -> None:
+    """A rule that is worded anew would be shown in English again."""
+    answered = {rule for module in RULED for rule in sentences(module)}
+    assert len(answered) > 30
+    assert answered >= NOT_TYPED
+    common = {"must not be empty", "is required"}
+    assert set(_RULES.values()) >= common
+    reasons = {sentence for fault in TlsFault if (sentence := in_words(fault))}
+    own = {"The API cannot be reached."}
+    assert all(sentence in FILES["session.js"] for sentence in own)
+    _, _, rest = FILES["it.js"].partition("export const rules = {")
+    translated = {
+        english.replace("\\'", "'"): italian
+        for english, italian in re.findall(
+            r"^  '((?:[^'\\]|\\.)+)': '((?:[^'\\]|\\.)+)',$", rest.partition("};")[0], re.MULTILINE
+        )
+    }
+    assert translated.keys() == (answered - NOT_TYPED) | common | reasons | own
+    for english, italian in translated.items():
+        assert set(_PLACE.findall(italian)) == set(_PLACE.findall(english)), english

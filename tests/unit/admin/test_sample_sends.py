@@ -1,0 +1,126 @@
+"""An admin tries a webhook, saved or not: the sample is what an event would be, and bounded in number."""
+
+import json
+import uuid
+from collections.abc import Iterator
+
+import pytest
+import standardwebhooks
+
+from lms_webhooks.model.attempts import TlsFault
+from lms_webhooks.sending.sender import Answer
+from lms_webhooks.sending.sockets import ErrorClass
+from tests.unit.admin_client import ADMIN_CLAIMS, NOW, VALID, AdminClient, admin_client
+
+
+@pytest.fixture(scope="module")
+def shared_client() -> Iterator[AdminClient]:
+    with admin_client("trials") as client:
+        yield client
+
+
+@pytest.fixture
+def client(shared_client: AdminClient) -> AdminClient:
+    shared_client.forget_everything()
+    return shared_client
+
+
+def test_a_saved_webhook_gets_a_sample_that_its_secret_verifies(client: AdminClient) -> None:
+    created = client.create(authentication={"type": "signature"}, status="paused", headers={"x-team": "hr"})
+    answer = client.call("POST", f"{created.headers['Location']}/test")
+    assert (answer.status, answer.body) == (200, {"delivered": True, "statusCode": 204, "latencyMs": 12})
+    (message,) = client.posted
+    assert message.url == VALID["targetUrl"]
+    assert message.headers["x-team"] == "hr"
+    (event,) = json.loads(message.body)["events"]
+    assert uuid.UUID(event["eventId"]).version == 4, "as any event's"
+    assert event["eventName"] == "COURSE_ENROLLMENT"
+    assert event["timestamp"] == int(NOW.timestamp() * 1000)
+    message_id = message.headers["webhook-id"]
+    assert message_id == f"test_{event['eventId']}"
+    verifier = standardwebhooks.Webhook(created.body["authentication"]["secret"])
+    assert verifier.sign(message_id, NOW, message.body.decode()) == message.headers["webhook-signature"]
+
+
+def test_another_sample_may_be_asked_for(client: AdminClient) -> None:
+    path = f"{client.create().headers['Location']}/test"
+    assert client.call("POST", path, {"eventName": "LEARNER_PROGRESS"}).status == 200
+    assert json.loads(client.posted[0].body)["events"][0]["eventName"] == "LEARNER_PROGRESS"
+    wrong = client.call("POST", path, {"eventName": "NO_SUCH", "more": 1})
+    assert wrong.status == 422
+    assert set(wrong.errors) == {"/eventName", "/more"}
+    assert len(client.posted) == 1
+
+
+def test_an_unsaved_webhook_is_tried_and_not_saved(client: AdminClient) -> None:
+    basic = {"type": "basic", "username": "ada", "password": "hunter2"}
+    client.answer = Answer(401, None, 30, body="who are you?")
+    answer = client.call("POST", "/v1/webhooks/test", {**VALID, "authentication": basic})
+    assert answer.body == {
+        "delivered": False,
+        "statusCode": 401,
+        "latencyMs": 30,
+        "responseBody": "who are you?",
+    }
+    assert client.posted[0].headers["authorization"] == "Basic YWRhOmh1bnRlcjI="
+    assert client.call("GET", "/v1/webhooks").body == {"webhooks": []}
+
+
+def test_without_an_answer_the_class_of_error_says_why(client: AdminClient) -> None:
+    client.answer = Answer(None, ErrorClass.TIMEOUT, 5000)
+    answer = client.call("POST", "/v1/webhooks/test", VALID)
+    assert answer.body == {"delivered": False, "errorClass": "timeout", "latencyMs": 5000}
+
+
+def test_without_tls_the_reason_says_what_is_wrong(client: AdminClient) -> None:
+    client.answer = Answer(None, ErrorClass.TLS, 9, tls_fault=TlsFault.EXPIRED)
+    answer = client.call("POST", "/v1/webhooks/test", VALID)
+    assert answer.body == {
+        "delivered": False,
+        "errorClass": "tls",
+        "reason": "The receiver's certificate has expired",
+        "latencyMs": 9,
+    }
+
+
+def test_a_redirect_is_shown_and_not_followed(client: AdminClient) -> None:
+    client.answer = Answer(308, None, 9, location="https://example.com/new")
+    answer = client.call("POST", "/v1/webhooks/test", VALID)
+    assert (answer.body["statusCode"], answer.body["location"]) == (308, "https://example.com/new")
+    assert len(client.posted) == 1
+
+
+def test_the_rules_are_those_of_creating(client: AdminClient) -> None:
+    answer = client.call("POST", "/v1/webhooks/test", {**VALID, "targetUrl": "https://127.0.0.1/"})
+    assert answer.status == 422
+    assert set(answer.errors) == {"/targetUrl"}
+    assert not client.posted
+
+
+def test_ten_a_minute_and_account_are_sent(client: AdminClient) -> None:
+    """In any 60 seconds, not in each minute of the clock; what is refused does not count."""
+    path = f"{client.create().headers['Location']}/test"
+    client.now_seconds += 60  # the new webhook counts too
+    for _ in range(6):
+        assert client.call("POST", path).status == 200
+    client.now_seconds += 40
+    for _ in range(4):
+        assert client.call("POST", "/v1/webhooks/test", VALID).status == 200
+    refused = client.call("POST", path)
+    assert (refused.status, refused.body["type"]) == (429, "urn:lms-webhooks:problem:too-many-sends")
+    assert refused.headers["Retry-After"] == "20"
+    others: dict[str, object] = {**ADMIN_CLAIMS, "custom:account_id": "2020"}
+    assert client.call("POST", "/v1/webhooks/test", VALID, claims=others).status == 200
+    client.now_seconds += 20
+    assert client.call("POST", path).status == 200
+    assert len(client.posted) == 12
+
+
+def test_readers_and_strangers_send_nothing(client: AdminClient) -> None:
+    path = f"{client.create().headers['Location']}/test"
+    reader: dict[str, object] = {**ADMIN_CLAIMS, "cognito:groups": "[integration-reader]"}
+    assert client.call("POST", path, claims=reader).status == 403
+    stranger: dict[str, object] = {**ADMIN_CLAIMS, "custom:account_id": "2020"}
+    assert client.call("POST", path, claims=stranger).status == 404
+    assert client.call("GET", path).status == 405
+    assert not client.posted

@@ -1,0 +1,65 @@
+"""The catalogue is complete, and everything that is generated from it is fresh."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from events.generate import DIRECTORY, SCHEMAS, file_name, files
+from lms_webhooks.model.event_types import EVENT_TYPES, NON_REAL_TIME, REAL_TIME, Category, EventType
+
+LAYER = Path(__file__).parents[3] / "layers" / "core"
+
+
+def test_the_catalogue_lists_one_category_after_the_other() -> None:
+    assert tuple(EVENT_TYPES) == REAL_TIME + NON_REAL_TIME
+    assert {
+        name for name, event_type in EVENT_TYPES.items() if event_type.category is Category.REAL_TIME
+    } == set(REAL_TIME)
+
+
+def test_a_batch_type_carries_what_its_real_time_type_carries() -> None:
+    pairs = [(name, name.removesuffix("_BATCH")) for name in NON_REAL_TIME if name.endswith("_BATCH")]
+    assert pairs
+    for batch, real_time in pairs:
+        assert EVENT_TYPES[batch].sample.keys() == EVENT_TYPES[real_time].sample.keys()
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_a_generated_file_is_what_the_command_writes(path: Path) -> None:
+    assert path.read_text() == files()[path], "run make events"
+
+
+@pytest.mark.parametrize("event_type", EVENT_TYPES.values(), ids=lambda event_type: event_type.name)
+def test_a_sample_is_an_event_of_its_type(event_type: EventType) -> None:
+    (entry,) = json.loads((DIRECTORY / file_name(event_type)).read_text())
+    detail = json.loads(entry["Detail"])
+    assert entry["DetailType"] == detail["eventName"] == event_type.name
+    assert {"accountId", "eventId", "timestamp", "eventInfo", "data"} < detail.keys()
+
+
+def test_no_generated_file_is_left_over() -> None:
+    for folder in (DIRECTORY, SCHEMAS):
+        assert set(folder.iterdir()) == {path for path in files() if path.parent == folder}
+
+
+@pytest.mark.parametrize("module", ["model.event_types", "stores.webhooks", "aws.kms"])
+def test_deliveries_do_not_pay_for_the_admin_apis_imports(module: str) -> None:
+    heavy = {"pydantic", "aws_lambda_powertools.event_handler"}
+    code = f"import sys, lms_webhooks.{module}; print({heavy} & set(sys.modules))"
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(LAYER)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.strip() == "set()"
+
+
+def test_who_changes_a_sample_changes_their_own() -> None:
+    event = EVENT_TYPES["COURSE_COMPLETED"].sample_event()
+    event["data"]["note"] = "mine"
+    assert "note" not in EVENT_TYPES["COURSE_COMPLETED"].sample

@@ -1,0 +1,118 @@
+"""Where an event goes for a webhook: nowhere, at once, or into a lane."""
+
+from dataclasses import replace
+
+import pytest
+
+from lms_webhooks.model.events import Event
+from lms_webhooks.model.health import Health, Mode, SwitchOff
+from lms_webhooks.model.routing import Way, choose_way
+from lms_webhooks.model.webhooks import NoAuthentication, Status, Webhook
+
+NOW_MS = 1_793_707_200_000
+DAY_MS = 86_400_000
+RETENTION_MS = 7 * DAY_MS
+WEBHOOK = Webhook(
+    account_id="1010",
+    webhook_id="wh_1",
+    name="HR",
+    target_url="https://hooks.example.com/",
+    authentication=NoAuthentication(),
+    events=frozenset({"COURSE_ENROLLMENT", "LEARNER_PROGRESS"}),
+    status=Status.ACTIVE,
+    created_at="",
+    updated_at="",
+    created_by="",
+    updated_by="",
+)
+PAUSED = replace(WEBHOOK, status=Status.PAUSED)
+RETIRED = replace(WEBHOOK, status=Status.INACTIVE)
+ORDERED = replace(WEBHOOK, ordered=True)
+WELL = Health()
+FALLEN = Health(mode=Mode.BACKLOG)
+GONE = Health(mode=Mode.BACKLOG, switched_off=SwitchOff.GONE, switched_off_at_ms=NOW_MS)
+FAILING = Health(mode=Mode.BACKLOG, switched_off=SwitchOff.FAILING, switched_off_at_ms=NOW_MS - DAY_MS)
+LONG_FAILING = replace(FAILING, switched_off_at_ms=NOW_MS - RETENTION_MS)
+
+
+@pytest.mark.parametrize(
+    ("story", "webhook", "health", "real_time", "non_real_time"),
+    [
+        ("all is well", WEBHOOK, WELL, Way.DIRECT, Way.BATCH_LANE),
+        ("the endpoint failed", WEBHOOK, FALLEN, Way.REALTIME_LANE, Way.BATCH_LANE),
+        ("paused", PAUSED, WELL, Way.REALTIME_LANE, Way.BATCH_LANE),
+        ("ordered", ORDERED, WELL, Way.REALTIME_LANE, Way.BATCH_LANE),
+        ("retired", RETIRED, WELL, Way.NOWHERE, Way.NOWHERE),
+        ("it answered 410", WEBHOOK, GONE, Way.NOWHERE, Way.NOWHERE),
+        ("it failed for days", WEBHOOK, FAILING, Way.REALTIME_LANE, Way.BATCH_LANE),
+        ("and then for as long again", WEBHOOK, LONG_FAILING, Way.NOWHERE, Way.NOWHERE),
+        ("retired after it failed", RETIRED, FAILING, Way.NOWHERE, Way.NOWHERE),
+    ],
+)
+def test_the_way_of_an_event(
+    story: str, webhook: Webhook, health: Health, real_time: Way, non_real_time: Way
+) -> None:
+    for event_name, way in (("COURSE_ENROLLMENT", real_time), ("LEARNER_PROGRESS", non_real_time)):
+        event = Event("1010", "e1", event_name, NOW_MS, NOW_MS, "{}")
+        got = choose_way(webhook, health, event, retention_ms=RETENTION_MS)
+        assert got is way, f"{story}: {event_name}"
+
+
+@pytest.mark.parametrize("event_name", ["COURSE_ENROLLMENT", "LEARNER_PROGRESS"])
+def test_what_was_accepted_before_a_switch_off_still_waits(event_name: str) -> None:
+    """Its message was held up, by a dispatcher that died for example."""
+    event = Event("1010", "e1", event_name, NOW_MS, NOW_MS - 1, "{}")
+    assert choose_way(WEBHOOK, GONE, event, retention_ms=RETENTION_MS) not in (Way.NOWHERE, Way.DIRECT)
+    assert choose_way(WEBHOOK, LONG_FAILING, event, retention_ms=RETENTION_MS) not in (
+        Way.NOWHERE,
+        Way.DIRECT,
+    )
+
+
+NEWLY_FAILING = replace(FAILING, switched_off_at_ms=NOW_MS - RETENTION_MS + 1)
+N, D, R, B = Way.NOWHERE, Way.DIRECT, Way.REALTIME_LANE, Way.BATCH_LANE
+
+# Of an active, a paused and an inactive webhook: a real-time event, and one that is not.
+EVERY_COMBINATION = [
+    # health, ordered                     active   paused   inactive
+    ("well", WELL, False, (D, B), (R, B), (N, N)),
+    ("well", WELL, True, (R, B), (R, B), (N, N)),
+    ("fallen", FALLEN, False, (R, B), (R, B), (N, N)),
+    ("fallen", FALLEN, True, (R, B), (R, B), (N, N)),
+    ("gone", GONE, False, (N, N), (N, N), (N, N)),
+    ("gone", GONE, True, (N, N), (N, N), (N, N)),
+    ("gone, direct", replace(GONE, mode=Mode.DIRECT), False, (N, N), (N, N), (N, N)),
+    ("failing", NEWLY_FAILING, False, (R, B), (R, B), (N, N)),
+    ("failing", NEWLY_FAILING, True, (R, B), (R, B), (N, N)),
+    ("failing, direct", replace(NEWLY_FAILING, mode=Mode.DIRECT), False, (R, B), (R, B), (N, N)),
+    ("failing for long", LONG_FAILING, False, (N, N), (N, N), (N, N)),
+    ("failing for long", LONG_FAILING, True, (N, N), (N, N), (N, N)),
+]
+
+
+@pytest.mark.parametrize(("story", "health", "ordered", "active", "paused", "inactive"), EVERY_COMBINATION)
+def test_every_combination(
+    story: str,
+    health: Health,
+    ordered: bool,
+    active: tuple[Way, Way],
+    paused: tuple[Way, Way],
+    inactive: tuple[Way, Way],
+) -> None:
+    real_time = Event("1010", "e1", "COURSE_ENROLLMENT", NOW_MS, NOW_MS, "{}")
+    other = replace(real_time, event_name="LEARNER_PROGRESS")
+    ways = {Status.ACTIVE: active, Status.PAUSED: paused, Status.INACTIVE: inactive}
+    for status, expected in ways.items():
+        webhook = replace(WEBHOOK, status=status, ordered=ordered)
+        got = tuple(
+            choose_way(webhook, health, event, retention_ms=RETENTION_MS) for event in (real_time, other)
+        )
+        assert got == expected, f"{story}, {status}"
+        for event in (real_time, other):
+            unasked = replace(webhook, events=WEBHOOK.events - {event.event_name})
+            assert choose_way(unasked, health, event, retention_ms=RETENTION_MS) is N, f"{story}, {status}"
+
+
+def test_what_was_not_asked_for_goes_nowhere() -> None:
+    event = Event("1010", "e1", "CI_STATS", NOW_MS, NOW_MS, "{}")
+    assert choose_way(WEBHOOK, WELL, event, retention_ms=RETENTION_MS) is Way.NOWHERE
