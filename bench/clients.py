@@ -75,13 +75,13 @@ def _together(threads: ThreadPoolExecutor, post: Post) -> Callable[[], int]:
 
 
 def _ours(receiver: Receiver) -> Post:
-    from lms_webhooks.dispatcher.dispatcher import PATIENCE  # noqa: PLC0415  # not at the import of every row
+    from lms_webhooks.dispatcher.dispatcher import TIMEOUTS  # noqa: PLC0415  # not at the import of every row
     from lms_webhooks.sending.sender import Sender  # noqa: PLC0415
-    from lms_webhooks.sending.webhook_request import Message  # noqa: PLC0415
+    from lms_webhooks.sending.webhook_request import WebhookRequest  # noqa: PLC0415
 
     sender = Sender(loopback_allowed=True)
-    message = Message(f"{receiver.url}/hooks", _HEADERS, _BODY)
-    return lambda: sender.post(message, patience=PATIENCE).status_code or 0
+    message = WebhookRequest(f"{receiver.url}/hooks", _HEADERS, _BODY)
+    return lambda: sender.post(message, patience=TIMEOUTS).status_code or 0
 
 
 def _of_thread(make: Callable[[], Post]) -> Post:

@@ -75,13 +75,13 @@ def drain(drainer: Function, account_id: str, webhook_id: str) -> None:
 def fill(account_id: str, webhook_id: str, count: int) -> None:
     """Put events into the lane, and mark it, as the dispatcher does."""
     from lms_webhooks.model.events import read_event  # noqa: PLC0415
-    from lms_webhooks.stores.backlog import Lane, Waiting  # noqa: PLC0415  # after `prepare`
+    from lms_webhooks.stores.backlog import Lane, PendingEvent  # noqa: PLC0415  # after `prepare`
 
     backlog: Any = _backlog()
     now_ms = time.time_ns() // 1_000_000
     records = Events().batch(*[account_id] * count)["Records"]
     read = [read_event(each["body"], source="lms", accepted_at_ms=now_ms) for each in records]
-    if backlog.append(webhook_id, Lane.REALTIME, [Waiting(event) for event in read]):
+    if backlog.append(webhook_id, Lane.REALTIME, [PendingEvent(event) for event in read]):
         raise RuntimeError("not all of the lane was written")
     backlog.mark(account_id, webhook_id, Lane.REALTIME, accepted_at_ms=now_ms)
 

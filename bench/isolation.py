@@ -146,9 +146,9 @@ def _flood(function: Function, events: Events, receiver: Receiver) -> list[Figur
 
 
 def _patience_seconds() -> float:
-    from lms_webhooks.dispatcher.dispatcher import PATIENCE  # noqa: PLC0415  # after `prepare`
+    from lms_webhooks.dispatcher.dispatcher import TIMEOUTS  # noqa: PLC0415  # after `prepare`
 
-    return PATIENCE.total_seconds
+    return TIMEOUTS.total_seconds
 
 
 def _batch(

@@ -82,23 +82,23 @@ def nothing_yet() -> str:
 def registrations() -> str:
     """Ten thousand accounts, each with the five largest webhooks that there may be, all of them failing."""
     from lms_webhooks.clocks import Clocks  # noqa: PLC0415
-    from lms_webhooks.dispatcher.slow_endpoints import Pace  # noqa: PLC0415
-    from lms_webhooks.stores.webhook_cache import Registry  # noqa: PLC0415
+    from lms_webhooks.dispatcher.slow_endpoints import SlownessDetector  # noqa: PLC0415
+    from lms_webhooks.stores.webhook_cache import WebhookCache  # noqa: PLC0415
     from lms_webhooks.stores.webhooks import WebhookStore  # noqa: PLC0415
 
     items = _largest_account()
     table = _table(lambda *_: {"Items": items, "Count": len(items)})
-    registry = Registry(
+    registry = WebhookCache(
         WebhookStore(table.client, table.name),
         clocks=Clocks(wall=lambda: 0, monotonic=lambda: 0),  # none grows old
     )
     for number in range(ACCOUNTS):
-        registry.of_account(f"{number}")
-    known = sum(registry.remembered(f"{number}") is not None for number in range(ACCOUNTS))
-    pace = Pace()
+        registry.for_account(f"{number}")
+    known = sum(registry.cached(f"{number}") is not None for number in range(ACCOUNTS))
+    pace = SlownessDetector()
     for number in range(5 * ACCOUNTS):
         for latency_ms in range(500, 520):
-            pace.took(f"wh_{number:022d}", latency_ms)
+            pace.record_success(f"wh_{number:022d}", latency_ms)
     return f"{ACCOUNTS:,} accounts of five large webhooks, {known:,} remembered"
 
 
@@ -113,7 +113,7 @@ def page_to_purge() -> str:
 
 
 def _end_all(*, texts: Callable[[int], str]) -> str:
-    from lms_webhooks.drainer.outcomes import Settler  # noqa: PLC0415
+    from lms_webhooks.drainer.outcomes import OutcomeRecorder  # noqa: PLC0415
     from lms_webhooks.stores.backlog import Backlog, Lane  # noqa: PLC0415
     from lms_webhooks.stores.deliveries import DeliveryStore, Outcome  # noqa: PLC0415
 
@@ -130,7 +130,7 @@ def _end_all(*, texts: Callable[[int], str]) -> str:
 
     table = _table(answer)
     backlog = Backlog(table, retention_days=7)
-    settler = Settler(backlog, DeliveryStore(table, retention_days=30))
+    settler = OutcomeRecorder(backlog, DeliveryStore(table, retention_days=30))
     ended = 0
     for waiting in backlog.read_all(_WEBHOOK, Lane.REALTIME):
         assert settler.end(_WEBHOOK, Lane.REALTIME, waiting, Outcome.EXPIRED, "not delivered within 7 days")
@@ -142,21 +142,21 @@ def request_of_many() -> str:
     """The next request of a lane with a hundred events that compress four-hundredfold."""
     from lms_webhooks.drainer.choosing import request_of  # noqa: PLC0415
     from lms_webhooks.model.health import Health  # noqa: PLC0415
-    from lms_webhooks.sending.webhook_request import compose_body  # noqa: PLC0415
+    from lms_webhooks.sending.webhook_request import build_body  # noqa: PLC0415
     from lms_webhooks.stores.backlog import Backlog, Lane  # noqa: PLC0415
 
     page = _page(_compressible)[:100]
     backlog = Backlog(_table(lambda *_: {"Items": page, "Count": len(page)}), retention_days=7)
     for _ in range(50):
         waiting = backlog.read(_WEBHOOK, Lane.REALTIME, limit=100)
-        body = compose_body([each.event for each in request_of(waiting, Health(), most_bytes=_REQUEST_BYTES)])
+        body = build_body([each.event for each in request_of(waiting, Health(), most_bytes=_REQUEST_BYTES)])
     return f"50 requests of {len(body) / 1000:.0f} KB, from {len(waiting)} events each time"
 
 
 def batch_for_five() -> str:
     """An SQS batch of six megabytes, all that Lambda takes, which is put into five backlogs at once."""
     from lms_webhooks.model.events import read_event  # noqa: PLC0415
-    from lms_webhooks.stores.backlog import Backlog, Lane, Waiting  # noqa: PLC0415
+    from lms_webhooks.stores.backlog import Backlog, Lane, PendingEvent  # noqa: PLC0415
 
     bodies = [_message(number) for number in range(25)]
     size = sum(map(len, bodies))
@@ -164,7 +164,9 @@ def batch_for_five() -> str:
     events = [read_event(body, source="lms", accepted_at_ms=_NOW_MS) for body in bodies]
     with ThreadPoolExecutor(5) as threads:
         for unwritten in threads.map(
-            lambda number: backlog.append(f"wh_{number}", Lane.BATCH, [Waiting(each) for each in events]),
+            lambda number: backlog.append(
+                f"wh_{number}", Lane.BATCH, [PendingEvent(each) for each in events]
+            ),
             range(5),
         ):
             assert not unwritten
@@ -176,11 +178,11 @@ def admin_pages() -> str:
     from lms_webhooks.admin import routes  # noqa: PLC0415  # all that the function imports
     from lms_webhooks.admin.caller import Caller  # noqa: PLC0415
     from lms_webhooks.admin.deliveries import Deliveries  # noqa: PLC0415
-    from lms_webhooks.admin.inputs import WebhookTaken  # noqa: PLC0415
+    from lms_webhooks.admin.inputs import WebhookInput  # noqa: PLC0415
     from lms_webhooks.admin.query_parameters import read_delivery_query  # noqa: PLC0415
     from lms_webhooks.admin.request_body import MAX_BODY_BYTES, read_body  # noqa: PLC0415
     from lms_webhooks.admin.stats import StatsReader  # noqa: PLC0415
-    from lms_webhooks.problems import BodyTooLarge, InvalidFields, UnreadableBody  # noqa: PLC0415
+    from lms_webhooks.problems import BodyTooLarge, InvalidFields, InvalidJson  # noqa: PLC0415
     from lms_webhooks.stores.backlog import Backlog, Lane  # noqa: PLC0415
     from lms_webhooks.stores.deliveries import DeliveryStore  # noqa: PLC0415
     from lms_webhooks.stores.webhooks import WebhookStore  # noqa: PLC0415
@@ -223,8 +225,8 @@ def admin_pages() -> str:
     assert waiting.event.text
     for body in ("[" * MAX_BODY_BYTES, '{"x":1,' * 9_000 + "}", "x" * 10_000_000):  # API Gateway takes 10 MB
         event = {"headers": {"content-type": "application/json"}, "body": body}
-        with suppress(BodyTooLarge, InvalidFields, UnreadableBody):
-            read_body(WebhookTaken, event, context={"loopback_allowed": False})
+        with suppress(BodyTooLarge, InvalidFields, InvalidJson):
+            read_body(WebhookInput, event, context={"loopback_allowed": False})
     return f"the API, {routes.__name__}: 3 pages of deliveries, its stats, 3 large bodies"
 
 
@@ -235,8 +237,8 @@ def sweep() -> str:
     from lms_webhooks.batch.sweep import Sweep  # noqa: PLC0415
     from lms_webhooks.stores.backlog import Backlog, ShardPart  # noqa: PLC0415
     from lms_webhooks.stores.health import HealthStore  # noqa: PLC0415
-    from lms_webhooks.stores.outbox import NoticeBox, Notifier  # noqa: PLC0415
-    from lms_webhooks.stores.webhook_states import Standings  # noqa: PLC0415
+    from lms_webhooks.stores.outbox import NotificationOutbox, Notifier  # noqa: PLC0415
+    from lms_webhooks.stores.webhook_states import WebhookStates  # noqa: PLC0415
 
     left = 5
 
@@ -261,7 +263,7 @@ def sweep() -> str:
         return _response(request, {"Successful": [{"Id": each["Id"]} for each in entries], "Failed": []})
 
     cast("Any", queues.meta.events).register("before-send.sqs.*", send)
-    backlog, standings = Backlog(table, retention_days=7), Standings(table)
+    backlog, standings = Backlog(table, retention_days=7), WebhookStates(table)
     swept = Sweep(
         backlog=backlog,
         standings=standings,
@@ -269,15 +271,15 @@ def sweep() -> str:
         queue=DrainQueue(queues, "https://sqs.test/drain", "https://sqs.test/background"),
         sweep_queue=SweepQueue(queues, "https://sqs.test/sweep"),
     ).sweep_part(ShardPart(1, "wh_", "wh_"), remaining_seconds=3600)
-    Notifier(NoticeBox(table), backlog, standings, sns(), "arn:aws:sns:us-east-1:1:topic").send()
+    Notifier(NotificationOutbox(table), backlog, standings, sns(), "arn:aws:sns:us-east-1:1:topic").send()
     assert not left
     return f"a sweep of {swept:,} webhooks that are due"
 
 
 def hostile_answers() -> str:
     """Fifty receivers at once, whose answers are as long as may be, and whose bodies are gzip bombs."""
-    from lms_webhooks.sending.sender import Patience, Sender  # noqa: PLC0415
-    from lms_webhooks.sending.webhook_request import Message  # noqa: PLC0415
+    from lms_webhooks.sending.sender import Sender, Timeouts  # noqa: PLC0415
+    from lms_webhooks.sending.webhook_request import WebhookRequest  # noqa: PLC0415
 
     context = multiprocessing.get_context("spawn")
     urls = context.Queue()
@@ -285,8 +287,8 @@ def hostile_answers() -> str:
     receiver.start()
     url = urls.get(timeout=60)
     sender = Sender(loopback_allowed=True)
-    patience = Patience(connect_seconds=30, answer_seconds=30, total_seconds=60)
-    message = Message(url, {}, b"x" * 250_000)
+    patience = Timeouts(connect_seconds=30, answer_seconds=30, total_seconds=60)
+    message = WebhookRequest(url, {}, b"x" * 250_000)
     with ThreadPoolExecutor(50) as threads:
         answers = list(threads.map(lambda _: sender.post(message, patience=patience), range(500)))
     receiver.kill()

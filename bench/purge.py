@@ -23,7 +23,7 @@ from bench.servers import DELIVERIES, WEBHOOKS, Aws
 from tests.contract.template import FUNCTIONS
 
 if TYPE_CHECKING:
-    from lms_webhooks.stores.backlog import Waiting
+    from lms_webhooks.stores.backlog import PendingEvent
     from tests.scenarios.world import Call, World
 
 # Nothing of lms_webhooks is imported here: the measured process needs the environment that `prepare` makes.
@@ -73,19 +73,19 @@ def _measured() -> float:
         from lms_webhooks.aws import clients  # noqa: PLC0415
         from lms_webhooks.aws.dynamodb import Table  # noqa: PLC0415
         from lms_webhooks.aws.sqs import DrainMessage  # noqa: PLC0415
-        from lms_webhooks.drainer.outcomes import Settler  # noqa: PLC0415
+        from lms_webhooks.drainer.outcomes import OutcomeRecorder  # noqa: PLC0415
         from lms_webhooks.drainer.purge import Purger  # noqa: PLC0415
         from lms_webhooks.stores.backlog import Backlog, Lane  # noqa: PLC0415
         from lms_webhooks.stores.deliveries import DeliveryStore  # noqa: PLC0415
-        from lms_webhooks.stores.webhook_cache import Registry  # noqa: PLC0415
+        from lms_webhooks.stores.webhook_cache import WebhookCache  # noqa: PLC0415
         from lms_webhooks.stores.webhooks import WebhookStore  # noqa: PLC0415
 
         dynamodb = clients.dynamodb()
         backlog = Backlog(Table(dynamodb, DELIVERIES), retention_days=7)
         purger = Purger(
-            registry=Registry(WebhookStore(dynamodb, WEBHOOKS)),
+            registry=WebhookCache(WebhookStore(dynamodb, WEBHOOKS)),
             backlog=backlog,
-            settler=Settler(backlog, DeliveryStore(Table(dynamodb, DELIVERIES), retention_days=30)),
+            settler=OutcomeRecorder(backlog, DeliveryStore(Table(dynamodb, DELIVERIES), retention_days=30)),
             replays=cast("Any", SimpleNamespace()),  # nothing is to be sent again
             queue=cast("Any", SimpleNamespace()),  # nor is there a successor
             claim_seconds=70,
@@ -98,14 +98,14 @@ def _measured() -> float:
         return (time.process_time() - began) / _MEASURED * 1e6
 
 
-def _samples(events: int, now_ms: int) -> "Iterator[Waiting]":
+def _samples(events: int, now_ms: int) -> "Iterator[PendingEvent]":
     from lms_webhooks.model.events import Event  # noqa: PLC0415
-    from lms_webhooks.stores.backlog import Waiting  # noqa: PLC0415
+    from lms_webhooks.stores.backlog import PendingEvent  # noqa: PLC0415
 
     text = json.dumps({"note": "x" * _SAMPLE_BYTES})  # one for all: a million are in memory
     for number in range(events):
         event_id = f"e{number:07d}"
-        yield Waiting(Event("1010", event_id, "COURSE_COMPLETED", now_ms + number, now_ms, text))
+        yield PendingEvent(Event("1010", event_id, "COURSE_COMPLETED", now_ms + number, now_ms, text))
 
 
 def _fill(world: "World", webhook: str, events: int) -> None:

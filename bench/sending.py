@@ -31,7 +31,7 @@ _TRICKLE_SECONDS = 0.1
 
 def measure() -> Row:
     """TLS first, then the five that stall, all at the same time."""
-    from lms_webhooks.dispatcher.dispatcher import PATIENCE  # noqa: PLC0415  # not at the import of every row
+    from lms_webhooks.dispatcher.dispatcher import TIMEOUTS  # noqa: PLC0415  # not at the import of every row
 
     with TemporaryDirectory() as folder, _tls_server(Path(folder)) as server:
         samples = rounds(
@@ -48,7 +48,7 @@ def measure() -> Row:
         ratio("ours / raw TLS", each["ours"], each["raw"], at_most=2.0),
         ratio("ours / raw TLS, CPU", cpu["ours"], cpu["raw"], is_compared=True),
     ]
-    deadline = [PATIENCE.total_seconds] * _STALL_ROUNDS
+    deadline = [TIMEOUTS.total_seconds] * _STALL_ROUNDS
     figures += [
         ratio(f"{name} / the deadline", taken, deadline, at_most=1.05) for name, taken in _stalls().items()
     ]
@@ -56,16 +56,16 @@ def measure() -> Row:
 
 
 def _ours(port: int, ca_file: Path) -> Callable[[], int]:
-    from lms_webhooks.dispatcher.dispatcher import PATIENCE  # noqa: PLC0415
+    from lms_webhooks.dispatcher.dispatcher import TIMEOUTS  # noqa: PLC0415
     from lms_webhooks.sending.sender import Sender  # noqa: PLC0415
-    from lms_webhooks.sending.webhook_request import Message  # noqa: PLC0415
+    from lms_webhooks.sending.webhook_request import WebhookRequest  # noqa: PLC0415
 
     sender = Sender(loopback_allowed=True, trusted_ca_file=str(ca_file))
-    message = Message(f"https://{_HOST}:{port}/hooks", {"content-type": "application/json"}, _BODY)
+    message = WebhookRequest(f"https://{_HOST}:{port}/hooks", {"content-type": "application/json"}, _BODY)
 
     def work() -> int:
         for _ in range(_POSTS):
-            answer = sender.post(message, patience=PATIENCE)
+            answer = sender.post(message, patience=TIMEOUTS)
             if not answer.is_success:
                 raise RuntimeError(f"not delivered: {answer}")
         return _POSTS
@@ -143,19 +143,19 @@ _STALLS: dict[str, tuple[str, Callable[[socket.socket], None], bytes]] = {
 
 def _stalls() -> dict[str, list[float]]:
     """Seconds that a POST to each took."""
-    from lms_webhooks.dispatcher.dispatcher import PATIENCE  # noqa: PLC0415
+    from lms_webhooks.dispatcher.dispatcher import TIMEOUTS  # noqa: PLC0415
     from lms_webhooks.sending.sender import Sender  # noqa: PLC0415
     from lms_webhooks.sending.sockets import ErrorClass  # noqa: PLC0415  # after `prepare`
-    from lms_webhooks.sending.webhook_request import Message  # noqa: PLC0415
+    from lms_webhooks.sending.webhook_request import WebhookRequest  # noqa: PLC0415
 
     sender = Sender(loopback_allowed=True)
 
     def post(kind: str) -> float:
         scheme, behave, body = _STALLS[kind]
         with _stalling(behave) as port:
-            message = Message(f"{scheme}://{_HOST}:{port}/", {}, body)
+            message = WebhookRequest(f"{scheme}://{_HOST}:{port}/", {}, body)
             began = time.monotonic()
-            answer = sender.post(message, patience=PATIENCE)
+            answer = sender.post(message, patience=TIMEOUTS)
             took = time.monotonic() - began
         if answer.error_class is not ErrorClass.TIMEOUT:
             raise RuntimeError(f"{kind}: {answer}")

@@ -246,7 +246,7 @@ class _Slot:
         from lms_webhooks.batch.sweep import Sweep  # noqa: PLC0415
         from lms_webhooks.stores.backlog import Backlog  # noqa: PLC0415  # after `prepare`
         from lms_webhooks.stores.health import HealthStore  # noqa: PLC0415
-        from lms_webhooks.stores.webhook_states import Standings  # noqa: PLC0415
+        from lms_webhooks.stores.webhook_states import WebhookStates  # noqa: PLC0415
 
         self.time = FakeTime(_START)
         self.sent_at: dict[str, float] = {}
@@ -274,7 +274,7 @@ class _Slot:
         dynamodb, sqs = self._client("dynamodb"), self._client("sqs")
         self._sweep = Sweep(
             backlog=Backlog(Table(dynamodb, DELIVERIES), retention_days=7),
-            standings=Standings(Table(dynamodb, WEBHOOKS)),
+            standings=WebhookStates(Table(dynamodb, WEBHOOKS)),
             health=HealthStore(Table(dynamodb, WEBHOOKS)),
             queue=DrainQueue(sqs, "drain", "background-drain"),
             sweep_queue=SweepQueue(sqs, "sweep"),

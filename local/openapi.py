@@ -31,7 +31,7 @@ type Schema = dict[str, Any]
 
 _ALWAYS: tuple[type[Problem], ...] = (
     problems.InvalidParameters,
-    problems.UnreadableBody,
+    problems.InvalidJson,
     problems.Forbidden,
     problems.BodyTooLarge,
     problems.UnsupportedMediaType,
@@ -40,15 +40,15 @@ _ALWAYS: tuple[type[Problem], ...] = (
 )
 """A call that takes no query parameters or no body refuses one that it is given."""
 _OF_A_WEBHOOK: tuple[type[Problem], ...] = (
-    problems.NoSuchWebhook,
-    problems.NoSuchPath,  # when an id has characters that none of ours has
+    problems.WebhookNotFound,
+    problems.PathNotFound,  # when an id has characters that none of ours has
 )
 _OF_A_KEY: tuple[type[Problem], ...] = (
-    problems.KeyInUse,
-    problems.KeyReused,
-    problems.Busy,
+    problems.IdempotencyInProgress,
+    problems.IdempotencyKeyReused,
+    problems.Contention,
 )
-_OF_A_CHANGE: tuple[type[Problem], ...] = (problems.ChangedMeanwhile, problems.Busy)
+_OF_A_CHANGE: tuple[type[Problem], ...] = (problems.VersionConflict, problems.Contention)
 
 
 @dataclass(frozen=True)
@@ -129,9 +129,14 @@ OPERATIONS: dict[str, Operation] = {
         "Create a webhook",
         "Webhooks",
         201,
-        outputs.WebhookGiven,
-        inputs.WebhookTaken,
-        refusals=(*_OF_A_KEY, problems.TooManyWebhooks, problems.TooManyCreations, problems.TooManySends),
+        outputs.WebhookOutput,
+        inputs.WebhookInput,
+        refusals=(
+            *_OF_A_KEY,
+            problems.WebhookLimitExceeded,
+            problems.CreationLimitExceeded,
+            problems.RateLimited,
+        ),
         headers=("Location", "ETag", "Idempotency-Replayed"),
         parameters=("Idempotency-Key",),
         links=_WEBHOOK_LINKS,
@@ -142,9 +147,9 @@ OPERATIONS: dict[str, Operation] = {
         "Send a sample to a webhook that is not saved",
         "Webhooks",
         200,
-        outputs.TrialGiven,
-        inputs.WebhookTaken,
-        refusals=(*_OF_A_KEY, problems.TooManySends),
+        outputs.TrialOutput,
+        inputs.WebhookInput,
+        refusals=(*_OF_A_KEY, problems.RateLimited),
         headers=("Idempotency-Replayed",),
         parameters=("Idempotency-Key",),
         description=(
@@ -157,7 +162,7 @@ OPERATIONS: dict[str, Operation] = {
         "One webhook",
         "Webhooks",
         200,
-        outputs.WebhookGiven,
+        outputs.WebhookOutput,
         refusals=_OF_A_WEBHOOK,
         headers=("ETag",),
     ),
@@ -166,9 +171,9 @@ OPERATIONS: dict[str, Operation] = {
         "Change what is given of a webhook",
         "Webhooks",
         200,
-        outputs.WebhookGiven,
-        inputs.WebhookChange,
-        refusals=(*_OF_A_WEBHOOK, *_OF_A_CHANGE, problems.TooManySends),
+        outputs.WebhookOutput,
+        inputs.WebhookPatch,
+        refusals=(*_OF_A_WEBHOOK, *_OF_A_CHANGE, problems.RateLimited),
         headers=("ETag",),
         parameters=("If-Match",),
         description=(
@@ -189,7 +194,7 @@ OPERATIONS: dict[str, Operation] = {
         parameters=("If-Match",),
         description=(
             "No request starts once the answer is there. One that had started may still arrive, within"
-            f" {drain_run.PATIENCE.total_seconds} seconds."
+            f" {drain_run.TIMEOUTS.total_seconds} seconds."
         ),
     ),
     "test_saved": Operation(
@@ -197,10 +202,10 @@ OPERATIONS: dict[str, Operation] = {
         "Send a sample to a webhook, whatever its status",
         "Webhooks",
         200,
-        outputs.TrialGiven,
-        inputs.TrialTaken,
+        outputs.TrialOutput,
+        inputs.TrialInput,
         needs_body=False,
-        refusals=(*_OF_A_WEBHOOK, *_OF_A_KEY, problems.TooManySends),
+        refusals=(*_OF_A_WEBHOOK, *_OF_A_KEY, problems.RateLimited),
         headers=("Idempotency-Replayed",),
         parameters=("Idempotency-Key",),
         description=("An answer that is repeated under its key is without responseBody." + _COUNTED),
@@ -210,13 +215,13 @@ OPERATIONS: dict[str, Operation] = {
         "Make a new signing secret, as a JSON file to download",
         "Webhooks",
         200,
-        outputs.SigningSecretGiven,
+        outputs.SigningSecretOutput,
         refusals=(
             *_OF_A_WEBHOOK,
             *_OF_A_KEY,
             *_OF_A_CHANGE,
             problems.NotSigned,
-            problems.OverlapRunning,
+            problems.RotationInProgress,
         ),
         headers=("Content-Disposition", "ETag", "Idempotency-Replayed"),
         parameters=("Idempotency-Key", "If-Match"),
@@ -231,7 +236,7 @@ OPERATIONS: dict[str, Operation] = {
         "What became of a webhook's events, newest first",
         "Deliveries",
         200,
-        outputs.DeliveryListGiven,
+        outputs.DeliveryListOutput,
         refusals=_OF_A_WEBHOOK,
         parameters=("status", "eventName", "from", "to", "limit", "cursor"),
         links=_DELIVERY_LINKS,
@@ -242,16 +247,16 @@ OPERATIONS: dict[str, Operation] = {
         "One delivery with its event and attempts",
         "Deliveries",
         200,
-        outputs.DeliveryDetailGiven,
-        refusals=(*_OF_A_WEBHOOK, problems.NoSuchDelivery),
+        outputs.DeliveryDetailOutput,
+        refusals=(*_OF_A_WEBHOOK, problems.DeliveryNotFound),
     ),
     "redeliver": Operation(
         "redeliver",
         "Send one event again",
         "Deliveries",
         202,
-        outputs.DeliveryGiven,
-        refusals=(*_OF_A_WEBHOOK, problems.NoSuchDelivery, *_OF_A_KEY, problems.TooManySends),
+        outputs.DeliveryOutput,
+        refusals=(*_OF_A_WEBHOOK, problems.DeliveryNotFound, *_OF_A_KEY, problems.RateLimited),
         headers=("Location", "Idempotency-Replayed"),
         parameters=("Idempotency-Key",),
         description="After what waits. It adds an attempt; what is delivered stays delivered." + _COUNTED,
@@ -261,7 +266,7 @@ OPERATIONS: dict[str, Operation] = {
         "Counts and latency by hour, and what waits",
         "Deliveries",
         200,
-        outputs.StatsGiven,
+        outputs.StatsOutput,
         refusals=_OF_A_WEBHOOK,
         parameters=("hours",),
         description="By the hour of the events' own time. What one call counts is bounded: see countedFrom.",
@@ -271,9 +276,9 @@ OPERATIONS: dict[str, Operation] = {
         "Send part of the history again, oldest event first",
         "Deliveries",
         202,
-        outputs.ReplayGiven,
-        inputs.ReplayTaken,
-        refusals=(*_OF_A_WEBHOOK, *_OF_A_KEY, problems.ReplayRunning, problems.TooManySends),
+        outputs.ReplayOutput,
+        inputs.ReplayInput,
+        refusals=(*_OF_A_WEBHOOK, *_OF_A_KEY, problems.ReplayInProgress, problems.RateLimited),
         headers=("Location", "Idempotency-Replayed"),
         parameters=("Idempotency-Key",),
         links=_REPLAY_LINKS,
@@ -295,9 +300,14 @@ OPERATIONS: dict[str, Operation] = {
         "Have somebody mailed when a webhook fails, goes on failing, is switched off, or works again",
         "Notices",
         201,
-        outputs.SubscriptionGiven,
-        inputs.SubscriptionTaken,
-        refusals=(*_OF_A_KEY, problems.TooManySubscriptions, problems.TooManySends, problems.TooManyMails),
+        outputs.SubscriptionOutput,
+        inputs.SubscriptionInput,
+        refusals=(
+            *_OF_A_KEY,
+            problems.SubscriptionLimitExceeded,
+            problems.RateLimited,
+            problems.MailLimitExceeded,
+        ),
         headers=("Idempotency-Replayed",),
         parameters=("Idempotency-Key",),
         links=_ADDED_SUBSCRIPTION_LINKS,
@@ -312,14 +322,14 @@ OPERATIONS: dict[str, Operation] = {
         "Have somebody mailed no more",
         "Notices",
         204,
-        refusals=(problems.NoSuchSubscription, problems.NoSuchPath, problems.Busy),
+        refusals=(problems.SubscriptionNotFound, problems.PathNotFound, problems.Contention),
     ),
     "cancel_replay": Operation(
         "cancelReplay",
         "Stop the webhook's replay where it is",
         "Deliveries",
         204,
-        refusals=(*_OF_A_WEBHOOK, problems.NoSuchReplay),
+        refusals=(*_OF_A_WEBHOOK, problems.ReplayNotFound),
         description="What is on its way still arrives.",
     ),
     "get_replay": Operation(
@@ -327,8 +337,8 @@ OPERATIONS: dict[str, Operation] = {
         "How far the webhook's replay is, or the last one came",
         "Deliveries",
         200,
-        outputs.ReplayGiven,
-        refusals=(*_OF_A_WEBHOOK, problems.NoSuchReplay),
+        outputs.ReplayOutput,
+        refusals=(*_OF_A_WEBHOOK, problems.ReplayNotFound),
     ),
 }
 """By the method of the routes that answers. What is not here is open to everybody and describes itself."""
@@ -462,7 +472,7 @@ _WEBHOOK_RULES: dict[str, Schema] = {
 }
 _RULES: dict[str, dict[str, Schema]] = {
     "WebhookInput": _WEBHOOK_RULES,
-    "WebhookChange": _WEBHOOK_RULES,
+    "WebhookPatch": _WEBHOOK_RULES,
     "BasicAuthenticationInput": {
         "username": {"pattern": r"^[^:\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"},
         "password": {"pattern": _ONE_LINE, "format": "password"},
@@ -598,7 +608,7 @@ def _schemas() -> dict[str, Schema]:
     # Those whose names begin with an underscore are parts of a field's type, of no interest by themselves.
     parts = {name: schema for name, schema in definitions["$defs"].items() if name.startswith("_")}
     schemas = {
-        _short(name): _cleaned(_inlined(schema, parts), is_answer=name.endswith(("Given", "List")))
+        _short(name): _cleaned(_inlined(schema, parts), is_answer=name.endswith(("Output", "List")))
         for name, schema in definitions["$defs"].items()
         if name not in parts
     }
@@ -686,9 +696,7 @@ def _name(model: type[BaseModel]) -> str:
 
 
 def _short(name: str) -> str:
-    if name.endswith("Taken"):
-        return name.removesuffix("Taken") + "Input"
-    return name.removesuffix("Given")
+    return name.removesuffix("Output")
 
 
 def _short_ref(text: str) -> str:

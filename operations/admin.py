@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from lms_webhooks.admin.inputs import SubscriptionTaken
+from lms_webhooks.admin.inputs import SubscriptionInput
 from lms_webhooks.model.events import ACCOUNT_ID_CHARACTERS, MAX_ACCOUNT_ID_LENGTH, is_account_id
 from local.users import account_of, add_to_group, groups_of, make_user, new_password, set_password
 from operations.identity import AWS_ERRORS, explain
@@ -51,7 +51,7 @@ def read_admin(email: str, account_id: str, role: str) -> Admin:
         UnusableRequest: the mail address, the account or the role is none.
     """
     try:
-        address = SubscriptionTaken(email=email).email
+        address = SubscriptionInput(email=email).email
     except ValidationError:
         raise UnusableRequest(
             f"EMAIL={email} is no mail address: give one such as EMAIL=ada@example.com."

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 
 from lms_webhooks.aws.clients import retry_conflicts
-from lms_webhooks.aws.dynamodb import Table, holds, item_key, key_item, transact
+from lms_webhooks.aws.dynamodb import Table, conditional_write, item_key, key_item, transact
 from lms_webhooks.model.health import Health, Mode
 from lms_webhooks.stores.backlog import Backlog, Lane
 from lms_webhooks.stores.deliveries import DeliveryStore
@@ -132,7 +132,7 @@ def mark_lanes(system: System, *, applying: bool) -> Done:
     """Mark each lane that has events, and the replay lane of each webhook whose replay is under way."""
     done: Done = Counter()
     backlog = Backlog(Table(system.dynamodb, system.deliveries), retention_days=system.backlog_days)
-    marked = {(mark.webhook_id, mark.lane) for mark in backlog.all_marks()}
+    marked = {(mark.webhook_id, mark.lane) for mark in backlog.all_markers()}
     accepted_ms: dict[tuple[str, str, Lane], int] = {}
     due_ms: dict[tuple[str, str, Lane], int] = {}
     for page in _pages(system.dynamodb, system.deliveries, "BACKLOG#"):
@@ -154,7 +154,7 @@ def mark_lanes(system: System, *, applying: bool) -> Done:
         if not applying:
             continue
         if lane is Lane.REPLAY:  # the next drainer looks when it ends
-            mark_it = backlog.mark_action(account_id, webhook_id, asked_at_ms=0)
+            mark_it = backlog.marker_write(account_id, webhook_id, asked_at_ms=0)
             transact(system.dynamodb, [mark_it])
         else:
             # Of a lane that has a mark too: what was brought back may be due or expire before the rest.
@@ -202,7 +202,7 @@ def _put_if_missing(dynamodb: "DynamoDBClient", table: str, item: "Item", *, app
             TableName=table, Key=key_item(item_key(item)), ConsistentRead=True, ProjectionExpression="pk"
         )
         return "Item" not in answer
-    return holds(
+    return conditional_write(
         lambda: dynamodb.put_item(TableName=table, Item=item, ConditionExpression="attribute_not_exists(pk)"),
         dynamodb,
     )

@@ -16,7 +16,7 @@ _BODIES: dict[str, dict[str, Any]] = {
         "events": ["COURSE_ENROLLMENT"],
         "status": "active",
     },
-    "WebhookChange": {"name": "Changed"},
+    "WebhookPatch": {"name": "Changed"},
     "TrialInput": {},
     "ReplayInput": {"from": "2026-11-01T00:00:00Z", "to": "2026-11-02T00:00:00Z"},
     "SubscriptionInput": {"email": "ada@example.com"},

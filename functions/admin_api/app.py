@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 from lms_webhooks.admin.deliveries import Deliveries
 from lms_webhooks.admin.idempotency import Idempotency
-from lms_webhooks.admin.rate_limit import SendLimit
-from lms_webhooks.admin.replays import Resends
+from lms_webhooks.admin.rate_limit import SendRateLimit
+from lms_webhooks.admin.replays import ReplayService
 from lms_webhooks.admin.routes import Services, build_api
 from lms_webhooks.admin.stats import StatsReader
 from lms_webhooks.admin.subscriptions import Subscriptions
-from lms_webhooks.admin.webhooks import Registrations
+from lms_webhooks.admin.webhooks import WebhookService
 from lms_webhooks.aws import clients
 from lms_webhooks.aws.dynamodb import Table
-from lms_webhooks.aws.kms import SecretBox
+from lms_webhooks.aws.kms import SecretCipher
 from lms_webhooks.aws.sqs import DrainQueue
 from lms_webhooks.observability import logger
 from lms_webhooks.settings import AdminApiSettings, read
@@ -25,33 +25,33 @@ from lms_webhooks.stores.webhooks import WebhookStore
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-    from lms_webhooks.admin.sample_sends import Trials
+    from lms_webhooks.admin.sample_sends import SampleSender
 
 # Built at cold start: a broken environment fails loudly at once, not on some call later.
 settings = read(AdminApiSettings)
 dynamodb = clients.dynamodb()
-secret_box = SecretBox(clients.kms(), settings.kms_key_id)
+secret_box = SecretCipher(clients.kms(), settings.kms_key_id)
 store = WebhookStore(dynamodb, settings.webhooks_table)
 webhooks_table = Table(dynamodb, settings.webhooks_table)
 deliveries_table = Table(dynamodb, settings.deliveries_table)
 backlog = Backlog(deliveries_table, retention_days=settings.backlog_retention_days)
 delivery_store = DeliveryStore(deliveries_table, retention_days=settings.delivery_retention_days)
 drain_queue = DrainQueue(clients.sqs(), settings.drain_queue_url, settings.background_drain_queue_url)
-send_limit = SendLimit(webhooks_table)
-registrations = Registrations(store, secret_box, drain_queue, backlog, send_limit)
+send_limit = SendRateLimit(webhooks_table)
+registrations = WebhookService(store, secret_box, drain_queue, backlog, send_limit)
 
 
 @cache
-def trials() -> "Trials":
+def trials() -> "SampleSender":
     """What test sends need, made by the first: it reads a bundle of CAs that other calls do not use."""
-    from lms_webhooks.admin.sample_sends import Trials  # noqa: PLC0415
+    from lms_webhooks.admin.sample_sends import SampleSender  # noqa: PLC0415
     from lms_webhooks.sending.sender import Sender  # noqa: PLC0415
-    from lms_webhooks.sending.webhook_client import Courier, Kind  # noqa: PLC0415
+    from lms_webhooks.sending.webhook_client import SendKind, WebhookClient  # noqa: PLC0415
 
     sender = Sender(
         loopback_allowed=settings.loopback_targets_allowed, trusted_ca_file=settings.trusted_ca_file
     )
-    return Trials(registrations, Courier(secret_box, sender, kind=Kind.TEST), send_limit)
+    return SampleSender(registrations, WebhookClient(secret_box, sender, kind=SendKind.TEST), send_limit)
 
 
 @cache
@@ -65,7 +65,9 @@ api = build_api(
     Services(
         registrations=registrations,
         deliveries=deliveries,
-        resends=Resends(store, deliveries, backlog, ReplayStore(deliveries_table), drain_queue, send_limit),
+        resends=ReplayService(
+            store, deliveries, backlog, ReplayStore(deliveries_table), drain_queue, send_limit
+        ),
         stats=StatsReader(
             store,
             delivery_store,

@@ -13,8 +13,8 @@ from lms_webhooks.observability import logger, metrics
 from lms_webhooks.settings import BatchSettings, read
 from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.health import HealthStore
-from lms_webhooks.stores.outbox import NoticeBox, Notifier
-from lms_webhooks.stores.webhook_states import Standings
+from lms_webhooks.stores.outbox import NotificationOutbox, Notifier
+from lms_webhooks.stores.webhook_states import WebhookStates
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -26,8 +26,10 @@ sqs = clients.sqs()
 deliveries_table = Table(dynamodb, settings.deliveries_table)
 backlog = Backlog(deliveries_table, retention_days=settings.backlog_retention_days)
 webhooks_table = Table(dynamodb, settings.webhooks_table)
-standings = Standings(webhooks_table)
-notifier = Notifier(NoticeBox(deliveries_table), backlog, standings, clients.sns(), settings.notice_topic_arn)
+standings = WebhookStates(webhooks_table)
+notifier = Notifier(
+    NotificationOutbox(deliveries_table), backlog, standings, clients.sns(), settings.notice_topic_arn
+)
 sweep = Sweep(
     backlog=backlog,
     standings=standings,

@@ -4,17 +4,17 @@ from typing import TYPE_CHECKING, Any
 
 from lms_webhooks.aws import clients
 from lms_webhooks.aws.dynamodb import Table
-from lms_webhooks.aws.kms import SecretBox
+from lms_webhooks.aws.kms import SecretCipher
 from lms_webhooks.aws.sqs import DrainQueue, QuarantineQueue
 from lms_webhooks.dispatcher.dispatcher import Dispatcher
 from lms_webhooks.observability import logger, metrics
 from lms_webhooks.sending.sender import Sender
-from lms_webhooks.sending.webhook_client import Courier, Kind
+from lms_webhooks.sending.webhook_client import SendKind, WebhookClient
 from lms_webhooks.settings import DispatcherSettings, read
 from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.deliveries import DeliveryStore
 from lms_webhooks.stores.health import HealthStore
-from lms_webhooks.stores.webhook_cache import Registry
+from lms_webhooks.stores.webhook_cache import WebhookCache
 from lms_webhooks.stores.webhooks import WebhookStore
 
 if TYPE_CHECKING:
@@ -26,14 +26,14 @@ dynamodb = clients.dynamodb()
 sqs = clients.sqs()
 deliveries_table = Table(dynamodb, settings.deliveries_table)
 dispatcher = Dispatcher(
-    registry=Registry(WebhookStore(dynamodb, settings.webhooks_table)),
+    registry=WebhookCache(WebhookStore(dynamodb, settings.webhooks_table)),
     health=HealthStore(Table(dynamodb, settings.webhooks_table)),
     deliveries=DeliveryStore(deliveries_table, retention_days=settings.delivery_retention_days),
     backlog=Backlog(deliveries_table, retention_days=settings.backlog_retention_days),
-    courier=Courier(
-        SecretBox(clients.kms(), settings.kms_key_id),
+    courier=WebhookClient(
+        SecretCipher(clients.kms(), settings.kms_key_id),
         Sender(loopback_allowed=settings.loopback_targets_allowed, trusted_ca_file=settings.trusted_ca_file),
-        kind=Kind.DIRECT,
+        kind=SendKind.DIRECT,
     ),
     drain_queue=DrainQueue(sqs, settings.drain_queue_url, settings.background_drain_queue_url),
     quarantine=QuarantineQueue(sqs, settings.quarantine_queue_url),

@@ -5,21 +5,21 @@ from typing import TYPE_CHECKING, Any
 
 from lms_webhooks.aws import clients
 from lms_webhooks.aws.dynamodb import Table
-from lms_webhooks.aws.kms import SecretBox
+from lms_webhooks.aws.kms import SecretCipher
 from lms_webhooks.aws.sqs import DrainQueue
-from lms_webhooks.drainer.drain_run import Turn
+from lms_webhooks.drainer.drain_run import DrainRun
 from lms_webhooks.drainer.drainer import Drainer
-from lms_webhooks.drainer.outcomes import Settler
+from lms_webhooks.drainer.outcomes import OutcomeRecorder
 from lms_webhooks.observability import logger, metrics
 from lms_webhooks.sending.sender import Sender
-from lms_webhooks.sending.webhook_client import Courier, Kind
+from lms_webhooks.sending.webhook_client import SendKind, WebhookClient
 from lms_webhooks.settings import DrainerSettings, read
 from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.deliveries import DeliveryStore
 from lms_webhooks.stores.health import HealthStore
-from lms_webhooks.stores.outbox import NoticeBox
-from lms_webhooks.stores.replays import Replays, ReplayStore
-from lms_webhooks.stores.webhook_cache import Registry
+from lms_webhooks.stores.outbox import NotificationOutbox
+from lms_webhooks.stores.replays import ReplayRunner, ReplayStore
+from lms_webhooks.stores.webhook_cache import WebhookCache
 from lms_webhooks.stores.webhooks import WebhookStore
 
 if TYPE_CHECKING:
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 settings = read(DrainerSettings)
 dynamodb = clients.dynamodb()
 deliveries_table = Table(dynamodb, settings.deliveries_table)
-registry = Registry(WebhookStore(dynamodb, settings.webhooks_table))
+registry = WebhookCache(WebhookStore(dynamodb, settings.webhooks_table))
 backlog = Backlog(deliveries_table, retention_days=settings.backlog_retention_days)
 deliveries = DeliveryStore(deliveries_table, retention_days=settings.delivery_retention_days)
-settler = Settler(backlog, deliveries)
-replays = Replays(ReplayStore(deliveries_table), deliveries, backlog)
-courier = Courier(
-    SecretBox(clients.kms(), settings.kms_key_id),
+settler = OutcomeRecorder(backlog, deliveries)
+replays = ReplayRunner(ReplayStore(deliveries_table), deliveries, backlog)
+courier = WebhookClient(
+    SecretCipher(clients.kms(), settings.kms_key_id),
     Sender(loopback_allowed=settings.loopback_targets_allowed, trusted_ca_file=settings.trusted_ca_file),
-    kind=Kind.BACKLOG,
+    kind=SendKind.BACKLOG,
 )
 drainer = Drainer(
     registry=registry,
@@ -45,10 +45,10 @@ drainer = Drainer(
     backlog=backlog,
     settler=settler,
     replays=replays,
-    notices=NoticeBox(deliveries_table),
+    notices=NotificationOutbox(deliveries_table),
     queue=DrainQueue(clients.sqs(), settings.drain_queue_url, settings.background_drain_queue_url),
     turn=partial(
-        Turn,
+        DrainRun,
         registry=registry,
         backlog=backlog,
         settler=settler,

@@ -19,17 +19,17 @@ import standardwebhooks
 
 from lms_webhooks import settings
 from lms_webhooks.admin import sample_sends
-from lms_webhooks.admin.inputs import WebhookTaken
+from lms_webhooks.admin.inputs import WebhookInput
 from lms_webhooks.admin.webhooks import SECRET_OVERLAP
 from lms_webhooks.dispatcher import dispatcher
 from lms_webhooks.drainer import drain_run
 from lms_webhooks.drainer.drainer import LEASE_SECONDS
 from lms_webhooks.model import retry
 from lms_webhooks.model.events import Event
-from lms_webhooks.model.retry import AnswerClass, classify
+from lms_webhooks.model.retry import ResponseClass, classify
 from lms_webhooks.observability import Metric
 from lms_webhooks.sending.sockets import MAX_ADDRESSES_TRIED, ErrorClass
-from lms_webhooks.sending.webhook_request import Credentials, compose
+from lms_webhooks.sending.webhook_request import Credentials, build_request
 from lms_webhooks.stores.backlog import PURGE_DELAY_SECONDS
 from lms_webhooks.stores.webhook_cache import MAX_AGE_SECONDS
 from lms_webhooks.stores.webhooks import TOMBSTONE_DAYS
@@ -215,21 +215,21 @@ def test_the_delays_are_the_ones_that_receivers_are_told() -> None:
 
 def test_each_status_code_is_in_the_class_that_receivers_are_told() -> None:
     told = {
-        int(code): AnswerClass.ENDPOINT
+        int(code): ResponseClass.ENDPOINT
         for answer, what, *_ in rows(RECEIVERS, "What your answer does")
         for code in re.findall(r"\b\d{3}\b", answer)
         if "**The endpoint fails.**" in what
     }
-    told |= {410: AnswerClass.GONE}
+    told |= {410: ResponseClass.GONE}
     for code in range(200, 600):
         if code < 300:
-            expected = AnswerClass.DELIVERED
+            expected = ResponseClass.DELIVERED
         elif 400 <= code < 500:
-            expected = told.get(code, AnswerClass.EVENT)
+            expected = told.get(code, ResponseClass.EVENT)
         else:
-            expected = AnswerClass.ENDPOINT
+            expected = ResponseClass.ENDPOINT
         assert classify(code) is expected, code
-    assert classify(None) is AnswerClass.ENDPOINT
+    assert classify(None) is ResponseClass.ENDPOINT
 
 
 def sample_request() -> tuple[dict[str, str], bytes]:
@@ -269,7 +269,7 @@ def test_the_request_that_is_shown_is_the_one_that_is_sent() -> None:
         accepted_at_ms=shown["timestamp"],
         text=json.dumps(shown, separators=(",", ":")),
     )
-    message = compose(
+    message = build_request(
         "https://example.com/hooks",
         [event],
         webhook_id="wh_1",
@@ -303,7 +303,7 @@ def test_a_receiver_is_shown_as_the_file_that_is_tested(file: Path) -> None:
 def test_the_check_of_basic_authentication_that_is_shown_is_right(
     name: str, password: str, is_taken: bool
 ) -> None:
-    message = compose(
+    message = build_request(
         "https://example.com/hooks",
         [Event("1010", "first", "CI_STATS", 0, 0, '{"eventId":"first"}')],
         webhook_id="wh_1",
@@ -356,7 +356,7 @@ def test_receivers_are_told_how_long_to_expect_an_event_and_an_old_secret() -> N
 def test_admins_are_told_how_long_a_request_that_had_started_may_take() -> None:
     """It may take long to open a connection, and then to send its body: the deadline of all ends both."""
     most = max(
-        each.total_seconds for each in (dispatcher.PATIENCE, drain_run.PATIENCE, sample_sends.PATIENCE)
+        each.total_seconds for each in (dispatcher.TIMEOUTS, drain_run.TIMEOUTS, sample_sends.TIMEOUTS)
     )
     told = section(ADMIN_API, "Before the first call")
     documents = told, OPERATIONS_OF_THE_API["delete_webhook"].description, section(CHANGELOG, "[Unreleased]")
@@ -387,7 +387,7 @@ def test_operators_are_told_when_a_deleted_webhook_is_purged() -> None:
 def test_the_api_takes_the_webhook_that_is_registered_to_try_it(document: Path) -> None:
     (command,) = [block for block in fenced(document, "sh") if "application/json" in block]
     body = command.partition("-d '")[2].rpartition("'")[0]
-    WebhookTaken.model_validate(json.loads(body), context={"loopback_allowed": True})
+    WebhookInput.model_validate(json.loads(body), context={"loopback_allowed": True})
 
 
 # The pages themselves

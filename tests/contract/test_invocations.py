@@ -11,7 +11,7 @@ import pytest
 from events.generate import WEBHOOK_ID
 from lms_webhooks.batch import sweep
 from lms_webhooks.model.events import read_event
-from lms_webhooks.stores.backlog import Lane, Waiting
+from lms_webhooks.stores.backlog import Lane, PendingEvent
 from local.openapi import COMMITTED
 from tests.contract.invocations import ACCOUNT, Aws, of_function, sample
 from tests.contract.template import PARAMETERS, RULES, event_sources, name_in, of_type
@@ -225,5 +225,5 @@ def wait(aws: Aws) -> None:
         read_event(record["body"], source="lms", accepted_at_ms=now_ms)
         for record in sample("dispatcher", "realtime")["Records"]
     ]
-    assert not aws.backlog.append(WEBHOOK_ID, Lane.REALTIME, [Waiting(event) for event in events])
+    assert not aws.backlog.append(WEBHOOK_ID, Lane.REALTIME, [PendingEvent(event) for event in events])
     aws.backlog.mark(ACCOUNT, WEBHOOK_ID, Lane.REALTIME, accepted_at_ms=now_ms)

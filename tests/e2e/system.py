@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from lms_webhooks.model.event_types import REAL_TIME
-from lms_webhooks.model.webhooks import rfc3339_of_ms
+from lms_webhooks.model.webhooks import format_ms
 from lms_webhooks.stores.backlog import PURGE_DELAY_SECONDS, Lane
 from local import deploy
 from local.emit import make_event
@@ -271,7 +271,7 @@ class System:
         for tombstone in self.items("webhooks", "TOMBSTONE#"):
             at_ms, _, webhook_id = tombstone["sk"]["S"].partition("#")
             then_ms = int(at_ms) - PURGE_DELAY_SECONDS * 1000
-            then = {"sk": {"S": f"{then_ms:013d}#{webhook_id}"}, "deleted_at": {"S": rfc3339_of_ms(then_ms)}}
+            then = {"sk": {"S": f"{then_ms:013d}#{webhook_id}"}, "deleted_at": {"S": format_ms(then_ms)}}
             self._dynamodb.put_item(TableName=tables["webhooks"], Item=tombstone | then)
             self._dynamodb.delete_item(TableName=tables["webhooks"], Key=key_of(tombstone))
             deleted.add(f"{webhook_id}#{Lane.REPLAY}")

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from lms_webhooks.aws.dynamodb import Table
-from lms_webhooks.model.webhooks import NoAuthentication, Status, Webhook, rfc3339, utc_now
+from lms_webhooks.model.webhooks import NoAuthentication, Status, Webhook, format_time, utc_now
 from lms_webhooks.stores.health import HealthStore
 from lms_webhooks.stores.webhooks import WebhookStore, new_webhook_id
 from local import deploy
@@ -442,7 +442,7 @@ def test_a_hostile_target_that_got_into_the_table_is_sent_nothing(
     urls = [*on_this_machine, f"http://{METADATA}/", f"https://{METADATA}/", "https://[::1]/"]
     webhooks = {}
     for index, url in enumerate(urls):
-        now = rfc3339(utc_now())
+        now = format_time(utc_now())
         webhook = Webhook(
             account_id=str(8_000_000_000 + index // 5),  # an account has five
             webhook_id=new_webhook_id(),

@@ -57,7 +57,7 @@ def test_a_generated_client_registers_tries_changes_and_deletes(
     assert again.webhook_id == created.webhook_id
     tried = call(generated, "webhooks.test_webhook", account, created.webhook_id, body=models.TrialInput())
     assert (tried.delivered, tried.status_code) == (True, 200)
-    change = models.WebhookChange.from_dict({"status": "paused"})
+    change = models.WebhookPatch.from_dict({"status": "paused"})
     changed = call(
         generated, "webhooks.change_webhook", account, created.webhook_id, body=change, if_match="*"
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lms_webhooks.aws.sqs import DrainMessage, read_drain_message
 from lms_webhooks.model.webhooks import Status
-from lms_webhooks.sending.webhook_request import Message
+from lms_webhooks.sending.webhook_request import WebhookRequest
 from lms_webhooks.stores.backlog import Lane
 from lms_webhooks.stores.deliveries import Outcome
 from tests.scenarios.fake_time import Process
@@ -118,7 +118,7 @@ class Audit:
     # The POSTs
 
     @contextmanager
-    def post(self, message: Message) -> Iterator[None]:
+    def post(self, message: WebhookRequest) -> Iterator[None]:
         """One POST, from its beginning to its end."""
         process = self._world.time.process
         assert isinstance(process, Environment)

@@ -16,8 +16,8 @@ from unittest.mock import patch
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from lms_webhooks.sending.sender import Answer, Patience
-from lms_webhooks.sending.webhook_request import Message
+from lms_webhooks.sending.sender import PostResult, Timeouts
+from lms_webhooks.sending.webhook_request import WebhookRequest
 from tests.faults.faults import Fault, FaultWorld, Strike, settle_in
 from tests.scenarios.fake_time import FakeTime, Killed
 from tests.scenarios.world import Handler, World, real_client
@@ -168,8 +168,8 @@ class _Child(World):
     ) -> Any:
         return self.ask(service, operation, params)
 
-    def _post(self, message: Message, patience: Patience) -> Answer:
-        answer: Answer = self.ask("POST", message, patience)
+    def _post(self, message: WebhookRequest, patience: Timeouts) -> PostResult:
+        answer: PostResult = self.ask("POST", message, patience)
         return answer
 
 

@@ -22,21 +22,21 @@ from botocore.exceptions import ReadTimeoutError
 
 from lms_webhooks.admin import webhooks
 from lms_webhooks.admin.deliveries import Deliveries
-from lms_webhooks.admin.inputs import ReplayTaken, WebhookChange
-from lms_webhooks.admin.rate_limit import SendLimit
-from lms_webhooks.admin.replays import Resends
-from lms_webhooks.admin.webhooks import Registrations
+from lms_webhooks.admin.inputs import ReplayInput, WebhookPatch
+from lms_webhooks.admin.rate_limit import SendRateLimit
+from lms_webhooks.admin.replays import ReplayService
+from lms_webhooks.admin.webhooks import WebhookService
 from lms_webhooks.aws.sqs import DrainQueue
 from lms_webhooks.model.health import Health
 from lms_webhooks.observability import logger
 from lms_webhooks.problems import Problem
-from lms_webhooks.sending.sender import Answer, Patience
+from lms_webhooks.sending.sender import PostResult, Timeouts
 from lms_webhooks.sending.sockets import ErrorClass
-from lms_webhooks.sending.webhook_request import Message
+from lms_webhooks.sending.webhook_request import WebhookRequest
 from lms_webhooks.stores import backlog
 from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.deliveries import DeliveryStore
-from lms_webhooks.stores.outbox import Kind
+from lms_webhooks.stores.outbox import NotificationKind
 from lms_webhooks.stores.replays import ReplayState, ReplayStore
 from lms_webhooks.stores.webhooks import UnreadableWebhook
 from tests.faults.audit import Audit, Key, written
@@ -119,8 +119,8 @@ def settle_in() -> None:
 class Admin:
     """The admin API without its HTTP, wired as its function wires it."""
 
-    registrations: Registrations
-    resends: Resends
+    registrations: WebhookService
+    resends: ReplayService
 
 
 class FaultWorld(World):
@@ -147,7 +147,7 @@ class FaultWorld(World):
         self.owners: dict[str, str] = {}
         """The webhook whose receiver is at a URL."""
         self.must_quarantine = 0
-        self.must_tell: set[tuple[str, Kind]] = set()
+        self.must_tell: set[tuple[str, NotificationKind]] = set()
         """The webhooks whose owners must hear of something, and of what: once, if nothing goes wrong."""
         self._counts = True
         self._outage_until = 0.0
@@ -223,14 +223,14 @@ class FaultWorld(World):
 
     def resend_all(self, webhook_id: str, event_ids: Iterable[str]) -> None:
         """An admin wants all of the history once more, which is `event_ids`."""
-        wanted = ReplayTaken.model_validate({"from": "2000-01-01T00:00:00Z"})
+        wanted = ReplayInput.model_validate({"from": "2000-01-01T00:00:00Z"})
         self._resend(webhook_id, event_ids, lambda admin: admin.resends.start(ADMIN, webhook_id, wanted))
 
     def move(self, webhook_id: str, endpoint: Endpoint) -> None:
         """An admin changes the URL."""
         self.owners[endpoint.url] = webhook_id
         rule = {"loopback_allowed": False}
-        change = WebhookChange.model_validate({"targetUrl": endpoint.url}, context=rule)
+        change = WebhookPatch.model_validate({"targetUrl": endpoint.url}, context=rule)
         self.ask_admin(lambda admin: admin.registrations.change(ADMIN, webhook_id, change))
 
     def keep_health(self, webhook_id: str, health: Health) -> None:
@@ -264,7 +264,7 @@ class FaultWorld(World):
             problems.append("given up: a write that a transaction held up for a moment")
         if len(self.quarantined) < self.must_quarantine:
             problems.append("lost: a malformed message is not in quarantine")
-        told = Counter((notice["webhookId"], Kind(notice["kind"])) for notice in self.told)
+        told = Counter((notice["webhookId"], NotificationKind(notice["kind"])) for notice in self.told)
         problems += [f"lost: nobody was told of {kind}" for _, kind in self.must_tell - told.keys()]
         if self.strike is None:
             problems += [f"told twice: {kind}" for of, kind in self.must_tell if told[of, kind] > 1]
@@ -337,7 +337,7 @@ class FaultWorld(World):
     def _do_dynamodb_call(self, operation: str, params: dict[str, Any]) -> dict[str, Any]:
         return self.audit.dynamodb(operation, params)
 
-    def _post(self, message: Message, patience: Patience) -> Answer:
+    def _post(self, message: WebhookRequest, patience: Timeouts) -> PostResult:
         with self.audit.post(message):
             return super()._post(message, patience)
 
@@ -411,7 +411,9 @@ class FaultWorld(World):
                 self._outage_until = self.now + _OUTAGE_SECONDS
                 self.time.at(self._outage_until, self._end_outage)
         if call.service == "POST":
-            return Answer(None, ErrorClass.TIMEOUT if fault is Fault.ANSWER_LOST else ErrorClass.CONNECT, 10)
+            return PostResult(
+                None, ErrorClass.TIMEOUT if fault is Fault.ANSWER_LOST else ErrorClass.CONNECT, 10
+            )
         if fault is Fault.ANSWER_LOST:
             raise ReadTimeoutError(endpoint_url="https://aws.test")
         raise self.aws_error("ThrottlingException", call)
@@ -471,10 +473,10 @@ class FaultWorld(World):
         waiting = Backlog(table, retention_days=self._retention_days)
         queue = DrainQueue(self._sqs, *self._drain_queues)
         deliveries = Deliveries(store, DeliveryStore(table, retention_days=30), waiting)
-        limit = SendLimit(self._table("webhooks"), clock=self.time.clock)
+        limit = SendRateLimit(self._table("webhooks"), clock=self.time.clock)
         admin = Admin(
             self._build_registrations(sleep=self.time.sleep),
-            Resends(
+            ReplayService(
                 store,
                 deliveries,
                 waiting,

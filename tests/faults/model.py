@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from lms_webhooks.admin.inputs import WebhookChange
-from lms_webhooks.model.health import SwitchOff
+from lms_webhooks.admin.inputs import WebhookPatch
+from lms_webhooks.model.health import DisabledReason
 from tests.faults.faults import ADMIN, Admin, Fault, FaultWorld, Strike
 from tests.scenarios.endpoints import DOWN, GONE, HANGS, OK, REFUSED, Endpoint, Reply, Script, always, at_most
 from tests.scenarios.queues import event_ids_in
@@ -203,7 +203,7 @@ class Model(RuleBasedStateMachine):
         return list(self.world.emitted)[number % len(self.world.emitted)]
 
     def _change(self, webhook_id: str, **changes: Any) -> None:
-        change = WebhookChange.model_validate(changes)
+        change = WebhookPatch.model_validate(changes)
         self._ask(lambda admin: admin.registrations.change(ADMIN, webhook_id, change))
 
     def _ask(self, call: Callable[[Admin], object]) -> None:
@@ -251,9 +251,9 @@ class Model(RuleBasedStateMachine):
             return 0
         switched_off_at = int(health["switched_off_at_ms"]["N"]) / 1000
         match health["switched_off"]["S"]:
-            case SwitchOff.GONE:
+            case DisabledReason.GONE:
                 return switched_off_at
-            case SwitchOff.FAILING:
+            case DisabledReason.FAILING:
                 return switched_off_at + DAY
         return None
 

@@ -7,11 +7,11 @@ nothing goes wrong (`prelude`), so that the calls which count are those that the
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from lms_webhooks.admin.inputs import WebhookChange
+from lms_webhooks.admin.inputs import WebhookPatch
 from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.health import Mode, after_failure
 from lms_webhooks.model.webhooks import Status
-from lms_webhooks.stores.outbox import Kind
+from lms_webhooks.stores.outbox import NotificationKind
 from tests.faults.faults import ADMIN, FaultWorld
 from tests.scenarios.endpoints import DOWN, GONE, OK, Reply, always, in_turn, rejecting, until
 from tests.scenarios.world import DAY, HOUR, MINUTE, NON_REAL_TIME, SIGNED
@@ -187,7 +187,7 @@ def gone(world: FaultWorld) -> None:
     endpoint.script = always(GONE)
     ids = world.emit(2, accepted_at=world.now - DAY + 10 * MINUTE)
     world.expect(webhook, ids, "expired")
-    world.must_tell.add((webhook, Kind.SWITCHED_OFF))
+    world.must_tell.add((webhook, NotificationKind.SWITCHED_OFF))
     world.run(10)
 
 
@@ -217,7 +217,7 @@ def switched_off(world: FaultWorld) -> None:
     world.expect(webhook, world.emit(3), "delivered")
     world.run(30)
     endpoint.script = always(OK)
-    world.ask_admin(lambda admin: admin.registrations.change(ADMIN, webhook, WebhookChange(status="active")))
+    world.ask_admin(lambda admin: admin.registrations.change(ADMIN, webhook, WebhookPatch(status="active")))
     world.run(70)
 
 
@@ -227,7 +227,7 @@ def long_failure(world: FaultWorld) -> None:
     webhook = world.register(endpoint)
     endpoint.script = until(world.now + 24 * MINUTE, DOWN)
     world.expect(webhook, world.emit(2), "delivered")
-    world.must_tell |= {(webhook, Kind.FAILING), (webhook, Kind.RECOVERED)}
+    world.must_tell |= {(webhook, NotificationKind.FAILING), (webhook, NotificationKind.RECOVERED)}
     world.prelude(14 * MINUTE)
     world.run(20 * MINUTE)
     # A drainer that dies when all is delivered leaves nothing to try with: the next event shows that it is
@@ -329,27 +329,25 @@ def retirement(world: FaultWorld) -> None:
     on_their_way = world.emit(2)
     world.prelude(0.012)
     assert world.kill("dispatcher")
-    world.ask_admin(
-        lambda admin: admin.registrations.change(ADMIN, webhook, WebhookChange(status="inactive"))
-    )
+    world.ask_admin(lambda admin: admin.registrations.change(ADMIN, webhook, WebhookPatch(status="inactive")))
     world.run(40)
     unwanted = [*on_their_way, *world.emit(2), *world.emit(2, name=NON_REAL_TIME)]
     world.refused |= {(webhook, each) for each in unwanted}
     world.expect(webhook, unwanted)  # if they have an outcome, none is right
     world.run(14 * MINUTE)  # until all has come again, twice
     endpoint.script = always(OK)
-    world.ask_admin(lambda admin: admin.registrations.change(ADMIN, webhook, WebhookChange(status="active")))
+    world.ask_admin(lambda admin: admin.registrations.change(ADMIN, webhook, WebhookPatch(status="active")))
     world.run(10)
 
 
 def pause(world: FaultWorld) -> None:
     """Events come while the webhook is paused, and go when it is resumed."""
     webhook = world.register(world.endpoint())
-    world.ask_admin(lambda admin: admin.registrations.change(ADMIN, webhook, WebhookChange(status="paused")))
+    world.ask_admin(lambda admin: admin.registrations.change(ADMIN, webhook, WebhookPatch(status="paused")))
     world.run(3)
     world.expect(webhook, world.emit(3), "delivered")
     world.run(2)
-    world.ask_admin(lambda admin: admin.registrations.change(ADMIN, webhook, WebhookChange(status="active")))
+    world.ask_admin(lambda admin: admin.registrations.change(ADMIN, webhook, WebhookPatch(status="active")))
     world.run(10)
 
 

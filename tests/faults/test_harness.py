@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from lms_webhooks.admin.inputs import WebhookChange
+from lms_webhooks.admin.inputs import WebhookPatch
 from lms_webhooks.aws import clients
 from lms_webhooks.aws.sqs import DrainMessage
 from lms_webhooks.drainer.drainer import Drainer
-from lms_webhooks.drainer.outcomes import Settler
+from lms_webhooks.drainer.outcomes import OutcomeRecorder
 from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.health import Health
 from lms_webhooks.stores import health, webhook_cache
-from lms_webhooks.stores.backlog import Backlog, Lane, Mark, Waiting
+from lms_webhooks.stores.backlog import Backlog, DueMarker, Lane, PendingEvent
 from lms_webhooks.stores.deliveries import DeliveryStore
 from lms_webhooks.stores.health import HealthStore, read_health_item
 from tests.faults.exhaust import Row, exhaust
@@ -31,15 +31,15 @@ def broken(name: str, fault: Fault) -> Row:
 
 
 def test_events_that_are_taken_out_before_they_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    deliver = Settler.deliver
+    deliver = OutcomeRecorder.deliver
 
     def deliver_last(
-        self: Settler, webhook_id: str, lane: Lane, waiting: Sequence[Waiting], attempt: Attempt
+        self: OutcomeRecorder, webhook_id: str, lane: Lane, waiting: Sequence[PendingEvent], attempt: Attempt
     ) -> bool:
         self._backlog.remove(webhook_id, lane, waiting)
         return deliver(self, webhook_id, lane, waiting, attempt)
 
-    monkeypatch.setattr(Settler, "deliver", deliver_last)
+    monkeypatch.setattr(OutcomeRecorder, "deliver", deliver_last)
     row = broken("drain", Fault.DIES_BEFORE)
     assert row.lost
     assert any("has no outcome" in problem for problem in row.problems), "not only the audit sees it"
@@ -55,7 +55,9 @@ def test_a_mark_before_the_append(monkeypatch: pytest.MonkeyPatch) -> None:
     mark: Callable[..., bool] = Backlog.mark
     append: Callable[..., set[str]] = Backlog.append
 
-    def mark_and_append(self: Backlog, webhook_id: str, lane: Lane, waiting: Sequence[Waiting]) -> set[str]:
+    def mark_and_append(
+        self: Backlog, webhook_id: str, lane: Lane, waiting: Sequence[PendingEvent]
+    ) -> set[str]:
         event = waiting[0].event
         mark(self, event.account_id, webhook_id, lane, accepted_at_ms=event.accepted_at_ms)
         return append(self, webhook_id, lane, waiting)
@@ -66,12 +68,12 @@ def test_a_mark_before_the_append(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_mark_that_is_removed_though_events_came(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unmark(self: Backlog, mark: Mark) -> bool:
+    def clear_marker(self: Backlog, mark: DueMarker) -> bool:
         current = self.marks(mark.webhook_id).get(mark.lane)
         return remove(self, current) if current is not None else True
 
-    remove: Callable[..., bool] = Backlog.unmark
-    monkeypatch.setattr(Backlog, "unmark", unmark)
+    remove: Callable[..., bool] = Backlog.clear_marker
+    monkeypatch.setattr(Backlog, "unmark", clear_marker)
     assert broken("crowd", Fault.STALLS).stranded
 
 
@@ -142,7 +144,7 @@ def test_a_write_that_is_not_tried_again_when_a_transaction_holds_its_item(
 
 def test_a_registration_that_is_remembered_for_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webhook_cache, "MAX_AGE_SECONDS", 600.0)
-    pause = WebhookChange(status="paused")
+    pause = WebhookPatch(status="paused")
     with FaultWorld() as world:
         webhook = world.register(world.endpoint())
         world.emit(1)
@@ -155,9 +157,9 @@ def test_a_registration_that_is_remembered_for_too_long(monkeypatch: pytest.Monk
 
 
 def test_events_that_are_sent_before_older_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    read: Callable[..., list[Waiting]] = Backlog.read
+    read: Callable[..., list[PendingEvent]] = Backlog.read
 
-    def read_from_the_second_on(self: Backlog, *lane: Any, limit: int) -> list[Waiting]:
+    def read_from_the_second_on(self: Backlog, *lane: Any, limit: int) -> list[PendingEvent]:
         waiting = read(self, *lane, limit=limit + 1)
         return waiting[1:] or waiting
 

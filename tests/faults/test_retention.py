@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from lms_webhooks.model.events import Event
-from lms_webhooks.model.health import Mode, SwitchOff
+from lms_webhooks.model.health import DisabledReason, Mode
 from lms_webhooks.model.webhooks import Status
-from lms_webhooks.stores.backlog import Lane, Waiting
+from lms_webhooks.stores.backlog import Lane, PendingEvent
 from tests.scenarios.endpoints import DOWN, OK, Reply, always
 from tests.scenarios.world import ACCOUNT, DAY, HOUR, MINUTE, NON_REAL_TIME, REAL_TIME, Call, World
 
@@ -47,7 +47,7 @@ def test_seven_days_of_failure_expire_events_and_switch_the_webhook_off(world: W
     world.run(5 * DAY)
     second = world.emit(5)
     world.run(2 * DAY + 10 * MINUTE)
-    assert world.health(webhook).switched_off is SwitchOff.FAILING
+    assert world.health(webhook).switched_off is DisabledReason.FAILING
     assert world.metrics["WebhooksSwitchedOff"] == 1
     history = world.history(webhook)
     assert set(history) == set(first)
@@ -79,7 +79,7 @@ def test_a_webhook_that_is_switched_on_again_gets_what_waits() -> None:
         world.run(12 * HOUR)
         world.emit(1)
         world.run(12 * HOUR + 10 * MINUTE)
-        assert world.health(webhook).switched_off is SwitchOff.FAILING
+        assert world.health(webhook).switched_off is DisabledReason.FAILING
         waiting = world.emit(50)
         world.run(20 * HOUR)
         endpoint.script = always(OK)
@@ -200,7 +200,7 @@ def test_what_expires_behind_ten_megabytes_of_a_lane_expires_in_time() -> None:
                 int(world.now * 1000) + int(12 * HOUR * 1000),
                 json.dumps({"eventId": event_id, "data": random.randbytes(100_000).hex()}),
             )
-            world.put(webhook, Lane.REALTIME, Waiting(event))
+            world.put(webhook, Lane.REALTIME, PendingEvent(event))
         read = Counter[str]()
 
         def note(call: Call, proceed: Callable[[], Any]) -> Any:

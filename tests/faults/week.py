@@ -14,11 +14,11 @@ from functools import partial
 from typing import Any, cast
 
 from lms_webhooks.admin.caller import Caller
-from lms_webhooks.admin.inputs import ReplayTaken, WebhookChange
+from lms_webhooks.admin.inputs import ReplayInput, WebhookPatch
 from lms_webhooks.aws.sqs import read_drain_message
 from lms_webhooks.clocks import Memory
 from lms_webhooks.problems import Problem
-from lms_webhooks.stores.backlog import Lane, Waiting
+from lms_webhooks.stores.backlog import Lane, PendingEvent
 from lms_webhooks.stores.health import TICKET_GRACE_SECONDS
 from tests.faults.audit import written
 from tests.faults.faults import Admin, FaultWorld
@@ -253,7 +253,7 @@ class Week:
 
     def _change(self, subject: Subject, **changes: Any) -> None:
         rule = {"loopback_allowed": False}
-        change = WebhookChange.model_validate(changes, context=rule)
+        change = WebhookPatch.model_validate(changes, context=rule)
         caller = admin_of(subject.account)
         self.world.ask_admin(lambda admin: admin.registrations.change(caller, subject.webhook_id, change))
 
@@ -298,13 +298,13 @@ def overfull_memories() -> Iterator[str]:
             yield f"too much is remembered: {weight} of {memory._max_weight}"
 
 
-def _due_at(lane: Lane, waiting: Waiting) -> float:
+def _due_at(lane: Lane, waiting: PendingEvent) -> float:
     due_at_ms = waiting.due_at_ms if lane is Lane.RETRY else waiting.event.accepted_at_ms
     return due_at_ms / 1000
 
 
 def _replay(caller: Caller, webhook_id: str, admin: Admin) -> None:
-    wanted = ReplayTaken.model_validate({"from": "2000-01-01T00:00:00Z"})
+    wanted = ReplayInput.model_validate({"from": "2000-01-01T00:00:00Z"})
     with suppress(Problem):  # one may be under way
         admin.resends.start(caller, webhook_id, wanted)
 

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 from lms_webhooks.admin.caller import identify
 from lms_webhooks.admin.http_responses import etag, if_match_holds
-from lms_webhooks.admin.inputs import ReplayTaken, SubscriptionTaken, TrialTaken, WebhookChange, WebhookTaken
+from lms_webhooks.admin.inputs import ReplayInput, SubscriptionInput, TrialInput, WebhookInput, WebhookPatch
 from lms_webhooks.admin.query_parameters import (
     delivery_id,
     read_delivery_id,
@@ -49,13 +49,13 @@ from lms_webhooks.model.retry import MAX_WAIT_SECONDS, retry_after_seconds
 from lms_webhooks.observability import logger
 from lms_webhooks.problems import (
     BodyTooLarge,
+    DeliveryNotFound,
     Forbidden,
     InvalidFields,
+    InvalidJson,
     InvalidParameters,
-    NoSuchDelivery,
-    UnreadableBody,
 )
-from lms_webhooks.sending.webhook_request import compose_body
+from lms_webhooks.sending.webhook_request import build_body
 from tests.operations import operations
 from tests.scenarios.world import ACCOUNT, REAL_TIME, World, event_message
 from tests.unit.admin_client import admin_settings
@@ -183,7 +183,7 @@ def check_whole(event: Event) -> None:
     assert len(event.account_id) <= MAX_ACCOUNT_ID_LENGTH
     assert event.sort_key[:14] == f"{event.occurred_at_ms:013d}#"
     assert len(event.sort_key.encode()) <= 1010
-    sent = json.loads(compose_body([event]), parse_int=str, parse_float=str)
+    sent = json.loads(build_body([event]), parse_int=str, parse_float=str)
     assert sent["events"][0]["eventId"] == event.event_id
     assert sent["events"][0]["eventName"] == event.event_name
 
@@ -225,7 +225,7 @@ def check_delivery_id(text: str) -> None:
     """NoSuchDelivery, or the one sort key that has this id."""
     try:
         sort_key = read_delivery_id(text)
-    except NoSuchDelivery:
+    except DeliveryNotFound:
         return
     assert delivery_id(sort_key) == text
     assert len(sort_key.encode()) <= 14 + 4 * 240
@@ -253,11 +253,11 @@ def check_retry_after(text: str) -> None:
 
 def check_body(text: str) -> None:
     """A problem that does not repeat what was sent, or a model."""
-    for model in (WebhookTaken, WebhookChange, ReplayTaken, TrialTaken, SubscriptionTaken):
+    for model in (WebhookInput, WebhookPatch, ReplayInput, TrialInput, SubscriptionInput):
         event = {"headers": {"content-type": "application/json"}, "body": text, "isBase64Encoded": False}
         try:
             read_body(model, event, context={"loopback_allowed": False})
-        except (InvalidFields, UnreadableBody, BodyTooLarge) as problem:
+        except (InvalidFields, InvalidJson, BodyTooLarge) as problem:
             json.dumps(problem.document()).encode()
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from lms_webhooks.sending.sender import Answer, Patience
+from lms_webhooks.sending.sender import PostResult, Timeouts
 from lms_webhooks.sending.sockets import ErrorClass
-from lms_webhooks.sending.webhook_request import Message
+from lms_webhooks.sending.webhook_request import WebhookRequest
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Endpoint:
     script: Script = field(default=always(OK))
     posts: list[Post] = field(default_factory=list)
 
-    def receive(self, message: Message, patience: Patience, *, function: str, now: float) -> Post:
+    def receive(self, message: WebhookRequest, patience: Timeouts, *, function: str, now: float) -> Post:
         """Note a POST, and decide what comes of it."""
         ids = [event["eventId"] for event in json.loads(message.body)["events"]]
         reply = self.script(ids, now)
@@ -140,9 +140,9 @@ class Endpoint:
         ]
 
 
-def answer_of(reply: Reply) -> Answer:
+def answer_of(reply: Reply) -> PostResult:
     """`reply` as the sender reports it."""
     latency_ms = round(reply.seconds * 1000)
     if reply.error is not None:
-        return Answer(None, reply.error, latency_ms)
-    return Answer(reply.status, None, latency_ms, reply.retry_after)
+        return PostResult(None, reply.error, latency_ms)
+    return PostResult(reply.status, None, latency_ms, reply.retry_after)

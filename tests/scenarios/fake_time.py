@@ -221,7 +221,7 @@ class Threads:
     def map[T, R](self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
         return self._time.map(function, items)
 
-    def do_all[T](self, work: Callable[[T], object], items: Iterable[T]) -> None:
+    def run_all[T](self, work: Callable[[T], object], items: Iterable[T]) -> None:
         if self._most is None:
             self._time.map(work, items)
             return

@@ -5,7 +5,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from lms_webhooks.model.health import Mode, SwitchOff
+from lms_webhooks.model.health import DisabledReason, Mode
 from lms_webhooks.sending.sockets import ErrorClass
 from lms_webhooks.stores.backlog import Lane
 from tests.scenarios.endpoints import (
@@ -155,7 +155,7 @@ def test_a_410_is_confirmed_by_the_drainer_and_switches_the_webhook_off(world: W
     world.run(5)
     assert [post.function for post in endpoint.posts] == ["dispatcher", "drainer"]
     assert endpoint.pauses == pytest.approx([0], abs=0.2)
-    assert world.health(webhook).switched_off is SwitchOff.GONE
+    assert world.health(webhook).switched_off is DisabledReason.GONE
     assert world.metrics["WebhooksSwitchedOff"] == 1
 
     later = world.emit(5)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lms_webhooks.model.health import Mode, SwitchOff
+from lms_webhooks.model.health import DisabledReason, Mode
 from lms_webhooks.sending.sender import Sender
 from lms_webhooks.stores.backlog import Lane
 from tests.fakes.receiver import Receiver, answer, gone, redirect, reset_before_answer, too_many_requests
@@ -43,7 +43,7 @@ def test_retry_after_and_gone(world: World, receiver: Receiver) -> None:
     assert len(receiver.requests) == 1
     world.run(MINUTE)
     assert len(receiver.requests) == 2
-    assert world.health(webhook).switched_off is SwitchOff.GONE
+    assert world.health(webhook).switched_off is DisabledReason.GONE
 
 
 def test_a_poison_event(world: World, receiver: Receiver) -> None:

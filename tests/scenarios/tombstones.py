@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from lms_webhooks.model.webhooks import rfc3339_of_ms
+from lms_webhooks.model.webhooks import format_ms
 from lms_webhooks.stores.webhooks import new_webhook_id
 from tests.scenarios.world import ACCOUNT, REAL_TIME, WEBHOOKS, Call, World
 
@@ -71,7 +71,7 @@ def bury(world: World, count: int, *, over_seconds: float, is_old: bool = False)
             {
                 "pk": {"S": f"TOMBSTONE#{ACCOUNT}"},
                 "sk": {"S": f"WEBHOOK#{webhook_id}" if is_old else f"{deleted_at_ms}#{webhook_id}"},
-                "deleted_at": {"S": rfc3339_of_ms(deleted_at_ms)},
+                "deleted_at": {"S": format_ms(deleted_at_ms)},
                 "deleted_by": {"S": "ada@example.com"},
                 "events": {"SS": [REAL_TIME]},
             },

@@ -30,13 +30,13 @@ from pydantic.alias_generators import to_camel
 
 from lms_webhooks.admin import rate_limit
 from lms_webhooks.admin.caller import Caller
-from lms_webhooks.admin.inputs import WebhookChange, WebhookTaken
-from lms_webhooks.admin.rate_limit import SendLimit
-from lms_webhooks.admin.webhooks import Registrations
+from lms_webhooks.admin.inputs import WebhookInput, WebhookPatch
+from lms_webhooks.admin.rate_limit import SendRateLimit
+from lms_webhooks.admin.webhooks import WebhookService
 from lms_webhooks.aws import clients
-from lms_webhooks.aws.clients import AWS_FAULTS
+from lms_webhooks.aws.clients import AWS_ERRORS
 from lms_webhooks.aws.dynamodb import Table
-from lms_webhooks.aws.kms import SecretBox
+from lms_webhooks.aws.kms import SecretCipher
 from lms_webhooks.aws.sqs import (
     DrainMessage,
     DrainQueue,
@@ -47,27 +47,27 @@ from lms_webhooks.aws.sqs import (
 from lms_webhooks.batch.sweep import Sweep, sweep_for
 from lms_webhooks.clocks import Clocks
 from lms_webhooks.dispatcher.dispatcher import Dispatcher
-from lms_webhooks.drainer.drain_run import Turn
+from lms_webhooks.drainer.drain_run import DrainRun
 from lms_webhooks.drainer.drainer import Drainer
-from lms_webhooks.drainer.outcomes import Settler
+from lms_webhooks.drainer.outcomes import OutcomeRecorder
 from lms_webhooks.drainer.purge import HANDS
 from lms_webhooks.model.event_types import EVENT_TYPES, Category
 from lms_webhooks.model.health import Health
 from lms_webhooks.model.webhooks import Status, Webhook
 from lms_webhooks.observability import metrics
-from lms_webhooks.sending.sender import Answer, Patience, Sender
-from lms_webhooks.sending.webhook_client import Courier, Kind
-from lms_webhooks.sending.webhook_request import Message
+from lms_webhooks.sending.sender import PostResult, Sender, Timeouts
+from lms_webhooks.sending.webhook_client import SendKind, WebhookClient
+from lms_webhooks.sending.webhook_request import WebhookRequest
 from lms_webhooks.stores import backlog
 from lms_webhooks.stores import deliveries as delivery_store
-from lms_webhooks.stores.backlog import Backlog, Lane, Mark, Waiting
+from lms_webhooks.stores.backlog import Backlog, DueMarker, Lane, PendingEvent
 from lms_webhooks.stores.deliveries import DeliveryStore
 from lms_webhooks.stores.health import TICKET_GRACE_SECONDS, HealthStore, health_key
 from lms_webhooks.stores.items import read_attempts
-from lms_webhooks.stores.outbox import NoticeBox, Notifier
-from lms_webhooks.stores.replays import Replays, ReplayStore
-from lms_webhooks.stores.webhook_cache import Registry
-from lms_webhooks.stores.webhook_states import Standings
+from lms_webhooks.stores.outbox import NotificationOutbox, Notifier
+from lms_webhooks.stores.replays import ReplayRunner, ReplayStore
+from lms_webhooks.stores.webhook_cache import WebhookCache
+from lms_webhooks.stores.webhook_states import WebhookStates
 from lms_webhooks.stores.webhooks import WebhookStore
 from tests.contract.privileges import missing
 from tests.contract.template import (
@@ -283,7 +283,7 @@ class World:
         self._sender = sender
         self._writes = 0
         self._swept_writes = -1
-        self._known_marks: list[Mark] | None = None
+        self._known_marks: list[DueMarker] | None = None
         """All that there are, unless something was written since."""
         self._nothing_before = 0.0
         self._bodies: dict[str, str] = {}
@@ -330,7 +330,7 @@ class World:
         # a change; a test's does not, for what happens meanwhile is a scenario of its own.
         self._registrations = self._build_registrations(sleep=lambda _: None)
         self._backlog = Backlog(self._table(_DELIVERIES), retention_days=retention_days)
-        self._notice_box = NoticeBox(self._table(_DELIVERIES))
+        self._notice_box = NotificationOutbox(self._table(_DELIVERIES))
         self._health = HealthStore(self._table(WEBHOOKS))
         self.time.at(START + _SWEEP_SECONDS, self._sweep)
 
@@ -386,7 +386,7 @@ class World:
     ) -> str:
         """Register a webhook as the admin API does; answer its id."""
         wanted = _taken(
-            WebhookTaken,
+            WebhookInput,
             name="test",
             target_url=endpoint if isinstance(endpoint, str) else endpoint.url,
             authentication=authentication,
@@ -403,7 +403,7 @@ class World:
     def change(self, webhook_id: str, **changes: Any) -> None:
         """Change a registration as the admin API does."""
         admin = admin_of(self.webhooks[webhook_id].account_id)
-        change = _taken(WebhookChange, **changes)
+        change = _taken(WebhookPatch, **changes)
         self.webhooks[webhook_id] = self._registrations.change(admin, webhook_id, change)[0].webhook
 
     def rotate_secret(self, webhook_id: str) -> None:
@@ -461,7 +461,7 @@ class World:
         self._dynamodb.put_item(TableName=table, Item={**old, **attributes})
         return old
 
-    def put(self, webhook_id: str, lane: Lane, *waiting: Waiting) -> None:
+    def put(self, webhook_id: str, lane: Lane, *waiting: PendingEvent) -> None:
         """Append to a lane, and mark it, as no message of an event does."""
         account_id = self.webhooks[webhook_id].account_id
         assert not self._backlog.append(webhook_id, lane, waiting)
@@ -541,7 +541,7 @@ class World:
         assert health is not None
         return health
 
-    def waiting(self, webhook_id: str, lane: Lane = Lane.REALTIME) -> list[Waiting]:
+    def waiting(self, webhook_id: str, lane: Lane = Lane.REALTIME) -> list[PendingEvent]:
         """What stands in a lane, in order."""
         return [each for page in self._backlog.read_all(webhook_id, lane) for each in page]
 
@@ -549,7 +549,7 @@ class World:
         """The ids of what stands in these lanes, or in all."""
         return [each.event.event_id for lane in lanes or Lane for each in self.waiting(webhook_id, lane)]
 
-    def marks(self, webhook_id: str) -> dict[Lane, Mark]:
+    def marks(self, webhook_id: str) -> dict[Lane, DueMarker]:
         """Its due marks."""
         return self._backlog.marks(webhook_id)
 
@@ -681,7 +681,7 @@ class World:
             health=HealthStore(self._table(WEBHOOKS)),
             deliveries=self._delivery_store(),
             backlog=Backlog(self._table(_DELIVERIES), retention_days=self._retention_days),
-            courier=self._courier(Kind.DIRECT),
+            courier=self._courier(SendKind.DIRECT),
             drain_queue=DrainQueue(self._sqs, _DRAIN_URL, _BACKGROUND_DRAIN_URL),
             quarantine=QuarantineQueue(self._sqs, _QUARANTINE_URL),
             event_source=_SOURCE,
@@ -703,23 +703,23 @@ class World:
         registry = self._registry()
         backlog = Backlog(self._table(_DELIVERIES), retention_days=self._retention_days)
         deliveries = self._delivery_store()
-        settler = Settler(backlog, deliveries, clock=self.time.clock)
+        settler = OutcomeRecorder(backlog, deliveries, clock=self.time.clock)
         replay_store = ReplayStore(self._table(_DELIVERIES), sleep=self.time.sleep)
-        replays = Replays(replay_store, deliveries, backlog, clock=self.time.clock)
+        replays = ReplayRunner(replay_store, deliveries, backlog, clock=self.time.clock)
         drainer = Drainer(
             registry=registry,
             health=HealthStore(self._table(WEBHOOKS)),
             backlog=backlog,
             settler=settler,
             replays=replays,
-            notices=NoticeBox(self._table(_DELIVERIES), sleep=self.time.sleep),
+            notices=NotificationOutbox(self._table(_DELIVERIES), sleep=self.time.sleep),
             queue=DrainQueue(self._sqs, _DRAIN_URL, _BACKGROUND_DRAIN_URL),
             turn=partial(
-                Turn,
+                DrainRun,
                 registry=registry,
                 backlog=backlog,
                 settler=settler,
-                courier=self._courier(Kind.BACKLOG),
+                courier=self._courier(SendKind.BACKLOG),
                 replays=replays,
                 retention_days=self._retention_days,
                 clock=self.time.clock,
@@ -739,9 +739,9 @@ class World:
     def _build_batch(self) -> Handler:
         table = self._table(_DELIVERIES)
         backlog = Backlog(table, retention_days=self._retention_days)
-        standings = Standings(self._table(WEBHOOKS))
+        standings = WebhookStates(self._table(WEBHOOKS))
         notifier = Notifier(
-            NoticeBox(table), backlog, standings, self._sns, _NOTICE_TOPIC, clock=self.time.clock
+            NotificationOutbox(table), backlog, standings, self._sns, _NOTICE_TOPIC, clock=self.time.clock
         )
         sweep = Sweep(
             backlog=backlog,
@@ -761,27 +761,27 @@ class World:
 
         return handle
 
-    def _build_registrations(self, *, sleep: Callable[[float], None]) -> Registrations:
-        return Registrations(
+    def _build_registrations(self, *, sleep: Callable[[float], None]) -> WebhookService:
+        return WebhookService(
             self._store(),
-            SecretBox(self._kms, "key"),
+            SecretCipher(self._kms, "key"),
             DrainQueue(self._sqs, _DRAIN_URL, _BACKGROUND_DRAIN_URL),
             Backlog(self._table(_DELIVERIES), retention_days=self._retention_days),
-            SendLimit(self._table(WEBHOOKS), clock=self.time.clock),
+            SendRateLimit(self._table(WEBHOOKS), clock=self.time.clock),
             now=lambda: datetime.fromtimestamp(self.time.clock(), UTC),
             sleep=sleep,
         )
 
-    def _registry(self) -> Registry:
-        return Registry(self._store(), clocks=self.clocks)
+    def _registry(self) -> WebhookCache:
+        return WebhookCache(self._store(), clocks=self.clocks)
 
     def _store(self) -> WebhookStore:
         return WebhookStore(self._dynamodb, WEBHOOKS, sleep=self.time.sleep)
 
-    def _courier(self, kind: Kind) -> Courier:
+    def _courier(self, kind: SendKind) -> WebhookClient:
         sender = self._sender or cast("Sender", _FakeSender(self))
-        secret_box = SecretBox(self._kms, "key", clocks=self.clocks)
-        return Courier(secret_box, sender, kind=kind, clock=self.time.clock)
+        secret_box = SecretCipher(self._kms, "key", clocks=self.clocks)
+        return WebhookClient(secret_box, sender, kind=kind, clock=self.time.clock)
 
     def _table(self, name: str) -> Table:
         return Table(self._dynamodb, name, sleep=self.time.sleep)
@@ -824,7 +824,7 @@ class World:
             answer = None
             try:
                 answer = environment.handler(event, lambda: int((ends_at - self.now) * 1000))
-            except AWS_FAULTS:
+            except AWS_ERRORS:
                 pass  # an invocation that failed; the environment lives on
             finally:
                 end(answer if not environment.is_dead else None)
@@ -928,18 +928,18 @@ class World:
             step = partial(tap, call, step)
         return step()
 
-    def _post(self, message: Message, patience: Patience) -> Answer:
+    def _post(self, message: WebhookRequest, patience: Timeouts) -> PostResult:
         """A POST to a receiver in fake time."""
         process = self.time.process
         assert process is not None
 
-        def act() -> Answer:
+        def act() -> PostResult:
             post = self.endpoints[message.url].receive(message, patience, function=process.name, now=self.now)
             self.time.sleep(post.reply.seconds)
             post.ended_at = self.now
             return answer_of(post.reply)
 
-        answer: Answer = self._call(
+        answer: PostResult = self._call(
             "POST", "POST", {"message": message, "patience": patience}, act, seconds=0
         )
         return answer
@@ -1150,7 +1150,7 @@ class World:
         ]
         return min((each / 1000 for each in times if each > after * 1000), default=float("inf"))
 
-    def _health_times(self, mark: Mark) -> list[int]:
+    def _health_times(self, mark: DueMarker) -> list[int]:
         answer = self._dynamodb.get_item(
             TableName=WEBHOOKS,
             Key={"pk": {"S": f"ACCOUNT#{mark.account_id}"}, "sk": {"S": f"HEALTH#{mark.webhook_id}"}},
@@ -1164,9 +1164,9 @@ class World:
     def _is_busy(self) -> bool:
         return bool(self.realtime_queue.messages or self.batch_queue.messages or self._all_marks())
 
-    def _all_marks(self) -> list[Mark]:
+    def _all_marks(self) -> list[DueMarker]:
         if self._known_marks is None:
-            self._known_marks = list(self._backlog.all_marks())
+            self._known_marks = list(self._backlog.all_markers())
         return self._known_marks
 
     def _dead_letters(self) -> list[Any]:
@@ -1220,7 +1220,7 @@ class _FakeSender:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    def post(self, message: Message, *, patience: Patience) -> Answer:
+    def post(self, message: WebhookRequest, *, patience: Timeouts) -> PostResult:
         return self._world._post(message, patience)
 
 

@@ -17,20 +17,19 @@ from moto import mock_aws
 
 from lms_webhooks.admin.deliveries import Deliveries
 from lms_webhooks.admin.idempotency import Idempotency
-from lms_webhooks.admin.rate_limit import SendLimit
-from lms_webhooks.admin.replays import Resends
+from lms_webhooks.admin.rate_limit import SendRateLimit
+from lms_webhooks.admin.replays import ReplayService
 from lms_webhooks.admin.routes import Services, build_api
-from lms_webhooks.admin.sample_sends import Trials
+from lms_webhooks.admin.sample_sends import SampleSender
 from lms_webhooks.admin.stats import StatsReader
 from lms_webhooks.admin.subscriptions import Subscriptions
-from lms_webhooks.admin.webhooks import Registrations
+from lms_webhooks.admin.webhooks import WebhookService
 from lms_webhooks.aws.dynamodb import Table
-from lms_webhooks.aws.kms import SecretBox
+from lms_webhooks.aws.kms import SecretCipher
 from lms_webhooks.aws.sqs import DrainQueue
-from lms_webhooks.sending.sender import Answer as SenderAnswer
-from lms_webhooks.sending.sender import Patience, Sender
-from lms_webhooks.sending.webhook_client import Courier, Kind
-from lms_webhooks.sending.webhook_request import Message
+from lms_webhooks.sending.sender import PostResult, Sender, Timeouts
+from lms_webhooks.sending.webhook_client import SendKind, WebhookClient
+from lms_webhooks.sending.webhook_request import WebhookRequest
 from lms_webhooks.settings import AdminApiSettings
 from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.deliveries import DeliveryStore
@@ -138,7 +137,7 @@ class AdminClient:
     ) -> None:
         self.settings = settings
         self.store = WebhookStore(dynamodb, settings.webhooks_table)
-        self.secret_box = SecretBox(kms, settings.kms_key_id)
+        self.secret_box = SecretCipher(kms, settings.kms_key_id)
         self._dynamodb = dynamodb
         self._is_calling = False
         self._denied: list[str] = []
@@ -152,8 +151,8 @@ class AdminClient:
         self.history = DeliveryStore(self.deliveries_table, retention_days=settings.delivery_retention_days)
         self.slept_seconds: list[float] = []
         self.now_seconds = NOW.timestamp()
-        send_limit = SendLimit(Table(dynamodb, settings.webhooks_table), clock=self._clock)
-        registrations = Registrations(
+        send_limit = SendRateLimit(Table(dynamodb, settings.webhooks_table), clock=self._clock)
+        registrations = WebhookService(
             self.store,
             self.secret_box,
             drain_queue,
@@ -162,14 +161,14 @@ class AdminClient:
             now=lambda: NOW + timedelta(seconds=self.now_seconds - NOW.timestamp()),
             sleep=self.slept_seconds.append,
         )
-        self.posted: list[Message] = []
-        self.answer: SenderAnswer = SenderAnswer(204, None, 12)
+        self.posted: list[WebhookRequest] = []
+        self.answer: PostResult = PostResult(204, None, 12)
         """What receivers answer to test sends."""
         self.sender: Sender | None = None
         """A real one, where test sends shall go out."""
-        trials = Trials(
+        trials = SampleSender(
             registrations,
-            Courier(self.secret_box, cast("Sender", self), kind=Kind.TEST, clock=self._clock),
+            WebhookClient(self.secret_box, cast("Sender", self), kind=SendKind.TEST, clock=self._clock),
             send_limit,
             clock=self._clock,
         )
@@ -185,7 +184,7 @@ class AdminClient:
             Services(
                 registrations=registrations,
                 deliveries=deliveries,
-                resends=Resends(
+                resends=ReplayService(
                     self.store,
                     deliveries,
                     self.backlog,
@@ -211,7 +210,7 @@ class AdminClient:
         )
         self._make_tables()
 
-    def post(self, message: Message, *, patience: Patience) -> SenderAnswer:
+    def post(self, message: WebhookRequest, *, patience: Timeouts) -> PostResult:
         """The sender's part: keep what a receiver would get."""
         assert patience.total_seconds == 5
         self.posted.append(message)
@@ -241,7 +240,7 @@ class AdminClient:
         self.sent_for_drainers()
         self.posted.clear()
         self.slept_seconds.clear()
-        self.answer = SenderAnswer(204, None, 12)
+        self.answer = PostResult(204, None, 12)
         self.now_seconds = NOW.timestamp()
         for name in (self.settings.webhooks_table, self.settings.deliveries_table):
             self._dynamodb.delete_table(TableName=name)

@@ -18,21 +18,21 @@ from botocore.validate import validate_parameters
 from lms_webhooks.aws.dynamodb import Table
 from lms_webhooks.aws.sqs import DrainMessage, DrainQueue, QuarantineQueue, read_drain_message
 from lms_webhooks.clocks import Clocks
-from lms_webhooks.drainer.outcomes import Settler
+from lms_webhooks.drainer.outcomes import OutcomeRecorder
 from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.events import Event
 from lms_webhooks.model.health import Health
 from lms_webhooks.model.webhooks import Webhook
 from lms_webhooks.observability import metrics
-from lms_webhooks.sending.sender import Answer, Patience
+from lms_webhooks.sending.sender import PostResult, Timeouts
 from lms_webhooks.sending.sockets import ErrorClass
-from lms_webhooks.sending.webhook_client import Courier, Sent
+from lms_webhooks.sending.webhook_client import SendResult, WebhookClient
 from lms_webhooks.sending.webhook_request import Credentials
-from lms_webhooks.stores.backlog import Backlog, Lane, Waiting
+from lms_webhooks.stores.backlog import Backlog, Lane, PendingEvent
 from lms_webhooks.stores.deliveries import DeliveryStore
 from lms_webhooks.stores.health import HealthStore
-from lms_webhooks.stores.replays import Replays, ReplayStore
-from lms_webhooks.stores.webhook_cache import Registry
+from lms_webhooks.stores.replays import ReplayRunner, ReplayStore
+from lms_webhooks.stores.webhook_cache import WebhookCache
 from lms_webhooks.stores.webhooks import WebhookStore
 from tests.scenarios.tables import Refused, Tables
 from tests.scenarios.world import Engine, real_client
@@ -65,7 +65,7 @@ class Endpoint:
         self.posts: list[list[str]] = []
         """The ids of the events that each POST carried."""
         self.urls: list[str] = []
-        self.patience: Patience | None = None
+        self.patience: Timeouts | None = None
         self.before_credentials: Callable[[], None] = lambda: None
         self.before_reply: Callable[[], None] = lambda: None
         self.logged: list[str] = []
@@ -75,9 +75,9 @@ class Endpoint:
         self.before_credentials()
         return CREDENTIALS
 
-    def carry(
-        self, webhook: Webhook, events: list[Event], *, credentials: Credentials, patience: Patience
-    ) -> Sent:
+    def send(
+        self, webhook: Webhook, events: list[Event], *, credentials: Credentials, patience: Timeouts
+    ) -> SendResult:
         assert credentials is CREDENTIALS
         self.patience = patience
         self.urls.append(webhook.target_url)
@@ -88,13 +88,13 @@ class Endpoint:
             reply = self.answers(self.posts[-1])
         status_code = reply if isinstance(reply, int) else None
         error_class = reply if isinstance(reply, ErrorClass) else None
-        answer = Answer(status_code, error_class, self.latency_ms, self.retry_after)
+        answer = PostResult(status_code, error_class, self.latency_ms, self.retry_after)
         started_at_ms = int(self._now() * 1000)
-        return Sent(
+        return SendResult(
             events, self.body_bytes, answer, Attempt(started_at_ms, self.latency_ms, status_code, error_class)
         )
 
-    def log(self, _account_id: str, _webhook_id: str, sent: list[Sent]) -> None:
+    def log(self, _account_id: str, _webhook_id: str, sent: list[SendResult]) -> None:
         self.logged += [each.event_id for one in sent for each in one.events]
 
 
@@ -112,12 +112,12 @@ class Flow:
         self.health_store = HealthStore(webhooks)
         self.backlog = Backlog(deliveries, retention_days=RETENTION_DAYS)
         self.history = DeliveryStore(deliveries, retention_days=30, sleep=lambda _: None)
-        self.settler = Settler(self.backlog, self.history, clock=self.clock)
+        self.settler = OutcomeRecorder(self.backlog, self.history, clock=self.clock)
         self.replay_store = ReplayStore(deliveries, sleep=lambda _: None)
-        self.replays = Replays(self.replay_store, self.history, self.backlog, clock=self.clock)
-        self.registry = Registry(self.store, clocks=Clocks(wall=self.clock, monotonic=self.clock))
+        self.replays = ReplayRunner(self.replay_store, self.history, self.backlog, clock=self.clock)
+        self.registry = WebhookCache(self.store, clocks=Clocks(wall=self.clock, monotonic=self.clock))
         self.endpoint = Endpoint(self.clock)
-        self.courier = cast("Courier", self.endpoint)
+        self.courier = cast("WebhookClient", self.endpoint)
         sqs = client_over("sqs", self._take)
         self.drain_queue = DrainQueue(sqs, "https://sqs.test/drain", "https://sqs.test/background")
         self.quarantine = QuarantineQueue(sqs, "https://sqs.test/quarantine")
@@ -149,7 +149,7 @@ class Flow:
         assert health is not None
         return health
 
-    def put(self, lane: Lane, *waiting: Waiting, due_at_ms: int = 0) -> None:
+    def put(self, lane: Lane, *waiting: PendingEvent, due_at_ms: int = 0) -> None:
         """Append to a lane, and mark it as what appends does."""
         assert not self.backlog.append(ID, lane, waiting)
         self.backlog.mark(
@@ -160,7 +160,7 @@ class Flow:
             due_at_ms=due_at_ms,
         )
 
-    def waiting(self, lane: Lane) -> list[Waiting]:
+    def waiting(self, lane: Lane) -> list[PendingEvent]:
         return [each for page in self.backlog.read_all(ID, lane) for each in page]
 
     def waiting_ids(self, lane: Lane) -> list[str]:
@@ -221,8 +221,8 @@ def flow[F: Flow](kind: type[F]) -> Iterator[F]:
         assert flow.may_break or not flow.metrics["InternalErrors"]
 
 
-def waiting(event_id: str, *, at_ms: int = NOW_MS, accepted_at_ms: int = NOW_MS, **more: Any) -> Waiting:
-    return Waiting(event(event_id, at_ms=at_ms, accepted_at_ms=accepted_at_ms), **more)
+def waiting(event_id: str, *, at_ms: int = NOW_MS, accepted_at_ms: int = NOW_MS, **more: Any) -> PendingEvent:
+    return PendingEvent(event(event_id, at_ms=at_ms, accepted_at_ms=accepted_at_ms), **more)
 
 
 def refuse_writes(table: Table, *, of: str) -> None:

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from lms_webhooks.thread_pool import Crew
+from lms_webhooks.thread_pool import ThreadPool
 
 PATIENT_SECONDS = 30
 
@@ -22,21 +22,21 @@ def test_all_of_it_is_done_at_the_same_time() -> None:
         all_there.wait(PATIENT_SECONDS)
         done.append(item)
 
-    Crew("here", size=50).do_all(work, range(20))
+    ThreadPool("here", size=50).run_all(work, range(20))
     assert sorted(done) == list(range(20))
 
 
 def test_nothing_and_one_piece_need_no_thread() -> None:
-    crew = Crew("none", size=50)
-    crew.do_all(lambda _: pytest.fail("there is nothing to do"), [])
+    crew = ThreadPool("none", size=50)
+    crew.run_all(lambda _: pytest.fail("there is nothing to do"), [])
     done: list[threading.Thread] = []
-    crew.do_all(lambda _: done.append(threading.current_thread()), [1])
+    crew.run_all(lambda _: done.append(threading.current_thread()), [1])
     assert done == [threading.current_thread()]
     assert threads_named("none") == []
 
 
 def test_its_threads_stay_for_the_next_time() -> None:
-    crew = Crew("same", size=50)
+    crew = ThreadPool("same", size=50)
     seen: set[threading.Thread] = set()
     for _ in range(20):
         all_there = threading.Barrier(4)
@@ -45,15 +45,15 @@ def test_its_threads_stay_for_the_next_time() -> None:
             all_there.wait(PATIENT_SECONDS)
             seen.add(threading.current_thread())
 
-        crew.do_all(work, range(4))
+        crew.run_all(work, range(4))
     assert seen == {threading.current_thread(), *threads_named("same")}
     assert len(seen) == 4
 
 
 def test_beyond_its_size_pieces_wait_for_a_thread() -> None:
-    crew = Crew("few", size=3)
+    crew = ThreadPool("few", size=3)
     done: list[int] = []
-    crew.do_all(done.append, range(100))
+    crew.run_all(done.append, range(100))
     assert sorted(done) == list(range(100))
     assert len(threads_named("few")) == 3
 
@@ -73,7 +73,7 @@ def test_with_fewer_threads_than_it_wants_it_does_all_of_it(
 
     monkeypatch.setattr(threading.Thread, "start", start_some)
     done: list[int] = []
-    Crew("short", size=50).do_all(done.append, range(20))
+    ThreadPool("short", size=50).run_all(done.append, range(20))
     assert sorted(done) == list(range(20))
     assert len(started) == allowed
 
@@ -89,17 +89,17 @@ def test_what_a_piece_raises_comes_when_the_others_are_done() -> None:
         has_failed.wait(PATIENT_SECONDS)
         done.append(item)
 
-    crew = Crew("raises", size=50)
+    crew = ThreadPool("raises", size=50)
     with pytest.raises(ValueError, match="one"):
-        crew.do_all(work, range(5))
+        crew.run_all(work, range(5))
     assert sorted(done) == [0, 2, 3, 4]
-    crew.do_all(done.append, [5, 6])
+    crew.run_all(done.append, [5, 6])
     assert done[-2:] in ([5, 6], [6, 5])
 
 
 def test_its_threads_end_with_it() -> None:
-    crew = Crew("ends", size=50)
-    crew.do_all(lambda _: None, range(5))
+    crew = ThreadPool("ends", size=50)
+    crew.run_all(lambda _: None, range(5))
     hands = threads_named("ends")
     assert len(hands) == 4
     del crew

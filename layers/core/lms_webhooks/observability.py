@@ -7,7 +7,7 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 from aws_lambda_powertools.metrics import MetricUnit
 
-from lms_webhooks.aws.clients import AWS_FAULTS
+from lms_webhooks.aws.clients import AWS_ERRORS
 
 _KNOWN_ANYHOW = ("function_memory_size", "function_arn")
 
@@ -57,7 +57,7 @@ def report(error: Exception, what: str, **ids: Any) -> None:
     with it. What AWS does not raise is a bug, damage, an item of a newer version, or our lack of descriptors.
     """
     logger.error(what, exc_info=error, **ids)
-    if not isinstance(error, AWS_FAULTS):
+    if not isinstance(error, AWS_ERRORS):
         count(Metric.INTERNAL_ERRORS)
 
 

@@ -86,7 +86,7 @@ class Problem(Exception):
         return document
 
 
-class UnreadableBody(Problem):
+class InvalidJson(Problem):
     """The body cannot be read as JSON at all."""
 
     status = 400
@@ -121,7 +121,7 @@ class NotFound(Problem):
     title = "Not found"
 
 
-class NoSuchPath(NotFound):
+class PathNotFound(NotFound):
     """The API has no such path."""
 
     slug = "no-such-path"
@@ -131,7 +131,7 @@ class NoSuchPath(NotFound):
         super().__init__("The API has no such path.")
 
 
-class NoSuchWebhook(NotFound):
+class WebhookNotFound(NotFound):
     """The account has no such webhook."""
 
     slug = "no-such-webhook"
@@ -141,7 +141,7 @@ class NoSuchWebhook(NotFound):
         super().__init__("This account has no webhook with this id.")
 
 
-class NoSuchDelivery(NotFound):
+class DeliveryNotFound(NotFound):
     """The webhook has no such delivery, or has it no more."""
 
     slug = "no-such-delivery"
@@ -151,7 +151,7 @@ class NoSuchDelivery(NotFound):
         super().__init__("This webhook has no delivery with this id, or its record has passed its retention.")
 
 
-class NoSuchReplay(NotFound):
+class ReplayNotFound(NotFound):
     """The webhook's history was never replayed, or not for long."""
 
     slug = "no-such-replay"
@@ -161,7 +161,7 @@ class NoSuchReplay(NotFound):
         super().__init__(detail)
 
 
-class NoSuchSubscription(NotFound):
+class SubscriptionNotFound(NotFound):
     """The account has no such notice subscription."""
 
     slug = "no-such-subscription"
@@ -183,7 +183,7 @@ class MethodNotAllowed(Problem):
         super().__init__(f"This path knows {methods}.", headers={"Allow": methods})
 
 
-class TooManyWebhooks(Problem):
+class WebhookLimitExceeded(Problem):
     """The account has all the webhooks that it may have."""
 
     status = 409
@@ -196,7 +196,7 @@ class TooManyWebhooks(Problem):
         )
 
 
-class TooManySubscriptions(Problem):
+class SubscriptionLimitExceeded(Problem):
     """As many people are mailed as may be."""
 
     status = 409
@@ -210,7 +210,7 @@ class TooManySubscriptions(Problem):
         )
 
 
-class ReplayRunning(Problem):
+class ReplayInProgress(Problem):
     """The webhook has a replay under way."""
 
     status = 409
@@ -232,7 +232,7 @@ class NotSigned(Problem):
         super().__init__("Set the webhook's authentication to signature first; that makes a secret as well.")
 
 
-class OverlapRunning(Problem):
+class RotationInProgress(Problem):
     """The webhook's secret was changed in the last 24 hours; another change now would end the overlap."""
 
     status = 409
@@ -247,7 +247,7 @@ class OverlapRunning(Problem):
         )
 
 
-class KeyInUse(Problem):
+class IdempotencyInProgress(Problem):
     """A call with this Idempotency-Key has not ended yet."""
 
     status = 409
@@ -261,7 +261,7 @@ class KeyInUse(Problem):
         )
 
 
-class ChangedMeanwhile(Problem):
+class VersionConflict(Problem):
     """The webhook is not what the caller took it for when asking for the change."""
 
     status = 412
@@ -308,7 +308,7 @@ class InvalidFields(Problem):
         super().__init__("See errors for each field and its rule.", errors=errors)
 
 
-class KeyReused(Problem):
+class IdempotencyKeyReused(Problem):
     """This Idempotency-Key came in the last 24 hours, with another path or body."""
 
     status = 422
@@ -319,7 +319,7 @@ class KeyReused(Problem):
         super().__init__("This Idempotency-Key came with another path or body before. Use a fresh one.")
 
 
-class TooManySends(Problem):
+class RateLimited(Problem):
     """The account has had sent all that it may in a minute."""
 
     status = 429
@@ -335,7 +335,7 @@ class TooManySends(Problem):
         )
 
 
-class TooManyMails(Problem):
+class MailLimitExceeded(Problem):
     """As many links to confirm with were mailed today as may be, to this mailbox or for this account."""
 
     status = 429
@@ -351,7 +351,7 @@ class TooManyMails(Problem):
         )
 
 
-class TooManyCreations(Problem):
+class CreationLimitExceeded(Problem):
     """The account has made all the webhooks that it may make in a day."""
 
     status = 429
@@ -376,7 +376,7 @@ class InternalError(Problem):
         super().__init__(f"The call failed on our side. Support finds it by request id {request_id}.")
 
 
-class Busy(Problem):
+class Contention(Problem):
     """Changes of the same account got in each other's way for too long."""
 
     status = 503

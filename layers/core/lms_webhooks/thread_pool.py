@@ -14,7 +14,7 @@ from functools import partial
 type _Job = Callable[[], None]
 
 
-class Crew:
+class ThreadPool:
     """Does pieces of work at the same time, each in a thread of its own, up to `size`. It has one caller."""
 
     def __init__(self, name: str, *, size: int) -> None:
@@ -22,9 +22,9 @@ class Crew:
         self._size = size
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._hands: list[threading.Thread] = []
-        weakref.finalize(self, _dismiss, self._hands, self._jobs)
+        weakref.finalize(self, _stop, self._hands, self._jobs)
 
-    def do_all[T](self, work: Callable[[T], object], items: Sequence[T]) -> None:
+    def run_all[T](self, work: Callable[[T], object], items: Sequence[T]) -> None:
         """Do `work` on each of `items`, and return when all of it is done. The caller takes a piece too.
 
         Raises:
@@ -46,7 +46,7 @@ class Crew:
         if not items:
             return
         own, *others = items
-        self._take_on(min(len(others), self._size))
+        self._grow(min(len(others), self._size))
         for item in others:
             self._jobs.put(partial(do, item))
         do(own)
@@ -58,9 +58,9 @@ class Crew:
             if error is not None:
                 raise error
 
-    def _take_on(self, hands: int) -> None:
+    def _grow(self, hands: int) -> None:
         while len(self._hands) < hands:
-            hand = threading.Thread(target=_stand_ready, args=(self._jobs,), name=self._name, daemon=True)
+            hand = threading.Thread(target=_work, args=(self._jobs,), name=self._name, daemon=True)
             try:
                 hand.start()
             except RuntimeError:  # the process has as many threads as it may: those that are there do it all
@@ -68,12 +68,12 @@ class Crew:
             self._hands.append(hand)
 
 
-def _stand_ready(jobs: "queue.SimpleQueue[_Job | None]") -> None:
+def _work(jobs: "queue.SimpleQueue[_Job | None]") -> None:
     while (job := jobs.get()) is not None:
         job()
         del job  # or what it holds would stay until the next
 
 
-def _dismiss(hands: list[threading.Thread], jobs: "queue.SimpleQueue[_Job | None]") -> None:
+def _stop(hands: list[threading.Thread], jobs: "queue.SimpleQueue[_Job | None]") -> None:
     for _ in hands:
         jobs.put(None)

@@ -4,8 +4,8 @@ import time
 from pathlib import Path
 
 from lms_webhooks.model.retry import classify, retry_after_seconds
-from lms_webhooks.sending.sender import Patience, Sender
-from lms_webhooks.sending.webhook_request import Message
+from lms_webhooks.sending.sender import Sender, Timeouts
+from lms_webhooks.sending.webhook_request import WebhookRequest
 from tests.conformance.rows import Fault, Verdict
 from tests.conformance.running import Post, Result, Send
 
@@ -16,7 +16,9 @@ def make(ca_file: Path) -> Send:
 
     def send(post: Post) -> Result:
         seconds = post.deadline_seconds
-        answer = sender.post(Message(post.url, {}, post.body), patience=Patience(seconds, seconds, seconds))
+        answer = sender.post(
+            WebhookRequest(post.url, {}, post.body), patience=Timeouts(seconds, seconds, seconds)
+        )
         return Result(
             answer.is_success,
             answer.status_code,

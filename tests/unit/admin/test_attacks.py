@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lms_webhooks.stores.backlog import Lane, Waiting
+from lms_webhooks.stores.backlog import Lane, PendingEvent
 from tests.unit.admin_client import ADMIN_CLAIMS, VALID, AdminClient, Answer, admin_client
 from tests.unit.tables import NOW_MS, event
 
@@ -152,7 +152,7 @@ def have_sent(client: AdminClient, ask: Callable[[int], Answer], times: int = 20
 def with_one_waiting(client: AdminClient, **changes: Any) -> str:
     """The path of a webhook for which one event waits."""
     webhook_id = client.create(**changes).body["webhookId"]
-    client.backlog.append(webhook_id, Lane.REALTIME, [Waiting(event("e1", at_ms=NOW_MS))])
+    client.backlog.append(webhook_id, Lane.REALTIME, [PendingEvent(event("e1", at_ms=NOW_MS))])
     client.backlog.mark("1010", webhook_id, Lane.REALTIME, accepted_at_ms=NOW_MS)
     client.now_seconds += 60
     client.sent_for_drainers()

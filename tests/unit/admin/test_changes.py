@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from lms_webhooks.aws.dynamodb import Table
-from lms_webhooks.model.health import Health, Mode, SwitchOff
+from lms_webhooks.model.health import DisabledReason, Health, Mode
 from lms_webhooks.model.webhooks import Webhook
-from lms_webhooks.problems import ChangedMeanwhile
+from lms_webhooks.problems import VersionConflict
 from lms_webhooks.stores.health import HealthStore
 from tests.engines.dynamodb import Engine
 from tests.unit.admin_client import ADMIN_CLAIMS, NOW, AdminClient, admin_client, etag
@@ -113,7 +113,7 @@ def test_a_webhook_that_was_switched_off_is_set_active_again(client: AdminClient
     """The system switched it off, so its status is active already: the admin's word begins a new epoch."""
     webhook, health = stored(client)
     off = replace(
-        health, mode=Mode.BACKLOG, switched_off=SwitchOff.GONE, switched_off_at_ms=1_793_707_200_000
+        health, mode=Mode.BACKLOG, switched_off=DisabledReason.GONE, switched_off_at_ms=1_793_707_200_000
     )
     table = Table(client.store._client, client.settings.webhooks_table)
     assert HealthStore(table).save("1010", webhook.webhook_id, off, revision=0)
@@ -317,7 +317,7 @@ def test_who_expects_nothing_and_is_always_too_late_may_try_again(
     path = client.create(authentication={"type": "signature"}).headers["Location"]
 
     def be_late(*_: Any, **__: Any) -> None:
-        raise ChangedMeanwhile
+        raise VersionConflict
 
     monkeypatch.setattr(client.store, "update", be_late)
     call = ("PATCH", path, {"name": "Payroll"}) if what == "change" else ("POST", f"{path}/signature", None)

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from lms_webhooks.model.attempts import Attempt
-from lms_webhooks.stores.backlog import Lane, Waiting
+from lms_webhooks.stores.backlog import Lane, PendingEvent
 from lms_webhooks.stores.deliveries import Delivery, Outcome
 from tests.engines.dynamodb import Engine
 from tests.unit.admin_client import ADMIN_CLAIMS, AdminClient, Answer, admin_client
@@ -52,7 +52,8 @@ def record(
 def wait(client: AdminClient, webhook_id: str, lane: Lane, *seconds: int, due_at_ms: int = 0) -> None:
     """The events of these seconds after noon wait in a lane."""
     waiting = [
-        Waiting(event(f"e{second}", at_ms=NOW_MS + second * 1000), due_at_ms=due_at_ms) for second in seconds
+        PendingEvent(event(f"e{second}", at_ms=NOW_MS + second * 1000), due_at_ms=due_at_ms)
+        for second in seconds
     ]
     client.backlog.append(webhook_id, lane, waiting)
     client.backlog.mark("1010", webhook_id, lane, accepted_at_ms=NOW_MS)
@@ -288,7 +289,7 @@ def test_what_is_set_aside_without_end_is_read_in_part_and_says_so(
     client: AdminClient, webhook_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three pages of DynamoDB's in the retry lane: two of them are looked at."""
-    pages = [[Waiting(event(f"r{number}", at_ms=NOW_MS + number))] for number in range(3)]
+    pages = [[PendingEvent(event(f"r{number}", at_ms=NOW_MS + number))] for number in range(3)]
     wait(client, webhook_id, Lane.RETRY, 1)
     monkeypatch.setattr(client.backlog, "read_all", lambda *_: iter(pages))
     answer = ask(client, webhook_id)

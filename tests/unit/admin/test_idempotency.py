@@ -8,11 +8,11 @@ import pytest
 from botocore.exceptions import ClientError
 
 from lms_webhooks.admin.caller import Caller
-from lms_webhooks.admin.idempotency import AnswerSecret, Claim, Idempotency, StoredAnswer
+from lms_webhooks.admin.idempotency import Claim, Idempotency, ResponseSecret, StoredResponse
 from lms_webhooks.admin.query_parameters import delivery_id
 from lms_webhooks.aws.dynamodb import Table, transact
 from lms_webhooks.model.webhooks import Webhook
-from lms_webhooks.problems import Busy, KeyInUse, KeyReused
+from lms_webhooks.problems import Contention, IdempotencyInProgress, IdempotencyKeyReused
 from lms_webhooks.stores.deliveries import Delivery, Outcome
 from lms_webhooks.stores.webhook_cache import MAX_AGE_SECONDS
 from tests.engines.dynamodb import Engine
@@ -321,8 +321,8 @@ def test_a_refusal_is_answered_though_its_claim_cannot_be_given_up(
 
 
 ADA = Caller("1010", "ada@example.com", can_write=True)
-FIRST = StoredAnswer(200, {"X-Which": "first"}, '{"n":1}')
-SECOND = StoredAnswer(201, {"X-Which": "second"}, '{"n":2}')
+FIRST = StoredResponse(200, {"X-Which": "first"}, '{"n":1}')
+SECOND = StoredResponse(201, {"X-Which": "second"}, '{"n":2}')
 
 
 @pytest.fixture
@@ -331,7 +331,7 @@ def calls(client: AdminClient) -> Idempotency:
     return Idempotency(table, client.secret_box, clock=lambda: client.now_seconds)
 
 
-def begin(calls: Idempotency, body: str = "b") -> Claim | StoredAnswer:
+def begin(calls: Idempotency, body: str = "b") -> Claim | StoredResponse:
     return calls.claim(ADA, "k", path="/v1/webhooks", body=body)
 
 
@@ -356,7 +356,7 @@ def test_of_two_who_take_over_one_expired_claim_one_makes_the_call(
         return put_item(**request)
 
     monkeypatch.setattr(client._dynamodb, "put_item", put_second)
-    with pytest.raises(KeyInUse):
+    with pytest.raises(IdempotencyInProgress):
         begin(calls)
     made[0].finish(SECOND)
     assert begin(calls) == SECOND
@@ -375,7 +375,7 @@ def test_of_two_who_begin_at_once_one_makes_the_call(
         return put_item(**request)
 
     monkeypatch.setattr(client._dynamodb, "put_item", put_second)
-    with pytest.raises(KeyInUse):
+    with pytest.raises(IdempotencyInProgress):
         begin(calls)
     assert len(made) == 1
 
@@ -410,8 +410,8 @@ def test_who_lost_its_claim_writes_and_removes_nothing(client: AdminClient, call
     late.finish(FIRST)
     assert transact(client._dynamodb, other_late.record(FIRST)) == {0}
     for each in (late, other_late):
-        each.give_up()
-    with pytest.raises(KeyInUse):
+        each.release()
+    with pytest.raises(IdempotencyInProgress):
         begin(calls)
     in_time.finish(SECOND)
     assert begin(calls) == SECOND
@@ -424,7 +424,7 @@ def test_an_answer_that_is_noted_is_neither_replaced_nor_given_up(
     made = claim(calls)
     assert transact(client._dynamodb, made.record(FIRST)) == set()
     assert transact(client._dynamodb, made.record(SECOND)) == {0}
-    made.give_up()
+    made.release()
     made.finish(SECOND)
     assert begin(calls) == FIRST
 
@@ -436,7 +436,7 @@ def test_a_claim_lasts_longer_than_the_function_can_live(
     """The function is ended after 15 s. Until then its call may still be made."""
     claim(calls)
     client.now_seconds += seconds
-    with pytest.raises(KeyInUse):
+    with pytest.raises(IdempotencyInProgress):
         begin(calls)
 
 
@@ -445,7 +445,7 @@ def test_a_claim_that_has_ended_is_no_way_to_make_another_call(
 ) -> None:
     claim(calls)
     client.now_seconds += 21
-    with pytest.raises(KeyReused):
+    with pytest.raises(IdempotencyKeyReused):
         begin(calls, body="another")
 
 
@@ -465,7 +465,7 @@ def test_who_always_comes_second_hears_that_others_are_faster(
         return put_item(**request)
 
     monkeypatch.setattr(client._dynamodb, "put_item", put_after_a_rival)
-    with pytest.raises(Busy):
+    with pytest.raises(Contention):
         begin(calls)
     assert tried == 5
 
@@ -491,7 +491,7 @@ def test_neither_parts_nor_people_nor_accounts_run_into_one_key(calls: Idempoten
     ):
         caller = Caller(account_id, user_id, can_write=True)
         assert isinstance(calls.claim(caller, key, path="/p", body="b"), Claim)
-    with pytest.raises(KeyReused):
+    with pytest.raises(IdempotencyKeyReused):
         calls.claim(Caller("1010", "ada", can_write=True), "y", path="/", body="pb")
 
 
@@ -500,7 +500,7 @@ def test_a_secret_that_stands_twice_in_an_answer_is_stored_nowhere(
 ) -> None:
     body = '{"secret":"whsec_123","example":"use whsec_123"}'
     made = claim(calls)
-    answer = StoredAnswer(201, {}, body)
-    assert transact(client._dynamodb, made.record(answer, AnswerSecret("wh_1", "whsec_123"))) == set()
+    answer = StoredResponse(201, {}, body)
+    assert transact(client._dynamodb, made.record(answer, ResponseSecret("wh_1", "whsec_123"))) == set()
     assert "whsec_123" not in everything_stored(client)
     assert begin(calls) == answer

@@ -5,7 +5,7 @@ from itertools import batched
 
 import pytest
 
-from lms_webhooks.stores.backlog import Lane, Waiting
+from lms_webhooks.stores.backlog import Lane, PendingEvent
 from tests.engines.dynamodb import Engine
 from tests.unit.admin_client import AdminClient, admin_client
 from tests.unit.tables import NOW_MS, event
@@ -19,7 +19,7 @@ def client(dynamodb: Engine) -> Iterator[AdminClient]:
 
 def wait(client: AdminClient, webhook_id: str, lane: Lane, events: int) -> None:
     for numbers in batched(range(events), 25, strict=False):
-        client.backlog.append(webhook_id, lane, [Waiting(event(f"e{number}")) for number in numbers])
+        client.backlog.append(webhook_id, lane, [PendingEvent(event(f"e{number}")) for number in numbers])
     client.backlog.mark("1010", webhook_id, lane, accepted_at_ms=NOW_MS)
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from lms_webhooks.admin.rate_limit import SendLimit
+from lms_webhooks.admin.rate_limit import SendRateLimit
 from lms_webhooks.aws.dynamodb import Table
-from lms_webhooks.problems import Busy, TooManySends
+from lms_webhooks.problems import Contention, RateLimited
 from tests.engines.dynamodb import Engine
 from tests.unit.tables import before, tables
 
@@ -48,10 +48,10 @@ def all_at_once(table: Table) -> Counter[str]:
     return client.calls
 
 
-def taken(limit: SendLimit, account_id: str = "1010") -> str:
+def taken(limit: SendRateLimit, account_id: str = "1010") -> str:
     try:
         limit.take(account_id)
-    except TooManySends as refused:
+    except RateLimited as refused:
         return f"refused for {refused.headers['Retry-After']} s"
     return "taken"
 
@@ -61,7 +61,7 @@ def test_of_thirty_at_once_ten_in_all_are_taken_and_nobody_is_told_to_be_busy(
     table: Table, made_before: int
 ) -> None:
     now = [1000.0]
-    limit = SendLimit(table, clock=lambda: now[0])
+    limit = SendRateLimit(table, clock=lambda: now[0])
     for _ in range(made_before):
         limit.take("1010")
     now[0] += 20
@@ -76,7 +76,7 @@ def test_of_thirty_at_once_ten_in_all_are_taken_and_nobody_is_told_to_be_busy(
 
 def test_any_minute_has_ten_not_each_minute_of_the_clock(table: Table) -> None:
     now = [1000.0]
-    limit = SendLimit(table, clock=lambda: now[0])
+    limit = SendRateLimit(table, clock=lambda: now[0])
     for second in range(10):
         now[0] = 1000.0 + second
         assert taken(limit) == "taken"
@@ -101,7 +101,7 @@ def test_any_minute_has_ten_not_each_minute_of_the_clock(table: Table) -> None:
 )
 def test_who_waits_as_long_as_they_are_told_is_taken(table: Table, later_seconds: float, answer: str) -> None:
     now = [1000.0]
-    limit = SendLimit(table, clock=lambda: now[0])
+    limit = SendRateLimit(table, clock=lambda: now[0])
     assert [taken(limit) for _ in range(10)] == ["taken"] * 10
     now[0] += later_seconds
     assert taken(limit) == answer
@@ -109,7 +109,7 @@ def test_who_waits_as_long_as_they_are_told_is_taken(table: Table, later_seconds
 
 def test_what_is_counted_is_kept_for_longer_than_it_counts(table: Table) -> None:
     """DynamoDB removes an item some time after the second that it names: never one that still counts."""
-    limit = SendLimit(table, clock=lambda: 1000.9)
+    limit = SendRateLimit(table, clock=lambda: 1000.9)
     limit.take("1010")
     (item,) = table.client.scan(TableName=table.name)["Items"]
     assert item["expires_at"] == {"N": "1061"}
@@ -121,7 +121,7 @@ def test_what_is_counted_is_kept_for_longer_than_it_counts(table: Table) -> None
 
 def test_who_is_always_too_late_hears_that_others_are_faster(table: Table) -> None:
     """Each time somebody else of the account is counted in between, and none of it is recent."""
-    limit = SendLimit(table, clock=lambda: 100_000.0)
+    limit = SendRateLimit(table, clock=lambda: 100_000.0)
     client = before(table)
     rivals = iter(range(1000))
 
@@ -131,6 +131,6 @@ def test_who_is_always_too_late_hears_that_others_are_faster(table: Table) -> No
         return client.behind.put_item(**request)
 
     client.answers["put_item"] = put_after_a_rival
-    with pytest.raises(Busy):
+    with pytest.raises(Contention):
         limit.take("1010")
     assert client.calls["put_item"] == 20

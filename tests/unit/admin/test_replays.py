@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from lms_webhooks.model.attempts import Attempt
-from lms_webhooks.stores.backlog import Lane, Waiting
+from lms_webhooks.stores.backlog import Lane, PendingEvent
 from lms_webhooks.stores.deliveries import Delivery, Outcome
-from lms_webhooks.stores.replays import Replays, ReplayStore
+from lms_webhooks.stores.replays import ReplayRunner, ReplayStore
 from tests.engines.dynamodb import Engine
 from tests.unit.admin_client import ADMIN_CLAIMS, NOW, AdminClient, admin_client
 from tests.unit.tables import DAY_MS, NOW_MS, event
@@ -42,8 +42,8 @@ def webhook_id(client: AdminClient) -> str:
     return webhook_id
 
 
-def replays(client: AdminClient) -> Replays:
-    return Replays(
+def replays(client: AdminClient) -> ReplayRunner:
+    return ReplayRunner(
         ReplayStore(client.deliveries_table), client.history, client.backlog, clock=lambda: NOW_MS / 1000 + 9
     )
 
@@ -90,21 +90,21 @@ def test_a_replay_is_begun_shown_and_ends(client: AdminClient, webhook_id: str) 
     assert Lane.REPLAY in client.backlog.marks(webhook_id)
 
     drainer = replays(client)
-    first = drainer.next_portion(webhook_id, limit=1)
+    first = drainer.next_batch(webhook_id, limit=1)
     assert first is not None
     assert [each.event.event_id for each in first.waiting] == ["e0"]
     assert drainer.settle(first, first.waiting, AGAIN, is_delivered=True)
     half = client.call("GET", path).body
     assert half["readTo"] == "2026-11-03T11:59:00.000Z"
     assert (half["state"], half["read"], half["delivered"]) == ("running", 1, 1)
-    rest = drainer.next_portion(webhook_id, limit=100)
+    rest = drainer.next_batch(webhook_id, limit=100)
     assert rest is not None
     assert [each.event.event_id for each in rest.waiting] == ["e1"]
     assert drainer.settle(rest, rest.waiting, AGAIN, is_delivered=False)
     ended = client.call("GET", path).body
     assert (ended["state"], ended["read"], ended["delivered"], ended["rejected"]) == ("done", 2, 1, 1)
     assert ended["endedAt"] == "2026-11-03T12:00:09.000Z"
-    assert drainer.next_portion(webhook_id, limit=100) is None
+    assert drainer.next_batch(webhook_id, limit=100) is None
     attempts = [
         each["attemptCount"]
         for each in client.call("GET", f"/v1/webhooks/{webhook_id}/deliveries?status=delivered").body[
@@ -121,14 +121,14 @@ def test_one_replay_at_a_time(client: AdminClient, webhook_id: str) -> None:
     refused = client.call("POST", path, body)
     assert (refused.status, refused.body["type"]) == (409, "urn:lms-webhooks:problem:replay-running")
     drainer = replays(client)
-    portion = drainer.next_portion(webhook_id, limit=100)
+    portion = drainer.next_batch(webhook_id, limit=100)
     assert portion is not None
     assert drainer.settle(portion, portion.waiting, AGAIN, is_delivered=True)
     client.now_seconds += 60
     second = client.call("POST", path, body)
     assert second.status == 202
     assert second.body["replayId"] != first.body["replayId"]
-    portion = drainer.next_portion(webhook_id, limit=100)
+    portion = drainer.next_batch(webhook_id, limit=100)
     assert portion is not None
     assert len(portion.waiting) == 3, "what the first replay sent, the second sends as well"
 
@@ -140,28 +140,28 @@ def test_one_that_is_asked_for_again_while_it_is_sent_is_sent_again(
     path = f"/v1/webhooks/{webhook_id}/deliveries/{listed['deliveryId']}/redeliver"
     client.call("POST", path)
     drainer = replays(client)
-    in_flight = drainer.next_portion(webhook_id, limit=10)
+    in_flight = drainer.next_batch(webhook_id, limit=10)
     assert in_flight is not None
     assert client.call("POST", path).status == 202
     assert drainer.settle(in_flight, in_flight.waiting, AGAIN, is_delivered=False)
-    again = drainer.next_portion(webhook_id, limit=10)
+    again = drainer.next_batch(webhook_id, limit=10)
     assert again is not None
     assert [each.event.event_id for each in again.waiting] == ["e2"]
     assert drainer.settle(again, again.waiting, AGAIN, is_delivered=True)
-    assert drainer.next_portion(webhook_id, limit=10) is None
+    assert drainer.next_batch(webhook_id, limit=10) is None
 
 
 def test_a_rejected_redelivery_of_what_still_waits_is_one_attempt_more_and_no_outcome(
     client: AdminClient, webhook_id: str
 ) -> None:
-    client.backlog.append(webhook_id, Lane.REALTIME, [Waiting(event("late", at_ms=NOW_MS))])
+    client.backlog.append(webhook_id, Lane.REALTIME, [PendingEvent(event("late", at_ms=NOW_MS))])
     client.backlog.mark("1010", webhook_id, Lane.REALTIME, accepted_at_ms=NOW_MS)
     (listed, *_) = client.call("GET", f"/v1/webhooks/{webhook_id}/deliveries?status=pending").body[
         "deliveries"
     ]
     client.call("POST", f"/v1/webhooks/{webhook_id}/deliveries/{listed['deliveryId']}/redeliver")
     drainer = replays(client)
-    portion = drainer.next_portion(webhook_id, limit=10)
+    portion = drainer.next_batch(webhook_id, limit=10)
     assert portion is not None
     assert drainer.settle(portion, portion.waiting, AGAIN, is_delivered=False)
     assert client.call("GET", f"/v1/webhooks/{webhook_id}/deliveries?status=failed").body["deliveries"] == []
@@ -169,7 +169,7 @@ def test_a_rejected_redelivery_of_what_still_waits_is_one_attempt_more_and_no_ou
         "deliveries"
     ]
     assert (listed["attemptCount"], still["attemptCount"]) == (0, 1)
-    assert drainer.next_portion(webhook_id, limit=10) is None
+    assert drainer.next_batch(webhook_id, limit=10) is None
 
 
 def test_a_replay_is_stopped_where_it_is(client: AdminClient, webhook_id: str) -> None:
@@ -177,14 +177,14 @@ def test_a_replay_is_stopped_where_it_is(client: AdminClient, webhook_id: str) -
     assert client.call("DELETE", path).body["type"].endswith("no-such-replay")
     client.call("POST", path, {"from": "2026-11-03T11:00:00Z"})
     drainer = replays(client)
-    in_flight = drainer.next_portion(webhook_id, limit=1)
+    in_flight = drainer.next_batch(webhook_id, limit=1)
     assert in_flight is not None
     stopped = client.call("DELETE", path)
     assert (stopped.status, stopped.text) == (204, "")
     assert drainer.settle(in_flight, in_flight.waiting, AGAIN, is_delivered=True)
     shown = client.call("GET", path).body
     assert (shown["state"], shown["delivered"]) == ("cancelled", 1), "what was on its way arrived"
-    assert drainer.next_portion(webhook_id, limit=1) is None
+    assert drainer.next_batch(webhook_id, limit=1) is None
     assert client.call("DELETE", path).status == 404
     assert client.call("POST", path, {"from": "2026-11-03T11:00:00Z"}).status == 202
 
@@ -193,7 +193,7 @@ def test_a_replay_that_is_stopped_at_its_last_step_stays_so(client: AdminClient,
     path = f"/v1/webhooks/{webhook_id}/replay"
     client.call("POST", path, {"from": "2026-11-03T11:00:00Z"})
     drainer = replays(client)
-    last = drainer.next_portion(webhook_id, limit=100)
+    last = drainer.next_batch(webhook_id, limit=100)
     assert last is not None
     client.call("DELETE", path)
     drainer.settle(last, last.waiting, AGAIN, is_delivered=True)
@@ -207,14 +207,14 @@ def test_a_keyed_redelivery_is_noted_with_its_answer(client: AdminClient, webhoo
     path = f"/v1/webhooks/{webhook_id}/deliveries/{listed['deliveryId']}/redeliver"
     first = client.call("POST", path, headers={"idempotency-key": "k"})
     drainer = replays(client)
-    portion = drainer.next_portion(webhook_id, limit=10)
+    portion = drainer.next_batch(webhook_id, limit=10)
     assert portion is not None
     drainer.settle(portion, portion.waiting, AGAIN, is_delivered=True)
     client.now_seconds += 30
     second = client.call("POST", path, headers={"idempotency-key": "k"})
     assert (second.status, second.text) == (202, first.text)
     assert second.headers["Idempotency-Replayed"] == "true"
-    assert drainer.next_portion(webhook_id, limit=10) is None
+    assert drainer.next_batch(webhook_id, limit=10) is None
 
 
 def test_a_replay_begun_twice_under_one_key_is_one(client: AdminClient, webhook_id: str) -> None:
@@ -292,4 +292,4 @@ def test_who_may_not_asks_in_vain(client: AdminClient, webhook_id: str) -> None:
     assert client.call("GET", f"{base}/replay", claims=stranger).body["type"].endswith("no-such-webhook")
     assert client.call("POST", f"{base}/deliveries/MTIz/redeliver").body["type"].endswith("no-such-delivery")
     assert client.backlog.marks(webhook_id) == {}
-    assert client.backlog.append(webhook_id, Lane.REPLAY, [Waiting(event())]) == set()
+    assert client.backlog.append(webhook_id, Lane.REPLAY, [PendingEvent(event())]) == set()

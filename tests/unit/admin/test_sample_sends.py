@@ -8,7 +8,7 @@ import pytest
 import standardwebhooks
 
 from lms_webhooks.model.attempts import TlsFault
-from lms_webhooks.sending.sender import Answer
+from lms_webhooks.sending.sender import PostResult
 from lms_webhooks.sending.sockets import ErrorClass
 from tests.unit.admin_client import ADMIN_CLAIMS, NOW, VALID, AdminClient, admin_client
 
@@ -54,7 +54,7 @@ def test_another_sample_may_be_asked_for(client: AdminClient) -> None:
 
 def test_an_unsaved_webhook_is_tried_and_not_saved(client: AdminClient) -> None:
     basic = {"type": "basic", "username": "ada", "password": "hunter2"}
-    client.answer = Answer(401, None, 30, body="who are you?")
+    client.answer = PostResult(401, None, 30, body="who are you?")
     answer = client.call("POST", "/v1/webhooks/test", {**VALID, "authentication": basic})
     assert answer.body == {
         "delivered": False,
@@ -67,13 +67,13 @@ def test_an_unsaved_webhook_is_tried_and_not_saved(client: AdminClient) -> None:
 
 
 def test_without_an_answer_the_class_of_error_says_why(client: AdminClient) -> None:
-    client.answer = Answer(None, ErrorClass.TIMEOUT, 5000)
+    client.answer = PostResult(None, ErrorClass.TIMEOUT, 5000)
     answer = client.call("POST", "/v1/webhooks/test", VALID)
     assert answer.body == {"delivered": False, "errorClass": "timeout", "latencyMs": 5000}
 
 
 def test_without_tls_the_reason_says_what_is_wrong(client: AdminClient) -> None:
-    client.answer = Answer(None, ErrorClass.TLS, 9, tls_fault=TlsFault.EXPIRED)
+    client.answer = PostResult(None, ErrorClass.TLS, 9, tls_fault=TlsFault.EXPIRED)
     answer = client.call("POST", "/v1/webhooks/test", VALID)
     assert answer.body == {
         "delivered": False,
@@ -84,7 +84,7 @@ def test_without_tls_the_reason_says_what_is_wrong(client: AdminClient) -> None:
 
 
 def test_a_redirect_is_shown_and_not_followed(client: AdminClient) -> None:
-    client.answer = Answer(308, None, 9, location="https://example.com/new")
+    client.answer = PostResult(308, None, 9, location="https://example.com/new")
     answer = client.call("POST", "/v1/webhooks/test", VALID)
     assert (answer.body["statusCode"], answer.body["location"]) == (308, "https://example.com/new")
     assert len(client.posted) == 1

@@ -7,8 +7,8 @@ import pytest
 from lms_webhooks.admin import stats
 from lms_webhooks.admin.stats import percentile
 from lms_webhooks.model.attempts import Attempt
-from lms_webhooks.model.webhooks import rfc3339_of_ms
-from lms_webhooks.stores.backlog import Lane, Waiting
+from lms_webhooks.model.webhooks import format_ms
+from lms_webhooks.stores.backlog import Lane, PendingEvent
 from lms_webhooks.stores.deliveries import Delivery, Outcome
 from tests.engines.dynamodb import Engine
 from tests.unit.admin_client import ADMIN_CLAIMS, AdminClient, admin_client
@@ -78,7 +78,7 @@ def test_what_waits_since_when_until_when(client: AdminClient, webhook_id: str) 
     """Of what is to be sent again nothing is lost, and its time says nothing of what waits."""
     for lane, minutes in ((Lane.REALTIME, 3), (Lane.BATCH, 9), (Lane.REPLAY, 5000)):
         at_ms = NOW_MS - minutes * MINUTE_MS
-        client.backlog.append(webhook_id, lane, [Waiting(event(f"{lane}", at_ms=at_ms))])
+        client.backlog.append(webhook_id, lane, [PendingEvent(event(f"{lane}", at_ms=at_ms))])
         client.backlog.mark("1010", webhook_id, lane, accepted_at_ms=at_ms + 1000)
     answer = client.call("GET", f"/v1/webhooks/{webhook_id}/stats").body
     assert answer["waiting"]["count"] == 3
@@ -117,11 +117,11 @@ def test_the_next_batch_is_the_slot_that_events_wait_for_or_else_the_next(
     client: AdminClient, webhook_id: str, due_in_minutes: int, shown_in_minutes: int
 ) -> None:
     """The period may have changed since they came. Those that are due already go out now."""
-    client.backlog.append(webhook_id, Lane.BATCH, [Waiting(event("e"))])
+    client.backlog.append(webhook_id, Lane.BATCH, [PendingEvent(event("e"))])
     due_at_ms = NOW_MS + due_in_minutes * MINUTE_MS
     client.backlog.mark("1010", webhook_id, Lane.BATCH, accepted_at_ms=NOW_MS, due_at_ms=due_at_ms)
     answer = client.call("GET", f"/v1/webhooks/{webhook_id}/stats").body
-    assert answer["nextBatchAt"] == rfc3339_of_ms(NOW_MS + shown_in_minutes * MINUTE_MS)
+    assert answer["nextBatchAt"] == format_ms(NOW_MS + shown_in_minutes * MINUTE_MS)
 
 
 @pytest.mark.parametrize(("percent", "expected"), [(50, 5), (95, 10), (100, 10), (1, 1), (10, 1), (11, 2)])

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from lms_webhooks.model.attempts import Attempt
-from lms_webhooks.stores.backlog import Lane, Waiting
+from lms_webhooks.stores.backlog import Lane, PendingEvent
 from lms_webhooks.stores.deliveries import Delivery, Outcome
 from tests.operations import Operation, operations
 from tests.unit.admin_client import ADMIN_CLAIMS, VALID, AdminClient, Answer, admin_client
@@ -69,7 +69,7 @@ def mine(shared_client: AdminClient) -> Mine:
         client.history.record(
             [Delivery(webhook_id, happened, Outcome.DELIVERED, (ok,))], recorded_at_seconds=NOW_MS // 1000
         )
-    client.backlog.append(webhook_id, Lane.REALTIME, [Waiting(event("e3", at_ms=NOW_MS + 3))])
+    client.backlog.append(webhook_id, Lane.REALTIME, [PendingEvent(event("e3", at_ms=NOW_MS + 3))])
     client.backlog.mark("1010", webhook_id, Lane.REALTIME, accepted_at_ms=NOW_MS)
     page = client.call("GET", f"/v1/webhooks/{webhook_id}/deliveries?limit=1").body
     replay = {"from": "2026-11-01T00:00:00Z"}

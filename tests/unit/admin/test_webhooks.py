@@ -10,23 +10,23 @@ import pytest
 from botocore.exceptions import ClientError
 
 from lms_webhooks.admin.caller import Caller
-from lms_webhooks.admin.inputs import WebhookChange, WebhookTaken
-from lms_webhooks.admin.rate_limit import SendLimit
-from lms_webhooks.admin.webhooks import Registrations
+from lms_webhooks.admin.inputs import WebhookInput, WebhookPatch
+from lms_webhooks.admin.rate_limit import SendRateLimit
+from lms_webhooks.admin.webhooks import WebhookService
 from lms_webhooks.aws.dynamodb import Table
-from lms_webhooks.aws.kms import SecretBox
+from lms_webhooks.aws.kms import SecretCipher
 from lms_webhooks.drainer.drainer import LEASE_SECONDS
-from lms_webhooks.model.health import Health, Mode, SwitchOff
+from lms_webhooks.model.health import DisabledReason, Health, Mode
 from lms_webhooks.model.webhooks import (
     BasicAuthentication,
     NoAuthentication,
     SignatureAuthentication,
     Webhook,
 )
-from lms_webhooks.problems import Busy, ChangedMeanwhile, NoSuchWebhook, NotSigned, OverlapRunning
+from lms_webhooks.problems import Contention, NotSigned, RotationInProgress, VersionConflict, WebhookNotFound
 from lms_webhooks.stores.backlog import Count, Lane
 from lms_webhooks.stores.webhook_cache import MAX_AGE_SECONDS
-from lms_webhooks.stores.webhooks import Registered
+from lms_webhooks.stores.webhooks import WebhookWithHealth
 from tests.logged import logged_lines
 from tests.unit.flow import ACCOUNT, WHEN, Flow, client_over, flow, waiting
 from tests.unit.tables import NOW_MS, Fails, before
@@ -46,13 +46,13 @@ class Office(Flow):
     def __init__(self) -> None:
         super().__init__()
         self.slept: list[float] = []
-        self.box = SecretBox(client_over("kms", _sealed), "key")
-        self.registrations = Registrations(
+        self.box = SecretCipher(client_over("kms", _sealed), "key")
+        self.registrations = WebhookService(
             self.store,
             self.box,
             self.drain_queue,
             self.backlog,
-            SendLimit(Table(self.store._client, self.store._table_name), clock=lambda: self.now),
+            SendRateLimit(Table(self.store._client, self.store._table_name), clock=lambda: self.now),
             now=lambda: WHEN + timedelta(seconds=self.now - NOW_MS / 1000),
             sleep=self.slept.append,
         )
@@ -61,7 +61,9 @@ class Office(Flow):
         (webhook, _), secret = self.registrations.create(ADA, wanted(**given))
         return webhook, secret
 
-    def change(self, webhook: Webhook, caller: Caller = BOB, **given: Any) -> tuple[Registered, str | None]:
+    def change(
+        self, webhook: Webhook, caller: Caller = BOB, **given: Any
+    ) -> tuple[WebhookWithHealth, str | None]:
         return self.registrations.change(caller, webhook.webhook_id, change_to(**given))
 
     def plaintext(self, webhook: Webhook, ciphertext: bytes | None) -> str:
@@ -84,8 +86,8 @@ def _sealed(operation: str, params: dict[str, Any]) -> dict[str, Any]:
     return {"Plaintext": plaintext.encode()}
 
 
-def wanted(**given: Any) -> WebhookTaken:
-    return WebhookTaken.model_validate(
+def wanted(**given: Any) -> WebhookInput:
+    return WebhookInput.model_validate(
         {
             "name": "HR",
             "targetUrl": "https://hooks.example.com/",
@@ -98,8 +100,8 @@ def wanted(**given: Any) -> WebhookTaken:
     )
 
 
-def change_to(**given: Any) -> WebhookChange:
-    return WebhookChange.model_validate(given, context=CONTEXT)
+def change_to(**given: Any) -> WebhookPatch:
+    return WebhookPatch.model_validate(given, context=CONTEXT)
 
 
 @pytest.fixture
@@ -118,15 +120,15 @@ def test_a_webhook_is_its_maker_s_and_of_now(office: Office) -> None:
     assert (webhook.created_at, webhook.updated_at) == (NOW, NOW)
     assert (webhook.epoch, webhook.version) == (1, 1)
     assert (webhook.description, webhook.ordered, webhook.headers) == ("d", True, {"x-team": "hr"})
-    assert office.registrations.get(ADA, webhook.webhook_id) == Registered(webhook, Health())
-    assert office.registrations.all(ADA) == [Registered(webhook, Health())]
+    assert office.registrations.get(ADA, webhook.webhook_id) == WebhookWithHealth(webhook, Health())
+    assert office.registrations.all(ADA) == [WebhookWithHealth(webhook, Health())]
 
 
 def test_a_draft_is_not_written(office: Office) -> None:
     webhook, secret = office.registrations.draft(ADA, wanted(authentication=SIGNED))
     assert secret is not None
     assert office.registrations.all(ADA) == []
-    with pytest.raises(NoSuchWebhook):
+    with pytest.raises(WebhookNotFound):
         office.registrations.get(ADA, webhook.webhook_id)
 
 
@@ -143,9 +145,9 @@ def test_each_secret_is_kept_encrypted_for_its_webhook(office: Office) -> None:
 def test_another_account_finds_and_changes_nothing(office: Office) -> None:
     webhook, _ = office.create()
     assert office.registrations.all(STRANGER) == []
-    with pytest.raises(NoSuchWebhook):
+    with pytest.raises(WebhookNotFound):
         office.change(webhook, STRANGER, name="Mine")
-    with pytest.raises(NoSuchWebhook):
+    with pytest.raises(WebhookNotFound):
         office.registrations.delete(STRANGER, webhook.webhook_id)
     assert office.registrations.get(ADA, webhook.webhook_id).webhook == webhook
 
@@ -187,14 +189,14 @@ def test_url_authentication_and_status_begin_a_new_epoch_and_are_sent_for(
 @pytest.mark.parametrize(
     ("switched_off", "status", "epoch"),
     [
-        (SwitchOff.FAILING, "active", 2),
-        (SwitchOff.GONE, "active", 2),
+        (DisabledReason.FAILING, "active", 2),
+        (DisabledReason.GONE, "active", 2),
         (None, "active", 1),
-        (SwitchOff.GONE, None, 1),
+        (DisabledReason.GONE, None, 1),
     ],
 )
 def test_setting_a_webhook_active_that_was_switched_off_begins_anew(
-    office: Office, switched_off: SwitchOff | None, status: str | None, epoch: int
+    office: Office, switched_off: DisabledReason | None, status: str | None, epoch: int
 ) -> None:
     webhook, _ = office.create()
     office.fail(webhook, switched_off=switched_off, switched_off_at_ms=NOW_MS if switched_off else 0)
@@ -259,7 +261,7 @@ def test_a_change_is_tried_five_times_in_all_where_nobody_says_what_they_expect(
     assert stored.version == 6
     office.now += 25 * 3600  # so that the overlap is over
     left = races(office, webhook, 5)
-    with pytest.raises(Busy):  # 412 is for those who say what they expect
+    with pytest.raises(Contention):  # 412 is for those who say what they expect
         office.change(webhook, name="Sales") if what == "change" else do(webhook)
     assert left == [0]
 
@@ -277,12 +279,12 @@ def test_who_says_what_they_expect_is_told_that_it_is_no_longer_so(office: Offic
         lambda is_expected: office.registrations.delete(BOB, webhook.webhook_id, is_expected=is_expected),
     ]
     for call in calls:
-        with pytest.raises(ChangedMeanwhile):
+        with pytest.raises(VersionConflict):
             call(lambda _: False)
         assert office.registrations.get(ADA, webhook.webhook_id).webhook == webhook
     for call in calls[:2]:  # and who was right when they read it, and wrong when they wrote, too
         races(office, webhook, 1)
-        with pytest.raises(ChangedMeanwhile):
+        with pytest.raises(VersionConflict):
             call(lambda _: True)
         assert office.registrations.get(ADA, webhook.webhook_id).webhook.updated_by == "ada@example.com"
 
@@ -314,7 +316,7 @@ def test_while_two_secrets_sign_a_third_is_only_for_who_knows_what_is_there(
     until = "2026-11-04T12:00:00.000Z" if is_running else None
     assert office.registrations.overlap_until(rotated) == until
     if is_running:
-        with pytest.raises(OverlapRunning):
+        with pytest.raises(RotationInProgress):
             office.registrations.rotate_secret(BOB, webhook.webhook_id)
         (again, _), _ = office.registrations.rotate_secret(
             BOB, webhook.webhook_id, is_expected=lambda stored: stored == rotated
@@ -373,7 +375,7 @@ def test_a_deletion_is_of_now_and_by_its_caller(office: Office) -> None:
     assert office.registrations.all(ADA) == []
     (deleted,) = office.store.deleted(ACCOUNT, since_ms=0)
     assert (deleted.webhook_id, deleted.deleted_at) == (webhook.webhook_id, NOW)
-    with pytest.raises(NoSuchWebhook):
+    with pytest.raises(WebhookNotFound):
         office.registrations.delete(BOB, webhook.webhook_id)
 
 
@@ -398,7 +400,7 @@ def test_a_deletion_that_cannot_be_marked_is_none(office: Office) -> None:
 
 
 def test_what_is_not_there_is_not_marked(office: Office) -> None:
-    with pytest.raises(NoSuchWebhook):
+    with pytest.raises(WebhookNotFound):
         office.registrations.delete(BOB, "wh_" + "x" * 22)
     assert not office.backlog.marks("wh_" + "x" * 22)
 

@@ -22,18 +22,18 @@ from moto import mock_aws
 from moto.moto_api._internal import mock_random
 
 from lms_webhooks.admin.caller import Caller
-from lms_webhooks.admin.idempotency import Claim, Idempotency, StoredAnswer
-from lms_webhooks.admin.rate_limit import SendLimit
+from lms_webhooks.admin.idempotency import Claim, Idempotency, StoredResponse
+from lms_webhooks.admin.rate_limit import SendRateLimit
 from lms_webhooks.admin.subscriptions import Subscriptions
 from lms_webhooks.aws import clients
-from lms_webhooks.aws.dynamodb import Range, Table, holds, item_key, key_item
-from lms_webhooks.aws.kms import SecretBox
+from lms_webhooks.aws.dynamodb import KeyRange, Table, conditional_write, item_key, key_item
+from lms_webhooks.aws.kms import SecretCipher
 from lms_webhooks.model.attempts import Attempt
-from lms_webhooks.model.health import Health, fall_back
-from lms_webhooks.stores.backlog import Backlog, Lane, Waiting
+from lms_webhooks.model.health import Health, enter_backlog_mode
+from lms_webhooks.stores.backlog import Backlog, Lane, PendingEvent
 from lms_webhooks.stores.deliveries import Delivery, DeliveryStore, Outcome
 from lms_webhooks.stores.health import HealthStore, Ticket
-from lms_webhooks.stores.outbox import Kind, Notice, NoticeBox
+from lms_webhooks.stores.outbox import Notification, NotificationKind, NotificationOutbox
 from lms_webhooks.stores.replays import Replay, ReplayStore
 from lms_webhooks.stores.webhooks import WebhookStore
 from operations import erase, restore
@@ -99,7 +99,7 @@ IDS = ("1010", WEBHOOK)
 OK = Attempt(NOW_MS, 40, 204, None)
 AGAIN = Attempt(NOW_MS + 1000, 40, 204, None)
 ADA = Caller(account_id="1010", user_id="ada", can_write=True)
-REPLAY = Replay("rp_1", "1010", WEBHOOK, Range("0", "9"), None, None, NOW_MS, "ada")
+REPLAY = Replay("rp_1", "1010", WEBHOOK, KeyRange("0", "9"), None, None, NOW_MS, "ada")
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Stage:
     @property
     def idempotency(self) -> Idempotency:
         key_id = boto3.client("kms").create_key()["KeyMetadata"]["KeyId"]
-        return Idempotency(self.webhooks, SecretBox(clients.kms(), key_id), clock=NOW.timestamp)
+        return Idempotency(self.webhooks, SecretCipher(clients.kms(), key_id), clock=NOW.timestamp)
 
     def claim(self) -> Claim:
         claim = self.idempotency.claim(ADA, "order 66", path="/v1/webhooks", body="{}")
@@ -193,9 +193,9 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 # One driver a site: makes the write, and answers what its caller got.
 
 
-def unmark(stage: Stage) -> object:
+def clear_marker(stage: Stage) -> object:
     stage.mark()
-    return stage.backlog.unmark(stage.backlog.marks(WEBHOOK)[Lane.REALTIME])
+    return stage.backlog.clear_marker(stage.backlog.marks(WEBHOOK)[Lane.REALTIME])
 
 
 def mark_for_an_earlier_event(stage: Stage) -> object:
@@ -214,13 +214,13 @@ def claim_lane(stage: Stage) -> object:
 
 
 def add_attempt_to_a_waiting_event(stage: Stage) -> object:
-    waiting = Waiting(event())
+    waiting = PendingEvent(event())
     stage.backlog.append(WEBHOOK, Lane.REALTIME, [waiting])
     return stage.backlog.add_attempt(WEBHOOK, Lane.REALTIME, waiting, AGAIN)
 
 
 def remove_one_that_was_sent_again(stage: Stage) -> object:
-    stage.replays.redeliver(*IDS, Waiting(event()), stage.backlog, asked_at_ms=NOW_MS)
+    stage.replays.redeliver(*IDS, PendingEvent(event()), stage.backlog, asked_at_ms=NOW_MS)
     return stage.backlog.remove(WEBHOOK, Lane.REPLAY, stage.backlog.read(WEBHOOK, Lane.REPLAY, limit=1))
 
 
@@ -245,7 +245,7 @@ def add_the_same_attempt_to_a_delivery(stage: Stage) -> object:
 
 
 def save_health(stage: Stage) -> object:
-    fallen = fall_back(Health(webhook().epoch), now_ms=NOW_MS)
+    fallen = enter_backlog_mode(Health(webhook().epoch), now_ms=NOW_MS)
     return stage.health.save(*IDS, fallen, revision=0)
 
 
@@ -265,8 +265,8 @@ def release(stage: Stage) -> object:
 
 
 def remove_notice(stage: Stage) -> None:
-    box = NoticeBox(stage.deliveries)
-    notice = Notice(*IDS, "HR", Kind.FAILING, "key", 1, NOW_MS, NOW_MS, "HTTP 500")
+    box = NotificationOutbox(stage.deliveries)
+    notice = Notification(*IDS, "HR", NotificationKind.FAILING, "key", 1, NOW_MS, NOW_MS, "HTTP 500")
     box.put(notice)
     box.remove(notice)
 
@@ -291,20 +291,20 @@ def claim(stage: Stage) -> None:
 
 
 def finish_claim(stage: Stage) -> None:
-    stage.claim().finish(StoredAnswer(201, {}, "{}"))
+    stage.claim().finish(StoredResponse(201, {}, "{}"))
 
 
 def give_up_claim(stage: Stage) -> None:
-    stage.claim().give_up()
+    stage.claim().release()
 
 
 def count_a_send(stage: Stage) -> None:
-    SendLimit(stage.webhooks, clock=NOW.timestamp).take("1010")
+    SendRateLimit(stage.webhooks, clock=NOW.timestamp).take("1010")
 
 
 def subscribe(stage: Stage) -> object:
     topic_arn = boto3.client("sns").create_topic(Name="notices")["TopicArn"]
-    limit = SendLimit(stage.webhooks, clock=NOW.timestamp)
+    limit = SendRateLimit(stage.webhooks, clock=NOW.timestamp)
     subscriptions = Subscriptions(stage.webhooks, clients.sns(), topic_arn, limit, now=lambda: NOW)
     return subscriptions.add(ADA, "eve@example.com").email
 
@@ -332,7 +332,7 @@ def bring_back_a_delivery(stage: Stage) -> object:
 
 DRIVERS: dict[str, Callable[[Stage], object]] = {
     "backlog.Backlog.mark": Stage.mark,
-    "backlog.Backlog.unmark": unmark,
+    "backlog.Backlog.unmark": clear_marker,
     "backlog.Backlog.add_attempt": add_attempt_to_a_waiting_event,
     "backlog.Backlog._remove_sent_again": remove_one_that_was_sent_again,
     "backlog.Backlog._advance": mark_for_an_earlier_event,
@@ -409,7 +409,7 @@ def test_a_write_that_is_held_for_good_is_a_fault_in_bounded_time(site: Site, wa
     if site.name in NOT_RAISED:
         assert tell(site, refusals=99).answer == NOT_RAISED[site.name]
     else:
-        with pytest.raises(clients.AWS_FAULTS) as raised:
+        with pytest.raises(clients.AWS_ERRORS) as raised:
             tell(site, refusals=99)
         assert clients.is_conflict(raised.value)
     assert waits == LONGEST_WAITS
@@ -425,7 +425,7 @@ ONCE: Any = {
 def test_other_refusals_are_not_repeated() -> None:
     with stage() as world, held_items(refusals=0) as held:
         for _ in range(2):
-            holds(lambda: world.webhooks.client.put_item(**ONCE), world.webhooks.client)
+            conditional_write(lambda: world.webhooks.client.put_item(**ONCE), world.webhooks.client)
     assert held.tries == 2, "the second finds an item there, which no wait changes"
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from lms_webhooks.aws.clients import AWS_FAULTS
-from lms_webhooks.aws.dynamodb import Key, Range, Table, holds, item_key, key_item, transact
-from lms_webhooks.problems import Busy
+from lms_webhooks.aws.clients import AWS_ERRORS
+from lms_webhooks.aws.dynamodb import Key, KeyRange, Table, conditional_write, item_key, key_item, transact
+from lms_webhooks.problems import Contention
 from tests.engines.dynamodb import Engine
 from tests.unit.tables import Fails, Throttled, Unprocessed, before, keep_requests, stand_in, tables
 
@@ -83,7 +83,7 @@ def test_a_key_that_is_never_read_counts_as_absent(table: Table) -> None:
 def test_who_wants_the_whole_hears_of_a_key_that_is_never_read(table: Table) -> None:
     table.put_all(items(3))
     stand_in(table, "batch_get_item", Unprocessed(table, lambda key: "0001" in key, times=99).read)
-    with pytest.raises(AWS_FAULTS, match="left unread: 1 keys"):
+    with pytest.raises(AWS_ERRORS, match="left unread: 1 keys"):
         table.get_all(keys(3), attributes=("n",), consistent=True, whole=True)
 
 
@@ -168,8 +168,8 @@ def test_a_change_on_condition_tells_whether_it_was_made(table: Table) -> None:
             TableName=table.name, Item=items(1)[0], ConditionExpression="attribute_not_exists(pk)"
         )
 
-    assert holds(put_new, table.client)
-    assert not holds(put_new, table.client)
+    assert conditional_write(put_new, table.client)
+    assert not conditional_write(put_new, table.client)
 
 
 def test_a_change_that_fails_is_not_one_whose_condition_failed(table: Table) -> None:
@@ -177,7 +177,7 @@ def test_a_change_that_fails_is_not_one_whose_condition_failed(table: Table) -> 
         raise Throttled
 
     with pytest.raises(ClientError, match="slow down"):
-        holds(fail, table.client)
+        conditional_write(fail, table.client)
 
 
 def test_keys_are_written_and_read_alike() -> None:
@@ -257,14 +257,14 @@ def test_transactions_wait_longer_and_longer_at_random(table: Table, monkeypatch
 
     monkeypatch.setattr("lms_webhooks.aws.dynamodb.random.uniform", draw)
     client: Any = Cancelled(table.client, *[["TransactionConflict"]] * 12)
-    with pytest.raises(Busy):
+    with pytest.raises(Contention):
         transact(client, put_one(table), sleep=waits.append)
     assert client.calls == 12
     assert waits == pytest.approx([0.05, 0.1, 0.2, *[0.4] * 8])
     assert {shortest for shortest, _ in drawn} == {0}
 
 
-def page_keys(table: Table, of: Range, **more: Any) -> tuple[list[str], str | None]:
+def page_keys(table: Table, of: KeyRange, **more: Any) -> tuple[list[str], str | None]:
     page = table.page("LANE", of, **more)
     return [item["sk"]["S"] for item in page.entries], page.read_to
 
@@ -285,7 +285,7 @@ def test_a_page_is_of_a_range_without_its_end(
     table: Table, high: str, limit: int, newest_first: bool, found: list[str], read_to: str | None
 ) -> None:
     table.put_all(items(6))
-    of = Range("0001", high)
+    of = KeyRange("0001", high)
     assert page_keys(table, of, limit=limit, newest_first=newest_first) == (found, read_to)
 
 
@@ -295,7 +295,7 @@ def test_a_page_that_a_megabyte_ended_says_how_far_it_is(table: Table) -> None:
     got: list[str] = []
     low, pages = "0", 0
     while True:
-        found, read_to = page_keys(table, Range(low, ":"), limit=100, newest_first=False)
+        found, read_to = page_keys(table, KeyRange(low, ":"), limit=100, newest_first=False)
         got += found
         pages += 1
         if read_to is None:
@@ -315,14 +315,16 @@ def test_a_page_of_which_only_the_end_was_read_says_how_far_it_is(table: Table) 
         return {"Items": [last], "LastEvaluatedKey": key_item(keys(3)[2])}
 
     stand_in(table, "query", query)
-    assert page_keys(table, Range("0", "0002"), limit=5, newest_first=True) == ([], "0002")
+    assert page_keys(table, KeyRange("0", "0002"), limit=5, newest_first=True) == ([], "0002")
 
 
 def test_of_a_page_only_what_is_asked_for_comes_whatever_it_is_called(table: Table) -> None:
     table.put_all(items(1, status={"S": "active"}, event={"S": "long"}))
-    (item,) = table.page("LANE", Range("0", ":"), limit=1, newest_first=False, attributes=("status",)).entries
+    (item,) = table.page(
+        "LANE", KeyRange("0", ":"), limit=1, newest_first=False, attributes=("status",)
+    ).entries
     assert item == {**key_item(keys(1)[0]), "status": {"S": "active"}}
-    (item,) = table.page("LANE", Range("0", ":"), limit=1, newest_first=False).entries
+    (item,) = table.page("LANE", KeyRange("0", ":"), limit=1, newest_first=False).entries
     assert set(item) == {"pk", "sk", "n", "status", "event"}
 
 

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from moto import mock_aws
 
 from lms_webhooks.aws import kms as secrets
-from lms_webhooks.aws.kms import SecretBox
+from lms_webhooks.aws.kms import SecretCipher
 from lms_webhooks.clocks import Clocks
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ def kms() -> "Iterator[KMSClient]":
 
 
 @pytest.fixture
-def box(kms: "KMSClient") -> SecretBox:
-    return SecretBox(kms, kms.create_key()["KeyMetadata"]["KeyId"])
+def box(kms: "KMSClient") -> SecretCipher:
+    return SecretCipher(kms, kms.create_key()["KeyMetadata"]["KeyId"])
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def decryptions(kms: "KMSClient") -> list[Any]:
     return asked
 
 
-def test_a_secret_comes_back(box: SecretBox) -> None:
+def test_a_secret_comes_back(box: SecretCipher) -> None:
     ciphertext = box.encrypt("pässwörd", **OWNER)
     assert "pässwörd".encode() not in ciphertext
     assert box.decrypt(ciphertext, **OWNER) == "pässwörd"
@@ -47,7 +47,7 @@ def test_a_secret_comes_back(box: SecretBox) -> None:
 
 @pytest.mark.parametrize("other", [{"account_id": "2020"}, {"webhook_id": "wh_2"}])
 def test_a_ciphertext_copied_to_another_webhook_decrypts_to_nothing(
-    box: SecretBox, other: dict[str, str]
+    box: SecretCipher, other: dict[str, str]
 ) -> None:
     ciphertext = box.encrypt("secret", **OWNER)
     assert box.decrypt(ciphertext, **OWNER) == "secret"
@@ -56,7 +56,7 @@ def test_a_ciphertext_copied_to_another_webhook_decrypts_to_nothing(
 
 
 def test_the_key_is_named_when_a_secret_is_decrypted_too(
-    kms: "KMSClient", box: SecretBox, decryptions: list[Any]
+    kms: "KMSClient", box: SecretCipher, decryptions: list[Any]
 ) -> None:
     """KMS would find the key by the ciphertext: one that was made under another key, of another account even,
     would decrypt."""
@@ -64,13 +64,13 @@ def test_the_key_is_named_when_a_secret_is_decrypted_too(
     assert box.decrypt(ciphertext, **OWNER) == "secret"
     (asked,) = decryptions
     assert json.loads(asked)["KeyId"] == box._key_id
-    other = SecretBox(kms, kms.create_key()["KeyMetadata"]["KeyId"])
+    other = SecretCipher(kms, kms.create_key()["KeyMetadata"]["KeyId"])
     other.encrypt("made", **OWNER)
     with pytest.raises(ClientError):
         other.decrypt(ciphertext, **OWNER)
 
 
-def test_kms_is_asked_once_however_many_deliveries(box: SecretBox, decryptions: list[Any]) -> None:
+def test_kms_is_asked_once_however_many_deliveries(box: SecretCipher, decryptions: list[Any]) -> None:
     ciphertext = box.encrypt("secret", **OWNER)
     assert {box.decrypt(ciphertext, **OWNER) for _ in range(50)} == {"secret"}
     assert len(decryptions) == 1
@@ -79,7 +79,7 @@ def test_kms_is_asked_once_however_many_deliveries(box: SecretBox, decryptions: 
     assert len(decryptions) == 1
 
 
-def test_a_refusal_is_not_remembered(box: SecretBox, decryptions: list[Any]) -> None:
+def test_a_refusal_is_not_remembered(box: SecretCipher, decryptions: list[Any]) -> None:
     ciphertext = box.encrypt("secret", **OWNER)
     for _ in range(2):
         with pytest.raises(ClientError):
@@ -89,7 +89,7 @@ def test_a_refusal_is_not_remembered(box: SecretBox, decryptions: list[Any]) -> 
 
 def test_memory_is_bounded(kms: "KMSClient", decryptions: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(secrets, "REMEMBERED_SECRETS", 2)
-    box = SecretBox(kms, kms.create_key()["KeyMetadata"]["KeyId"])
+    box = SecretCipher(kms, kms.create_key()["KeyMetadata"]["KeyId"])
     first, *others = (box.encrypt(f"secret {number}", **OWNER) for number in range(3))
     for ciphertext in (first, *others, first):
         box.decrypt(ciphertext, **OWNER)
@@ -100,7 +100,7 @@ def test_a_plaintext_is_remembered_for_an_hour(kms: "KMSClient", decryptions: li
     """Then KMS is asked again: whether the key is still enabled, and whether the function may use it."""
     now = [0.0]
     clocks = Clocks(wall=lambda: now[0], monotonic=lambda: 0.0)  # frozen meanwhile
-    box = SecretBox(kms, kms.create_key()["KeyMetadata"]["KeyId"], clocks=clocks)
+    box = SecretCipher(kms, kms.create_key()["KeyMetadata"]["KeyId"], clocks=clocks)
     ciphertext = box.encrypt("secret", **OWNER)
     for seconds, asked in ((0, 1), (3599, 1), (3600, 2), (7199, 2), (7200, 3)):
         now[0] = seconds

@@ -21,12 +21,12 @@ from lms_webhooks.aws.sqs import (
 )
 from lms_webhooks.batch import sweep
 from lms_webhooks.batch.sweep import Sweep
-from lms_webhooks.model.health import Health, Mode, SwitchOff
+from lms_webhooks.model.health import DisabledReason, Health, Mode
 from lms_webhooks.model.webhooks import Status, Webhook
 from lms_webhooks.observability import Metric, metrics
 from lms_webhooks.stores.backlog import SHARDS, Backlog, Lane, ShardPart, _shard, parts_of_all_shards
 from lms_webhooks.stores.health import TICKET_GRACE_SECONDS, HealthStore, Ticket
-from lms_webhooks.stores.webhook_states import Standings
+from lms_webhooks.stores.webhook_states import WebhookStates
 from lms_webhooks.stores.webhooks import WebhookStore, webhook_key
 from tests.engines.dynamodb import REGION, Engine
 from tests.unit.tables import DAY_MS, NOW_MS, Before, Fails, Throttled, before, tables, webhook
@@ -57,7 +57,7 @@ class World:
     def parts_of_a_sweep(self) -> dict[str, Any]:
         return {
             "backlog": self.backlog,
-            "standings": Standings(self.webhooks),
+            "standings": WebhookStates(self.webhooks),
             "health": self.health,
             "queue": DrainQueue(self.sqs, self.url, self.url),
             "sweep_queue": SweepQueue(self.sqs, self.sweep_url),
@@ -128,8 +128,8 @@ def world(dynamodb: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         ("the next attempt is due", Status.ACTIVE, Health(next_attempt_at_ms=NOW_MS), True),
         ("paused", Status.PAUSED, Health(), False),
         ("retired", Status.INACTIVE, Health(), False),
-        ("switched off", Status.ACTIVE, Health(switched_off=SwitchOff.GONE), False),
-        ("it failed for days", Status.ACTIVE, Health(switched_off=SwitchOff.FAILING), False),
+        ("switched off", Status.ACTIVE, Health(switched_off=DisabledReason.GONE), False),
+        ("it failed for days", Status.ACTIVE, Health(switched_off=DisabledReason.FAILING), False),
         ("it fails, and is due", Status.ACTIVE, Health(mode=Mode.BACKLOG, failures=9), True),
     ],
 )
@@ -283,7 +283,7 @@ def test_one_drainer_for_all_lanes_of_a_webhook_and_one_for_each_of_many(world: 
 
 
 @pytest.mark.parametrize("lane", Lane)
-@pytest.mark.parametrize("health", [Health(), Health(switched_off=SwitchOff.GONE)])
+@pytest.mark.parametrize("health", [Health(), Health(switched_off=DisabledReason.GONE)])
 def test_what_may_have_expired_is_looked_at_in_every_lane(world: World, lane: Lane, health: Health) -> None:
     """Whether or not the lane is open or due: nothing is sent, it is only settled."""
     world.store.create(WEBHOOK)
@@ -336,7 +336,7 @@ def test_the_lanes_of_one_webhook_that_are_read_apart_are_one_drainer_s(world: W
     for webhook_id in by_shard:
         for lane in (Lane.RETRY, Lane.REALTIME, Lane.BATCH):
             world.mark(lane, webhook=replace(WEBHOOK, webhook_id=webhook_id))
-    marks = list(world.backlog.all_marks())
+    marks = list(world.backlog.all_markers())
     assert marks[9].webhook_id == marks[10].webhook_id
     assert world.sweep.sweep_all() == 9
     assert world.sent_for() == sorted(by_shard)

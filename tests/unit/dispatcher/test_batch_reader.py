@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from lms_webhooks.dispatcher.batch_reader import Intake, differ
+from lms_webhooks.dispatcher.batch_reader import BatchReader, differ
 from lms_webhooks.model.health import Health
-from lms_webhooks.model.webhooks import rfc3339_of_ms
-from lms_webhooks.stores.webhooks import Deleted, Registered, Unreadable
-from lms_webhooks.thread_pool import Crew
+from lms_webhooks.model.webhooks import format_ms
+from lms_webhooks.stores.webhooks import Tombstone, Unreadable, WebhookWithHealth
+from lms_webhooks.thread_pool import ThreadPool
 from tests.unit.tables import NOW_MS, Throttled, webhook
 
 KEPT = webhook(webhook_id="wh_kept")
@@ -19,22 +19,22 @@ NAME = min(KEPT.events)
 class Registry:
     """Stands in for the registry: one account with one webhook, and whatever was deleted of it."""
 
-    def __init__(self, *deleted: Deleted, fails: bool = False) -> None:
+    def __init__(self, *deleted: Tombstone, fails: bool = False) -> None:
         self._deleted = list(deleted)
         self._fails = fails
         self.reads = 0
         self.unreadable_ones: tuple[Unreadable, ...] = ()
 
-    def remembered(self, account_id: str) -> tuple[Registered, ...]:
-        return self.of_account(account_id)
+    def cached(self, account_id: str) -> tuple[WebhookWithHealth, ...]:
+        return self.for_account(account_id)
 
-    def of_account(self, _: str) -> tuple[Registered, ...]:
-        return (Registered(KEPT, Health()),)
+    def for_account(self, _: str) -> tuple[WebhookWithHealth, ...]:
+        return (WebhookWithHealth(KEPT, Health()),)
 
     def unreadable(self, _: str) -> tuple[Unreadable, ...]:
         return self.unreadable_ones
 
-    def deleted(self, _: str, *, since_ms: int) -> list[Deleted]:
+    def deleted(self, _: str, *, since_ms: int) -> list[Tombstone]:
         self.reads += 1
         assert since_ms == NOW_MS, "when the first of the messages was accepted"
         if self._fails:
@@ -49,26 +49,26 @@ def message(event_id: str, *, receives: int = 1) -> dict[str, Any]:
     return {"messageId": f"m-{event_id}", "body": json.dumps(body), "attributes": attributes}
 
 
-def share_out(registry: Registry, *records: dict[str, Any]) -> tuple[dict[str, set[str]], set[str]]:
+def read_batch(registry: Registry, *records: dict[str, Any]) -> tuple[dict[str, set[str]], set[str]]:
     """The ids of the events in each webhook's share, and the messages that must come again."""
     stand_in: Any = registry
-    intake = Intake(stand_in, quarantine=None, event_source="lms", retention_ms=86_400_000)  # type: ignore[arg-type]
-    shares, unsafe = intake.share_out(records, Crew("looks", size=10))
+    intake = BatchReader(stand_in, quarantine=None, event_source="lms", retention_ms=86_400_000)  # type: ignore[arg-type]
+    shares, unsafe = intake.read_batch(records, ThreadPool("looks", size=10))
     return {each.webhook_id: {event.event_id for event in each.events.values()} for each in shares}, unsafe
 
 
 def test_where_the_deleted_cannot_be_read_only_what_came_before_comes_again() -> None:
     registry = Registry(fails=True)
-    shares, unsafe = share_out(registry, message("fresh"), message("again", receives=2))
+    shares, unsafe = read_batch(registry, message("fresh"), message("again", receives=2))
     assert shares == {"wh_kept": {"fresh"}}
     assert unsafe == {"m-again"}
 
 
 def test_the_deleted_are_read_once_an_account_and_only_for_what_came_before() -> None:
     registry = Registry()
-    share_out(registry, message("1"), message("2"))
+    read_batch(registry, message("1"), message("2"))
     assert registry.reads == 0
-    share_out(registry, message("1", receives=2), message("2", receives=3))
+    read_batch(registry, message("1", receives=2), message("2", receives=3))
     assert registry.reads == 1
 
 
@@ -83,29 +83,29 @@ def test_the_deleted_are_read_once_an_account_and_only_for_what_came_before() ->
 def test_an_event_is_a_deleted_webhook_s_if_it_was_accepted_before(
     story: str, deleted_at_ms: int, is_its: bool
 ) -> None:
-    registry = Registry(Deleted("wh_gone", frozenset({NAME}), rfc3339_of_ms(deleted_at_ms)))
-    shares, _ = share_out(registry, message("again", receives=2))
+    registry = Registry(Tombstone("wh_gone", frozenset({NAME}), format_ms(deleted_at_ms)))
+    shares, _ = read_batch(registry, message("again", receives=2))
     assert ("wh_gone" in shares) is is_its, story
-    fresh, _ = share_out(registry, message("fresh"))
+    fresh, _ = read_batch(registry, message("fresh"))
     assert fresh == {"wh_kept": {"fresh"}}, story
 
 
 def test_what_a_webhook_takes_that_cannot_be_read_goes_to_it_alone() -> None:
     registry = Registry()
     registry.unreadable_ones = (Unreadable("wh_new", frozenset({NAME})), Unreadable("wh_none", frozenset()))
-    assert share_out(registry, message("1")) == ({"wh_kept": {"1"}, "wh_new": {"1"}}, set())
+    assert read_batch(registry, message("1")) == ({"wh_kept": {"1"}, "wh_new": {"1"}}, set())
 
 
 def test_where_what_it_takes_cannot_be_read_the_messages_return() -> None:
     registry = Registry()
     registry.unreadable_ones = (Unreadable("wh_new", None),)
-    assert share_out(registry, message("1")) == ({"wh_kept": {"1"}}, {"m-1"})
+    assert read_batch(registry, message("1")) == ({"wh_kept": {"1"}}, {"m-1"})
 
 
 def test_a_record_that_nobody_expected_returns_alone() -> None:
     odd = message("odd")
     odd["attributes"]["SentTimestamp"] = "yesterday"
-    assert share_out(Registry(), odd, message("1")) == ({"wh_kept": {"1"}}, {"m-odd"})
+    assert read_batch(Registry(), odd, message("1")) == ({"wh_kept": {"1"}}, {"m-odd"})
 
 
 def test_what_is_nested_too_deeply_to_compare_is_another_event_unless_it_is_the_same_text() -> None:

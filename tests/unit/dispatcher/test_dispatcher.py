@@ -10,9 +10,9 @@ from botocore.exceptions import ClientError
 
 from lms_webhooks.dispatcher.dispatcher import BATCH_SIZE, Dispatcher
 from lms_webhooks.model.attempts import Attempt
-from lms_webhooks.model.health import Health, Mode, SwitchOff
+from lms_webhooks.model.health import DisabledReason, Health, Mode
 from lms_webhooks.model.webhooks import Status
-from lms_webhooks.sending.sender import Patience
+from lms_webhooks.sending.sender import Timeouts
 from lms_webhooks.sending.sockets import ErrorClass, OutOfResources
 from lms_webhooks.stores.backlog import Lane
 from lms_webhooks.stores.deliveries import Delivery, Outcome
@@ -117,7 +117,7 @@ def test_they_go_out_in_the_order_of_their_own_time(world: Dispatching) -> None:
 def test_a_post_has_five_seconds(world: Dispatching) -> None:
     world.register()
     world.dispatch(message("e1"))
-    assert world.endpoint.patience == Patience(connect_seconds=5, answer_seconds=5, total_seconds=5)
+    assert world.endpoint.patience == Timeouts(connect_seconds=5, answer_seconds=5, total_seconds=5)
     assert BATCH_SIZE == 10
 
 
@@ -519,7 +519,7 @@ def test_events_that_come_later_wait_for_the_slot_of_the_first(world: Dispatchin
         world.now = NOW_MS / 1000 + minutes * 60
         world.dispatch(message(f"e{minutes}", name=BATCH))
     assert world.backlog.marks(ID)[Lane.BATCH].due_at_ms == NOW_MS + 20 * 60_000
-    world.backlog.unmark(world.backlog.marks(ID)[Lane.BATCH])
+    world.backlog.clear_marker(world.backlog.marks(ID)[Lane.BATCH])
     world.dispatch(message("e9", name=BATCH))
     assert world.backlog.marks(ID)[Lane.BATCH].due_at_ms == NOW_MS + 40 * 60_000
 
@@ -540,7 +540,7 @@ def test_one_drainer_is_sent_for_however_many_come(world: Dispatching) -> None:
         ({"ordered": True}, Health(), False, True),
         ({"events": frozenset({"CI_STATS"})}, Health(), False, False),
         ({}, Health(mode=Mode.BACKLOG), False, True),
-        ({}, Health(mode=Mode.BACKLOG, switched_off=SwitchOff.GONE), False, False),
+        ({}, Health(mode=Mode.BACKLOG, switched_off=DisabledReason.GONE), False, False),
     ],
 )
 def test_where_an_event_goes(

@@ -3,7 +3,7 @@
 import pytest
 
 from lms_webhooks.clocks import Clocks
-from lms_webhooks.dispatcher.slow_endpoints import Pace
+from lms_webhooks.dispatcher.slow_endpoints import SlownessDetector
 
 
 @pytest.mark.parametrize(
@@ -25,38 +25,38 @@ from lms_webhooks.dispatcher.slow_endpoints import Pace
     ],
 )
 def test_three_slow_answers_in_a_row_or_a_slow_average(latencies_ms: list[int], is_slow: bool) -> None:
-    pace = Pace()
-    assert [pace.took("wh_1", each) for each in latencies_ms][-1] is is_slow
+    pace = SlownessDetector()
+    assert [pace.record_success("wh_1", each) for each in latencies_ms][-1] is is_slow
 
 
 def test_webhooks_are_told_apart() -> None:
-    pace = Pace()
+    pace = SlownessDetector()
     for _ in range(2):
-        pace.took("wh_1", 3000)
-        pace.took("wh_2", 10)
-    assert pace.took("wh_1", 3000)
-    assert not pace.took("wh_2", 10)
+        pace.record_success("wh_1", 3000)
+        pace.record_success("wh_2", 10)
+    assert pace.record_success("wh_1", 3000)
+    assert not pace.record_success("wh_2", 10)
 
 
 def test_rejections_in_a_row_are_counted_until_a_success() -> None:
-    pace = Pace()
+    pace = SlownessDetector()
     for rejections in range(4):
         assert pace.rejections("wh_1") == rejections
         pace.rejected("wh_1")
-    pace.took("wh_1", 10)
+    pace.record_success("wh_1", 10)
     assert pace.rejections("wh_1") == 0
 
 
 def test_rejections_are_no_answers_whose_time_counts() -> None:
-    pace = Pace()
+    pace = SlownessDetector()
     for _ in range(2):
-        pace.took("wh_1", 3000)
+        pace.record_success("wh_1", 3000)
         pace.rejected("wh_1")
-    assert pace.took("wh_1", 3000), "three in a row, of those that it took"
+    assert pace.record_success("wh_1", 3000), "three in a row, of those that it took"
 
 
 def test_the_count_of_rejections_is_each_webhook_s_own() -> None:
-    pace = Pace()
+    pace = SlownessDetector()
     pace.rejected("wh_1")
     pace.rejected("wh_2")
     pace.forget("wh_1")
@@ -65,30 +65,30 @@ def test_the_count_of_rejections_is_each_webhook_s_own() -> None:
 
 def test_who_stays_slow_is_told_so_each_time() -> None:
     """The write of the transition may have failed."""
-    pace = Pace()
-    assert [pace.took("wh_1", 2000) for _ in range(12)] == [False] * 2 + [True] * 10
+    pace = SlownessDetector()
+    assert [pace.record_success("wh_1", 2000) for _ in range(12)] == [False] * 2 + [True] * 10
 
 
 def test_one_webhook_does_not_fill_the_memory() -> None:
-    pace = Pace()
+    pace = SlownessDetector()
     for _ in range(1000):
-        pace.took("wh_1", 10)
+        pace.record_success("wh_1", 10)
     assert len(pace._of("wh_1").latencies_ms) == 10
 
 
 def test_who_comes_back_to_direct_mode_starts_afresh() -> None:
-    pace = Pace()
+    pace = SlownessDetector()
     for _ in range(2):
-        pace.took("wh_1", 3000)
+        pace.record_success("wh_1", 3000)
     pace.forget("wh_1")
     pace.forget("wh_unknown")
-    assert not pace.took("wh_1", 3000)
+    assert not pace.record_success("wh_1", 3000)
 
 
 def test_memory_is_bounded() -> None:
-    pace = Pace()
+    pace = SlownessDetector()
     for number in range(25_000):
-        pace.took(f"wh_{number}", 10)
+        pace.record_success(f"wh_{number}", 10)
     assert len(pace._answers) <= 10_000
 
 
@@ -96,10 +96,10 @@ def test_memory_is_bounded() -> None:
 def test_answers_that_are_long_ago_say_nothing_of_now(seconds: float, is_slow: bool) -> None:
     """Three slow ones in a row that are days apart are none. The pause counts, not how long the row took."""
     now = [0.0]
-    pace = Pace(clocks=Clocks(wall=lambda: now[0], monotonic=lambda: now[0]))
+    pace = SlownessDetector(clocks=Clocks(wall=lambda: now[0], monotonic=lambda: now[0]))
     slow = []
     for _ in range(3):
-        slow.append(pace.took("wh_1", 3000))
+        slow.append(pace.record_success("wh_1", 3000))
         now[0] += seconds
     assert slow == [False, False, is_slow]
     for _ in range(2):

@@ -17,7 +17,7 @@ from lms_webhooks.drainer.choosing import (
     stand_in,
 )
 from lms_webhooks.model.health import Health
-from lms_webhooks.stores.backlog import Lane, Waiting
+from lms_webhooks.stores.backlog import Lane, PendingEvent
 from tests.unit.flow import waiting
 
 LOWER = (Lane.BATCH, Lane.RETRY, Lane.REPLAY)
@@ -57,12 +57,12 @@ def test_a_lower_lane_that_became_due_waits_for_two_others_at_most() -> None:
     assert served(LOWER, Health(lower_lane="batch"), requests=3) == [Lane.RETRY, Lane.REPLAY, Lane.BATCH]
 
 
-def some(count: int, *, size: int = 10) -> list[Waiting]:
+def some(count: int, *, size: int = 10) -> list[PendingEvent]:
     events = [waiting(f"e{number}") for number in range(count)]
     return [replace(each, event=replace(each.event, text="x" * size)) for each in events]
 
 
-def keys(*events: Waiting) -> list[str]:
+def keys(*events: PendingEvent) -> list[str]:
     return [each.event.sort_key for each in events]
 
 

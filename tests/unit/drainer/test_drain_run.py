@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from lms_webhooks.aws.dynamodb import Range
+from lms_webhooks.aws.dynamodb import KeyRange
 from lms_webhooks.aws.sqs import DrainMessage
-from lms_webhooks.drainer.drain_run import Turn
+from lms_webhooks.drainer.drain_run import DrainRun
 from lms_webhooks.drainer.drainer import LEASE_SECONDS, Drainer
 from lms_webhooks.model.attempts import Attempt
-from lms_webhooks.model.health import Health, Mode, SwitchOff
+from lms_webhooks.model.health import DisabledReason, Health, Mode
 from lms_webhooks.model.webhooks import Status
-from lms_webhooks.sending.sender import Patience
+from lms_webhooks.sending.sender import Timeouts
 from lms_webhooks.sending.sockets import ErrorClass
-from lms_webhooks.stores.backlog import Lane, Waiting
+from lms_webhooks.stores.backlog import Lane, PendingEvent
 from lms_webhooks.stores.deliveries import Delivery, Outcome
-from lms_webhooks.stores.outbox import NoticeBox
+from lms_webhooks.stores.outbox import NotificationOutbox
 from lms_webhooks.stores.replays import Replay, ReplayState
 from tests.unit.flow import (
     ACCOUNT,
@@ -46,9 +46,9 @@ MINUTE_MS = 60_000
 class Turns(Flow):
     """Turns and drainers over the parts."""
 
-    def turn(self, *, seconds: Callable[[], float] = lambda: 30.0, health: Health | None = None) -> Turn:
+    def turn(self, *, seconds: Callable[[], float] = lambda: 30.0, health: Health | None = None) -> DrainRun:
         """One with this many seconds left, as one who holds the lease with `health` takes it."""
-        return Turn(
+        return DrainRun(
             self.webhook,
             health or self.health(),
             seconds,
@@ -76,7 +76,7 @@ class Turns(Flow):
             backlog=self.backlog,
             settler=self.settler,
             replays=self.replays,
-            notices=NoticeBox(self.deliveries_table),
+            notices=NotificationOutbox(self.deliveries_table),
             queue=self.drain_queue,
             turn=self._turn,
             clock=self.clock,
@@ -86,7 +86,7 @@ class Turns(Flow):
     def sleep(self, seconds: float) -> None:
         self.now += seconds
 
-    def _turn(self, _: object, health: Health, seconds: Callable[[], float]) -> Turn:
+    def _turn(self, _: object, health: Health, seconds: Callable[[], float]) -> DrainRun:
         return self.turn(seconds=seconds, health=health)
 
 
@@ -96,7 +96,7 @@ def world() -> Iterator[Turns]:
         yield world
 
 
-def some(count: int, **more: Any) -> list[Waiting]:
+def some(count: int, **more: Any) -> list[PendingEvent]:
     return [waiting(f"e{number}", at_ms=NOW_MS + number, **more) for number in range(1, count + 1)]
 
 
@@ -158,7 +158,7 @@ def test_a_post_has_the_time_outs_of_adobe_learning_manager_s_connector(world: T
     world.begin()
     world.put(Lane.REALTIME, *some(1))
     world.turn().serve()
-    assert world.endpoint.patience == Patience(connect_seconds=10, answer_seconds=5, total_seconds=15)
+    assert world.endpoint.patience == Timeouts(connect_seconds=10, answer_seconds=5, total_seconds=15)
 
 
 @pytest.mark.parametrize(("remaining_ms", "posts"), [(20_000, 0), (20_001, 1), (60_000, 1)])
@@ -278,11 +278,11 @@ def test_a_lane_is_looked_at_again_when_the_first_accepted_of_what_is_left_expir
 
 def test_of_the_pages_of_a_long_lane_the_first_accepted_counts(world: Turns) -> None:
     """A page is a megabyte at most."""
-    world.begin(replace(FALLEN, switched_off=SwitchOff.FAILING, switched_off_at_ms=NOW_MS))
+    world.begin(replace(FALLEN, switched_off=DisabledReason.FAILING, switched_off_at_ms=NOW_MS))
     text = '{"n":"' + "".join(chr(0x4E00 + 7 * n % 20_000) for n in range(60_000)) + '"}'
     days = {"a": 2, "b": 5, "c": 4, "d": 3}
     lane = [
-        Waiting(
+        PendingEvent(
             replace(
                 waiting(name, at_ms=NOW_MS + index, accepted_at_ms=NOW_MS - age * DAY_MS).event, text=text
             )
@@ -502,7 +502,9 @@ def test_a_post_is_256_kib_at_most(world: Turns, bytes_each: int, sizes: list[in
     """Less 256 bytes for what surrounds the events; each takes a comma."""
     world.begin()
     large = [
-        Waiting(replace(each.event, text='"' + "é" * ((bytes_each - 2) // 2) + "x" * (bytes_each % 2) + '"'))
+        PendingEvent(
+            replace(each.event, text='"' + "é" * ((bytes_each - 2) // 2) + "x" * (bytes_each % 2) + '"')
+        )
         for each in some(2)
     ]
     world.put(Lane.REALTIME, *large)
@@ -664,7 +666,7 @@ def test_a_410_to_the_other_event_disables_too(world: Turns) -> None:
     world.endpoint.replies = [503, 410]
     turn = world.turn()
     assert turn.serve() is None
-    assert turn.health.switched_off is SwitchOff.GONE
+    assert turn.health.switched_off is DisabledReason.GONE
 
 
 @pytest.mark.parametrize("reply", [429, ErrorClass.CONNECT, ErrorClass.DNS, ErrorClass.TLS])
@@ -795,7 +797,7 @@ def test_who_fails_for_as_long_as_events_are_kept_is_switched_off(
     world.endpoint.replies = [503]
     turn = world.turn()
     delay = turn.serve()
-    assert (turn.health.switched_off, delay) == ((SwitchOff.FAILING, None) if is_off else (None, 300))
+    assert (turn.health.switched_off, delay) == ((DisabledReason.FAILING, None) if is_off else (None, 300))
     assert world.metrics["WebhooksSwitchedOff"] == int(is_off)
 
 
@@ -805,7 +807,7 @@ def test_a_410_switches_off_and_sends_nothing_more(world: Turns) -> None:
     world.endpoint.replies = [410]
     turn = world.turn()
     assert turn.serve() is None
-    assert (turn.health.switched_off, turn.health.switched_off_at_ms) == (SwitchOff.GONE, NOW_MS)
+    assert (turn.health.switched_off, turn.health.switched_off_at_ms) == (DisabledReason.GONE, NOW_MS)
     assert world.metrics == {"WebhooksSwitchedOff": 1}
     assert not turn.may_send()
 
@@ -874,7 +876,7 @@ def test_a_url_that_is_changed_between_two_probes_inherits_no_failures(world: Tu
 
 def test_a_registration_that_is_remembered_from_before_the_lease_is_read_again(world: Turns) -> None:
     world.begin()
-    world.registry.of_account(ACCOUNT)  # remembered as it was
+    world.registry.for_account(ACCOUNT)  # remembered as it was
     changed = replace(WEBHOOK, target_url="https://new.example.com/", epoch=2, version=2)
     world.store.update(changed, expected=WEBHOOK)
     world.put(Lane.REALTIME, *some(1))
@@ -1010,7 +1012,7 @@ def recorded(world: Turns, count: int, *, outcome: Outcome = Outcome.DELIVERED) 
 def start_replay(world: Turns, **more: Any) -> None:
     """All of the history, or of it what `more` says."""
     fields: dict[str, Any] = {"outcome": None, "event_name": None, **more}
-    replay = Replay("r1", ACCOUNT, ID, Range("0", "9"), started_at_ms=NOW_MS, started_by="ada", **fields)
+    replay = Replay("r1", ACCOUNT, ID, KeyRange("0", "9"), started_at_ms=NOW_MS, started_by="ada", **fields)
     world.replay_store.start(replay, world.backlog)
 
 
@@ -1124,7 +1126,7 @@ def test_the_retry_lane_is_marked_once_more_when_the_event_is_there(world: Turns
     def bury_first(**request: Any) -> Any:
         mark = world.backlog.marks(ID).get(Lane.RETRY)
         if mark is not None and "PutRequest" in str(request):
-            assert world.backlog.unmark(mark)
+            assert world.backlog.clear_marker(mark)
         return client.behind.batch_write_item(**request)
 
     client.answers["batch_write_item"] = bury_first
@@ -1137,7 +1139,7 @@ def test_a_drainer_asks_whether_the_webhook_is_still_there(world: Turns) -> None
     """Its environment may remember it from a moment ago; to what was deleted since nothing is sent."""
     world.begin()
     world.put(Lane.REALTIME, *some(1))
-    world.registry.of_account(ACCOUNT)
+    world.registry.for_account(ACCOUNT)
     world.store.delete(ACCOUNT, ID, deleted_at=WHEN - timedelta(seconds=LEASE_SECONDS + 1), deleted_by="ada")
     world.drain()
     assert (world.endpoint.posts, world.outcome(some(1)[0].event)) == ([], "failed")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lms_webhooks.drainer.expiry import PAUSE_MS, PORTION_PAGES, Expiry
-from lms_webhooks.stores.backlog import Lane, Mark, Waiting
+from lms_webhooks.stores.backlog import DueMarker, Lane, PendingEvent
 from tests.unit.flow import ACCOUNT, ID, RETENTION_DAYS, RETENTION_MS, Flow, flow, waiting
 from tests.unit.tables import DAY_MS, NOW_MS, before
 
@@ -24,7 +24,7 @@ class Looks(Flow):
             self.mark(lane), endpoint_answers=answers, last_error="HTTP 503", has_time=lambda: next(left)
         )
 
-    def mark(self, lane: Lane = Lane.REALTIME) -> Mark:
+    def mark(self, lane: Lane = Lane.REALTIME) -> DueMarker:
         return self.backlog.marks(ID)[lane]
 
     def in_pages(self) -> list[str]:
@@ -32,7 +32,7 @@ class Looks(Flow):
         read: list[str] = []
         read_all = self.backlog.read_all
 
-        def in_pages(webhook_id: str, lane: Lane, *, behind: str = "") -> Iterator[list[Waiting]]:
+        def in_pages(webhook_id: str, lane: Lane, *, behind: str = "") -> Iterator[list[PendingEvent]]:
             for each in [each for page in read_all(webhook_id, lane, behind=behind) for each in page]:
                 read.append(each.event.event_id)
                 yield [each]
@@ -48,7 +48,7 @@ def world() -> Iterator[Looks]:
         yield world
 
 
-def lane_of(*ages_ms: int) -> list[Waiting]:
+def lane_of(*ages_ms: int) -> list[PendingEvent]:
     """One event each, accepted so long ago; in the order of their own time."""
     return [
         waiting(f"e{number}", at_ms=NOW_MS + number, accepted_at_ms=NOW_MS - age_ms)
@@ -170,6 +170,6 @@ def test_a_look_that_was_kept_does_not_outlive_its_mark(world: Looks) -> None:
     world.put(Lane.REALTIME, *lane_of(YOUNG, YOUNG))
     world.in_pages()
     world.look(pages=1)
-    assert world.backlog.unmark(world.mark())
+    assert world.backlog.clear_marker(world.mark())
     world.backlog.mark(ACCOUNT, ID, Lane.REALTIME, accepted_at_ms=NOW_MS)
     assert world.mark().check is None

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lms_webhooks.aws.dynamodb import Unread
+from lms_webhooks.aws.dynamodb import UnprocessedKeys
 from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.stores.backlog import Lane
 from lms_webhooks.stores.deliveries import Delivery, Outcome
@@ -139,7 +139,7 @@ def test_a_delivery_that_stays_unread_is_not_written_over(world: Flow) -> None:
         "batch_get_item",
         lambda **request: {"Responses": {}, "UnprocessedKeys": request["RequestItems"]},
     )
-    with pytest.raises(Unread):
+    with pytest.raises(UnprocessedKeys):
         world.settler.bury(ID, Lane.REALTIME, [FIRST], "it is gone")
     assert world.outcome(FIRST.event) is None
     assert world.waiting_ids(Lane.REALTIME) == ["e1"]

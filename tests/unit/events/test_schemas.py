@@ -29,7 +29,7 @@ from lms_webhooks.model.events import (
     read_event,
 )
 from lms_webhooks.model.retry import MAX_BATCH_SIZE
-from lms_webhooks.sending.webhook_request import compose_body
+from lms_webhooks.sending.webhook_request import build_body
 from tests.unit.moments import BAD_MOMENTS, GOOD_MOMENTS
 
 NAME = "COURSE_ENROLLMENT"
@@ -167,7 +167,7 @@ def test_fields_that_nobody_knows_are_welcome(more: dict[str, Any]) -> None:
     assert DETAIL.is_valid(fields)
     event = read(fields)
     assert event is not None
-    REQUEST.validate(json.loads(compose_body([event])))
+    REQUEST.validate(json.loads(build_body([event])))
 
 
 @settings(deadline=None, max_examples=300)
@@ -182,7 +182,7 @@ def test_what_is_made_of_a_good_detail_is_a_good_request(data: st.DataObject) ->
     event = read(fields)
     if event is None or not DETAIL.is_valid(fields):
         return
-    REQUEST.validate(json.loads(compose_body([event])))
+    REQUEST.validate(json.loads(build_body([event])))
 
 
 @pytest.mark.parametrize("timestamp", GOOD_MOMENTS)

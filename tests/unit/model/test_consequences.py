@@ -7,22 +7,22 @@ import pytest
 
 from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.consequences import Consequence, Fate, follow, is_suspect_when_retried, set_aside
-from lms_webhooks.model.health import Health, Mode, SwitchOff
-from lms_webhooks.sending.sender import Answer
+from lms_webhooks.model.health import DisabledReason, Health, Mode
+from lms_webhooks.sending.sender import PostResult
 from lms_webhooks.sending.sockets import ErrorClass
-from lms_webhooks.sending.webhook_client import Sent
-from lms_webhooks.stores.backlog import Waiting
+from lms_webhooks.sending.webhook_client import SendResult
+from lms_webhooks.stores.backlog import PendingEvent
 from tests.unit.tables import DAY_MS, NOW_MS, event
 
 FALLEN = Health(mode=Mode.BACKLOG, backlog_since_ms=NOW_MS - 1000, batch_size=10)
 
 
-def sent(reply: int | ErrorClass, *, events: int = 1, retry_after: str = "") -> Sent:
+def sent(reply: int | ErrorClass, *, events: int = 1, retry_after: str = "") -> SendResult:
     status_code = reply if isinstance(reply, int) else None
     error_class = reply if isinstance(reply, ErrorClass) else None
-    answer = Answer(status_code, error_class, 20, retry_after)
+    answer = PostResult(status_code, error_class, 20, retry_after)
     some = [event(f"e{number}") for number in range(events)]
-    return Sent(some, 100 * events, answer, Attempt(NOW_MS, 20, status_code, error_class))
+    return SendResult(some, 100 * events, answer, Attempt(NOW_MS, 20, status_code, error_class))
 
 
 def after(reply: int | ErrorClass, health: Health = FALLEN, *, events: int = 1, **more: Any) -> Consequence:
@@ -67,7 +67,7 @@ def test_a_response_means_the_same_for_events_whatever_sent_them(
 def test_a_410_disables_for_the_holder_of_the_lease_alone() -> None:
     """The dispatcher leaves direct mode, and the next probe is due at once."""
     gone = after(410)
-    assert (gone.health.switched_off, gone.health.failures) == (SwitchOff.GONE, 0)
+    assert (gone.health.switched_off, gone.health.failures) == (DisabledReason.GONE, 0)
     told = after(410, Health(), disable_after_ms=None)
     assert (told.health.mode, told.health.switched_off) == (Mode.BACKLOG, None)
     assert (told.health.failures, told.health.next_attempt_at_ms) == (1, NOW_MS)
@@ -81,7 +81,7 @@ def test_an_endpoint_that_fails_for_long_is_disabled_by_the_holder_of_the_lease_
     last = Attempt(NOW_MS - 1, 20, 500, None)
     failing = replace(FALLEN, failures=9, failing_since_ms=NOW_MS - since_ms, attempts=(last,))
     then = after(500, failing, disable_after_ms=None if is_dispatcher else DAY_MS)
-    assert then.health.switched_off is (SwitchOff.FAILING if is_off and not is_dispatcher else None)
+    assert then.health.switched_off is (DisabledReason.FAILING if is_off and not is_dispatcher else None)
 
 
 def test_the_tenth_rejection_in_a_row_is_the_endpoint_s_and_its_event_is_set_aside() -> None:
@@ -150,7 +150,7 @@ def test_a_suspect_is_not_rejected_where_it_may_be_the_endpoint(
 
 def test_a_suspect_that_answers_410_disables_all_the_same() -> None:
     then = after(410, replace(FALLEN, suspects={E0: 3}))
-    assert then.health.switched_off is SwitchOff.GONE
+    assert then.health.switched_off is DisabledReason.GONE
 
 
 @pytest.mark.parametrize(
@@ -160,13 +160,13 @@ def test_an_event_of_the_retry_lane_says_by_its_last_attempt_why_it_is_there(
     last: int | None, *, is_suspect: bool
 ) -> None:
     attempts = (Attempt(NOW_MS, 20, 422, None), Attempt(NOW_MS, 20, last, None if last else "timeout"))
-    assert is_suspect_when_retried(Waiting(event("e0"), attempts=attempts)) is is_suspect
-    assert not is_suspect_when_retried(Waiting(event("e0")))
+    assert is_suspect_when_retried(PendingEvent(event("e0"), attempts=attempts)) is is_suspect
+    assert not is_suspect_when_retried(PendingEvent(event("e0")))
 
 
 def test_an_event_that_is_set_aside_keeps_its_attempts_and_waits_longer_each_time() -> None:
     attempt = Attempt(NOW_MS, 20, 500, None)
-    later, is_tried_again = set_aside(Waiting(event("e0")), attempt, now_ms=NOW_MS)
+    later, is_tried_again = set_aside(PendingEvent(event("e0")), attempt, now_ms=NOW_MS)
     assert (later.tries, later.due_at_ms, later.attempts) == (1, NOW_MS + 60_000, (attempt,))
     later, _ = set_aside(later, attempt, now_ms=NOW_MS)
     assert (later.tries, later.due_at_ms, later.attempts) == (2, NOW_MS + 600_000, (attempt, attempt))

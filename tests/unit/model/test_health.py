@@ -15,9 +15,9 @@ from lms_webhooks.model.health import (
     MAX_STAY_SECONDS,
     MAX_SUSPECTS,
     MIN_STAY_SECONDS,
+    DisabledReason,
     Health,
     Mode,
-    SwitchOff,
 )
 
 NOW_MS = 1_793_707_200_000
@@ -29,7 +29,7 @@ def attempt(status_code: int | None = 200, *, latency_ms: int = 80, at_ms: int =
 
 
 def fallen(**changes: object) -> Health:
-    return replace(endpoint.fall_back(Health(), now_ms=NOW_MS), **changes)  # type: ignore[arg-type]
+    return replace(endpoint.enter_backlog_mode(Health(), now_ms=NOW_MS), **changes)  # type: ignore[arg-type]
 
 
 def test_the_first_failure_ends_direct_mode() -> None:
@@ -218,9 +218,9 @@ def test_a_batch_is_always_between_1_and_100(steps: list[tuple[str, int]]) -> No
             case "day":
                 now_ms += 24 * 60 * MINUTE_MS
             case "direct":
-                got = endpoint.back_to_direct(got, now_ms=now_ms)
+                got = endpoint.enter_direct_mode(got, now_ms=now_ms)
             case "fall":
-                got = endpoint.fall_back(got, now_ms=now_ms)
+                got = endpoint.enter_backlog_mode(got, now_ms=now_ms)
             case "gone":
                 got = endpoint.after_gone(got, attempt(410), now_ms=now_ms)
         assert 1 <= got.batch_size <= got.batch_ceiling <= 100
@@ -231,41 +231,43 @@ def test_a_batch_is_always_between_1_and_100(steps: list[tuple[str, int]]) -> No
 def test_who_flaps_stays_longer_each_time_up_to_a_quarter_of_an_hour() -> None:
     got, stays, now_ms = Health(), [], NOW_MS
     for _ in range(6):
-        got = endpoint.fall_back(got, now_ms=now_ms)
+        got = endpoint.enter_backlog_mode(got, now_ms=now_ms)
         stays.append(got.min_stay_seconds)
         now_ms += got.min_stay_seconds * 1000
-        got = endpoint.back_to_direct(got, now_ms=now_ms)
+        got = endpoint.enter_direct_mode(got, now_ms=now_ms)
         now_ms += MINUTE_MS
     assert stays == [60, 120, 240, 480, 900, 900]
 
 
 def test_a_minute_is_enough_for_who_never_fell_before() -> None:
-    got = endpoint.fall_back(Health(min_stay_seconds=60), now_ms=NOW_MS)
+    got = endpoint.enter_backlog_mode(Health(min_stay_seconds=60), now_ms=NOW_MS)
     assert (got.min_stay_seconds, got.backlog_since_ms, got.next_attempt_at_ms) == (60, NOW_MS, NOW_MS)
 
 
 @pytest.mark.parametrize(("minutes", "stay_seconds"), [(0, 240), (14.99, 240), (15, 60)])
 def test_who_falls_within_a_quarter_of_an_hour_flaps(minutes: float, stay_seconds: int) -> None:
-    got = endpoint.back_to_direct(fallen(min_stay_seconds=120), now_ms=NOW_MS)
-    got = endpoint.fall_back(got, now_ms=NOW_MS + int(minutes * MINUTE_MS))
+    got = endpoint.enter_direct_mode(fallen(min_stay_seconds=120), now_ms=NOW_MS)
+    got = endpoint.enter_backlog_mode(got, now_ms=NOW_MS + int(minutes * MINUTE_MS))
     assert got.min_stay_seconds == stay_seconds
 
 
 def test_who_is_back_in_direct_mode_is_as_before_but_for_what_it_learnt() -> None:
-    got = endpoint.back_to_direct(fallen(batch_size=32, attempts=(attempt(),)), now_ms=NOW_MS + MINUTE_MS)
+    got = endpoint.enter_direct_mode(fallen(batch_size=32, attempts=(attempt(),)), now_ms=NOW_MS + MINUTE_MS)
     assert (got.mode, got.backlog_since_ms, got.recovered_at_ms) == (Mode.DIRECT, 0, NOW_MS + MINUTE_MS)
     assert got.attempts == (attempt(),)
-    assert endpoint.fall_back(got, now_ms=NOW_MS + 2 * MINUTE_MS).batch_size == 1, "the first probe is of one"
+    assert endpoint.enter_backlog_mode(got, now_ms=NOW_MS + 2 * MINUTE_MS).batch_size == 1, (
+        "the first probe is of one"
+    )
 
 
 def test_who_was_well_for_a_while_begins_with_a_minute_again() -> None:
-    got = endpoint.back_to_direct(fallen(min_stay_seconds=480), now_ms=NOW_MS)
-    got = endpoint.fall_back(got, now_ms=NOW_MS + 15 * MINUTE_MS)
+    got = endpoint.enter_direct_mode(fallen(min_stay_seconds=480), now_ms=NOW_MS)
+    got = endpoint.enter_backlog_mode(got, now_ms=NOW_MS + 15 * MINUTE_MS)
     assert got.min_stay_seconds == 60
 
 
 def test_falling_back_twice_is_falling_back_once() -> None:
-    assert endpoint.fall_back(fallen(), now_ms=NOW_MS + MINUTE_MS) == fallen()
+    assert endpoint.enter_backlog_mode(fallen(), now_ms=NOW_MS + MINUTE_MS) == fallen()
 
 
 @pytest.mark.parametrize(
@@ -336,7 +338,7 @@ def test_a_lane_is_nearly_empty_from_the_first_look_that_found_it_so_until_one_d
     assert endpoint.after_look(got, is_nearly_empty=False, now_ms=NOW_MS).nearly_empty_since_ms == 0
     failed = endpoint.after_failure(got, attempt(500), now_ms=NOW_MS, delay_seconds=5)
     assert failed.nearly_empty_since_ms == 0
-    assert endpoint.back_to_direct(got, now_ms=NOW_MS).nearly_empty_since_ms == 0
+    assert endpoint.enter_direct_mode(got, now_ms=NOW_MS).nearly_empty_since_ms == 0
 
 
 def test_an_event_that_failed_alone_is_counted_and_the_first_of_several_are_not() -> None:
@@ -357,15 +359,15 @@ def test_an_event_that_failed_alone_is_counted_and_the_first_of_several_are_not(
 
 def test_a_receiver_that_is_gone_switches_its_webhook_off() -> None:
     got = endpoint.after_gone(Health(), attempt(410), now_ms=NOW_MS)
-    assert (got.switched_off, got.switched_off_at_ms, got.mode) == (SwitchOff.GONE, NOW_MS, Mode.BACKLOG)
+    assert (got.switched_off, got.switched_off_at_ms, got.mode) == (DisabledReason.GONE, NOW_MS, Mode.BACKLOG)
     assert got.last_error == "HTTP 410"
     assert got.attempts == (attempt(410),)
 
 
 def test_who_fails_for_as_long_as_events_are_kept_is_switched_off_and_stays_as_it_was() -> None:
     failing = fallen(failures=2016, failing_since_ms=NOW_MS, last_error="HTTP 503")
-    got = endpoint.switch_off(failing, SwitchOff.FAILING, now_ms=NOW_MS + 7)
-    assert got == replace(failing, switched_off=SwitchOff.FAILING, switched_off_at_ms=NOW_MS + 7)
+    got = endpoint.disable(failing, DisabledReason.FAILING, now_ms=NOW_MS + 7)
+    assert got == replace(failing, switched_off=DisabledReason.FAILING, switched_off_at_ms=NOW_MS + 7)
 
 
 def test_failing_began_with_the_first_attempt_that_failed_not_when_it_was_given_up() -> None:
@@ -378,9 +380,9 @@ def test_a_failure_whose_end_could_not_be_told_goes_on_with_its_error() -> None:
     """The next turn then finds the same end again; and one that goes on has the newer error."""
     failing = endpoint.after_failure(Health(), attempt(503), now_ms=NOW_MS, delay_seconds=5)
     ended = endpoint.after_success(failing, attempt(), sent_events=1)
-    kept = endpoint.without_transition(failing, ended)
+    kept = endpoint.without_unnotified_transition(failing, ended)
     assert (kept.failing_since_ms, kept.last_error, kept.failures) == (NOW_MS, "HTTP 503", 0)
-    began = endpoint.without_transition(Health(), failing)
+    began = endpoint.without_unnotified_transition(Health(), failing)
     assert (began.failing_since_ms, began.last_error) == (NOW_MS, "HTTP 503")
 
 
@@ -393,5 +395,5 @@ def test_a_failure_that_ended_is_forgotten_and_one_that_goes_on_is_not(
     failures: int, since_ms: int, error: str
 ) -> None:
     health = fallen(failures=failures, failing_since_ms=NOW_MS, last_error="HTTP 503")
-    got = endpoint.without_failure_that_ended(health)
+    got = endpoint.clear_ended_failure(health)
     assert (got.failing_since_ms, got.last_error, got.failures) == (since_ms, error, failures)

@@ -10,19 +10,19 @@ from hypothesis import strategies as st
 from lms_webhooks.model.retry import (
     EVENT_DELAYS_SECONDS,
     MAX_WAIT_SECONDS,
-    AnswerClass,
+    ResponseClass,
     classify,
     delay_seconds,
-    event_delay_seconds,
+    rejection_delay_seconds,
     retry_after_seconds,
 )
 
 NOW_SECONDS = datetime(2026, 11, 3, 12, 0, tzinfo=UTC).timestamp()
 DELIVERED, GONE, ENDPOINT, EVENT = (
-    AnswerClass.DELIVERED,
-    AnswerClass.GONE,
-    AnswerClass.ENDPOINT,
-    AnswerClass.EVENT,
+    ResponseClass.DELIVERED,
+    ResponseClass.GONE,
+    ResponseClass.ENDPOINT,
+    ResponseClass.EVENT,
 )
 
 # Status codes from the first to the last, and the class of all of them: each code from 100 to 999 once.
@@ -55,7 +55,7 @@ def test_no_answer_is_the_endpoint_s() -> None:
 
 
 @pytest.mark.parametrize(("first", "last", "answer_class"), CLASSES)
-def test_every_status_code_has_its_class(first: int, last: int, answer_class: AnswerClass) -> None:
+def test_every_status_code_has_its_class(first: int, last: int, answer_class: ResponseClass) -> None:
     assert {classify(status_code) for status_code in range(first, last + 1)} == {answer_class}
 
 
@@ -233,6 +233,6 @@ def test_no_header_is_too_odd_for_it(header: str) -> None:
 
 def test_a_rejected_event_is_tried_seven_times_more_and_within_seven_days() -> None:
     minute, hour, day = 60, 3600, 86_400
-    delays = [event_delay_seconds(tries) for tries in range(1, 9)]
+    delays = [rejection_delay_seconds(tries) for tries in range(1, 9)]
     assert delays == [minute, 10 * minute, hour, 6 * hour, day, 2 * day, 3 * day, None]
     assert sum(EVENT_DELAYS_SECONDS) < 7 * day

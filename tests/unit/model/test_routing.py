@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from lms_webhooks.model.events import Event
-from lms_webhooks.model.health import Health, Mode, SwitchOff
-from lms_webhooks.model.routing import Way, choose_way
+from lms_webhooks.model.health import DisabledReason, Health, Mode
+from lms_webhooks.model.routing import Route, route
 from lms_webhooks.model.webhooks import NoAuthentication, Status, Webhook
 
 NOW_MS = 1_793_707_200_000
@@ -30,31 +30,31 @@ RETIRED = replace(WEBHOOK, status=Status.INACTIVE)
 ORDERED = replace(WEBHOOK, ordered=True)
 WELL = Health()
 FALLEN = Health(mode=Mode.BACKLOG)
-GONE = Health(mode=Mode.BACKLOG, switched_off=SwitchOff.GONE, switched_off_at_ms=NOW_MS)
-FAILING = Health(mode=Mode.BACKLOG, switched_off=SwitchOff.FAILING, switched_off_at_ms=NOW_MS - DAY_MS)
+GONE = Health(mode=Mode.BACKLOG, switched_off=DisabledReason.GONE, switched_off_at_ms=NOW_MS)
+FAILING = Health(mode=Mode.BACKLOG, switched_off=DisabledReason.FAILING, switched_off_at_ms=NOW_MS - DAY_MS)
 LONG_FAILING = replace(FAILING, switched_off_at_ms=NOW_MS - RETENTION_MS)
 
 
 @pytest.mark.parametrize(
     ("story", "webhook", "health", "real_time", "non_real_time"),
     [
-        ("all is well", WEBHOOK, WELL, Way.DIRECT, Way.BATCH_LANE),
-        ("the endpoint failed", WEBHOOK, FALLEN, Way.REALTIME_LANE, Way.BATCH_LANE),
-        ("paused", PAUSED, WELL, Way.REALTIME_LANE, Way.BATCH_LANE),
-        ("ordered", ORDERED, WELL, Way.REALTIME_LANE, Way.BATCH_LANE),
-        ("retired", RETIRED, WELL, Way.NOWHERE, Way.NOWHERE),
-        ("it answered 410", WEBHOOK, GONE, Way.NOWHERE, Way.NOWHERE),
-        ("it failed for days", WEBHOOK, FAILING, Way.REALTIME_LANE, Way.BATCH_LANE),
-        ("and then for as long again", WEBHOOK, LONG_FAILING, Way.NOWHERE, Way.NOWHERE),
-        ("retired after it failed", RETIRED, FAILING, Way.NOWHERE, Way.NOWHERE),
+        ("all is well", WEBHOOK, WELL, Route.DIRECT, Route.BATCH_LANE),
+        ("the endpoint failed", WEBHOOK, FALLEN, Route.REALTIME_LANE, Route.BATCH_LANE),
+        ("paused", PAUSED, WELL, Route.REALTIME_LANE, Route.BATCH_LANE),
+        ("ordered", ORDERED, WELL, Route.REALTIME_LANE, Route.BATCH_LANE),
+        ("retired", RETIRED, WELL, Route.NOWHERE, Route.NOWHERE),
+        ("it answered 410", WEBHOOK, GONE, Route.NOWHERE, Route.NOWHERE),
+        ("it failed for days", WEBHOOK, FAILING, Route.REALTIME_LANE, Route.BATCH_LANE),
+        ("and then for as long again", WEBHOOK, LONG_FAILING, Route.NOWHERE, Route.NOWHERE),
+        ("retired after it failed", RETIRED, FAILING, Route.NOWHERE, Route.NOWHERE),
     ],
 )
 def test_the_way_of_an_event(
-    story: str, webhook: Webhook, health: Health, real_time: Way, non_real_time: Way
+    story: str, webhook: Webhook, health: Health, real_time: Route, non_real_time: Route
 ) -> None:
     for event_name, way in (("COURSE_ENROLLMENT", real_time), ("LEARNER_PROGRESS", non_real_time)):
         event = Event("1010", "e1", event_name, NOW_MS, NOW_MS, "{}")
-        got = choose_way(webhook, health, event, retention_ms=RETENTION_MS)
+        got = route(webhook, health, event, retention_ms=RETENTION_MS)
         assert got is way, f"{story}: {event_name}"
 
 
@@ -62,15 +62,15 @@ def test_the_way_of_an_event(
 def test_what_was_accepted_before_a_switch_off_still_waits(event_name: str) -> None:
     """Its message was held up, by a dispatcher that died for example."""
     event = Event("1010", "e1", event_name, NOW_MS, NOW_MS - 1, "{}")
-    assert choose_way(WEBHOOK, GONE, event, retention_ms=RETENTION_MS) not in (Way.NOWHERE, Way.DIRECT)
-    assert choose_way(WEBHOOK, LONG_FAILING, event, retention_ms=RETENTION_MS) not in (
-        Way.NOWHERE,
-        Way.DIRECT,
+    assert route(WEBHOOK, GONE, event, retention_ms=RETENTION_MS) not in (Route.NOWHERE, Route.DIRECT)
+    assert route(WEBHOOK, LONG_FAILING, event, retention_ms=RETENTION_MS) not in (
+        Route.NOWHERE,
+        Route.DIRECT,
     )
 
 
 NEWLY_FAILING = replace(FAILING, switched_off_at_ms=NOW_MS - RETENTION_MS + 1)
-N, D, R, B = Way.NOWHERE, Way.DIRECT, Way.REALTIME_LANE, Way.BATCH_LANE
+N, D, R, B = Route.NOWHERE, Route.DIRECT, Route.REALTIME_LANE, Route.BATCH_LANE
 
 # Of an active, a paused and an inactive webhook: a real-time event, and one that is not.
 EVERY_COMBINATION = [
@@ -95,24 +95,22 @@ def test_every_combination(
     story: str,
     health: Health,
     ordered: bool,
-    active: tuple[Way, Way],
-    paused: tuple[Way, Way],
-    inactive: tuple[Way, Way],
+    active: tuple[Route, Route],
+    paused: tuple[Route, Route],
+    inactive: tuple[Route, Route],
 ) -> None:
     real_time = Event("1010", "e1", "COURSE_ENROLLMENT", NOW_MS, NOW_MS, "{}")
     other = replace(real_time, event_name="LEARNER_PROGRESS")
     ways = {Status.ACTIVE: active, Status.PAUSED: paused, Status.INACTIVE: inactive}
     for status, expected in ways.items():
         webhook = replace(WEBHOOK, status=status, ordered=ordered)
-        got = tuple(
-            choose_way(webhook, health, event, retention_ms=RETENTION_MS) for event in (real_time, other)
-        )
+        got = tuple(route(webhook, health, event, retention_ms=RETENTION_MS) for event in (real_time, other))
         assert got == expected, f"{story}, {status}"
         for event in (real_time, other):
             unasked = replace(webhook, events=WEBHOOK.events - {event.event_name})
-            assert choose_way(unasked, health, event, retention_ms=RETENTION_MS) is N, f"{story}, {status}"
+            assert route(unasked, health, event, retention_ms=RETENTION_MS) is N, f"{story}, {status}"
 
 
 def test_what_was_not_asked_for_goes_nowhere() -> None:
     event = Event("1010", "e1", "CI_STATS", NOW_MS, NOW_MS, "{}")
-    assert choose_way(WEBHOOK, WELL, event, retention_ms=RETENTION_MS) is Way.NOWHERE
+    assert route(WEBHOOK, WELL, event, retention_ms=RETENTION_MS) is Route.NOWHERE

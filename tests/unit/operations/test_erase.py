@@ -11,7 +11,7 @@ import pytest
 from lms_webhooks.aws.dynamodb import Table
 from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.event_types import EVENT_TYPES
-from lms_webhooks.stores.backlog import Backlog, Lane, Waiting
+from lms_webhooks.stores.backlog import Backlog, Lane, PendingEvent
 from lms_webhooks.stores.deliveries import Delivery, DeliveryStore, Outcome
 from operations.erase import _ARCHIVE, _QUEUES, System, is_about, main, run
 from tests.contract.template import TEMPLATE
@@ -107,7 +107,7 @@ def system(table: Table) -> System:
             delivered = [Delivery(webhook_id, each, Outcome.DELIVERED, (OK,)) for each in happened]
             history.record(delivered, recorded_at_seconds=NOW_MS // 1000)
             for lane in Lane:
-                backlog.append(webhook_id, lane, [Waiting(each, due_at_ms=NOW_MS) for each in happened])
+                backlog.append(webhook_id, lane, [PendingEvent(each, due_at_ms=NOW_MS) for each in happened])
                 backlog.mark(account_id, webhook_id, lane, accepted_at_ms=NOW_MS)
     sqs = boto3.client("sqs", region_name=REGION)
     url = sqs.create_queue(QueueName="quarantine")["QueueUrl"]

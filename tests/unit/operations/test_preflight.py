@@ -95,10 +95,10 @@ def test_every_state_of_a_stack_is_known() -> None:
 # Lambda's executions
 
 
-def concurrency(of_account: int, unreserved: int | None = None, what: Plan | None = None) -> Check:
+def concurrency(for_account: int, unreserved: int | None = None, what: Plan | None = None) -> Check:
     limits = {
-        "ConcurrentExecutions": of_account,
-        "UnreservedConcurrentExecutions": of_account if unreserved is None else unreserved,
+        "ConcurrentExecutions": for_account,
+        "UnreservedConcurrentExecutions": for_account if unreserved is None else unreserved,
     }
     client = scripted({"lambda": [("get_account_settings", {"AccountLimit": limits})]})
     return check_concurrency(client, what or plan())

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from lms_webhooks.aws.dynamodb import Range, Table
+from lms_webhooks.aws.dynamodb import KeyRange, Table
 from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.health import Health, Mode
-from lms_webhooks.stores.backlog import Backlog, Lane, Waiting
+from lms_webhooks.stores.backlog import Backlog, Lane, PendingEvent
 from lms_webhooks.stores.deliveries import Delivery, DeliveryStore, Outcome
 from lms_webhooks.stores.health import HealthStore
 from lms_webhooks.stores.replays import Replay, ReplayStore
@@ -77,9 +77,9 @@ def stack(dynamodb: Engine) -> Iterator[Tables]:
             [Delivery(WEBHOOK, event("done"), Outcome.DELIVERED, (OK,))], recorded_at_seconds=NOW_MS // 1000
         )
         for lane in (Lane.REALTIME, Lane.BATCH):
-            stack.backlog.append(WEBHOOK, lane, [Waiting(event(f"in-{lane}"))])
+            stack.backlog.append(WEBHOOK, lane, [PendingEvent(event(f"in-{lane}"))])
             stack.backlog.mark("1010", WEBHOOK, lane, accepted_at_ms=NOW_MS)
-        retry = Waiting(event("in-retry"), tries=1, due_at_ms=NOW_MS + 60_000, attempts=(OK,))
+        retry = PendingEvent(event("in-retry"), tries=1, due_at_ms=NOW_MS + 60_000, attempts=(OK,))
         stack.backlog.append(WEBHOOK, Lane.RETRY, [retry])
         stack.backlog.mark("1010", WEBHOOK, Lane.RETRY, accepted_at_ms=NOW_MS, due_at_ms=retry.due_at_ms)
         yield stack
@@ -100,7 +100,7 @@ def test_lanes_without_marks_get_them_as_those_who_appended_made_them(stack: Tab
 
 
 def test_the_earliest_event_of_a_lane_says_when_it_is_due_and_when_it_expires(stack: Tables) -> None:
-    older = Waiting(event("old", accepted_at_ms=NOW_MS - DAY_MS), tries=2, due_at_ms=NOW_MS + 5_000)
+    older = PendingEvent(event("old", accepted_at_ms=NOW_MS - DAY_MS), tries=2, due_at_ms=NOW_MS + 5_000)
     stack.backlog.append(WEBHOOK, Lane.RETRY, [older])
     stack.restore(copies=False)
     mark = stack.backlog.marks(WEBHOOK)[Lane.RETRY]
@@ -110,8 +110,8 @@ def test_the_earliest_event_of_a_lane_says_when_it_is_due_and_when_it_expires(st
 def test_a_replay_under_way_and_what_is_to_be_sent_again_get_a_mark_that_is_looked_at_soon(
     stack: Tables,
 ) -> None:
-    stack.replays.redeliver("1010", WEBHOOK, Waiting(event("again")), stack.backlog, asked_at_ms=NOW_MS)
-    replay = Replay("rp_1", "1010", OTHER, Range("0", "9"), None, None, NOW_MS, "ada")
+    stack.replays.redeliver("1010", WEBHOOK, PendingEvent(event("again")), stack.backlog, asked_at_ms=NOW_MS)
+    replay = Replay("rp_1", "1010", OTHER, KeyRange("0", "9"), None, None, NOW_MS, "ada")
     stack.replays.start(replay, stack.backlog)
     stack.lose("deliveries", "DUE#")
     stack.restore(copies=False)
@@ -168,7 +168,7 @@ def test_what_is_there_is_newer_than_the_copy_and_stays(stack: Tables) -> None:
     stack.copy()
     changed = webhook(name="HR, new", version=2)
     stack.store.update(changed, expected=webhook())
-    stack.backlog.append(WEBHOOK, Lane.REALTIME, [Waiting(event("newer"))])
+    stack.backlog.append(WEBHOOK, Lane.REALTIME, [PendingEvent(event("newer"))])
     stack.restore()
     assert stack.store.get("1010", WEBHOOK) == changed
     assert sorted(stack.waiting(Lane.REALTIME)) == ["in-realtime", "newer"]
@@ -186,7 +186,7 @@ def test_health_of_another_epoch_is_made_anew(stack: Tables) -> None:
 
 
 def test_what_waited_comes_back_unless_it_was_delivered_since(stack: Tables) -> None:
-    stack.replays.redeliver("1010", WEBHOOK, Waiting(event("again")), stack.backlog, asked_at_ms=NOW_MS)
+    stack.replays.redeliver("1010", WEBHOOK, PendingEvent(event("again")), stack.backlog, asked_at_ms=NOW_MS)
     stack.copy()
     stack.history.record(
         [Delivery(WEBHOOK, event("in-realtime"), Outcome.DELIVERED, (OK,))], recorded_at_seconds=1

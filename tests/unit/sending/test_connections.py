@@ -15,8 +15,8 @@ import pytest
 
 from lms_webhooks.clocks import Clocks
 from lms_webhooks.sending import connections
-from lms_webhooks.sending.connections import Connections, Exchange, _Connection
-from lms_webhooks.sending.sockets import Deadline, ErrorClass, Failed, Origin, Wire
+from lms_webhooks.sending.connections import ConnectionPool, HttpResponse, _Connection
+from lms_webhooks.sending.sockets import Deadline, DeadlineSocket, ErrorClass, Origin, TransportError
 
 OK = b"HTTP/1.1 200 OK\r\n"
 KIB = 1024
@@ -30,7 +30,7 @@ class Peer:
     kept: list[_Connection] = field(default_factory=list)
     sockets: list[socket.socket] = field(default_factory=list)
 
-    def answer(self, sent: bytes, *, closes: bool = False, seconds: float = 5) -> Exchange:
+    def answer(self, sent: bytes, *, closes: bool = False, seconds: float = 5) -> HttpResponse:
         """The answer that begins with `sent`, as soon as its header is complete."""
         ours, theirs = socket.socketpair()
         self.sockets += [ours, theirs]
@@ -44,8 +44,8 @@ class Peer:
                     theirs.recv(1)  # until the test has seen enough
 
         threading.Thread(target=send, daemon=True).start()
-        connection = _Connection(HERE, Wire(ours), Clocks().now())
-        return Exchange(connection, Deadline(seconds), keep=self.kept.append)
+        connection = _Connection(HERE, DeadlineSocket(ours), Clocks().now())
+        return HttpResponse(connection, Deadline(seconds), keep=self.kept.append)
 
 
 @pytest.fixture
@@ -56,17 +56,17 @@ def peer() -> Iterator[Peer]:
         each.close()
 
 
-def all_of(exchange: Exchange) -> bytes:
+def all_of(exchange: HttpResponse) -> bytes:
     body = b""
     while piece := exchange.read(64 * KIB):
         body += piece
     return body
 
 
-def is_refused(make: Callable[[], Exchange]) -> bool:
+def is_refused(make: Callable[[], HttpResponse]) -> bool:
     try:
         make()
-    except Failed as failed:
+    except TransportError as failed:
         return failed.error_class is ErrorClass.BROKEN_ANSWER
     return False
 
@@ -313,7 +313,7 @@ def test_a_body_gets_no_more_time_than_it_is_given(peer: Peer) -> None:
 
 def test_an_answer_that_never_comes_is_a_connection_that_was_lost(peer: Peer) -> None:
     for sent in (b"", b"HTTP/1.1 200", OK + b"x: y\r\n"):
-        with pytest.raises(Failed) as failed:
+        with pytest.raises(TransportError) as failed:
             peer.answer(sent, closes=True)
         assert failed.value.error_class is ErrorClass.CONNECTION_LOST
 
@@ -322,8 +322,8 @@ def test_an_answer_that_never_comes_is_a_connection_that_was_lost(peer: Peer) ->
 
 
 @pytest.fixture
-def pool() -> Iterator[Connections]:
-    pool = Connections(
+def pool() -> Iterator[ConnectionPool]:
+    pool = ConnectionPool(
         ssl.create_default_context(),
         loopback_allowed=True,
         clocks=Clocks(wall=lambda: NOW["wall"], monotonic=lambda: NOW["monotonic"]),
@@ -337,21 +337,21 @@ NOW = {"wall": 1000.0, "monotonic": 1000.0}
 """What the pool's clocks say."""
 
 
-def idle(pool: Connections, peer: Peer, *, host: str = "example.com") -> _Connection:
+def idle(pool: ConnectionPool, peer: Peer, *, host: str = "example.com") -> _Connection:
     """One more that is idle."""
     ours, theirs = socket.socketpair()
     peer.sockets += [ours, theirs]
-    connection = _Connection(Origin("http", host, 80), Wire(ours), pool._clocks.now())
+    connection = _Connection(Origin("http", host, 80), DeadlineSocket(ours), pool._clocks.now())
     pool._keep(connection)
     return connection
 
 
-def test_the_one_that_was_used_last_is_used_next(pool: Connections, peer: Peer) -> None:
+def test_the_one_that_was_used_last_is_used_next(pool: ConnectionPool, peer: Peer) -> None:
     first, second = idle(pool, peer), idle(pool, peer)
     assert [pool._take_idle(HERE), pool._take_idle(HERE), pool._take_idle(HERE)] == [second, first, None]
 
 
-def test_each_origin_has_its_own(pool: Connections, peer: Peer) -> None:
+def test_each_origin_has_its_own(pool: ConnectionPool, peer: Peer) -> None:
     idle(pool, peer, host="other.example.com")
     assert pool._take_idle(HERE) is None
 
@@ -359,7 +359,7 @@ def test_each_origin_has_its_own(pool: Connections, peer: Peer) -> None:
 @pytest.mark.parametrize(("seconds", "is_used"), [(50.0, True), (50.1, False)])
 @pytest.mark.parametrize("clock", ["monotonic", "wall"])
 def test_one_that_is_idle_for_fifty_seconds_is_not_used_again(
-    pool: Connections, peer: Peer, clock: str, seconds: float, is_used: bool
+    pool: ConnectionPool, peer: Peer, clock: str, seconds: float, is_used: bool
 ) -> None:
     """The clock that says more counts: where Lambda freezes a process, one of them may stand still too."""
     connection = idle(pool, peer)
@@ -367,7 +367,7 @@ def test_one_that_is_idle_for_fifty_seconds_is_not_used_again(
     assert pool._take_idle(HERE) is (connection if is_used else None)
 
 
-def test_one_in_steady_use_is_left_after_a_minute(pool: Connections, peer: Peer) -> None:
+def test_one_in_steady_use_is_left_after_a_minute(pool: ConnectionPool, peer: Peer) -> None:
     """Its name may lead elsewhere by now, and only a new connection resolves it."""
     connection = idle(pool, peer)
     for _ in range(6):
@@ -379,13 +379,13 @@ def test_one_in_steady_use_is_left_after_a_minute(pool: Connections, peer: Peer)
     assert pool._take_idle(HERE) is None
 
 
-def test_what_came_while_it_was_idle_ends_it(pool: Connections, peer: Peer) -> None:
+def test_what_came_while_it_was_idle_ends_it(pool: ConnectionPool, peer: Peer) -> None:
     idle(pool, peer)
     peer.sockets[-1].sendall(b"HTTP/1.1 408 Request Timeout\r\n\r\n")
     assert pool._take_idle(HERE) is None
 
 
-def test_two_hundred_are_kept_and_the_oldest_makes_room(pool: Connections, peer: Peer) -> None:
+def test_two_hundred_are_kept_and_the_oldest_makes_room(pool: ConnectionPool, peer: Peer) -> None:
     made = [idle(pool, peer, host=f"h{number}.example.com") for number in range(201)]
     assert pool._take_idle(Origin("http", "h0.example.com", 80)) is None
     assert made[0]._wire._sock.fileno() == -1  # type: ignore[union-attr]  # no TLS here
@@ -396,7 +396,7 @@ def test_two_hundred_are_kept_and_the_oldest_makes_room(pool: Connections, peer:
     assert pool._take_idle(Origin("http", "h2.example.com", 80)) is made[2]
 
 
-def test_closing_closes_each_that_is_idle(pool: Connections, peer: Peer) -> None:
+def test_closing_closes_each_that_is_idle(pool: ConnectionPool, peer: Peer) -> None:
     made = idle(pool, peer)
     pool.close()
     assert made._wire._sock.fileno() == -1  # type: ignore[union-attr]

@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from urllib3.util import parse_url
 
-from lms_webhooks.sending.sender import Answer, Patience, Sender
+from lms_webhooks.sending.sender import PostResult, Sender, Timeouts
 from lms_webhooks.sending.sockets import ErrorClass
 from lms_webhooks.sending.targets import ForbiddenTarget, check_url
-from lms_webhooks.sending.webhook_request import Message
+from lms_webhooks.sending.webhook_request import WebhookRequest
 from tests.fakes.enclosed_network import EnclosedNetwork
 from tests.fakes.name_server import Addresses, NameServer
 from tests.fakes.receiver import Receiver, answer, redirect
@@ -36,7 +36,7 @@ from tests.unit.hostile_targets import (
 
 DOMAIN = "hooks.example.com"
 GOOD = f"good.{DOMAIN}"
-PATIENCE = Patience(connect_seconds=5, answer_seconds=5, total_seconds=5)
+PATIENCE = Timeouts(connect_seconds=5, answer_seconds=5, total_seconds=5)
 
 _REBINDING: dict[str, Addresses] = {
     f"turns.{DOMAIN}": [[PUBLIC_V4], [METADATA]],
@@ -72,11 +72,11 @@ class Outside:
     receiver: Receiver
     ca_file: Path
 
-    def post(self, url: str, *, sender: Sender | None = None) -> Answer:
+    def post(self, url: str, *, sender: Sender | None = None) -> PostResult:
         """Send one POST, by a sender that knows no connection yet."""
         used = sender or Sender(loopback_allowed=False, trusted_ca_file=str(self.ca_file))
         try:
-            return self.network.run(lambda: used.post(Message(url, {}, b"{}"), patience=PATIENCE))
+            return self.network.run(lambda: used.post(WebhookRequest(url, {}, b"{}"), patience=PATIENCE))
         finally:
             if sender is None:
                 used._adapter.close()
@@ -179,7 +179,7 @@ def test_a_hostile_url_is_refused_at_every_call_and_by_the_sender(
                 assert got.errors["/targetUrl"].startswith(rule), (url, method, path)
         sent = wire.post(url, sender=sender)
         assert (sent.status_code, sent.error_class) == (None, ErrorClass.FORBIDDEN_ADDRESS), url
-        assert sent.broken_rule.startswith(rule), url
+        assert sent.violated_rule.startswith(rule), url
         assert wire.network.connections() == [], url
         assert admin.posted == [], url
         tried += len(calls) + 1
@@ -198,7 +198,7 @@ def test_a_name_that_stands_for_a_forbidden_address_gets_no_connection(
     """Alone or among others, of whichever family, by whatever alias. Allowed ones get none either."""
     sent = wire.post(f"https://{name}/")
     assert (sent.status_code, sent.error_class) == (None, ErrorClass.FORBIDDEN_ADDRESS)
-    assert sent.broken_rule.startswith((PUBLIC, WRAPPED))
+    assert sent.violated_rule.startswith((PUBLIC, WRAPPED))
     assert wire.network.connections() == []
     assert wire.names.times_asked(name) == 1
     record_property("hostile names", 1)

@@ -26,15 +26,15 @@ from lms_webhooks.clocks import Clocks
 from lms_webhooks.model.attempts import TlsFault, in_words
 from lms_webhooks.sending import connections
 from lms_webhooks.sending.sender import (
-    COURTESY_SECONDS,
+    BODY_READ_SECONDS,
     KEPT_ANSWER_BYTES,
     MAX_ANSWER_BYTES,
-    Answer,
-    Patience,
+    PostResult,
     Sender,
+    Timeouts,
 )
 from lms_webhooks.sending.sockets import ErrorClass, OutOfResources
-from lms_webhooks.sending.webhook_request import Message
+from lms_webhooks.sending.webhook_request import WebhookRequest
 from tests.conformance import behaviours as fake
 from tests.conformance.behaviours import answer
 from tests.conformance.certificates import Certificates, Tls
@@ -45,7 +45,7 @@ SLACK_SECONDS = 1.0
 PATIENT_SECONDS = 20  # for calls that end by themselves
 BODY = b'{"accountId":1010,"events":[{"eventId":"e-1"}]}'
 
-type Post = Callable[..., Answer]
+type Post = Callable[..., PostResult]
 
 
 @pytest.fixture(scope="module")
@@ -60,15 +60,15 @@ def sender(certificates: Certificates) -> Iterator[Sender]:
     made._adapter.close()
 
 
-def within(seconds: float) -> Patience:
+def within(seconds: float) -> Timeouts:
     """As long for the connection, for the answer, and in all: what the dispatcher allows."""
-    return Patience(seconds, seconds, seconds)
+    return Timeouts(seconds, seconds, seconds)
 
 
 @pytest.fixture
 def post(sender: Sender) -> Post:
-    def post_to(url: str, *, deadline_seconds: float = PATIENT_SECONDS) -> Answer:
-        return sender.post(Message(url, {"x-test": "yes"}, BODY), patience=within(deadline_seconds))
+    def post_to(url: str, *, deadline_seconds: float = PATIENT_SECONDS) -> PostResult:
+        return sender.post(WebhookRequest(url, {"x-test": "yes"}, BODY), patience=within(deadline_seconds))
 
     return post_to
 
@@ -120,7 +120,7 @@ def test_what_is_sent_is_exactly_the_message(sender: Sender, target: str) -> Non
     headers = {"content-type": "application/json", "user-agent": "lms", "authorization": "Basic YTpi"}
     with Receiver() as receiver:
         assert sender.post(
-            Message(receiver.url(target), headers, body), patience=within(PATIENT_SECONDS)
+            WebhookRequest(receiver.url(target), headers, body), patience=within(PATIENT_SECONDS)
         ).is_success
         (request,) = receiver.requests
         assert request.method == "POST"
@@ -149,7 +149,7 @@ def test_no_proxy_or_netrc_of_the_environment_is_used(
 def test_a_large_request_goes_out_whole(sender: Sender, receive: Receive) -> None:
     body = bytes(256 * 1024)
     receiver = receive(answer())
-    assert sender.post(Message(receiver.url(), {}, body), patience=within(PATIENT_SECONDS)).is_success
+    assert sender.post(WebhookRequest(receiver.url(), {}, body), patience=within(PATIENT_SECONDS)).is_success
     assert receiver.requests[0].body == body
 
 
@@ -374,7 +374,7 @@ def test_the_second_try_has_time_to_connect_whatever_the_first_took(
     """The answer must be there a second after the request; the name server alone takes longer than that."""
     look_up = socket.getaddrinfo
     with Receiver([answer(), fake.close_before_answer(), answer(201)]) as receiver:
-        message = Message(receiver.url(host="localhost"), {}, BODY)
+        message = WebhookRequest(receiver.url(host="localhost"), {}, BODY)
         assert sender.post(message, patience=within(PATIENT_SECONDS)).is_success
 
         def look_up_slowly(*args: Any, **kwargs: Any) -> Any:
@@ -382,7 +382,7 @@ def test_the_second_try_has_time_to_connect_whatever_the_first_took(
             return look_up(*args, **kwargs)
 
         monkeypatch.setattr(socket, "getaddrinfo", look_up_slowly)
-        patience = Patience(connect_seconds=10, answer_seconds=1, total_seconds=PATIENT_SECONDS)
+        patience = Timeouts(connect_seconds=10, answer_seconds=1, total_seconds=PATIENT_SECONDS)
         assert sender.post(message, patience=patience).status_code == 201
 
 
@@ -429,7 +429,7 @@ def test_what_comes_while_a_connection_is_idle_answers_nothing(
     receiver = receive([unasked, answer(201)])
     assert post(receiver.url()).status_code == 200
     (idle,) = [each for of_origin in sender._adapter._connections._idle.values() for each in of_origin]
-    assert receiver.wait_for(lambda: not idle.is_quiet(), 10)
+    assert receiver.wait_for(lambda: not idle.has_no_input(), 10)
     assert post(receiver.url()).status_code == 201
     assert receiver.connections == 2
 
@@ -449,7 +449,7 @@ def test_the_oldest_idle_connection_makes_room(post: Post, monkeypatch: pytest.M
 @pytest.mark.parametrize("value", ["a\r\nx-more: b", "a\nb", "a\rb"])
 def test_a_header_with_a_line_break_is_never_sent(sender: Sender, value: str) -> None:
     with Receiver() as receiver:
-        message = Message(receiver.url(), {"x-static": value}, BODY)
+        message = WebhookRequest(receiver.url(), {"x-static": value}, BODY)
         assert sender.post(message, patience=within(PATIENT_SECONDS)).error_class is BROKEN
         assert receiver.requests == []
 
@@ -485,7 +485,7 @@ def test_no_file_stays_open_over_many_calls_that_fail(receive: Receive, certific
 
     def one(index: int) -> None:
         url = refused_url if index % 20 == 0 else receiver.url(f"/{index}")
-        sender.post(Message(url, {}, BODY), patience=within(0.25))
+        sender.post(WebhookRequest(url, {}, BODY), patience=within(0.25))
 
     with ThreadPoolExecutor(20) as pool:
         list(pool.map(one, range(500)))
@@ -504,7 +504,7 @@ def test_no_file_stays_open_over_many_calls_that_fail(receive: Receive, certific
 def test_an_authority_that_was_not_given_is_not_trusted(certificates: Certificates) -> None:
     sender = Sender(loopback_allowed=True)
     with Receiver(certificate=certificates.files(Tls.GOOD)) as receiver:
-        got = sender.post(Message(receiver.url(), {}, BODY), patience=within(PATIENT_SECONDS))
+        got = sender.post(WebhookRequest(receiver.url(), {}, BODY), patience=within(PATIENT_SECONDS))
         assert got.error_class is ErrorClass.TLS
         assert receiver.requests == []
 
@@ -521,7 +521,9 @@ def test_the_receiver_learns_by_an_alert_why_there_is_no_connection(
             context.wrap_socket(accepted, server_side=True)
 
     with _serving(shake_hands) as url:
-        got = Sender(loopback_allowed=True).post(Message(url, {}, BODY), patience=within(PATIENT_SECONDS))
+        got = Sender(loopback_allowed=True).post(
+            WebhookRequest(url, {}, BODY), patience=within(PATIENT_SECONDS)
+        )
     assert got.error_class is ErrorClass.TLS
 
 
@@ -630,7 +632,7 @@ def test_each_fault_has_a_sentence_and_a_line_in_the_documents() -> None:
         assert f"`{fault}`" in operations
 
 
-def _posted_to(context: ssl.SSLContext, post: Post) -> Answer:
+def _posted_to(context: ssl.SSLContext, post: Post) -> PostResult:
     """What comes of a POST to a server of this context, which keeps the end of a connection back."""
 
     def refuse(accepted: socket.socket) -> None:
@@ -736,7 +738,7 @@ def test_a_forbidden_address_is_refused_before_a_connection_is_opened(host: str)
     sender = Sender(loopback_allowed=False)
     with Receiver() as receiver:
         url = f"https://{host}:{receiver.port}/"
-        got = sender.post(Message(url, {}, BODY), patience=within(PATIENT_SECONDS))
+        got = sender.post(WebhookRequest(url, {}, BODY), patience=within(PATIENT_SECONDS))
         assert (got.status_code, got.error_class) == (None, ErrorClass.FORBIDDEN_ADDRESS)
         assert saw_nothing(receiver)
 
@@ -761,7 +763,7 @@ def test_a_name_with_one_forbidden_address_is_refused_whole(
     with Receiver() as receiver:
         resolve_to(monkeypatch, *addresses)
         url = f"https://rebinding.example:{receiver.port}/"
-        got = sender.post(Message(url, {}, BODY), patience=within(PATIENT_SECONDS))
+        got = sender.post(WebhookRequest(url, {}, BODY), patience=within(PATIENT_SECONDS))
         assert got.error_class is ErrorClass.FORBIDDEN_ADDRESS
         monkeypatch.undo()
         assert saw_nothing(receiver)
@@ -888,8 +890,8 @@ def test_an_answer_has_its_own_time_however_long_the_connection_might_have_taken
     receiver = receive(fake.hang())
     started = time.monotonic()
     got = sender.post(
-        Message(receiver.url(), {}, BODY),
-        patience=Patience(connect_seconds=60, answer_seconds=DEADLINE_SECONDS, total_seconds=60),
+        WebhookRequest(receiver.url(), {}, BODY),
+        patience=Timeouts(connect_seconds=60, answer_seconds=DEADLINE_SECONDS, total_seconds=60),
     )
     assert got.error_class is TIMEOUT
     assert time.monotonic() - started < DEADLINE_SECONDS + SLACK_SECONDS
@@ -899,8 +901,8 @@ def test_an_answer_may_take_longer_than_a_connection(sender: Sender, receive: Re
     """Connected in time, and the answer comes after the time for connecting is over."""
     receiver = receive(answer(200, delay_seconds=0.6))
     got = sender.post(
-        Message(receiver.url(), {}, BODY),
-        patience=Patience(connect_seconds=0.5, answer_seconds=PATIENT_SECONDS, total_seconds=60),
+        WebhookRequest(receiver.url(), {}, BODY),
+        patience=Timeouts(connect_seconds=0.5, answer_seconds=PATIENT_SECONDS, total_seconds=60),
     )
     assert got.is_success
 
@@ -910,8 +912,8 @@ def test_all_of_it_together_has_a_limit_too(sender: Sender, receive: Receive) ->
     receiver = receive(fake.trickle_header())
     started = time.monotonic()
     got = sender.post(
-        Message(receiver.url(), {}, BODY),
-        patience=Patience(
+        WebhookRequest(receiver.url(), {}, BODY),
+        patience=Timeouts(
             connect_seconds=DEADLINE_SECONDS, answer_seconds=60, total_seconds=DEADLINE_SECONDS
         ),
     )
@@ -926,6 +928,6 @@ def test_who_dawdles_over_the_body_of_a_success_holds_up_nobody(
     """The header acknowledged: the rest is read for a moment, so that the connection can be used again."""
     receiver = receive(behaviour)
     started = time.monotonic()
-    got = sender.post(Message(receiver.url(), {}, BODY), patience=within(PATIENT_SECONDS))
+    got = sender.post(WebhookRequest(receiver.url(), {}, BODY), patience=within(PATIENT_SECONDS))
     assert got.is_success
-    assert time.monotonic() - started < COURTESY_SECONDS + SLACK_SECONDS
+    assert time.monotonic() - started < BODY_READ_SECONDS + SLACK_SECONDS

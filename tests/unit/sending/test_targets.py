@@ -99,7 +99,7 @@ def test_a_good_url_passes(url: str) -> None:
     assert check_url(url, loopback_allowed=True) == parts
 
 
-def broken_rule(url: str, *, loopback_allowed: bool) -> str:
+def violated_rule(url: str, *, loopback_allowed: bool) -> str:
     """The rule by which it is refused; empty when it is not."""
     try:
         check_url(url, loopback_allowed=loopback_allowed)
@@ -109,7 +109,7 @@ def broken_rule(url: str, *, loopback_allowed: bool) -> str:
 
 
 def test_a_hostile_url_is_refused_by_the_rule_it_breaks() -> None:
-    found = [(url, rule, broken_rule(url, loopback_allowed=False)) for url, rule in HOSTILE_URLS]
+    found = [(url, rule, violated_rule(url, loopback_allowed=False)) for url, rule in HOSTILE_URLS]
     assert [each for each in found if not each[2].startswith(each[1])] == []
     with pytest.raises(ForbiddenTarget) as caught:
         check_url(HOSTILE_URLS[0][0], loopback_allowed=False)
@@ -136,7 +136,7 @@ def test_a_local_stack_may_use_this_machine_and_plain_http(url: str) -> None:
 
 def test_a_local_stack_opens_nothing_else() -> None:
     found = [
-        (url, rule, broken_rule(url, loopback_allowed=True))
+        (url, rule, violated_rule(url, loopback_allowed=True))
         for url, rule in HOSTILE_URLS
         if rule in {PUBLIC, FOUR_NUMBERS, ZONE, DOT, USER, FRAGMENT, ASCII, BACKSLASH, PORT}
         and "//127." not in url

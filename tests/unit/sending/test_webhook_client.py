@@ -9,7 +9,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from lms_webhooks.aws.kms import SecretBox
+from lms_webhooks.aws.kms import SecretCipher
 from lms_webhooks.model.events import Event
 from lms_webhooks.model.webhooks import (
     Authentication,
@@ -18,12 +18,12 @@ from lms_webhooks.model.webhooks import (
     SignatureAuthentication,
     Status,
     Webhook,
-    rfc3339_of_ms,
+    format_ms,
 )
 from lms_webhooks.observability import logger
-from lms_webhooks.sending.sender import Patience, Sender
+from lms_webhooks.sending.sender import Sender, Timeouts
 from lms_webhooks.sending.signing import new_secret
-from lms_webhooks.sending.webhook_client import Courier, Kind, Sent
+from lms_webhooks.sending.webhook_client import SendKind, SendResult, WebhookClient
 from tests.fakes.receiver import Receiver, answer
 from tests.logged import Line, logged_lines
 
@@ -34,7 +34,7 @@ EVENTS = [
     Event("1010", f"e-{number}", "COURSE_COMPLETED", 1727414643000, 1, f'{{"eventId":"e-{number}"}}')
     for number in (1, 2)
 ]
-PATIENCE = Patience(2, 2, 2)
+PATIENCE = Timeouts(2, 2, 2)
 
 
 @pytest.fixture
@@ -67,13 +67,13 @@ def webhook_to(url: str, authentication: Authentication | None = None) -> Webhoo
     )
 
 
-def carried(courier: Courier, webhook: Webhook, events: Sequence[Event]) -> Sent:
-    return courier.carry(webhook, events, credentials=courier.credentials_of(webhook), patience=PATIENCE)
+def carried(courier: WebhookClient, webhook: Webhook, events: Sequence[Event]) -> SendResult:
+    return courier.send(webhook, events, credentials=courier.credentials_of(webhook), patience=PATIENCE)
 
 
-def logged_by(box: SecretBox, webhook: Webhook, *, loopback_allowed: bool = True) -> Line:
+def logged_by(box: SecretCipher, webhook: Webhook, *, loopback_allowed: bool = True) -> Line:
     """The line of one attempt with both events."""
-    courier = Courier(box, Sender(loopback_allowed=loopback_allowed), kind=Kind.BACKLOG)
+    courier = WebhookClient(box, Sender(loopback_allowed=loopback_allowed), kind=SendKind.BACKLOG)
     with logged_lines() as lines:
         courier.log("1010", "wh_1", [carried(courier, webhook, EVENTS)])
     (line,) = lines
@@ -81,7 +81,7 @@ def logged_by(box: SecretBox, webhook: Webhook, *, loopback_allowed: bool = True
 
 
 def test_an_attempt_is_one_line_with_all_that_came_of_it(receiver: Receiver, kms: "KMSClient") -> None:
-    line = logged_by(SecretBox(kms, "key"), webhook_to(receiver.url()))
+    line = logged_by(SecretCipher(kms, "key"), webhook_to(receiver.url()))
     assert (line["level"], line["message"], line["kind"], line["outcome"]) == (
         "INFO",
         "attempt",
@@ -96,7 +96,7 @@ def test_an_attempt_is_one_line_with_all_that_came_of_it(receiver: Receiver, kms
 
 def test_those_in_a_row_with_one_answer_share_a_line(receiver: Receiver, kms: "KMSClient") -> None:
     """And those with another have their own, in the order in which they were sent."""
-    courier = Courier(SecretBox(kms, "key"), Sender(loopback_allowed=True), kind=Kind.DIRECT)
+    courier = WebhookClient(SecretCipher(kms, "key"), Sender(loopback_allowed=True), kind=SendKind.DIRECT)
     webhook = webhook_to(receiver.url())
     receiver.script = [answer(), answer(), answer(422), answer(), answer(503)]
     with logged_lines() as lines:
@@ -112,7 +112,7 @@ def test_those_in_a_row_with_one_answer_share_a_line(receiver: Receiver, kms: "K
     assert lines[0]["bytes"] == sum(len(request.body) for request in receiver.requests[:2])
     latencies_ms = [each.answer.latency_ms for each in sent[:2]]
     assert (lines[0]["latencyMs"], lines[0]["totalLatencyMs"]) == (max(latencies_ms), sum(latencies_ms))
-    assert lines[0]["startedAt"] == rfc3339_of_ms(sent[0].attempt.started_at_ms)
+    assert lines[0]["startedAt"] == format_ms(sent[0].attempt.started_at_ms)
 
 
 def test_a_line_leaves_out_what_of_its_function_nobody_asks_for() -> None:
@@ -129,7 +129,7 @@ def test_a_line_leaves_out_what_of_its_function_nobody_asks_for() -> None:
 
 
 def test_without_an_attempt_there_is_no_line(kms: "KMSClient") -> None:
-    courier = Courier(SecretBox(kms, "key"), Sender(loopback_allowed=True), kind=Kind.DIRECT)
+    courier = WebhookClient(SecretCipher(kms, "key"), Sender(loopback_allowed=True), kind=SendKind.DIRECT)
     with logged_lines() as lines:
         courier.log("1010", "wh_1", [])
     assert list(lines) == []
@@ -142,12 +142,12 @@ def test_it_says_what_the_answer_speaks_of(
     receiver: Receiver, kms: "KMSClient", status: int, outcome: str
 ) -> None:
     receiver.script = answer(status)
-    line = logged_by(SecretBox(kms, "key"), webhook_to(receiver.url()))
+    line = logged_by(SecretCipher(kms, "key"), webhook_to(receiver.url()))
     assert (line["statusCode"], line["outcome"]) == (status, outcome)
 
 
 def test_without_an_answer_it_says_why(kms: "KMSClient") -> None:
-    box = SecretBox(kms, "key")
+    box = SecretCipher(kms, "key")
     line = logged_by(box, webhook_to("https://127.0.0.1/"), loopback_allowed=False)
     assert (line["outcome"], line["errorClass"]) == ("endpoint", "forbidden-address")
     assert line["brokenRule"]
@@ -157,7 +157,7 @@ def test_without_an_answer_it_says_why(kms: "KMSClient") -> None:
 def test_it_holds_no_secret_no_address_no_header_and_nothing_of_a_body(
     receiver: Receiver, kms: "KMSClient"
 ) -> None:
-    box = SecretBox(kms, kms.create_key()["KeyMetadata"]["KeyId"])
+    box = SecretCipher(kms, kms.create_key()["KeyMetadata"]["KeyId"])
     password = "correct-horse-battery"
     ciphertext = box.encrypt(password, account_id="1010", webhook_id="wh_1")
     receiver.script = answer(500, body=b"of-the-answer")
@@ -173,7 +173,9 @@ def test_a_request_is_of_the_second_and_its_attempt_of_the_millisecond_in_which_
 ) -> None:
     """Rounded up, it would be of the future: a receiver may refuse a signature for that."""
     clock = lambda: 1_727_414_643.9996  # noqa: E731
-    courier = Courier(SecretBox(kms, "key"), Sender(loopback_allowed=True), kind=Kind.DIRECT, clock=clock)
+    courier = WebhookClient(
+        SecretCipher(kms, "key"), Sender(loopback_allowed=True), kind=SendKind.DIRECT, clock=clock
+    )
     sent = carried(courier, webhook_to(receiver.url()), EVENTS)
     assert receiver.requests[0].headers["webhook-timestamp"] == "1727414643"
     assert sent.attempt.started_at_ms == 1_727_414_643_999
@@ -188,9 +190,11 @@ def test_a_request_is_of_the_second_and_its_attempt_of_the_millisecond_in_which_
 def test_the_previous_secret_signs_until_its_time_is_over(
     receiver: Receiver, kms: "KMSClient", until: str | None, signatures: int
 ) -> None:
-    box = SecretBox(kms, kms.create_key()["KeyMetadata"]["KeyId"])
+    box = SecretCipher(kms, kms.create_key()["KeyMetadata"]["KeyId"])
     new, old = (box.encrypt(new_secret(), account_id="1010", webhook_id="wh_1") for _ in range(2))
-    courier = Courier(box, Sender(loopback_allowed=True), kind=Kind.DIRECT, clock=lambda: 1_793_707_200.0)
+    courier = WebhookClient(
+        box, Sender(loopback_allowed=True), kind=SendKind.DIRECT, clock=lambda: 1_793_707_200.0
+    )
     signed = SignatureAuthentication(new, previous_secret_ciphertext=old, previous_secret_until=until)
     carried(courier, webhook_to(receiver.url(), signed), EVENTS)
     assert len(receiver.requests[0].headers["webhook-signature"].split(" ")) == signatures

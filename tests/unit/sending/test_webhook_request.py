@@ -11,7 +11,7 @@ from standardwebhooks import Webhook
 from lms_webhooks import __version__
 from lms_webhooks.model.events import Event
 from lms_webhooks.sending.signing import new_secret
-from lms_webhooks.sending.webhook_request import Credentials, Message, compose, compose_body
+from lms_webhooks.sending.webhook_request import Credentials, WebhookRequest, build_body, build_request
 
 URL = "https://example.com/hooks?x=1"
 
@@ -27,8 +27,8 @@ def compose_for(
     headers: dict[str, str] | None = None,
     timestamp_seconds: int = 1727414643,
     is_test: bool = False,
-) -> Message:
-    return compose(
+) -> WebhookRequest:
+    return build_request(
         URL,
         events or (event_of(),),
         webhook_id=webhook_id,
@@ -41,7 +41,7 @@ def compose_for(
 
 def test_the_body_is_each_event_s_own_text_under_the_account() -> None:
     texts = ['{"price":1.10,  "big":12345678901234567890}', '{"é":"\\u00e9","\\ud800":null}']
-    body = compose_body([event_of(text=text) for text in texts])
+    body = build_body([event_of(text=text) for text in texts])
     assert body == f'{{"accountId":1010,"events":[{texts[0]},{texts[1]}]}}'.encode()
     assert compose_for(*(event_of(text=text) for text in texts)).body == body
 
@@ -63,7 +63,7 @@ def test_the_body_is_each_event_s_own_text_under_the_account() -> None:
     ],
 )
 def test_an_account_is_a_number_where_it_is_one_and_a_string_otherwise(account_id: str, text: str) -> None:
-    body = compose_body([event_of(account_id=account_id)])
+    body = build_body([event_of(account_id=account_id)])
     assert body.startswith(f'{{"accountId":{text},'.encode())
     assert str(json.loads(body)["accountId"]) == account_id
 

@@ -12,16 +12,16 @@ from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lms_webhooks.aws.dynamodb import Range, Table, key_item
+from lms_webhooks.aws.dynamodb import KeyRange, Table, key_item
 from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.observability import Metric
 from lms_webhooks.stores.backlog import (
     Backlog,
     Count,
+    DueMarker,
     Lane,
-    Mark,
+    PendingEvent,
     ShardPart,
-    Waiting,
     _shard,
     parts_of_all_shards,
 )
@@ -40,8 +40,8 @@ def backlog(table: Table) -> Backlog:
     return Backlog(table, retention_days=7)
 
 
-def waiting(event_id: str, *, at_ms: int = NOW_MS, text: str = '{"n":1.10}', **more: Any) -> Waiting:
-    return Waiting(event(event_id, at_ms=at_ms, text=text), **more)
+def waiting(event_id: str, *, at_ms: int = NOW_MS, text: str = '{"n":1.10}', **more: Any) -> PendingEvent:
+    return PendingEvent(event(event_id, at_ms=at_ms, text=text), **more)
 
 
 def ids(backlog: Backlog, lane: Lane, *, limit: int = 100) -> list[str]:
@@ -187,10 +187,10 @@ def test_a_mark_is_removed_only_if_nothing_was_appended_since_it_was_read(backlo
     mark(backlog)
     read = backlog.marks("wh_1")[Lane.REALTIME]
     mark(backlog)
-    assert not backlog.unmark(read)
-    assert backlog.unmark(backlog.marks("wh_1")[Lane.REALTIME])
+    assert not backlog.clear_marker(read)
+    assert backlog.clear_marker(backlog.marks("wh_1")[Lane.REALTIME])
     assert backlog.marks("wh_1") == {}
-    assert not backlog.unmark(read)
+    assert not backlog.clear_marker(read)
 
 
 def test_each_append_changes_the_token(backlog: Backlog) -> None:
@@ -204,18 +204,18 @@ def test_each_append_changes_the_token(backlog: Backlog) -> None:
 def test_a_mark_says_whose_lane_it_is(backlog: Backlog) -> None:
     mark(backlog, Lane.RETRY, due_at_ms=500)
     got = backlog.marks("wh_1")[Lane.RETRY]
-    expected = Mark("1010", "wh_1", Lane.RETRY, got.token, 500, NOW_MS + 7 * DAY_MS)
+    expected = DueMarker("1010", "wh_1", Lane.RETRY, got.token, 500, NOW_MS + 7 * DAY_MS)
     assert got == expected
-    assert list(backlog.all_marks()) == [expected]
+    assert list(backlog.all_markers()) == [expected]
 
 
 def test_the_mark_of_one_lane_is_removed_and_those_of_others_stay(backlog: Backlog) -> None:
     for lane in (Lane.REALTIME, Lane.BATCH, Lane.RETRY):
         mark(backlog, lane)
     backlog.mark("1010", "wh_1#2", Lane.REALTIME, accepted_at_ms=NOW_MS)
-    assert backlog.unmark(backlog.marks("wh_1")[Lane.REALTIME])
+    assert backlog.clear_marker(backlog.marks("wh_1")[Lane.REALTIME])
     assert set(backlog.marks("wh_1")) == {Lane.BATCH, Lane.RETRY}
-    assert {(each.webhook_id, each.lane) for each in backlog.all_marks()} == {
+    assert {(each.webhook_id, each.lane) for each in backlog.all_markers()} == {
         ("wh_1", Lane.BATCH),
         ("wh_1", Lane.RETRY),
         ("wh_1#2", Lane.REALTIME),
@@ -258,19 +258,19 @@ def test_a_mark_that_goes_while_it_is_set_earlier_does_not_come_back_in_parts(
     def update_item(**call: Any) -> Any:
         answer = client.behind.update_item(**call)
         client.answers.clear()
-        assert backlog.unmark(backlog.marks("wh_1")[Lane.RETRY])
+        assert backlog.clear_marker(backlog.marks("wh_1")[Lane.RETRY])
         return answer
 
     client.answers["update_item"] = update_item
     assert not mark(backlog, Lane.RETRY, due_at_ms=300)
     assert backlog.marks("wh_1") == {}
-    assert list(backlog.all_marks()) == []
+    assert list(backlog.all_markers()) == []
 
 
 def test_a_mark_that_is_gone_is_not_brought_back_by_what_was_learnt(backlog: Backlog) -> None:
     mark(backlog, Lane.BATCH)
     gone = backlog.marks("wh_1")[Lane.BATCH]
-    backlog.unmark(gone)
+    backlog.clear_marker(gone)
     assert not backlog.set_due(gone, 1)
     assert not backlog.set_check(gone, 1)
     assert backlog.marks("wh_1") == {}
@@ -322,7 +322,7 @@ def test_a_lane_keeps_the_slot_of_its_first_event_until_it_was_empty(backlog: Ba
     first = backlog.marks("wh_1")[Lane.BATCH]
     assert first.due_at_ms == 500
     assert (first.is_due(499), first.is_due(500)) == (False, True)
-    assert backlog.unmark(first)
+    assert backlog.clear_marker(first)
     mark(backlog, Lane.BATCH, due_at_ms=900)
     assert backlog.marks("wh_1")[Lane.BATCH].due_at_ms == 900
 
@@ -340,14 +340,14 @@ def test_a_lane_that_an_earlier_version_opened_or_not_goes_out(
         ExpressionAttributeValues={":open": {"BOOL": was_open}},
     )
     assert backlog.marks("wh_1")[Lane.BATCH].is_due(NOW_MS)
-    assert [each.lane for each in due_marks(backlog)] == [Lane.BATCH]
+    assert [each.lane for each in due_markers(backlog)] == [Lane.BATCH]
 
 
 def test_the_sweep_sees_the_marks_of_every_shard(backlog: Backlog, table: Table) -> None:
     webhook_ids = [f"wh_{number}" for number in range(100)]
     for webhook_id in webhook_ids:
         backlog.mark("1010", webhook_id, Lane.REALTIME, accepted_at_ms=NOW_MS)
-    assert sorted(each.webhook_id for each in backlog.all_marks()) == sorted(webhook_ids)
+    assert sorted(each.webhook_id for each in backlog.all_markers()) == sorted(webhook_ids)
     shards = {item["pk"]["S"] for item in table.client.scan(TableName=table.name)["Items"]}
     assert shards == {f"DUE#{shard}" for shard in range(16)}
 
@@ -369,18 +369,18 @@ def test_the_sweep_sees_marks_that_take_several_pages(backlog: Backlog, table: T
         ExpressionAttributeValues={":pk": {"S": "DUE#3"}},
     )
     assert "LastEvaluatedKey" in page
-    assert [each.webhook_id for each in backlog.all_marks()] == sorted(webhook_ids)
+    assert [each.webhook_id for each in backlog.all_markers()] == sorted(webhook_ids)
 
 
-def due_marks(
+def due_markers(
     backlog: Backlog, *, start: str = "wh_0", limit: int = 1000, counted: list[int] | None = None
-) -> list[Mark]:
+) -> list[DueMarker]:
     """Those that a sweep finds, page by page."""
     found = []
     for part in parts_of_all_shards(start):
         rest: ShardPart | None = part
         while rest is not None:
-            page = backlog.due_marks(rest, now_ms=NOW_MS, limit=limit)
+            page = backlog.due_markers(rest, now_ms=NOW_MS, limit=limit)
             found += page.marks
             if counted is not None:
                 counted.append(page.read)
@@ -397,7 +397,7 @@ def test_only_marks_for_which_there_may_be_something_to_do_are_handed_over(backl
     }.items():
         backlog.mark("1010", f"wh_{name}", Lane.RETRY, **{"accepted_at_ms": NOW_MS, **times})
     counted: list[int] = []
-    found = due_marks(backlog, counted=counted)
+    found = due_markers(backlog, counted=counted)
     assert sorted(each.webhook_id for each in found) == ["wh_due", "wh_expiring"]
     assert sum(counted) == 4, "all of them are counted"
 
@@ -408,7 +408,7 @@ def test_whichever_place_a_sweep_begins_at_it_finds_every_mark_once(backlog: Bac
         backlog.mark("1010", webhook_id, Lane.REALTIME, accepted_at_ms=NOW_MS)
     backlog.mark("1010", "wh_30", Lane.RETRY, accepted_at_ms=NOW_MS)
     for start, limit in product(("wh_", "wh_30", "wh_~"), (1, 2, 1000)):
-        found = [each.webhook_id for each in due_marks(backlog, start=start, limit=limit)]
+        found = [each.webhook_id for each in due_markers(backlog, start=start, limit=limit)]
         assert sorted(found) == sorted([*webhook_ids, "wh_30"]), (start, limit)
         assert found[0] >= start or start > max(webhook_ids)
 
@@ -418,12 +418,12 @@ def test_a_part_of_a_shard_can_be_gone_on_with_from_any_mark(backlog: Backlog) -
     for webhook_id in webhook_ids:
         backlog.mark("1010", webhook_id, Lane.REALTIME, accepted_at_ms=NOW_MS)
     part = ShardPart(3, start=webhook_ids[2], low=webhook_ids[2])
-    page = backlog.due_marks(part, now_ms=NOW_MS, limit=1000)
+    page = backlog.due_markers(part, now_ms=NOW_MS, limit=1000)
     assert [each.webhook_id for each in page.marks] == webhook_ids[2:]
-    again = backlog.due_marks(part.from_mark(page.marks[2]), now_ms=NOW_MS, limit=1000)
+    again = backlog.due_markers(part.from_mark(page.marks[2]), now_ms=NOW_MS, limit=1000)
     assert [each.webhook_id for each in again.marks] == webhook_ids[4:]
     assert again.rest is not None
-    last = backlog.due_marks(again.rest, now_ms=NOW_MS, limit=1000)
+    last = backlog.due_markers(again.rest, now_ms=NOW_MS, limit=1000)
     assert [each.webhook_id for each in last.marks] == webhook_ids[:2]
     assert last.rest is None
 
@@ -456,8 +456,8 @@ def test_a_mark_that_cannot_be_read_is_noticed_and_costs_no_other(
         del item[lacks]
     table.client.put_item(TableName=table.name, Item=item)
     assert [*backlog.marks("wh_1")] == [Lane.RETRY], story
-    assert [each.lane for each in backlog.all_marks()] == [Lane.RETRY]
-    assert [each.lane for each in due_marks(backlog)] == [Lane.RETRY]
+    assert [each.lane for each in backlog.all_markers()] == [Lane.RETRY]
+    assert [each.lane for each in due_markers(backlog)] == [Lane.RETRY]
     assert counted == {Metric.INTERNAL_ERRORS: 3}
 
 
@@ -486,7 +486,7 @@ class Race:
         self.backlog = Backlog(table, retention_days=7)
         self.webhook_id = f"wh_{next(self.numbers)}"  # a lane of its own, so that nothing must be cleared
         self.lane = lane
-        self.marked: set[Waiting] = set()
+        self.marked: set[PendingEvent] = set()
         """Appended, marked, and not taken out yet."""
 
     def append(self, due_at_ms: int) -> Generator[None]:
@@ -504,7 +504,7 @@ class Race:
             found = self.backlog.read(self.webhook_id, self.lane, limit=1)
             yield
             if not found:
-                self.backlog.unmark(mark)
+                self.backlog.clear_marker(mark)
                 return
             if found[0].due_at_ms > now_ms:
                 self.backlog.set_due(mark, found[0].due_at_ms)
@@ -606,7 +606,7 @@ def test_there_are_sixteen_shards_and_the_sweep_looks_into_each(backlog: Backlog
         "provide-client-params.dynamodb.Query",
         lambda params, **_: asked.append(params["ExpressionAttributeValues"][":pk"]["S"]),
     )
-    assert list(backlog.all_marks()) == []
+    assert list(backlog.all_markers()) == []
     assert sorted(asked) == sorted(
         [
             "DUE#0",
@@ -629,7 +629,7 @@ def test_there_are_sixteen_shards_and_the_sweep_looks_into_each(backlog: Backlog
     )
 
 
-def fill(backlog: Backlog, lane: Lane, number: int, *, text: str = "{}") -> Mark:
+def fill(backlog: Backlog, lane: Lane, number: int, *, text: str = "{}") -> DueMarker:
     backlog.append("wh_1", lane, [waiting(f"{each:04d}", text=text) for each in range(number)])
     mark(backlog, lane)
     return backlog.marks("wh_1")[lane]
@@ -711,18 +711,18 @@ def test_another_event_under_the_same_id_and_time_takes_no_place_in_the_retry_la
     assert backlog.read("wh_1", Lane.RETRY, limit=10) == [first, second]
 
 
-def redeliver(backlog: Backlog, table: Table, again: Waiting) -> None:
+def redeliver(backlog: Backlog, table: Table, again: PendingEvent) -> None:
     """Put an event into the replay lane as one transaction with its mark does."""
     table.client.transact_write_items(
         TransactItems=[
-            backlog.append_action("wh_1", again),
-            backlog.mark_action("1010", "wh_1", asked_at_ms=again.asked_at_ms),
+            backlog.append_write("wh_1", again),
+            backlog.marker_write("1010", "wh_1", asked_at_ms=again.asked_at_ms),
         ]
     )
 
 
 def test_everything_about_one_to_be_sent_again_comes_back(backlog: Backlog, table: Table) -> None:
-    again = waiting("a", waits_in=Lane.RETRY, due_at_ms=700, asked_at_ms=NOW_MS, tries=2)
+    again = waiting("a", pending_in=Lane.RETRY, due_at_ms=700, asked_at_ms=NOW_MS, tries=2)
     redeliver(backlog, table, again)
     (found,) = backlog.read("wh_1", Lane.REPLAY, limit=5)
     assert found == replace(again, token=found.token)
@@ -758,16 +758,16 @@ def test_the_first_who_asks_says_when_the_replay_lane_is_looked_through(
     redeliver(backlog, table, waiting("b", asked_at_ms=NOW_MS + 5_000))
     second = backlog.marks("wh_1")[Lane.REPLAY]
     assert (second.due_at_ms, second.check_at_ms) == (0, NOW_MS + 7 * DAY_MS)
-    assert not backlog.unmark(first)
+    assert not backlog.clear_marker(first)
 
 
 def test_a_page_of_a_lane_has_the_last_events_first(backlog: Backlog) -> None:
     kept = [waiting(f"e{number}", at_ms=NOW_MS + number) for number in range(5)]
     backlog.append("wh_1", Lane.BATCH, kept)
-    whole = Range(kept[0].event.sort_key, ":")
+    whole = KeyRange(kept[0].event.sort_key, ":")
     page = backlog.page("wh_1", Lane.BATCH, whole, limit=2)
     assert (page.entries, page.read_to) == ([kept[4], kept[3]], kept[3].event.sort_key)
-    rest = backlog.page("wh_1", Lane.BATCH, Range(kept[1].event.sort_key, page.read_to or ""), limit=5)
+    rest = backlog.page("wh_1", Lane.BATCH, KeyRange(kept[1].event.sort_key, page.read_to or ""), limit=5)
     assert rest.entries == [kept[2], kept[1]]
 
 
@@ -842,7 +842,7 @@ def test_a_claim_is_given_on(backlog: Backlog) -> None:
 def test_a_lane_that_is_gone_is_claimed_by_nobody(backlog: Backlog) -> None:
     mark(backlog, Lane.REALTIME, accepted_at_ms=NOW_MS)
     marked = backlog.marks("wh_1")[Lane.REALTIME]
-    assert backlog.unmark(marked)
+    assert backlog.clear_marker(marked)
     assert not backlog.claim(marked, "a", now_ms=0, until_ms=70)
     assert backlog.marks("wh_1") == {}
 

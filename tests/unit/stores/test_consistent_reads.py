@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 
 from lms_webhooks.admin.caller import Caller
-from lms_webhooks.admin.rate_limit import SendLimit
+from lms_webhooks.admin.rate_limit import SendRateLimit
 from lms_webhooks.admin.subscriptions import Subscriptions
-from lms_webhooks.aws.dynamodb import Range, Table
-from lms_webhooks.drainer.outcomes import Settler
-from lms_webhooks.stores.backlog import Backlog, Lane, ShardPart, Waiting, parts_of_all_shards
+from lms_webhooks.aws.dynamodb import KeyRange, Table
+from lms_webhooks.drainer.outcomes import OutcomeRecorder
+from lms_webhooks.stores.backlog import Backlog, Lane, PendingEvent, ShardPart, parts_of_all_shards
 from lms_webhooks.stores.deliveries import DeliveryStore
 from lms_webhooks.stores.health import HealthStore
-from lms_webhooks.stores.outbox import NoticeBox
-from lms_webhooks.stores.replays import Replay, Replays, ReplayStore
-from lms_webhooks.stores.webhook_cache import Registry
-from lms_webhooks.stores.webhook_states import Standings
+from lms_webhooks.stores.outbox import NotificationOutbox
+from lms_webhooks.stores.replays import Replay, ReplayRunner, ReplayStore
+from lms_webhooks.stores.webhook_cache import WebhookCache
+from lms_webhooks.stores.webhook_states import WebhookStates
 from lms_webhooks.stores.webhooks import WebhookStore
 from tests.engines.dynamodb import Engine
 from tests.unit.admin_client import VALID, AdminClient, admin_client
@@ -29,7 +29,7 @@ from tests.unit.tables import NOW_MS, event, tables, webhook
 
 ADA = Caller("1010", "ada", can_write=True)
 WEBHOOK_ID = webhook().webhook_id
-ALL = Range("0", ":")
+ALL = KeyRange("0", ":")
 READS = ("GetItem", "Query", "BatchGetItem", "Scan", "TransactGetItems")
 
 SIGNED = {**VALID, "authentication": {"type": "signature"}}
@@ -96,23 +96,23 @@ def _kind(partition: str) -> str:
 
 
 def portion(parts: Parts) -> object:
-    return Replays(parts.replays, parts.history, parts.backlog).next_portion(WEBHOOK_ID, limit=5)
+    return ReplayRunner(parts.replays, parts.history, parts.backlog).next_batch(WEBHOOK_ID, limit=5)
 
 
 def subscriptions(parts: Parts) -> Subscriptions:
     client: Any = None  # SNS is asked nothing where nobody is subscribed
-    return Subscriptions(parts.webhooks, client, "arn:topic", SendLimit(parts.webhooks))
+    return Subscriptions(parts.webhooks, client, "arn:topic", SendRateLimit(parts.webhooks))
 
 
 MUST_BE_CONSISTENT: list[tuple[str, Callable[[Parts], object], list[tuple[str, str]]]] = [
     (
         "a registration that lags is one that was paused or deleted ten seconds ago",
-        lambda parts: Registry(parts.registrations).of_account("1010"),
+        lambda parts: WebhookCache(parts.registrations).for_account("1010"),
         [("ACCOUNT", "Query")],
     ),
     (
         "an event that came late would be lost to whom it was for",
-        lambda parts: Registry(parts.registrations).deleted("1010", since_ms=0),
+        lambda parts: WebhookCache(parts.registrations).deleted("1010", since_ms=0),
         [("TOMBSTONE", "Query")],
     ),
     (
@@ -132,7 +132,7 @@ MUST_BE_CONSISTENT: list[tuple[str, Callable[[Parts], object], list[tuple[str, s
     ),
     (
         "a webhook that is not there is taken for deleted",
-        lambda parts: Standings(parts.webhooks).read([("1010", WEBHOOK_ID)]),
+        lambda parts: WebhookStates(parts.webhooks).read([("1010", WEBHOOK_ID)]),
         [("ACCOUNT", "BatchGetItem")],
     ),
     (
@@ -162,7 +162,9 @@ MUST_BE_CONSISTENT: list[tuple[str, Callable[[Parts], object], list[tuple[str, s
     ),
     (
         "what was delivered a moment ago is not sent again by a drainer",
-        lambda parts: Settler(parts.backlog, parts.history).already_delivered(WEBHOOK_ID, [Waiting(event())]),
+        lambda parts: OutcomeRecorder(parts.backlog, parts.history).already_delivered(
+            WEBHOOK_ID, [PendingEvent(event())]
+        ),
         [("DELIVERY", "BatchGetItem")],
     ),
     (
@@ -182,12 +184,12 @@ MUST_BE_CONSISTENT: list[tuple[str, Callable[[Parts], object], list[tuple[str, s
     ),
     (
         "a lane keeps its mark while its replay is under way",
-        lambda parts: Replays(parts.replays, parts.history, parts.backlog).is_under_way(WEBHOOK_ID),
+        lambda parts: ReplayRunner(parts.replays, parts.history, parts.backlog).is_running(WEBHOOK_ID),
         [("REPLAY", "GetItem")],
     ),
     (
         "of ten sends a minute none is forgotten",
-        lambda parts: SendLimit(parts.webhooks).take("1010"),
+        lambda parts: SendRateLimit(parts.webhooks).take("1010"),
         [("LIMIT", "GetItem")],
     ),
     (
@@ -216,8 +218,8 @@ def test_what_matters_is_read_as_it_stands_now(
             lambda parts: parts.history.find_delivered([(WEBHOOK_ID, "1")], consistent=False),
             [("DELIVERY", "BatchGetItem", False)],
         ),
-        (lambda parts: due_marks(parts.backlog), [("DUE", "Query", False)] * 32),
-        (lambda parts: list(NoticeBox(parts.deliveries).read()), [("NOTICES", "Query", False)]),
+        (lambda parts: due_markers(parts.backlog), [("DUE", "Query", False)] * 32),
+        (lambda parts: list(NotificationOutbox(parts.deliveries).read()), [("NOTICES", "Query", False)]),
         (
             lambda parts: [
                 parts.backlog.count(mark, limit=5) for mark in parts.backlog.marks(WEBHOOK_ID).values()
@@ -235,12 +237,12 @@ def test_what_may_lag_costs_half(parts: Parts, read: Callable[[Parts], object], 
     assert reads == expected
 
 
-def due_marks(backlog: Backlog) -> None:
+def due_markers(backlog: Backlog) -> None:
     """Read all of them, as a sweep does: two stretches of each shard."""
     for part in parts_of_all_shards("wh_"):
         rest: ShardPart | None = part
         while rest is not None:
-            rest = backlog.due_marks(rest, now_ms=NOW_MS, limit=1000).rest
+            rest = backlog.due_markers(rest, now_ms=NOW_MS, limit=1000).rest
 
 
 @pytest.fixture
@@ -259,7 +261,7 @@ def test_the_admin_api_reads_everything_but_counts_as_it_stands_now(client: Admi
     client.call("GET", path)
     client.call("PATCH", path, {"name": "Payroll"})
     webhook_id = path.rpartition("/")[2]
-    client.backlog.append(webhook_id, Lane.REALTIME, [Waiting(event("late"))])
+    client.backlog.append(webhook_id, Lane.REALTIME, [PendingEvent(event("late"))])
     client.backlog.mark("1010", webhook_id, Lane.REALTIME, accepted_at_ms=NOW_MS)
     (waiting,) = client.call("GET", f"{path}/deliveries?status=pending").body["deliveries"]
     client.call("GET", f"{path}/deliveries/{waiting['deliveryId']}")

@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lms_webhooks.aws.dynamodb import Range, Table, key_item
+from lms_webhooks.aws.dynamodb import KeyRange, Table, key_item
 from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.event_types import EVENT_TYPES
 from lms_webhooks.model.events import read_event
@@ -298,7 +298,7 @@ def test_a_success_of_what_is_erased_meanwhile_leaves_no_stub(store: DeliverySto
     client.answers["update_item"] = erased_after
     assert send_again(store, kept, AGAIN, is_delivered=True) == set()
     assert stored(table, kept) is None
-    assert store.page("wh_1", Range("0", ":"), limit=10).entries == []
+    assert store.page("wh_1", KeyRange("0", ":"), limit=10).entries == []
 
 
 def test_a_rejection_of_what_was_erased_leaves_no_stub(store: DeliveryStore, table: Table) -> None:
@@ -401,7 +401,7 @@ def test_sending_again_rests_after_each_write_and_never_long(
 def test_a_range_of_the_history_has_its_first_key_and_not_its_last(store: DeliveryStore, way: str) -> None:
     kept = [delivery(event=event(f"e{n}", at_ms=NOW_MS + n)) for n in range(5)]
     record(store, *kept[:4], delivery("other", webhook_id="wh_2"))
-    asked = Range(kept[1].event.sort_key, kept[4].event.sort_key)
+    asked = KeyRange(kept[1].event.sort_key, kept[4].event.sort_key)
     whole = getattr(store, way)("wh_1", asked, limit=3)
     part = getattr(store, way)("wh_1", asked, limit=2)
     keys = [each.event.sort_key for each in kept[1:4]]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lms_webhooks.aws.dynamodb import Table, key_item
 from lms_webhooks.model.attempts import Attempt
-from lms_webhooks.model.health import Health, Mode, SwitchOff
+from lms_webhooks.model.health import DisabledReason, Health, Mode
 from lms_webhooks.stores.health import (
     TICKET_GRACE_SECONDS,
     HealthStore,
@@ -33,7 +33,7 @@ FAILING = Health(
     failing_since_ms=5,
     last_error="HTTP 503",
     next_attempt_at_ms=100,
-    switched_off=SwitchOff.FAILING,
+    switched_off=DisabledReason.FAILING,
     switched_off_at_ms=9,
     attempts=(Attempt(5, 80, 503, None), Attempt(6, 5000, None, "timeout")),
 )
@@ -105,7 +105,7 @@ attempts = st.builds(
         realtime_in_a_row=st.integers(0, 10**9),
         lower_lane=st.sampled_from(["", "batch", "retry", "replay"]),
         nearly_empty_since_ms=times,
-        switched_off=st.none() | st.sampled_from(SwitchOff),
+        switched_off=st.none() | st.sampled_from(DisabledReason),
         switched_off_at_ms=times,
         attempts=st.lists(attempts, max_size=20).map(tuple),
     )
@@ -265,7 +265,7 @@ def test_what_changed_meanwhile_stands_and_the_lease_is_given_back(
         ExpressionAttributeNames={f"#{name}": name for name in attributes},
         ExpressionAttributeValues={f":{name}": value for name, value in attributes.items()},
     )
-    learnt = replace(before, switched_off=SwitchOff.GONE)
+    learnt = replace(before, switched_off=DisabledReason.GONE)
     assert not store.release(*WEBHOOK, owner=ME, health=learnt, before=before)
     assert stored(table) == meanwhile
     assert acquire(store, OTHER, now_ms=1) == meanwhile

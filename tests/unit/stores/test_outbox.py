@@ -10,14 +10,20 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from lms_webhooks.aws.dynamodb import Range, Table, Unread, key_item
+from lms_webhooks.aws.dynamodb import KeyRange, Table, UnprocessedKeys, key_item
 from lms_webhooks.model.attempts import Attempt
-from lms_webhooks.model.health import Health, Mode, SwitchOff
-from lms_webhooks.problems import Busy
-from lms_webhooks.stores.backlog import Backlog, Lane, Waiting
+from lms_webhooks.model.health import DisabledReason, Health, Mode
+from lms_webhooks.problems import Contention
+from lms_webhooks.stores.backlog import Backlog, Lane, PendingEvent
 from lms_webhooks.stores.health import HealthStore
-from lms_webhooks.stores.outbox import Kind, NoticeBox, Notifier, account_topic, notices_of
-from lms_webhooks.stores.webhook_states import Standings
+from lms_webhooks.stores.outbox import (
+    NotificationKind,
+    NotificationOutbox,
+    Notifier,
+    account_topic,
+    notifications_for,
+)
+from lms_webhooks.stores.webhook_states import WebhookStates
 from lms_webhooks.stores.webhooks import WebhookStore
 from tests.engines.dynamodb import Engine
 from tests.unit.held_items import Collisions
@@ -40,10 +46,10 @@ OK = Attempt(NOW_MS + 20 * MINUTE_MS, 10, 200, None)
 RECOVERED = replace(WELL, mode=Mode.BACKLOG, attempts=(*LONG_FAILING.attempts, OK))
 FAILING_ANEW = replace(FAILING, failing_since_ms=NOW_MS + 21 * MINUTE_MS, attempts=RECOVERED.attempts)
 FAILING_AFTER_SILENCE = replace(FAILING_ANEW, attempts=LONG_FAILING.attempts)
-OFF = replace(FAILING, switched_off=SwitchOff.FAILING, switched_off_at_ms=NOW_MS + 7 * DAY_MS)
+OFF = replace(FAILING, switched_off=DisabledReason.FAILING, switched_off_at_ms=NOW_MS + 7 * DAY_MS)
 GONE = replace(
     WELL,
-    switched_off=SwitchOff.GONE,
+    switched_off=DisabledReason.GONE,
     switched_off_at_ms=NOW_MS,
     last_error="HTTP 410",
     attempts=(Attempt(NOW_MS, 10, 410, None),),
@@ -56,21 +62,23 @@ GONE = replace(
         (WELL, WELL, 0, None, ""),
         (WELL, FAILING, 0, None, ""),
         (FAILING, FAILING, 15 * MINUTE_MS - 1, None, ""),
-        (FAILING, FAILING, 15 * MINUTE_MS, Kind.FAILING, f"{NOW_MS}"),
-        (FAILING, FAILING, DAY_MS - 1, Kind.FAILING, f"{NOW_MS}"),
-        (FAILING, FAILING, DAY_MS, Kind.STILL_FAILING, f"{NOW_MS}#1"),
-        (FAILING, FAILING, 3 * DAY_MS + 5, Kind.STILL_FAILING, f"{NOW_MS}#3"),
+        (FAILING, FAILING, 15 * MINUTE_MS, NotificationKind.FAILING, f"{NOW_MS}"),
+        (FAILING, FAILING, DAY_MS - 1, NotificationKind.FAILING, f"{NOW_MS}"),
+        (FAILING, FAILING, DAY_MS, NotificationKind.STILL_FAILING, f"{NOW_MS}#1"),
+        (FAILING, FAILING, 3 * DAY_MS + 5, NotificationKind.STILL_FAILING, f"{NOW_MS}#3"),
         (FAILING, RECOVERED, 20 * MINUTE_MS, None, ""),  # of which nobody was told
-        (LONG_FAILING, RECOVERED, 20 * MINUTE_MS, Kind.RECOVERED, f"{NOW_MS}"),
-        (LONG_FAILING, FAILING_ANEW, 21 * MINUTE_MS, Kind.RECOVERED, f"{NOW_MS}"),
+        (LONG_FAILING, RECOVERED, 20 * MINUTE_MS, NotificationKind.RECOVERED, f"{NOW_MS}"),
+        (LONG_FAILING, FAILING_ANEW, 21 * MINUTE_MS, NotificationKind.RECOVERED, f"{NOW_MS}"),
         (LONG_FAILING, FAILING_AFTER_SILENCE, 21 * MINUTE_MS, None, ""),
-        (FAILING, OFF, 7 * DAY_MS, Kind.SWITCHED_OFF, f"{NOW_MS + 7 * DAY_MS}"),
+        (FAILING, OFF, 7 * DAY_MS, NotificationKind.SWITCHED_OFF, f"{NOW_MS + 7 * DAY_MS}"),
         (OFF, OFF, 7 * DAY_MS + 1, None, ""),
-        (WELL, GONE, 0, Kind.SWITCHED_OFF, f"{NOW_MS}"),
+        (WELL, GONE, 0, NotificationKind.SWITCHED_OFF, f"{NOW_MS}"),
     ],
 )
-def test_what_is_told(before: Health, after: Health, after_ms: int, kind: Kind | None, key: str) -> None:
-    told = list(notices_of(webhook(), before, after, now_ms=NOW_MS + after_ms))
+def test_what_is_told(
+    before: Health, after: Health, after_ms: int, kind: NotificationKind | None, key: str
+) -> None:
+    told = list(notifications_for(webhook(), before, after, now_ms=NOW_MS + after_ms))
     assert [notice.kind for notice in told] == ([] if kind is None else [kind])
     for notice in told:
         assert notice.key == f"1#{kind}#{key}"
@@ -121,8 +129,8 @@ def table(both: tuple[Table, Table]) -> Table:
 @pytest.fixture
 def notifier(both: tuple[Table, Table]) -> Callable[[Topic], Notifier]:
     webhooks, table = both
-    standings, backlog = Standings(webhooks), Backlog(table, retention_days=7)
-    return lambda topic: Notifier(NoticeBox(table), backlog, standings, topic, "arn:topic")  # type: ignore[arg-type]
+    standings, backlog = WebhookStates(webhooks), Backlog(table, retention_days=7)
+    return lambda topic: Notifier(NotificationOutbox(table), backlog, standings, topic, "arn:topic")  # type: ignore[arg-type]
 
 
 def create(webhooks: Table, **changes: Any) -> None:
@@ -130,7 +138,7 @@ def create(webhooks: Table, **changes: Any) -> None:
 
 
 def failing_notice(*, at_ms: int = NOW_MS + 15 * MINUTE_MS, **changes: Any) -> Any:
-    (notice,) = notices_of(webhook(**changes), FAILING, FAILING, now_ms=at_ms)
+    (notice,) = notifications_for(webhook(**changes), FAILING, FAILING, now_ms=at_ms)
     return notice
 
 
@@ -138,12 +146,12 @@ def test_it_is_told_once_to_people_and_to_programs(
     table: Table, notifier: Callable[[Topic], Notifier]
 ) -> None:
     """Each probe of the same failure finds the same to tell; what waits is counted when it is told."""
-    box, topic = NoticeBox(table), Topic()
+    box, topic = NotificationOutbox(table), Topic()
     backlog = Backlog(table, retention_days=7)
     webhook_id = webhook().webhook_id
-    backlog.append(webhook_id, Lane.REALTIME, [Waiting(event("e1")), Waiting(event("e2"))])
+    backlog.append(webhook_id, Lane.REALTIME, [PendingEvent(event("e1")), PendingEvent(event("e2"))])
     backlog.mark("1010", webhook_id, Lane.REALTIME, accepted_at_ms=NOW_MS)
-    backlog.append(webhook_id, Lane.REPLAY, [Waiting(event("e3"))])
+    backlog.append(webhook_id, Lane.REPLAY, [PendingEvent(event("e3"))])
     backlog.mark("1010", webhook_id, Lane.REPLAY, accepted_at_ms=NOW_MS - 60 * MINUTE_MS)
     assert box.put(failing_notice())
     assert not box.put(failing_notice(at_ms=NOW_MS + 20 * MINUTE_MS))
@@ -179,7 +187,7 @@ def test_it_is_told_once_to_people_and_to_programs(
 
 
 def test_each_day_is_told(table: Table) -> None:
-    box = NoticeBox(table)
+    box = NotificationOutbox(table)
     told = [
         box.put(failing_notice(at_ms=NOW_MS + hours * 3_600_000)) for hours in (1, 23, 24, 25, 47, 48, 49)
     ]
@@ -190,7 +198,7 @@ def test_a_notice_whose_transaction_collides_is_put_all_the_same(table: Table) -
     """With the sweep, say, which removes a notice that it told."""
     colliding = Collisions(table.client, first=3)
     waits: list[float] = []
-    box = NoticeBox(Table(cast("DynamoDBClient", colliding), table.name), sleep=waits.append)
+    box = NotificationOutbox(Table(cast("DynamoDBClient", colliding), table.name), sleep=waits.append)
     assert box.put(failing_notice())
     assert not box.put(failing_notice())
     assert (colliding.collisions, len(waits)) == (3, 3)
@@ -198,20 +206,20 @@ def test_a_notice_whose_transaction_collides_is_put_all_the_same(table: Table) -
 
 def test_a_notice_whose_transaction_always_collides_is_not_put(table: Table) -> None:
     colliding = Collisions(table.client, first=99)
-    box = NoticeBox(Table(cast("DynamoDBClient", colliding), table.name), sleep=lambda _: None)
-    with pytest.raises(Busy):
+    box = NotificationOutbox(Table(cast("DynamoDBClient", colliding), table.name), sleep=lambda _: None)
+    with pytest.raises(Contention):
         box.put(failing_notice())
-    assert list(NoticeBox(table).read()) in ([], [[]])
+    assert list(NotificationOutbox(table).read()) in ([], [[]])
 
 
 def test_a_notice_of_what_the_admin_changed_or_deleted_since_is_old_news(
     table: Table, webhooks: Table, notifier: Callable[[Topic], Notifier]
 ) -> None:
-    box, topic, store = NoticeBox(table), Topic(), WebhookStore(webhooks.client, webhooks.name)
+    box, topic, store = NotificationOutbox(table), Topic(), WebhookStore(webhooks.client, webhooks.name)
     changed = webhook(webhook_id="wh_changed")
     store.create(changed)
     for of in (changed, webhook(webhook_id="wh_deleted")):
-        (notice,) = notices_of(of, WELL, GONE, now_ms=NOW_MS)
+        (notice,) = notifications_for(of, WELL, GONE, now_ms=NOW_MS)
         box.put(notice)
     store.update(replace(changed, epoch=2), expected=changed)
     assert notifier(topic).send() == 0
@@ -224,10 +232,10 @@ def test_a_switch_off_that_was_not_written_is_not_told(
 ) -> None:
     """The drainer puts its notice first. While it lives it may still write what it found; if it died, the
     endpoint may answer the next one with 200."""
-    box, topic, health = NoticeBox(table), Topic(), HealthStore(webhooks)
+    box, topic, health = NotificationOutbox(table), Topic(), HealthStore(webhooks)
     ids = webhook().account_id, webhook().webhook_id
     now_ms = int(time.time() * 1000)
-    (notice,) = notices_of(webhook(), WELL, GONE, now_ms=NOW_MS)
+    (notice,) = notifications_for(webhook(), WELL, GONE, now_ms=NOW_MS)
     box.put(notice)
     leased = health.acquire(*ids, owner="me", now_ms=now_ms, until_ms=now_ms + 60_000)
     assert leased is not None
@@ -248,20 +256,24 @@ def test_what_is_known_of_a_webhook_is_no_old_news_while_that_cannot_be_read(
     table: Table, webhooks: Table, notifier: Callable[[Topic], Notifier], item: str
 ) -> None:
     """DynamoDB answers, and leaves keys unread each time it is asked."""
-    box, topic = NoticeBox(table), Topic()
-    (notice,) = notices_of(webhook(), WELL, GONE, now_ms=NOW_MS)
+    box, topic = NotificationOutbox(table), Topic()
+    (notice,) = notifications_for(webhook(), WELL, GONE, now_ms=NOW_MS)
     box.put(notice)
     stand_in(webhooks, "batch_get_item", Unprocessed(webhooks, lambda key: item in key, times=99).read)
-    with pytest.raises(Unread):
+    with pytest.raises(UnprocessedKeys):
         notifier(topic).send()
     assert list(chain.from_iterable(box.read())) == [notice]
 
 
 def test_the_oldest_is_told_first(table: Table, notifier: Callable[[Topic], Notifier]) -> None:
     topic = Topic()
-    for kind, minute in ((Kind.RECOVERED, 40), (Kind.FAILING, 15), (Kind.STILL_FAILING, 30)):
+    for kind, minute in (
+        (NotificationKind.RECOVERED, 40),
+        (NotificationKind.FAILING, 15),
+        (NotificationKind.STILL_FAILING, 30),
+    ):
         at_ms = NOW_MS + minute * MINUTE_MS
-        NoticeBox(table).put(replace(failing_notice(), kind=kind, key=f"1#{kind}", at_ms=at_ms))
+        NotificationOutbox(table).put(replace(failing_notice(), kind=kind, key=f"1#{kind}", at_ms=at_ms))
     assert notifier(topic).send() == 3
     told = [each["MessageAttributes"]["kind"]["StringValue"] for each in topic.published]
     assert told == ["failing", "still-failing", "recovered"]
@@ -277,7 +289,7 @@ def test_many_that_cannot_be_told_hide_none(
         create(webhooks, account_id=account_id, name=name, webhook_id=webhook_id)
         notice = failing_notice(account_id=account_id, name=name, webhook_id=webhook_id)
         for number in range(notices):
-            assert NoticeBox(table).put(replace(notice, key=f"{number:03d}"))
+            assert NotificationOutbox(table).put(replace(notice, key=f"{number:03d}"))
     with pytest.raises(Throttled):
         notifier(topic).send()
     assert [each["Subject"] for each in topic.published] == ["Webhook B is failing"]
@@ -285,7 +297,7 @@ def test_many_that_cannot_be_told_hide_none(
 
 def test_what_could_not_be_told_is_told_later(table: Table, notifier: Callable[[Topic], Notifier]) -> None:
     topic = Topic()
-    NoticeBox(table).put(failing_notice())
+    NotificationOutbox(table).put(failing_notice())
     topic.fails = True
     with pytest.raises(Throttled):
         notifier(topic).send()
@@ -298,9 +310,9 @@ def test_people_are_told_by_the_topic_of_their_account_where_there_is_one(
     table: Table, webhooks: Table, notifier: Callable[[Topic], Notifier]
 ) -> None:
     topic = Topic("1010", "2020")
-    NoticeBox(table).put(failing_notice())
+    NotificationOutbox(table).put(failing_notice())
     create(webhooks, account_id="3030", webhook_id="wh_3")
-    NoticeBox(table).put(replace(failing_notice(), account_id="3030", webhook_id="wh_3"))
+    NotificationOutbox(table).put(replace(failing_notice(), account_id="3030", webhook_id="wh_3"))
     assert notifier(topic).send() == 2
     told = [
         (each["TopicArn"], each["MessageAttributes"]["accountId"]["StringValue"]) for each in topic.published
@@ -317,7 +329,7 @@ def test_one_that_cannot_be_told_holds_up_no_other(
     topic.refuses = "Webhook A "
     for name in "ABC":
         create(webhooks, webhook_id=f"wh_{name}")
-        NoticeBox(table).put(replace(failing_notice(name=name), webhook_id=f"wh_{name}"))
+        NotificationOutbox(table).put(replace(failing_notice(name=name), webhook_id=f"wh_{name}"))
     for _ in range(2):
         with pytest.raises(Throttled):
             notifier(topic).send()
@@ -331,20 +343,20 @@ def test_one_that_a_newer_version_wrote_holds_up_no_other_and_stays(
 ) -> None:
     topic = Topic()
     for name in "AB":
-        NoticeBox(table).put(replace(failing_notice(name=name), webhook_id=f"wh_{name}"))
-    first = table.page("NOTICES", Range("0", "~"), limit=1, newest_first=False).entries[0]
+        NotificationOutbox(table).put(replace(failing_notice(name=name), webhook_id=f"wh_{name}"))
+    first = table.page("NOTICES", KeyRange("0", "~"), limit=1, newest_first=False).entries[0]
     newer = {**first, "kind": {"S": "quota"}}
     table.client.put_item(TableName=table.name, Item=newer)
     notifier(topic).send()
     assert [each["Subject"] for each in topic.published] == []
-    assert table.page("NOTICES", Range("0", "~"), limit=9, newest_first=False).entries == [newer]
+    assert table.page("NOTICES", KeyRange("0", "~"), limit=9, newest_first=False).entries == [newer]
 
 
 def test_a_subject_is_short_and_ascii_whatever_a_webhook_is_called(
     table: Table, notifier: Callable[[Topic], Notifier]
 ) -> None:
     topic = Topic()
-    NoticeBox(table).put(failing_notice(name="Überweisung 😀 " + "x" * 66))
+    NotificationOutbox(table).put(failing_notice(name="Überweisung 😀 " + "x" * 66))
     notifier(topic).send()
     subject = topic.published[0]["Subject"]
     assert len(subject) < 100
@@ -411,31 +423,33 @@ FAILED_LAST = NOW_MS + 15 * MINUTE_MS
 def test_a_recovery_is_told_to_whoever_was_told_of_the_failure(
     story: str, before: Health, after: Health, is_told: bool
 ) -> None:
-    told = list(notices_of(webhook(), before, after, now_ms=NOW_MS + 20 * MINUTE_MS))
-    kinds = [each.kind for each in told if each.kind is Kind.RECOVERED]
-    assert kinds == ([Kind.RECOVERED] if is_told else []), story
+    told = list(notifications_for(webhook(), before, after, now_ms=NOW_MS + 20 * MINUTE_MS))
+    kinds = [each.kind for each in told if each.kind is NotificationKind.RECOVERED]
+    assert kinds == ([NotificationKind.RECOVERED] if is_told else []), story
 
 
 def test_a_notice_says_what_it_is_about() -> None:
-    (failing,) = notices_of(webhook(epoch=4), FAILING, replace(FAILING, epoch=4), now_ms=NOW_MS + DAY_MS)
+    (failing,) = notifications_for(
+        webhook(epoch=4), FAILING, replace(FAILING, epoch=4), now_ms=NOW_MS + DAY_MS
+    )
     assert (failing.account_id, failing.webhook_id, failing.name) == ("1010", webhook().webhook_id, "HR")
     assert (failing.epoch, failing.at_ms, failing.since_ms) == (4, NOW_MS + DAY_MS, NOW_MS)
     assert failing.key == f"4#still-failing#{NOW_MS}#1"
-    (gone,) = notices_of(webhook(), WELL, GONE, now_ms=NOW_MS + 1)
+    (gone,) = notifications_for(webhook(), WELL, GONE, now_ms=NOW_MS + 1)
     assert (gone.since_ms, gone.last_error) == (NOW_MS, "HTTP 410")
-    (off,) = notices_of(webhook(), FAILING, replace(OFF, last_error=""), now_ms=NOW_MS + 7 * DAY_MS)
+    (off,) = notifications_for(webhook(), FAILING, replace(OFF, last_error=""), now_ms=NOW_MS + 7 * DAY_MS)
     assert (off.since_ms, off.last_error) == (NOW_MS, "HTTP 503")
-    (well,) = notices_of(webhook(), LONG_FAILING, RECOVERED, now_ms=NOW_MS + 20 * MINUTE_MS)
+    (well,) = notifications_for(webhook(), LONG_FAILING, RECOVERED, now_ms=NOW_MS + 20 * MINUTE_MS)
     assert (well.since_ms, well.last_error) == (NOW_MS, "HTTP 503")
 
 
 def test_a_failure_that_ends_in_a_switch_off_is_told_as_that_alone() -> None:
-    told = list(notices_of(webhook(), LONG_FAILING, OFF, now_ms=NOW_MS + 7 * DAY_MS))
-    assert [each.kind for each in told] == [Kind.SWITCHED_OFF]
+    told = list(notifications_for(webhook(), LONG_FAILING, OFF, now_ms=NOW_MS + 7 * DAY_MS))
+    assert [each.kind for each in told] == [NotificationKind.SWITCHED_OFF]
 
 
 def test_that_something_was_told_is_remembered_for_ninety_days(table: Table) -> None:
-    assert NoticeBox(table).put(failing_notice())
+    assert NotificationOutbox(table).put(failing_notice())
     key = key_item((f"NOTICE#{webhook().webhook_id}", f"1#failing#{NOW_MS}"))
     item = table.client.get_item(TableName=table.name, Key=key)["Item"]
     assert item["expires_at"] == {"N": str((NOW_MS + 15 * MINUTE_MS) // 1000 + 90 * 86_400)}
@@ -454,7 +468,7 @@ def test_a_notice_that_could_not_be_put_is_not_one_that_was_put_before(table: Ta
 
     stand_in(table, "transact_write_items", cancel)
     with pytest.raises(exceptions.TransactionCanceledException):
-        NoticeBox(table).put(failing_notice())
+        NotificationOutbox(table).put(failing_notice())
 
 
 def test_a_switch_off_is_old_news_when_the_lease_under_which_it_was_found_is_over(
@@ -464,16 +478,16 @@ def test_a_switch_off_is_old_news_when_the_lease_under_which_it_was_found_is_ove
     ids = webhook().account_id, webhook().webhook_id
     assert HealthStore(webhooks).acquire(*ids, owner="me", now_ms=NOW_MS, until_ms=NOW_MS + 60_000)
     now_ms = [NOW_MS + 60_000]
-    box, topic = NoticeBox(table), Topic()
+    box, topic = NotificationOutbox(table), Topic()
     notifier = Notifier(
         box,
         Backlog(table, retention_days=7),
-        Standings(webhooks),
+        WebhookStates(webhooks),
         topic,  # type: ignore[arg-type]
         "arn:topic",
         clock=lambda: now_ms[0] / 1000,
     )
-    (notice,) = notices_of(webhook(), WELL, GONE, now_ms=NOW_MS)
+    (notice,) = notifications_for(webhook(), WELL, GONE, now_ms=NOW_MS)
     box.put(notice)
     assert notifier.send() == 0
     assert list(chain.from_iterable(box.read())) == [notice]
@@ -487,13 +501,13 @@ def test_a_switch_off_is_old_news_when_the_lease_under_which_it_was_found_is_ove
     ("kind", "last_error", "text"),
     [
         (
-            Kind.STILL_FAILING,
+            NotificationKind.STILL_FAILING,
             "HTTP 503",
             "It is still failing.\nSince 2026-11-03T12:00:00.000Z.\nThe last error: HTTP 503.\n",
         ),
-        (Kind.RECOVERED, "", "It works again.\nIt failed from 2026-11-03T12:00:00.000Z.\n"),
+        (NotificationKind.RECOVERED, "", "It works again.\nIt failed from 2026-11-03T12:00:00.000Z.\n"),
         (
-            Kind.SWITCHED_OFF,
+            NotificationKind.SWITCHED_OFF,
             "",
             """It was switched off.
 Since 2026-11-03T12:00:00.000Z.
@@ -506,7 +520,7 @@ def test_what_a_mail_says_where_nothing_waits(
     table: Table,
     webhooks: Table,
     notifier: Callable[[Topic], Notifier],
-    kind: Kind,
+    kind: NotificationKind,
     last_error: str,
     text: str,
 ) -> None:
@@ -515,7 +529,7 @@ def test_what_a_mail_says_where_nothing_waits(
     HealthStore(webhooks).save("1010", webhook_id, replace(GONE, attempts=()), revision=0)
     Backlog(table, retention_days=7).mark("1010", webhook_id, Lane.REALTIME, accepted_at_ms=NOW_MS)
     topic = Topic()
-    NoticeBox(table).put(replace(failing_notice(), kind=kind, last_error=last_error))
+    NotificationOutbox(table).put(replace(failing_notice(), kind=kind, last_error=last_error))
     assert notifier(topic).send() == 1
     texts = json.loads(topic.published[0]["Message"])
     assert texts["email"] == f"Webhook: HR ({webhook_id})\nAccount: 1010\n\n{text}"
@@ -529,12 +543,12 @@ def test_of_more_than_a_thousand_that_wait_a_thousand_are_counted(
     table: Table, notifier: Callable[[Topic], Notifier]
 ) -> None:
     backlog, webhook_id = Backlog(table, retention_days=7), webhook().webhook_id
-    backlog.append(webhook_id, Lane.BATCH, [Waiting(event(f"e{number:04d}")) for number in range(1001)])
+    backlog.append(webhook_id, Lane.BATCH, [PendingEvent(event(f"e{number:04d}")) for number in range(1001)])
     backlog.mark("1010", webhook_id, Lane.BATCH, accepted_at_ms=NOW_MS + 5)
-    backlog.append(webhook_id, Lane.RETRY, [Waiting(event("r"), due_at_ms=1)])
+    backlog.append(webhook_id, Lane.RETRY, [PendingEvent(event("r"), due_at_ms=1)])
     backlog.mark("1010", webhook_id, Lane.RETRY, accepted_at_ms=NOW_MS + 1)
     topic = Topic()
-    NoticeBox(table).put(failing_notice())
+    NotificationOutbox(table).put(failing_notice())
     assert notifier(topic).send() == 1
     texts = json.loads(topic.published[0]["Message"])
     facts = json.loads(texts["default"])
@@ -548,7 +562,7 @@ def test_the_subject_of_the_longest_name_is_as_long_as_sns_takes(
 ) -> None:
     """Less than 100 characters."""
     topic = Topic()
-    NoticeBox(table).put(replace(failing_notice(name="x" * 99), kind=Kind.STILL_FAILING))
+    NotificationOutbox(table).put(replace(failing_notice(name="x" * 99), kind=NotificationKind.STILL_FAILING))
     assert notifier(topic).send() == 1
     subject = topic.published[0]["Subject"]
     assert (subject, len(subject)) == ("Webhook " + "x" * 74 + " is still failing", 99)
@@ -565,7 +579,7 @@ def test_a_sweep_tells_a_hundred_and_the_next_one_the_rest(
     table: Table, notifier: Callable[[Topic], Notifier]
 ) -> None:
     """Publishing takes time, and the function has a minute."""
-    box, topic = NoticeBox(table), Topic()
+    box, topic = NotificationOutbox(table), Topic()
     for number in range(101):
         assert box.put(replace(failing_notice(), key=f"{number:03d}"))
     assert notifier(topic).send() == 100
@@ -592,7 +606,7 @@ def test_notices_are_read_a_hundred_at_a_time_and_a_thousand_in_all(table: Table
         for number in range(1050)
     ]
     assert table.put_all(items) == set()
-    assert [len(page) for page in NoticeBox(table).read()] == [100] * 10
+    assert [len(page) for page in NotificationOutbox(table).read()] == [100] * 10
 
 
 def test_one_that_may_still_come_true_holds_up_no_other(
@@ -600,8 +614,8 @@ def test_one_that_may_still_come_true_holds_up_no_other(
 ) -> None:
     """A switch-off that its drainer has still to write stands first, and stays."""
     until_ms = int(time.time() * 1000) + 60_000
-    box, topic = NoticeBox(table), Topic()
-    (off,) = notices_of(webhook(), WELL, GONE, now_ms=NOW_MS)
+    box, topic = NotificationOutbox(table), Topic()
+    (off,) = notifications_for(webhook(), WELL, GONE, now_ms=NOW_MS)
     box.put(off)
     assert HealthStore(webhooks).acquire(
         off.account_id, off.webhook_id, owner="me", now_ms=NOW_MS, until_ms=until_ms

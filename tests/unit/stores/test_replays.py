@@ -6,19 +6,19 @@ from typing import Any
 
 import pytest
 
-from lms_webhooks.aws.dynamodb import Range, Table
+from lms_webhooks.aws.dynamodb import KeyRange, Table
 from lms_webhooks.model.attempts import Attempt
-from lms_webhooks.problems import KeyInUse, ReplayRunning
-from lms_webhooks.stores.backlog import Backlog, Lane, Waiting
-from lms_webhooks.stores.deliveries import Delivery, DeliveryStore, Outcome, Recorded
-from lms_webhooks.stores.replays import Portion, Replay, Replays, ReplayState, ReplayStore
+from lms_webhooks.problems import IdempotencyInProgress, ReplayInProgress
+from lms_webhooks.stores.backlog import Backlog, Lane, PendingEvent
+from lms_webhooks.stores.deliveries import Delivery, DeliveryRecord, DeliveryStore, Outcome
+from lms_webhooks.stores.replays import Replay, ReplayBatch, ReplayRunner, ReplayState, ReplayStore
 from tests.engines.dynamodb import Engine
 from tests.unit.tables import NOW_MS, Fails, before, event, tables
 
 OK = Attempt(NOW_MS - 50_000, 40, 204, None)
 AGAIN = Attempt(NOW_MS + 100, 40, 204, None)
 DAY_SECONDS = 86_400
-EVERYTHING = Range("0", ":")
+EVERYTHING = KeyRange("0", ":")
 STARTED = Replay(
     replay_id="rp_1",
     account_id="1010",
@@ -53,8 +53,8 @@ def history(table: Table) -> DeliveryStore:
 
 
 @pytest.fixture
-def replays(store: ReplayStore, history: DeliveryStore, backlog: Backlog) -> Replays:
-    return Replays(store, history, backlog, clock=lambda: NOW_MS / 1000 + 9)
+def replays(store: ReplayStore, history: DeliveryStore, backlog: Backlog) -> ReplayRunner:
+    return ReplayRunner(store, history, backlog, clock=lambda: NOW_MS / 1000 + 9)
 
 
 def delivery(number: int, outcome: Outcome = Outcome.DELIVERED, **changes: Any) -> Delivery:
@@ -68,7 +68,7 @@ def fill(history: DeliveryStore, *deliveries: Delivery) -> list[str]:
     return [each.event.sort_key for each in deliveries]
 
 
-def ids(portion: Portion | None) -> list[str]:
+def ids(portion: ReplayBatch | None) -> list[str]:
     assert portion is not None
     return [each.event.event_id for each in portion.waiting]
 
@@ -88,7 +88,7 @@ def counts(store: ReplayStore) -> tuple[str, int, int, int]:
     "kept",
     [
         STARTED,
-        replace(STARTED, outcome=Outcome.FAILED, event_name="CI_STATS", of=Range("1", "2")),
+        replace(STARTED, outcome=Outcome.FAILED, event_name="CI_STATS", of=KeyRange("1", "2")),
         replace(STARTED, position="1793707200000#e1", read=7, delivered=4, rejected=2),
     ],
     ids=["begun", "filtered", "half-way"],
@@ -104,7 +104,7 @@ def test_a_replay_that_begins_is_marked_and_one_that_does_not_begin_is_not(
 ) -> None:
     store.start(STARTED, backlog)
     mark = backlog.marks("wh_1")[Lane.REPLAY]
-    with pytest.raises(ReplayRunning):
+    with pytest.raises(ReplayInProgress):
         store.start(replace(STARTED, replay_id="rp_2"), backlog)
     assert backlog.marks("wh_1")[Lane.REPLAY] == mark
     assert stands(store) == STARTED
@@ -116,10 +116,10 @@ def test_a_replay_that_begins_is_marked_and_one_that_does_not_begin_is_not(
         }
     }
     other = replace(STARTED, webhook_id="wh_2")
-    with pytest.raises(KeyInUse):
+    with pytest.raises(IdempotencyInProgress):
         store.start(other, backlog, along=[elsewhere])
-    with pytest.raises(KeyInUse):
-        store.redeliver("1010", "wh_2", Waiting(event()), backlog, asked_at_ms=1, along=[elsewhere])
+    with pytest.raises(IdempotencyInProgress):
+        store.redeliver("1010", "wh_2", PendingEvent(event()), backlog, asked_at_ms=1, along=[elsewhere])
     assert (store.find("wh_2"), backlog.marks("wh_2")) == (None, {})
     assert backlog.read("wh_2", Lane.REPLAY, limit=1) == []
 
@@ -183,7 +183,7 @@ def test_what_is_asked_for_is_sent_and_the_rest_is_passed_by(
     store: ReplayStore,
     backlog: Backlog,
     history: DeliveryStore,
-    replays: Replays,
+    replays: ReplayRunner,
     outcome: Outcome | None,
     event_name: str | None,
     wanted: list[str],
@@ -196,7 +196,7 @@ def test_what_is_asked_for_is_sent_and_the_rest_is_passed_by(
         delivery(3, Outcome.FAILED, event_name="CI_STATS"),
     )
     store.start(replace(STARTED, outcome=outcome, event_name=event_name), backlog)
-    portion = replays.next_portion("wh_1", limit=10)
+    portion = replays.next_batch("wh_1", limit=10)
     assert ids(portion) == wanted
     assert portion is not None
     if wanted:
@@ -204,18 +204,18 @@ def test_what_is_asked_for_is_sent_and_the_rest_is_passed_by(
     else:
         replays.pass_over(portion)
     assert counts(store) == ("done", 4, len(wanted), 0)
-    assert replays.next_portion("wh_1", limit=10) is None
-    assert not replays.is_under_way("wh_1")
+    assert replays.next_batch("wh_1", limit=10) is None
+    assert not replays.is_running("wh_1")
 
 
 def test_a_portion_is_no_larger_than_the_request_and_the_next_begins_behind_it(
-    store: ReplayStore, backlog: Backlog, history: DeliveryStore, replays: Replays
+    store: ReplayStore, backlog: Backlog, history: DeliveryStore, replays: ReplayRunner
 ) -> None:
     keys = fill(history, *(delivery(number, Outcome.FAILED) for number in range(5)))
     store.start(replace(STARTED, outcome=Outcome.FAILED), backlog)
-    assert replays.is_under_way("wh_1")
+    assert replays.is_running("wh_1")
     for expected, position in ((["e000", "e001"], keys[1]), (["e002", "e003"], keys[3]), (["e004"], keys[4])):
-        portion = replays.next_portion("wh_1", limit=2)
+        portion = replays.next_batch("wh_1", limit=2)
         assert ids(portion) == expected
         assert portion is not None
         assert replays.settle(portion, portion.waiting, AGAIN, is_delivered=False)
@@ -225,7 +225,7 @@ def test_a_portion_is_no_larger_than_the_request_and_the_next_begins_behind_it(
 
 
 def test_an_unfiltered_replay_reads_no_more_than_it_sends(
-    store: ReplayStore, backlog: Backlog, history: DeliveryStore, replays: Replays, table: Table
+    store: ReplayStore, backlog: Backlog, history: DeliveryStore, replays: ReplayRunner, table: Table
 ) -> None:
     """Each event is read with its text. A filtered one reads a hundred, as few of them may be wanted."""
     fill(history, *(delivery(number) for number in range(120)))
@@ -234,13 +234,13 @@ def test_an_unfiltered_replay_reads_no_more_than_it_sends(
         "provide-client-params.dynamodb.Query", lambda params, **_: limits.append(params["Limit"])
     )
     store.start(STARTED, backlog)
-    assert len(ids(replays.next_portion("wh_1", limit=7))) == 7
+    assert len(ids(replays.next_batch("wh_1", limit=7))) == 7
     assert max(limits) <= 8
     filtered: list[dict[str, Any]] = [{"outcome": Outcome.FAILED}, {"event_name": "CI_STATS"}]
     for changes in filtered:
         store.cancel("wh_1", ended_at_ms=NOW_MS)
         store.start(replace(STARTED, **changes), backlog)
-        passed = replays.next_portion("wh_1", limit=7)
+        passed = replays.next_batch("wh_1", limit=7)
         assert ids(passed) == []
         assert passed is not None
         replays.pass_over(passed)
@@ -248,12 +248,12 @@ def test_an_unfiltered_replay_reads_no_more_than_it_sends(
 
 
 def test_what_could_not_be_noted_is_sent_in_the_next_portion_and_what_was_is_not(
-    store: ReplayStore, backlog: Backlog, history: DeliveryStore, replays: Replays, table: Table
+    store: ReplayStore, backlog: Backlog, history: DeliveryStore, replays: ReplayRunner, table: Table
 ) -> None:
     """The third of five attempts was not written. The fourth and fifth were: they are not repeated."""
     keys = fill(history, *(delivery(number) for number in range(5)))
     store.start(STARTED, backlog)
-    portion = replays.next_portion("wh_1", limit=5)
+    portion = replays.next_batch("wh_1", limit=5)
     assert portion is not None
     client = before(table)
     client.answers["update_item"] = Fails(client.behind.update_item, 3)
@@ -261,7 +261,7 @@ def test_what_could_not_be_noted_is_sent_in_the_next_portion_and_what_was_is_not
     client.answers.clear()
     assert counts(store) == ("running", 2, 2, 0)
     assert stands(store).position == keys[1]
-    rest = replays.next_portion("wh_1", limit=5)
+    rest = replays.next_batch("wh_1", limit=5)
     assert ids(rest) == ["e002"]
     assert rest is not None
     assert replays.settle(rest, rest.waiting, AGAIN, is_delivered=False)
@@ -269,7 +269,7 @@ def test_what_could_not_be_noted_is_sent_in_the_next_portion_and_what_was_is_not
 
 
 def test_what_went_out_for_the_first_time_after_a_replay_began_is_passed_by(
-    store: ReplayStore, backlog: Backlog, history: DeliveryStore, replays: Replays
+    store: ReplayStore, backlog: Backlog, history: DeliveryStore, replays: ReplayRunner
 ) -> None:
     """It was the backlog's. What was delivered a moment before the beginning is the replay's."""
     just_before, just_after = (replace(OK, started_at_ms=NOW_MS + at_ms) for at_ms in (-1, 0))
@@ -281,17 +281,17 @@ def test_what_went_out_for_the_first_time_after_a_replay_began_is_passed_by(
         replace(delivery(3, Outcome.FAILED), attempts=(replace(just_after, status_code=422),)),
     )
     store.start(STARTED, backlog)
-    portion = replays.next_portion("wh_1", limit=10)
+    portion = replays.next_batch("wh_1", limit=10)
     assert ids(portion) == ["e000", "e002", "e003"]
 
 
 def test_single_ones_go_before_a_replay_and_leave_its_counts_alone(
-    store: ReplayStore, backlog: Backlog, history: DeliveryStore, replays: Replays
+    store: ReplayStore, backlog: Backlog, history: DeliveryStore, replays: ReplayRunner
 ) -> None:
     fill(history, delivery(0), delivery(1))
     store.start(STARTED, backlog)
-    store.redeliver("1010", "wh_1", Waiting(delivery(1).event), backlog, asked_at_ms=NOW_MS)
-    portion = replays.next_portion("wh_1", limit=10)
+    store.redeliver("1010", "wh_1", PendingEvent(delivery(1).event), backlog, asked_at_ms=NOW_MS)
+    portion = replays.next_batch("wh_1", limit=10)
     assert ids(portion) == ["e001"]
     assert portion is not None
     assert replays.settle(portion, portion.waiting, AGAIN, is_delivered=True)
@@ -306,40 +306,40 @@ def test_a_single_one_whose_attempt_is_not_noted_is_sent_again(
     store: ReplayStore,
     backlog: Backlog,
     history: DeliveryStore,
-    replays: Replays,
+    replays: ReplayRunner,
     table: Table,
     is_delivered: bool,
 ) -> None:
     fill(history, delivery(0))
-    store.redeliver("1010", "wh_1", Waiting(delivery(0).event), backlog, asked_at_ms=NOW_MS)
-    portion = replays.next_portion("wh_1", limit=10)
+    store.redeliver("1010", "wh_1", PendingEvent(delivery(0).event), backlog, asked_at_ms=NOW_MS)
+    portion = replays.next_batch("wh_1", limit=10)
     assert portion is not None
     before(table).answers["update_item"] = Fails(None)  # type: ignore[arg-type]  # is never called
     assert not replays.settle(portion, portion.waiting, AGAIN, is_delivered=is_delivered)
     before(table).answers.clear()
-    assert ids(replays.next_portion("wh_1", limit=10)) == ["e000"]
+    assert ids(replays.next_batch("wh_1", limit=10)) == ["e000"]
 
 
 @pytest.mark.parametrize(("is_delivered", "waits_on"), [(True, False), (False, True)])
 def test_what_was_sent_ahead_of_its_time_waits_on_only_if_it_was_rejected(
-    store: ReplayStore, backlog: Backlog, replays: Replays, is_delivered: bool, waits_on: bool
+    store: ReplayStore, backlog: Backlog, replays: ReplayRunner, is_delivered: bool, waits_on: bool
 ) -> None:
-    kept = Waiting(event("a"), due_at_ms=NOW_MS + 900, tries=1, attempts=(OK,))
+    kept = PendingEvent(event("a"), due_at_ms=NOW_MS + 900, tries=1, attempts=(OK,))
     backlog.append("wh_1", Lane.RETRY, [kept])
-    store.redeliver("1010", "wh_1", replace(kept, waits_in=Lane.RETRY), backlog, asked_at_ms=NOW_MS)
-    portion = replays.next_portion("wh_1", limit=10)
+    store.redeliver("1010", "wh_1", replace(kept, pending_in=Lane.RETRY), backlog, asked_at_ms=NOW_MS)
+    portion = replays.next_batch("wh_1", limit=10)
     assert portion is not None
     assert replays.settle(portion, portion.waiting, AGAIN, is_delivered=is_delivered)
     expected = [replace(kept, attempts=(OK, AGAIN))] if waits_on else []
     assert backlog.read("wh_1", Lane.RETRY, limit=5) == expected
-    assert replays.next_portion("wh_1", limit=10) is None
+    assert replays.next_batch("wh_1", limit=10) is None
 
 
 def test_of_a_deleted_webhook_nothing_is_left_to_send_again(
-    store: ReplayStore, backlog: Backlog, replays: Replays
+    store: ReplayStore, backlog: Backlog, replays: ReplayRunner
 ) -> None:
     store.start(STARTED, backlog)
-    store.redeliver("1010", "wh_1", Waiting(event("a")), backlog, asked_at_ms=NOW_MS)
+    store.redeliver("1010", "wh_1", PendingEvent(event("a")), backlog, asked_at_ms=NOW_MS)
     assert replays.bury("wh_1", backlog.read("wh_1", Lane.REPLAY, limit=5))
     assert store.find("wh_1") is None
     assert backlog.read("wh_1", Lane.REPLAY, limit=5) == []
@@ -347,28 +347,28 @@ def test_of_a_deleted_webhook_nothing_is_left_to_send_again(
 
 def test_the_first_success_is_the_one_that_delivered() -> None:
     rejected = Attempt(1, 1, 422, None)
-    recorded = Recorded("k", "COURSE_ENROLLMENT", 1, Outcome.DELIVERED, (rejected, OK, AGAIN))
+    recorded = DeliveryRecord("k", "COURSE_ENROLLMENT", 1, Outcome.DELIVERED, (rejected, OK, AGAIN))
     assert recorded.first_success == OK
     assert replace(recorded, attempts=(rejected,)).first_success is None
 
 
-def test_a_replay_of_nothing_ends(store: ReplayStore, backlog: Backlog, replays: Replays) -> None:
+def test_a_replay_of_nothing_ends(store: ReplayStore, backlog: Backlog, replays: ReplayRunner) -> None:
     """The webhook had no deliveries in that time. Otherwise it would run for ever, and be the only one."""
     store.start(STARTED, backlog)
-    portion = replays.next_portion("wh_1", limit=10)
+    portion = replays.next_batch("wh_1", limit=10)
     assert portion is not None
     assert portion.waiting == []
     replays.pass_over(portion)
     assert counts(store) == ("done", 0, 0, 0)
-    assert replays.next_portion("wh_1", limit=10) is None
+    assert replays.next_batch("wh_1", limit=10) is None
 
 
 def test_a_replay_of_which_nothing_could_be_noted_stays_where_it_is(
-    store: ReplayStore, backlog: Backlog, history: DeliveryStore, replays: Replays, table: Table
+    store: ReplayStore, backlog: Backlog, history: DeliveryStore, replays: ReplayRunner, table: Table
 ) -> None:
     fill(history, delivery(0), delivery(1))
     store.start(STARTED, backlog)
-    portion = replays.next_portion("wh_1", limit=10)
+    portion = replays.next_batch("wh_1", limit=10)
     assert portion is not None
     before(table).answers["update_item"] = Fails(None)  # type: ignore[arg-type]  # is never called
     assert not replays.settle(portion, portion.waiting, AGAIN, is_delivered=True)
@@ -380,7 +380,7 @@ def test_what_was_sent_again_is_counted_in_the_metrics(
     store: ReplayStore,
     backlog: Backlog,
     history: DeliveryStore,
-    replays: Replays,
+    replays: ReplayRunner,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     counted: list[tuple[str, float]] = []
@@ -392,25 +392,25 @@ def test_what_was_sent_again_is_counted_in_the_metrics(
     )
     fill(history, delivery(0), delivery(1))
     store.start(STARTED, backlog)
-    portion = replays.next_portion("wh_1", limit=1)
+    portion = replays.next_batch("wh_1", limit=1)
     assert portion is not None
     replays.settle(portion, portion.waiting, AGAIN, is_delivered=True)
     assert counted == [("Deliveries", 1), ("DeliveryLatency", 40)]
-    portion = replays.next_portion("wh_1", limit=1)
+    portion = replays.next_batch("wh_1", limit=1)
     assert portion is not None
     replays.settle(portion, portion.waiting, AGAIN, is_delivered=False)
     assert len(counted) == 2
 
 
 def test_a_fault_where_it_also_waits_does_not_undo_what_was_sent(
-    store: ReplayStore, backlog: Backlog, replays: Replays, table: Table
+    store: ReplayStore, backlog: Backlog, replays: ReplayRunner, table: Table
 ) -> None:
     """Its own drainer finds it delivered, and takes it out."""
-    kept = Waiting(event("a"), due_at_ms=NOW_MS + 900, tries=1)
+    kept = PendingEvent(event("a"), due_at_ms=NOW_MS + 900, tries=1)
     backlog.append("wh_1", Lane.RETRY, [kept])
     for is_delivered, name in ((False, "update_item"), (True, "batch_write_item")):
-        store.redeliver("1010", "wh_1", replace(kept, waits_in=Lane.RETRY), backlog, asked_at_ms=NOW_MS)
-        portion = replays.next_portion("wh_1", limit=10)
+        store.redeliver("1010", "wh_1", replace(kept, pending_in=Lane.RETRY), backlog, asked_at_ms=NOW_MS)
+        portion = replays.next_batch("wh_1", limit=10)
         assert portion is not None
         client = before(table)
         behind = getattr(client.behind, name)
@@ -422,4 +422,4 @@ def test_a_fault_where_it_also_waits_does_not_undo_what_was_sent(
         assert replays.settle(portion, portion.waiting, AGAIN, is_delivered=is_delivered)
         client.answers.clear()
         assert backlog.read("wh_1", Lane.RETRY, limit=5) == [kept]
-        assert replays.next_portion("wh_1", limit=10) is None
+        assert replays.next_batch("wh_1", limit=10) is None

@@ -14,8 +14,8 @@ from lms_webhooks.model.event_types import EVENT_TYPES
 from lms_webhooks.model.health import Health
 from lms_webhooks.model.webhooks import Webhook
 from lms_webhooks.stores import webhook_cache as registry_module
-from lms_webhooks.stores.webhook_cache import MAX_AGE_SECONDS, Registry
-from lms_webhooks.stores.webhooks import Registered, Unreadable, UnreadableWebhook
+from lms_webhooks.stores.webhook_cache import MAX_AGE_SECONDS, WebhookCache
+from lms_webhooks.stores.webhooks import Unreadable, UnreadableWebhook, WebhookWithHealth
 from tests.unit.tables import Throttled, webhook
 
 
@@ -38,7 +38,7 @@ class Store:
         self.unreadable: list[str] = []
         self.registered = {"1010": [registered("wh_1"), registered("wh_2")]}
 
-    def read_each(self, account_id: str) -> tuple[list[Registered], list[Unreadable]]:
+    def read_each(self, account_id: str) -> tuple[list[WebhookWithHealth], list[Unreadable]]:
         self.reads.append(account_id)
         if self.fails:
             raise Throttled
@@ -48,8 +48,8 @@ class Store:
         return found, unreadable
 
 
-def registered(webhook_id: str) -> Registered:
-    return Registered(webhook(webhook_id=webhook_id), Health())
+def registered(webhook_id: str) -> WebhookWithHealth:
+    return WebhookWithHealth(webhook(webhook_id=webhook_id), Health())
 
 
 class World:
@@ -57,10 +57,10 @@ class World:
         self.clock = Clock()
         self.store = Store(self.clock)
         store: Any = self.store
-        self.registry = Registry(store, clocks=Clocks(wall=self.clock, monotonic=self.clock))
+        self.registry = WebhookCache(store, clocks=Clocks(wall=self.clock, monotonic=self.clock))
 
     def ids(self, account_id: str = "1010", *, fresh: bool = False) -> list[str]:
-        found = self.registry.of_account(account_id, fresh=fresh)
+        found = self.registry.for_account(account_id, fresh=fresh)
         return [each.webhook.webhook_id for each in found]
 
 
@@ -222,16 +222,16 @@ def test_a_reading_takes_no_more_than_is_reckoned(of: Webhook, health: Health, w
     readings = 40
 
     class Items:
-        def read_each(self, _: str) -> tuple[list[Registered], list[Unreadable]]:
-            return [Registered(_copied(of), _copied(health)) for _ in range(webhooks)], []
+        def read_each(self, _: str) -> tuple[list[WebhookWithHealth], list[Unreadable]]:
+            return [WebhookWithHealth(_copied(of), _copied(health)) for _ in range(webhooks)], []
 
     store: Any = Items()
-    registry = Registry(store, clocks=Clocks(wall=lambda: 0, monotonic=lambda: 0))
-    registry.of_account("warm")
+    registry = WebhookCache(store, clocks=Clocks(wall=lambda: 0, monotonic=lambda: 0))
+    registry.for_account("warm")
     before = registry._readings.weight
     tracemalloc.start()
     for number in range(readings):
-        registry.of_account(f"{number}")
+        registry.for_account(f"{number}")
     taken, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     reckoned = registry._readings.weight - before

@@ -19,20 +19,20 @@ from lms_webhooks.model.webhooks import (
     SignatureAuthentication,
     Status,
     Webhook,
-    rfc3339,
-    rfc3339_of_ms,
+    format_ms,
+    format_time,
 )
 from lms_webhooks.problems import (
-    Busy,
-    ChangedMeanwhile,
-    KeyInUse,
-    NoSuchWebhook,
-    TooManyCreations,
-    TooManyWebhooks,
+    Contention,
+    CreationLimitExceeded,
+    IdempotencyInProgress,
+    VersionConflict,
+    WebhookLimitExceeded,
+    WebhookNotFound,
 )
 from lms_webhooks.stores import webhooks
 from lms_webhooks.stores.health import HealthStore, health_attributes
-from lms_webhooks.stores.webhooks import Deleted, UnreadableWebhook, WebhookStore, new_webhook_id
+from lms_webhooks.stores.webhooks import Tombstone, UnreadableWebhook, WebhookStore, new_webhook_id
 from tests.engines.dynamodb import Engine
 from tests.unit.admin_client import TABLE, make_table
 from tests.unit.held_items import Collisions
@@ -65,8 +65,8 @@ def webhook(account_id: str = "1010", **changes: Any) -> Webhook:
             authentication=NoAuthentication(),
             events=frozenset({"COURSE_ENROLLMENT"}),
             status=Status.ACTIVE,
-            created_at=rfc3339(NOW),
-            updated_at=rfc3339(NOW),
+            created_at=format_time(NOW),
+            updated_at=format_time(NOW),
             created_by="ada",
             updated_by="ada",
         ),
@@ -145,18 +145,18 @@ def test_accounts_do_not_see_each_other(store: WebhookStore) -> None:
     store.create(webhook("10"))
     assert listed(store, "1010") == [mine]
     for account_id in ("10", "2020", "101"):
-        with pytest.raises(NoSuchWebhook):
+        with pytest.raises(WebhookNotFound):
             store.get(account_id, mine.webhook_id)
-        with pytest.raises(NoSuchWebhook):
+        with pytest.raises(WebhookNotFound):
             store.delete(account_id, mine.webhook_id, deleted_at=NOW, deleted_by="eve")
     assert store.get("1010", mine.webhook_id) == mine
 
 
 @pytest.mark.parametrize("webhook_id", ["", "wh_", "x" * 3000, "wh_" + "a" * 22 + "\n", "ACCOUNT"])
 def test_what_is_no_id_is_not_found(store: WebhookStore, webhook_id: str) -> None:
-    with pytest.raises(NoSuchWebhook):
+    with pytest.raises(WebhookNotFound):
         store.get("1010", webhook_id)
-    with pytest.raises(NoSuchWebhook):
+    with pytest.raises(WebhookNotFound):
         store.delete("1010", webhook_id, deleted_at=NOW, deleted_by="ada")
 
 
@@ -164,13 +164,13 @@ def test_the_sixth_webhook_is_refused_until_one_is_deleted(store: WebhookStore) 
     first, *_ = kept = [webhook() for _ in range(5)]
     for one in kept:
         store.create(one)
-    with pytest.raises(TooManyWebhooks):
+    with pytest.raises(WebhookLimitExceeded):
         store.create(webhook())
     assert len(store.read_account("1010")) == 5
 
     store.delete("1010", first.webhook_id, deleted_at=NOW, deleted_by="ada")
     store.create(webhook())
-    with pytest.raises(TooManyWebhooks):
+    with pytest.raises(WebhookLimitExceeded):
         store.create(webhook())
     store.create(webhook("2020"))
 
@@ -185,9 +185,9 @@ def test_of_twenty_creates_at_once_five_succeed(client: "DynamoDBClient") -> Non
         while True:
             try:
                 store.create(webhook())
-            except TooManyWebhooks:
+            except WebhookLimitExceeded:
                 return False
-            except Busy:  # on a machine that is busy itself a transaction outlasts all the waits
+            except Contention:  # on a machine that is busy itself a transaction outlasts all the waits
                 continue
             return True
 
@@ -209,7 +209,7 @@ def test_a_collision_is_tried_again_after_growing_random_waits(client: "DynamoDB
 def test_endless_collisions_end_as_busy_and_change_nothing(client: "DynamoDBClient") -> None:
     colliding: Any = Collisions(client, first=1000)
     store = WebhookStore(colliding, TABLE, sleep=lambda _: None)
-    with pytest.raises(Busy):
+    with pytest.raises(Contention):
         store.create(webhook())
     assert colliding.collisions == 12
     assert store.read_account("1010") == []
@@ -235,9 +235,9 @@ def test_a_deleted_webhook_leaves_a_tombstone_for_its_history(
     kept = webhook()
     store.create(kept)
     store.delete("1010", kept.webhook_id, deleted_at=NOW, deleted_by="bob")
-    with pytest.raises(NoSuchWebhook):
+    with pytest.raises(WebhookNotFound):
         store.get("1010", kept.webhook_id)
-    with pytest.raises(NoSuchWebhook):
+    with pytest.raises(WebhookNotFound):
         store.delete("1010", kept.webhook_id, deleted_at=NOW, deleted_by="bob")
     assert store.read_account("1010") == []
     items = {item["pk"]["S"]: item for item in client.scan(TableName=TABLE)["Items"]}
@@ -259,7 +259,7 @@ def test_an_account_s_deleted_webhooks_are_known_and_when_that_was(store: Webhoo
     store.delete("1010", gone.webhook_id, deleted_at=NOW, deleted_by="bob")
     store.delete("2020", of_another.webhook_id, deleted_at=NOW, deleted_by="eve")
     assert store.deleted("1010", since_ms=0) == [
-        Deleted(gone.webhook_id, gone.events, "2026-11-03T12:00:00.000Z")
+        Tombstone(gone.webhook_id, gone.events, "2026-11-03T12:00:00.000Z")
     ]
     assert store.deleted("10", since_ms=0) == []
 
@@ -306,7 +306,7 @@ def test_of_two_changes_of_the_same_version_one_is_refused(store: WebhookStore) 
     kept = webhook()
     store.create(kept)
     store.update(replace(kept, name="First", version=2), expected=kept)
-    with pytest.raises(ChangedMeanwhile):
+    with pytest.raises(VersionConflict):
         store.update(replace(kept, name="Second", version=2), expected=kept)
     assert store.get("1010", kept.webhook_id).name == "First"
 
@@ -315,7 +315,7 @@ def test_a_deleted_webhook_is_not_changed_back_to_life(store: WebhookStore) -> N
     kept = webhook()
     store.create(kept)
     store.delete("1010", kept.webhook_id, deleted_at=NOW, deleted_by="ada")
-    with pytest.raises(ChangedMeanwhile):
+    with pytest.raises(VersionConflict):
         store.update(replace(kept, name="Ghost", epoch=2, version=2), expected=kept)
     assert store.read_account("1010") == []
 
@@ -359,7 +359,7 @@ def test_a_deletion_that_names_a_version_is_refused_when_that_is_old(store: Webh
     kept = webhook()
     store.create(kept)
     store.update(replace(kept, name="Payroll", version=2), expected=kept)
-    with pytest.raises(ChangedMeanwhile):
+    with pytest.raises(VersionConflict):
         store.delete("1010", kept.webhook_id, deleted_at=NOW, deleted_by="bob", expected=kept)
     assert [(each.webhook.name, each.health) for each in store.read_account("1010")] == [
         ("Payroll", Health())
@@ -367,7 +367,7 @@ def test_a_deletion_that_names_a_version_is_refused_when_that_is_old(store: Webh
     assert store.deleted("1010", since_ms=0) == []
     for _ in range(4):
         store.create(webhook())
-    with pytest.raises(TooManyWebhooks):
+    with pytest.raises(WebhookLimitExceeded):
         store.create(webhook())
 
 
@@ -376,7 +376,7 @@ def test_a_deletion_that_names_a_version_is_made_when_that_is_the_last(store: We
     store.create(kept)
     store.delete("1010", kept.webhook_id, deleted_at=NOW, deleted_by="bob", expected=kept)
     assert store.read_account("1010") == []
-    with pytest.raises(ChangedMeanwhile):
+    with pytest.raises(VersionConflict):
         store.delete("1010", kept.webhook_id, deleted_at=NOW, deleted_by="eve", expected=kept)
     assert [each.deleted_at for each in store.deleted("1010", since_ms=0)] == ["2026-11-03T12:00:00.000Z"]
 
@@ -402,7 +402,7 @@ def put_tombstone(client: "DynamoDBClient", sort_key: str, deleted_at_ms: int, *
         Item={
             "pk": {"S": "TOMBSTONE#1010"},
             "sk": {"S": sort_key},
-            "deleted_at": {"S": rfc3339_of_ms(deleted_at_ms)},
+            "deleted_at": {"S": format_ms(deleted_at_ms)},
             **more,
         },
     )
@@ -455,7 +455,7 @@ def test_an_account_makes_a_thousand_webhooks_a_day(
 
     for _ in range(7):
         make()
-    with pytest.raises(TooManyCreations) as refused:
+    with pytest.raises(CreationLimitExceeded) as refused:
         make()
     assert refused.value.headers == {"Retry-After": "1"}
     assert "at most 7 webhooks a day" in refused.value.detail
@@ -474,7 +474,7 @@ def test_when_the_next_day_begins_is_said(store: WebhookStore, monkeypatch: pyte
     monkeypatch.setattr(webhooks, "CREATIONS_A_DAY", 1)
     at_midnight = "2026-11-03T00:00:00.000Z"
     store.create(replace(webhook(), created_at=at_midnight))
-    with pytest.raises(TooManyCreations) as refused:
+    with pytest.raises(CreationLimitExceeded) as refused:
         store.create(replace(webhook(), created_at=at_midnight))
     assert refused.value.headers == {"Retry-After": "86400"}
 
@@ -496,14 +496,14 @@ def refused_along(key: str) -> list[Any]:
 
 def test_what_is_made_elsewhere_is_not_made_here(store: WebhookStore) -> None:
     """Neither a webhook, nor a change of one, with and without a new epoch."""
-    with pytest.raises(KeyInUse):
+    with pytest.raises(IdempotencyInProgress):
         store.create(webhook(), along=refused_along("none"))
     assert store.read_account("1010") == []
     kept = webhook()
     store.create(kept)
     for epoch in (1, 2):
         changed = replace(kept, name="Payroll", version=2, epoch=epoch)
-        with pytest.raises(KeyInUse):
+        with pytest.raises(IdempotencyInProgress):
             store.update(changed, expected=kept, along=refused_along("none"))
     assert store.read_account("1010") == [(kept, Health())]
 
@@ -511,7 +511,7 @@ def test_what_is_made_elsewhere_is_not_made_here(store: WebhookStore) -> None:
 def test_a_full_account_hears_that_it_is_full_whatever_else_is_refused(store: WebhookStore) -> None:
     for _ in range(5):
         store.create(webhook())
-    with pytest.raises(TooManyWebhooks):
+    with pytest.raises(WebhookLimitExceeded):
         store.create(webhook(), along=refused_along("none"))
 
 
@@ -520,7 +520,7 @@ def test_a_change_of_what_was_changed_is_told_so_whatever_else_is_refused(store:
     store.create(kept)
     store.update(replace(kept, version=2), expected=kept)
     for epoch in (1, 2):
-        with pytest.raises(ChangedMeanwhile):
+        with pytest.raises(VersionConflict):
             store.update(replace(kept, epoch=epoch, version=2), expected=kept, along=refused_along("none"))
 
 
@@ -553,8 +553,8 @@ def test_what_is_no_id_is_asked_of_nobody(
     """DynamoDB calls a key of 3,000 bytes invalid, and the admin would read of a fault of ours."""
     asked: list[str] = []
     client.meta.events.register("provide-client-params.dynamodb", lambda model, **_: asked.append(model.name))
-    with pytest.raises(NoSuchWebhook):
+    with pytest.raises(WebhookNotFound):
         store.get("1010", webhook_id)
-    with pytest.raises(NoSuchWebhook):
+    with pytest.raises(WebhookNotFound):
         store.delete("1010", webhook_id, deleted_at=NOW, deleted_by="ada")
     assert asked == []

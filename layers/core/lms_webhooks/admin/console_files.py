@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from lms_webhooks.admin.http_responses import SAFETY_HEADERS
-from lms_webhooks.problems import NoSuchPath
+from lms_webhooks.problems import PathNotFound
 from lms_webhooks.settings import AdminApiSettings
 
 FOLDER = Path(__file__).with_name("console")
@@ -61,7 +61,7 @@ def page(name: str, settings: AdminApiSettings) -> Page:
     if name == CONFIG:
         return Page(CONTENT_TYPES[".json"], json.dumps(_config(settings)))
     if name not in _names():
-        raise NoSuchPath
+        raise PathNotFound
     return _file(name)
 
 

@@ -10,11 +10,11 @@ from itertools import islice
 
 from lms_webhooks.admin.caller import Caller
 from lms_webhooks.admin.query_parameters import DeliveryQuery, DeliveryStatus, write_cursor
-from lms_webhooks.aws.dynamodb import Page, Range
+from lms_webhooks.aws.dynamodb import KeyRange, Page
 from lms_webhooks.model.attempts import Attempt
-from lms_webhooks.problems import NoSuchDelivery
-from lms_webhooks.stores.backlog import Backlog, Lane, Waiting
-from lms_webhooks.stores.deliveries import DeliveryStore, Outcome, Recorded
+from lms_webhooks.problems import DeliveryNotFound
+from lms_webhooks.stores.backlog import Backlog, Lane, PendingEvent
+from lms_webhooks.stores.deliveries import DeliveryRecord, DeliveryStore, Outcome
 from lms_webhooks.stores.webhooks import WebhookStore
 
 _READ_OF_FILTERED = 300  # entries of each source, however many of them are shown
@@ -23,7 +23,7 @@ _ORDERED_LANES = (Lane.REALTIME, Lane.BATCH)
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class DeliveryView:
     """One delivery, in whatever state it is."""
 
     sort_key: str
@@ -40,7 +40,7 @@ class Shown:
 class DeliveryPage:
     """Some deliveries, newest first."""
 
-    deliveries: list[Shown]
+    deliveries: list[DeliveryView]
     next_cursor: str | None
     is_incomplete: bool
     """More is set aside for later tries than was read, so some of that may be missing here."""
@@ -62,7 +62,7 @@ class Deliveries:
         """
         self._store.get(caller.account_id, webhook_id)
         limit = _READ_OF_FILTERED if query.is_filtered else query.limit
-        pages: list[Page[Shown]] = []
+        pages: list[Page[DeliveryView]] = []
         is_incomplete = False
         # Events go from the lanes to the retry lane and to the history; read in this order none is missed.
         if query.status in (None, DeliveryStatus.PENDING):
@@ -82,7 +82,7 @@ class Deliveries:
         cursor = None if read_to is None else write_cursor(query.filters, read_to)
         return DeliveryPage(deliveries, cursor, is_incomplete)
 
-    def find(self, caller: Caller, webhook_id: str, sort_key: str) -> tuple[Shown, Waiting]:
+    def find(self, caller: Caller, webhook_id: str, sort_key: str) -> tuple[DeliveryView, PendingEvent]:
         """One delivery and its event; with where that waits, where it does.
 
         Raises:
@@ -92,14 +92,14 @@ class Deliveries:
         waiting = self._find_waiting(webhook_id, sort_key)
         recorded = self._deliveries.find(webhook_id, sort_key)
         if recorded is not None and (waiting is None or recorded[0].outcome is Outcome.DELIVERED):
-            return _of_record(recorded[0]), Waiting(recorded[1])
+            return _of_record(recorded[0]), PendingEvent(recorded[1])
         if waiting is None:
-            raise NoSuchDelivery
+            raise DeliveryNotFound
         return _of_waiting(waiting), waiting
 
-    def _waiting(self, webhook_id: str, of: Range, limit: int) -> tuple[list[Page[Shown]], bool]:
+    def _waiting(self, webhook_id: str, of: KeyRange, limit: int) -> tuple[list[Page[DeliveryView]], bool]:
         marked = self._backlog.marks(webhook_id)
-        pages: list[Page[Shown]] = []
+        pages: list[Page[DeliveryView]] = []
         for lane in _ORDERED_LANES:
             if lane in marked:
                 page = self._backlog.page(webhook_id, lane, of, limit=limit)
@@ -115,23 +115,23 @@ class Deliveries:
         ]
         return [*pages, Page(set_aside, None)], len(read) > _RETRY_PAGES
 
-    def _find_waiting(self, webhook_id: str, sort_key: str) -> Waiting | None:
+    def _find_waiting(self, webhook_id: str, sort_key: str) -> PendingEvent | None:
         marked = self._backlog.marks(webhook_id)
         for lane in _ORDERED_LANES:
             found = self._backlog.find(webhook_id, lane, sort_key) if lane in marked else None
             if found is not None:
-                return replace(found, waits_in=lane)
+                return replace(found, pending_in=lane)
         if Lane.RETRY in marked:
             for page in islice(self._backlog.read_all(webhook_id, Lane.RETRY), _RETRY_PAGES):
                 for waiting in page:
                     if waiting.event.sort_key == sort_key:
-                        return replace(waiting, waits_in=Lane.RETRY)
+                        return replace(waiting, pending_in=Lane.RETRY)
         return None
 
 
-def _merged(pages: list[Page[Shown]]) -> Iterator[Shown]:
+def _merged(pages: list[Page[DeliveryView]]) -> Iterator[DeliveryView]:
     """Every delivery once, newest first: as delivered where it is, else as waiting where it does."""
-    by_key: dict[str, Shown] = {}
+    by_key: dict[str, DeliveryView] = {}
     for page in pages:
         for shown in page.entries:
             known = by_key.get(shown.sort_key)
@@ -140,14 +140,14 @@ def _merged(pages: list[Page[Shown]]) -> Iterator[Shown]:
     return (by_key[sort_key] for sort_key in sorted(by_key, reverse=True))
 
 
-def _matches(shown: Shown, query: DeliveryQuery) -> bool:
+def _matches(shown: DeliveryView, query: DeliveryQuery) -> bool:
     return (query.status is None or shown.status is query.status) and (
         query.event_name is None or shown.event_name == query.event_name
     )
 
 
-def _of_record(recorded: Recorded) -> Shown:
-    return Shown(
+def _of_record(recorded: DeliveryRecord) -> DeliveryView:
+    return DeliveryView(
         sort_key=recorded.sort_key,
         event_name=recorded.event_name,
         accepted_at_ms=recorded.accepted_at_ms,
@@ -157,8 +157,8 @@ def _of_record(recorded: Recorded) -> Shown:
     )
 
 
-def _of_waiting(waiting: Waiting) -> Shown:
-    return Shown(
+def _of_waiting(waiting: PendingEvent) -> DeliveryView:
+    return DeliveryView(
         sort_key=waiting.event.sort_key,
         event_name=waiting.event.event_name,
         accepted_at_ms=waiting.event.accepted_at_ms,

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from aws_lambda_powertools.event_handler import Response
 from pydantic import BaseModel
 
-from lms_webhooks.admin.idempotency import AnswerSecret, Claim, StoredAnswer
+from lms_webhooks.admin.idempotency import Claim, ResponseSecret, StoredResponse
 from lms_webhooks.model.webhooks import Webhook
 from lms_webhooks.problems import Problem
-from lms_webhooks.stores.webhooks import Registered
+from lms_webhooks.stores.webhooks import WebhookWithHealth
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
@@ -29,7 +29,9 @@ SAFETY_HEADERS = {
 _NOT_STORED = {"Cache-Control": "no-store", **SAFETY_HEADERS}
 
 
-def answer_with(status: HTTPStatus, model: BaseModel, headers: dict[str, str] | None = None) -> Response[str]:
+def json_response(
+    status: HTTPStatus, model: BaseModel, headers: dict[str, str] | None = None
+) -> Response[str]:
     """What a call found or did, as JSON."""
     return Response(
         status_code=status,
@@ -39,12 +41,12 @@ def answer_with(status: HTTPStatus, model: BaseModel, headers: dict[str, str] | 
     )
 
 
-def answer_nothing() -> Response[str]:
+def no_content() -> Response[str]:
     """It is done, and there is nothing to say of it."""
     return Response(status_code=HTTPStatus.NO_CONTENT, body="", headers=_NOT_STORED)
 
 
-def answer_problem(problem: Problem) -> Response[str]:
+def problem_response(problem: Problem) -> Response[str]:
     """Why a call did nothing, as RFC 9457 writes it."""
     return Response(
         status_code=problem.status,
@@ -65,26 +67,26 @@ def if_match_holds(if_match: str, webhook: Webhook) -> bool:
     return "*" in tags or etag(webhook) in tags
 
 
-def to_store(answer: Response[str]) -> StoredAnswer:
+def stored_response(answer: Response[str]) -> StoredResponse:
     """What is kept of the answer to a keyed call."""
     headers = {name: str(value) for name, value in answer.headers.items() if name != "Content-Type"}
-    return StoredAnswer(answer.status_code, headers, answer.body or "")
+    return StoredResponse(answer.status_code, headers, answer.body or "")
 
 
 def record_answer(
-    claim: Claim | None, answer: Response[str], secret: AnswerSecret | None = None
+    claim: Claim | None, answer: Response[str], secret: ResponseSecret | None = None
 ) -> "Sequence[TransactWriteItemTypeDef]":
     """What writes the answer to a keyed call down, together with what the call does."""
-    return () if claim is None else claim.record(to_store(answer), secret)
+    return () if claim is None else claim.record(stored_response(answer), secret)
 
 
 def answer_recorder(
-    claim: Claim | None, answer: Callable[[Registered, str | None], Response[str]]
+    claim: Claim | None, answer: Callable[[WebhookWithHealth, str | None], Response[str]]
 ) -> "Record":
     """The same, for an answer that may hold a webhook's new secret."""
 
-    def record(registered: Registered, secret: str | None) -> "Sequence[TransactWriteItemTypeDef]":
-        in_answer = AnswerSecret(registered.webhook.webhook_id, secret) if secret is not None else None
+    def record(registered: WebhookWithHealth, secret: str | None) -> "Sequence[TransactWriteItemTypeDef]":
+        in_answer = ResponseSecret(registered.webhook.webhook_id, secret) if secret is not None else None
         return record_answer(claim, answer(registered, secret), in_answer)
 
     return record

@@ -20,11 +20,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lms_webhooks.admin.caller import Caller
-from lms_webhooks.aws.clients import AWS_FAULTS
-from lms_webhooks.aws.dynamodb import Table, holds, key_item
-from lms_webhooks.aws.kms import SecretBox
+from lms_webhooks.aws.clients import AWS_ERRORS
+from lms_webhooks.aws.dynamodb import Table, conditional_write, key_item
+from lms_webhooks.aws.kms import SecretCipher
 from lms_webhooks.observability import logger
-from lms_webhooks.problems import Busy, InvalidParameters, KeyInUse, KeyReused, ParameterError
+from lms_webhooks.problems import (
+    Contention,
+    IdempotencyInProgress,
+    IdempotencyKeyReused,
+    InvalidParameters,
+    ParameterError,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, TransactWriteItemTypeDef
@@ -39,7 +45,7 @@ _FINGERPRINTS = "idempotency"  # where a secret's encryption context has a webho
 
 
 @dataclass(frozen=True, slots=True)
-class StoredAnswer:
+class StoredResponse:
     """An answer to give once more."""
 
     status: int
@@ -48,7 +54,7 @@ class StoredAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerSecret:
+class ResponseSecret:
     """A secret that stands in an answer's body, and the webhook that it belongs to."""
 
     webhook_id: str
@@ -59,7 +65,7 @@ class Claim:
     """One call that this invocation makes, under its key."""
 
     def __init__(
-        self, table: Table, secret_box: SecretBox, account_id: str, item: "Item", *, token: str
+        self, table: Table, secret_box: SecretCipher, account_id: str, item: "Item", *, token: str
     ) -> None:
         self._table = table
         self._secret_box = secret_box
@@ -69,7 +75,7 @@ class Claim:
         self._is_recorded = False
 
     def record(
-        self, answer: StoredAnswer, secret: AnswerSecret | None = None
+        self, answer: StoredResponse, secret: ResponseSecret | None = None
     ) -> "list[TransactWriteItemTypeDef]":
         """What writes `answer` down, to be part of the transaction that does what was asked for."""
         self._is_recorded = True
@@ -88,20 +94,20 @@ class Claim:
             }
         ]
 
-    def finish(self, answer: StoredAnswer) -> None:
+    def finish(self, answer: StoredResponse) -> None:
         """Write `answer` down, unless a transaction did."""
         if self._is_recorded:
             return
         (action,) = self.record(answer)
         try:
-            holds(lambda: self._table.client.update_item(**action["Update"]), self._table.client)
-        except AWS_FAULTS:
+            conditional_write(lambda: self._table.client.update_item(**action["Update"]), self._table.client)
+        except AWS_ERRORS:
             logger.exception("answer not kept")  # what was asked for is done: the caller must hear of it
 
-    def give_up(self) -> None:
+    def release(self) -> None:
         """The call did not do what was asked for: it may be made again."""
         try:
-            holds(
+            conditional_write(
                 lambda: self._table.client.delete_item(
                     TableName=self._table.name,
                     Key=self._key,
@@ -110,10 +116,10 @@ class Claim:
                 ),
                 self._table.client,
             )
-        except AWS_FAULTS:
+        except AWS_ERRORS:
             logger.exception("claim not given up")  # it ends by itself
 
-    def _answer_item(self, answer: StoredAnswer, secret: AnswerSecret | None) -> "Item":
+    def _answer_item(self, answer: StoredResponse, secret: ResponseSecret | None) -> "Item":
         body = answer.body
         item: Item = {
             "status": {"N": str(answer.status)},
@@ -137,13 +143,13 @@ class Idempotency:
     """The keyed calls of every account."""
 
     def __init__(
-        self, table: Table, secret_box: SecretBox, *, clock: Callable[[], float] = time.time
+        self, table: Table, secret_box: SecretCipher, *, clock: Callable[[], float] = time.time
     ) -> None:
         self._table = table
         self._secret_box = secret_box
         self._clock = clock
 
-    def claim(self, caller: Caller, key: str, *, path: str, body: str) -> Claim | StoredAnswer:
+    def claim(self, caller: Caller, key: str, *, path: str, body: str) -> Claim | StoredResponse:
         """Begin the call of `caller` under `key`, or find the answer that it had before.
 
         Raises:
@@ -176,9 +182,9 @@ class Idempotency:
             item = self._item(caller, item_key, fingerprint, token)
             if self._put(item, over=found):
                 return Claim(self._table, self._secret_box, caller.account_id, item, token=token)
-        raise Busy
+        raise Contention
 
-    def _stored(self, caller: Caller, item: "Item", fingerprint: str) -> StoredAnswer | None:
+    def _stored(self, caller: Caller, item: "Item", fingerprint: str) -> StoredResponse | None:
         """The answer of an earlier call; None when it broke off without one."""
         account_id = caller.account_id
         known = self._decrypt(account_id, _FINGERPRINTS, item["fingerprint_ciphertext"])
@@ -186,17 +192,17 @@ class Idempotency:
         # never `sub`; of an older version's item it is not known.
         is_theirs = item.get("subject", {"S": caller.subject})["S"] == caller.subject
         if known != fingerprint or not is_theirs:
-            raise KeyReused
+            raise IdempotencyKeyReused
         if "answer" not in item:
             if int(item["locked_until"]["N"]) >= self._clock():
-                raise KeyInUse
+                raise IdempotencyInProgress
             return None
         answer = item["answer"]["M"]
         body = answer["body"]["S"]
         if "stand_in" in answer:
             secret = self._decrypt(account_id, answer["webhook_id"]["S"], answer["secret_ciphertext"])
             body = body.replace(answer["stand_in"]["S"], secret)
-        return StoredAnswer(int(answer["status"]["N"]), json.loads(answer["headers"]["S"]), body)
+        return StoredResponse(int(answer["status"]["N"]), json.loads(answer["headers"]["S"]), body)
 
     def _decrypt(self, account_id: str, webhook_id: str, attribute: "AttributeValueTypeDef") -> str:
         return self._secret_box.decrypt(bytes(attribute["B"]), account_id=account_id, webhook_id=webhook_id)
@@ -222,7 +228,7 @@ class Idempotency:
         if over is not None:
             condition = "claim_token = :other OR claim_token = :own"
             values[":other"] = over["claim_token"]
-        return holds(
+        return conditional_write(
             lambda: self._table.client.put_item(
                 TableName=self._table.name,
                 Item=item,

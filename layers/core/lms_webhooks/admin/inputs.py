@@ -168,7 +168,7 @@ def _without_repeats(names: list[str]) -> list[str]:
     return names
 
 
-class _Taken(BaseModel):
+class _Input(BaseModel):
     """Unknown fields are errors, and a number is no text: what an admin mistyped must not pass silently."""
 
     # Built by the first call that takes one: a cold start would build them all, for a call that needs one.
@@ -182,17 +182,17 @@ class _Taken(BaseModel):
     )
 
 
-class NothingTaken(_Taken):
+class NothingInput(_Input):
     """The body of a call that takes none."""
 
 
-class NoAuthenticationTaken(_Taken):
+class NoAuthenticationInput(_Input):
     """Requests shall prove nothing."""
 
     type: Literal["none"]
 
 
-class BasicAuthenticationTaken(_Taken):
+class BasicAuthenticationInput(_Input):
     """Requests shall carry this user name and password (RFC 7617)."""
 
     type: Literal["basic"]
@@ -202,7 +202,7 @@ class BasicAuthenticationTaken(_Taken):
     password: Annotated[str, Field(min_length=1, max_length=255, repr=False), AfterValidator(_one_line)]
 
 
-class SignatureAuthenticationTaken(_Taken):
+class SignatureAuthenticationInput(_Input):
     """Requests shall be signed, with a secret that the system makes."""
 
     type: Literal["signature"]
@@ -226,7 +226,7 @@ type _Description = Annotated[
 ]
 type _TargetUrl = Annotated[str, AfterValidator(_allowed_target)]
 type _Authentication = Annotated[
-    NoAuthenticationTaken | BasicAuthenticationTaken | SignatureAuthenticationTaken,
+    NoAuthenticationInput | BasicAuthenticationInput | SignatureAuthenticationInput,
     Field(discriminator="type"),
 ]
 type _Events = Annotated[
@@ -238,7 +238,7 @@ type _Status = Literal["active", "paused", "inactive"]
 type _Headers = Annotated[dict[str, str], Field(max_length=MAX_HEADERS), AfterValidator(_allowed_headers)]
 
 
-class WebhookTaken(_Taken):
+class WebhookInput(_Input):
     """A webhook to be created."""
 
     # Validate it with the context {"loopback_allowed": bool}.
@@ -253,7 +253,7 @@ class WebhookTaken(_Taken):
     headers: _Headers = {}
 
 
-class _TakenInPart(_Taken):
+class _PartialInput(_Input):
     """A body in which fields may be left out."""
 
     @field_validator("*", mode="before")
@@ -265,7 +265,7 @@ class _TakenInPart(_Taken):
         return value
 
 
-class WebhookChange(_TakenInPart):
+class WebhookPatch(_PartialInput):
     """What is to change of a webhook; what is not given stays."""
 
     # Validate it as WebhookTaken.
@@ -280,7 +280,7 @@ class WebhookChange(_TakenInPart):
     headers: _Headers | None = None
 
 
-class TrialTaken(_TakenInPart):
+class TrialInput(_PartialInput):
     """Which sample is to be sent; without one it is the first of the webhook's events."""
 
     event_name: Annotated[str, AfterValidator(_known_event)] | None = None
@@ -293,7 +293,7 @@ def _address(text: str) -> str:
     return text.lower()
 
 
-class SubscriptionTaken(_Taken):
+class SubscriptionInput(_Input):
     """Who is to be mailed about the account's webhooks."""
 
     email: Annotated[str, Field(max_length=254), AfterValidator(_address)]
@@ -309,7 +309,7 @@ def _moment(value: object) -> int:
 type _Moment = Annotated[int, BeforeValidator(_moment, json_schema_input_type=str)]
 
 
-class ReplayTaken(_TakenInPart):
+class ReplayInput(_PartialInput):
     """Which part of the history is to be sent again: events of this time, as the events themselves say."""
 
     from_time: Annotated[_Moment, Field(alias="from")]

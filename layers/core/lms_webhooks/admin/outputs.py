@@ -6,13 +6,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from lms_webhooks.admin.deliveries import DeliveryPage, Shown
+from lms_webhooks.admin.deliveries import DeliveryPage, DeliveryView
 from lms_webhooks.admin.query_parameters import DeliveryStatus, delivery_id
 from lms_webhooks.admin.stats import Hour, Stats, percentile
 from lms_webhooks.admin.subscriptions import Subscription, SubscriptionStatus
 from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.event_types import EVENT_TYPES, Category
-from lms_webhooks.model.health import Health, Mode, SwitchOff
+from lms_webhooks.model.health import DisabledReason, Health, Mode
 from lms_webhooks.model.webhooks import (
     Authentication,
     BasicAuthentication,
@@ -20,14 +20,14 @@ from lms_webhooks.model.webhooks import (
     SignatureAuthentication,
     Status,
     Webhook,
-    rfc3339_of_ms,
+    format_ms,
 )
 from lms_webhooks.stores.backlog import Count, Lane
 from lms_webhooks.stores.deliveries import Outcome
 from lms_webhooks.stores.replays import Replay, ReplayState
 
 
-class _Given(BaseModel):
+class _Output(BaseModel):
     # Built by the first call that gives one: a cold start would build them all, for a call that needs one.
     model_config = ConfigDict(
         frozen=True,
@@ -38,20 +38,20 @@ class _Given(BaseModel):
     )
 
 
-class NoAuthenticationGiven(_Given):
+class NoAuthenticationOutput(_Output):
     """The webhook's requests prove nothing."""
 
     type: Literal["none"] = "none"
 
 
-class BasicAuthenticationGiven(_Given):
+class BasicAuthenticationOutput(_Output):
     """The webhook's requests carry this user name. The password is never given back."""
 
     type: Literal["basic"] = "basic"
     username: str
 
 
-class SignatureAuthenticationGiven(_Given):
+class SignatureAuthenticationOutput(_Output):
     """The webhook's requests are signed. `secret` is there in the answer that made it, and nowhere else."""
 
     type: Literal["signature"] = "signature"
@@ -60,65 +60,65 @@ class SignatureAuthenticationGiven(_Given):
     """While the previous secret signs along."""
 
 
-class WebhookGiven(_Given):
+class WebhookOutput(_Output):
     """A webhook as the API shows it."""
 
     webhook_id: str
     name: str
     description: str
     target_url: str
-    authentication: NoAuthenticationGiven | BasicAuthenticationGiven | SignatureAuthenticationGiven
+    authentication: NoAuthenticationOutput | BasicAuthenticationOutput | SignatureAuthenticationOutput
     events: list[str]
     status: Status
     ordered: bool
     headers: dict[str, str]
-    health: "HealthGiven"
-    waiting: "WaitingGiven"
+    health: "HealthOutput"
+    waiting: "WaitingOutput"
     created_at: str
     updated_at: str
     created_by: str
     updated_by: str
 
 
-class SwitchedOffGiven(_Given):
+class SwitchedOffOutput(_Output):
     """The system sends nothing more, until an admin sets the status to active again."""
 
-    reason: SwitchOff
+    reason: DisabledReason
     at: str
 
 
-class HealthGiven(_Given):
+class HealthOutput(_Output):
     """How the endpoint does. What is not there is not the case."""
 
     mode: Mode
     failing_since: str | None = None
     last_error: str | None = None
     next_attempt_at: str | None = None
-    switched_off: SwitchedOffGiven | None = None
+    switched_off: SwitchedOffOutput | None = None
 
 
-class LaneCountGiven(_Given):
+class LaneCountOutput(_Output):
     """How many events wait in one lane; with `atLeast`, more may."""
 
     count: int
     at_least: bool = False
 
 
-class WaitingGiven(_Given):
+class WaitingOutput(_Output):
     """How many events wait for the webhook, in all and by lane. Lanes in which none waits are left out."""
 
     count: int
     at_least: bool = False
-    lanes: dict[Lane, LaneCountGiven]
+    lanes: dict[Lane, LaneCountOutput]
 
 
-class WebhookList(_Given):
+class WebhookList(_Output):
     """Every webhook of the account, oldest first."""
 
-    webhooks: list[WebhookGiven]
+    webhooks: list[WebhookOutput]
 
 
-class SigningSecretGiven(_Given):
+class SigningSecretOutput(_Output):
     """A new signing secret. It is in this answer only, and signs along with the previous one for a day."""
 
     webhook_id: str
@@ -126,7 +126,7 @@ class SigningSecretGiven(_Given):
     previous_secret_expires_at: str
 
 
-class TrialGiven(_Given):
+class TrialOutput(_Output):
     """What became of a test send: a status code, or the class of error that stood in its way."""
 
     delivered: bool
@@ -141,7 +141,7 @@ class TrialGiven(_Given):
     """Of a failure, the first KiB."""
 
 
-class AttemptGiven(_Given):
+class AttemptOutput(_Output):
     """One POST: a status code, or the class of error that stood in its way."""
 
     at: str
@@ -152,7 +152,7 @@ class AttemptGiven(_Given):
     """Of `tls`: what is wrong with it, where known."""
 
 
-class DeliveryGiven(_Given):
+class DeliveryOutput(_Output):
     """One event for one webhook, and how it stands."""
 
     delivery_id: str
@@ -163,18 +163,18 @@ class DeliveryGiven(_Given):
     """The event's own time."""
     accepted_at: str
     attempt_count: int
-    last_attempt: AttemptGiven | None = None
+    last_attempt: AttemptOutput | None = None
     next_attempt_at: str | None = None
     reason: str | None = None
 
 
-class DeliveryDetailGiven(DeliveryGiven):
+class DeliveryDetailOutput(DeliveryOutput):
     """A delivery with each of its attempts and, in `event`, the event as receivers get it."""
 
-    attempts: list[AttemptGiven]
+    attempts: list[AttemptOutput]
 
 
-class ReplayGiven(_Given):
+class ReplayOutput(_Output):
     """A replay: what it covers and how far it is. Of `read` deliveries, those that it covers were sent."""
 
     replay_id: str
@@ -195,16 +195,16 @@ class ReplayGiven(_Given):
     ended_at: str | None = None
 
 
-class DeliveryListGiven(_Given):
+class DeliveryListOutput(_Output):
     """Some deliveries, newest first. With `nextCursor` there may be more, even after a short page."""
 
-    deliveries: list[DeliveryGiven]
+    deliveries: list[DeliveryOutput]
     next_cursor: str | None = None
     incomplete: bool | None = None
     """More events are set aside for later tries than were looked at: some may be missing here."""
 
 
-class LatencyGiven(_Given):
+class LatencyOutput(_Output):
     """Of the attempts that delivered, in milliseconds."""
 
     p50: int
@@ -212,25 +212,25 @@ class LatencyGiven(_Given):
     max: int
 
 
-class HourGiven(_Given):
+class HourOutput(_Output):
     """The events of one hour, by their own time, and how they ended."""
 
     starts_at: str
     delivered: int
     failed: int
     expired: int
-    latency_ms: LatencyGiven | None = None
+    latency_ms: LatencyOutput | None = None
 
 
-class StatsGiven(_Given):
+class StatsOutput(_Output):
     """How a webhook did and what waits for it. Hours without a record are left out; newest first."""
 
     from_time: Annotated[str, Field(alias="from")]
     to_time: Annotated[str, Field(alias="to")]
     counted_from: str
     """Later than `from` when there is more than one call counts."""
-    hours: list[HourGiven]
-    waiting: WaitingGiven
+    hours: list[HourOutput]
+    waiting: WaitingOutput
     oldest_waiting_at: str | None = None
     """The time of the oldest event that waits."""
     next_expiry_at: str | None = None
@@ -239,7 +239,7 @@ class StatsGiven(_Given):
     """When non-real-time events go out next, within a minute."""
 
 
-class SubscriptionGiven(_Given):
+class SubscriptionOutput(_Output):
     """Somebody who is mailed about the account's webhooks, once they have confirmed that they want to be."""
 
     subscription_id: str
@@ -250,13 +250,13 @@ class SubscriptionGiven(_Given):
     created_by: str
 
 
-class SubscriptionList(_Given):
+class SubscriptionList(_Output):
     """Everybody who is mailed about the account's webhooks, oldest first."""
 
-    subscriptions: list[SubscriptionGiven]
+    subscriptions: list[SubscriptionOutput]
 
 
-class EventTypeGiven(_Given):
+class EventTypeOutput(_Output):
     """One event type. `sample` is what `data` of such an event holds."""
 
     event_name: str
@@ -265,10 +265,10 @@ class EventTypeGiven(_Given):
     sample: dict[str, Any]
 
 
-class EventTypeList(_Given):
+class EventTypeList(_Output):
     """The whole catalogue."""
 
-    event_types: list[EventTypeGiven]
+    event_types: list[EventTypeOutput]
 
 
 def show(
@@ -278,9 +278,9 @@ def show(
     *,
     secret: str | None = None,
     previous_secret_expires_at: str | None = None,
-) -> WebhookGiven:
+) -> WebhookOutput:
     """A webhook as the API shows it, with its signing secret where that has just been made."""
-    return WebhookGiven(
+    return WebhookOutput(
         webhook_id=webhook.webhook_id,
         name=webhook.name,
         description=webhook.description,
@@ -299,98 +299,96 @@ def show(
     )
 
 
-def _show_health(health: Health) -> HealthGiven:
+def _show_health(health: Health) -> HealthOutput:
     switched_off = None
     if health.switched_off is not None:
-        switched_off = SwitchedOffGiven(
-            reason=health.switched_off, at=rfc3339_of_ms(health.switched_off_at_ms)
-        )
-    return HealthGiven(
+        switched_off = SwitchedOffOutput(reason=health.switched_off, at=format_ms(health.switched_off_at_ms))
+    return HealthOutput(
         mode=health.mode,
-        failing_since=rfc3339_of_ms(health.failing_since_ms) if health.failing_since_ms else None,
+        failing_since=format_ms(health.failing_since_ms) if health.failing_since_ms else None,
         last_error=health.last_error or None,
-        next_attempt_at=rfc3339_of_ms(health.next_attempt_at_ms) if health.failures else None,
+        next_attempt_at=format_ms(health.next_attempt_at_ms) if health.failures else None,
         switched_off=switched_off,
     )
 
 
-def show_waiting(waiting: Mapping[Lane, Count]) -> WaitingGiven:
+def show_waiting(waiting: Mapping[Lane, Count]) -> WaitingOutput:
     """How many events wait, lane by lane in the order in which they are served."""
     lanes = {lane: waiting[lane] for lane in Lane if lane in waiting and waiting[lane].events}
-    return WaitingGiven(
+    return WaitingOutput(
         count=sum(each.events for each in lanes.values()),
         at_least=not all(each.is_complete for each in lanes.values()),
         lanes={
-            lane: LaneCountGiven(count=each.events, at_least=not each.is_complete)
+            lane: LaneCountOutput(count=each.events, at_least=not each.is_complete)
             for lane, each in lanes.items()
         },
     )
 
 
-def show_deliveries(page: DeliveryPage) -> DeliveryListGiven:
+def show_deliveries(page: DeliveryPage) -> DeliveryListOutput:
     """A page of deliveries as the API shows it."""
-    return DeliveryListGiven(
-        deliveries=[DeliveryGiven(**_delivery(each)) for each in page.deliveries],
+    return DeliveryListOutput(
+        deliveries=[DeliveryOutput(**_delivery(each)) for each in page.deliveries],
         next_cursor=page.next_cursor,
         incomplete=page.is_incomplete or None,
     )
 
 
-def show_delivery(shown: Shown) -> DeliveryDetailGiven:
+def show_delivery(shown: DeliveryView) -> DeliveryDetailOutput:
     """One delivery as the API shows it, without its event."""
-    return DeliveryDetailGiven(
+    return DeliveryDetailOutput(
         **_delivery(shown), attempts=[_show_attempt(attempt) for attempt in shown.attempts]
     )
 
 
-def show_redelivery(shown: Shown) -> DeliveryGiven:
+def show_redelivery(shown: DeliveryView) -> DeliveryOutput:
     """A delivery as the API shows it in a list."""
-    return DeliveryGiven(**_delivery(shown))
+    return DeliveryOutput(**_delivery(shown))
 
 
-def show_replay(replay: Replay) -> ReplayGiven:
+def show_replay(replay: Replay) -> ReplayOutput:
     """A replay as the API shows it."""
     read_to_ms = replay.position.partition("#")[0]
-    return ReplayGiven(
+    return ReplayOutput(
         replay_id=replay.replay_id,
         state=replay.state,
-        from_time=rfc3339_of_ms(int(replay.of.low)),
-        to_time=rfc3339_of_ms(int(replay.of.high)),
+        from_time=format_ms(int(replay.of.low)),
+        to_time=format_ms(int(replay.of.high)),
         status=replay.outcome,
         event_name=replay.event_name,
         read=replay.read,
         delivered=replay.delivered,
         rejected=replay.rejected,
-        read_to=rfc3339_of_ms(int(read_to_ms)) if read_to_ms else None,
-        started_at=rfc3339_of_ms(replay.started_at_ms),
+        read_to=format_ms(int(read_to_ms)) if read_to_ms else None,
+        started_at=format_ms(replay.started_at_ms),
         started_by=replay.started_by,
-        ended_at=rfc3339_of_ms(replay.ended_at_ms) if replay.ended_at_ms else None,
+        ended_at=format_ms(replay.ended_at_ms) if replay.ended_at_ms else None,
     )
 
 
-def show_stats(stats: Stats) -> StatsGiven:
+def show_stats(stats: Stats) -> StatsOutput:
     """A webhook's stats as the API shows them."""
-    return StatsGiven(
-        from_time=rfc3339_of_ms(stats.from_ms),
-        to_time=rfc3339_of_ms(stats.to_ms),
-        counted_from=rfc3339_of_ms(stats.counted_from_ms),
+    return StatsOutput(
+        from_time=format_ms(stats.from_ms),
+        to_time=format_ms(stats.to_ms),
+        counted_from=format_ms(stats.counted_from_ms),
         hours=[_show_hour(hour) for hour in stats.hours],
         waiting=show_waiting(stats.waiting),
         oldest_waiting_at=_moment_or_none(stats.oldest_waiting_ms),
         next_expiry_at=_moment_or_none(stats.next_expiry_ms),
-        next_batch_at=rfc3339_of_ms(stats.next_batch_ms),
+        next_batch_at=format_ms(stats.next_batch_ms),
     )
 
 
-def _show_hour(hour: Hour) -> HourGiven:
+def _show_hour(hour: Hour) -> HourOutput:
     latencies_ms = sorted(hour.latencies_ms)
     latency = None
     if latencies_ms:
-        latency = LatencyGiven(
+        latency = LatencyOutput(
             p50=percentile(latencies_ms, 50), p95=percentile(latencies_ms, 95), max=latencies_ms[-1]
         )
-    return HourGiven(
-        starts_at=rfc3339_of_ms(hour.starts_at_ms),
+    return HourOutput(
+        starts_at=format_ms(hour.starts_at_ms),
         delivered=hour.outcomes[Outcome.DELIVERED],
         failed=hour.outcomes[Outcome.FAILED],
         expired=hour.outcomes[Outcome.EXPIRED],
@@ -399,28 +397,28 @@ def _show_hour(hour: Hour) -> HourGiven:
 
 
 def _moment_or_none(milliseconds: int | None) -> str | None:
-    return None if milliseconds is None else rfc3339_of_ms(milliseconds)
+    return None if milliseconds is None else format_ms(milliseconds)
 
 
-def _delivery(shown: Shown) -> dict[str, Any]:
+def _delivery(shown: DeliveryView) -> dict[str, Any]:
     occurred_at_ms, _, event_id = shown.sort_key.partition("#")
     return {
         "delivery_id": delivery_id(shown.sort_key),
         "event_id": event_id,
         "event_name": shown.event_name,
         "status": shown.status,
-        "occurred_at": rfc3339_of_ms(int(occurred_at_ms)),
-        "accepted_at": rfc3339_of_ms(shown.accepted_at_ms),
+        "occurred_at": format_ms(int(occurred_at_ms)),
+        "accepted_at": format_ms(shown.accepted_at_ms),
         "attempt_count": len(shown.attempts),
         "last_attempt": _show_attempt(shown.attempts[-1]) if shown.attempts else None,
-        "next_attempt_at": rfc3339_of_ms(shown.next_attempt_at_ms) if shown.next_attempt_at_ms else None,
+        "next_attempt_at": format_ms(shown.next_attempt_at_ms) if shown.next_attempt_at_ms else None,
         "reason": shown.reason or None,
     }
 
 
-def _show_attempt(attempt: Attempt) -> AttemptGiven:
-    return AttemptGiven(
-        at=rfc3339_of_ms(attempt.started_at_ms),
+def _show_attempt(attempt: Attempt) -> AttemptOutput:
+    return AttemptOutput(
+        at=format_ms(attempt.started_at_ms),
         latency_ms=attempt.latency_ms,
         status_code=attempt.status_code,
         error_class=attempt.plain_error_class,
@@ -430,21 +428,21 @@ def _show_attempt(attempt: Attempt) -> AttemptGiven:
 
 def _show_authentication(
     authentication: Authentication, secret: str | None, previous_secret_expires_at: str | None
-) -> NoAuthenticationGiven | BasicAuthenticationGiven | SignatureAuthenticationGiven:
+) -> NoAuthenticationOutput | BasicAuthenticationOutput | SignatureAuthenticationOutput:
     match authentication:
         case NoAuthentication():
-            return NoAuthenticationGiven()
+            return NoAuthenticationOutput()
         case BasicAuthentication():
-            return BasicAuthenticationGiven(username=authentication.username)
+            return BasicAuthenticationOutput(username=authentication.username)
         case SignatureAuthentication():
-            return SignatureAuthenticationGiven(
+            return SignatureAuthenticationOutput(
                 secret=secret, previous_secret_expires_at=previous_secret_expires_at
             )
 
 
-def show_subscription(subscription: Subscription) -> SubscriptionGiven:
+def show_subscription(subscription: Subscription) -> SubscriptionOutput:
     """Who is mailed, as the API shows it."""
-    return SubscriptionGiven(
+    return SubscriptionOutput(
         subscription_id=subscription.subscription_id,
         email=subscription.email,
         status=subscription.status,
@@ -457,7 +455,7 @@ def show_event_types() -> EventTypeList:
     """The catalogue as the API shows it."""
     return EventTypeList(
         event_types=[
-            EventTypeGiven(
+            EventTypeOutput(
                 event_name=event_type.name,
                 label=event_type.label,
                 category=event_type.category,

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from lms_webhooks.aws.dynamodb import Range
+from lms_webhooks.aws.dynamodb import KeyRange
 from lms_webhooks.model.event_types import EVENT_TYPES
-from lms_webhooks.problems import InvalidParameters, NoSuchDelivery, ParameterError
+from lms_webhooks.problems import DeliveryNotFound, InvalidParameters, ParameterError
 from lms_webhooks.timestamps import read_rfc3339
 
 MAX_PAGE = 100
 DEFAULT_PAGE = 50
-EVERYTHING = Range("0", ":")  # sort keys begin with a digit; a colon comes after them
+EVERYTHING = KeyRange("0", ":")  # sort keys begin with a digit; a colon comes after them
 
 _SORT_KEY = re.compile(r"[0-9]{13}#.{1,240}", re.DOTALL)
 _MAX_MS = 10**13 - 1
@@ -37,7 +37,7 @@ class DeliveryStatus(StrEnum):
 class DeliveryQuery:
     """Which deliveries are asked for."""
 
-    of: Range
+    of: KeyRange
     status: DeliveryStatus | None
     event_name: str | None
     limit: int
@@ -67,10 +67,10 @@ def read_delivery_query(given: Mapping[str, str], *, account_id: str, webhook_id
     filters = _fingerprint(account_id, webhook_id, status, event_name, from_ms, to_ms)
     low = EVERYTHING.low if from_ms is None else f"{from_ms:013d}"
     high = EVERYTHING.high if to_ms is None else f"{to_ms:013d}"
-    position = read.cursor("cursor", filters, Range(low, high))
+    position = read.cursor("cursor", filters, KeyRange(low, high))
     read.finish()
     return DeliveryQuery(
-        Range(low, high if position is None else position), status, event_name, limit, filters
+        KeyRange(low, high if position is None else position), status, event_name, limit, filters
     )
 
 
@@ -113,7 +113,7 @@ def read_delivery_id(text: str) -> str:
     """
     sort_key = _decode(text)
     if sort_key is None or not _SORT_KEY.fullmatch(sort_key) or delivery_id(sort_key) != text:
-        raise NoSuchDelivery
+        raise DeliveryNotFound
     return sort_key
 
 
@@ -169,7 +169,7 @@ class _Reader:
             return default
         return int(text)
 
-    def cursor(self, name: str, filters: str, of: Range) -> str | None:
+    def cursor(self, name: str, filters: str, of: KeyRange) -> str | None:
         text = self._left.pop(name, None)
         if text is None:
             return None

@@ -22,8 +22,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from lms_webhooks.aws.dynamodb import Key, Table, holds, key_item, transact
-from lms_webhooks.problems import Busy, KeyInUse, TooManyMails, TooManySends
+from lms_webhooks.aws.dynamodb import Key, Table, conditional_write, key_item, transact
+from lms_webhooks.problems import Contention, IdempotencyInProgress, MailLimitExceeded, RateLimited
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, PutTypeDef, TransactWriteItemTypeDef
@@ -37,7 +37,7 @@ _WINDOW_MS = 60_000
 _TRIES = 2 * SENDS_A_MINUTE  # of those who collide one gets through each time, and at most ten may
 
 
-class SendLimit:
+class SendRateLimit:
     """Ten sends in any 60 seconds, for each account."""
 
     def __init__(self, table: Table, *, clock: Callable[[], float] = time.time) -> None:
@@ -54,7 +54,7 @@ class SendLimit:
         for _ in range(_TRIES):
             if self._save(self._one_more(account_id, over=self._item(account_id))):
                 return
-        raise Busy
+        raise Contention
 
     def take_along[T](self, account_id: str, act: "Callable[[TransactWriteItemTypeDef], T]") -> T:
         """Have `act` count one more in the transaction in which it acts: what is refused does not count.
@@ -64,7 +64,7 @@ class SendLimit:
         Raises:
             TooManySends, Busy: as `take`. What `act` raises comes through.
         """
-        refusal: KeyInUse | None = None
+        refusal: IdempotencyInProgress | None = None
         before: Item | None = None
         for _ in range(_TRIES):
             item = self._item(account_id)
@@ -72,9 +72,9 @@ class SendLimit:
                 raise refusal  # by what else was written along
             try:
                 return act({"Put": self._one_more(account_id, over=item)})
-            except KeyInUse as error:
+            except IdempotencyInProgress as error:
                 refusal, before = error, item
-        raise Busy
+        raise Contention
 
     def take_mail(self, account_id: str, address: str) -> None:
         """Count one link that is mailed to `address`.
@@ -95,7 +95,9 @@ class SendLimit:
             [self._one_mail_more(key, limit, end=next_day) for key, limit in limits.items()],
         )
         if refused:
-            raise TooManyMails(MAILS_TO_ONE_A_DAY, MAILS_A_DAY, math.ceil((next_day - now).total_seconds()))
+            raise MailLimitExceeded(
+                MAILS_TO_ONE_A_DAY, MAILS_A_DAY, math.ceil((next_day - now).total_seconds())
+            )
 
     def _one_mail_more(self, key: Key, limit: int, *, end: datetime) -> "TransactWriteItemTypeDef":
         return {
@@ -124,7 +126,7 @@ class SendLimit:
         recent_ms = [each for each in made_ms if each > now_ms - _WINDOW_MS]
         if len(recent_ms) >= SENDS_A_MINUTE:
             wait_ms = min(recent_ms) + _WINDOW_MS - now_ms
-            raise TooManySends(SENDS_A_MINUTE, -(-wait_ms // 1000))
+            raise RateLimited(SENDS_A_MINUTE, -(-wait_ms // 1000))
         put: PutTypeDef = {
             "TableName": self._table.name,
             "Item": {
@@ -140,7 +142,7 @@ class SendLimit:
         return put
 
     def _save(self, put: "PutTypeDef") -> bool:
-        return holds(lambda: self._table.client.put_item(**put), self._table.client)
+        return conditional_write(lambda: self._table.client.put_item(**put), self._table.client)
 
 
 def _key(account_id: str) -> "Item":

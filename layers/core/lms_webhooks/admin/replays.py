@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from lms_webhooks.admin.audit import audit
 from lms_webhooks.admin.caller import Caller
-from lms_webhooks.admin.deliveries import Deliveries, Shown
-from lms_webhooks.admin.inputs import ReplayTaken
-from lms_webhooks.admin.rate_limit import SendLimit
-from lms_webhooks.aws.dynamodb import Range
+from lms_webhooks.admin.deliveries import Deliveries, DeliveryView
+from lms_webhooks.admin.inputs import ReplayInput
+from lms_webhooks.admin.rate_limit import SendRateLimit
+from lms_webhooks.aws.dynamodb import KeyRange
 from lms_webhooks.aws.sqs import DrainQueue
-from lms_webhooks.problems import FieldError, InvalidFields, NoSuchReplay
+from lms_webhooks.problems import FieldError, InvalidFields, ReplayNotFound
 from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.deliveries import Outcome
 from lms_webhooks.stores.replays import Replay, ReplayStore
@@ -38,7 +38,7 @@ def audit_replay(caller: Caller, webhook_id: str, replay_id: str, *, repeated: b
     audit(caller, "webhook.replay", repeated=repeated, webhookId=webhook_id, replayId=replay_id)
 
 
-class Resends:
+class ReplayService:
     """Redeliveries and replays of every account's webhooks. The drainer sends; here it is asked to."""
 
     def __init__(
@@ -48,7 +48,7 @@ class Resends:
         backlog: Backlog,
         replays: ReplayStore,
         drain_queue: DrainQueue,
-        limit: SendLimit,
+        limit: SendRateLimit,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -66,8 +66,8 @@ class Resends:
         webhook_id: str,
         sort_key: str,
         *,
-        record: "Callable[[Shown], Along]" = _record_nothing,
-    ) -> Shown:
+        record: "Callable[[DeliveryView], Along]" = _record_nothing,
+    ) -> DeliveryView:
         """Send one event once more, after what waits, whatever became of it before; answer how it stands now.
 
         One that still waits may be sent ahead of its time in this way. Where nothing may be sent for as long
@@ -91,7 +91,7 @@ class Resends:
                 along=(*record(shown), count_it),
             ),
         )
-        self._drain_queue.try_to_send(caller.account_id, webhook_id)
+        self._drain_queue.schedule_best_effort(caller.account_id, webhook_id)
         audit_redelivery(caller, webhook_id, sort_key)
         return shown
 
@@ -99,7 +99,7 @@ class Resends:
         self,
         caller: Caller,
         webhook_id: str,
-        wanted: ReplayTaken,
+        wanted: ReplayInput,
         *,
         record: "Callable[[Replay], Along]" = _record_nothing,
     ) -> Replay:
@@ -123,7 +123,7 @@ class Resends:
             replay_id="rp_" + secrets.token_urlsafe(16),
             account_id=caller.account_id,
             webhook_id=webhook_id,
-            of=Range(f"{wanted.from_time:013d}", f"{to_ms:013d}"),
+            of=KeyRange(f"{wanted.from_time:013d}", f"{to_ms:013d}"),
             outcome=Outcome(wanted.status) if wanted.status is not None else None,
             event_name=wanted.event_name,
             started_at_ms=now_ms,
@@ -133,7 +133,7 @@ class Resends:
             caller.account_id,
             lambda count_it: self._replays.start(replay, self._backlog, along=(*record(replay), count_it)),
         )
-        self._drain_queue.try_to_send(caller.account_id, webhook_id)
+        self._drain_queue.schedule_best_effort(caller.account_id, webhook_id)
         audit_replay(caller, webhook_id, replay.replay_id)
         return replay
 
@@ -146,7 +146,7 @@ class Resends:
         self._store.get(caller.account_id, webhook_id)
         replay = self._replays.find(webhook_id)
         if replay is None:
-            raise NoSuchReplay
+            raise ReplayNotFound
         return replay
 
     def cancel(self, caller: Caller, webhook_id: str) -> None:
@@ -158,5 +158,5 @@ class Resends:
         """
         self._store.get(caller.account_id, webhook_id)
         if not self._replays.cancel(webhook_id, ended_at_ms=int(self._clock() * 1000)):
-            raise NoSuchReplay("No replay of this webhook is under way.")
+            raise ReplayNotFound("No replay of this webhook is under way.")
         audit(caller, "webhook.cancel-replay", webhookId=webhook_id)

@@ -17,7 +17,7 @@ from lms_webhooks.problems import (
     BodyTooLarge,
     FieldError,
     InvalidFields,
-    UnreadableBody,
+    InvalidJson,
     UnsupportedMediaType,
 )
 
@@ -64,7 +64,7 @@ def read_body[Model: BaseModel](
     try:
         parsed = from_json(raw, allow_inf_nan=False)
     except ValueError as error:
-        raise UnreadableBody(f"The body is not JSON: {error}.") from None
+        raise InvalidJson(f"The body is not JSON: {error}.") from None
     repeated = tuple(islice(_repeated(_pairs_of(raw)), _MAX_ERRORS))
     if repeated:
         raise InvalidFields(repeated)
@@ -92,7 +92,7 @@ def _raw_body(event: Mapping[str, Any]) -> bytes:
     try:
         return base64.b64decode(body, validate=True)
     except binascii.Error:
-        raise UnreadableBody("The body is marked as base64, but is not.") from None
+        raise InvalidJson("The body is marked as base64, but is not.") from None
 
 
 def _pairs_of(raw: bytes) -> object:

@@ -13,33 +13,33 @@ from pydantic import BaseModel
 
 from lms_webhooks.admin import console_files
 from lms_webhooks.admin.caller import Caller, identify
-from lms_webhooks.admin.deliveries import Deliveries, Shown
+from lms_webhooks.admin.deliveries import Deliveries, DeliveryView
 from lms_webhooks.admin.http_responses import (
     SAFETY_HEADERS,
-    answer_nothing,
-    answer_problem,
     answer_recorder,
-    answer_with,
     etag,
     if_match_holds,
+    json_response,
+    no_content,
+    problem_response,
     record_answer,
-    to_store,
+    stored_response,
 )
-from lms_webhooks.admin.idempotency import Claim, Idempotency, StoredAnswer
+from lms_webhooks.admin.idempotency import Claim, Idempotency, StoredResponse
 from lms_webhooks.admin.inputs import (
-    NothingTaken,
-    ReplayTaken,
-    SubscriptionTaken,
-    TrialTaken,
-    WebhookChange,
-    WebhookTaken,
+    NothingInput,
+    ReplayInput,
+    SubscriptionInput,
+    TrialInput,
+    WebhookInput,
+    WebhookPatch,
 )
 from lms_webhooks.admin.outputs import (
-    SigningSecretGiven,
+    SigningSecretOutput,
     SubscriptionList,
-    TrialGiven,
-    WebhookGiven,
+    TrialOutput,
     WebhookList,
+    WebhookOutput,
     show,
     show_deliveries,
     show_delivery,
@@ -55,20 +55,27 @@ from lms_webhooks.admin.query_parameters import (
     read_hours,
     read_no_parameters,
 )
-from lms_webhooks.admin.replays import Resends, audit_redelivery, audit_replay
+from lms_webhooks.admin.replays import ReplayService, audit_redelivery, audit_replay
 from lms_webhooks.admin.request_body import read_body
 from lms_webhooks.admin.stats import DEFAULT_HOURS, MAX_HOURS, StatsReader
-from lms_webhooks.admin.webhooks import Registrations, audit_creation, audit_rotation
+from lms_webhooks.admin.webhooks import WebhookService, audit_creation, audit_rotation
 from lms_webhooks.aws.clients import is_conflict
 from lms_webhooks.model.webhooks import SignatureAuthentication, Webhook
 from lms_webhooks.observability import logger
-from lms_webhooks.problems import Busy, Forbidden, InternalError, MethodNotAllowed, NoSuchPath, Problem
+from lms_webhooks.problems import (
+    Contention,
+    Forbidden,
+    InternalError,
+    MethodNotAllowed,
+    PathNotFound,
+    Problem,
+)
 from lms_webhooks.settings import AdminApiSettings
 from lms_webhooks.stores.replays import Replay
-from lms_webhooks.stores.webhooks import Registered
+from lms_webhooks.stores.webhooks import WebhookWithHealth
 
 if TYPE_CHECKING:
-    from lms_webhooks.admin.sample_sends import Trials
+    from lms_webhooks.admin.sample_sends import SampleSender
     from lms_webhooks.admin.subscriptions import Subscriptions
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -112,12 +119,12 @@ type _Handler = Callable[..., Response[str]]
 class Services:
     """What calls are answered with. The first call that needs them makes `trials` and `subscriptions`."""
 
-    registrations: Registrations
+    registrations: WebhookService
     deliveries: Deliveries
-    resends: Resends
+    resends: ReplayService
     stats: StatsReader
     idempotency: Idempotency
-    trials: "Callable[[], Trials]"
+    trials: "Callable[[], SampleSender]"
     subscriptions: "Callable[[], Subscriptions]"
 
 
@@ -135,12 +142,12 @@ def build_api(services: Services, settings: AdminApiSettings) -> APIGatewayHttpR
 
     def fault(error: Exception) -> Response[str]:
         if is_conflict(error):
-            return answer_problem(Busy())
+            return problem_response(Contention())
         logger.exception("The call failed")
-        return answer_problem(InternalError(app.lambda_context.aws_request_id))
+        return problem_response(InternalError(app.lambda_context.aws_request_id))
 
-    app.not_found(lambda _: answer_problem(_nothing_there(app.current_event.raw_event)))
-    app.exception_handler(Problem)(answer_problem)
+    app.not_found(lambda _: problem_response(_nothing_there(app.current_event.raw_event)))
+    app.exception_handler(Problem)(problem_response)
     app.exception_handler(Exception)(fault)
     return app
 
@@ -187,16 +194,16 @@ class _Calls:
 
     def list_event_types(self) -> Response[str]:
         self._caller()
-        return answer_with(HTTPStatus.OK, show_event_types())
+        return json_response(HTTPStatus.OK, show_event_types())
 
     def create_webhook(self) -> Response[str]:
         caller = self._caller(reads_body=True)
-        wanted = self._read(WebhookTaken)
+        wanted = self._read(WebhookInput)
 
-        def answer(created: Registered, secret: str | None) -> Response[str]:
+        def answer(created: WebhookWithHealth, secret: str | None) -> Response[str]:
             webhook = created.webhook
             headers = {"Location": f"/v1/webhooks/{webhook.webhook_id}", "ETag": etag(webhook)}
-            return answer_with(HTTPStatus.CREATED, show(*created, {}, secret=secret), headers)
+            return json_response(HTTPStatus.CREATED, show(*created, {}, secret=secret), headers)
 
         def again(body: Any) -> None:
             audit_creation(caller, wanted, body["webhookId"], repeated=True)
@@ -212,38 +219,38 @@ class _Calls:
 
     def list_webhooks(self) -> Response[str]:
         webhooks = self._services.registrations.all(self._caller())
-        return answer_with(
+        return json_response(
             HTTPStatus.OK,
             WebhookList(webhooks=[self._show(each, limit=_LISTED_WAITING) for each in webhooks]),
         )
 
     def get_webhook(self, webhook_id: str) -> Response[str]:
         found = self._services.registrations.get(self._caller(), webhook_id)
-        return answer_with(HTTPStatus.OK, self._show(found), {"ETag": etag(found.webhook)})
+        return json_response(HTTPStatus.OK, self._show(found), {"ETag": etag(found.webhook)})
 
     def change_webhook(self, webhook_id: str) -> Response[str]:
         caller = self._caller(reads_body=True)
-        change = self._read(WebhookChange)
+        change = self._read(WebhookPatch)
         changed, secret = self._services.registrations.change(
             caller, webhook_id, change, is_expected=self._expectation()
         )
         answer = self._show(changed, secret=secret)
-        return answer_with(HTTPStatus.OK, answer, {"ETag": etag(changed.webhook)})
+        return json_response(HTTPStatus.OK, answer, {"ETag": etag(changed.webhook)})
 
     def delete_webhook(self, webhook_id: str) -> Response[str]:
         self._services.registrations.delete(self._caller(), webhook_id, is_expected=self._expectation())
-        return answer_nothing()
+        return no_content()
 
     def rotate_secret(self, webhook_id: str) -> Response[str]:
         caller = self._caller()
         is_expected = self._expectation()
 
-        def answer(registered: Registered, secret: str | None) -> Response[str]:
+        def answer(registered: WebhookWithHealth, secret: str | None) -> Response[str]:
             authentication = registered.webhook.authentication
             assert isinstance(authentication, SignatureAuthentication)
             assert authentication.previous_secret_until is not None
             assert secret is not None
-            given = SigningSecretGiven(
+            given = SigningSecretOutput(
                 webhook_id=webhook_id,
                 secret=secret,
                 previous_secret_expires_at=authentication.previous_secret_until,
@@ -253,7 +260,7 @@ class _Calls:
                 "Content-Disposition": f'attachment; filename="{file_name}"',
                 "ETag": etag(registered.webhook),
             }
-            return answer_with(HTTPStatus.OK, given, headers)
+            return json_response(HTTPStatus.OK, given, headers)
 
         def again(_: Any) -> None:
             audit_rotation(caller, webhook_id, repeated=True)
@@ -271,19 +278,19 @@ class _Calls:
 
     def test_unsaved(self) -> Response[str]:
         caller = self._caller(reads_body=True)
-        wanted = self._read(WebhookTaken)
+        wanted = self._read(WebhookInput)
         return self._once(
-            caller, lambda claim: _tried(claim, self._services.trials().of_unsaved(caller, wanted))
+            caller, lambda claim: _tried(claim, self._services.trials().send_to_draft(caller, wanted))
         )
 
     def test_saved(self, webhook_id: str) -> Response[str]:
         caller = self._caller(reads_body=True)
         # A body is allowed, not needed: there is nothing that it must say.
-        taken = self._read(TrialTaken) if self._event.get("body") else TrialTaken()
+        taken = self._read(TrialInput) if self._event.get("body") else TrialInput()
         return self._once(
             caller,
             lambda claim: _tried(
-                claim, self._services.trials().of_saved(caller, webhook_id, taken.event_name)
+                claim, self._services.trials().send_to_saved(caller, webhook_id, taken.event_name)
             ),
         )
 
@@ -294,7 +301,7 @@ class _Calls:
             account_id=caller.account_id,
             webhook_id=webhook_id,
         )
-        return answer_with(
+        return json_response(
             HTTPStatus.OK, show_deliveries(self._services.deliveries.page(caller, webhook_id, query))
         )
 
@@ -302,7 +309,7 @@ class _Calls:
         shown, waiting = self._services.deliveries.find(
             self._caller(), webhook_id, read_delivery_id(delivery_id)
         )
-        answer = answer_with(HTTPStatus.OK, show_delivery(shown))
+        answer = json_response(HTTPStatus.OK, show_delivery(shown))
         # The event's own text: parsed and written again, 1.10 would become 1.1.
         answer.body = f'{(answer.body or "")[:-1]},"event":{waiting.event.text}}}'
         return answer
@@ -312,8 +319,8 @@ class _Calls:
         sort_key = read_delivery_id(delivery_id)
         location = {"Location": f"/v1/webhooks/{webhook_id}/deliveries/{delivery_id}"}
 
-        def answer(shown: Shown) -> Response[str]:
-            return answer_with(HTTPStatus.ACCEPTED, show_redelivery(shown), location)
+        def answer(shown: DeliveryView) -> Response[str]:
+            return json_response(HTTPStatus.ACCEPTED, show_redelivery(shown), location)
 
         return self._once(
             caller,
@@ -327,11 +334,11 @@ class _Calls:
 
     def start_replay(self, webhook_id: str) -> Response[str]:
         caller = self._caller(reads_body=True)
-        wanted = self._read(ReplayTaken)
+        wanted = self._read(ReplayInput)
         location = {"Location": f"/v1/webhooks/{webhook_id}/replay"}
 
         def answer(replay: Replay) -> Response[str]:
-            return answer_with(HTTPStatus.ACCEPTED, show_replay(replay), location)
+            return json_response(HTTPStatus.ACCEPTED, show_replay(replay), location)
 
         return self._once(
             caller,
@@ -345,10 +352,10 @@ class _Calls:
 
     def cancel_replay(self, webhook_id: str) -> Response[str]:
         self._services.resends.cancel(self._caller(), webhook_id)
-        return answer_nothing()
+        return no_content()
 
     def get_replay(self, webhook_id: str) -> Response[str]:
-        return answer_with(
+        return json_response(
             HTTPStatus.OK, show_replay(self._services.resends.progress(self._caller(), webhook_id))
         )
 
@@ -357,24 +364,24 @@ class _Calls:
         hours = read_hours(
             self._event.get("queryStringParameters") or {}, default=DEFAULT_HOURS, maximum=MAX_HOURS
         )
-        return answer_with(
+        return json_response(
             HTTPStatus.OK, show_stats(self._services.stats.read(caller, webhook_id, hours=hours))
         )
 
     def list_subscriptions(self) -> Response[str]:
         caller = self._caller()
         found = self._services.subscriptions().all(caller)
-        return answer_with(
+        return json_response(
             HTTPStatus.OK, SubscriptionList(subscriptions=[show_subscription(each) for each in found])
         )
 
     def add_subscription(self) -> Response[str]:
         caller = self._caller(reads_body=True)
-        wanted = self._read(SubscriptionTaken)
+        wanted = self._read(SubscriptionInput)
 
         return self._once(
             caller,
-            lambda _: answer_with(
+            lambda _: json_response(
                 HTTPStatus.CREATED,
                 show_subscription(self._services.subscriptions().add(caller, wanted.email)),
             ),
@@ -382,7 +389,7 @@ class _Calls:
 
     def remove_subscription(self, subscription_id: str) -> Response[str]:
         self._services.subscriptions().remove(self._caller(), subscription_id)
-        return answer_nothing()
+        return no_content()
 
     @property
     def _event(self) -> dict[str, Any]:
@@ -416,7 +423,7 @@ class _Calls:
         claim = self._services.idempotency.claim(
             caller, key, path=self._event["rawPath"], body=self._event.get("body") or ""
         )
-        if isinstance(claim, StoredAnswer):
+        if isinstance(claim, StoredResponse):
             again(json.loads(claim.body))
             return Response(
                 status_code=claim.status,
@@ -427,14 +434,14 @@ class _Calls:
         try:
             answer = call(claim)
         except BaseException:
-            claim.give_up()
+            claim.release()
             raise
-        claim.finish(to_store(answer))
+        claim.finish(stored_response(answer))
         return answer
 
     def _show(
-        self, registered: Registered, *, secret: str | None = None, limit: int = _COUNTED_WAITING
-    ) -> WebhookGiven:
+        self, registered: WebhookWithHealth, *, secret: str | None = None, limit: int = _COUNTED_WAITING
+    ) -> WebhookOutput:
         waiting = self._services.registrations.count_waiting(registered.webhook, limit=limit)
         return show(
             *registered,
@@ -463,7 +470,7 @@ class _Calls:
             read_no_parameters(event.get("queryStringParameters") or {})
         # Nothing, or an object without fields: many clients send one with every POST.
         if not reads_body and event.get("body"):
-            self._read(NothingTaken)
+            self._read(NothingInput)
         return caller
 
 
@@ -473,12 +480,14 @@ def _claims(event: dict[str, Any]) -> dict[str, object]:
     return claims
 
 
-def _tried(claim: Claim | None, trial: TrialGiven) -> Response[str]:
+def _tried(claim: Claim | None, trial: TrialOutput) -> Response[str]:
     """What became of a test send. Of a keyed one the receiver's own words are not kept: they may be anything,
     the request's credentials too."""
     if claim is not None:
-        claim.finish(to_store(answer_with(HTTPStatus.OK, trial.model_copy(update={"response_body": None}))))
-    return answer_with(HTTPStatus.OK, trial)
+        claim.finish(
+            stored_response(json_response(HTTPStatus.OK, trial.model_copy(update={"response_body": None})))
+        )
+    return json_response(HTTPStatus.OK, trial)
 
 
 def _nothing_there(event: dict[str, Any]) -> Problem:
@@ -487,7 +496,7 @@ def _nothing_there(event: dict[str, Any]) -> Problem:
         is_path = re.fullmatch(re.sub(r"<\w+>", "[^/]+", path), event["rawPath"])
         if is_path and event["requestContext"]["http"]["method"] not in handlers:
             return MethodNotAllowed(tuple(handlers))
-    return NoSuchPath()
+    return PathNotFound()
 
 
 def _refuse_method(allowed: tuple[str, ...]) -> _Handler:

@@ -10,27 +10,27 @@ from collections.abc import Callable
 
 from lms_webhooks.admin.audit import audit
 from lms_webhooks.admin.caller import Caller
-from lms_webhooks.admin.inputs import WebhookTaken
-from lms_webhooks.admin.outputs import TrialGiven
-from lms_webhooks.admin.rate_limit import SendLimit
-from lms_webhooks.admin.webhooks import Registrations
+from lms_webhooks.admin.inputs import WebhookInput
+from lms_webhooks.admin.outputs import TrialOutput
+from lms_webhooks.admin.rate_limit import SendRateLimit
+from lms_webhooks.admin.webhooks import WebhookService
 from lms_webhooks.model.event_types import EVENT_TYPES
 from lms_webhooks.model.events import Event
 from lms_webhooks.model.webhooks import Webhook
-from lms_webhooks.sending.sender import Patience
-from lms_webhooks.sending.webhook_client import Courier
+from lms_webhooks.sending.sender import Timeouts
+from lms_webhooks.sending.webhook_client import WebhookClient
 
-PATIENCE = Patience(connect_seconds=5, answer_seconds=5, total_seconds=5)  # as the dispatcher's
+TIMEOUTS = Timeouts(connect_seconds=5, answer_seconds=5, total_seconds=5)  # as the dispatcher's
 
 
-class Trials:
+class SampleSender:
     """The test sends of every account."""
 
     def __init__(
         self,
-        registrations: Registrations,
-        courier: Courier,
-        limit: SendLimit,
+        registrations: WebhookService,
+        courier: WebhookClient,
+        limit: SendRateLimit,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -39,7 +39,7 @@ class Trials:
         self._limit = limit
         self._clock = clock
 
-    def of_saved(self, caller: Caller, webhook_id: str, event_name: str | None) -> TrialGiven:
+    def send_to_saved(self, caller: Caller, webhook_id: str, event_name: str | None) -> TrialOutput:
         """Send a sample to a webhook of the caller's account, whatever its status.
 
         Raises:
@@ -49,7 +49,7 @@ class Trials:
         webhook, _ = self._registrations.get(caller, webhook_id)
         return self._send(caller, webhook, event_name)
 
-    def of_unsaved(self, caller: Caller, wanted: WebhookTaken) -> TrialGiven:
+    def send_to_draft(self, caller: Caller, wanted: WebhookInput) -> TrialOutput:
         """Send a sample to what `wanted` would be; nothing is saved.
 
         A signature is made with a secret that nobody has: only a saved webhook's can be verified.
@@ -60,24 +60,24 @@ class Trials:
         webhook, _ = self._registrations.draft(caller, wanted)
         return self._send(caller, webhook, None)
 
-    def _send(self, caller: Caller, webhook: Webhook, event_name: str | None) -> TrialGiven:
+    def _send(self, caller: Caller, webhook: Webhook, event_name: str | None) -> TrialOutput:
         self._limit.take(caller.account_id)
         name = event_name or next(name for name in EVENT_TYPES if name in webhook.events)
-        sent = self._courier.carry(
+        sent = self._courier.send(
             webhook,
             [self._sample(caller.account_id, name)],
             credentials=self._courier.credentials_of(webhook),
-            patience=PATIENCE,
+            patience=TIMEOUTS,
         )
         self._courier.log(webhook.account_id, webhook.webhook_id, [sent])
         answer = sent.answer
         audit(caller, "webhook.test", webhookId=webhook.webhook_id)
-        return TrialGiven(
+        return TrialOutput(
             delivered=answer.is_success,
             status_code=answer.status_code,
             latency_ms=answer.latency_ms,
             error_class=answer.error_class,
-            reason=answer.broken_rule or sent.attempt.reason,
+            reason=answer.violated_rule or sent.attempt.reason,
             location=answer.location or None,
             response_body=answer.body or None,
         )

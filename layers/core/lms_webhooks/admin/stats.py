@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from lms_webhooks.admin.caller import Caller
-from lms_webhooks.aws.dynamodb import Range
+from lms_webhooks.aws.dynamodb import KeyRange
 from lms_webhooks.model.slots import next_slot_ms
-from lms_webhooks.stores.backlog import Backlog, Count, Lane, Mark
-from lms_webhooks.stores.deliveries import DeliveryStore, Outcome, Recorded
+from lms_webhooks.stores.backlog import Backlog, Count, DueMarker, Lane
+from lms_webhooks.stores.deliveries import DeliveryRecord, DeliveryStore, Outcome
 from lms_webhooks.stores.webhooks import WebhookStore
 
 HOUR_MS = 3_600_000
@@ -29,7 +29,7 @@ class Hour:
     latencies_ms: list[int] = field(default_factory=list)
     """Of the attempts that delivered."""
 
-    def add(self, recorded: Recorded) -> None:
+    def add(self, recorded: DeliveryRecord) -> None:
         self.outcomes[recorded.outcome] += 1
         if recorded.outcome is Outcome.DELIVERED and recorded.first_success is not None:
             self.latencies_ms.append(recorded.first_success.latency_ms)
@@ -103,7 +103,7 @@ class StatsReader:
             next_batch_ms=self._next_batch_ms(marks.get(Lane.BATCH), now_ms),
         )
 
-    def _next_batch_ms(self, mark: Mark | None, now_ms: int) -> int:
+    def _next_batch_ms(self, mark: DueMarker | None, now_ms: int) -> int:
         """The slot that events wait for already, or the one for those that come now."""
         if mark is not None and not mark.is_due(now_ms):
             return mark.due_at_ms
@@ -111,7 +111,7 @@ class StatsReader:
 
     def _count(self, webhook_id: str, from_ms: int, to_ms: int) -> tuple[list[Hour], int]:
         by_hour: dict[int, Hour] = {}
-        of = Range(f"{from_ms:013d}", f"{to_ms:013d}")
+        of = KeyRange(f"{from_ms:013d}", f"{to_ms:013d}")
         for _ in range(_MAX_PAGES):
             page = self._deliveries.page(webhook_id, of, limit=_PAGE)
             for recorded in page.entries:
@@ -119,7 +119,7 @@ class StatsReader:
                 by_hour.setdefault(starts_at_ms, Hour(starts_at_ms)).add(recorded)
             if page.read_to is None:
                 return list(by_hour.values()), from_ms
-            of = Range(of.low, page.read_to)
+            of = KeyRange(of.low, page.read_to)
         return list(by_hour.values()), int(of.high[:13])
 
 

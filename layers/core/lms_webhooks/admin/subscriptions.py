@@ -19,17 +19,17 @@ from typing import TYPE_CHECKING
 
 from lms_webhooks.admin.audit import audit
 from lms_webhooks.admin.caller import Caller
-from lms_webhooks.admin.rate_limit import SendLimit
-from lms_webhooks.aws.dynamodb import Table, holds, key_item
-from lms_webhooks.model.webhooks import rfc3339, utc_now
+from lms_webhooks.admin.rate_limit import SendRateLimit
+from lms_webhooks.aws.dynamodb import Table, conditional_write, key_item
+from lms_webhooks.model.webhooks import format_time, utc_now
 from lms_webhooks.observability import logger
 from lms_webhooks.problems import (
-    Busy,
+    Contention,
     FieldError,
     InvalidFields,
-    NoSuchSubscription,
-    TooManyMails,
-    TooManySubscriptions,
+    MailLimitExceeded,
+    SubscriptionLimitExceeded,
+    SubscriptionNotFound,
 )
 from lms_webhooks.stores.outbox import account_topic
 
@@ -78,7 +78,7 @@ class Subscriptions:
         table: Table,
         client: "SNSClient",
         topic_arn: str,
-        limit: SendLimit,
+        limit: SendRateLimit,
         *,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
@@ -107,7 +107,7 @@ class Subscriptions:
         fresh = Subscription(
             subscription_id="ns_" + secrets.token_urlsafe(16),
             email=email,
-            created_at=rfc3339(self._now()),
+            created_at=format_time(self._now()),
             created_by=caller.user_id,
         )
 
@@ -115,7 +115,7 @@ class Subscriptions:
             if any(each.email == email for each in known.values()):
                 return known
             if len(known) >= MAX_SUBSCRIPTIONS:
-                raise TooManySubscriptions(MAX_SUBSCRIPTIONS)
+                raise SubscriptionLimitExceeded(MAX_SUBSCRIPTIONS)
             return known | {fresh.subscription_id: fresh}
 
         # The list first: whoever dies after it shows one that has ended, and the same call mends that.
@@ -125,10 +125,10 @@ class Subscriptions:
             if self._status(added.arn) is not SubscriptionStatus.CONFIRMED:  # then SNS mails a link
                 self._limit.take_mail(account_id, email)
             arn = self._subscribe(account_id, email)
-        except (TooManyMails, self._client.exceptions.InvalidParameterException) as error:
+        except (MailLimitExceeded, self._client.exceptions.InvalidParameterException) as error:
             if added.subscription_id == fresh.subscription_id:
                 self._change(account_id, lambda known: _without(known, fresh.subscription_id))
-            if isinstance(error, TooManyMails):
+            if isinstance(error, MailLimitExceeded):
                 raise
             raise InvalidFields((FieldError("/email", "must be an address that SNS can mail"),)) from None
         added = replace(added, arn=arn)
@@ -145,7 +145,7 @@ class Subscriptions:
         """
         found = _known(self._item(caller.account_id)).get(subscription_id)
         if found is None:
-            raise NoSuchSubscription
+            raise SubscriptionNotFound
         if found.arn:
             self._unsubscribe(found.arn)
         # The list last: whoever dies before finds it there still, and removes it again.
@@ -195,7 +195,7 @@ class Subscriptions:
             changed = change(known)
             if changed == known or self._put(account_id, changed, over=item):
                 return changed
-        raise Busy
+        raise Contention
 
     def _put(self, account_id: str, subscriptions: "Known", *, over: "Item") -> bool:
         condition = "attribute_not_exists(pk)"
@@ -203,7 +203,7 @@ class Subscriptions:
         if over:
             condition = "subscriptions = :expected"
             expected = {":expected": over["subscriptions"]}
-        return holds(
+        return conditional_write(
             lambda: self._table.client.update_item(
                 TableName=self._table.name,
                 Key=_key(account_id),

@@ -11,14 +11,14 @@ from pydantic.alias_generators import to_camel
 from lms_webhooks.admin.audit import audit
 from lms_webhooks.admin.caller import Caller
 from lms_webhooks.admin.inputs import (
-    BasicAuthenticationTaken,
-    NoAuthenticationTaken,
-    SignatureAuthenticationTaken,
-    WebhookChange,
-    WebhookTaken,
+    BasicAuthenticationInput,
+    NoAuthenticationInput,
+    SignatureAuthenticationInput,
+    WebhookInput,
+    WebhookPatch,
 )
-from lms_webhooks.admin.rate_limit import SendLimit
-from lms_webhooks.aws.kms import SecretBox
+from lms_webhooks.admin.rate_limit import SendRateLimit
+from lms_webhooks.aws.kms import SecretCipher
 from lms_webhooks.aws.sqs import DrainQueue
 from lms_webhooks.model.health import Health
 from lms_webhooks.model.webhooks import (
@@ -28,38 +28,40 @@ from lms_webhooks.model.webhooks import (
     SignatureAuthentication,
     Status,
     Webhook,
-    rfc3339,
+    format_time,
     utc_now,
 )
 from lms_webhooks.problems import (
-    Busy,
-    ChangedMeanwhile,
+    Contention,
     FieldError,
     InvalidFields,
     NotSigned,
-    OverlapRunning,
+    RotationInProgress,
+    VersionConflict,
 )
 from lms_webhooks.sending.signing import new_secret
 from lms_webhooks.sending.targets import origin_of
 from lms_webhooks.stores.backlog import PURGE_DELAY_SECONDS, Backlog, Count, Lane
 from lms_webhooks.stores.webhook_cache import MAX_AGE_SECONDS
-from lms_webhooks.stores.webhooks import Registered, WebhookStore, new_webhook_id
+from lms_webhooks.stores.webhooks import WebhookStore, WebhookWithHealth, new_webhook_id
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
 
-    type Record = Callable[[Registered, str | None], Sequence[TransactWriteItemTypeDef]]
+    type Record = Callable[[WebhookWithHealth, str | None], Sequence[TransactWriteItemTypeDef]]
 
 SECRET_OVERLAP = timedelta(hours=24)
 _OF_AN_EPOCH = ("target_url", "authentication", "status")
 _CHANGE_TRIES = 5  # for those who do not say what they expect: two admins rarely meet, five never do
 
 
-def _record_nothing(_registered: Registered, _secret: str | None) -> "Sequence[TransactWriteItemTypeDef]":
+def _record_nothing(
+    _registered: WebhookWithHealth, _secret: str | None
+) -> "Sequence[TransactWriteItemTypeDef]":
     return ()
 
 
-def audit_creation(caller: Caller, wanted: WebhookTaken, webhook_id: str, *, repeated: bool = False) -> None:
+def audit_creation(caller: Caller, wanted: WebhookInput, webhook_id: str, *, repeated: bool = False) -> None:
     """Log that a webhook was made as `wanted`; `repeated` as `audit` has it."""
     fields = map(to_camel, wanted.model_fields_set)
     audit(caller, "webhook.create", changed=fields, repeated=repeated, webhookId=webhook_id)
@@ -72,7 +74,7 @@ def audit_rotation(caller: Caller, webhook_id: str, *, repeated: bool = False) -
     )
 
 
-class Registrations:
+class WebhookService:
     """The webhooks of every account; each call is for one caller and reaches only that caller's account.
 
     A change returns when no older reading of it can be in use: an event put after the answer sees it.
@@ -81,10 +83,10 @@ class Registrations:
     def __init__(
         self,
         store: WebhookStore,
-        secret_box: SecretBox,
+        secret_box: SecretCipher,
         drain_queue: DrainQueue,
         backlog: Backlog,
-        limit: SendLimit,
+        limit: SendRateLimit,
         *,
         now: Callable[[], datetime] = utc_now,
         sleep: Callable[[float], None] = time.sleep,
@@ -98,8 +100,8 @@ class Registrations:
         self._sleep = sleep
 
     def create(
-        self, caller: Caller, wanted: WebhookTaken, *, record: "Record" = _record_nothing
-    ) -> tuple[Registered, str | None]:
+        self, caller: Caller, wanted: WebhookInput, *, record: "Record" = _record_nothing
+    ) -> tuple[WebhookWithHealth, str | None]:
         """Register what `wanted` says; also answer its signing secret, when one was made.
 
         What `record` makes of the two is done in the same transaction.
@@ -109,7 +111,7 @@ class Registrations:
             TooManySends: as the limit does.
         """
         webhook, secret = self.draft(caller, wanted)
-        registered = Registered(webhook, Health(webhook.epoch))
+        registered = WebhookWithHealth(webhook, Health(webhook.epoch))
         self._limit.take_along(
             caller.account_id,
             lambda count_it: self._store.create(webhook, along=(*record(registered, secret), count_it)),
@@ -118,11 +120,13 @@ class Registrations:
         self.await_readers()
         return registered, secret
 
-    def draft(self, caller: Caller, wanted: WebhookTaken) -> tuple[Webhook, str | None]:
+    def draft(self, caller: Caller, wanted: WebhookInput) -> tuple[Webhook, str | None]:
         """What `wanted` says, under a new id, and its signing secret. Nothing is written."""
         webhook_id = new_webhook_id()
-        authentication, secret = self._protect(caller.account_id, webhook_id, wanted.authentication)
-        now = rfc3339(self._now())
+        authentication, secret = self._encrypt_credentials(
+            caller.account_id, webhook_id, wanted.authentication
+        )
+        now = format_time(self._now())
         webhook = Webhook(
             account_id=caller.account_id,
             webhook_id=webhook_id,
@@ -145,10 +149,10 @@ class Registrations:
         self,
         caller: Caller,
         webhook_id: str,
-        change: WebhookChange,
+        change: WebhookPatch,
         *,
         is_expected: Callable[[Webhook], bool] | None = None,
-    ) -> tuple[Registered, str | None]:
+    ) -> tuple[WebhookWithHealth, str | None]:
         """Change what `change` gives; also answer the new signing secret, when one was made.
 
         A change of URL, authentication or status starts a new epoch: what is known of the endpoint is
@@ -167,25 +171,25 @@ class Registrations:
         for _ in range(_CHANGE_TRIES):
             registered = self._store.find(caller.account_id, webhook_id)
             if is_expected is not None and not is_expected(registered.webhook):
-                raise ChangedMeanwhile
+                raise VersionConflict
             changed, secret = self._changed(caller, registered, change)
-            if _says_the_same(changed, registered.webhook):
+            if _is_unchanged(changed, registered.webhook):
                 self.await_readers()  # another call may have made the same change a moment ago
                 return registered, None
             try:
                 self._save(changed, expected=registered.webhook)
-            except ChangedMeanwhile:
+            except VersionConflict:
                 if is_expected is not None:
                     raise
                 continue
             break
         else:
-            raise Busy
+            raise Contention
         audit(caller, "webhook.change", changed=map(to_camel, change.model_fields_set), webhookId=webhook_id)
         if changed.epoch != registered.webhook.epoch:
             # Nothing is known of its endpoint: no failure either.
             is_urgent = Lane.REALTIME.is_urgent(failures=0)
-            self._drain_queue.try_to_send(caller.account_id, webhook_id, is_urgent=is_urgent)
+            self._drain_queue.schedule_best_effort(caller.account_id, webhook_id, is_urgent=is_urgent)
         self.await_readers()
         return self._store.find(caller.account_id, webhook_id), secret
 
@@ -196,7 +200,7 @@ class Registrations:
         *,
         is_expected: Callable[[Webhook], bool] | None = None,
         record: "Record" = _record_nothing,
-    ) -> tuple[Registered, str | None]:
+    ) -> tuple[WebhookWithHealth, str | None]:
         """Make a new signing secret; the one before signs along for a day, any before that no more.
 
         So while one signs along, only a caller who says what they expect makes another. Of two who call at
@@ -213,13 +217,13 @@ class Registrations:
         for _ in range(_CHANGE_TRIES):
             webhook, health = self._store.find(caller.account_id, webhook_id)
             if is_expected is not None and not is_expected(webhook):
-                raise ChangedMeanwhile
+                raise VersionConflict
             if not isinstance(webhook.authentication, SignatureAuthentication):
                 raise NotSigned
             if is_expected is None and self.overlap_until(webhook) is not None:
-                raise OverlapRunning
-            fresh, secret = self._protect(
-                caller.account_id, webhook_id, SignatureAuthenticationTaken(type="signature")
+                raise RotationInProgress
+            fresh, secret = self._encrypt_credentials(
+                caller.account_id, webhook_id, SignatureAuthenticationInput(type="signature")
             )
             assert isinstance(fresh, SignatureAuthentication)
             now = self._now()
@@ -228,22 +232,22 @@ class Registrations:
                 authentication=replace(
                     fresh,
                     previous_secret_ciphertext=webhook.authentication.secret_ciphertext,
-                    previous_secret_until=rfc3339(now + SECRET_OVERLAP),
+                    previous_secret_until=format_time(now + SECRET_OVERLAP),
                 ),
-                updated_at=rfc3339(now),
+                updated_at=format_time(now),
                 updated_by=caller.user_id,
                 version=webhook.version + 1,
             )
-            registered = Registered(changed, health)
+            registered = WebhookWithHealth(changed, health)
             try:
                 self._store.update(changed, expected=webhook, along=record(registered, secret))
-            except ChangedMeanwhile:
+            except VersionConflict:
                 if is_expected is not None:
                     raise
                 continue
             break
         else:
-            raise Busy
+            raise Contention
         audit_rotation(caller, webhook_id)
         self.await_readers()
         return registered, secret
@@ -253,13 +257,13 @@ class Registrations:
         if not isinstance(webhook.authentication, SignatureAuthentication):
             return None
         until = webhook.authentication.previous_secret_until
-        return until if until is not None and until > rfc3339(self._now()) else None
+        return until if until is not None and until > format_time(self._now()) else None
 
     def await_readers(self) -> None:
         """Wait until every dispatcher and drainer has forgotten what it read before this moment."""
         self._sleep(MAX_AGE_SECONDS)
 
-    def get(self, caller: Caller, webhook_id: str) -> Registered:
+    def get(self, caller: Caller, webhook_id: str) -> WebhookWithHealth:
         """One webhook of the caller's account.
 
         Raises:
@@ -267,7 +271,7 @@ class Registrations:
         """
         return self._store.find(caller.account_id, webhook_id)
 
-    def all(self, caller: Caller) -> list[Registered]:
+    def all(self, caller: Caller) -> list[WebhookWithHealth]:
         """Every webhook of the caller's account, oldest first."""
         return self._store.read_account(caller.account_id)
 
@@ -286,7 +290,7 @@ class Registrations:
         """
         stored = self._store.get(caller.account_id, webhook_id)
         if is_expected is not None and not is_expected(stored):
-            raise ChangedMeanwhile
+            raise VersionConflict
         # The sweep has what is pending recorded as failed when a lane is due, and some are due in days. This
         # one is due soon. It is marked first, so that no failure can come between: without a deletion a
         # drainer finds it empty.
@@ -317,7 +321,7 @@ class Registrations:
         )
 
     def _changed(
-        self, caller: Caller, registered: Registered, change: WebhookChange
+        self, caller: Caller, registered: WebhookWithHealth, change: WebhookPatch
     ) -> tuple[Webhook, str | None]:
         """The webhook as `change` makes it, one version on."""
         webhook, health = registered
@@ -334,7 +338,7 @@ class Registrations:
         changed = replace(
             webhook,
             **given,
-            updated_at=rfc3339(self._now()),
+            updated_at=format_time(self._now()),
             updated_by=caller.user_id,
             version=webhook.version + 1,
         )
@@ -344,28 +348,28 @@ class Registrations:
         return changed, secret
 
     def _changed_authentication(
-        self, webhook: Webhook, change: WebhookChange
+        self, webhook: Webhook, change: WebhookPatch
     ) -> tuple[Authentication, str | None]:
         """Who asks for signatures again keeps the secret: a new one is a call of its own."""
         is_signed = isinstance(webhook.authentication, SignatureAuthentication)
-        if is_signed and isinstance(change.authentication, SignatureAuthenticationTaken):
+        if is_signed and isinstance(change.authentication, SignatureAuthenticationInput):
             return webhook.authentication, None
         assert change.authentication is not None
-        return self._protect(webhook.account_id, webhook.webhook_id, change.authentication)
+        return self._encrypt_credentials(webhook.account_id, webhook.webhook_id, change.authentication)
 
-    def _protect(
+    def _encrypt_credentials(
         self,
         account_id: str,
         webhook_id: str,
-        wanted: NoAuthenticationTaken | BasicAuthenticationTaken | SignatureAuthenticationTaken,
+        wanted: NoAuthenticationInput | BasicAuthenticationInput | SignatureAuthenticationInput,
     ) -> tuple[Authentication, str | None]:
         match wanted:
-            case NoAuthenticationTaken():
+            case NoAuthenticationInput():
                 return NoAuthentication(), None
-            case BasicAuthenticationTaken(username=username, password=password):
+            case BasicAuthenticationInput(username=username, password=password):
                 ciphertext = self._secret_box.encrypt(password, account_id=account_id, webhook_id=webhook_id)
                 return BasicAuthentication(username=username, password_ciphertext=ciphertext), None
-            case SignatureAuthenticationTaken():
+            case SignatureAuthenticationInput():
                 secret = new_secret()
                 ciphertext = self._secret_box.encrypt(secret, account_id=account_id, webhook_id=webhook_id)
                 return SignatureAuthentication(secret_ciphertext=ciphertext), secret
@@ -392,7 +396,7 @@ def _keep_password_in_place(webhook: Webhook, target_url: str) -> None:
         )
 
 
-def _says_the_same(changed: Webhook, webhook: Webhook) -> bool:
+def _is_unchanged(changed: Webhook, webhook: Webhook) -> bool:
     """Whether nothing is different but who said it, and when: then nobody else's version grows old by it."""
     said = replace(
         changed,

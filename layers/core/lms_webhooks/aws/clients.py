@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sns import SNSClient
     from mypy_boto3_sqs import SQSClient
 
-AWS_FAULTS = (BotoCoreError, ClientError)
+AWS_ERRORS = (BotoCoreError, ClientError)
 """What a call of AWS raises: a fault of ours, never charged to an endpoint."""
 
 # Retries are botocore's. A call that hangs must not eat the time that deliveries need, so each try

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from lms_webhooks.aws.clients import AWS_FAULTS, conflict_wait_seconds
+from lms_webhooks.aws.clients import AWS_ERRORS, conflict_wait_seconds
 from lms_webhooks.observability import report
-from lms_webhooks.problems import Busy
+from lms_webhooks.problems import Contention
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -40,14 +40,14 @@ _PASSING_REASONS = {"TransactionConflict", "ThrottlingError", "ProvisionedThroug
 _FIRST_WAIT_SECONDS = 0.05
 
 
-class Unread(BotoCoreError):
-    """DynamoDB answered each try, and left keys unread each time. One of `aws.AWS_FAULTS`."""
+class UnprocessedKeys(BotoCoreError):
+    """DynamoDB answered each try, and left keys unread each time. One of `aws.AWS_ERRORS`."""
 
     fmt = "left unread: {keys} keys of {table}"
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class KeyRange:
     """Which sort keys are asked for: from `low` on, and below `high`."""
 
     low: str
@@ -88,7 +88,7 @@ class Table:
         absent, unless the `whole` is wanted.
 
         Raises:
-            aws.AWS_FAULTS: DynamoDB did not answer, or not the `whole`.
+            AWS_ERRORS: DynamoDB did not answer, or not the `whole`.
         """
         found: list[Item] = []
         wanted: KeysAndAttributesTypeDef = {
@@ -110,7 +110,7 @@ class Table:
                     break
             # Who sends takes it for absent: a second send is allowed, a lost event is not.
             if asked and whole:
-                raise Unread(keys=len(asked), table=self.name)
+                raise UnprocessedKeys(keys=len(asked), table=self.name)
         return found
 
     def put_all(self, items: "Sequence[Item]") -> set[Key]:
@@ -124,7 +124,7 @@ class Table:
     def page(
         self,
         partition: str,
-        of: Range,
+        of: KeyRange,
         *,
         limit: int,
         newest_first: bool,
@@ -134,7 +134,7 @@ class Table:
         """At most `limit` items, and a megabyte, of a range; with their keys and `attributes`, or all.
 
         Raises:
-            aws.AWS_FAULTS: DynamoDB did not answer.
+            AWS_ERRORS: DynamoDB did not answer.
         """
         names = {f"#{name}": name for name in ("pk", "sk", *attributes)}
         projection: dict[str, str] = {"ProjectionExpression": ", ".join(names)} if attributes else {}
@@ -198,7 +198,7 @@ def _is_of_one_item(error: Exception) -> bool:
     """Whether an error of a call may come of a single item: DynamoDB refuses all of it then."""
     if isinstance(error, ClientError):
         return error.response["Error"]["Code"] == "ValidationException"
-    return not isinstance(error, AWS_FAULTS)
+    return not isinstance(error, AWS_ERRORS)
 
 
 def key_item(key: Key) -> "Item":
@@ -240,10 +240,10 @@ def transact(
                 raise
         else:
             return set()
-    raise Busy
+    raise Contention
 
 
-def holds(change: Callable[[], object], client: "DynamoDBClient") -> bool:
+def conditional_write(change: Callable[[], object], client: "DynamoDBClient") -> bool:
     """Make a conditional `change`; answer whether its condition held."""
     try:
         change()

@@ -19,7 +19,7 @@ MAX_AGE_SECONDS = 3600
 """When a key is disabled, deliveries with its secrets end within this time."""
 
 
-class SecretBox:
+class SecretCipher:
     """Encrypt and decrypt secrets with one KMS key. Safe to share between threads.
 
     Plaintexts are remembered, the least recently used forgotten first, so that deliveries do not each

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from itertools import batched
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from lms_webhooks.aws.clients import AWS_FAULTS
+from lms_webhooks.aws.clients import AWS_ERRORS
 from lms_webhooks.observability import logger
 from lms_webhooks.stores.backlog import ShardPart
 
@@ -31,7 +31,7 @@ class QuarantineQueue:
         or `"message"` with the text where that is no JSON.
 
         Raises:
-            aws.AWS_FAULTS: SQS did not take it.
+            AWS_ERRORS: SQS did not take it.
         """
         try:
             message.encode()  # SQS takes no lone surrogate; below, it is written as an escape
@@ -97,7 +97,7 @@ class DrainQueue:
         """Send for one drainer, after at most MAX_DELAY_SECONDS.
 
         Raises:
-            aws.AWS_FAULTS: SQS did not take it; the sweep will send again.
+            AWS_ERRORS: SQS did not take it; the sweep will send again.
         """
         self._client.send_message(
             QueueUrl=self._urls[message.is_urgent],
@@ -105,19 +105,19 @@ class DrainQueue:
             DelaySeconds=min(int(delay_seconds), MAX_DELAY_SECONDS),
         )
 
-    def try_to_send(self, account_id: str, webhook_id: str, *, is_urgent: bool = False) -> None:
+    def schedule_best_effort(self, account_id: str, webhook_id: str, *, is_urgent: bool = False) -> None:
         """Send for one drainer now, for a change that is made already: an error would say that it is not.
         When SQS does not take it, the sweep sends within a minute."""
         try:
             self.send(DrainMessage(account_id, webhook_id, is_urgent=is_urgent), delay_seconds=0)
-        except AWS_FAULTS:
+        except AWS_ERRORS:
             logger.exception("drainer not sent for", webhookId=webhook_id)
 
     def send_all(self, messages: Sequence[DrainMessage]) -> list[DrainMessage]:
         """Send for a drainer for each, now; answer those that SQS did not take.
 
         Raises:
-            aws.AWS_FAULTS: it took none, or none from some ten on.
+            AWS_ERRORS: it took none, or none from some ten on.
         """
         refused: list[DrainMessage] = []
         for is_urgent, url in self._urls.items():
@@ -144,7 +144,7 @@ class SweepQueue:
         """Have each part swept by an invocation of its own.
 
         Raises:
-            aws.AWS_FAULTS: SQS did not take them all; the next sweep begins elsewhere.
+            AWS_ERRORS: SQS did not take them all; the next sweep begins elsewhere.
         """
         for chunk in batched(parts, SEND_LIMIT, strict=False):
             self._client.send_message_batch(

@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from itertools import batched
 from typing import TYPE_CHECKING, Any
 
-from lms_webhooks.aws.clients import AWS_FAULTS
+from lms_webhooks.aws.clients import AWS_ERRORS
 from lms_webhooks.aws.sqs import SEND_LIMIT, DrainMessage, DrainQueue, SweepQueue, read_sweep_message
 from lms_webhooks.observability import Metric, count, report
-from lms_webhooks.stores.backlog import Backlog, Mark, ShardPart, parts_of_all_shards
+from lms_webhooks.stores.backlog import Backlog, DueMarker, ShardPart, parts_of_all_shards
 from lms_webhooks.stores.health import TICKET_GRACE_SECONDS, HealthStore, Ticket
-from lms_webhooks.stores.webhook_states import Standing, Standings
+from lms_webhooks.stores.webhook_states import WebhookState, WebhookStates
 from lms_webhooks.stores.webhooks import new_webhook_id
-from lms_webhooks.thread_pool import Crew
+from lms_webhooks.thread_pool import ThreadPool
 
 if TYPE_CHECKING:
     from lms_webhooks.stores.outbox import Notifier
@@ -47,7 +47,7 @@ class Sweep:
         self,
         *,
         backlog: Backlog,
-        standings: Standings,
+        standings: WebhookStates,
         health: HealthStore,
         queue: DrainQueue,
         sweep_queue: SweepQueue,
@@ -61,13 +61,13 @@ class Sweep:
         self._sweep_queue = sweep_queue
         self._clock = clock
         self._new_start = new_start
-        self._crew = Crew("sweep", size=_HANDS)
+        self._crew = ThreadPool("sweep", size=_HANDS)
 
     def sweep_all(self) -> int:
         """Send for a drainer wherever something is due and nobody is at it; answer for how many webhooks.
 
         Raises:
-            aws.AWS_FAULTS: some could not be looked at, or sent for. The next sweep will.
+            AWS_ERRORS: some could not be looked at, or sent for. The next sweep will.
         """
         return self._sweep(parts_of_all_shards(self._new_start()), _OWN_SECONDS)
 
@@ -82,7 +82,7 @@ class Sweep:
         for part in parts:
             try:
                 rest = self._sweep_part(part, run)
-            except AWS_FAULTS as fault:
+            except AWS_ERRORS as fault:
                 report(fault, "marks not read", shard=part.shard)
                 run.faults.append(fault)
                 continue
@@ -104,7 +104,7 @@ class Sweep:
         while rest is not None:
             if self._clock() >= run.ends_at:
                 return rest
-            due = self._backlog.due_marks(rest, now_ms=self._now_ms(), limit=_READ_AT_ONCE)
+            due = self._backlog.due_markers(rest, now_ms=self._now_ms(), limit=_READ_AT_ONCE)
             run.lanes += due.read
             for marks in batched(due.marks, _AT_ONCE, strict=False):
                 if self._clock() >= run.ends_at:
@@ -113,11 +113,11 @@ class Sweep:
             rest = due.rest
         return None
 
-    def _try(self, marks: Sequence[Mark], run: "_Run") -> None:
+    def _try(self, marks: Sequence[DueMarker], run: "_Run") -> None:
         """Send for the drainers of some marks. What fails costs these, or the one mark that it is about."""
         try:
             self._send_for_drainers(marks, run)
-        except AWS_FAULTS as fault:
+        except AWS_ERRORS as fault:
             report(fault, "drainers not sent for", marks=len(marks))
             run.faults.append(fault)
         except Exception as error:  # noqa: BLE001  # whatever it is, it costs the one mark that it is about
@@ -127,7 +127,7 @@ class Sweep:
             else:
                 report(error, "mark not swept", webhookId=marks[0].webhook_id)
 
-    def _send_for_drainers(self, marks: Sequence[Mark], run: "_Run") -> None:
+    def _send_for_drainers(self, marks: Sequence[DueMarker], run: "_Run") -> None:
         """Send for a drainer for these marks where one is missing, once for each webhook."""
         standings = self._standings.read(list(dict.fromkeys(map(_id, marks))))
         now_ms = self._now_ms()
@@ -154,14 +154,14 @@ class Sweep:
                 (each for each in due.values() if each.is_urgent is is_urgent), SEND_LIMIT, strict=False
             )
         ]
-        self._crew.do_all(lambda ten: self._send_for(ten, run), tens)
+        self._crew.run_all(lambda ten: self._send_for(ten, run), tens)
 
     def _send_for(self, ten: Sequence[DrainMessage], run: "_Run") -> None:
         """Take the tickets of messages, and send those that may be sent."""
         messages: list[DrainMessage] = []
         try:
             messages.extend(each for each in ten if self._may_send(each))
-        except AWS_FAULTS:
+        except AWS_ERRORS:
             self._send(messages, run)  # they have their tickets
             raise
         self._send(messages, run)
@@ -177,7 +177,7 @@ class Sweep:
         """Send messages. For those that SQS does not take the next sweep sends again."""
         try:
             refused = self._queue.send_all(messages)
-        except AWS_FAULTS:
+        except AWS_ERRORS:
             self._drop_tickets(messages)
             raise
         self._drop_tickets(refused)
@@ -201,7 +201,7 @@ def sweep_for(
         For the schedule, how many webhooks there was something to do for. For the queue, that nothing failed.
 
     Raises:
-        aws.AWS_FAULTS: as `Sweep.sweep_all` and `Notifier.send`. The function fails then, which has an alarm.
+        AWS_ERRORS: as `Sweep.sweep_all` and `Notifier.send`. The function fails then, which has an alarm.
     """
     if "Records" not in event:
         try:
@@ -226,11 +226,11 @@ class _Run:
     faults: list[Exception] = field(default_factory=list)
 
 
-def _id(mark: Mark) -> _Id:
+def _id(mark: DueMarker) -> _Id:
     return mark.account_id, mark.webhook_id
 
 
-def _is_due(mark: Mark, standing: Standing, now_ms: int) -> bool:
+def _is_due(mark: DueMarker, standing: WebhookState, now_ms: int) -> bool:
     if standing.next_attempt_at_ms > now_ms:
         return False
     if standing.lease_until_ms >= now_ms or standing.ticket_until_ms >= now_ms:

@@ -25,7 +25,7 @@ class _Answers:
     rejected_in_a_row: int = 0
 
 
-class Pace:
+class SlownessDetector:
     """What recent direct attempts said of each webhook's endpoint.
 
     One webhook is only ever attempted by one thread of a batch at a time, so nothing here is locked.
@@ -36,7 +36,7 @@ class Pace:
             max_age_seconds=MAX_PAUSE_SECONDS, max_weight=_MAX_WEBHOOKS, clocks=clocks
         )
 
-    def took(self, webhook_id: str, latency_ms: int) -> bool:
+    def record_success(self, webhook_id: str, latency_ms: int) -> bool:
         """Note a 2xx; answer whether the endpoint is slow: three in a row over the threshold, or the
         average over it across five or more."""
         answers = self._of(webhook_id)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from lms_webhooks.model.health import Health
 from lms_webhooks.model.retry import MAX_BATCH_SIZE
-from lms_webhooks.stores.backlog import Lane, Waiting
+from lms_webhooks.stores.backlog import Lane, PendingEvent
 
 REALTIME_IN_A_ROW = 3
 """Requests of the real-time lane while a lower one is due. So that one gets one in four."""
@@ -42,9 +42,9 @@ def after_request(health: Health, lane: Lane) -> Health:
     return replace(health, realtime_in_a_row=0, lower_lane=lane.value)
 
 
-def request_of(waiting: Sequence[Waiting], health: Health, *, most_bytes: int) -> list[Waiting]:
+def request_of(waiting: Sequence[PendingEvent], health: Health, *, most_bytes: int) -> list[PendingEvent]:
     """The first events of a lane that go into one request: one at least, and a suspect alone."""
-    together: list[Waiting] = []
+    together: list[PendingEvent] = []
     size = 0
     for each in waiting:
         size += len(each.event.text.encode()) + 1

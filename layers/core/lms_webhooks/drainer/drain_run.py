@@ -20,7 +20,7 @@ from lms_webhooks.drainer.choosing import (
     stand_in,
 )
 from lms_webhooks.drainer.expiry import Expiry
-from lms_webhooks.drainer.outcomes import Settler
+from lms_webhooks.drainer.outcomes import OutcomeRecorder
 from lms_webhooks.model import health as endpoint
 from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.consequences import Fate, follow, is_suspect_when_retried
@@ -28,14 +28,14 @@ from lms_webhooks.model.health import Health
 from lms_webhooks.model.retry import MAX_REJECTIONS_IN_A_ROW
 from lms_webhooks.model.webhooks import Status, Webhook
 from lms_webhooks.observability import Metric, count
-from lms_webhooks.sending.sender import Patience
-from lms_webhooks.sending.webhook_client import Courier
-from lms_webhooks.stores.backlog import Backlog, Lane, Mark, Waiting
-from lms_webhooks.stores.replays import Portion, Replays
-from lms_webhooks.stores.webhook_cache import Registry
+from lms_webhooks.sending.sender import Timeouts
+from lms_webhooks.sending.webhook_client import WebhookClient
+from lms_webhooks.stores.backlog import Backlog, DueMarker, Lane, PendingEvent
+from lms_webhooks.stores.replays import ReplayBatch, ReplayRunner
+from lms_webhooks.stores.webhook_cache import WebhookCache
 
 CLOSING_SECONDS = 20  # no POST starts later: 15 s for it, 5 s to settle it and to give the lease back
-PATIENCE = Patience(
+TIMEOUTS = Timeouts(
     connect_seconds=10, answer_seconds=5, total_seconds=15
 )  # Adobe Learning Manager's two time-outs
 MAX_BYTES = 256 * 1024  # of a POST
@@ -57,12 +57,12 @@ FAULT_DELAY_SECONDS = OurDelay(5)  # when DynamoDB or KMS fail us: rather wait t
 class _Found:
     """The first events of a lane that may be sent; `portion` is where those of a replay come from."""
 
-    mark: Mark
-    waiting: list[Waiting]
-    portion: Portion | None = None
+    mark: DueMarker
+    waiting: list[PendingEvent]
+    portion: ReplayBatch | None = None
 
 
-class Turn:
+class DrainRun:
     """One turn. `before` is the health that `health` follows from."""
 
     def __init__(
@@ -71,11 +71,11 @@ class Turn:
         health: Health,
         remaining_seconds: Callable[[], float],
         *,
-        registry: Registry,
+        registry: WebhookCache,
         backlog: Backlog,
-        settler: Settler,
-        courier: Courier,
-        replays: Replays,
+        settler: OutcomeRecorder,
+        courier: WebhookClient,
+        replays: ReplayRunner,
         retention_days: int,
         clock: Callable[[], float] = time.time,
         jitter: Callable[[], float] = random.random,
@@ -117,7 +117,7 @@ class Turn:
             How long a successor is to wait; None when there is nothing for one to do.
 
         Raises:
-            aws.AWS_FAULTS: something could not be read; what was sent is settled or will be sent again.
+            AWS_ERRORS: something could not be read; what was sent is settled or will be sent again.
         """
         while self._has_time():
             if not self._look_up():
@@ -130,7 +130,7 @@ class Turn:
             due = [marks[lane] for lane in Lane if lane in marks and marks[lane].is_due(self._now_ms())]
             self.has_real_time = any(mark.lane is Lane.REALTIME for mark in due)
             if not due:
-                self.health = endpoint.without_failure_that_ended(self.health)
+                self.health = endpoint.clear_ended_failure(self.health)
             if self._goes_direct(marks) or not due:
                 return 0.0 if due else None
             if self.is_urgent and not self.has_real_time:
@@ -157,7 +157,7 @@ class Turn:
         self._webhook = registered.webhook if registered is not None else None
         return registered is not None
 
-    def _goes_direct(self, marks: dict[Lane, Mark]) -> bool:
+    def _goes_direct(self, marks: dict[Lane, DueMarker]) -> bool:
         """Return to direct mode when it is time. The turn ends then: it is in force once it is written."""
         assert self._webhook is not None
         now_ms = self._now_ms()
@@ -166,10 +166,10 @@ class Turn:
             self.health, is_empty=is_empty, now_ms=now_ms
         ):
             return False
-        self.health = endpoint.back_to_direct(self.health, now_ms=now_ms)
+        self.health = endpoint.enter_direct_mode(self.health, now_ms=now_ms)
         return True
 
-    def _end_expired(self, marks: dict[Lane, Mark]) -> bool:
+    def _end_expired(self, marks: dict[Lane, DueMarker]) -> bool:
         """Look through the lanes whose look is due, each once a turn; answer whether there was one."""
         has_looked = False
         for lane, mark in marks.items():
@@ -189,7 +189,7 @@ class Turn:
     def _endpoint_answers(self) -> bool:
         return self.may_send() and not self.health.failures
 
-    def _serve_lane(self, due: Sequence[Mark]) -> DelaySeconds | None:
+    def _serve_lane(self, due: Sequence[DueMarker]) -> DelaySeconds | None:
         """Send the first events of one of the lanes that are `due`; answer a delay when the turn must end."""
         lane = next_lane([mark.lane for mark in due], self.health)
         mark = next(mark for mark in due if mark.lane is lane)
@@ -204,7 +204,7 @@ class Turn:
             self.health = endpoint.after_look(self.health, is_nearly_empty=is_all, now_ms=self._now_ms())
         return self._send(found, together)
 
-    def _probe(self, due: Sequence[Mark]) -> DelaySeconds | None:
+    def _probe(self, due: Sequence[DueMarker]) -> DelaySeconds | None:
         """Send the first event to an endpoint that fails; and now and then another, see `stand_in`.
 
         The first one comes first nevertheless: when the endpoint is well again, nothing has overtaken it.
@@ -241,7 +241,7 @@ class Turn:
         self.health = replace(self.health, failures=failures, next_attempt_at_ms=next_ms)
         return max(delay, other_delay or 0)
 
-    def _find_other(self, first: str, number: int, marks: Sequence[Mark]) -> _Found | None:
+    def _find_other(self, first: str, number: int, marks: Sequence[DueMarker]) -> _Found | None:
         """Another event than the `first` one, at which the endpoint failed; None when there is none."""
         by_lane = {mark.lane: mark for mark in marks}
         lanes, depth = stand_in(number, [*by_lane])
@@ -252,29 +252,29 @@ class Turn:
                 return self._settled(replace(found, waiting=[others[int(depth * len(others))]]))
         return None
 
-    def _find(self, mark: Mark, *, limit: int) -> _Found | None:
+    def _find(self, mark: DueMarker, *, limit: int) -> _Found | None:
         """The first events of a lane that is due; None when none of them is to be sent now."""
         found = self._read(mark, limit=limit)
         return found and self._settled(found)
 
-    def _read(self, mark: Mark, *, limit: int) -> _Found | None:
+    def _read(self, mark: DueMarker, *, limit: int) -> _Found | None:
         """The first events of a lane that are due; None when none is."""
         if mark.lane is Lane.REPLAY:
             return self._read_replay(mark, limit=limit)
         waiting = self._backlog.read(self._webhook_id, mark.lane, limit=limit)
         if not waiting:
-            self._backlog.unmark(mark)
+            self._backlog.clear_marker(mark)
             return None
         if mark.lane is Lane.RETRY and waiting[0].due_at_ms > self._now_ms():
             self._backlog.set_due(mark, waiting[0].due_at_ms)
             return None
         return _Found(mark, [each for each in waiting if each.due_at_ms <= self._now_ms()])
 
-    def _read_replay(self, mark: Mark, *, limit: int) -> _Found | None:
+    def _read_replay(self, mark: DueMarker, *, limit: int) -> _Found | None:
         """The next events that an admin wants sent again."""
-        portion = self._replays.next_portion(self._webhook_id, limit=limit)
+        portion = self._replays.next_batch(self._webhook_id, limit=limit)
         if portion is None:
-            self._backlog.unmark(mark)
+            self._backlog.clear_marker(mark)
         elif not portion.waiting:
             self._replays.pass_over(portion)
         else:
@@ -288,7 +288,7 @@ class Turn:
         left = self._without_ended(found.mark.lane, found.waiting)
         return replace(found, waiting=left) if left else None
 
-    def _without_ended(self, lane: Lane, waiting: list[Waiting]) -> list[Waiting]:
+    def _without_ended(self, lane: Lane, waiting: list[PendingEvent]) -> list[PendingEvent]:
         """Settle those that expired or were delivered by another way; answer the others."""
         delivered = self._settler.already_delivered(self._webhook_id, waiting)
         is_settled = self._backlog.remove(
@@ -304,15 +304,15 @@ class Turn:
         self._has_fault = not left and not is_settled
         return left
 
-    def _send(self, found: _Found, waiting: list[Waiting]) -> DelaySeconds | None:
+    def _send(self, found: _Found, waiting: list[PendingEvent]) -> DelaySeconds | None:
         webhook, lane = self._webhook, found.mark.lane
         assert webhook is not None
         credentials = self._courier.credentials_of(webhook)
         # KMS, or DynamoDB before, may have taken long: what may have changed is looked at last.
         if not self._look_up() or self._webhook != webhook or not self._has_time():
             return None
-        sent = self._courier.carry(
-            webhook, [each.event for each in waiting], credentials=credentials, patience=PATIENCE
+        sent = self._courier.send(
+            webhook, [each.event for each in waiting], credentials=credentials, patience=TIMEOUTS
         )
         self._courier.log(self._account_id, self._webhook_id, [sent])
         then = follow(
@@ -336,7 +336,7 @@ class Turn:
         """What is known of the endpoint. An `ordered` webhook waits for its first event, whatever it is."""
         return replace(self.health, suspects={}) if webhook.ordered else self.health
 
-    def _settle(self, found: _Found, waiting: list[Waiting], fate: Fate, attempt: Attempt) -> bool:
+    def _settle(self, found: _Found, waiting: list[PendingEvent], fate: Fate, attempt: Attempt) -> bool:
         """Record what became of the events of one POST; answer whether all of it is recorded."""
         lane = found.mark.lane
         if fate is Fate.PENDING:
@@ -349,7 +349,7 @@ class Turn:
         return self._settler.set_aside(self._account_id, self._webhook_id, lane, waiting[0], attempt)
 
     def _settle_replay(
-        self, mark: Mark, portion: Portion, waiting: list[Waiting], fate: Fate, attempt: Attempt
+        self, mark: DueMarker, portion: ReplayBatch, waiting: list[PendingEvent], fate: Fate, attempt: Attempt
     ) -> bool:
         """One event is asked for once more, not until it succeeds."""
         is_delivered = fate is Fate.DELIVERED

@@ -18,21 +18,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from lms_webhooks.aws.clients import AWS_FAULTS
+from lms_webhooks.aws.clients import AWS_ERRORS
 from lms_webhooks.aws.sqs import DrainMessage, DrainQueue, read_drain_message
-from lms_webhooks.drainer.drain_run import CLOSING_SECONDS, OurDelay, Turn
-from lms_webhooks.drainer.outcomes import Settler
+from lms_webhooks.drainer.drain_run import CLOSING_SECONDS, DrainRun, OurDelay
+from lms_webhooks.drainer.outcomes import OutcomeRecorder
 from lms_webhooks.drainer.purge import Purger
-from lms_webhooks.model.health import Health, without_transition
+from lms_webhooks.model.health import Health, without_unnotified_transition
 from lms_webhooks.model.retry import delay_seconds as growing_seconds
 from lms_webhooks.model.webhooks import Webhook
 from lms_webhooks.observability import Metric, count, logger, report
-from lms_webhooks.problems import Busy
+from lms_webhooks.problems import Contention
 from lms_webhooks.stores.backlog import Backlog, Lane
 from lms_webhooks.stores.health import HealthStore, Ticket
-from lms_webhooks.stores.outbox import NoticeBox, notices_of
-from lms_webhooks.stores.replays import Replays
-from lms_webhooks.stores.webhook_cache import Registry
+from lms_webhooks.stores.outbox import NotificationOutbox, notifications_for
+from lms_webhooks.stores.replays import ReplayRunner
+from lms_webhooks.stores.webhook_cache import WebhookCache
 
 TIMEOUT_SECONDS = 60  # the template's Timeout for this function
 LEASE_SECONDS = TIMEOUT_SECONDS + 10  # longer than a drainer can live, whatever happens to it
@@ -45,14 +45,14 @@ class Drainer:
     def __init__(
         self,
         *,
-        registry: Registry,
+        registry: WebhookCache,
         health: HealthStore,
         backlog: Backlog,
-        settler: Settler,
-        replays: Replays,
-        notices: NoticeBox,
+        settler: OutcomeRecorder,
+        replays: ReplayRunner,
+        notices: NotificationOutbox,
         queue: DrainQueue,
-        turn: Callable[[Webhook, Health, Callable[[], float]], Turn],
+        turn: Callable[[Webhook, Health, Callable[[], float]], DrainRun],
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -80,13 +80,13 @@ class Drainer:
         """Drain the webhook that each of SQS's `records` names; answer the ids of those that must come again.
 
         Raises:
-            aws.AWS_FAULTS: as `drain`. The function fails then, which has an alarm of its own.
+            AWS_ERRORS: as `drain`. The function fails then, which has an alarm of its own.
         """
         failed: list[str] = []
         for record in records:
             try:
                 self.drain(read_drain_message(record), remaining_ms=remaining_ms)
-            except AWS_FAULTS:
+            except AWS_ERRORS:
                 raise
             except Exception as error:  # noqa: BLE001  # damage, or an item of a newer version
                 report(error, "webhook not drained", messageId=record["messageId"])
@@ -99,12 +99,12 @@ class Drainer:
         An urgent drainer leaves a webhook that has only lower lanes to one of the background.
 
         Raises:
-            aws.AWS_FAULTS: not even the successor could be sent for; this message comes again.
+            AWS_ERRORS: not even the successor could be sent for; this message comes again.
         """
         account_id, webhook_id = message.account_id, message.webhook_id
         try:
             registered = self._registry.find(account_id, webhook_id, fresh=True)
-        except AWS_FAULTS:
+        except AWS_ERRORS:
             _note_fault(webhook_id)
             self._come_later(message)
             return
@@ -132,7 +132,7 @@ class Drainer:
                 ticket=message.ticket,
                 message_id=message.message_id,
             )
-        except AWS_FAULTS:
+        except AWS_ERRORS:
             _note_fault(webhook_id)
             leased = None
         if leased is None:
@@ -151,8 +151,8 @@ class Drainer:
             delay_seconds = None
             is_held_up = True
         health = turn.health
-        if not self._is_noted(webhook, turn):
-            health = without_transition(turn.before, health)
+        if not self._save_notifications(webhook, turn):
+            health = without_unnotified_transition(turn.before, health)
             is_held_up = True
         broken_off = 0
         if is_held_up or isinstance(delay_seconds, OurDelay):
@@ -162,7 +162,7 @@ class Drainer:
         self._give_back(message, owner, turn, health, delay_seconds)
 
     def _give_back(
-        self, successor: DrainMessage, owner: str, turn: Turn, health: Health, delay_seconds: float | None
+        self, successor: DrainMessage, owner: str, turn: DrainRun, health: Health, delay_seconds: float | None
     ) -> None:
         """Give the lease back, and send for the successor, if there is something for one to do.
 
@@ -176,7 +176,7 @@ class Drainer:
             is_last_word = self._health.release(
                 account_id, webhook_id, owner=owner, health=health, before=turn.before, ticket=ticket
             )
-        except AWS_FAULTS:
+        except AWS_ERRORS:
             _note_fault(webhook_id)
             is_last_word = False  # or it is, and its answer was lost
         # Where something changed meanwhile, or was appended, who sent for a drainer found the lease taken.
@@ -204,16 +204,16 @@ class Drainer:
     def _send(self, message: DrainMessage, *, delay_seconds: float) -> None:
         try:
             self._queue.send(message, delay_seconds=delay_seconds)
-        except AWS_FAULTS:
+        except AWS_ERRORS:
             self._health.drop_ticket(message.account_id, message.webhook_id, message.ticket)
             raise
 
-    def _is_noted(self, webhook: Webhook, turn: Turn) -> bool:
+    def _save_notifications(self, webhook: Webhook, turn: DrainRun) -> bool:
         """Have its owners told what the turn found; answer whether they will be."""
         try:
-            for notice in notices_of(webhook, turn.before, turn.health, now_ms=self._now_ms()):
+            for notice in notifications_for(webhook, turn.before, turn.health, now_ms=self._now_ms()):
                 self._notices.put(notice)
-        except (*AWS_FAULTS, Busy):
+        except (*AWS_ERRORS, Contention):
             logger.exception("notice not noted", webhookId=webhook.webhook_id)
             return False
         return True
@@ -243,7 +243,7 @@ def _pause_seconds(broken_off: int) -> float:
     return growing_seconds(broken_off, jitter=0)
 
 
-def _got_on(turn: Turn) -> bool:
+def _got_on(turn: DrainRun) -> bool:
     """Whether a turn that broke off did something for good: it sends no second request before the first is
     written down."""
     return len(set(turn.health.attempts) - set(turn.before.attempts)) > 1

@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from lms_webhooks.drainer.outcomes import Settler
+from lms_webhooks.drainer.outcomes import OutcomeRecorder
 from lms_webhooks.observability import logger
-from lms_webhooks.stores.backlog import Backlog, Check, Lane, Mark, Waiting, place_of
+from lms_webhooks.stores.backlog import Backlog, Check, DueMarker, Lane, PendingEvent, place_of
 from lms_webhooks.stores.deliveries import Outcome
-from lms_webhooks.stores.replays import Replays
+from lms_webhooks.stores.replays import ReplayRunner
 
 PORTION_PAGES = 10  # megabytes of a lane; were it all of it, a long one would leave no time to send
 PAUSE_MS = 600_000
@@ -28,8 +28,8 @@ class Expiry:
     def __init__(
         self,
         backlog: Backlog,
-        settler: Settler,
-        replays: Replays,
+        settler: OutcomeRecorder,
+        replays: ReplayRunner,
         *,
         retention_days: int,
         clock: Callable[[], float] = time.time,
@@ -41,17 +41,17 @@ class Expiry:
         self.retention_ms = retention_days * 86_400_000
         self._clock = clock
 
-    def is_due(self, mark: Mark) -> bool:
+    def is_due(self, mark: DueMarker) -> bool:
         """Whether something in a lane may have expired."""
         return mark.check_at_ms <= self._now_ms()
 
     def look_through(
-        self, mark: Mark, *, endpoint_answers: bool, last_error: str, has_time: Callable[[], bool]
+        self, mark: DueMarker, *, endpoint_answers: bool, last_error: str, has_time: Callable[[], bool]
     ) -> None:
         """End what expired in a lane, from where the last look ended; remove the mark of one that is empty.
 
         Raises:
-            aws.AWS_FAULTS: something could not be read or written; the look stays due.
+            AWS_ERRORS: something could not be read or written; the look stays due.
         """
         lane = mark.lane
         check = mark.check or Check("", 0, mark.token)
@@ -71,14 +71,16 @@ class Expiry:
             check = Check(place_of(waiting[-1], lane), first_ms, check.token)
         self._finish(mark, check)
 
-    def expired(self, lane: Lane, waiting: Sequence[Waiting], *, endpoint_answers: bool) -> list[Waiting]:
+    def expired(
+        self, lane: Lane, waiting: Sequence[PendingEvent], *, endpoint_answers: bool
+    ) -> list[PendingEvent]:
         """Those of a lane that expired. None that was never tried, while its endpoint answers: it is sent."""
         if endpoint_answers and lane is not Lane.RETRY:
             return []
         oldest_ms = self._now_ms() - self.retention_ms
         return [each for each in waiting if _since_ms(lane, each) <= oldest_ms]
 
-    def end(self, webhook_id: str, lane: Lane, expired: Sequence[Waiting], *, last_error: str) -> bool:
+    def end(self, webhook_id: str, lane: Lane, expired: Sequence[PendingEvent], *, last_error: str) -> bool:
         """Record what expired, and take it out of its lane; answer whether all of it is."""
         if not expired:
             return True
@@ -90,14 +92,14 @@ class Expiry:
             reason += f"; the last error was {last_error}"
         return self._settler.end(webhook_id, lane, expired, Outcome.EXPIRED, reason)
 
-    def _finish(self, mark: Mark, check: Check) -> None:
+    def _finish(self, mark: DueMarker, check: Check) -> None:
         """Say when the lane is to be looked through again, or that it is empty."""
         now_ms = self._now_ms()
         first_ms = check.first_ms
-        if mark.lane is Lane.REPLAY and self._replays.is_under_way(mark.webhook_id):
+        if mark.lane is Lane.REPLAY and self._replays.is_running(mark.webhook_id):
             first_ms = first_ms or now_ms  # it needs the mark, and does not expire itself
         as_it_was = replace(mark, token=check.token)
-        if not first_ms and self._backlog.unmark(as_it_was):
+        if not first_ms and self._backlog.clear_marker(as_it_was):
             return
         next_ms = max(first_ms + self.retention_ms, now_ms + PAUSE_MS)
         if not first_ms or not self._backlog.set_check(as_it_was, next_ms):
@@ -107,6 +109,6 @@ class Expiry:
         return int(self._clock() * 1000)
 
 
-def _since_ms(lane: Lane, waiting: Waiting) -> int:
+def _since_ms(lane: Lane, waiting: PendingEvent) -> int:
     """From when on it waits, for what ends after some time."""
     return waiting.asked_at_ms if lane is Lane.REPLAY else waiting.event.accepted_at_ms

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.consequences import set_aside
 from lms_webhooks.observability import Metric, count, measure_ms
-from lms_webhooks.stores.backlog import Backlog, Lane, Waiting
+from lms_webhooks.stores.backlog import Backlog, Lane, PendingEvent
 from lms_webhooks.stores.deliveries import Delivery, DeliveryStore, Outcome
 
 
@@ -25,7 +25,7 @@ class Ended(NamedTuple):
     """Whether each of them is on record, and out of its lane."""
 
 
-class Settler:
+class OutcomeRecorder:
     """Moves events from the backlog to the history."""
 
     def __init__(
@@ -35,16 +35,16 @@ class Settler:
         self._deliveries = deliveries
         self._clock = clock
 
-    def already_delivered(self, webhook_id: str, waiting: Sequence[Waiting]) -> set[str]:
+    def already_delivered(self, webhook_id: str, waiting: Sequence[PendingEvent]) -> set[str]:
         """The sort keys of those that the history has as delivered (consistent read).
 
         Raises:
-            aws.AWS_FAULTS: the history could not be read.
+            AWS_ERRORS: the history could not be read.
         """
         keys = [(webhook_id, each.event.sort_key) for each in waiting]
         return {sort_key for _, sort_key in self._deliveries.find_delivered(keys, consistent=True)}
 
-    def deliver(self, webhook_id: str, lane: Lane, waiting: Sequence[Waiting], attempt: Attempt) -> bool:
+    def deliver(self, webhook_id: str, lane: Lane, waiting: Sequence[PendingEvent], attempt: Attempt) -> bool:
         """Settle events that one POST delivered; answer whether all of them are recorded."""
         unwritten = self._deliveries.record(
             [
@@ -59,7 +59,7 @@ class Settler:
         return not unwritten
 
     def set_aside(
-        self, account_id: str, webhook_id: str, lane: Lane, waiting: Waiting, attempt: Attempt
+        self, account_id: str, webhook_id: str, lane: Lane, waiting: PendingEvent, attempt: Attempt
     ) -> bool:
         """Let an event that its receiver rejected be tried alone, later and later; or end it as failed.
 
@@ -80,7 +80,7 @@ class Settler:
         self._backlog.remove(webhook_id, lane, [waiting])
         return True
 
-    def _mark_retry(self, account_id: str, webhook_id: str, later: Waiting) -> None:
+    def _mark_retry(self, account_id: str, webhook_id: str, later: PendingEvent) -> None:
         self._backlog.mark(
             account_id,
             webhook_id,
@@ -90,7 +90,7 @@ class Settler:
         )
 
     def end(
-        self, webhook_id: str, lane: Lane, waiting: Sequence[Waiting], outcome: Outcome, reason: str
+        self, webhook_id: str, lane: Lane, waiting: Sequence[PendingEvent], outcome: Outcome, reason: str
     ) -> bool:
         """Settle events that will not be delivered; answer whether all are recorded and out of their lane."""
         unwritten = self._deliveries.record_unless_delivered(
@@ -102,13 +102,13 @@ class Settler:
         count(metric, len(waiting) - len(unwritten))
         return is_removed and not unwritten
 
-    def bury(self, webhook_id: str, lane: Lane, waiting: Sequence[Waiting], reason: str) -> Ended:
+    def bury(self, webhook_id: str, lane: Lane, waiting: Sequence[PendingEvent], reason: str) -> Ended:
         """Settle events of a deleted webhook as failed, when nobody else writes its history any more.
 
         It counts nothing: it is called by several threads.
 
         Raises:
-            aws.AWS_FAULTS: the history could not be read.
+            AWS_ERRORS: the history could not be read.
         """
         keys = [(webhook_id, each.event.sort_key) for each in waiting]
         delivered = self._deliveries.find_delivered(keys, consistent=True, whole=True)
@@ -122,7 +122,7 @@ class Settler:
         return Ended(len(failed) - len(unwritten), is_removed and not unwritten)
 
     def _remove_recorded(
-        self, webhook_id: str, lane: Lane, waiting: Sequence[Waiting], unwritten: set[tuple[str, str]]
+        self, webhook_id: str, lane: Lane, waiting: Sequence[PendingEvent], unwritten: set[tuple[str, str]]
     ) -> bool:
         return self._backlog.remove(
             webhook_id, lane, [each for each in waiting if (webhook_id, each.event.sort_key) not in unwritten]

@@ -17,18 +17,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import batched
 
-from lms_webhooks.aws.clients import AWS_FAULTS
+from lms_webhooks.aws.clients import AWS_ERRORS
 from lms_webhooks.aws.sqs import DrainMessage, DrainQueue
 from lms_webhooks.drainer.drain_run import CLOSING_SECONDS
-from lms_webhooks.drainer.outcomes import Ended, Settler
+from lms_webhooks.drainer.outcomes import Ended, OutcomeRecorder
 from lms_webhooks.model.retry import delay_seconds
 from lms_webhooks.observability import Metric, count, logger
-from lms_webhooks.stores.backlog import Backlog, Lane, Mark, Waiting
+from lms_webhooks.stores.backlog import Backlog, DueMarker, Lane, PendingEvent
 from lms_webhooks.stores.health import TICKET_GRACE_SECONDS
-from lms_webhooks.stores.replays import Replays
-from lms_webhooks.stores.webhook_cache import Registry
+from lms_webhooks.stores.replays import ReplayRunner
+from lms_webhooks.stores.webhook_cache import WebhookCache
 from lms_webhooks.stores.webhooks import MAX_DELETED
-from lms_webhooks.thread_pool import Crew
+from lms_webhooks.thread_pool import ThreadPool
 
 _AT_ONCE = 25  # BatchWriteItem
 # While some wait for the partition of the history, others write to that of the lane. Eight that take 25 each
@@ -43,10 +43,10 @@ class Purger:
     def __init__(
         self,
         *,
-        registry: Registry,
+        registry: WebhookCache,
         backlog: Backlog,
-        settler: Settler,
-        replays: Replays,
+        settler: OutcomeRecorder,
+        replays: ReplayRunner,
         queue: DrainQueue,
         claim_seconds: float,
         clock: Callable[[], float] = time.time,
@@ -59,16 +59,16 @@ class Purger:
         self._queue = queue
         self._claim_seconds = claim_seconds
         self._clock = clock
-        self._crew = Crew("purge", size=HANDS - 1)
+        self._crew = ThreadPool("purge", size=HANDS - 1)
 
     def purge(self, message: DrainMessage, *, remaining_ms: Callable[[], int]) -> None:
         """Purge the lanes that nobody else purges while there is time, and send for a successor.
 
         Raises:
-            aws.AWS_FAULTS: not even the successor could be sent for; this message comes again.
+            AWS_ERRORS: not even the successor could be sent for; this message comes again.
         """
         owner = secrets.token_urlsafe(12)
-        mine: list[Mark] = []
+        mine: list[DueMarker] = []
         done: list[bool] = []
         is_early = False
         try:
@@ -78,7 +78,7 @@ class Purger:
             is_early = bool(mine) and self._was_just_deleted(message)
             if not is_early:
                 self._purge_lanes(mine, done, remaining_ms)
-        except AWS_FAULTS:
+        except AWS_ERRORS:
             logger.exception("purge broke off", webhookId=message.webhook_id)
             count(Metric.TURNS_BROKEN_OFF)
         if len(done) == len(mine) and all(done):
@@ -99,19 +99,23 @@ class Purger:
         # Of more than so many nobody can say.
         return len(deleted) == MAX_DELETED or any(each.webhook_id == message.webhook_id for each in deleted)
 
-    def _hand_on(self, message: DrainMessage, mine: Sequence[Mark], owner: str, *, seconds: float) -> None:
+    def _hand_on(
+        self, message: DrainMessage, mine: Sequence[DueMarker], owner: str, *, seconds: float
+    ) -> None:
         """Send for a successor after some seconds, who gets the claims that are still `mine`."""
         successor = message.message_id
         left = [mark for mark in mine if self._claim(mark, successor, seconds + TICKET_GRACE_SECONDS, owner)]
         if left:
             self._queue.send(replace(message, ticket=successor, is_urgent=False), delay_seconds=seconds)
 
-    def _claim(self, mark: Mark, owner: str, seconds: float, *instead_of: str) -> bool:
+    def _claim(self, mark: DueMarker, owner: str, seconds: float, *instead_of: str) -> bool:
         now_ms = int(self._clock() * 1000)
         until_ms = now_ms + int(seconds * 1000)
         return self._backlog.claim(mark, owner, now_ms=now_ms, until_ms=until_ms, instead_of=instead_of)
 
-    def _purge_lanes(self, marks: Sequence[Mark], done: list[bool], remaining_ms: Callable[[], int]) -> None:
+    def _purge_lanes(
+        self, marks: Sequence[DueMarker], done: list[bool], remaining_ms: Callable[[], int]
+    ) -> None:
         """Say of each lane whether all of it is settled, and its mark gone.
 
         The replay lane is the last, and its mark stays as long as another's does. The deletion made that mark
@@ -120,29 +124,29 @@ class Purger:
         for mark in sorted(marks, key=_is_of_replay):
             done.append((all(done) or not _is_of_replay(mark)) and self._purge_lane(mark, remaining_ms))
 
-    def _purge_lane(self, mark: Mark, remaining_ms: Callable[[], int]) -> bool:
+    def _purge_lane(self, mark: DueMarker, remaining_ms: Callable[[], int]) -> bool:
         is_settled = True
         for page in self._backlog.read_all(mark.webhook_id, mark.lane):
             # Where a replay is to be forgotten its lane may be empty.
             pieces = list(batched(page, _AT_ONCE, strict=False)) or [()]
             ended: list[Ended] = []
 
-            def settle(waiting: Sequence[Waiting], ended: list[Ended] = ended) -> None:
+            def settle(waiting: Sequence[PendingEvent], ended: list[Ended] = ended) -> None:
                 if remaining_ms() >= CLOSING_SECONDS * 1000:
                     ended.append(self._settle(mark.webhook_id, mark.lane, waiting))
 
-            self._crew.do_all(settle, pieces)
+            self._crew.run_all(settle, pieces)
             count(Metric.EVENTS_FAILED, sum(each.recorded for each in ended))
             is_settled &= all(each.is_all for each in ended)
             if len(ended) < len(pieces):
                 return False
-        return is_settled and self._backlog.unmark(mark)
+        return is_settled and self._backlog.clear_marker(mark)
 
-    def _settle(self, webhook_id: str, lane: Lane, waiting: Sequence[Waiting]) -> Ended:
+    def _settle(self, webhook_id: str, lane: Lane, waiting: Sequence[PendingEvent]) -> Ended:
         if lane is Lane.REPLAY:
             return Ended(0, self._replays.bury(webhook_id, waiting))
         return self._settler.bury(webhook_id, lane, waiting, _REASON)
 
 
-def _is_of_replay(mark: Mark) -> bool:
+def _is_of_replay(mark: DueMarker) -> bool:
     return mark.lane is Lane.REPLAY

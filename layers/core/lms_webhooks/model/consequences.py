@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING
 
 from lms_webhooks.model import health as endpoint
 from lms_webhooks.model.attempts import Attempt
-from lms_webhooks.model.health import Health, SwitchOff
+from lms_webhooks.model.health import DisabledReason, Health
 from lms_webhooks.model.retry import (
     MAX_REJECTIONS_IN_A_ROW,
-    AnswerClass,
+    ResponseClass,
     classify,
     delay_seconds,
-    event_delay_seconds,
+    rejection_delay_seconds,
     retry_after_seconds,
 )
 from lms_webhooks.sending.sockets import ErrorClass
-from lms_webhooks.stores.backlog import Waiting
+from lms_webhooks.stores.backlog import PendingEvent
 
 if TYPE_CHECKING:
-    from lms_webhooks.sending.webhook_client import Sent  # it would load all that sends
+    from lms_webhooks.sending.webhook_client import SendResult  # it would load all that sends
 
 _AFTER_THE_REQUEST = frozenset({ErrorClass.TIMEOUT, ErrorClass.CONNECTION_LOST, ErrorClass.BROKEN_ANSWER})
 
@@ -56,7 +56,7 @@ class Consequence:
 
 def follow(
     health: Health,
-    sent: "Sent",
+    sent: "SendResult",
     *,
     now_ms: int,
     jitter: float,
@@ -75,34 +75,34 @@ def follow(
     is_suspect = is_suspect or sort_keys[0] in health.suspects
     answer_class = classify(sent.attempt.status_code)
     if is_suspect and len(sort_keys) == 1 and not health.failures and _may_be_the_event(sent.attempt):
-        answer_class = AnswerClass.EVENT if answer_class is AnswerClass.ENDPOINT else answer_class
-    if answer_class is AnswerClass.DELIVERED:  # nothing is worked out here that only failures need
+        answer_class = ResponseClass.EVENT if answer_class is ResponseClass.ENDPOINT else answer_class
+    if answer_class is ResponseClass.DELIVERED:  # nothing is worked out here that only failures need
         known = endpoint.after_success(health, sent.attempt, sent_events=len(sort_keys))
         return Consequence(Fate.DELIVERED, endpoint.without_suspects(known, sort_keys))
     delay = _delay_seconds(health, sent, now_ms=now_ms, jitter=jitter)
     match answer_class:
-        case AnswerClass.EVENT if len(sort_keys) > 1:
+        case ResponseClass.EVENT if len(sort_keys) > 1:
             then = Consequence(Fate.PENDING, _with_less_at_once(health, sent, now_ms=now_ms))
-        case AnswerClass.EVENT:
+        case ResponseClass.EVENT:
             then = _after_rejection(health, sent.attempt, now_ms=now_ms, delay=delay, is_known=is_known)
             then = replace(then, health=endpoint.without_suspects(then.health, sort_keys))
-        case AnswerClass.GONE if disable_after_ms is None:  # for the drainer to confirm, at once
+        case ResponseClass.GONE if disable_after_ms is None:  # for the drainer to confirm, at once
             known = endpoint.after_failure(health, sent.attempt, now_ms=now_ms, delay_seconds=0)
             then = Consequence(Fate.PENDING, known, delay_seconds=0)
-        case AnswerClass.GONE:
+        case ResponseClass.GONE:
             known = endpoint.after_gone(health, sent.attempt, now_ms=now_ms)
             then = Consequence(Fate.PENDING, known, delay_seconds=0)
-        case AnswerClass.ENDPOINT:
+        case ResponseClass.ENDPOINT:
             known = _after_failure(health, sent, sort_keys, now_ms=now_ms, delay=delay)
             then = Consequence(Fate.PENDING, known, delay)
     known = then.health
     is_over = disable_after_ms is not None and now_ms - known.failing_since_ms >= disable_after_ms
     if known.failures > health.failures and is_over:
-        known = endpoint.switch_off(known, SwitchOff.FAILING, now_ms=now_ms)
+        known = endpoint.disable(known, DisabledReason.FAILING, now_ms=now_ms)
     return replace(then, health=known)
 
 
-def _with_less_at_once(health: Health, sent: "Sent", *, now_ms: int) -> Health:
+def _with_less_at_once(health: Health, sent: "SendResult", *, now_ms: int) -> Health:
     """Several events were refused: they are parted, until the culprit is alone."""
     if sent.attempt.status_code == 413:
         return endpoint.with_fewer_bytes(health, sent.body_bytes, now_ms=now_ms)
@@ -124,7 +124,7 @@ def _after_rejection(
 
 
 def _after_failure(
-    health: Health, sent: "Sent", sort_keys: Sequence[str], *, now_ms: int, delay: float
+    health: Health, sent: "SendResult", sort_keys: Sequence[str], *, now_ms: int, delay: float
 ) -> Health:
     attempt = sent.attempt
     failed = endpoint.after_failure(health, attempt, now_ms=now_ms, delay_seconds=delay)
@@ -135,16 +135,16 @@ def _after_failure(
     return endpoint.with_suspects(failed, sort_keys) if _may_be_the_event(attempt) else failed
 
 
-def is_suspect_when_retried(waiting: Waiting) -> bool:
+def is_suspect_when_retried(waiting: PendingEvent) -> bool:
     """Whether an event of the retry lane is there because an endpoint failed at it."""
     last = waiting.attempts[-1] if waiting.attempts else None
-    return last is not None and classify(last.status_code) is AnswerClass.ENDPOINT
+    return last is not None and classify(last.status_code) is ResponseClass.ENDPOINT
 
 
-def set_aside(waiting: Waiting, attempt: Attempt, *, now_ms: int) -> tuple[Waiting, bool]:
+def set_aside(waiting: PendingEvent, attempt: Attempt, *, now_ms: int) -> tuple[PendingEvent, bool]:
     """An event that its receiver rejected, as it waits in the retry lane; and whether it is tried again."""
     tries = waiting.tries + 1
-    wait_seconds = event_delay_seconds(tries)
+    wait_seconds = rejection_delay_seconds(tries)
     due_at_ms = now_ms + (wait_seconds or 0) * 1000
     later = replace(waiting, tries=tries, attempts=(*waiting.attempts, attempt), due_at_ms=due_at_ms)
     return later, wait_seconds is not None
@@ -160,7 +160,7 @@ def _may_be_the_event(attempt: Attempt) -> bool:
     return attempt.error_class in _AFTER_THE_REQUEST
 
 
-def _delay_seconds(health: Health, sent: "Sent", *, now_ms: int, jitter: float) -> float:
+def _delay_seconds(health: Health, sent: "SendResult", *, now_ms: int, jitter: float) -> float:
     asked_for = retry_after_seconds(
         sent.answer.retry_after, status_code=sent.answer.status_code, now_seconds=now_ms / 1000
     )

@@ -37,7 +37,7 @@ class Mode(StrEnum):
     BACKLOG = "backlog"
 
 
-class SwitchOff(StrEnum):
+class DisabledReason(StrEnum):
     """Why the system stopped sending to a webhook."""
 
     GONE = "gone"
@@ -83,13 +83,13 @@ class Health:
     """The lane of that one."""
     nearly_empty_since_ms: int = 0
     """Since when each look at the real-time lane found no more than one request takes."""
-    switched_off: SwitchOff | None = None
+    switched_off: DisabledReason | None = None
     switched_off_at_ms: int = 0
     attempts: tuple[Attempt, ...] = ()
     """The last ones that changed something here, oldest first; direct successes write nothing."""
 
 
-def fall_back(health: Health, *, now_ms: int) -> Health:
+def enter_backlog_mode(health: Health, *, now_ms: int) -> Health:
     """Leave direct mode. Who comes back to it soon after leaving stays longer each time."""
     if health.mode is Mode.BACKLOG:
         return health
@@ -114,7 +114,7 @@ def after_failure(health: Health, attempt: Attempt, *, now_ms: int, delay_second
     last_at_ms = health.attempts[-1].started_at_ms if health.attempts else 0
     goes_on = health.failing_since_ms and attempt.started_at_ms - last_at_ms <= FAILURE_GAP_MS
     return replace(
-        fall_back(health, now_ms=now_ms),
+        enter_backlog_mode(health, now_ms=now_ms),
         attempts=_attempts_with(health, attempt),
         failures=health.failures + 1,
         failing_since_ms=health.failing_since_ms if goes_on else attempt.started_at_ms,
@@ -224,24 +224,24 @@ def after_look(health: Health, *, is_nearly_empty: bool, now_ms: int) -> Health:
 
 def after_gone(health: Health, attempt: Attempt, *, now_ms: int) -> Health:
     """The receiver said 410: it is not coming back by itself."""
-    fallen = fall_back(health, now_ms=now_ms)
+    fallen = enter_backlog_mode(health, now_ms=now_ms)
     failed = replace(fallen, attempts=_attempts_with(health, attempt), last_error=attempt.outcome)
-    return switch_off(failed, SwitchOff.GONE, now_ms=now_ms)
+    return disable(failed, DisabledReason.GONE, now_ms=now_ms)
 
 
-def switch_off(health: Health, why: SwitchOff, *, now_ms: int) -> Health:
+def disable(health: Health, why: DisabledReason, *, now_ms: int) -> Health:
     """Send nothing more until an admin says so."""
     return replace(health, switched_off=why, switched_off_at_ms=now_ms)
 
 
-def back_to_direct(health: Health, *, now_ms: int) -> Health:
+def enter_direct_mode(health: Health, *, now_ms: int) -> Health:
     """The endpoint answers, and little or nothing waits in the real-time lane."""
     return replace(
         health, mode=Mode.DIRECT, recovered_at_ms=now_ms, backlog_since_ms=0, nearly_empty_since_ms=0
     )
 
 
-def without_transition(before: Health, after: Health) -> Health:
+def without_unnotified_transition(before: Health, after: Health) -> Health:
     """`after`, which follows from `before`, but for what its owners would have to be told of: the next turn
     then finds the same again.
 
@@ -256,8 +256,8 @@ def without_transition(before: Health, after: Health) -> Health:
     )
 
 
-def without_failure_that_ended(health: Health) -> Health:
-    """Nothing fails any more: for whoever finds what `without_transition` left, and has nothing to send."""
+def clear_ended_failure(health: Health) -> Health:
+    """Forget a failure that has ended: `without_unnotified_transition` left it, and nothing is pending."""
     return health if health.failures else replace(health, failing_since_ms=0, last_error="", suspects={})
 
 

@@ -36,7 +36,7 @@ _ENDPOINT_STATUS_CODES = frozenset(
 _MAX_DOUBLINGS = 10  # 5 s doubled ten times is past every limit; more would only make large integers
 
 
-class AnswerClass(StrEnum):
+class ResponseClass(StrEnum):
     """What an answer speaks of."""
 
     DELIVERED = "delivered"
@@ -45,17 +45,17 @@ class AnswerClass(StrEnum):
     EVENT = "event"
 
 
-def classify(status_code: int | None) -> AnswerClass:
+def classify(status_code: int | None) -> ResponseClass:
     """The class of an answer; `None` stands for no answer at all."""
     if status_code is None:
-        return AnswerClass.ENDPOINT
+        return ResponseClass.ENDPOINT
     if 200 <= status_code < 300:
-        return AnswerClass.DELIVERED
+        return ResponseClass.DELIVERED
     if status_code == 410:
-        return AnswerClass.GONE
+        return ResponseClass.GONE
     if 400 <= status_code < 500 and status_code not in _ENDPOINT_STATUS_CODES:
-        return AnswerClass.EVENT
-    return AnswerClass.ENDPOINT
+        return ResponseClass.EVENT
+    return ResponseClass.ENDPOINT
 
 
 def delay_seconds(failures: int, *, jitter: float, retry_after_seconds: int = 0) -> float:
@@ -97,6 +97,6 @@ def _seconds_asked_for(text: str, now_seconds: float) -> int:
     return min(max(0, -int(-wait // 1)), MAX_WAIT_SECONDS)
 
 
-def event_delay_seconds(tries: int) -> int | None:
+def rejection_delay_seconds(tries: int) -> int | None:
     """Seconds until an event that was rejected `tries` times is tried again; None when it has failed."""
     return EVENT_DELAYS_SECONDS[tries - 1] if tries <= len(EVENT_DELAYS_SECONDS) else None

@@ -4,11 +4,11 @@ from enum import Enum, auto
 
 from lms_webhooks.model.event_types import EVENT_TYPES, Category
 from lms_webhooks.model.events import Event
-from lms_webhooks.model.health import Health, Mode, SwitchOff
+from lms_webhooks.model.health import DisabledReason, Health, Mode
 from lms_webhooks.model.webhooks import Status, Webhook
 
 
-class Way(Enum):
+class Route(Enum):
     """Where an event goes for one webhook."""
 
     NOWHERE = auto()
@@ -17,7 +17,7 @@ class Way(Enum):
     BATCH_LANE = auto()
 
 
-def choose_way(webhook: Webhook, health: Health, event: Event, *, retention_ms: int) -> Way:
+def route(webhook: Webhook, health: Health, event: Event, *, retention_ms: int) -> Route:
     """The way of `event` to `webhook`, which is of the same account, as things stand.
 
     A webhook that was switched off for failing still takes events for one retention period, so that an
@@ -25,22 +25,22 @@ def choose_way(webhook: Webhook, health: Health, event: Event, *, retention_ms: 
     What counts is when the event was accepted: its message may have been held up for long.
     """
     if event.event_name not in webhook.events or webhook.status is Status.INACTIVE:
-        return Way.NOWHERE
+        return Route.NOWHERE
     if health.switched_off is not None:
-        taken_for_ms = retention_ms if health.switched_off is SwitchOff.FAILING else 0
+        taken_for_ms = retention_ms if health.switched_off is DisabledReason.FAILING else 0
         if event.accepted_at_ms - health.switched_off_at_ms >= taken_for_ms:
-            return Way.NOWHERE
-    lane = choose_lane(event)
+            return Route.NOWHERE
+    lane = lane_for(event)
     must_wait = (
         webhook.status is Status.PAUSED
         or webhook.ordered
         or health.mode is Mode.BACKLOG
         or health.switched_off is not None
     )
-    return lane if lane is Way.BATCH_LANE or must_wait else Way.DIRECT
+    return lane if lane is Route.BATCH_LANE or must_wait else Route.DIRECT
 
 
-def choose_lane(event: Event) -> Way:
+def lane_for(event: Event) -> Route:
     """Where `event` waits, if it must."""
     is_real_time = EVENT_TYPES[event.event_name].category is Category.REAL_TIME
-    return Way.REALTIME_LANE if is_real_time else Way.BATCH_LANE
+    return Route.REALTIME_LANE if is_real_time else Route.BATCH_LANE

@@ -70,11 +70,11 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def rfc3339_of_ms(milliseconds: int) -> str:
-    """A moment in UTC milliseconds since 1970, as `rfc3339` writes it."""
-    return rfc3339(datetime.fromtimestamp(milliseconds / 1000, UTC))
+def format_ms(milliseconds: int) -> str:
+    """A moment in UTC milliseconds since 1970, as `format_time` writes it."""
+    return format_time(datetime.fromtimestamp(milliseconds / 1000, UTC))
 
 
-def rfc3339(moment: datetime) -> str:
+def format_time(moment: datetime) -> str:
     """`moment` in UTC to the millisecond, `2026-11-03T12:00:00.000Z`: of one width, so text sorts as time."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

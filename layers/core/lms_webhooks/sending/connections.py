@@ -17,13 +17,13 @@ from collections.abc import Callable
 from lms_webhooks.clocks import Clocks, Moment
 from lms_webhooks.sending.sockets import (
     Deadline,
+    DeadlineSocket,
     ErrorClass,
-    Failed,
     Origin,
-    TlsWire,
-    Wire,
+    TlsSocket,
+    TransportError,
+    connect,
     failure_of,
-    open_wire,
 )
 
 MAX_IDLE_SECONDS = 50  # common load balancers close idle connections after 60
@@ -41,7 +41,7 @@ _LENGTH = re.compile(r"[0-9]{1,18}")
 _CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;.*)?", re.DOTALL)
 
 
-class Connections:
+class ConnectionPool:
     """Kept-alive connections to many origins. Safe to share between threads: each has one call at a time."""
 
     def __init__(
@@ -64,7 +64,7 @@ class Connections:
         *,
         connect_seconds: float,
         answer_seconds: float,
-    ) -> "Exchange":
+    ) -> "HttpResponse":
         """Send `request`, over a connection that opens within `connect_seconds` if there is none, and read an
         answer until its header is complete: `answer_seconds` after it was sent at the latest.
 
@@ -77,8 +77,8 @@ class Connections:
         if connection is not None:
             sent_at = time.monotonic()
             try:
-                return self._exchange_over(connection, request, deadline, answer_seconds)
-            except Failed as failed:
+                return self._request_over(connection, request, deadline, answer_seconds)
+            except TransportError as failed:
                 # A server may close a kept-alive connection just as it is used again (RFC 9112 9.3.1): that
                 # says nothing about its health, so the request goes out once more, on a new one.
                 is_stale = time.monotonic() - sent_at <= _STALE_SECONDS and not connection.has_answered
@@ -86,8 +86,8 @@ class Connections:
                     raise
         deadline.restart(connect_seconds)
         opened_at = self._clocks.now()
-        wire = open_wire(origin, deadline, self._tls_context, loopback_allowed=self._loopback_allowed)
-        return self._exchange_over(_Connection(origin, wire, opened_at), request, deadline, answer_seconds)
+        wire = connect(origin, deadline, self._tls_context, loopback_allowed=self._loopback_allowed)
+        return self._request_over(_Connection(origin, wire, opened_at), request, deadline, answer_seconds)
 
     def close(self) -> None:
         """Close those that are idle."""
@@ -96,13 +96,13 @@ class Connections:
             self._idle.clear()
             self._idle_count = 0
 
-    def _exchange_over(
+    def _request_over(
         self, connection: "_Connection", request: bytes, deadline: Deadline, answer_seconds: float
-    ) -> "Exchange":
+    ) -> "HttpResponse":
         try:
             deadline.restart(answer_seconds)
             connection.send(request, deadline)
-            return Exchange(connection, deadline, keep=self._keep)
+            return HttpResponse(connection, deadline, keep=self._keep)
         except BaseException:
             connection.close()
             raise
@@ -115,7 +115,7 @@ class Connections:
                     return None
                 connection = idle.pop()
                 self._idle_count -= 1
-            if self._may_be_used(connection) and connection.is_quiet():
+            if self._may_be_used(connection) and connection.has_no_input():
                 return connection
             connection.close()
 
@@ -141,7 +141,7 @@ class Connections:
 class _Connection:
     """An open connection. The deadline of the call that it is in holds for each wait."""
 
-    def __init__(self, origin: Origin, wire: Wire | TlsWire, opened_at: Moment) -> None:
+    def __init__(self, origin: Origin, wire: DeadlineSocket | TlsSocket, opened_at: Moment) -> None:
         self.origin = origin
         self.opened_at = opened_at
         """From before its name was resolved."""
@@ -172,9 +172,9 @@ class _Connection:
         self.idle_since = now
         self.has_answered = False
 
-    def is_quiet(self) -> bool:
+    def has_no_input(self) -> bool:
         """Whether nothing came while it was idle: neither its end, nor an answer to no request."""
-        return self._wire.is_quiet()
+        return self._wire.has_no_input()
 
     def close(self) -> None:
         self._wire.close()
@@ -186,7 +186,7 @@ def _close_all(idle: dict[Origin, list[_Connection]]) -> None:
             connection.close()
 
 
-class Exchange:
+class HttpResponse:
     """An answer whose header is complete. Its body is read piece by piece; in the end it is to be closed."""
 
     def __init__(
@@ -232,7 +232,7 @@ class Exchange:
                 return b""
             if not self._unread:
                 self._receive()
-        except Failed:
+        except TransportError:
             self._is_kept_alive = False
             self.is_complete = True
             return b""
@@ -259,7 +259,7 @@ class Exchange:
         while True:
             line = _STATUS_LINE.fullmatch(self._line())
             if line is None or line["status"] == b"101":  # another protocol, which we never asked for
-                raise Failed(ErrorClass.BROKEN_ANSWER)
+                raise TransportError(ErrorClass.BROKEN_ANSWER)
             if not line["status"].startswith(b"1"):
                 return int(line["minor"]), int(line["status"])
             self._read_headers()
@@ -274,15 +274,15 @@ class Exchange:
             if colon and name.strip() == name != "":  # the rest of a folded line begins with a space
                 name, value = name.lower(), value.strip()
                 headers[name] = f"{headers[name]}, {value}" if name in headers else value
-        raise Failed(ErrorClass.BROKEN_ANSWER)
+        raise TransportError(ErrorClass.BROKEN_ANSWER)
 
     def _begin_chunk(self) -> None:
         if not self._is_first_chunk and self._line():
-            raise Failed(ErrorClass.BROKEN_ANSWER)
+            raise TransportError(ErrorClass.BROKEN_ANSWER)
         self._is_first_chunk = False
         size = _CHUNK_SIZE.fullmatch(self._line())
         if size is None:
-            raise Failed(ErrorClass.BROKEN_ANSWER)
+            raise TransportError(ErrorClass.BROKEN_ANSWER)
         self._left_bytes = int(size[1], 16)
         if not self._left_bytes:
             self._read_headers()  # trailers
@@ -297,7 +297,7 @@ class Exchange:
             self._receive()
         self._lines_bytes += end
         if end > MAX_LINE_BYTES or end < 0 or self._lines_bytes > _MAX_LINES_BYTES:
-            raise Failed(ErrorClass.BROKEN_ANSWER)
+            raise TransportError(ErrorClass.BROKEN_ANSWER)
         return self._take(end + 1)[:-1].removesuffix(b"\r")
 
     def _take(self, count: int) -> bytes:
@@ -308,7 +308,7 @@ class Exchange:
     def _receive(self) -> None:
         data = self._connection.receive(self._deadline)
         if not data:
-            raise Failed(ErrorClass.CONNECTION_LOST)
+            raise TransportError(ErrorClass.CONNECTION_LOST)
         self._unread += data
 
 
@@ -318,5 +318,5 @@ def _length(value: str) -> int | None:
     if not all(_LENGTH.fullmatch(each) for each in lengths):
         return None
     if len(lengths) > 1:  # RFC 9112 6.3: two that differ are no answer
-        raise Failed(ErrorClass.BROKEN_ANSWER)
+        raise TransportError(ErrorClass.BROKEN_ANSWER)
     return int(lengths.pop())

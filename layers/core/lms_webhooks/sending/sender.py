@@ -20,20 +20,20 @@ from urllib3.exceptions import HTTPError
 from urllib3.util import parse_url
 
 from lms_webhooks.model.attempts import TlsFault
-from lms_webhooks.sending.connections import Connections, Exchange
-from lms_webhooks.sending.sockets import Deadline, ErrorClass, Failed, Origin
+from lms_webhooks.sending.connections import ConnectionPool, HttpResponse
+from lms_webhooks.sending.sockets import Deadline, ErrorClass, Origin, TransportError
 from lms_webhooks.sending.targets import PORTS, ForbiddenTarget, check_url
-from lms_webhooks.sending.webhook_request import Message
+from lms_webhooks.sending.webhook_request import WebhookRequest
 
 MAX_ANSWER_BYTES = 64 * 1024
 KEPT_ANSWER_BYTES = 1024
-COURTESY_SECONDS = 0.2  # a receiver that dawdles over the body of its 2xx holds up nobody but itself
+BODY_READ_SECONDS = 0.2  # a receiver that dawdles over the body of its 2xx holds up nobody but itself
 _KEPT_LOCATION_CHARACTERS = 1024
 _REMEMBERED_URLS = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Timeouts:
     """How long a POST may take: to open a connection, then for the answer's header, and in all."""
 
     connect_seconds: float
@@ -42,7 +42,7 @@ class Patience:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class PostResult:
     """What came of one POST: a status code, or the class of error that stood in its way."""
 
     status_code: int | None
@@ -52,7 +52,7 @@ class Answer:
     retry_after: str = ""
     body: str = ""
     """The first KiB of a failure's body; nothing of a success."""
-    broken_rule: str = ""
+    violated_rule: str = ""
     """Of a forbidden address: the rule of `targets`, in words for the admin."""
     tls_fault: TlsFault | None = None
     location: str = ""
@@ -69,10 +69,10 @@ class Sender:
     def __init__(self, *, loopback_allowed: bool, trusted_ca_file: str = "") -> None:
         self._loopback_allowed = loopback_allowed
         self._adapter = _Adapter(
-            Connections(_tls_context(trusted_ca_file), loopback_allowed=loopback_allowed)
+            ConnectionPool(_tls_context(trusted_ca_file), loopback_allowed=loopback_allowed)
         )
 
-    def post(self, message: Message, *, patience: Patience) -> Answer:
+    def post(self, message: WebhookRequest, *, patience: Timeouts) -> PostResult:
         """Send `message`, and wait for a complete answer header as long as `patience` lasts.
 
         What the receiver or the network does is an expected outcome, and raises nothing.
@@ -90,30 +90,30 @@ class Sender:
             response = self._adapter.send(request, stream=True, timeout=patience)
         except ForbiddenTarget as forbidden:
             latency_ms = _milliseconds_since(started)
-            return Answer(None, ErrorClass.FORBIDDEN_ADDRESS, latency_ms, broken_rule=forbidden.rule)
-        except Failed as failed:
+            return PostResult(None, ErrorClass.FORBIDDEN_ADDRESS, latency_ms, violated_rule=forbidden.rule)
+        except TransportError as failed:
             latency_ms = _milliseconds_since(started)
-            return Answer(None, failed.error_class, latency_ms, tls_fault=failed.tls_fault)
+            return PostResult(None, failed.error_class, latency_ms, tls_fault=failed.tls_fault)
         except ValueError:
-            return Answer(None, ErrorClass.BROKEN_ANSWER, _milliseconds_since(started))
+            return PostResult(None, ErrorClass.BROKEN_ANSWER, _milliseconds_since(started))
         latency_ms = _milliseconds_since(started)
-        exchange = cast("Exchange", response.raw)
+        exchange = cast("HttpResponse", response.raw)
         body = ""
         if 200 <= response.status_code < 300:
-            _pass_over(exchange)
+            _discard_body(exchange)
         else:
             body = _read(exchange)
         retry_after = response.headers.get("retry-after", "")
         location = ""
         if 300 <= response.status_code < 400:
             location = response.headers.get("location", "")[:_KEPT_LOCATION_CHARACTERS]
-        return Answer(response.status_code, None, latency_ms, retry_after[:100], body, location=location)
+        return PostResult(response.status_code, None, latency_ms, retry_after[:100], body, location=location)
 
 
 class _Adapter(BaseAdapter):
     """A transport adapter of requests over connections of our own."""
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: ConnectionPool) -> None:
         super().__init__()
         self._connections = connections
 
@@ -126,7 +126,7 @@ class _Adapter(BaseAdapter):
             Failed, ForbiddenTarget, OutOfResources: as Connections.exchange.
             ValueError: a header, or the URL, cannot be put into a request.
         """
-        patience: Patience = timeout
+        patience: Timeouts = timeout
         origin, first_lines = _start_of(request.url or "")
         exchange = self._connections.exchange(
             origin,
@@ -145,7 +145,7 @@ class _Adapter(BaseAdapter):
 class _Response(requests.Response):
     """What of a response is looked at here. Requests would make a cookie jar and more for each."""
 
-    def __init__(self, request: requests.PreparedRequest, exchange: Exchange) -> None:
+    def __init__(self, request: requests.PreparedRequest, exchange: HttpResponse) -> None:
         self.request = request
         self.url = request.url or ""
         self.status_code = exchange.status_code
@@ -186,17 +186,17 @@ def _bytes_of(request: requests.PreparedRequest, first_lines: str) -> bytes:
     return head.encode("latin-1") + body  # one packet, if it fits: the receiver wakes up once
 
 
-def _pass_over(exchange: Exchange) -> None:
+def _discard_body(exchange: HttpResponse) -> None:
     """Read the rest of an answer that acknowledges, so that its connection can be used again; no more."""
     if not exchange.is_complete:
-        exchange.limit_seconds(COURTESY_SECONDS)
+        exchange.limit_seconds(BODY_READ_SECONDS)
     read_bytes = 0
     while read_bytes < MAX_ANSWER_BYTES and (piece := exchange.read(MAX_ANSWER_BYTES - read_bytes)):
         read_bytes += len(piece)
     exchange.close()
 
 
-def _read(exchange: Exchange) -> str:
+def _read(exchange: HttpResponse) -> str:
     """The start of a body. Reads no more than MAX_ANSWER_BYTES, decompressed; what breaks off is cut."""
     encoding = {"content-encoding": exchange.headers.get("content-encoding", "")}
     raw = HTTPResponse(exchange, encoding, preload_content=False)  # type: ignore[arg-type]  # has read, close

@@ -37,7 +37,7 @@ class ErrorClass(StrEnum):
     BROKEN_ANSWER = "broken-answer"
 
 
-class Failed(Exception):
+class TransportError(Exception):
     """There is no answer."""
 
     def __init__(self, error_class: ErrorClass, tls_fault: TlsFault | None = None) -> None:
@@ -49,7 +49,7 @@ class Failed(Exception):
 class OutOfResources(Exception):
     """This process may open no further socket, or start no further thread: our own error.
 
-    It says nothing of the endpoint, so it is no `Failed`, and callers charge nobody with it.
+    It says nothing of the endpoint, so it is no `TransportError`, and callers charge nobody with it.
     """
 
 
@@ -89,9 +89,9 @@ class Origin(NamedTuple):
     port: int
 
 
-def open_wire(
+def connect(
     origin: Origin, deadline: Deadline, tls_context: ssl.SSLContext, *, loopback_allowed: bool
-) -> "Wire | TlsWire":
+) -> "DeadlineSocket | TlsSocket":
     """A connection to `origin`, with TLS if its scheme says so.
 
     Raises:
@@ -99,19 +99,19 @@ def open_wire(
         ForbiddenTarget: the origin's name leads to an address that is not allowed.
         OutOfResources: this process cannot open one.
     """
-    wire = Wire(_connect(origin, deadline, loopback_allowed=loopback_allowed))
+    wire = DeadlineSocket(_connect(origin, deadline, loopback_allowed=loopback_allowed))
     if origin.scheme != "https":
         return wire
     # A name may end in the root's dot; certificates and SNI leave it out (RFC 6066 3).
     host = origin.host.strip("[]").removesuffix(".")
     try:
-        return TlsWire(wire, tls_context, host, deadline)
+        return TlsSocket(wire, tls_context, host, deadline)
     except (OSError, ValueError) as error:
         wire.close()
         raise failure_of(error) from None
 
 
-class Wire:
+class DeadlineSocket:
     """A socket that never blocks: each wait for it is for what is left of a deadline.
 
     Python's own time-out would have to be set anew before each call, and is waited for before each send too.
@@ -143,7 +143,7 @@ class Wire:
             except BlockingIOError:
                 pass  # the next wait says whether there is time left
 
-    def is_quiet(self) -> bool:
+    def has_no_input(self) -> bool:
         """Whether nothing waits to be received, the end neither."""
         return not self._readable.poll(0)
 
@@ -151,14 +151,14 @@ class Wire:
         self._sock.close()
 
 
-class TlsWire:
+class TlsSocket:
     """TLS over a wire, piece by piece, so that the deadline is looked at between them.
 
     Not ssl's own sockets: a server that sends what carries no data (HelloRequest, KeyUpdate) faster than it
     is read would keep one call of theirs busy, whatever their time-out.
     """
 
-    def __init__(self, wire: Wire, context: ssl.SSLContext, host: str, deadline: Deadline) -> None:
+    def __init__(self, wire: DeadlineSocket, context: ssl.SSLContext, host: str, deadline: Deadline) -> None:
         self._wire = wire
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
@@ -178,8 +178,8 @@ class TlsWire:
         except ssl.SSLEOFError:
             return b""  # many end without saying so; a body's length tells whether it is whole
 
-    def is_quiet(self) -> bool:
-        return not self._incoming.pending and not self._tls.pending() and self._wire.is_quiet()
+    def has_no_input(self) -> bool:
+        return not self._incoming.pending and not self._tls.pending() and self._wire.has_no_input()
 
     def close(self) -> None:
         self._wire.close()
@@ -209,17 +209,17 @@ class TlsWire:
             self._wire.send(self._outgoing.read(), deadline)
 
 
-def failure_of(error: OSError | ValueError) -> Failed | OutOfResources:
+def failure_of(error: OSError | ValueError) -> TransportError | OutOfResources:
     """What an exception of a wire, or of making one, says of the call."""
     if isinstance(error, TimeoutError):
-        return Failed(ErrorClass.TIMEOUT)
+        return TransportError(ErrorClass.TIMEOUT)
     if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
-        return Failed(ErrorClass.CONNECTION_LOST)
+        return TransportError(ErrorClass.CONNECTION_LOST)
     if isinstance(error, (ssl.SSLError, ValueError)):  # ValueError: a host that TLS cannot name
-        return Failed(ErrorClass.TLS, _tls_fault(error))
+        return TransportError(ErrorClass.TLS, _tls_fault(error))
     if error.errno in _OUR_OWN:
         return OutOfResources(str(error))
-    return Failed(ErrorClass.CONNECTION_LOST)
+    return TransportError(ErrorClass.CONNECTION_LOST)
 
 
 # X509_V_ERR_... of OpenSSL's x509_vfy.h, as an SSLCertVerificationError has them.
@@ -287,7 +287,7 @@ def _connect(origin: Origin, deadline: Deadline, *, loopback_allowed: bool) -> s
             error_class = ErrorClass.TIMEOUT if isinstance(error, TimeoutError) else ErrorClass.CONNECT
         else:
             return sock
-    raise Failed(error_class)
+    raise TransportError(error_class)
 
 
 type _Address = tuple[socket.AddressFamily, tuple[str | int, ...] | tuple[int, bytes]]
@@ -308,12 +308,12 @@ def _resolve(origin: Origin, deadline: Deadline) -> list[_Address]:
         threading.Thread(target=look_up, name="dns", daemon=True).start()
         addresses = answers.get(timeout=deadline.remaining_seconds())
     except (queue.Empty, TimeoutError):
-        raise Failed(ErrorClass.TIMEOUT) from None
+        raise TransportError(ErrorClass.TIMEOUT) from None
     except RuntimeError as error:  # those that name servers let hang have used up the process's threads
         raise OutOfResources(str(error)) from None
     if not addresses:
         _check_descriptors()
-        raise Failed(ErrorClass.DNS)
+        raise TransportError(ErrorClass.DNS)
     return addresses
 
 

@@ -7,18 +7,18 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import groupby
 
-from lms_webhooks.aws.kms import SecretBox
+from lms_webhooks.aws.kms import SecretCipher
 from lms_webhooks.model.attempts import Attempt, TlsFault
 from lms_webhooks.model.events import Event
 from lms_webhooks.model.retry import classify
-from lms_webhooks.model.webhooks import BasicAuthentication, SignatureAuthentication, Webhook, rfc3339_of_ms
+from lms_webhooks.model.webhooks import BasicAuthentication, SignatureAuthentication, Webhook, format_ms
 from lms_webhooks.observability import logger
-from lms_webhooks.sending.sender import Answer, Patience, Sender
+from lms_webhooks.sending.sender import PostResult, Sender, Timeouts
 from lms_webhooks.sending.sockets import ErrorClass
-from lms_webhooks.sending.webhook_request import Credentials, compose
+from lms_webhooks.sending.webhook_request import Credentials, build_request
 
 
-class Kind(StrEnum):
+class SendKind(StrEnum):
     """What a request is for, as the log says it."""
 
     DIRECT = "direct"
@@ -27,20 +27,20 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class SendResult:
     """One POST, and what came of it."""
 
     events: Sequence[Event]
     body_bytes: int
-    answer: Answer
+    answer: PostResult
     attempt: Attempt
 
 
-class Courier:
+class WebhookClient:
     """Carries events to webhooks. Safe to share between threads."""
 
     def __init__(
-        self, secrets: SecretBox, sender: Sender, *, kind: Kind, clock: Callable[[], float] = time.time
+        self, secrets: SecretCipher, sender: Sender, *, kind: SendKind, clock: Callable[[], float] = time.time
     ) -> None:
         self._secrets = secrets
         self._sender = sender
@@ -51,7 +51,7 @@ class Courier:
         """What `webhook` proves itself with. KMS may take its time: check afterwards what may have changed.
 
         Raises:
-            aws.AWS_FAULTS: a secret could not be decrypted.
+            AWS_ERRORS: a secret could not be decrypted.
         """
         authentication = webhook.authentication
         if isinstance(authentication, BasicAuthentication):
@@ -72,23 +72,23 @@ class Courier:
             return Credentials(signing_secrets=tuple(secrets))
         return Credentials()
 
-    def carry(
-        self, webhook: Webhook, events: Sequence[Event], *, credentials: Credentials, patience: Patience
-    ) -> Sent:
+    def send(
+        self, webhook: Webhook, events: Sequence[Event], *, credentials: Credentials, patience: Timeouts
+    ) -> SendResult:
         """POST `events` to `webhook`, in their order, in one request. It is not in the log yet.
 
         Raises:
             wires.OutOfResources: this process has no socket for it, or no thread.
         """
         started_at = self._clock()
-        message = compose(
+        message = build_request(
             webhook.target_url,
             events,
             webhook_id=webhook.webhook_id,
             credentials=credentials,
             headers=webhook.headers,
             timestamp_seconds=int(started_at),
-            is_test=self._kind is Kind.TEST,
+            is_test=self._kind is SendKind.TEST,
         )
         answer = self._sender.post(message, patience=patience)
         attempt = Attempt(
@@ -99,9 +99,9 @@ class Courier:
             if answer.tls_fault
             else answer.error_class,
         )
-        return Sent(events, len(message.body), answer, attempt)
+        return SendResult(events, len(message.body), answer, attempt)
 
-    def log(self, account_id: str, webhook_id: str, sent: Sequence[Sent]) -> None:
+    def log(self, account_id: str, webhook_id: str, sent: Sequence[SendResult]) -> None:
         """Write down what was sent to one webhook: a line for those in a row with one answer.
 
         A line for each would be a fifth of the time that a delivery takes, and a tenth of its price.
@@ -115,7 +115,7 @@ class Courier:
                 kind=self._kind,
                 accountId=account_id,
                 webhookId=webhook_id,
-                startedAt=rfc3339_of_ms(attempts[0].attempt.started_at_ms),  # the line is written later
+                startedAt=format_ms(attempts[0].attempt.started_at_ms),  # the line is written later
                 attempts=len(attempts),
                 eventName=events[0].event_name,
                 events=len(events),
@@ -139,6 +139,6 @@ class Courier:
         )
 
 
-def _answer_of(sent: Sent) -> tuple[int | None, ErrorClass | None, str, TlsFault | None]:
+def _answer_of(sent: SendResult) -> tuple[int | None, ErrorClass | None, str, TlsFault | None]:
     answer = sent.answer
-    return answer.status_code, answer.error_class, answer.broken_rule, answer.tls_fault
+    return answer.status_code, answer.error_class, answer.violated_rule, answer.tls_fault

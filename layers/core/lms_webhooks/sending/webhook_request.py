@@ -21,7 +21,7 @@ _WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]*")
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class WebhookRequest:
     """One POST: where, with which headers, and the exact bytes. Its repr keeps them out of logs."""
 
     url: str = field(repr=False)
@@ -40,7 +40,7 @@ class Credentials:
         return "Credentials(...)"
 
 
-def compose(
+def build_request(
     url: str,
     events: Sequence[Event],
     *,
@@ -49,9 +49,9 @@ def compose(
     headers: dict[str, str],
     timestamp_seconds: int,
     is_test: bool = False,
-) -> Message:
+) -> WebhookRequest:
     """The POST that carries `events`, which are of one account and at least one."""
-    body = compose_body(events)
+    body = build_body(events)
     message_id = TEST_MARK * is_test + _message_id(webhook_id, events)
     sent_headers = {
         **headers,
@@ -67,10 +67,10 @@ def compose(
     if credentials.basic:
         user_and_password = ":".join(credentials.basic).encode()  # RFC 7617: UTF-8
         sent_headers["authorization"] = "Basic " + base64.b64encode(user_and_password).decode()
-    return Message(url, sent_headers, body)
+    return WebhookRequest(url, sent_headers, body)
 
 
-def compose_body(events: Sequence[Event]) -> bytes:
+def build_body(events: Sequence[Event]) -> bytes:
     """`{"accountId":...,"events":[...]}` with each event's own text."""
     account_id = events[0].account_id
     account = account_id if _WHOLE_NUMBER.fullmatch(account_id) else json.dumps(account_id)

@@ -30,8 +30,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from lms_webhooks.aws.clients import AWS_FAULTS
-from lms_webhooks.aws.dynamodb import Key, Page, Range, Table, holds, item_key, key_item
+from lms_webhooks.aws.clients import AWS_ERRORS
+from lms_webhooks.aws.dynamodb import Key, KeyRange, Page, Table, conditional_write, item_key, key_item
 from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.events import Event
 from lms_webhooks.observability import report
@@ -73,7 +73,7 @@ class Lane(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class PendingEvent:
     """One event in a lane."""
 
     event: Event
@@ -85,7 +85,7 @@ class Waiting:
     """Those that concerned this event alone."""
     token: str = ""
     """Of one to be sent again: who asks for the same once more gives it another."""
-    waits_in: Lane | None = None
+    pending_in: Lane | None = None
     """Of one to be sent again: the lane in which it also waits, with the attempts that it has there."""
     asked_at_ms: int = 0
     """Of one to be sent again: when somebody asked. The event is on record; that it is to be sent again ends
@@ -113,7 +113,7 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class DueMarker:
     """Says that a lane has events. Times in UTC milliseconds."""
 
     account_id: str
@@ -148,7 +148,7 @@ class ShardPart:
         """The end of the stretch that is read now."""
         return _LAST_KEY if self.low >= self.start else self.start
 
-    def from_mark(self, mark: Mark) -> "ShardPart":
+    def from_mark(self, mark: DueMarker) -> "ShardPart":
         """What is left from a mark on."""
         return replace(self, low=_sort_key_of_mark(mark.webhook_id, mark.lane))
 
@@ -160,10 +160,10 @@ class ShardPart:
 
 
 @dataclass(frozen=True, slots=True)
-class DueMarks:
+class DueMarkers:
     """Some marks of a shard: those of them for which there may be something to do."""
 
-    marks: list[Mark]
+    marks: list[DueMarker]
     read: int
     """How many there are, due or not."""
     rest: ShardPart | None
@@ -176,7 +176,7 @@ class Backlog:
         self._table = table
         self._retention_ms = retention_days * 86_400_000
 
-    def append(self, webhook_id: str, lane: Lane, waiting: Sequence[Waiting]) -> set[str]:
+    def append(self, webhook_id: str, lane: Lane, waiting: Sequence[PendingEvent]) -> set[str]:
         """Add events to a lane; answer the sort keys of the events that were not written.
 
         The caller sets the mark then, before it acknowledges what brought the events. An event that stands in
@@ -187,13 +187,13 @@ class Backlog:
         return self._put(webhook_id, lane, waiting)
 
     def _put(
-        self, webhook_id: str, lane: Lane, waiting: Sequence[Waiting], *, places: "Sequence[Item]" = ()
+        self, webhook_id: str, lane: Lane, waiting: Sequence[PendingEvent], *, places: "Sequence[Item]" = ()
     ) -> set[str]:
         keys = {(_lane_key(webhook_id, lane), place_of(each, lane)): each.event.sort_key for each in waiting}
         unwritten = self._table.put_all([*(_item(webhook_id, lane, each) for each in waiting), *places])
         return {keys[key] for key in unwritten if key in keys}
 
-    def _set_aside(self, webhook_id: str, waiting: Sequence[Waiting]) -> set[str]:
+    def _set_aside(self, webhook_id: str, waiting: Sequence[PendingEvent]) -> set[str]:
         """Put events into the retry lane, each instead of its item that stands there.
 
         Who dies before the earlier item is removed leaves two, until that one is tried: it takes the place of
@@ -201,7 +201,7 @@ class Backlog:
         """
         try:
             earlier = self._find_set_aside(webhook_id, waiting)
-        except AWS_FAULTS as fault:
+        except AWS_ERRORS as fault:
             report(fault, "events not set aside", webhookId=webhook_id)
             return {each.event.sort_key for each in waiting}
         later = [_with_attempts(each, earlier.get(each.event.sort_key)) for each in waiting]
@@ -214,12 +214,12 @@ class Backlog:
             self._table.delete_all([*replaced])
         return unwritten
 
-    def _find_set_aside(self, webhook_id: str, waiting: Sequence[Waiting]) -> "dict[str, Item]":
+    def _find_set_aside(self, webhook_id: str, waiting: Sequence[PendingEvent]) -> "dict[str, Item]":
         """The keys, texts and attempts of those that stand in the retry lane, by sort key. Not another event
         under the same id and time: it would vanish.
 
         Raises:
-            aws.AWS_FAULTS: DynamoDB did not answer.
+            AWS_ERRORS: DynamoDB did not answer.
         """
         texts = {each.event.sort_key: each.event.text for each in waiting}
         places = self._table.get_all(
@@ -238,7 +238,7 @@ class Backlog:
         by_sort_key = {item["sk"]["S"].partition("#")[2]: item for item in found}
         return {key: item for key, item in by_sort_key.items() if read_text(item["event"]) == texts[key]}
 
-    def _place_item(self, webhook_id: str, waiting: Waiting) -> "Item":
+    def _place_item(self, webhook_id: str, waiting: PendingEvent) -> "Item":
         return {
             **key_item(place_in_retry(webhook_id, waiting.event.sort_key)),
             "due_at": {"N": str(waiting.due_at_ms)},
@@ -254,7 +254,7 @@ class Backlog:
         expire. `due_at_ms` is when the first of them is to be sent.
 
         Raises:
-            aws.AWS_FAULTS: the mark may be missing; the events must come again.
+            AWS_ERRORS: the mark may be missing; the events must come again.
         """
         token = secrets.token_urlsafe(12)
         answer = self._table.client.update_item(
@@ -287,7 +287,7 @@ class Backlog:
         # a drainer.
         return old.get("token") == {"S": token}
 
-    def mark_action(
+    def marker_write(
         self, account_id: str, webhook_id: str, *, asked_at_ms: int
     ) -> "TransactWriteItemTypeDef":
         """What marks the replay lane, to be part of a transaction.
@@ -312,12 +312,12 @@ class Backlog:
             }
         }
 
-    def append_action(self, webhook_id: str, waiting: Waiting) -> "TransactWriteItemTypeDef":
+    def append_write(self, webhook_id: str, waiting: PendingEvent) -> "TransactWriteItemTypeDef":
         """What puts an event into the replay lane, to be part of the transaction that marks it."""
         item = _item(webhook_id, Lane.REPLAY, waiting) | {"token": {"S": secrets.token_urlsafe(12)}}
         return {"Put": {"TableName": self._table.name, "Item": item}}
 
-    def marks(self, webhook_id: str) -> dict[Lane, Mark]:
+    def marks(self, webhook_id: str) -> dict[Lane, DueMarker]:
         """The marks of one webhook, as they stand now (consistent read)."""
         answer = self._table.client.query(
             TableName=self._table.name,
@@ -330,7 +330,7 @@ class Backlog:
         )
         return {mark.lane: mark for mark in _marks(answer["Items"])}
 
-    def all_marks(self) -> Iterator[Mark]:
+    def all_markers(self) -> Iterator[DueMarker]:
         """Every mark there is, shard by shard."""
         paginator = self._table.client.get_paginator("query")
         for shard in range(SHARDS):
@@ -342,7 +342,7 @@ class Backlog:
             for page in pages:
                 yield from _marks(page["Items"])
 
-    def due_marks(self, part: ShardPart, *, now_ms: int, limit: int) -> DueMarks:
+    def due_markers(self, part: ShardPart, *, now_ms: int, limit: int) -> DueMarkers:
         """The marks among the next `limit` of a shard that are due, or whose first event may expire.
 
         DynamoDB reads all of them, at a half read unit for some sixty, and hands over those that are due.
@@ -361,9 +361,9 @@ class Backlog:
             Limit=limit,
         )
         last = answer["LastEvaluatedKey"]["sk"]["S"] if "LastEvaluatedKey" in answer else None
-        return DueMarks(list(_marks(answer["Items"])), answer["ScannedCount"], part.behind(last))
+        return DueMarkers(list(_marks(answer["Items"])), answer["ScannedCount"], part.behind(last))
 
-    def unmark(self, mark: Mark) -> bool:
+    def clear_marker(self, mark: DueMarker) -> bool:
         """Remove `mark` unless events were appended since it was read; answer whether it is gone."""
         return self._change(
             lambda: self._table.client.delete_item(
@@ -376,7 +376,7 @@ class Backlog:
         )
 
     def claim(
-        self, mark: Mark, owner: str, *, now_ms: int, until_ms: int, instead_of: Collection[str] = ()
+        self, mark: DueMarker, owner: str, *, now_ms: int, until_ms: int, instead_of: Collection[str] = ()
     ) -> bool:
         """Claim the lane of a deleted webhook for its one purger; answer whether nobody else has it.
 
@@ -402,17 +402,17 @@ class Backlog:
             )
         )
 
-    def set_due(self, mark: Mark, due_at_ms: int) -> bool:
+    def set_due(self, mark: DueMarker, due_at_ms: int) -> bool:
         """Nothing in the lane is due before `due_at_ms`. Not if something was appended since."""
         return self._set(mark, "due_at", {"N": str(due_at_ms)})
 
-    def set_check(self, mark: Mark, check_at_ms: int, *, is_forced: bool = False) -> bool:
+    def set_check(self, mark: DueMarker, check_at_ms: int, *, is_forced: bool = False) -> bool:
         """The lane was looked through: nothing in it expires before `check_at_ms`. Not if something was
         appended since the mark had its token, unless it `is_forced`."""
         value: AttributeValueTypeDef = {"N": str(check_at_ms)}
         return self._set(mark, "check_at", value, is_forced=is_forced, obsolete="check")
 
-    def keep_check(self, mark: Mark, check: Check) -> bool:
+    def keep_check(self, mark: DueMarker, check: Check) -> bool:
         """Remember how far the lane was looked through."""
         kept: Item = {
             "position": {"S": check.position},
@@ -421,7 +421,7 @@ class Backlog:
         }
         return self._set(mark, "check", {"M": kept}, is_forced=True)
 
-    def read(self, webhook_id: str, lane: Lane, *, limit: int) -> list[Waiting]:
+    def read(self, webhook_id: str, lane: Lane, *, limit: int) -> list[PendingEvent]:
         """The first `limit` events of a lane, as they stand now (consistent read)."""
         answer = self._table.client.query(
             TableName=self._table.name,
@@ -432,14 +432,14 @@ class Backlog:
         )
         return [_waiting(item, lane) for item in answer["Items"]]
 
-    def page(self, webhook_id: str, lane: Lane, of: Range, *, limit: int) -> Page[Waiting]:
+    def page(self, webhook_id: str, lane: Lane, of: KeyRange, *, limit: int) -> Page[PendingEvent]:
         """At most `limit` events of a range of a lane, the last ones first."""
         page = self._table.page(
             _lane_key(webhook_id, lane), of, limit=limit, newest_first=True, consistent=True
         )
         return Page([_waiting(item, lane) for item in page.entries], page.read_to)
 
-    def find(self, webhook_id: str, lane: Lane, sort_key: str) -> Waiting | None:
+    def find(self, webhook_id: str, lane: Lane, sort_key: str) -> PendingEvent | None:
         """One event of a lane that is in the order of its events' sort keys: not the retry lane."""
         answer = self._table.client.get_item(
             TableName=self._table.name,
@@ -455,7 +455,7 @@ class Backlog:
         `event_items.read_text`. Not in the retry lane, whose keys are others.
 
         Raises:
-            aws.AWS_FAULTS: DynamoDB did not answer.
+            AWS_ERRORS: DynamoDB did not answer.
         """
         if not places:
             return {}
@@ -463,7 +463,7 @@ class Backlog:
         items = self._table.get_all(list(keys), attributes=("event",), consistent=True)
         return {(keys[item_key(item)], item["sk"]["S"]): item.get("event") for item in items}
 
-    def count(self, mark: Mark, *, limit: int) -> Count:
+    def count(self, mark: DueMarker, *, limit: int) -> Count:
         """How many events stand in a marked lane, counted up to `limit` or a megabyte of them.
 
         A lane without a mark is empty, or about to be marked.
@@ -478,7 +478,7 @@ class Backlog:
         counted = answer["Count"]
         return Count(min(counted, limit), is_complete=counted <= limit and "LastEvaluatedKey" not in answer)
 
-    def read_all(self, webhook_id: str, lane: Lane, *, behind: str = "") -> Iterator[list[Waiting]]:
+    def read_all(self, webhook_id: str, lane: Lane, *, behind: str = "") -> Iterator[list[PendingEvent]]:
         """Every event of a lane that stands `behind` a sort key, in pages of at most a megabyte (consistent
         reads)."""
         pages = self._table.client.get_paginator("query").paginate(
@@ -494,7 +494,7 @@ class Backlog:
         for page in pages:
             yield [_waiting(item, lane) for item in page["Items"]]
 
-    def remove(self, webhook_id: str, lane: Lane, waiting: Sequence[Waiting]) -> bool:
+    def remove(self, webhook_id: str, lane: Lane, waiting: Sequence[PendingEvent]) -> bool:
         """Take events out of a lane, after what became of them is recorded; answer whether all are out.
 
         One that was asked for again meanwhile stays in the replay lane.
@@ -507,11 +507,11 @@ class Backlog:
             [(_lane_key(webhook_id, lane), place_of(each, lane)) for each in waiting]
         )
 
-    def add_attempt(self, webhook_id: str, lane: Lane, waiting: Waiting, attempt: Attempt) -> bool:
+    def add_attempt(self, webhook_id: str, lane: Lane, waiting: PendingEvent, attempt: Attempt) -> bool:
         """Add an attempt to an event that goes on waiting where it is; answer whether it was added.
 
         Raises:
-            aws.AWS_FAULTS: it may be missing.
+            AWS_ERRORS: it may be missing.
         """
         return self._change(
             lambda: self._table.client.update_item(
@@ -524,8 +524,8 @@ class Backlog:
             )
         )
 
-    def _remove_sent_again(self, webhook_id: str, waiting: Waiting) -> None:
-        holds(
+    def _remove_sent_again(self, webhook_id: str, waiting: PendingEvent) -> None:
+        conditional_write(
             lambda: self._table.client.delete_item(
                 TableName=self._table.name,
                 Key=key_item((_lane_key(webhook_id, Lane.REPLAY), place_of(waiting, Lane.REPLAY))),
@@ -550,7 +550,7 @@ class Backlog:
 
     def _set(
         self,
-        mark: Mark,
+        mark: DueMarker,
         attribute: str,
         value: "AttributeValueTypeDef",
         *,
@@ -576,7 +576,7 @@ class Backlog:
         )
 
     def _change(self, change: Callable[[], object]) -> bool:
-        return holds(change, self._table.client)
+        return conditional_write(change, self._table.client)
 
 
 def _shard(webhook_id: str) -> int:
@@ -597,7 +597,7 @@ def parts_of_all_shards(start: str) -> list[ShardPart]:
     return [ShardPart((first + number) % SHARDS, start, start) for number in range(SHARDS)]
 
 
-def _marks(items: "Iterable[Item]") -> Iterator[Mark]:
+def _marks(items: "Iterable[Item]") -> Iterator[DueMarker]:
     """Read marks. One that is damaged, or of a newer version, is left alone: the others are read."""
     for item in items:
         try:
@@ -606,9 +606,9 @@ def _marks(items: "Iterable[Item]") -> Iterator[Mark]:
             report(error, "mark not read", shard=item["pk"]["S"], mark=item["sk"]["S"])
 
 
-def _mark(item: "Item") -> Mark:
+def _mark(item: "Item") -> DueMarker:
     webhook_id, _, lane = item["sk"]["S"].rpartition("#")
-    return Mark(
+    return DueMarker(
         account_id=item["account_id"]["S"],
         webhook_id=webhook_id,
         lane=Lane(lane),
@@ -634,7 +634,7 @@ def place_in_retry(webhook_id: str, sort_key: str) -> Key:
     return f"RETRY#{webhook_id}", sort_key
 
 
-def _with_attempts(waiting: Waiting, earlier: "Item | None") -> Waiting:
+def _with_attempts(waiting: PendingEvent, earlier: "Item | None") -> PendingEvent:
     """`waiting` with the attempts of its `earlier` item, each once, in their order; the last ones."""
     if earlier is None or "attempts" not in earlier:
         return waiting
@@ -643,14 +643,14 @@ def _with_attempts(waiting: Waiting, earlier: "Item | None") -> Waiting:
     return replace(waiting, attempts=tuple(in_order[-KEPT_ATTEMPTS:]))
 
 
-def place_of(waiting: Waiting, lane: Lane) -> str:
+def place_of(waiting: PendingEvent, lane: Lane) -> str:
     """Where an event stands in a lane: its sort key there."""
     if lane is Lane.RETRY:
         return f"{waiting.due_at_ms:013d}#{waiting.event.sort_key}"
     return waiting.event.sort_key
 
 
-def _item(webhook_id: str, lane: Lane, waiting: Waiting) -> "Item":
+def _item(webhook_id: str, lane: Lane, waiting: PendingEvent) -> "Item":
     item: Item = {
         **key_item((_lane_key(webhook_id, lane), place_of(waiting, lane))),
         **event_attributes(waiting.event),
@@ -661,13 +661,13 @@ def _item(webhook_id: str, lane: Lane, waiting: Waiting) -> "Item":
         item["asked_at"] = {"N": str(waiting.asked_at_ms)}
     if waiting.attempts:
         item["attempts"] = attempts_attribute(waiting.attempts)
-    if waiting.waits_in is not None:
-        item["waits_in"] = {"S": waiting.waits_in}
+    if waiting.pending_in is not None:
+        item["waits_in"] = {"S": waiting.pending_in}
         item["waits_until"] = {"N": str(waiting.due_at_ms)}
     return item
 
 
-def _waiting(item: "Item", lane: Lane) -> Waiting:
+def _waiting(item: "Item", lane: Lane) -> PendingEvent:
     sort_key = item["sk"]["S"]
     due_at_ms = 0
     if lane is Lane.RETRY:
@@ -675,12 +675,12 @@ def _waiting(item: "Item", lane: Lane) -> Waiting:
         due_at_ms = int(due)
     elif "waits_until" in item:
         due_at_ms = int(item["waits_until"]["N"])
-    return Waiting(
+    return PendingEvent(
         event=read_event_item(item, sort_key),
         tries=int(item["tries"]["N"]) if "tries" in item else 0,
         due_at_ms=due_at_ms,
         attempts=read_attempts(item["attempts"]) if "attempts" in item else (),
         token=item["token"]["S"] if "token" in item else "",
-        waits_in=Lane(item["waits_in"]["S"]) if "waits_in" in item else None,
+        pending_in=Lane(item["waits_in"]["S"]) if "waits_in" in item else None,
         asked_at_ms=int(item["asked_at"]["N"]) if "asked_at" in item else 0,
     )

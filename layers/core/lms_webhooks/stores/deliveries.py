@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from lms_webhooks.aws.clients import AWS_FAULTS
-from lms_webhooks.aws.dynamodb import Key, Page, Range, Table, holds, item_key, key_item
+from lms_webhooks.aws.clients import AWS_ERRORS
+from lms_webhooks.aws.dynamodb import Key, KeyRange, Page, Table, conditional_write, item_key, key_item
 from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.events import Event
 from lms_webhooks.observability import logger
@@ -71,7 +71,7 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class DeliveryRecord:
     """A delivery of the history, without its event's text."""
 
     sort_key: str
@@ -105,7 +105,7 @@ class DeliveryStore:
         """Which of `keys` are recorded as delivered. What stays unread is not, unless the `whole` is wanted.
 
         Raises:
-            aws.AWS_FAULTS: DynamoDB did not answer, or not the `whole`.
+            AWS_ERRORS: DynamoDB did not answer, or not the `whole`.
         """
         items = self._table.get_all(
             [_key(webhook_id, sort_key) for webhook_id, sort_key in keys],
@@ -123,7 +123,7 @@ class DeliveryStore:
         For the dispatcher, whose events are seldom there. So it reads no more than whether they are.
 
         Raises:
-            aws.AWS_FAULTS: DynamoDB did not answer.
+            AWS_ERRORS: DynamoDB did not answer.
         """
         items = self._table.get_all(
             [_key(webhook_id, sort_key) for webhook_id, sort_key in keys],
@@ -132,11 +132,11 @@ class DeliveryStore:
         )
         return {_delivery_key(item_key(item)): (_is_delivered(item), item.get("event")) for item in items}
 
-    def page(self, webhook_id: str, of: Range, *, limit: int) -> Page[Recorded]:
+    def page(self, webhook_id: str, of: KeyRange, *, limit: int) -> Page[DeliveryRecord]:
         """At most `limit` deliveries of a range, newest first.
 
         Raises:
-            aws.AWS_FAULTS: the history could not be read.
+            AWS_ERRORS: the history could not be read.
         """
         page = self._table.page(
             _key(webhook_id, "")[0],
@@ -148,11 +148,11 @@ class DeliveryStore:
         )
         return Page([_recorded(item) for item in page.entries], page.read_to)
 
-    def walk(self, webhook_id: str, of: Range, *, limit: int) -> Page[tuple[Recorded, Event]]:
+    def walk(self, webhook_id: str, of: KeyRange, *, limit: int) -> Page[tuple[DeliveryRecord, Event]]:
         """At most `limit` deliveries of a range with their events, oldest first, as they stand now.
 
         Raises:
-            aws.AWS_FAULTS: the history could not be read.
+            AWS_ERRORS: the history could not be read.
         """
         page = self._table.page(_key(webhook_id, "")[0], of, limit=limit, newest_first=False, consistent=True)
         return Page(
@@ -160,11 +160,11 @@ class DeliveryStore:
             page.read_to,
         )
 
-    def find(self, webhook_id: str, sort_key: str) -> tuple[Recorded, Event] | None:
+    def find(self, webhook_id: str, sort_key: str) -> tuple[DeliveryRecord, Event] | None:
         """One delivery with its event; None when the history has none.
 
         Raises:
-            aws.AWS_FAULTS: the history could not be read.
+            AWS_ERRORS: the history could not be read.
         """
         answer = self._table.client.get_item(
             TableName=self._table.name, Key=key_item(_key(webhook_id, sort_key)), ConsistentRead=True
@@ -189,8 +189,10 @@ class DeliveryStore:
 
         def is_safe(delivery: Delivery) -> bool:
             try:
-                holds(lambda: self._put_unless_delivered(_item(delivery, expires_at)), self._table.client)
-            except AWS_FAULTS:
+                conditional_write(
+                    lambda: self._put_unless_delivered(_item(delivery, expires_at)), self._table.client
+                )
+            except AWS_ERRORS:
                 logger.exception("outcome not written", webhookId=delivery.webhook_id)
                 return False
             return True
@@ -224,7 +226,7 @@ class DeliveryStore:
                     expires_at=expires_at,
                     replay_id=replay_id,
                 )
-            except AWS_FAULTS:
+            except AWS_ERRORS:
                 logger.exception("attempt not added", webhookId=delivery[0])
                 return False
             return True
@@ -273,7 +275,7 @@ class DeliveryStore:
         else:
             update = update.removesuffix(", ")
             condition = f"attribute_exists(pk) AND {condition}"
-        is_added = holds(
+        is_added = conditional_write(
             lambda: self._table.client.update_item(
                 TableName=self._table.name,
                 Key=key,
@@ -286,7 +288,7 @@ class DeliveryStore:
         )
         if not is_added and is_delivered:
             # Unless it was erased, or its retention passed, in this moment.
-            holds(
+            conditional_write(
                 lambda: self._table.client.update_item(
                     TableName=self._table.name,
                     Key=key,
@@ -320,8 +322,8 @@ def _delivery_key(key: Key) -> DeliveryKey:
     return key[0].removeprefix("DELIVERY#"), key[1]
 
 
-def _recorded(item: "Item") -> Recorded:
-    return Recorded(
+def _recorded(item: "Item") -> DeliveryRecord:
+    return DeliveryRecord(
         sort_key=item["sk"]["S"],
         event_name=item["event_name"]["S"],
         accepted_at_ms=int(item["accepted_at"]["N"]),

@@ -21,8 +21,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from lms_webhooks.aws.dynamodb import Table, holds, key_item
-from lms_webhooks.model.health import Health, Mode, SwitchOff
+from lms_webhooks.aws.dynamodb import Table, conditional_write, key_item
+from lms_webhooks.model.health import DisabledReason, Health, Mode
 from lms_webhooks.stores.items import attempts_attribute, read_attempts
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class HealthStore:
         A later epoch resets the revision's item, so what belongs to an earlier one is not written either.
 
         Raises:
-            aws.AWS_FAULTS: nothing may have been written.
+            AWS_ERRORS: nothing may have been written.
         """
         return self._save(account_id, webhook_id, health, revision=revision, owner=None)
 
@@ -161,7 +161,7 @@ class HealthStore:
             ticket = None
         sets, values = _ticket_sets(ticket)
         values[":owner"] = {"S": owner}
-        holds(
+        conditional_write(
             lambda: self._table.client.update_item(
                 TableName=self._table.name,
                 Key=key_item(health_key(account_id, webhook_id)),
@@ -182,7 +182,7 @@ class HealthStore:
         So whichever comes first is the one. Were the earlier one worth nothing any more, messages that wait
         for longer than a ticket lives would all come too late.
         """
-        return holds(
+        return conditional_write(
             lambda: self._table.client.update_item(
                 TableName=self._table.name,
                 Key=key_item(health_key(account_id, webhook_id)),
@@ -203,9 +203,9 @@ class HealthStore:
         """Take a ticket back whose message could not be sent: the sweep then sends within a minute.
 
         Raises:
-            aws.AWS_FAULTS: the ticket may live until its end.
+            AWS_ERRORS: the ticket may live until its end.
         """
-        holds(
+        conditional_write(
             lambda: self._table.client.update_item(
                 TableName=self._table.name,
                 Key=key_item(health_key(account_id, webhook_id)),
@@ -238,7 +238,7 @@ class HealthStore:
             values[":owner"] = {"S": owner}
             condition += " AND lease_owner = :owner"
             update += _GIVES_LEASE_BACK
-        return holds(
+        return conditional_write(
             lambda: self._table.client.update_item(
                 TableName=self._table.name,
                 Key=key_item(health_key(account_id, webhook_id)),
@@ -299,7 +299,7 @@ def read_health_item(item: "Item") -> Health:
         **numbers,
         mode=Mode(item["mode"]["S"]),
         last_error=item["last_error"]["S"],
-        switched_off=SwitchOff(switched_off) if switched_off else None,
+        switched_off=DisabledReason(switched_off) if switched_off else None,
         attempts=read_attempts(item["attempts"]),
         suspects={key: int(failures["N"]) for key, failures in suspects.items()},
         lower_lane=item.get("lower_lane", {"S": ""})["S"],

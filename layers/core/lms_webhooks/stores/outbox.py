@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 from typing import TYPE_CHECKING
 
-from lms_webhooks.aws.clients import AWS_FAULTS
+from lms_webhooks.aws.clients import AWS_ERRORS
 from lms_webhooks.aws.dynamodb import Key, Table, key_item, transact
 from lms_webhooks.model.health import Health
-from lms_webhooks.model.webhooks import Webhook, rfc3339_of_ms
+from lms_webhooks.model.webhooks import Webhook, format_ms
 from lms_webhooks.observability import logger, report
 from lms_webhooks.stores.backlog import Backlog, Lane
-from lms_webhooks.stores.webhook_states import Standing, Standings
+from lms_webhooks.stores.webhook_states import WebhookState, WebhookStates
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, TransactWriteItemTypeDef
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     type Item = dict[str, AttributeValueTypeDef]
 
-PATIENCE_MS = 15 * 60_000  # a deployment or a restart of the receiver is nobody's concern
+NOTIFY_AFTER_MS = 15 * 60_000  # a deployment or a restart of the receiver is nobody's concern
 DAY_MS = 86_400_000
 _KEPT_SECONDS = 90 * 86_400  # far longer than any failure goes on
 _AT_ONCE = 100  # notices a sweep: publishing takes some 20 ms each, and the next sweep is a minute away
@@ -43,7 +43,7 @@ _COUNTED_WAITING = 1000
 _SUBJECT_LENGTH = 99  # SNS: less than 100
 
 
-class Kind(StrEnum):
+class NotificationKind(StrEnum):
     """What there is to tell."""
 
     FAILING = "failing"
@@ -53,13 +53,13 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class Notification:
     """One thing to tell about one webhook. Times in UTC milliseconds."""
 
     account_id: str
     webhook_id: str
     name: str
-    kind: Kind
+    kind: NotificationKind
     key: str
     """The same whenever the same is to be told."""
     epoch: int
@@ -76,15 +76,17 @@ def account_topic(topic_arn: str, account_id: str) -> str:
     return f"{topic_arn}-{hashlib.sha256(account_id.encode()).hexdigest()[:32]}"
 
 
-def notices_of(webhook: Webhook, before: Health, after: Health, *, now_ms: int) -> Iterator[Notice]:
+def notifications_for(
+    webhook: Webhook, before: Health, after: Health, *, now_ms: int
+) -> Iterator[Notification]:
     """What is to be told when the health of `webhook` went from `before` to `after`. Pure.
 
     A failure is told after 15 minutes and then each day, as long as it goes on: again and again under the
     same key, so that one lost with a drainer is told by the next.
     """
 
-    def notice(kind: Kind, since_ms: int, key: str) -> Notice:
-        return Notice(
+    def notice(kind: NotificationKind, since_ms: int, key: str) -> Notification:
+        return Notification(
             account_id=webhook.account_id,
             webhook_id=webhook.webhook_id,
             name=webhook.name,
@@ -97,18 +99,20 @@ def notices_of(webhook: Webhook, before: Health, after: Health, *, now_ms: int) 
         )
 
     if _recovered(before, after):
-        yield notice(Kind.RECOVERED, before.failing_since_ms, str(before.failing_since_ms))
+        yield notice(NotificationKind.RECOVERED, before.failing_since_ms, str(before.failing_since_ms))
     if after.switched_off is not None:
         if before.switched_off is None:
             since_ms = after.failing_since_ms or after.switched_off_at_ms
-            yield notice(Kind.SWITCHED_OFF, since_ms, str(after.switched_off_at_ms))
+            yield notice(NotificationKind.SWITCHED_OFF, since_ms, str(after.switched_off_at_ms))
     elif after.failing_since_ms:
         lasted_ms = now_ms - after.failing_since_ms
         if lasted_ms >= DAY_MS:
             day = lasted_ms // DAY_MS
-            yield notice(Kind.STILL_FAILING, after.failing_since_ms, f"{after.failing_since_ms}#{day}")
-        elif lasted_ms >= PATIENCE_MS:
-            yield notice(Kind.FAILING, after.failing_since_ms, str(after.failing_since_ms))
+            yield notice(
+                NotificationKind.STILL_FAILING, after.failing_since_ms, f"{after.failing_since_ms}#{day}"
+            )
+        elif lasted_ms >= NOTIFY_AFTER_MS:
+            yield notice(NotificationKind.FAILING, after.failing_since_ms, str(after.failing_since_ms))
 
 
 def _recovered(before: Health, after: Health) -> bool:
@@ -118,24 +122,24 @@ def _recovered(before: Health, after: Health) -> bool:
     last_failed_ms = max(
         (each.started_at_ms + each.latency_ms for each in before.attempts if not each.is_success), default=0
     )
-    was_told = last_failed_ms - before.failing_since_ms >= PATIENCE_MS
+    was_told = last_failed_ms - before.failing_since_ms >= NOTIFY_AFTER_MS
     return was_told and any(
         each.is_success and each.started_at_ms > before.failing_since_ms for each in after.attempts
     )
 
 
-class NoticeBox:
+class NotificationOutbox:
     """What is to be told of every webhook."""
 
     def __init__(self, table: Table, *, sleep: Callable[[float], None] = time.sleep) -> None:
         self._table = table
         self._sleep = sleep
 
-    def put(self, notice: Notice) -> bool:
+    def put(self, notice: Notification) -> bool:
         """Have `notice` told, unless it was put before; answer whether it is new.
 
         Raises:
-            aws.AWS_FAULTS, Busy: it may not have been written; the next drainer finds the same to tell.
+            AWS_ERRORS, Busy: it may not have been written; the next drainer finds the same to tell.
         """
         told: Item = {
             **key_item((f"NOTICE#{notice.webhook_id}", notice.key)),
@@ -151,7 +155,7 @@ class NoticeBox:
         put_it: TransactWriteItemTypeDef = {"Put": {"TableName": self._table.name, "Item": _item(notice)}}
         return not transact(self._table.client, [put_told, put_it], sleep=self._sleep)
 
-    def read(self) -> Iterator[list[Notice]]:
+    def read(self) -> Iterator[list[Notification]]:
         """What is still to be told, some at a time."""
         pages = self._table.client.get_paginator("query").paginate(
             TableName=self._table.name,
@@ -162,7 +166,7 @@ class NoticeBox:
         for page in pages:
             yield [notice for item in page["Items"] if (notice := _read_notice(item)) is not None]
 
-    def remove(self, notice: Notice) -> None:
+    def remove(self, notice: Notification) -> None:
         """It has been told."""
         self._table.client.delete_item(TableName=self._table.name, Key=key_item(_place(notice)))
 
@@ -179,9 +183,9 @@ class Notifier:
 
     def __init__(
         self,
-        box: NoticeBox,
+        box: NotificationOutbox,
         backlog: Backlog,
-        standings: Standings,
+        standings: WebhookStates,
         client: "SNSClient",
         topic_arn: str,
         *,
@@ -198,7 +202,7 @@ class Notifier:
         """Tell it; answer how much was told. One that dies between telling and noting it tells it twice.
 
         Raises:
-            aws.AWS_FAULTS: some of it could not be told, and is the next sweep's.
+            AWS_ERRORS: some of it could not be told, and is the next sweep's.
         """
         told = 0
         faults: list[Exception] = []
@@ -218,7 +222,7 @@ class Notifier:
                     self._box.remove(notice)
                 except Exception as error:  # noqa: BLE001  # whatever it is, it costs no other notice
                     report(error, "notice not told", webhookId=notice.webhook_id, kind=notice.kind)
-                    if isinstance(error, AWS_FAULTS):
+                    if isinstance(error, AWS_ERRORS):
                         faults.append(error)
             if told >= _AT_ONCE:
                 break
@@ -226,16 +230,16 @@ class Notifier:
             raise faults[0]
         return told
 
-    def _judge(self, notice: Notice, standing: Standing | None) -> "_Verdict":
+    def _judge(self, notice: Notification, standing: WebhookState | None) -> "_Verdict":
         """Whether what a notice says is still so, or ever came to be."""
         if standing is None or standing.epoch != notice.epoch:
             return _Verdict.OLD
-        if notice.kind is not Kind.SWITCHED_OFF or standing.is_switched_off:
+        if notice.kind is not NotificationKind.SWITCHED_OFF or standing.is_switched_off:
             return _Verdict.TRUE
         # Put, and not written: the drainer has still to, or it died and the next one may find another answer.
         return _Verdict.OPEN if standing.lease_until_ms >= self._clock() * 1000 else _Verdict.OLD
 
-    def _tell(self, notice: Notice) -> None:
+    def _tell(self, notice: Notification) -> None:
         marks = self._backlog.marks(notice.webhook_id)
         marks.pop(Lane.REPLAY, None)  # what is sent again waits for nothing
         waiting = [self._backlog.count(mark, limit=_COUNTED_WAITING) for mark in marks.values()]
@@ -267,14 +271,14 @@ class Notifier:
 
 
 _HEADLINES = {
-    Kind.FAILING: "is failing",
-    Kind.STILL_FAILING: "is still failing",
-    Kind.SWITCHED_OFF: "was switched off",
-    Kind.RECOVERED: "works again",
+    NotificationKind.FAILING: "is failing",
+    NotificationKind.STILL_FAILING: "is still failing",
+    NotificationKind.SWITCHED_OFF: "was switched off",
+    NotificationKind.RECOVERED: "works again",
 }
 
 
-def _subject(notice: Notice) -> str:
+def _subject(notice: Notification) -> str:
     # SNS takes ASCII, and no line breaks; a webhook's name has none.
     name = notice.name.encode("ascii", "replace").decode()
     headline = _HEADLINES[notice.kind]
@@ -283,32 +287,32 @@ def _subject(notice: Notice) -> str:
 
 
 def _facts(
-    notice: Notice, waiting: int, next_expiry_ms: int | None, *, is_complete: bool
+    notice: Notification, waiting: int, next_expiry_ms: int | None, *, is_complete: bool
 ) -> dict[str, str | int | bool]:
     facts: dict[str, str | int | bool] = {
         "kind": notice.kind.value,
         "accountId": notice.account_id,
         "webhookId": notice.webhook_id,
         "name": notice.name,
-        "at": rfc3339_of_ms(notice.at_ms),
-        "since": rfc3339_of_ms(notice.since_ms),
+        "at": format_ms(notice.at_ms),
+        "since": format_ms(notice.since_ms),
         "waiting": waiting,
         "waitingAtLeast": not is_complete,
     }
     if notice.last_error:
         facts["lastError"] = notice.last_error
     if next_expiry_ms is not None and waiting:
-        facts["nextExpiryAt"] = rfc3339_of_ms(next_expiry_ms)
+        facts["nextExpiryAt"] = format_ms(next_expiry_ms)
     return facts
 
 
-def _mail(notice: Notice, facts: dict[str, str | int | bool]) -> str:
+def _mail(notice: Notification, facts: dict[str, str | int | bool]) -> str:
     lines = [
         f"Webhook: {notice.name} ({notice.webhook_id})",
         f"Account: {notice.account_id}",
         "",
         f"It {_HEADLINES[notice.kind]}.",
-        f"{'It failed from' if notice.kind is Kind.RECOVERED else 'Since'} {facts['since']}.",
+        f"{'It failed from' if notice.kind is NotificationKind.RECOVERED else 'Since'} {facts['since']}.",
     ]
     if notice.last_error:
         lines.append(f"The last error: {notice.last_error}.")
@@ -317,16 +321,16 @@ def _mail(notice: Notice, facts: dict[str, str | int | bool]) -> str:
         lines.append(f"Events that wait for it: {at_least}{facts['waiting']}.")
     if "nextExpiryAt" in facts:
         lines.append(f"None of them expires before {facts['nextExpiryAt']}.")
-    if notice.kind is Kind.SWITCHED_OFF:
+    if notice.kind is NotificationKind.SWITCHED_OFF:
         lines.append("Nothing is sent to it until its status is set to active again.")
     return "\n".join(lines) + "\n"
 
 
-def _place(notice: Notice) -> Key:
+def _place(notice: Notification) -> Key:
     return "NOTICES", f"{notice.at_ms:013d}#{notice.webhook_id}#{notice.key}"
 
 
-def _item(notice: Notice) -> "Item":
+def _item(notice: Notification) -> "Item":
     return {
         **key_item(_place(notice)),
         "account_id": {"S": notice.account_id},
@@ -341,7 +345,7 @@ def _item(notice: Notice) -> "Item":
     }
 
 
-def _read_notice(item: "Item") -> Notice | None:
+def _read_notice(item: "Item") -> Notification | None:
     """The notice of an item; None where this version cannot read it. That item stays as it is."""
     try:
         return _notice(item)
@@ -350,12 +354,12 @@ def _read_notice(item: "Item") -> Notice | None:
         return None
 
 
-def _notice(item: "Item") -> Notice:
-    return Notice(
+def _notice(item: "Item") -> Notification:
+    return Notification(
         account_id=item["account_id"]["S"],
         webhook_id=item["webhook_id"]["S"],
         name=item["webhook_name"]["S"],
-        kind=Kind(item["kind"]["S"]),
+        kind=NotificationKind(item["kind"]["S"]),
         key=item["key"]["S"],
         epoch=int(item["epoch"]["N"]),
         at_ms=int(item["at"]["N"]),

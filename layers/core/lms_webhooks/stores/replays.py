@@ -18,13 +18,13 @@ from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lms_webhooks.aws.clients import AWS_FAULTS
-from lms_webhooks.aws.dynamodb import Range, Table, holds, key_item, transact
+from lms_webhooks.aws.clients import AWS_ERRORS
+from lms_webhooks.aws.dynamodb import KeyRange, Table, conditional_write, key_item, transact
 from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.observability import Metric, count, logger, measure_ms
-from lms_webhooks.problems import KeyInUse, ReplayRunning
-from lms_webhooks.stores.backlog import Backlog, Lane, Waiting
-from lms_webhooks.stores.deliveries import DeliveryStore, Outcome, Recorded
+from lms_webhooks.problems import IdempotencyInProgress, ReplayInProgress
+from lms_webhooks.stores.backlog import Backlog, Lane, PendingEvent
+from lms_webhooks.stores.deliveries import DeliveryRecord, DeliveryStore, Outcome
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, TransactWriteItemTypeDef
@@ -50,7 +50,7 @@ class Replay:
     replay_id: str
     account_id: str
     webhook_id: str
-    of: Range
+    of: KeyRange
     """Sort keys of the deliveries."""
     outcome: Outcome | None
     event_name: str | None
@@ -70,11 +70,11 @@ class Replay:
         return self.outcome is not None or self.event_name is not None
 
     @property
-    def left(self) -> Range:
+    def left(self) -> KeyRange:
         """What it has still to read."""
-        return Range(self.position + "\x00", self.of.high) if self.position else self.of
+        return KeyRange(self.position + "\x00", self.of.high) if self.position else self.of
 
-    def wants(self, recorded: Recorded) -> bool:
+    def wants(self, recorded: DeliveryRecord) -> bool:
         """Whether a delivery is one that it sends."""
         return (self.outcome is None or recorded.outcome is self.outcome) and (
             self.event_name is None or recorded.event_name == self.event_name
@@ -92,11 +92,11 @@ class _Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Portion:
+class ReplayBatch:
     """What is to be sent next. `waiting` may be empty: then the replay came by deliveries of no concern."""
 
     webhook_id: str
-    waiting: list[Waiting]
+    waiting: list[PendingEvent]
     replay: Replay | None = None
     steps: tuple[_Step, ...] = ()
     is_last: bool = False
@@ -136,18 +136,18 @@ class ReplayStore:
                 "ExpressionAttributeValues": {":running": {"S": ReplayState.RUNNING}},
             }
         }
-        mark_it = backlog.mark_action(replay.account_id, replay.webhook_id, asked_at_ms=replay.started_at_ms)
+        mark_it = backlog.marker_write(replay.account_id, replay.webhook_id, asked_at_ms=replay.started_at_ms)
         refused = transact(self._table.client, [put_it, mark_it, *along], sleep=self._sleep)
         if 0 in refused:
-            raise ReplayRunning
+            raise ReplayInProgress
         if refused:
-            raise KeyInUse
+            raise IdempotencyInProgress
 
     def redeliver(
         self,
         account_id: str,
         webhook_id: str,
-        waiting: Waiting,
+        waiting: PendingEvent,
         backlog: Backlog,
         *,
         asked_at_ms: int,
@@ -158,14 +158,14 @@ class ReplayStore:
         Raises:
             KeyInUse, Busy: as `start`.
         """
-        append_it = backlog.append_action(webhook_id, replace(waiting, asked_at_ms=asked_at_ms))
-        mark_it = backlog.mark_action(account_id, webhook_id, asked_at_ms=asked_at_ms)
+        append_it = backlog.append_write(webhook_id, replace(waiting, asked_at_ms=asked_at_ms))
+        mark_it = backlog.marker_write(account_id, webhook_id, asked_at_ms=asked_at_ms)
         if transact(self._table.client, [append_it, mark_it, *along], sleep=self._sleep):
-            raise KeyInUse
+            raise IdempotencyInProgress
 
     def cancel(self, webhook_id: str, *, ended_at_ms: int) -> bool:
         """Stop a replay where it is; answer whether one was under way. What is in flight still arrives."""
-        return holds(
+        return conditional_write(
             lambda: self._table.client.update_item(
                 TableName=self._table.name,
                 Key=_key(webhook_id),
@@ -210,7 +210,7 @@ class ReplayStore:
             values[":ended"] = {"N": str(ended_at_ms)}
             values[":expires"] = {"N": str(ended_at_ms // 1000 + KEPT_DAYS * 86_400)}
         update += " ADD #read :read, #delivered :delivered, #rejected :rejected"
-        return holds(
+        return conditional_write(
             lambda: self._table.client.update_item(
                 TableName=self._table.name,
                 Key=_key(replay.webhook_id),
@@ -227,7 +227,7 @@ class ReplayStore:
         self._table.client.delete_item(TableName=self._table.name, Key=_key(webhook_id))
 
 
-class Replays:
+class ReplayRunner:
     """Portion by portion, what is to be sent again; and what came of it."""
 
     def __init__(
@@ -243,15 +243,15 @@ class Replays:
         self._backlog = backlog
         self._clock = clock
 
-    def next_portion(self, webhook_id: str, *, limit: int) -> Portion | None:
+    def next_batch(self, webhook_id: str, *, limit: int) -> ReplayBatch | None:
         """At most `limit` events to send again: single ones first. None when there is nothing to do.
 
         Raises:
-            aws.AWS_FAULTS: something could not be read.
+            AWS_ERRORS: something could not be read.
         """
         waiting = self._backlog.read(webhook_id, Lane.REPLAY, limit=limit)
         if waiting:
-            return Portion(webhook_id, waiting)
+            return ReplayBatch(webhook_id, waiting)
         replay = self._store.find(webhook_id)
         if replay is None or replay.state is not ReplayState.RUNNING:
             return None
@@ -262,26 +262,26 @@ class Replays:
             step = _step(replay, recorded)
             if step.must_send:
                 if len(waiting) == limit:
-                    return Portion(webhook_id, waiting, replay, tuple(steps))
-                waiting.append(Waiting(event))
+                    return ReplayBatch(webhook_id, waiting, replay, tuple(steps))
+                waiting.append(PendingEvent(event))
             steps.append(step)
-        return Portion(webhook_id, waiting, replay, tuple(steps), is_last=page.read_to is None)
+        return ReplayBatch(webhook_id, waiting, replay, tuple(steps), is_last=page.read_to is None)
 
-    def is_under_way(self, webhook_id: str) -> bool:
+    def is_running(self, webhook_id: str) -> bool:
         """Whether a replay of the webhook has more to send.
 
         Raises:
-            aws.AWS_FAULTS: it could not be read.
+            AWS_ERRORS: it could not be read.
         """
         replay = self._store.find(webhook_id)
         return replay is not None and replay.state is ReplayState.RUNNING
 
-    def pass_over(self, portion: Portion) -> None:
+    def pass_over(self, portion: ReplayBatch) -> None:
         """Move on where there was nothing to send."""
         self._advance(portion, set(), is_delivered=False)
 
     def settle(
-        self, portion: Portion, sent: Sequence[Waiting], attempt: Attempt, *, is_delivered: bool
+        self, portion: ReplayBatch, sent: Sequence[PendingEvent], attempt: Attempt, *, is_delivered: bool
     ) -> bool:
         """Add an attempt to what was `sent` of a portion, and move on; answer whether all is recorded."""
         unwritten = self._deliveries.add_attempt(
@@ -304,23 +304,23 @@ class Replays:
         return not unwritten
 
     def _settle_where_it_waits(
-        self, webhook_id: str, sent: Waiting, attempt: Attempt, *, is_delivered: bool
+        self, webhook_id: str, sent: PendingEvent, attempt: Attempt, *, is_delivered: bool
     ) -> None:
         """One that was sent ahead of its time need not wait any more, or waits on with one attempt more.
 
         By a fault, or by its drainer, who moved it, this may fail: then that drainer finds it delivered.
         """
-        if sent.waits_in is None:
+        if sent.pending_in is None:
             return
         try:
             if is_delivered:
-                self._backlog.remove(webhook_id, sent.waits_in, [sent])
+                self._backlog.remove(webhook_id, sent.pending_in, [sent])
             else:
-                self._backlog.add_attempt(webhook_id, sent.waits_in, sent, attempt)
-        except AWS_FAULTS:
+                self._backlog.add_attempt(webhook_id, sent.pending_in, sent, attempt)
+        except AWS_ERRORS:
             logger.exception("attempt not added", webhookId=webhook_id)
 
-    def bury(self, webhook_id: str, waiting: Iterable[Waiting]) -> bool:
+    def bury(self, webhook_id: str, waiting: Iterable[PendingEvent]) -> bool:
         """Forget what of a deleted webhook was to be sent again: its history says what became of that before.
 
         Answers whether all is gone.
@@ -329,7 +329,7 @@ class Replays:
         self._store.forget(webhook_id)
         return is_gone
 
-    def _advance(self, portion: Portion, sent: set[str], *, is_delivered: bool) -> None:
+    def _advance(self, portion: ReplayBatch, sent: set[str], *, is_delivered: bool) -> None:
         """Past everything up to the first that was to be sent and was not."""
         replay = portion.replay
         assert replay is not None
@@ -361,7 +361,7 @@ class Replays:
             advance(ended_at_ms=0)
 
 
-def _step(replay: Replay, recorded: Recorded) -> _Step:
+def _step(replay: Replay, recorded: DeliveryRecord) -> _Step:
     if recorded.replay_id == replay.replay_id:
         # By whoever died before the job moved on.
         return _Step(recorded.sort_key, was_delivered=recorded.attempts[-1].is_success)
@@ -402,7 +402,7 @@ def _replay(item: "Item") -> Replay:
         replay_id=item["replay_id"]["S"],
         account_id=item["account_id"]["S"],
         webhook_id=item["pk"]["S"].removeprefix("REPLAY#"),
-        of=Range(item["low"]["S"], item["high"]["S"]),
+        of=KeyRange(item["low"]["S"], item["high"]["S"]),
         outcome=Outcome(item["outcome"]["S"]) if "outcome" in item else None,
         event_name=item["event_name"]["S"] if "event_name" in item else None,
         started_at_ms=int(item["started_at"]["N"]),

@@ -3,7 +3,13 @@
 from typing import NamedTuple
 
 from lms_webhooks.clocks import Clocks, Memory
-from lms_webhooks.stores.webhooks import Deleted, Registered, Unreadable, UnreadableWebhook, WebhookStore
+from lms_webhooks.stores.webhooks import (
+    Tombstone,
+    Unreadable,
+    UnreadableWebhook,
+    WebhookStore,
+    WebhookWithHealth,
+)
 
 MAX_AGE_SECONDS = 1.0
 """The admin API answers a change after this time, so that an event put after the answer sees the change.
@@ -13,11 +19,11 @@ MAX_BYTES = 32 * 1024 * 1024  # of the functions' 512 MB: a hundred of the large
 
 
 class _Reading(NamedTuple):
-    registered: tuple[Registered, ...]
+    registered: tuple[WebhookWithHealth, ...]
     unreadable: tuple[Unreadable, ...]
 
 
-class Registry:
+class WebhookCache:
     """The webhooks of each account, at most MAX_AGE_SECONDS old. Safe to share between threads."""
 
     def __init__(self, store: WebhookStore, *, clocks: Clocks | None = None) -> None:
@@ -26,11 +32,11 @@ class Registry:
             max_age_seconds=MAX_AGE_SECONDS, max_weight=MAX_BYTES, clocks=clocks
         )
 
-    def of_account(self, account_id: str, *, fresh: bool = False) -> tuple[Registered, ...]:
+    def for_account(self, account_id: str, *, fresh: bool = False) -> tuple[WebhookWithHealth, ...]:
         """Every webhook of an account; `fresh` reads it now.
 
         Raises:
-            aws.AWS_FAULTS: they could not be read.
+            AWS_ERRORS: they could not be read.
         """
         return self._read(account_id, fresh=fresh).registered
 
@@ -38,11 +44,11 @@ class Registry:
         """The webhooks of an account that this version cannot read; they are not among the others.
 
         Raises:
-            aws.AWS_FAULTS: they could not be read.
+            AWS_ERRORS: they could not be read.
         """
         return self._read(account_id).unreadable
 
-    def remembered(self, account_id: str) -> tuple[Registered, ...] | None:
+    def cached(self, account_id: str) -> tuple[WebhookWithHealth, ...] | None:
         """Every webhook of an account, if that was read a moment ago."""
         reading = self._readings.get(account_id)
         return None if reading is None else reading.registered
@@ -51,12 +57,12 @@ class Registry:
         """What was read of an account is known to be out of date."""
         self._readings.forget(account_id)
 
-    def find(self, account_id: str, webhook_id: str, *, fresh: bool = False) -> Registered | None:
+    def find(self, account_id: str, webhook_id: str, *, fresh: bool = False) -> WebhookWithHealth | None:
         """One webhook of an account, or None when it is gone.
 
         Raises:
             UnreadableWebhook: it is there, and this version cannot read it.
-            aws.AWS_FAULTS: it could not be looked up.
+            AWS_ERRORS: it could not be looked up.
         """
         reading = self._read(account_id, fresh=fresh)
         for each in reading.registered:
@@ -66,12 +72,12 @@ class Registry:
             raise UnreadableWebhook(webhook_id)
         return None
 
-    def deleted(self, account_id: str, *, since_ms: int) -> list[Deleted]:
+    def deleted(self, account_id: str, *, since_ms: int) -> list[Tombstone]:
         """The webhooks that an account deleted at `since_ms` or later, as many as `WebhookStore.deleted`
         gives; read now.
 
         Raises:
-            aws.AWS_FAULTS: they could not be read.
+            AWS_ERRORS: they could not be read.
         """
         return self._store.deleted(account_id, since_ms=since_ms)
 
@@ -96,7 +102,7 @@ _BYTES_OF_A_HEADER = 300
 _BYTES_OF_AN_ATTEMPT = 250
 
 
-def _bytes_of(registered: Registered) -> int:
+def _bytes_of(registered: WebhookWithHealth) -> int:
     """About how much memory a webhook takes."""
     webhook, health = registered
     texts = (

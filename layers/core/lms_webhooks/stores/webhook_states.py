@@ -27,7 +27,7 @@ _ATTRIBUTES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class WebhookState:
     """What the sweep must know of a webhook. Times in UTC milliseconds."""
 
     may_send: bool
@@ -46,19 +46,21 @@ class Standing:
     """Endpoint failures in a row."""
 
 
-class Standings:
+class WebhookStates:
     """The standing of every webhook."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
 
-    def read(self, ids: Sequence[tuple[str, str]], *, whole: bool = False) -> dict[tuple[str, str], Standing]:
+    def read(
+        self, ids: Sequence[tuple[str, str]], *, whole: bool = False
+    ) -> dict[tuple[str, str], WebhookState]:
         """The standings of webhooks, by account id and webhook id; deleted webhooks have none.
 
         Nor has one that DynamoDB left unread, unless the `whole` is wanted.
 
         Raises:
-            aws.AWS_FAULTS: they could not be read.
+            AWS_ERRORS: they could not be read.
         """
         keys = [key(*each) for each in ids for key in (webhook_key, health_key)]
         items = {
@@ -74,12 +76,12 @@ class Standings:
         }
 
 
-def _standing(webhook: "Item", health: "Item") -> Standing:
+def _standing(webhook: "Item", health: "Item") -> WebhookState:
     def number(name: str) -> int:
         return int(health[name]["N"]) if name in health else 0
 
     is_switched_off = bool(health.get("switched_off", {"S": ""})["S"])
-    return Standing(
+    return WebhookState(
         may_send=webhook["status"]["S"] == Status.ACTIVE and not is_switched_off,
         lease_until_ms=number("lease_until_ms"),
         next_attempt_at_ms=number("next_attempt_at_ms"),

@@ -28,16 +28,16 @@ from lms_webhooks.model.webhooks import (
     SignatureAuthentication,
     Status,
     Webhook,
-    rfc3339,
-    rfc3339_of_ms,
+    format_ms,
+    format_time,
 )
 from lms_webhooks.observability import report
 from lms_webhooks.problems import (
-    ChangedMeanwhile,
-    KeyInUse,
-    NoSuchWebhook,
-    TooManyCreations,
-    TooManyWebhooks,
+    CreationLimitExceeded,
+    IdempotencyInProgress,
+    VersionConflict,
+    WebhookLimitExceeded,
+    WebhookNotFound,
 )
 from lms_webhooks.stores.health import health_attributes, health_key, read_health_item
 
@@ -61,7 +61,7 @@ def new_webhook_id() -> str:
     return "wh_" + secrets.token_urlsafe(16)
 
 
-class Registered(NamedTuple):
+class WebhookWithHealth(NamedTuple):
     """A webhook as its admin wants it, and how its endpoint does."""
 
     webhook: Webhook
@@ -80,7 +80,7 @@ class UnreadableWebhook(Exception):
     """The webhook is there, and this version cannot read it."""
 
 
-class Deleted(NamedTuple):
+class Tombstone(NamedTuple):
     """A webhook that is no more."""
 
     webhook_id: str
@@ -155,11 +155,11 @@ class WebhookStore:
         actions = [count_it, put_it, put_health, count_today]
         refused = transact(self._client, [*actions, *along], sleep=self._sleep)
         if 0 in refused:
-            raise TooManyWebhooks(MAX_WEBHOOKS_PER_ACCOUNT)
+            raise WebhookLimitExceeded(MAX_WEBHOOKS_PER_ACCOUNT)
         if 3 in refused:
-            raise TooManyCreations(CREATIONS_A_DAY, math.ceil((next_day - created_at).total_seconds()))
+            raise CreationLimitExceeded(CREATIONS_A_DAY, math.ceil((next_day - created_at).total_seconds()))
         if refused and min(refused) >= len(actions):
-            raise KeyInUse
+            raise IdempotencyInProgress
         if refused:
             raise RuntimeError(f"webhook id {webhook.webhook_id} exists already; ids are 128 random bits")
 
@@ -172,12 +172,12 @@ class WebhookStore:
         """
         # Anything else is no id of ours, and may be longer than a key can be.
         if not _WEBHOOK_ID.fullmatch(webhook_id):
-            raise NoSuchWebhook
+            raise WebhookNotFound
         answer = self._client.get_item(
             TableName=self._table_name, Key=_webhook_key(account_id, webhook_id), ConsistentRead=True
         )
         if "Item" not in answer:
-            raise NoSuchWebhook
+            raise WebhookNotFound
         try:
             return _webhook(answer["Item"])
         except (KeyError, ValueError) as error:
@@ -231,16 +231,16 @@ class WebhookStore:
             )
         refused = transact(self._client, [*actions, *along], sleep=self._sleep)
         if refused and min(refused) >= len(actions):
-            raise KeyInUse
+            raise IdempotencyInProgress
         if refused:
-            raise ChangedMeanwhile
+            raise VersionConflict
 
-    def read_account(self, account_id: str) -> list[Registered]:
+    def read_account(self, account_id: str) -> list[WebhookWithHealth]:
         """The webhooks of an account, as they stand now (consistent read), oldest first; but those that this
         version cannot read."""
         return self.read_each(account_id)[0]
 
-    def read_each(self, account_id: str) -> tuple[list[Registered], list[Unreadable]]:
+    def read_each(self, account_id: str) -> tuple[list[WebhookWithHealth], list[Unreadable]]:
         """Every webhook of an account; apart, those that this version cannot read."""
         pages = self._client.get_paginator("query").paginate(
             TableName=self._table_name,
@@ -249,7 +249,7 @@ class WebhookStore:
             ConsistentRead=True,
         )
         items = {item["sk"]["S"]: item for page in pages for item in page["Items"]}
-        registered: list[Registered] = []
+        registered: list[WebhookWithHealth] = []
         unreadable: list[Unreadable] = []
         for sort_key, item in items.items():
             if not sort_key.startswith("WEBHOOK#"):
@@ -257,14 +257,14 @@ class WebhookStore:
             webhook_id = sort_key.removeprefix("WEBHOOK#")
             try:
                 webhook = _webhook(item)
-                registered.append(Registered(webhook, _health(webhook, items)))
+                registered.append(WebhookWithHealth(webhook, _health(webhook, items)))
             except Exception as error:  # noqa: BLE001  # whatever is in it, it costs no other webhook
                 report(error, "webhook not read", accountId=account_id, webhookId=webhook_id)
                 unreadable.append(Unreadable(webhook_id, _events_of_unreadable(item)))
         registered.sort(key=lambda each: (each.webhook.created_at, each.webhook.webhook_id))
         return registered, unreadable
 
-    def find(self, account_id: str, webhook_id: str) -> Registered:
+    def find(self, account_id: str, webhook_id: str) -> WebhookWithHealth:
         """One webhook as it stands now (consistent read).
 
         Raises:
@@ -276,7 +276,7 @@ class WebhookStore:
             raise UnreadableWebhook(webhook_id)
         found = next((each for each in registered if each.webhook.webhook_id == webhook_id), None)
         if found is None:
-            raise NoSuchWebhook
+            raise WebhookNotFound
         return found
 
     def delete(
@@ -296,7 +296,7 @@ class WebhookStore:
             Busy: see `transact`.
         """
         if not _WEBHOOK_ID.fullmatch(webhook_id):
-            raise NoSuchWebhook
+            raise WebhookNotFound
         webhook = expected or self.get(account_id, webhook_id)
         events = webhook.events if webhook.status is not Status.INACTIVE else ()
         expires_at = deleted_at + timedelta(days=TOMBSTONE_DAYS)
@@ -324,7 +324,7 @@ class WebhookStore:
                 "Item": {
                     "pk": {"S": f"TOMBSTONE#{account_id}"},
                     "sk": {"S": f"{(deleted_at - _EPOCH) // timedelta(milliseconds=1):013d}#{webhook_id}"},
-                    "deleted_at": {"S": rfc3339(deleted_at)},
+                    "deleted_at": {"S": format_time(deleted_at)},
                     "deleted_by": {"S": deleted_by},
                     "expires_at": {"N": str(int(expires_at.timestamp()))},
                     **({"events": {"SS": sorted(events)}} if events else {}),
@@ -336,9 +336,9 @@ class WebhookStore:
         }
         actions = [remove_it, uncount_it, bury_it, remove_health]
         if transact(self._client, actions, sleep=self._sleep):
-            raise NoSuchWebhook if expected is None else ChangedMeanwhile
+            raise WebhookNotFound if expected is None else VersionConflict
 
-    def deleted(self, account_id: str, *, since_ms: int) -> list[Deleted]:
+    def deleted(self, account_id: str, *, since_ms: int) -> list[Tombstone]:
         """The webhooks that an account deleted at `since_ms` or later, the first MAX_DELETED of them.
 
         Those that an older version deleted come after all others.
@@ -354,13 +354,13 @@ class WebhookStore:
             ConsistentRead=True,
             Limit=MAX_DELETED,
         )
-        since = rfc3339_of_ms(since_ms)
+        since = format_ms(since_ms)
         return [deleted for item in answer["Items"] if (deleted := read_tombstone(item)).deleted_at >= since]
 
 
-def read_tombstone(item: "Item") -> Deleted:
+def read_tombstone(item: "Item") -> Tombstone:
     """What a tombstone says, one of an older version too."""
-    return Deleted(
+    return Tombstone(
         webhook_id=item["sk"]["S"].rpartition("#")[2],
         events=frozenset(item.get("events", {"SS": []})["SS"]),
         deleted_at=item["deleted_at"]["S"],
