@@ -1,4 +1,4 @@
-"""Hold the voice of CONTRIBUTING.md in documents, docstrings and the console's texts: short sentences, plain words."""
+"""Hold the voice in documents, docstrings and the texts of the console: short sentences, plain words."""
 
 import ast
 import re
