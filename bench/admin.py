@@ -16,7 +16,7 @@ from typing import Any
 
 import standardwebhooks
 
-from bench.figures import p99
+from bench.results import p99
 from bench.scenario import ACCOUNT_ID, Scenario, arrive, flow, run, wait_until
 from lms_webhooks.stores.webhook_cache import MAX_AGE_SECONDS
 from tests.e2e.workers import kill, workers

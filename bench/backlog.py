@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 
-from bench.figures import p99
+from bench.results import p99
 from bench.scenario import Scenario, arrive, flow, run, wait_until, waiting
 from lms_webhooks.stores.webhook_cache import MAX_AGE_SECONDS
 from tests.fakes.receiver import Behaviour, Receiver, Request, answer

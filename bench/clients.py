@@ -13,7 +13,7 @@ import httpx
 import requests
 import urllib3
 
-from bench.figures import Row, figure, ratio, rounds
+from bench.results import Row, figure, ratio, rounds
 from bench.servers import Receiver
 
 _POSTS = 200

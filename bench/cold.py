@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench.figures import ROUNDS, Figure, Row, figure, ratio
+from bench.results import ROUNDS, Figure, Row, figure, ratio
 from local import deploy
-from local.check_build import environment_of
-from local.steps import REPOSITORY, STATE_DIR
-from local.template import read_template
+from tools.check_build import environment_of
+from tools.progress import REPOSITORY, STATE_DIR
+from tools.template import read_template
 
 PEERS = STATE_DIR / "bench"
 """The environment of requirements/bench.txt."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from bench.figures import Figure, Row
+from bench.results import Figure, Row
 from lms_webhooks.observability import logger
 from tests.contract.template import ALARMS, event_sources, of_type
 from tests.scenarios.endpoints import DOWN, Endpoint, Reply, always, until

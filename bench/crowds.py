@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from bench.figures import Figure, percentile
+from bench.results import Figure, percentile
 from lms_webhooks.observability import logger
 from tests.contract.template import PARAMETERS
 from tests.scenarios.endpoints import HANGS, Endpoint, Reply, always

@@ -18,8 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 import boto3
 import requests
 
-from bench.figures import ROUNDS, Figure, Row, Sample, figure, ratio, rounds
-from bench.function import EVENT_NAME, Events, Function, prepare, register
+from bench.in_process_function import EVENT_NAME, Events, Function, prepare, register
+from bench.results import ROUNDS, Figure, Row, Sample, figure, ratio, rounds
 from bench.servers import DELIVERIES, SECRET, Aws, Receiver
 
 BATCH = 10

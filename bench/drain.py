@@ -10,8 +10,8 @@ import time
 from typing import Any
 
 from bench.delivery import GOALS, floor, loop, sessions
-from bench.figures import Row, Sample, figure, ratio, sample
-from bench.function import Events, Function, prepare, register
+from bench.in_process_function import Events, Function, prepare, register
+from bench.results import Row, Sample, figure, ratio, sample
 from bench.servers import DELIVERIES, Aws, Receiver
 
 EVENTS = 20_000

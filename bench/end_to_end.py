@@ -12,7 +12,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from bench.figures import Figure, Row, p99
+from bench.results import Figure, Row, p99
 from bench.scenario import ACCOUNT_ID, Scenario, arrive
 from local.stack import Stack, down, up
 from tests.fakes.receiver import Receiver

@@ -17,9 +17,9 @@ from functools import partial
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from bench.figures import Figure, Row, figure, percentile, turns
-from bench.function import Events, Function, prepare, register
+from bench.in_process_function import Events, Function, prepare, register
 from bench.queueing import RealTimeQueue
+from bench.results import Figure, Row, figure, percentile, turns
 from bench.servers import Aws, Endpoints
 
 _DISPATCHERS = 16

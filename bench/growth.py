@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from bench.drain import drain, fill
-from bench.figures import Figure, Row
-from bench.function import Events, Function, prepare, register
+from bench.in_process_function import Events, Function, prepare, register
 from bench.plots import Line, draw
+from bench.results import Figure, Row
 from bench.servers import Aws, Receiver
 
 _BATCH = 10

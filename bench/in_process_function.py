@@ -13,8 +13,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from bench.servers import DELIVERIES, WEBHOOKS
-from events.generate import ACCOUNT_ID
-from local.steps import REPOSITORY
+from tools.progress import REPOSITORY
+from tools.samples import ACCOUNT_ID
 
 EVENT_NAME = "COURSE_ENROLLMENT"
 _MADE = itertools.count(1)  # by whatever makes events in this process: one id, one event

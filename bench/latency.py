@@ -5,8 +5,8 @@ from a backlog a request carries up to a hundred.
 """
 
 from bench.drain import drain, fill
-from bench.figures import Row, Sample, figure, ratio, sample
-from bench.function import Events, Function, prepare, register
+from bench.in_process_function import Events, Function, prepare, register
+from bench.results import Row, Sample, figure, ratio, sample
 from bench.servers import Aws, Endpoints
 
 _ANSWERS_AFTER_50_MS = "/50"

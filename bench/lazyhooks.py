@@ -15,8 +15,8 @@ from pathlib import Path
 
 from bench.cold import PEERS
 from bench.delivery import dispatcher, event_body
-from bench.figures import Row, figure, ratio, rounds
-from bench.function import Events, Function, prepare, register
+from bench.in_process_function import Events, Function, prepare, register
+from bench.results import Row, figure, ratio, rounds
 from bench.servers import SECRET, Aws, Receiver
 
 _AT_A_TIME = 10

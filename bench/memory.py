@@ -23,7 +23,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from bench.figures import Figure
+from bench.results import Figure
 
 if TYPE_CHECKING:
     from lms_webhooks.aws.dynamodb import Table

@@ -17,8 +17,8 @@ import time
 from dataclasses import dataclass
 from functools import partial
 
-from bench.figures import ROUNDS, Figure, Row, figure, p99, percentile, ratio, turns
-from bench.function import Events, Function, prepare, register
+from bench.in_process_function import Events, Function, prepare, register
+from bench.results import ROUNDS, Figure, Row, figure, p99, percentile, ratio, turns
 from bench.servers import HANGS, Aws, Receiver
 
 _ACCOUNTS = 10

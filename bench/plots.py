@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from local.steps import REPOSITORY
+from tools.progress import REPOSITORY
 
 FOLDER = REPOSITORY / "docs" / "images" / "performance"
 _WIDTH, _HEIGHT, _LEFT, _BELOW, _ABOVE, _RIGHT = 720, 400, 70, 50, 40, 230

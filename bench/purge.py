@@ -18,7 +18,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 from bench.crowds import quiet
-from bench.figures import Figure
+from bench.results import Figure
 from bench.servers import DELIVERIES, WEBHOOKS, Aws
 from tests.contract.template import FUNCTIONS
 
@@ -66,7 +66,7 @@ def _processor_us() -> float:
 
 
 def _measured() -> float:
-    from bench.function import prepare  # noqa: PLC0415
+    from bench.in_process_function import prepare  # noqa: PLC0415
 
     with Aws() as aws:
         prepare(aws.url)

@@ -4,7 +4,7 @@ import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 
 from bench import crowds, memory, purge, slots
-from bench.figures import Row
+from bench.results import Row
 
 
 def measure() -> Row:

@@ -17,7 +17,7 @@ from threading import Thread
 
 import trustme
 
-from bench.figures import Row, figure, ratio, rounds
+from bench.results import Row, figure, ratio, rounds
 from bench.servers import Server
 
 _HOST = "127.0.0.1"

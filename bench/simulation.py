@@ -15,10 +15,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench.figures import ROUNDS, Figure, Row, Sample, figure, p99, ratio, sample
-from bench.function import Events, Function, prepare, register
+from bench.in_process_function import Events, Function, prepare, register
 from bench.plots import Line, draw
 from bench.queueing import RealTimeQueue
+from bench.results import ROUNDS, Figure, Row, Sample, figure, p99, ratio, sample
 from bench.servers import Aws, Endpoints
 
 # Lambda Developer Guide, "Using Lambda with Amazon SQS": five concurrent batches at first, 300 more a minute,

@@ -17,9 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from bench.figures import Figure, Row
-from bench.function import Function, prepare, register
+from bench.in_process_function import Function, prepare, register
 from bench.memory import peak_mb
+from bench.results import Figure, Row
 from bench.servers import DELIVERIES, WEBHOOKS, Aws
 from bench.simulation import FIRST_POLLERS, MORE_POLLERS_A_MINUTE
 from tests.contract.template import FUNCTIONS, PARAMETERS, event_sources

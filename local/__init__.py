@@ -1,13 +1,3 @@
 """The whole system on one machine, and a demo of it. Nothing here is deployed."""
 
-import sys
-from types import TracebackType
-
-
-def end_quietly(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Show no traceback of a Ctrl-C: it is no fault. The imports alone, before any handler, take a second."""
-    if not issubclass(kind, KeyboardInterrupt):
-        sys.__excepthook__(kind, error, trace)
-
-
-sys.excepthook = end_quietly
+import tools  # noqa: F401  # a Ctrl-C shows no traceback, also while a command imports

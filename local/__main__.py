@@ -11,12 +11,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from lms_webhooks.model.event_types import EVENT_TYPES, Category
 from local import deploy
-from local.check_build import check_build
 from local.demo import demo
 from local.emit import make_event
 from local.receiver import Check, Received, Receiver, basic_authentication, report, signature
 from local.stack import LOG_FILE, Stack, current, down, up
-from local.steps import STATE_DIR, StepFailedError, paint, step
+from tools.check_build import check_build
+from tools.progress import STATE_DIR, StepFailedError, paint, step
 
 # `kill` and a closed terminal must stop what was started, as Ctrl-C does.
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

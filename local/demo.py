@@ -15,10 +15,10 @@ from typing import Any, Never
 from lms_webhooks.model.event_types import EVENT_TYPES, Category
 from local.deploy import ACCOUNT_IDS, BATCH_SCHEDULE_SECONDS
 from local.emit import make_event
-from local.engine import log_file
+from local.emulator_process import log_file
 from local.receiver import Received, Receiver, basic_authentication, no_authentication, signature
 from local.stack import Stack
-from local.steps import failure, paint, step
+from tools.progress import failure, paint, step
 
 ACCOUNT_ID, OUTAGE_ACCOUNT_ID = ACCOUNT_IDS
 DELIVERY_WAIT_SECONDS = 60.0

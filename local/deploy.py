@@ -12,11 +12,11 @@ from typing import Any
 import boto3
 import yaml
 
-from local.engine import Engine, log_file
-from local.steps import REPOSITORY, STATE_DIR, run, step
-from local.template import read_template
+from local.emulator_process import Emulator, log_file
 from local.tls import Tls
 from local.users import add_to_group, make_user, new_password
+from tools.progress import REPOSITORY, STATE_DIR, run, step
+from tools.template import read_template
 
 REGION = "us-east-1"
 STACK_NAME = "lms-webhooks-local"
@@ -86,13 +86,13 @@ def _forget_publication(built_template: Path) -> None:
         built_template.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
-def deploy(state_dir: Path, engine: Engine, tls: Tls, built_template: Path) -> dict[str, Any]:
+def deploy(state_dir: Path, emulator: Emulator, tls: Tls, built_template: Path) -> dict[str, Any]:
     """Deploy and write `stack.json`; answers what is in it."""
-    outputs = deploy_stack(state_dir, engine.endpoint_url, built_template, trusted_ca_file=tls.ca_file)
+    outputs = deploy_stack(state_dir, emulator.endpoint_url, built_template, trusted_ca_file=tls.ca_file)
     with step("making the admins of accounts " + " and ".join(ACCOUNT_IDS), log=log_file(state_dir)):
-        _lead_sign_in_here(engine, outputs)
-        admins = [_make_admin(engine, outputs["UserPoolId"], account_id) for account_id in ACCOUNT_IDS]
-    description = describe(engine.endpoint_url, outputs) | {"tls": tls.as_json(), "admins": admins}
+        _lead_sign_in_here(emulator, outputs)
+        admins = [_make_admin(emulator, outputs["UserPoolId"], account_id) for account_id in ACCOUNT_IDS]
+    description = describe(emulator.endpoint_url, outputs) | {"tls": tls.as_json(), "admins": admins}
     stack_file = state_dir / "stack.json"
     stack_file.touch(mode=0o600)
     stack_file.write_text(json.dumps(description, indent=2) + "\n")
@@ -205,19 +205,19 @@ def _lead_functions_here(endpoint_url: str, outputs: Mapping[str, str], trusted_
         functions.update_function_configuration(FunctionName=name, Environment={"Variables": variables})
 
 
-def _lead_sign_in_here(engine: Engine, outputs: dict[str, str]) -> None:
+def _lead_sign_in_here(emulator: Emulator, outputs: dict[str, str]) -> None:
     """Let the console sign in at the address that it has on this machine, which no template can know."""
-    cognito = client(engine.endpoint_url, "cognito-idp")
+    cognito = client(emulator.endpoint_url, "cognito-idp")
     ids = {"UserPoolId": outputs["UserPoolId"], "ClientId": outputs["UserPoolClientId"]}
     known = cognito.describe_user_pool_client(**ids)["UserPoolClient"]
     # What an update does not name goes back to its default.
     kept = {name: known[name] for name in _KEPT_OF_CLIENT if name in known}
-    here = [f"{api_url(engine.endpoint_url, outputs)}/console"]
+    here = [f"{api_url(emulator.endpoint_url, outputs)}/console"]
     cognito.update_user_pool_client(**ids, **kept, CallbackURLs=here, LogoutURLs=here)
 
 
-def _make_admin(engine: Engine, user_pool_id: str, account_id: str) -> dict[str, str]:
-    cognito = client(engine.endpoint_url, "cognito-idp")
+def _make_admin(emulator: Emulator, user_pool_id: str, account_id: str) -> dict[str, str]:
+    cognito = client(emulator.endpoint_url, "cognito-idp")
     username = f"admin-{account_id}@example.com"  # the pool's user names are mail addresses
     password = new_password()
     make_user(cognito, user_pool_id, email=username, account_id=account_id, password=password)

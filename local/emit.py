@@ -7,7 +7,7 @@ from typing import Any
 
 from lms_webhooks.model.event_types import EVENT_TYPES
 from lms_webhooks.model.events import ACCOUNT_ID_CHARACTERS, MAX_ACCOUNT_ID_LENGTH, is_account_id
-from local.steps import StepFailedError
+from tools.progress import StepFailedError
 
 
 def make_event(event_name: str, account_id: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Start and stop the emulator, ministack, as a process of its own in its own environment.
 
-The process holds a lock on `engine.lock` for as long as it lives, however it ends. So whether it runs
+The process holds a lock on `emulator.lock` for as long as it lives, however it ends. So whether it runs
 is never guessed from an id that a crash left behind and another process may have now.
 """
 
@@ -19,15 +19,15 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from local.steps import REPOSITORY, StepFailedError, failure
+from tools.progress import REPOSITORY, StepFailedError, failure
 
-PYTHON = REPOSITORY / ".local" / "engine" / "bin" / "python"
+PYTHON = REPOSITORY / ".local" / "emulator" / "bin" / "python"
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
-class Engine:
+class Emulator:
     """A running emulator."""
 
     pid: int
@@ -45,7 +45,7 @@ _started: list[subprocess.Popen[bytes]] = []
 
 def log_file(state_dir: Path) -> Path:
     """What the emulator prints, and with it the logs of the functions."""
-    return state_dir / "logs" / "engine.log"
+    return state_dir / "logs" / "emulator.log"
 
 
 def check_port(port: int) -> None:
@@ -65,22 +65,22 @@ def check_port(port: int) -> None:
             ) from None
 
 
-def running(state_dir: Path) -> Engine | None:
+def running(state_dir: Path) -> Emulator | None:
     """The emulator of `state_dir`, if it lives."""
-    record = state_dir / "engine.json"
+    record = state_dir / "emulator.json"
     lock = _lock(state_dir)
     if lock is not None:
         os.close(lock)
         return None
     try:
-        return Engine(**json.loads(record.read_text()))
+        return Emulator(**json.loads(record.read_text()))
     except (OSError, ValueError) as error:
         raise StepFailedError(
             f"emulator: it is starting or stopping in another terminal ({record}: {error})"
         ) from error
 
 
-def start(state_dir: Path, *, port: int | None = None, roles_enforced: bool = False) -> Engine:
+def start(state_dir: Path, *, port: int | None = None, roles_enforced: bool = False) -> Emulator:
     """Start an empty emulator and wait until it answers. With `roles_enforced` functions may do what their
     roles say and no more."""
     work = state_dir / "run"
@@ -104,28 +104,28 @@ def start(state_dir: Path, *, port: int | None = None, roles_enforced: bool = Fa
                 start_new_session=True,  # Ctrl-C is for the demo, which then stops the emulator in order
             )
         _started.append(process)
-        engine = Engine(process.pid, port)
-        (state_dir / "engine.json").write_text(json.dumps({"pid": engine.pid, "port": engine.port}))
+        emulator = Emulator(process.pid, port)
+        (state_dir / "emulator.json").write_text(json.dumps({"pid": emulator.pid, "port": emulator.port}))
     finally:
         os.close(lock)
     try:
-        _wait_until_ready(engine, process, log_file(state_dir))
+        _wait_until_ready(emulator, process, log_file(state_dir))
     except BaseException:
         stop(state_dir)
         raise
-    return engine
+    return emulator
 
 
 def stop(state_dir: Path) -> bool:
     """Stop the emulator of `state_dir` and remove what it kept. False when none was running."""
-    engine = running(state_dir)
-    if engine is not None:
-        _end(engine.pid, state_dir)
+    emulator = running(state_dir)
+    if emulator is not None:
+        _end(emulator.pid, state_dir)
         for process in _started:
             process.poll()  # takes note that it ended, if it was this command's
     shutil.rmtree(state_dir / "run", ignore_errors=True)
-    (state_dir / "engine.json").unlink(missing_ok=True)
-    return engine is not None
+    (state_dir / "emulator.json").unlink(missing_ok=True)
+    return emulator is not None
 
 
 def free_port() -> int:
@@ -157,13 +157,13 @@ def _environment(work: Path, port: int) -> dict[str, str]:
     }
 
 
-def _wait_until_ready(engine: Engine, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_until_ready(emulator: Emulator, process: subprocess.Popen[bytes], log: Path) -> None:
     give_up_at = time.monotonic() + _START_SECONDS
     while time.monotonic() < give_up_at:
         if process.poll() is not None:
             raise failure("emulator", f"it ended with {process.returncode} at its start", log)
         try:
-            with urlopen(f"{engine.endpoint_url}/_ministack/ready", timeout=1):  # noqa: S310  # loopback
+            with urlopen(f"{emulator.endpoint_url}/_ministack/ready", timeout=1):  # noqa: S310  # loopback
                 return
         except (URLError, OSError):
             time.sleep(0.05)
@@ -186,9 +186,9 @@ def _end(pid: int, state_dir: Path) -> None:
 
 
 def _lock(state_dir: Path) -> int | None:
-    """An open, locked `engine.lock`; None when the emulator has it."""
+    """An open, locked `emulator.lock`; None when the emulator has it."""
     state_dir.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(state_dir / "engine.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = os.open(state_dir / "emulator.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import standardwebhooks
 
-from local.steps import paint
+from tools.progress import paint
 
 
 @dataclass(frozen=True)

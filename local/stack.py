@@ -15,10 +15,10 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from local import deploy, engine
+from local import deploy, emulator_process
 from local.roles import make_enforceable
-from local.steps import StepFailedError, failure, step
 from local.tls import ensure_tls
+from tools.progress import StepFailedError, failure, step
 
 LOG_FILE = Path("logs", "functions.log")
 """In the state folder: it stays when the stack does not."""
@@ -129,7 +129,7 @@ class Stack:
 def current(state_dir: Path) -> Stack | None:
     """The stack of `state_dir` if it is up and whole."""
     stack_file = state_dir / "stack.json"
-    if engine.running(state_dir) is None or not stack_file.exists():
+    if emulator_process.running(state_dir) is None or not stack_file.exists():
         return None
     return Stack(state_dir, json.loads(stack_file.read_text()))
 
@@ -140,16 +140,16 @@ def up(state_dir: Path, *, port: int | None = None, roles_enforced: bool = False
     With `roles_enforced` functions are held to their roles, apart from conditions: see `roles`.
     """
     with _alone(state_dir):
-        running = engine.running(state_dir)
+        running = emulator_process.running(state_dir)
         if port is not None and (running is None or running.port != port):
-            engine.check_port(port)  # before the stack that runs is stopped for nothing
+            emulator_process.check_port(port)  # before the stack that runs is stopped for nothing
         _down(state_dir)
         built_template = deploy.build(state_dir)
         if roles_enforced:
             make_enforceable(built_template)
-        with step("starting the emulator", log=engine.log_file(state_dir)):
+        with step("starting the emulator", log=emulator_process.log_file(state_dir)):
             tls = ensure_tls(state_dir / "tls")
-            started = engine.start(state_dir, port=port, roles_enforced=roles_enforced)
+            started = emulator_process.start(state_dir, port=port, roles_enforced=roles_enforced)
         try:
             stack = Stack(state_dir, deploy.deploy(state_dir, started, tls, built_template))
             _check(stack)
@@ -184,14 +184,14 @@ def _down(state_dir: Path) -> bool:
     if stack is not None:
         with suppress(BotoCoreError, ClientError):  # one that is to be stopped may well be broken
             stack.save_logs()
-    stopped = engine.stop(state_dir)
+    stopped = emulator_process.stop(state_dir)
     (state_dir / "stack.json").unlink(missing_ok=True)
     return stopped
 
 
 def _check(stack: Stack) -> None:
     title = "first call of the admin API"
-    with step(title, log=engine.log_file(stack.state_dir)):
+    with step(title, log=emulator_process.log_file(stack.state_dir)):
         answer = stack.call("GET", "/v1/event-types", token=stack.id_token())
         if answer.status_code != 200:
             stack.save_logs()

@@ -1,3 +1,3 @@
 """What those who run the system do by hand."""
 
-import local  # noqa: F401  # a Ctrl-C shows no traceback, also while a command imports
+import tools  # noqa: F401  # a Ctrl-C shows no traceback, also while a command imports

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from local.steps import REPOSITORY
-from local.template import read_template
+from tools.progress import REPOSITORY
+from tools.template import read_template
 
 CONFIG_FILE = REPOSITORY / "samconfig.toml"
 TEMPLATE = REPOSITORY / "template.yaml"

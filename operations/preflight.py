@@ -17,8 +17,6 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from local.steps import paint
-from local.template import read_template
 from operations.environments import (
     CONFIG_FILE,
     TEMPLATE,
@@ -31,6 +29,8 @@ from operations.environments import (
 from operations.identity import AWS_ERRORS, DENIED, NotSignedIn, SignedIn, explain, sign_in
 from operations.issuer import IssuerFault, check_discovery
 from operations.rules import broken_rules, number_of
+from tools.progress import paint
+from tools.template import read_template
 
 # Lambda keeps so many executions of an account for functions without a reservation; where the account has
 # fewer than that, all of them (Lambda guide, "Configuring reserved concurrency").

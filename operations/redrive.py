@@ -33,8 +33,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from lms_webhooks.model.event_types import NON_REAL_TIME
 from lms_webhooks.model.events import MalformedEvent, read_event
 from local.deploy import client as local_client
-from local.steps import STATE_DIR
 from operations.stacks import find_stack
+from tools.progress import STATE_DIR
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

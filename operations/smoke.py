@@ -41,12 +41,12 @@ from types import FrameType
 from typing import Any
 
 from local.receiver import Received, Receiver, signature
-from local.steps import paint
 from operations.admin_function import AdminFunction, UnexpectedResponse
 from operations.fidelity import compare
 from operations.identity import AWS_ERRORS, explain
 from operations.stacks import FoundStack, find_stack
 from operations.wiring import look
+from tools.progress import paint
 
 ACCOUNT_IDS = [f"smoke-test-{number}" for number in range(1, 9)]
 """Each smoke test takes one of them. They are few, so that each smoke test can look for leftovers in all."""

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from local.stack import current
-from local.steps import STATE_DIR
 from operations.identity import AWS_ERRORS, NotSignedIn, explain, sign_in
+from tools.progress import STATE_DIR
 
 # Of template.yaml, under every condition: what the commands read.
 OUTPUTS = {

@@ -6,7 +6,7 @@ For tests that hold for all of them: who adds an operation need not think of tho
 from dataclasses import dataclass
 from typing import Any
 
-from local.openapi import describe
+from tools.openapi import describe
 
 _BODIES: dict[str, dict[str, Any]] = {
     "WebhookInput": {

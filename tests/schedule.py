@@ -86,5 +86,5 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Stop the stacks of processes that did not live to do it."""
     if session.config.pluginmanager.has_plugin("dsession"):
         factory: pytest.TempPathFactory = session.config._tmp_path_factory  # type: ignore[attr-defined]
-        for record in factory.getbasetemp().glob("popen-*/*/engine.json"):
+        for record in factory.getbasetemp().glob("popen-*/*/emulator.json"):
             stack.down(record.parent)

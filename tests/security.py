@@ -12,8 +12,8 @@ import xml.etree.ElementTree as ET
 from collections import Counter
 from pathlib import Path
 
-from local.steps import STATE_DIR
 from tests.fuzz.readers import MIN_INPUTS, WHOLE
+from tools.progress import STATE_DIR
 
 FILES = (
     "tests/unit/sending/test_targets.py",

@@ -1,4 +1,4 @@
-"""Look every locked package up among the known vulnerabilities. `python -m local.audit`; see `make audit`.
+"""Look every locked package up among the known vulnerabilities. `python -m tools.audit`; see `make audit`.
 
 Ends with 0 when each was looked up and none is vulnerable, with 1 when one is, and else with 2 when one could
 not be looked up: not to know is not to be safe.
@@ -12,13 +12,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from local.set_up import node_wheel
-from local.steps import REPOSITORY, STATE_DIR
+from tools.bootstrap import node_wheel
+from tools.progress import REPOSITORY, STATE_DIR
 
 LOCKS = (
     "layers/core/requirements.txt",
     "requirements/dev.txt",
-    "requirements/engine.txt",
+    "requirements/emulator.txt",
     "requirements/bootstrap.txt",
     "requirements/security.txt",
     "requirements/bench.txt",

@@ -1,4 +1,4 @@
-"""Make the environments: .venv for tools and tests, .local/engine for the emulator, and .local/node.
+"""Make the environments: .venv for tools and tests, .local/emulator for the emulator, and .local/node.
 
 Runs on a bare python3 (3.11 or newer), which need not be the 3.13 that the environments get: uv finds
 that on PATH, in pyenv, or fetches it.
@@ -8,34 +8,34 @@ import shutil
 import sys
 from pathlib import Path
 
-from local.steps import REPOSITORY, STATE_DIR, StepFailedError, run
+from tools.progress import REPOSITORY, STATE_DIR, StepFailedError, run
 
 PYTHON_VERSION = (REPOSITORY / ".python-version").read_text().strip()
 
 
-def set_up() -> None:
+def bootstrap() -> None:
     """Install everything that the locks name, and nothing else."""
     if sys.version_info < (3, 11):
         raise StepFailedError(f"python3 is {sys.version.split()[0]}; 3.11 or newer is needed")
     requirements = REPOSITORY / "requirements"
-    bootstrap = STATE_DIR / "bootstrap"
+    folder = STATE_DIR / "bootstrap"
     logs = STATE_DIR / "logs"
     STATE_DIR.mkdir(exist_ok=True)
     # A half-made environment of an earlier, interrupted try would pass for a whole one.
-    shutil.rmtree(bootstrap, ignore_errors=True)
-    run("bootstrap environment", [sys.executable, "-m", "venv", bootstrap], log=logs / "bootstrap.log")
+    shutil.rmtree(folder, ignore_errors=True)
+    run("bootstrap environment", [sys.executable, "-m", "venv", folder], log=logs / "bootstrap.log")
     run(
         "uv, which installs the rest",
         [
-            bootstrap / "bin" / "python", "-m", "pip", "install", "--disable-pip-version-check",
+            folder / "bin" / "python", "-m", "pip", "install", "--disable-pip-version-check",
             "--require-hashes", "--requirement", requirements / "bootstrap.txt",
         ],
         log=logs / "uv.log",
     )  # fmt: skip
-    uv = bootstrap / "bin" / "uv"
+    uv = folder / "bin" / "uv"
     for title, environment, lock in (
         ("tools and tests", REPOSITORY / ".venv", requirements / "dev.txt"),
-        ("emulator", STATE_DIR / "engine", requirements / "engine.txt"),
+        ("emulator", STATE_DIR / "emulator", requirements / "emulator.txt"),
     ):
         log = logs / f"{lock.stem}.log"
         make: list[str | Path] = [uv, "venv", "--clear", "--python", PYTHON_VERSION, environment]
@@ -74,6 +74,6 @@ def node_wheel(environment: Path = REPOSITORY / ".venv") -> Path:
 if __name__ == "__main__":
     print("Setting up (once; again when a lock changes)", flush=True)
     try:
-        set_up()
+        bootstrap()
     except StepFailedError as failed:
         sys.exit(f"\nFailed at {failed}")

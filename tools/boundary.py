@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-from local.gradual import BUILT
-from local.steps import REPOSITORY
-from local.template import read_template
+from tools.canary import BUILT
+from tools.progress import REPOSITORY
+from tools.template import read_template
 
 # SAM's own id for it: a stack that was deployed without a boundary keeps its role.
 CODE_DEPLOY_ROLE = "CodeDeployServiceRole"

@@ -1,4 +1,4 @@
-"""Make a built template one that is deployed gradually: `make build GRADUAL=1`, as for prod.
+"""Make a built template one that is deployed gradually: `make build CANARY=1`, as for prod.
 
 The functions that send get an alias, which their queues invoke, and CodeDeploy moves it: a tenth of the
 messages for ten minutes, then all; back at once if an alarm comes. Not in template.yaml itself, for two
@@ -13,8 +13,8 @@ from pathlib import Path
 
 import yaml
 
-from local.steps import REPOSITORY
-from local.template import read_template
+from tools.progress import REPOSITORY
+from tools.template import read_template
 
 BUILT = REPOSITORY / ".aws-sam" / "build" / "template.yaml"
 ALIAS = "live"
@@ -27,7 +27,7 @@ _ALARMS = {
 }
 
 
-def make_gradual(built_template: Path, *, release: str) -> None:
+def make_canary(built_template: Path, *, release: str) -> None:
     """Change a built template in its place. `release` must differ from that of every deployment before."""
     template = read_template(built_template)
     template["Globals"]["Function"]["Environment"]["Variables"]["RELEASE"] = release
@@ -43,5 +43,5 @@ def make_gradual(built_template: Path, *, release: str) -> None:
 
 
 if __name__ == "__main__":
-    make_gradual(BUILT, release=datetime.now(UTC).isoformat(timespec="seconds"))
+    make_canary(BUILT, release=datetime.now(UTC).isoformat(timespec="seconds"))
     sys.stdout.write(f"{BUILT.relative_to(REPOSITORY)} is deployed gradually\n")

@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from local.steps import REPOSITORY, StepFailedError, step
-from local.template import read_template
+from tools.progress import REPOSITORY, StepFailedError, step
+from tools.template import read_template
 
 _PYTHON = REPOSITORY / ".venv" / "bin" / "python"
 _BYTECODE = "__pycache__/{}.cpython-313.pyc"

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lms_webhooks.observability import Metric
-from local.steps import REPOSITORY
-from local.template import read_template
+from tools.progress import REPOSITORY
+from tools.template import read_template
 
 TEMPLATE = REPOSITORY / "template.yaml"
 

@@ -22,7 +22,7 @@ from lms_webhooks.drainer import drain_run
 from lms_webhooks.model.event_types import EVENT_TYPES
 from lms_webhooks.problems import Problem
 from lms_webhooks.timestamps import RFC3339
-from local.steps import REPOSITORY
+from tools.progress import REPOSITORY
 
 COMMITTED = REPOSITORY / "layers" / "core" / "lms_webhooks" / "admin" / "openapi.json"
 """Where the API serves it from."""

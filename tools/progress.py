@@ -1,6 +1,6 @@
 """Show what is being done and for how long; keep what the tools say in a log; name both on failure.
 
-Standard library only, and no newer than Python 3.11: `set_up` runs on whatever python3 there is.
+Standard library only, and no newer than Python 3.11: `bootstrap` runs on whatever python3 there is.
 """
 
 import os

@@ -1,12 +1,12 @@
-"""Write what is made of the catalogue: `make events` does, and a test fails while a file is stale.
+"""Write the samples and JSON Schemas of the event types: `make generate`. A test fails while a file is stale.
 
-`put_events/` has one entry for each event type, as the list that `aws events put-events --entries file://...`
+`events/put_events/` has one entry for each event type, as the list that `aws events put-events --entries file://...`
 reads. The entries name no bus, since that is each stack's own; add `EventBusName` on the way:
 
     aws events put-events --entries \\
         "$(jq -c --arg bus "$BUS" 'map(. + {EventBusName: $bus})' events/put_events/COURSE_ENROLLMENT.json)"
 
-`dispatcher_realtime.json`, `dispatcher_batch.json`, `batch_sweep.json`, `drainer.json` and
+In `events/`, `dispatcher_realtime.json`, `dispatcher_batch.json`, `batch_sweep.json`, `drainer.json` and
 `drainer_background.json` are what Lambda hands to these functions from their queues:
 
     sam local invoke DispatcherFunction -e events/dispatcher_realtime.json
@@ -22,16 +22,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from events import schemas
 from lms_webhooks.model.event_types import EVENT_TYPES, EventType
+from tools import schemas
+from tools.progress import REPOSITORY
 
 SOURCE = "lms"
 ACCOUNT_ID = 1010
 WEBHOOK_ID = "wh_0123456789abcdefghijkl"
 SHARD = zlib.crc32(WEBHOOK_ID.encode()) % 16  # where its due marks stand
-HERE = Path(__file__).parent
-DIRECTORY = HERE / "put_events"
-SCHEMAS = HERE.parent / "docs" / "schemas"
+EVENTS = REPOSITORY / "events"
+DIRECTORY = EVENTS / "put_events"
+SCHEMAS = REPOSITORY / "docs" / "schemas"
 
 _BATCH_OF_TWO = ("COURSE_ENROLLMENT_BATCH", "LEARNER_PROGRESS")
 _ACCEPTED_AT_MS = 1_793_707_200_000  # 2026-11-03 12:00. Old enough for what waits to expire at once
@@ -63,11 +64,11 @@ def invocations() -> dict[Path, str]:
     drain = json.dumps({"accountId": str(ACCOUNT_ID), "webhookId": WEBHOOK_ID})
     part = json.dumps({"shard": SHARD, "start": WEBHOOK_ID, "low": WEBHOOK_ID})
     return {
-        HERE / "dispatcher_realtime.json": _from_queue("RealtimeQueue", [*map(_message, real_time)]),
-        HERE / "dispatcher_batch.json": _from_queue("BatchQueue", [*map(_message, _BATCH_OF_TWO)]),
-        HERE / "batch_sweep.json": _from_queue("SweepQueue", [part]),
-        HERE / "drainer.json": _from_queue("DrainQueue", [drain]),
-        HERE / "drainer_background.json": _from_queue("BackgroundDrainQueue", [drain]),
+        EVENTS / "dispatcher_realtime.json": _from_queue("RealtimeQueue", [*map(_message, real_time)]),
+        EVENTS / "dispatcher_batch.json": _from_queue("BatchQueue", [*map(_message, _BATCH_OF_TWO)]),
+        EVENTS / "batch_sweep.json": _from_queue("SweepQueue", [part]),
+        EVENTS / "drainer.json": _from_queue("DrainQueue", [drain]),
+        EVENTS / "drainer_background.json": _from_queue("BackgroundDrainQueue", [drain]),
     }
 
 

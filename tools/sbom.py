@@ -10,7 +10,7 @@ from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import Any
 
-from local.steps import REPOSITORY
+from tools.progress import REPOSITORY
 
 BUILD_DIR = REPOSITORY / ".aws-sam"
 _SITE = Path("build", "CoreLayer", "python")

@@ -164,7 +164,7 @@ def _like(sample: object) -> Schema:
         case Mapping():
             if unexplained := [name for name in sample if name not in _FIELDS]:
                 raise ValueError(
-                    f"events/schemas.py: _FIELDS must say what {' and '.join(unexplained)} means, which a"
+                    f"tools/schemas.py: _FIELDS must say what {' and '.join(unexplained)} means, which a"
                     " sample of the catalogue has"
                 )
             fields = {name: {"description": _FIELDS[name], **_like(each)} for name, each in sample.items()}
@@ -180,6 +180,6 @@ def _like(sample: object) -> Schema:
         case str():
             return {"type": "string"}
     raise ValueError(
-        f"lms_webhooks/event_types.py: a sample holds {sample!r}; it may hold objects, lists that are not"
-        " empty, numbers, texts, true and false"
+        f"lms_webhooks/model/event_types.py: a sample holds {sample!r}; it may hold objects, lists that are"
+        " not empty, numbers, texts, true and false"
     )

@@ -2,7 +2,7 @@
 
 import os
 
-from local.steps import REPOSITORY
+from tools.progress import REPOSITORY
 
 OUTSIDE_MAKE = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")}
 """As in a shell, though `make test` runs the tests."""

@@ -13,13 +13,13 @@ import pytest
 from tests.commands.surroundings import OUTSIDE_MAKE
 from tests.contract.template import REPOSITORY
 
-COPIED = ("docs", "events", "functions", "layers", "local", "operations", "tests")
+COPIED = ("docs", "events", "functions", "layers", "local", "operations", "tests", "tools")
 BIN = Path(sys.executable).parent
 # Those that look at the catalogue as a whole, or at one type after the other.
 TESTS_OF_TYPES = (
     "tests/unit/model/test_event_types.py",
-    "tests/unit/events/test_schemas.py::test_each_schema_is_one_and_takes_the_sample_of_its_type_alone",
-    "tests/unit/events/test_schemas.py::test_the_request_s_schema_is_one_and_takes_every_sample",
+    "tests/unit/tools/test_schemas.py::test_each_schema_is_one_and_takes_the_sample_of_its_type_alone",
+    "tests/unit/tools/test_schemas.py::test_the_request_s_schema_is_one_and_takes_every_sample",
     "tests/unit/model/test_events.py::test_every_type_of_the_catalogue_is_read",
     "tests/unit/operations/test_erase.py::test_every_type_of_the_catalogue_that_names_a_learner_is_found",
     "tests/unit/admin/test_console_files.py::test_the_catalogue_is_translated",
@@ -72,7 +72,7 @@ def test_an_event_type_is_added_by_what_the_page_says(checkout: Path) -> None:
         else:
             (command,) = lines
             run([*command.split(), "READY=", f"BIN={BIN}"], checkout)
-    run([str(BIN / "ruff"), "format", "--check", "--no-cache", "events", "layers"], checkout)
+    run([str(BIN / "ruff"), "format", "--check", "--no-cache", "layers", "tools"], checkout)
     run(
         [sys.executable, "-m", "pytest", "-n0", "-p", "no:cacheprovider", "-x", "-q", *TESTS_OF_TYPES],
         checkout,

@@ -16,12 +16,12 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from local.steps import REPOSITORY
 from operations.deploy import protect, sam_command
 from operations.environments import Environment
 from tests.commands.surroundings import OWN_CODE
 from tests.commands.test_identity import GOOD, sts
 from tests.unit.operations.test_environments import as_sam_reads
+from tools.progress import REPOSITORY
 
 WITHOUT_CREDENTIALS = (
     "There are no AWS credentials here: sign in (`aws login`, `aws sso login`), or set AWS_PROFILE."

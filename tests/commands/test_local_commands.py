@@ -20,8 +20,8 @@ from local import __main__ as local
 from local import deploy, stack
 from local.emit import make_event
 from local.receiver import Received, Receiver, report, signature
-from local.steps import StepFailedError
 from tests.commands.surroundings import OWN_CODE
+from tools.progress import StepFailedError
 
 SECRET = new_secret()
 
@@ -142,7 +142,7 @@ def test_a_second_interrupt_leaves_nothing_behind(sign: signal.Signals) -> None:
         assert process.wait(10) == 130
 
 
-@pytest.mark.parametrize("package", ["local", "operations"])
+@pytest.mark.parametrize("package", ["local", "operations", "tools"])
 def test_an_interrupt_that_nothing_handles_shows_no_traceback(package: str) -> None:
     """The imports of a command take a second, longer where the machine is busy: Ctrl-C may come meanwhile."""
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from local.steps import REPOSITORY
 from tests.commands.surroundings import OUTSIDE_MAKE
+from tools.progress import REPOSITORY
 
 HARD = 'it\'s "$(id)" `id` ; \\ -x'
 PYTHON = """#!/usr/bin/env python3
@@ -97,7 +97,7 @@ def test_a_checkout_may_stand_in_a_path_with_blanks(tmp_path: Path) -> None:
     (checkout / ".venv").symlink_to(REPOSITORY / ".venv")
     for name in ("Makefile", ".python-version"):
         shutil.copy(REPOSITORY / name, checkout)
-    for name in ("local", "layers/core/lms_webhooks"):
+    for name in ("local", "tools", "layers/core/lms_webhooks"):
         shutil.copytree(REPOSITORY / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
     (checkout / "node").write_text("npm: ; @$(NPM) --version\n")
 

@@ -9,12 +9,12 @@ from xml.sax.saxutils import escape
 
 import pytest
 
-from local.steps import paint
 from operations.admin import UnusableRequest, _ask
 from operations.stacks import OUTPUTS, find_stack
 from tests.commands.test_deploy import WITHOUT_CREDENTIALS, environment
 from tests.commands.test_identity import ERROR, GOOD, sts
 from tests.contract.template import TEMPLATE
+from tools.progress import paint
 
 BUS_ARN = "arn:aws:events:eu-west-1:123456789012:event-bus/lms"
 WHOLE = dict.fromkeys(OUTPUTS, "value") | {"EventBusArn": BUS_ARN}

@@ -15,7 +15,6 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from events.generate import ACCOUNT_ID, WEBHOOK_ID
 from lms_webhooks.aws import clients as aws_clients
 from lms_webhooks.aws.dynamodb import Table
 from lms_webhooks.aws.sqs import DrainMessage, DrainQueue, read_drain_message
@@ -38,6 +37,7 @@ from tests.contract.template import (
 )
 from tests.fakes.receiver import Receiver
 from tests.logged import Line, logged_lines
+from tools.samples import ACCOUNT_ID, WEBHOOK_ID
 
 REGION = "us-east-1"
 TRUE_BY_DEFAULT = {"HasOwnUserPool"}

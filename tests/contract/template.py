@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from local.template import read_template
+from tools.template import read_template
 
 REPOSITORY = Path(__file__).parents[2]
 

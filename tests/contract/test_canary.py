@@ -9,9 +9,9 @@ import yaml
 
 from tests.contract.template import ALARMS, REPOSITORY, TEMPLATE, event_sources, name_in, names_in
 from tests.contract.test_supply_chain import WORKFLOW
-from tests.contract.transform import Resources, gradual, transformed
+from tests.contract.transform import Resources, canary, transformed
 
-GRADUAL = {"DispatcherFunction", "DrainerFunction"}
+CANARY = {"DispatcherFunction", "DrainerFunction"}
 """What sends: a fault in them would concern every receiver at once."""
 
 
@@ -21,30 +21,30 @@ def of_type(resources: Resources, resource_type: str) -> Resources:
 
 @pytest.fixture
 def resources(tmp_path: Path) -> Resources:
-    return gradual(tmp_path, "release-1")
+    return canary(tmp_path, "release-1")
 
 
 def test_queues_invoke_the_aliases_so_that_messages_can_be_shared_out(resources: Resources) -> None:
     aliases = of_type(resources, "AWS::Lambda::Alias")
-    assert {name_in(alias["Properties"]["FunctionName"]) for alias in aliases.values()} == GRADUAL
+    assert {name_in(alias["Properties"]["FunctionName"]) for alias in aliases.values()} == CANARY
     mappings = of_type(resources, "AWS::Lambda::EventSourceMapping")
     assert len(mappings) == len(list(event_sources()))
     invoked = {name_in(each["Properties"]["FunctionName"]) for each in mappings.values()}
-    others = {function for function, _, _ in event_sources()} - GRADUAL
+    others = {function for function, _, _ in event_sources()} - CANARY
     assert invoked == aliases.keys() | others
 
 
 def test_each_release_moves_the_aliases_whatever_it_changes(tmp_path: Path, resources: Resources) -> None:
     """Were it for the text of the template alone, a changed parameter would not be seen."""
     first = of_type(resources, "AWS::Lambda::Version").keys()
-    second = of_type(gradual(tmp_path, "release-2"), "AWS::Lambda::Version").keys()
-    assert len(first) == len(second) == len(GRADUAL)
+    second = of_type(canary(tmp_path, "release-2"), "AWS::Lambda::Version").keys()
+    assert len(first) == len(second) == len(CANARY)
     assert not first & second
 
 
 def test_a_deployment_goes_back_at_an_alarm_of_what_it_changes(resources: Resources) -> None:
     groups = of_type(resources, "AWS::CodeDeploy::DeploymentGroup")
-    assert {name.removesuffix("DeploymentGroup") for name in groups} == GRADUAL
+    assert {name.removesuffix("DeploymentGroup") for name in groups} == CANARY
     for name, group in groups.items():
         properties = group["Properties"]
         assert "Canary10Percent10Minutes" in str(properties["DeploymentConfigName"])
@@ -74,7 +74,7 @@ def test_what_goes_to_prod_is_built_so() -> None:
         job: [step["run"] for step in jobs[job]["steps"] if step.get("run", "").startswith("make build")]
         for job in ("staging", "prod")
     }
-    assert builds == {"staging": ["make build"], "prod": ["make build GRADUAL=1"]}
+    assert builds == {"staging": ["make build"], "prod": ["make build CANARY=1"]}
     makefile = (REPOSITORY / "Makefile").read_text()
-    assert "GRADUAL ?= $(filter prod,$(ENVIRONMENT))\n" in makefile
-    assert "$(if $(GRADUAL),@python -m local.gradual)" in makefile
+    assert "CANARY ?= $(filter prod,$(ENVIRONMENT))\n" in makefile
+    assert "$(if $(CANARY),@python -m tools.canary)" in makefile

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from lms_webhooks.observability import Metric
-from local import dashboard
 from tests.contract.template import (
     ALARMS,
     FUNCTIONS,
@@ -28,6 +27,7 @@ from tests.contract.template import (
     of_type,
     quarantine_queue,
 )
+from tools import dashboard
 
 OF_AWS = {
     "AWS/SQS": (

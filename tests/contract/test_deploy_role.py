@@ -18,9 +18,6 @@ import pytest
 import yaml
 from moto import mock_aws
 
-from local.boundary import CODE_DEPLOY_ROLE, put_boundary
-from local.gradual import make_gradual
-from local.template import read_template
 from tests.contract.aws_reference import (
     arn_patterns,
     handlers_permissions,
@@ -32,6 +29,9 @@ from tests.contract.template import REPOSITORY, RESOURCES, ROLES, TEMPLATE, Prop
 from tests.contract.test_documents import OPERATIONS, rows, section
 from tests.contract.test_supply_chain import WORKFLOW
 from tests.contract.transform import deployed, deployed_gradually, transformed
+from tools.boundary import CODE_DEPLOY_ROLE, put_boundary
+from tools.canary import make_canary
+from tools.template import read_template
 
 FILE = REPOSITORY / "operations" / "deploy_role.yaml"
 ROLE_TEMPLATE: dict[str, Any] = read_template(FILE)
@@ -754,7 +754,7 @@ def test_a_build_with_a_boundary_puts_it_on_every_role_and_changes_nothing_else(
     built = tmp_path / "template.yaml"
     built.write_text(yaml.safe_dump(TEMPLATE, sort_keys=False))
     if is_gradual:
-        make_gradual(built, release="release-1")
+        make_canary(built, release="release-1")
     before = transformed(read_template(built))
     put_boundary(built, boundary=VALUES["Boundary"])
     after = transformed(read_template(built))

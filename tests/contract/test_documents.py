@@ -33,7 +33,6 @@ from lms_webhooks.sending.webhook_request import Credentials, build_request
 from lms_webhooks.stores.backlog import PURGE_DELAY_SECONDS
 from lms_webhooks.stores.webhook_cache import MAX_AGE_SECONDS
 from lms_webhooks.stores.webhooks import TOMBSTONE_DAYS
-from local.openapi import OPERATIONS as OPERATIONS_OF_THE_API
 from local.receiver import Received, report
 from tests.contract.template import (
     ALARMS,
@@ -48,6 +47,7 @@ from tests.contract.template import (
     of_type,
 )
 from tests.contract.transform import deployed, deployed_gradually
+from tools.openapi import OPERATIONS as OPERATIONS_OF_THE_API
 
 README = REPOSITORY / "README.md"
 RECEIVERS = REPOSITORY / "docs" / "receivers.md"

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from events.generate import WEBHOOK_ID
 from lms_webhooks.batch import sweep
 from lms_webhooks.model.events import read_event
 from lms_webhooks.stores.backlog import Lane, PendingEvent
-from local.openapi import COMMITTED
 from tests.contract.invocations import ACCOUNT, Aws, of_function, sample
 from tests.contract.template import PARAMETERS, RULES, event_sources, name_in, of_type
 from tests.fakes.receiver import Receiver
 from tests.logged import Line
+from tools.openapi import COMMITTED
+from tools.samples import WEBHOOK_ID
 
 # What only stores events has none to publish; Powertools warns, Lambda goes on.
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics to publish:UserWarning")

@@ -12,7 +12,7 @@ import pytest
 from botocore.loaders import Loader
 from botocore.session import Session
 
-from local.steps import REPOSITORY
+from tools.progress import REPOSITORY
 
 _LAYER = REPOSITORY / "layers" / "core"
 _SERVICES = re.search(r"^AWS_SERVICES := (.+)$", (_LAYER / "Makefile").read_text(), re.MULTILINE)

@@ -9,9 +9,9 @@ import pytest
 
 from lms_webhooks import problems
 from lms_webhooks.admin.routes import ROUTES
-from local import openapi
 from tests.contract.test_documents import ADMIN_API, rows
 from tests.unit.admin_client import AdminClient, admin_client
+from tools import openapi
 
 _VERSIONED = ("changeWebhook", "makeSignature", "deleteWebhook")
 DESCRIBED: dict[str, Any] = json.loads(openapi.text())

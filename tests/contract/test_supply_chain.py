@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from local import audit, sbom
 from tests.contract.template import REPOSITORY
 from tests.fuzz.readers import CORPUS
+from tools import audit, sbom
 
 DECISION = REPOSITORY / "docs" / "decisions" / "0015-what-ships-is-known.md"
 WORKFLOW = REPOSITORY / ".github" / "workflows" / "ci.yml"

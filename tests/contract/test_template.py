@@ -25,7 +25,6 @@ from lms_webhooks.observability import Metric
 from lms_webhooks.stores import backlog
 from lms_webhooks.stores.webhooks import TOMBSTONE_DAYS, WebhookStore, new_webhook_id
 from local import deploy
-from local.check_build import environment_of
 from tests.contract.privileges import WITHOUT_RESOURCE
 from tests.contract.template import (
     ALARMS,
@@ -54,6 +53,7 @@ from tests.contract.template import (
     rule_targets,
     statements,
 )
+from tools.check_build import environment_of
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

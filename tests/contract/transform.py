@@ -10,9 +10,9 @@ import pytest
 import yaml
 from samtranslator.translator.transform import transform
 
-from local.gradual import make_gradual
-from local.template import read_template
 from tests.contract.template import TEMPLATE
+from tools.canary import make_canary
+from tools.template import read_template
 
 type Resources = dict[str, dict[str, Any]]
 
@@ -43,11 +43,11 @@ def transformed(template: dict[str, Any]) -> Resources:
     return resources
 
 
-def gradual(folder: Path, release: str) -> Resources:
+def canary(folder: Path, release: str) -> Resources:
     """The same of a template that is deployed gradually."""
     built = folder / f"{release}.yaml"
     built.write_text(yaml.safe_dump(TEMPLATE, sort_keys=False))
-    make_gradual(built, release=release)
+    make_canary(built, release=release)
     return transformed(read_template(built))
 
 
@@ -61,4 +61,4 @@ def deployed() -> Resources:
 def deployed_gradually() -> Resources:
     """What goes to prod."""
     with TemporaryDirectory() as folder:
-        return gradual(Path(folder), "release-1")
+        return canary(Path(folder), "release-1")

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from local.engine import log_file
+from local.emulator_process import log_file
 from local.stack import Stack
 
 _SIGNING_SECRET = re.compile(r"whsec_[A-Za-z0-9+/]{43}=")

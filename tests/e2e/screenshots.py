@@ -19,10 +19,10 @@ from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.events import read_event
 from lms_webhooks.stores.deliveries import Delivery, DeliveryStore, Outcome
 from local.stack import Stack, current, down, up
-from local.steps import REPOSITORY, STATE_DIR, step
 from tests.e2e.browser import NARROW, WIDE, Console, browser
 from tests.e2e.system import Account, System, until
 from tests.fakes.receiver import Receiver, answer
+from tools.progress import REPOSITORY, STATE_DIR, step
 
 IMAGES = REPOSITORY / "docs" / "images"
 MAX_BYTES = 100_000

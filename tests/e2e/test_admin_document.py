@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from local.steps import REPOSITORY
 from tests.e2e.system import Account, Answer, until
 from tests.fakes.receiver import Behaviour, Receiver, Request, answer
+from tools.progress import REPOSITORY
 
 DOCUMENT = REPOSITORY / "docs" / "admin-api.md"
 _STEP = re.compile(r"^<!-- (?P<note>[^\n]+) -->$|^```http\n(?P<text>.*?)\n?^```$", re.MULTILINE | re.DOTALL)

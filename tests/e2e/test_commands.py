@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from local.emit import make_event
-from local.engine import free_port
+from local.emulator_process import free_port
 from tests.commands.surroundings import OWN_CODE
 from tests.contract.test_documents import README, fenced
 from tests.e2e.system import Account

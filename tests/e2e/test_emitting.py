@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from local.steps import REPOSITORY
 from tests.contract.test_documents import fenced
 from tests.e2e.system import Account, System, until
 from tests.fakes.receiver import Receiver
+from tools.progress import REPOSITORY
 
 PRODUCER, LOOK, _ = fenced(REPOSITORY / "docs" / "emitting.md", "python")
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from local.openapi import COMMITTED
 from tests.e2e.system import Account
 from tests.fakes.receiver import Receiver
+from tools.openapi import COMMITTED
 
 PACKAGE = "lms_webhooks_client"
 

@@ -3,8 +3,8 @@
 import os
 import subprocess
 
-from local.steps import REPOSITORY
 from tests.e2e.system import System
+from tools.progress import REPOSITORY
 
 
 def preflight(system: System, **variables: str) -> subprocess.CompletedProcess[str]:

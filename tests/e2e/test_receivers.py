@@ -27,10 +27,10 @@ import pytest
 import standardwebhooks
 
 from lms_webhooks.sending.signing import new_secret
-from local.engine import free_port
-from local.set_up import node_wheel
-from local.steps import REPOSITORY, STATE_DIR
+from local.emulator_process import free_port
 from tests.e2e.system import Account, System, until
+from tools.bootstrap import node_wheel
+from tools.progress import REPOSITORY, STATE_DIR
 
 EXAMPLES = REPOSITORY / "docs" / "receivers"
 COMMANDS: dict[str, tuple[str, ...]] = {

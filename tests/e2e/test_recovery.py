@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from local.steps import REPOSITORY
 from operations.redrive import Deployed
 from tests.commands.surroundings import OWN_CODE
 from tests.e2e.system import Account, System, until
 from tests.fakes.receiver import Receiver
+from tools.progress import REPOSITORY
 
 type Redrive = Callable[..., str]
 

@@ -8,9 +8,9 @@ import pytest
 import standardwebhooks
 
 from lms_webhooks.model.event_types import REAL_TIME
-from local import openapi
 from tests.e2e.system import Account, System, until
 from tests.fakes.receiver import Receiver
+from tools import openapi
 
 
 def deliveries(account: Account, webhook_id: str, query: str = "") -> list[dict[str, Any]]:

@@ -20,11 +20,11 @@ import yaml
 from lms_webhooks import __version__
 from local import deploy
 from local.stack import Stack
-from local.template import read_template
 from tests.commands.surroundings import OWN_CODE
 from tests.contract.template import PARAMETERS, REPOSITORY
 from tests.e2e.system import Account, System, until
 from tests.fakes.receiver import Receiver
+from tools.template import read_template
 
 STACK_NAME = "lms-webhooks-dev"  # as samconfig.toml has it
 NEXT_VERSION = "9.9.9"

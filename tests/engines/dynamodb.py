@@ -17,7 +17,7 @@ from botocore.config import Config
 from moto import mock_aws
 
 from lms_webhooks.aws import clients
-from local.steps import REPOSITORY, STATE_DIR
+from tools.progress import REPOSITORY, STATE_DIR
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 import pytest
 from botocore.exceptions import ClientError
 
-from local.steps import REPOSITORY
 from tests.engines.dynamodb import DynamoDbLocal, moto
 from tests.unit.admin_client import TABLE, make_table
+from tools.progress import REPOSITORY
 
 pytestmark = pytest.mark.dynamodb_local
 

@@ -15,11 +15,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from local.openapi import COMMITTED, describe
 from local.stack import down, up
-from local.steps import REPOSITORY
 from tests.e2e.system import Account, System
 from tests.fakes.receiver import Receiver
+from tools.openapi import COMMITTED, describe
+from tools.progress import REPOSITORY
 
 ACCOUNTS = 60  # of which each may have the system send ten times a minute
 EVENTS = 5

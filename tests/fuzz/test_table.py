@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from local.openapi import describe
 from tests.fuzz.__main__ import MIN_CASES, MIN_DONE, Case, print_table, read_cases
+from tools.openapi import describe
 
 OPERATIONS = [(method.upper(), path) for path, methods in describe()["paths"].items() for method in methods]
 ENOUGH = [Case(*operation, "fuzzing", 200) for operation in OPERATIONS for _ in range(MIN_CASES // 10)]

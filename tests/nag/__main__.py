@@ -13,11 +13,11 @@ from typing import Any
 
 import yaml
 
-from local.set_up import node_wheel
-from local.steps import REPOSITORY, STATE_DIR
-from local.template import read_template
 from tests.contract.transform import plain
 from tests.nag.findings import accepted_in, findings_of, problems
+from tools.bootstrap import node_wheel
+from tools.progress import REPOSITORY, STATE_DIR
+from tools.template import read_template
 
 _HERE = Path(__file__).parent
 _PACKAGES = STATE_DIR / "nag"

@@ -7,8 +7,8 @@ from jsonschema import Draft202012Validator
 
 from lms_webhooks.admin.query_parameters import read_moment
 from lms_webhooks.timestamps import read_rfc3339
-from local.openapi import describe
 from tests.unit.moments import BAD_MOMENTS, GOOD_MOMENTS
+from tools.openapi import describe
 
 
 @pytest.fixture(scope="module")

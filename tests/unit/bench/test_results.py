@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bench.figures import Figure, Row, figure, judge, merged, ratio, this_machine, worse
+from bench.results import Figure, Row, figure, judge, merged, ratio, this_machine, worse
 
 BEFORE = {"value": 1.0, "noise": 0.05}
 

@@ -3,8 +3,8 @@
 import json
 import subprocess
 
-from local.engine import PYTHON
-from local.steps import REPOSITORY
+from local.emulator_process import PYTHON
+from tools.progress import REPOSITORY
 
 ITEM = {"pk": {"S": "a"}, "sk": {"S": "m"}, "n": {"N": "5"}}
 VALUES = {
@@ -29,13 +29,13 @@ _ASK = """
 import json, sys
 from ministack.services import dynamodb
 sys.path.insert(0, sys.argv[1])
-import emulator
-original = emulator._read_text
+import ministack_patch as ours
+original = ours._read_text
 for text, names in json.loads(sys.argv[2]):
     item, values = json.loads(sys.argv[3]), json.loads(sys.argv[4])
     used = {key: value for key, value in values.items() if key in text.replace(")", " ").split()}
     print(json.dumps([
-        ask(text, item, used, names, slot="KeyConditionExpression") for ask in (original, emulator.holds)
+        ask(text, item, used, names, slot="KeyConditionExpression") for ask in (original, ours.holds)
     ]))
 """
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from events.generate import DIRECTORY, SCHEMAS, file_name, files
 from lms_webhooks.model.event_types import EVENT_TYPES, NON_REAL_TIME, REAL_TIME, Category, EventType
+from tools.samples import DIRECTORY, SCHEMAS, file_name, files
 
 LAYER = Path(__file__).parents[3] / "layers" / "core"
 

@@ -17,7 +17,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from events.generate import SCHEMAS, SOURCE, detail, detail_schema, file_name, request_schema
 from lms_webhooks.model.event_types import EVENT_TYPES, Category, EventType
 from lms_webhooks.model.events import (
     FIRST_MS,
@@ -31,6 +30,7 @@ from lms_webhooks.model.events import (
 from lms_webhooks.model.retry import MAX_BATCH_SIZE
 from lms_webhooks.sending.webhook_request import build_body
 from tests.unit.moments import BAD_MOMENTS, GOOD_MOMENTS
+from tools.samples import SCHEMAS, SOURCE, detail, detail_schema, file_name, request_schema
 
 NAME = "COURSE_ENROLLMENT"
 each_type = pytest.mark.parametrize("event_type", EVENT_TYPES.values(), ids=lambda each: each.name)
