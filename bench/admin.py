@@ -72,7 +72,7 @@ def replay(scenario: Scenario) -> None:
             scenario.check(f"progress was right at each step (wrong: {wrong[:3]})", not wrong)
             scenario.check(
                 "at the end it says so",
-                (progress["delivered"], progress["rejected"], progress["read"]) == (count, 0, count),
+                (progress["delivered"], progress["rejected"], progress["processed"]) == (count, 0, count),
             )
         # Once more: the machine may have got slower or faster meanwhile.
         scenario.emit("alone-again", 600, per_second=60)

@@ -17,7 +17,7 @@ _BODIES: dict[str, dict[str, Any]] = {
         "status": "active",
     },
     "WebhookPatch": {"name": "Changed"},
-    "TrialInput": {},
+    "SampleInput": {},
     "ReplayInput": {"from": "2026-11-01T00:00:00Z", "to": "2026-11-02T00:00:00Z"},
     "SubscriptionInput": {"email": "ada@example.com"},
 }

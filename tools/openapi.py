@@ -76,10 +76,10 @@ _WEBHOOK_LINKS: dict[str, Schema] = {
     name: {"operationId": name, "parameters": {"webhookId": "$response.body#/webhookId"}}
     for name in (
         "getWebhook",
-        "changeWebhook",
+        "updateWebhook",
         "deleteWebhook",
         "testWebhook",
-        "makeSignature",
+        "rotateSigningSecret",
         "listDeliveries",
         "startReplay",
         "getStats",
@@ -96,14 +96,14 @@ _DELIVERY_LINKS: dict[str, Schema] = {
     for name in ("getDelivery", "redeliver")
 }
 _ADDED_SUBSCRIPTION_LINKS: dict[str, Schema] = {
-    "removeNoticeSubscription": {
-        "operationId": "removeNoticeSubscription",
+    "deleteNotificationSubscription": {
+        "operationId": "deleteNotificationSubscription",
         "parameters": {"subscriptionId": "$response.body#/subscriptionId"},
     }
 }
 _SUBSCRIPTION_LINKS: dict[str, Schema] = {
-    "removeNoticeSubscription": {
-        "operationId": "removeNoticeSubscription",
+    "deleteNotificationSubscription": {
+        "operationId": "deleteNotificationSubscription",
         "parameters": {"subscriptionId": "$response.body#/subscriptions/0/subscriptionId"},
     }
 }
@@ -143,11 +143,11 @@ OPERATIONS: dict[str, Operation] = {
         description="The signing secret of a signature webhook is in this answer only." + _COUNTED,
     ),
     "test_unsaved": Operation(
-        "testUnsavedWebhook",
+        "testDraftWebhook",
         "Send a sample to a webhook that is not saved",
         "Webhooks",
         200,
-        outputs.TrialOutput,
+        outputs.SampleResultOutput,
         inputs.WebhookInput,
         refusals=(*_OF_A_KEY, problems.RateLimited),
         headers=("Idempotency-Replayed",),
@@ -167,7 +167,7 @@ OPERATIONS: dict[str, Operation] = {
         headers=("ETag",),
     ),
     "change_webhook": Operation(
-        "changeWebhook",
+        "updateWebhook",
         "Change what is given of a webhook",
         "Webhooks",
         200,
@@ -178,7 +178,7 @@ OPERATIONS: dict[str, Operation] = {
         parameters=("If-Match",),
         description=(
             "What is left out stays. A change of targetUrl, authentication or status forgets how the endpoint"
-            " did, and so does status active for a webhook that the system switched off. Authentication is"
+            " did, and so does status active for a webhook that the system disabled. Authentication is"
             " given whole; a webhook that signs already keeps its secret. Where scheme, host or port of"
             " targetUrl change, a password must be given again. A change of targetUrl, authentication or"
             " status that leaves the webhook active is one of the ten times in any 60 seconds that an account"
@@ -202,8 +202,8 @@ OPERATIONS: dict[str, Operation] = {
         "Send a sample to a webhook, whatever its status",
         "Webhooks",
         200,
-        outputs.TrialOutput,
-        inputs.TrialInput,
+        outputs.SampleResultOutput,
+        inputs.SampleInput,
         needs_body=False,
         refusals=(*_OF_A_WEBHOOK, *_OF_A_KEY, problems.RateLimited),
         headers=("Idempotency-Replayed",),
@@ -211,7 +211,7 @@ OPERATIONS: dict[str, Operation] = {
         description=("An answer that is repeated under its key is without responseBody." + _COUNTED),
     ),
     "rotate_secret": Operation(
-        "makeSignature",
+        "rotateSigningSecret",
         "Make a new signing secret, as a JSON file to download",
         "Webhooks",
         200,
@@ -288,17 +288,17 @@ OPERATIONS: dict[str, Operation] = {
         ),
     ),
     "list_subscriptions": Operation(
-        "listNoticeSubscriptions",
+        "listNotificationSubscriptions",
         "Who is mailed about the account's webhooks",
-        "Notices",
+        "Notifications",
         200,
         outputs.SubscriptionList,
         links=_SUBSCRIPTION_LINKS,
     ),
     "add_subscription": Operation(
-        "addNoticeSubscription",
-        "Have somebody mailed when a webhook fails, goes on failing, is switched off, or works again",
-        "Notices",
+        "createNotificationSubscription",
+        "Have somebody mailed when a webhook fails, goes on failing, is disabled, or works again",
+        "Notifications",
         201,
         outputs.SubscriptionOutput,
         inputs.SubscriptionInput,
@@ -318,9 +318,9 @@ OPERATIONS: dict[str, Operation] = {
         ),
     ),
     "remove_subscription": Operation(
-        "removeNoticeSubscription",
+        "deleteNotificationSubscription",
         "Have somebody mailed no more",
-        "Notices",
+        "Notifications",
         204,
         refusals=(problems.SubscriptionNotFound, problems.PathNotFound, problems.Contention),
     ),
@@ -477,7 +477,7 @@ _RULES: dict[str, dict[str, Schema]] = {
         "username": {"pattern": r"^[^:\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"},
         "password": {"pattern": _ONE_LINE, "format": "password"},
     },
-    "TrialInput": {"eventName": _EVENT_NAME},
+    "SampleInput": {"eventName": _EVENT_NAME},
     "SubscriptionInput": {"email": {"format": "email", "pattern": _ADDRESS}},
     "ReplayInput": {"eventName": _EVENT_NAME, "from": _MOMENT, "to": _MOMENT},
     "DeliveryDetail": {
@@ -510,7 +510,7 @@ def describe() -> Schema:
         },
         "servers": [{"url": "/", "description": "The deployment that this is served by"}],
         "security": [{"token": []}],
-        "tags": [{"name": name} for name in ("Event types", "Webhooks", "Deliveries", "Notices")],
+        "tags": [{"name": name} for name in ("Event types", "Webhooks", "Deliveries", "Notifications")],
         "paths": {
             _path(path): {
                 method.lower(): _operation(path, OPERATIONS[name])

@@ -13,7 +13,7 @@ from tests.contract.test_documents import ADMIN_API, rows
 from tests.unit.admin_client import AdminClient, admin_client
 from tools import openapi
 
-_VERSIONED = ("changeWebhook", "makeSignature", "deleteWebhook")
+_VERSIONED = ("updateWebhook", "rotateSigningSecret", "deleteWebhook")
 DESCRIBED: dict[str, Any] = json.loads(openapi.text())
 
 
@@ -107,7 +107,7 @@ def test_nulls_are_neither_taken_nor_given() -> None:
     schemas = {k: v for k, v in DESCRIBED["components"]["schemas"].items() if k != "GatewayMessage"}
     assert '"null"' not in json.dumps(schemas)
     for name, schema in schemas.items():
-        if name.endswith(("Input", "Change")):
+        if name.endswith(("Input", "Patch")):
             assert schema["additionalProperties"] is False, name
 
 

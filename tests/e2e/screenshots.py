@@ -148,7 +148,7 @@ def _furnish(account: Account, good: Receiver, bad: Receiver) -> str:
     until(
         lambda: (
             _of(account, failing["webhookId"])["health"].get("failingSince")
-            and _of(account, paused["webhookId"])["waiting"]["count"] == 7
+            and _of(account, paused["webhookId"])["pending"]["count"] == 7
         ),
         "one to fail and one to wait",
     )

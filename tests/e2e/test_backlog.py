@@ -172,11 +172,11 @@ def test_a_receiver_that_is_gone_is_switched_off_until_an_admin_says_otherwise(a
         path = f"/v1/webhooks/{webhook['webhookId']}"
         event = account.emit()
         health = until(
-            lambda: h if "switchedOff" in (h := account.call("GET", path).body["health"]) else None,
+            lambda: h if "disabled" in (h := account.call("GET", path).body["health"]) else None,
             "the webhook to be switched off",
         )
         assert health is not None
-        assert health["switchedOff"]["reason"] == "gone"
+        assert health["disabled"]["reason"] == "gone"
         assert {id_ for r in receiver.requests for id_ in r.event_ids} == {event["eventId"]}
         receiver.script = answer(200)
         refused = len(receiver.requests)

@@ -410,12 +410,12 @@ def test_one_that_fails_is_seen_at_a_glance_and_one_that_is_gone_too(
         expect(card.locator(".note")).to_contain_text("HTTP 503")
         expect(card.locator(".note")).to_contain_text("Next attempt at")
         other = page.locator(".card", has_text="Gone one")
-        expect(other.locator(".badge")).to_have_text("Switched off", timeout=30_000)
+        expect(other.locator(".badge")).to_have_text("Disabled", timeout=30_000)
         expect(other.get_by_role("button", name="Activate: Gone one")).to_be_visible()
         expect(page.locator(".summary")).to_contain_text("1 failing")
         page.get_by_role("link", name="Failing one", exact=True).click()
         expect(page.get_by_role("heading", name="Failing one", level=1)).to_be_visible()
-        expect(page.locator(".note.bad")).to_contain_text("1 event waits and nothing is lost.")
+        expect(page.locator(".note.bad")).to_contain_text("1 event is pending. Nothing is lost.")
         expect(page.locator(".tiles")).to_contain_text(
             re.compile("Next expiry.*in [67] days"), timeout=20_000
         )

@@ -55,7 +55,7 @@ def test_a_generated_client_registers_tries_changes_and_deletes(
     assert created.name == wanted.name
     again = call(generated, "webhooks.create_webhook", account, body=wanted, idempotency_key="one")
     assert again.webhook_id == created.webhook_id
-    tried = call(generated, "webhooks.test_webhook", account, created.webhook_id, body=models.TrialInput())
+    tried = call(generated, "webhooks.test_webhook", account, created.webhook_id, body=models.SampleInput())
     assert (tried.delivered, tried.status_code) == (True, 200)
     change = models.WebhookPatch.from_dict({"status": "paused"})
     changed = call(

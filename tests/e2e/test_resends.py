@@ -72,7 +72,7 @@ def test_one_and_then_all_are_sent_again(
     assert account.call("POST", f"{base}/replay", {"from": "2020-01-01T00:00:00Z"}).status == 202
     until(lambda: account.call("GET", f"{base}/replay").body["state"] == "done", "the end of the replay")
     ended = account.call("GET", f"{base}/replay").body
-    assert (ended["read"], ended["delivered"], ended["rejected"]) == (20, 20, 0)
+    assert (ended["processed"], ended["delivered"], ended["rejected"]) == (20, 20, 0)
     assert Counter(delivered_ids(receiver)) == Counter(ids * 2 + [one["eventId"]])
     assert {each["status"] for each in deliveries(account, webhook_id)} == {"delivered"}
 

@@ -77,7 +77,7 @@ def test_secrets_go_every_way_and_the_search_would_find_them(
     twice = account.webhook(receiver.url(), authentication=basic | {"password": [password]})
     assert account.call("POST", "/v1/webhooks", twice).status == 422
     path = f"/v1/webhooks/{off}"
-    until(lambda: account.call("GET", path).body["health"].get("switchedOff"), "the 410 to switch it off")
+    until(lambda: account.call("GET", path).body["health"].get("disabled"), "the 410 to switch it off")
     system.sweep()
     until(lambda: any(each["webhookId"] == off for each in notices()), "the notice that it is off")
     # Each place is really looked at:

@@ -187,7 +187,7 @@ def gone(world: FaultWorld) -> None:
     endpoint.script = always(GONE)
     ids = world.emit(2, accepted_at=world.now - DAY + 10 * MINUTE)
     world.expect(webhook, ids, "expired")
-    world.must_tell.add((webhook, NotificationKind.SWITCHED_OFF))
+    world.must_tell.add((webhook, NotificationKind.DISABLED))
     world.run(10)
 
 

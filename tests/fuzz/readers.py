@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 from lms_webhooks.admin.caller import identify
 from lms_webhooks.admin.http_responses import etag, if_match_holds
-from lms_webhooks.admin.inputs import ReplayInput, SubscriptionInput, TrialInput, WebhookInput, WebhookPatch
+from lms_webhooks.admin.inputs import ReplayInput, SampleInput, SubscriptionInput, WebhookInput, WebhookPatch
 from lms_webhooks.admin.query_parameters import (
     delivery_id,
     read_delivery_id,
@@ -253,7 +253,7 @@ def check_retry_after(text: str) -> None:
 
 def check_body(text: str) -> None:
     """A problem that does not repeat what was sent, or a model."""
-    for model in (WebhookInput, WebhookPatch, ReplayInput, TrialInput, SubscriptionInput):
+    for model in (WebhookInput, WebhookPatch, ReplayInput, SampleInput, SubscriptionInput):
         event = {"headers": {"content-type": "application/json"}, "body": text, "isBase64Encoded": False}
         try:
             read_body(model, event, context={"loopback_allowed": False})

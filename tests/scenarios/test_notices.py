@@ -54,7 +54,7 @@ def test_while_notices_cannot_be_written_probes_keep_their_distance(world: World
 
 
 @pytest.mark.parametrize(
-    ("then", "kind"), [(Reply(410), NotificationKind.SWITCHED_OFF), (OK, NotificationKind.RECOVERED)]
+    ("then", "kind"), [(Reply(410), NotificationKind.DISABLED), (OK, NotificationKind.RECOVERED)]
 )
 def test_a_transition_whose_notice_could_not_be_written_is_found_again(
     world: World, then: Reply, kind: NotificationKind
@@ -79,4 +79,4 @@ def test_a_switch_off_is_told(world: World) -> None:
     endpoint.script = always(Reply(410))
     world.emit(1)
     world.run(2 * MINUTE)
-    assert told(world) == [NotificationKind.SWITCHED_OFF]
+    assert told(world) == [NotificationKind.DISABLED]

@@ -236,7 +236,7 @@ class RotationInProgress(Problem):
     """The webhook's secret was changed in the last 24 hours; another change now would end the overlap."""
 
     status = 409
-    slug = "overlap-running"
+    slug = "rotation-in-progress"
     title = "Two secrets sign already"
 
     def __init__(self) -> None:
@@ -265,7 +265,7 @@ class VersionConflict(Problem):
     """The webhook is not what the caller took it for when asking for the change."""
 
     status = 412
-    slug = "changed-meanwhile"
+    slug = "version-conflict"
     title = "Changed meanwhile"
 
     def __init__(self) -> None:
@@ -323,7 +323,7 @@ class RateLimited(Problem):
     """The account has had sent all that it may in a minute."""
 
     status = 429
-    slug = "too-many-sends"
+    slug = "rate-limited"
     title = "Too many sends"
 
     def __init__(self, limit: int, wait_seconds: int) -> None:

@@ -318,7 +318,7 @@ def test_owners_are_told(
         for topic, url in queues.items():
             answer = system.client("sqs").receive_message(QueueUrl=url, MaxNumberOfMessages=10)
             bodies = [message["Body"] for message in answer.get("Messages", [])]
-            if any(webhook_id in body and "switched-off" in body for body in bodies):
+            if any(webhook_id in body and "disabled" in body for body in bodies):
                 told.add(topic)
         return told == queues.keys()
 

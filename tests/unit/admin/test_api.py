@@ -56,7 +56,7 @@ def test_a_webhook_is_created_read_listed_and_deleted(client: AdminClient) -> No
         "ordered": False,
         "headers": {},
         "health": {"mode": "direct"},
-        "waiting": {"count": 0, "atLeast": False, "lanes": {}},
+        "pending": {"count": 0, "atLeast": False, "lanes": {}},
         "createdAt": "2026-11-03T12:00:00.005Z",
         "updatedAt": "2026-11-03T12:00:00.005Z",
         "createdBy": "ada@example.com",

@@ -168,7 +168,7 @@ def test_a_change_of_url_probes_no_more_than_ten_ports_a_minute(client: AdminCli
     assert client.call("GET", path).body["targetUrl"].endswith(":8009/"), "what is refused changes nothing"
     assert len(client.sent_for_drainers()) == 10
     assert refused[0].body == {
-        "type": "urn:lms-webhooks:problem:too-many-sends",
+        "type": "urn:lms-webhooks:problem:rate-limited",
         "title": "Too many sends",
         "status": 429,
         "detail": (

@@ -118,7 +118,7 @@ def test_a_webhook_that_was_switched_off_is_set_active_again(client: AdminClient
     table = Table(client.store._client, client.settings.webhooks_table)
     assert HealthStore(table).save("1010", webhook.webhook_id, off, revision=0)
     shown = client.call("GET", path).body["health"]
-    assert shown["switchedOff"] == {"reason": "gone", "at": "2026-11-03T12:00:00.000Z"}
+    assert shown["disabled"] == {"reason": "gone", "at": "2026-11-03T12:00:00.000Z"}
     assert client.call("PATCH", path, {"name": "Payroll"}).body["health"] == shown
     assert client.call("PATCH", path, {"status": "active"}).body["health"] == {"mode": "backlog"}
     assert stored(client)[0].epoch == 2
@@ -136,7 +136,7 @@ def test_a_change_of_what_was_read_is_made(client: AdminClient, path: str, if_ma
 def test_a_change_of_something_else_is_refused(client: AdminClient, path: str, if_match: str) -> None:
     header = {"if-match": tags_of(path, if_match)}
     answer = client.call("PATCH", path, {"name": "Payroll"}, headers=header)
-    assert (answer.status, answer.body["type"]) == (412, "urn:lms-webhooks:problem:changed-meanwhile")
+    assert (answer.status, answer.body["type"]) == (412, "urn:lms-webhooks:problem:version-conflict")
     assert stored(client)[0].name == "Enrollments to HR"
 
 
@@ -197,7 +197,7 @@ def test_a_deletion_may_say_which_version_it_means(client: AdminClient) -> None:
     path = client.create().headers["Location"]
     client.call("PATCH", path, {"description": "new"})
     stale = client.call("DELETE", path, headers={"if-match": tags_of(path, "{first}")})
-    assert (stale.status, stale.body["type"]) == (412, "urn:lms-webhooks:problem:changed-meanwhile")
+    assert (stale.status, stale.body["type"]) == (412, "urn:lms-webhooks:problem:version-conflict")
     assert client.call("GET", path).status == 200
     assert client.call("DELETE", path, headers={"if-match": tags_of(path, "{second}")}).status == 204
     assert client.call("DELETE", path, headers={"if-match": "*"}).status == 404
@@ -250,7 +250,7 @@ def test_a_deletion_with_if_match_that_races_a_change_is_refused(
 
     monkeypatch.setattr(client.store, "delete", change_first)
     answer = client.call("DELETE", path, headers={"if-match": tags_of(path, "{first}")})
-    assert (answer.status, answer.body["type"]) == (412, "urn:lms-webhooks:problem:changed-meanwhile")
+    assert (answer.status, answer.body["type"]) == (412, "urn:lms-webhooks:problem:version-conflict")
     assert client.call("GET", path).body["name"] == "Keep me"
 
 
@@ -281,7 +281,7 @@ def test_a_change_with_if_match_that_races_another_is_refused(
 
     monkeypatch.setattr(client.store, "update", change_first)
     answer = client.call("PATCH", path, {"name": "Payroll"}, headers={"if-match": tags_of(path, "{first}")})
-    assert (answer.status, answer.body["type"]) == (412, "urn:lms-webhooks:problem:changed-meanwhile")
+    assert (answer.status, answer.body["type"]) == (412, "urn:lms-webhooks:problem:version-conflict")
     shown = client.call("GET", path).body
     assert (shown["name"], shown["description"]) == ("Enrollments to HR", "Mine first")
 
@@ -325,4 +325,4 @@ def test_who_expects_nothing_and_is_always_too_late_may_try_again(
     assert (answer.status, answer.body["type"]) == (503, "urn:lms-webhooks:problem:busy")
     assert answer.headers["Retry-After"] == "1"
     answer = client.call(*call, headers={"if-match": "*"})
-    assert (answer.status, answer.body["type"]) == (412, "urn:lms-webhooks:problem:changed-meanwhile")
+    assert (answer.status, answer.body["type"]) == (412, "urn:lms-webhooks:problem:version-conflict")

@@ -26,8 +26,8 @@ def wait(client: AdminClient, webhook_id: str, lane: Lane, events: int) -> None:
 def test_nothing_waits_for_a_new_webhook(client: AdminClient) -> None:
     created = client.create().body
     nothing = {"count": 0, "atLeast": False, "lanes": {}}
-    assert created["waiting"] == nothing
-    assert client.call("GET", f"/v1/webhooks/{created['webhookId']}").body["waiting"] == nothing
+    assert created["pending"] == nothing
+    assert client.call("GET", f"/v1/webhooks/{created['webhookId']}").body["pending"] == nothing
 
 
 def test_what_waits_is_counted_by_lane_in_the_order_of_service(client: AdminClient) -> None:
@@ -43,19 +43,19 @@ def test_what_waits_is_counted_by_lane_in_the_order_of_service(client: AdminClie
         },
     }
     path = f"/v1/webhooks/{webhook_id}"
-    shown = client.call("GET", path).body["waiting"]
+    shown = client.call("GET", path).body["pending"]
     assert shown == expected
     assert list(shown["lanes"]) == ["realtime", "batch"]
-    assert client.call("GET", "/v1/webhooks").body["webhooks"][0]["waiting"] == expected
-    assert client.call("PATCH", path, {"name": "Payroll"}).body["waiting"] == expected
+    assert client.call("GET", "/v1/webhooks").body["webhooks"][0]["pending"] == expected
+    assert client.call("PATCH", path, {"name": "Payroll"}).body["pending"] == expected
 
 
 def test_a_list_counts_less_far_than_a_single_webhook(client: AdminClient) -> None:
     """An outage may leave millions waiting: then the answer says how many at least."""
     webhook_id = client.create().body["webhookId"]
     wait(client, webhook_id, Lane.REALTIME, 1001)
-    single = client.call("GET", f"/v1/webhooks/{webhook_id}").body["waiting"]
+    single = client.call("GET", f"/v1/webhooks/{webhook_id}").body["pending"]
     assert single["lanes"] == {"realtime": {"count": 1000, "atLeast": True}}
     assert (single["count"], single["atLeast"]) == (1000, True)
     (listed,) = client.call("GET", "/v1/webhooks").body["webhooks"]
-    assert listed["waiting"]["lanes"] == {"realtime": {"count": 100, "atLeast": True}}
+    assert listed["pending"]["lanes"] == {"realtime": {"count": 100, "atLeast": True}}

@@ -61,7 +61,7 @@ def test_one_delivery_is_put_into_the_replay_lane(client: AdminClient, webhook_i
     assert waiting.asked_at_ms == int(NOW.timestamp() * 1000)
     assert mark.check_at_ms == waiting.asked_at_ms + 7 * DAY_MS
     assert client.sent_for_drainers() == [{"accountId": "1010", "webhookId": webhook_id}]
-    shown = client.call("GET", f"/v1/webhooks/{webhook_id}").body["waiting"]
+    shown = client.call("GET", f"/v1/webhooks/{webhook_id}").body["pending"]
     assert shown["lanes"] == {"replay": {"count": 1, "atLeast": False}}
     assert client.call("GET", path).body["status"] == "delivered"
 
@@ -79,7 +79,7 @@ def test_a_replay_is_begun_shown_and_ends(client: AdminClient, webhook_id: str) 
         "from": "2026-11-03T11:00:00.000Z",
         "to": "2026-11-03T11:59:00.002Z",
         "status": "delivered",
-        "read": 0,
+        "processed": 0,
         "delivered": 0,
         "rejected": 0,
         "startedAt": "2026-11-03T12:00:00.005Z",
@@ -95,14 +95,14 @@ def test_a_replay_is_begun_shown_and_ends(client: AdminClient, webhook_id: str) 
     assert [each.event.event_id for each in first.waiting] == ["e0"]
     assert drainer.settle(first, first.waiting, AGAIN, is_delivered=True)
     half = client.call("GET", path).body
-    assert half["readTo"] == "2026-11-03T11:59:00.000Z"
-    assert (half["state"], half["read"], half["delivered"]) == ("running", 1, 1)
+    assert half["processedTo"] == "2026-11-03T11:59:00.000Z"
+    assert (half["state"], half["processed"], half["delivered"]) == ("running", 1, 1)
     rest = drainer.next_batch(webhook_id, limit=100)
     assert rest is not None
     assert [each.event.event_id for each in rest.waiting] == ["e1"]
     assert drainer.settle(rest, rest.waiting, AGAIN, is_delivered=False)
     ended = client.call("GET", path).body
-    assert (ended["state"], ended["read"], ended["delivered"], ended["rejected"]) == ("done", 2, 1, 1)
+    assert (ended["state"], ended["processed"], ended["delivered"], ended["rejected"]) == ("done", 2, 1, 1)
     assert ended["endedAt"] == "2026-11-03T12:00:09.000Z"
     assert drainer.next_batch(webhook_id, limit=100) is None
     attempts = [

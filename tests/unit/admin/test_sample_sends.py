@@ -107,7 +107,7 @@ def test_ten_a_minute_and_account_are_sent(client: AdminClient) -> None:
     for _ in range(4):
         assert client.call("POST", "/v1/webhooks/test", VALID).status == 200
     refused = client.call("POST", path)
-    assert (refused.status, refused.body["type"]) == (429, "urn:lms-webhooks:problem:too-many-sends")
+    assert (refused.status, refused.body["type"]) == (429, "urn:lms-webhooks:problem:rate-limited")
     assert refused.headers["Retry-After"] == "20"
     others: dict[str, object] = {**ADMIN_CLAIMS, "custom:account_id": "2020"}
     assert client.call("POST", "/v1/webhooks/test", VALID, claims=others).status == 200

@@ -89,7 +89,7 @@ def test_while_two_secrets_sign_another_is_made_only_for_who_knows_the_version(
         "previousSecretExpiresAt": first.body["previousSecretExpiresAt"],
     }
     again = client.call("POST", f"{path}/signature")
-    assert (again.status, again.body["type"]) == (409, "urn:lms-webhooks:problem:overlap-running")
+    assert (again.status, again.body["type"]) == (409, "urn:lms-webhooks:problem:rotation-in-progress")
     stale = client.call("POST", f"{path}/signature", headers={"if-match": '"1"'})
     assert stale.status == 412
     client.call("POST", f"{path}/test")
@@ -115,9 +115,9 @@ def test_when_the_overlap_has_ended_the_next_begins(client: AdminClient, created
 @pytest.mark.parametrize(
     ("headers", "status", "slug"),
     [
-        (lambda _: {}, 409, "overlap-running"),
-        (lambda webhook_id: {"if-match": etag(webhook_id, 1)}, 412, "changed-meanwhile"),
-        (lambda _: {"if-match": "*"}, 412, "changed-meanwhile"),
+        (lambda _: {}, 409, "rotation-in-progress"),
+        (lambda webhook_id: {"if-match": etag(webhook_id, 1)}, 412, "version-conflict"),
+        (lambda _: {"if-match": "*"}, 412, "version-conflict"),
     ],
     ids=["without If-Match", "with the version", "with any"],
 )

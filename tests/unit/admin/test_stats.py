@@ -48,7 +48,7 @@ def test_of_a_new_webhook_there_is_nothing_to_tell(client: AdminClient, webhook_
         "to": "2026-11-03T13:00:00.000Z",
         "countedFrom": "2026-11-02T13:00:00.000Z",
         "hours": [],
-        "waiting": {"count": 0, "atLeast": False, "lanes": {}},
+        "pending": {"count": 0, "atLeast": False, "lanes": {}},
         "nextBatchAt": "2026-11-03T12:15:00.000Z",
     }
 
@@ -81,8 +81,8 @@ def test_what_waits_since_when_until_when(client: AdminClient, webhook_id: str) 
         client.backlog.append(webhook_id, lane, [PendingEvent(event(f"{lane}", at_ms=at_ms))])
         client.backlog.mark("1010", webhook_id, lane, accepted_at_ms=at_ms + 1000)
     answer = client.call("GET", f"/v1/webhooks/{webhook_id}/stats").body
-    assert answer["waiting"]["count"] == 3
-    assert answer["oldestWaitingAt"] == "2026-11-03T11:51:00.000Z"
+    assert answer["pending"]["count"] == 3
+    assert answer["oldestPendingAt"] == "2026-11-03T11:51:00.000Z"
     assert answer["nextExpiryAt"] == "2026-11-10T11:51:01.000Z"
     assert answer["nextBatchAt"] == "2026-11-03T12:15:00.000Z"
 

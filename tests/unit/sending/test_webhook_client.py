@@ -150,7 +150,7 @@ def test_without_an_answer_it_says_why(kms: "KMSClient") -> None:
     box = SecretCipher(kms, "key")
     line = logged_by(box, webhook_to("https://127.0.0.1/"), loopback_allowed=False)
     assert (line["outcome"], line["errorClass"]) == ("endpoint", "forbidden-address")
-    assert line["brokenRule"]
+    assert line["violatedRule"]
     assert line.get("statusCode") is None
 
 

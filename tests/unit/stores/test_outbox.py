@@ -70,9 +70,9 @@ GONE = replace(
         (LONG_FAILING, RECOVERED, 20 * MINUTE_MS, NotificationKind.RECOVERED, f"{NOW_MS}"),
         (LONG_FAILING, FAILING_ANEW, 21 * MINUTE_MS, NotificationKind.RECOVERED, f"{NOW_MS}"),
         (LONG_FAILING, FAILING_AFTER_SILENCE, 21 * MINUTE_MS, None, ""),
-        (FAILING, OFF, 7 * DAY_MS, NotificationKind.SWITCHED_OFF, f"{NOW_MS + 7 * DAY_MS}"),
+        (FAILING, OFF, 7 * DAY_MS, NotificationKind.DISABLED, f"{NOW_MS + 7 * DAY_MS}"),
         (OFF, OFF, 7 * DAY_MS + 1, None, ""),
-        (WELL, GONE, 0, NotificationKind.SWITCHED_OFF, f"{NOW_MS}"),
+        (WELL, GONE, 0, NotificationKind.DISABLED, f"{NOW_MS}"),
     ],
 )
 def test_what_is_told(
@@ -81,7 +81,8 @@ def test_what_is_told(
     told = list(notifications_for(webhook(), before, after, now_ms=NOW_MS + after_ms))
     assert [notice.kind for notice in told] == ([] if kind is None else [kind])
     for notice in told:
-        assert notice.key == f"1#{kind}#{key}"
+        stored = "switched-off" if kind is NotificationKind.DISABLED else kind
+        assert notice.key == f"1#{stored}#{key}"
         assert notice.last_error == ("HTTP 410" if after is GONE else "HTTP 503")
 
 
@@ -174,14 +175,14 @@ def test_it_is_told_once_to_people_and_to_programs(
         "name": "HR",
         "at": "2026-11-03T12:15:00.000Z",
         "since": "2026-11-03T12:00:00.000Z",
-        "waiting": 2,
-        "waitingAtLeast": False,
+        "pending": 2,
+        "pendingAtLeast": False,
         "lastError": "HTTP 503",
         "nextExpiryAt": "2026-11-10T12:00:00.000Z",
     }
     assert texts["email"] == (
         f"Webhook: HR ({webhook_id})\nAccount: 1010\n\nIt is failing.\nSince 2026-11-03T12:00:00.000Z.\n"
-        "The last error: HTTP 503.\nEvents that wait for it: 2.\n"
+        "The last error: HTTP 503.\nPending events: 2.\n"
         "None of them expires before 2026-11-10T12:00:00.000Z.\n"
     )
 
@@ -445,7 +446,7 @@ def test_a_notice_says_what_it_is_about() -> None:
 
 def test_a_failure_that_ends_in_a_switch_off_is_told_as_that_alone() -> None:
     told = list(notifications_for(webhook(), LONG_FAILING, OFF, now_ms=NOW_MS + 7 * DAY_MS))
-    assert [each.kind for each in told] == [NotificationKind.SWITCHED_OFF]
+    assert [each.kind for each in told] == [NotificationKind.DISABLED]
 
 
 def test_that_something_was_told_is_remembered_for_ninety_days(table: Table) -> None:
@@ -497,6 +498,16 @@ def test_a_switch_off_is_old_news_when_the_lease_under_which_it_was_found_is_ove
     assert topic.published == []
 
 
+def test_a_disabled_webhook_keeps_the_stored_word_of_an_earlier_version(table: Table) -> None:
+    """Otherwise the same notification would have another key after an update, and be sent twice."""
+    outbox = NotificationOutbox(table)
+    outbox.put(replace(failing_notice(), kind=NotificationKind.DISABLED))
+    (item,) = table.page("NOTICES", KeyRange("0", "~"), limit=9, newest_first=False).entries
+    assert item["kind"] == {"S": "switched-off"}
+    assert [notice.kind for page in outbox.read() for notice in page] == [NotificationKind.DISABLED]
+    assert {NotificationKind.read(kind.stored) for kind in NotificationKind} == {*NotificationKind}
+
+
 @pytest.mark.parametrize(
     ("kind", "last_error", "text"),
     [
@@ -507,9 +518,9 @@ def test_a_switch_off_is_old_news_when_the_lease_under_which_it_was_found_is_ove
         ),
         (NotificationKind.RECOVERED, "", "It works again.\nIt failed from 2026-11-03T12:00:00.000Z.\n"),
         (
-            NotificationKind.SWITCHED_OFF,
+            NotificationKind.DISABLED,
             "",
-            """It was switched off.
+            """It was disabled.
 Since 2026-11-03T12:00:00.000Z.
 Nothing is sent to it until its status is set to active again.
 """,
@@ -534,7 +545,7 @@ def test_what_a_mail_says_where_nothing_waits(
     texts = json.loads(topic.published[0]["Message"])
     assert texts["email"] == f"Webhook: HR ({webhook_id})\nAccount: 1010\n\n{text}"
     facts = json.loads(texts["default"])
-    assert (facts["waiting"], facts["waitingAtLeast"]) == (0, False)
+    assert (facts["pending"], facts["pendingAtLeast"]) == (0, False)
     assert facts.get("lastError", "") == last_error
     assert "nextExpiryAt" not in facts
 
@@ -552,9 +563,9 @@ def test_of_more_than_a_thousand_that_wait_a_thousand_are_counted(
     assert notifier(topic).send() == 1
     texts = json.loads(topic.published[0]["Message"])
     facts = json.loads(texts["default"])
-    assert (facts["waiting"], facts["waitingAtLeast"]) == (1001, True)
+    assert (facts["pending"], facts["pendingAtLeast"]) == (1001, True)
     assert facts["nextExpiryAt"] == "2026-11-10T12:00:00.001Z", "of the lane whose first event expires first"
-    assert "Events that wait for it: at least 1001.\n" in texts["email"]
+    assert "Pending events: at least 1001.\n" in texts["email"]
 
 
 def test_the_subject_of_the_longest_name_is_as_long_as_sns_takes(

@@ -280,7 +280,7 @@ class WebhookPatch(_PartialInput):
     headers: _Headers | None = None
 
 
-class TrialInput(_PartialInput):
+class SampleInput(_PartialInput):
     """Which sample is to be sent; without one it is the first of the webhook's events."""
 
     event_name: Annotated[str, AfterValidator(_known_event)] | None = None

@@ -73,14 +73,14 @@ class WebhookOutput(_Output):
     ordered: bool
     headers: dict[str, str]
     health: "HealthOutput"
-    waiting: "WaitingOutput"
+    pending: "PendingOutput"
     created_at: str
     updated_at: str
     created_by: str
     updated_by: str
 
 
-class SwitchedOffOutput(_Output):
+class DisabledOutput(_Output):
     """The system sends nothing more, until an admin sets the status to active again."""
 
     reason: DisabledReason
@@ -94,7 +94,7 @@ class HealthOutput(_Output):
     failing_since: str | None = None
     last_error: str | None = None
     next_attempt_at: str | None = None
-    switched_off: SwitchedOffOutput | None = None
+    disabled: DisabledOutput | None = None
 
 
 class LaneCountOutput(_Output):
@@ -104,7 +104,7 @@ class LaneCountOutput(_Output):
     at_least: bool = False
 
 
-class WaitingOutput(_Output):
+class PendingOutput(_Output):
     """How many events wait for the webhook, in all and by lane. Lanes in which none waits are left out."""
 
     count: int
@@ -126,7 +126,7 @@ class SigningSecretOutput(_Output):
     previous_secret_expires_at: str
 
 
-class TrialOutput(_Output):
+class SampleResultOutput(_Output):
     """What became of a test send: a status code, or the class of error that stood in its way."""
 
     delivered: bool
@@ -175,7 +175,7 @@ class DeliveryDetailOutput(DeliveryOutput):
 
 
 class ReplayOutput(_Output):
-    """A replay: what it covers and how far it is. Of `read` deliveries, those that it covers were sent."""
+    """A replay: the deliveries that it covers, and its progress."""
 
     replay_id: str
     state: ReplayState
@@ -183,13 +183,13 @@ class ReplayOutput(_Output):
     to_time: Annotated[str, Field(alias="to")]
     status: Outcome | None = None
     event_name: str | None = None
-    read: int
-    """Deliveries that it came by."""
+    processed: int
+    """Deliveries read so far. It sends those that match."""
     delivered: int
     rejected: int
     """By their receiver, each alone; they are not tried again."""
-    read_to: str | None = None
-    """The time of the last event that it came by."""
+    processed_to: str | None = None
+    """The time of the last event read."""
     started_at: str
     started_by: str
     ended_at: str | None = None
@@ -230,8 +230,8 @@ class StatsOutput(_Output):
     counted_from: str
     """Later than `from` when there is more than one call counts."""
     hours: list[HourOutput]
-    waiting: WaitingOutput
-    oldest_waiting_at: str | None = None
+    pending: PendingOutput
+    oldest_pending_at: str | None = None
     """The time of the oldest event that waits."""
     next_expiry_at: str | None = None
     """Nothing that waits expires earlier."""
@@ -274,7 +274,7 @@ class EventTypeList(_Output):
 def show(
     webhook: Webhook,
     health: Health,
-    waiting: Mapping[Lane, Count],
+    pending: Mapping[Lane, Count],
     *,
     secret: str | None = None,
     previous_secret_expires_at: str | None = None,
@@ -291,7 +291,7 @@ def show(
         ordered=webhook.ordered,
         headers=webhook.headers,
         health=_show_health(health),
-        waiting=show_waiting(waiting),
+        pending=show_pending(pending),
         created_at=webhook.created_at,
         updated_at=webhook.updated_at,
         created_by=webhook.created_by,
@@ -300,22 +300,22 @@ def show(
 
 
 def _show_health(health: Health) -> HealthOutput:
-    switched_off = None
+    disabled = None
     if health.switched_off is not None:
-        switched_off = SwitchedOffOutput(reason=health.switched_off, at=format_ms(health.switched_off_at_ms))
+        disabled = DisabledOutput(reason=health.switched_off, at=format_ms(health.switched_off_at_ms))
     return HealthOutput(
         mode=health.mode,
         failing_since=format_ms(health.failing_since_ms) if health.failing_since_ms else None,
         last_error=health.last_error or None,
         next_attempt_at=format_ms(health.next_attempt_at_ms) if health.failures else None,
-        switched_off=switched_off,
+        disabled=disabled,
     )
 
 
-def show_waiting(waiting: Mapping[Lane, Count]) -> WaitingOutput:
+def show_pending(pending: Mapping[Lane, Count]) -> PendingOutput:
     """How many events wait, lane by lane in the order in which they are served."""
-    lanes = {lane: waiting[lane] for lane in Lane if lane in waiting and waiting[lane].events}
-    return WaitingOutput(
+    lanes = {lane: pending[lane] for lane in Lane if lane in pending and pending[lane].events}
+    return PendingOutput(
         count=sum(each.events for each in lanes.values()),
         at_least=not all(each.is_complete for each in lanes.values()),
         lanes={
@@ -348,7 +348,7 @@ def show_redelivery(shown: DeliveryView) -> DeliveryOutput:
 
 def show_replay(replay: Replay) -> ReplayOutput:
     """A replay as the API shows it."""
-    read_to_ms = replay.position.partition("#")[0]
+    processed_to_ms = replay.position.partition("#")[0]
     return ReplayOutput(
         replay_id=replay.replay_id,
         state=replay.state,
@@ -356,10 +356,10 @@ def show_replay(replay: Replay) -> ReplayOutput:
         to_time=format_ms(int(replay.of.high)),
         status=replay.outcome,
         event_name=replay.event_name,
-        read=replay.read,
+        processed=replay.read,
         delivered=replay.delivered,
         rejected=replay.rejected,
-        read_to=format_ms(int(read_to_ms)) if read_to_ms else None,
+        processed_to=format_ms(int(processed_to_ms)) if processed_to_ms else None,
         started_at=format_ms(replay.started_at_ms),
         started_by=replay.started_by,
         ended_at=format_ms(replay.ended_at_ms) if replay.ended_at_ms else None,
@@ -373,8 +373,8 @@ def show_stats(stats: Stats) -> StatsOutput:
         to_time=format_ms(stats.to_ms),
         counted_from=format_ms(stats.counted_from_ms),
         hours=[_show_hour(hour) for hour in stats.hours],
-        waiting=show_waiting(stats.waiting),
-        oldest_waiting_at=_moment_or_none(stats.oldest_waiting_ms),
+        pending=show_pending(stats.pending),
+        oldest_pending_at=_moment_or_none(stats.oldest_pending_ms),
         next_expiry_at=_moment_or_none(stats.next_expiry_ms),
         next_batch_at=format_ms(stats.next_batch_ms),
     )

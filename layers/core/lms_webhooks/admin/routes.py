@@ -29,15 +29,15 @@ from lms_webhooks.admin.idempotency import Claim, Idempotency, StoredResponse
 from lms_webhooks.admin.inputs import (
     NothingInput,
     ReplayInput,
+    SampleInput,
     SubscriptionInput,
-    TrialInput,
     WebhookInput,
     WebhookPatch,
 )
 from lms_webhooks.admin.outputs import (
+    SampleResultOutput,
     SigningSecretOutput,
     SubscriptionList,
-    TrialOutput,
     WebhookList,
     WebhookOutput,
     show,
@@ -109,8 +109,8 @@ ROUTES: dict[str, dict[str, str]] = {
 """Each path, its methods, and the method of `_Calls` that answers."""
 
 _DESCRIPTION = Path(__file__).with_name("openapi.json")
-_COUNTED_WAITING = 1000  # events a lane: about a megabyte of reading, once for one webhook
-_LISTED_WAITING = 100  # for each of five webhooks
+_COUNTED_PENDING = 1000  # events a lane: about a megabyte of reading, once for one webhook
+_LISTED_PENDING = 100  # for each of five webhooks
 
 type _Handler = Callable[..., Response[str]]
 
@@ -221,7 +221,7 @@ class _Calls:
         webhooks = self._services.registrations.all(self._caller())
         return json_response(
             HTTPStatus.OK,
-            WebhookList(webhooks=[self._show(each, limit=_LISTED_WAITING) for each in webhooks]),
+            WebhookList(webhooks=[self._show(each, limit=_LISTED_PENDING) for each in webhooks]),
         )
 
     def get_webhook(self, webhook_id: str) -> Response[str]:
@@ -286,7 +286,7 @@ class _Calls:
     def test_saved(self, webhook_id: str) -> Response[str]:
         caller = self._caller(reads_body=True)
         # A body is allowed, not needed: there is nothing that it must say.
-        taken = self._read(TrialInput) if self._event.get("body") else TrialInput()
+        taken = self._read(SampleInput) if self._event.get("body") else SampleInput()
         return self._once(
             caller,
             lambda claim: _tried(
@@ -440,12 +440,12 @@ class _Calls:
         return answer
 
     def _show(
-        self, registered: WebhookWithHealth, *, secret: str | None = None, limit: int = _COUNTED_WAITING
+        self, registered: WebhookWithHealth, *, secret: str | None = None, limit: int = _COUNTED_PENDING
     ) -> WebhookOutput:
-        waiting = self._services.registrations.count_waiting(registered.webhook, limit=limit)
+        pending = self._services.registrations.count_pending(registered.webhook, limit=limit)
         return show(
             *registered,
-            waiting,
+            pending,
             secret=secret,
             previous_secret_expires_at=self._services.registrations.overlap_until(registered.webhook),
         )
@@ -480,7 +480,7 @@ def _claims(event: dict[str, Any]) -> dict[str, object]:
     return claims
 
 
-def _tried(claim: Claim | None, trial: TrialOutput) -> Response[str]:
+def _tried(claim: Claim | None, trial: SampleResultOutput) -> Response[str]:
     """What became of a test send. Of a keyed one the receiver's own words are not kept: they may be anything,
     the request's credentials too."""
     if claim is not None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from lms_webhooks.admin.audit import audit
 from lms_webhooks.admin.caller import Caller
 from lms_webhooks.admin.inputs import WebhookInput
-from lms_webhooks.admin.outputs import TrialOutput
+from lms_webhooks.admin.outputs import SampleResultOutput
 from lms_webhooks.admin.rate_limit import SendRateLimit
 from lms_webhooks.admin.webhooks import WebhookService
 from lms_webhooks.model.event_types import EVENT_TYPES
@@ -39,7 +39,7 @@ class SampleSender:
         self._limit = limit
         self._clock = clock
 
-    def send_to_saved(self, caller: Caller, webhook_id: str, event_name: str | None) -> TrialOutput:
+    def send_to_saved(self, caller: Caller, webhook_id: str, event_name: str | None) -> SampleResultOutput:
         """Send a sample to a webhook of the caller's account, whatever its status.
 
         Raises:
@@ -49,7 +49,7 @@ class SampleSender:
         webhook, _ = self._registrations.get(caller, webhook_id)
         return self._send(caller, webhook, event_name)
 
-    def send_to_draft(self, caller: Caller, wanted: WebhookInput) -> TrialOutput:
+    def send_to_draft(self, caller: Caller, wanted: WebhookInput) -> SampleResultOutput:
         """Send a sample to what `wanted` would be; nothing is saved.
 
         A signature is made with a secret that nobody has: only a saved webhook's can be verified.
@@ -60,7 +60,7 @@ class SampleSender:
         webhook, _ = self._registrations.draft(caller, wanted)
         return self._send(caller, webhook, None)
 
-    def _send(self, caller: Caller, webhook: Webhook, event_name: str | None) -> TrialOutput:
+    def _send(self, caller: Caller, webhook: Webhook, event_name: str | None) -> SampleResultOutput:
         self._limit.take(caller.account_id)
         name = event_name or next(name for name in EVENT_TYPES if name in webhook.events)
         sent = self._courier.send(
@@ -72,7 +72,7 @@ class SampleSender:
         self._courier.log(webhook.account_id, webhook.webhook_id, [sent])
         answer = sent.answer
         audit(caller, "webhook.test", webhookId=webhook.webhook_id)
-        return TrialOutput(
+        return SampleResultOutput(
             delivered=answer.is_success,
             status_code=answer.status_code,
             latency_ms=answer.latency_ms,

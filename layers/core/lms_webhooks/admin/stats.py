@@ -17,7 +17,7 @@ MAX_HOURS = 7 * 24
 _MAX_PAGES = 10  # megabytes of the history: ten thousand deliveries and more
 _PAGE = 5_000  # more than a megabyte holds
 _READ_OF_RETRY = 1000
-_COUNTED_WAITING = 1000  # as for a single webhook
+_COUNTED_PENDING = 1000  # as for a single webhook
 
 
 @dataclass
@@ -44,8 +44,8 @@ class Stats:
     counted_from_ms: int
     """Later than `from_ms` when there is more than was read."""
     hours: list[Hour]
-    waiting: dict[Lane, Count]
-    oldest_waiting_ms: int | None
+    pending: dict[Lane, Count]
+    oldest_pending_ms: int | None
     next_expiry_ms: int | None
     """Nothing that waits expires earlier."""
     next_batch_ms: int
@@ -97,8 +97,8 @@ class StatsReader:
             to_ms=to_ms,
             counted_from_ms=counted_from_ms,
             hours=by_hour,
-            waiting={lane: self._backlog.count(mark, limit=_COUNTED_WAITING) for lane, mark in marks.items()},
-            oldest_waiting_ms=min(firsts, default=None),
+            pending={lane: self._backlog.count(mark, limit=_COUNTED_PENDING) for lane, mark in marks.items()},
+            oldest_pending_ms=min(firsts, default=None),
             next_expiry_ms=min(expiring, default=None) if firsts else None,
             next_batch_ms=self._next_batch_ms(marks.get(Lane.BATCH), now_ms),
         )

@@ -275,7 +275,7 @@ class WebhookService:
         """Every webhook of the caller's account, oldest first."""
         return self._store.read_account(caller.account_id)
 
-    def count_waiting(self, webhook: Webhook, *, limit: int) -> dict[Lane, Count]:
+    def count_pending(self, webhook: Webhook, *, limit: int) -> dict[Lane, Count]:
         """How many events wait for one webhook, counted up to `limit` a lane."""
         marks = self._backlog.marks(webhook.webhook_id)
         return {lane: self._backlog.count(mark, limit=limit) for lane, mark in marks.items()}

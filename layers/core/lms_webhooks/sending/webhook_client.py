@@ -126,7 +126,7 @@ class WebhookClient:
                 errorClass=error_class,
                 latencyMs=max(latencies_ms),
                 totalLatencyMs=sum(latencies_ms),
-                brokenRule=broken_rule or None,
+                violatedRule=broken_rule or None,
                 tlsFault=tls_fault,
             )
 

@@ -39,7 +39,7 @@ DAY_MS = 86_400_000
 _KEPT_SECONDS = 90 * 86_400  # far longer than any failure goes on
 _AT_ONCE = 100  # notices a sweep: publishing takes some 20 ms each, and the next sweep is a minute away
 _LOOKED_AT = 1000  # where many cannot be told, those behind them still can
-_COUNTED_WAITING = 1000
+_COUNTED_PENDING = 1000
 _SUBJECT_LENGTH = 99  # SNS: less than 100
 
 
@@ -48,8 +48,22 @@ class NotificationKind(StrEnum):
 
     FAILING = "failing"
     STILL_FAILING = "still-failing"
-    SWITCHED_OFF = "switched-off"
+    DISABLED = "disabled"
     RECOVERED = "recovered"
+
+    @property
+    def stored(self) -> str:
+        """Its name in the table, which kept the word of an earlier version."""
+        return "switched-off" if self is NotificationKind.DISABLED else self.value
+
+    @classmethod
+    def read(cls, stored: str) -> "NotificationKind":
+        """Return the kind that `stored` names in the table.
+
+        Raises:
+            ValueError: a later version wrote it.
+        """
+        return next((kind for kind in cls if kind.stored == stored), None) or cls(stored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +105,7 @@ def notifications_for(
             webhook_id=webhook.webhook_id,
             name=webhook.name,
             kind=kind,
-            key=f"{after.epoch}#{kind}#{key}",
+            key=f"{after.epoch}#{kind.stored}#{key}",
             epoch=after.epoch,
             at_ms=now_ms,
             since_ms=since_ms,
@@ -103,7 +117,7 @@ def notifications_for(
     if after.switched_off is not None:
         if before.switched_off is None:
             since_ms = after.failing_since_ms or after.switched_off_at_ms
-            yield notice(NotificationKind.SWITCHED_OFF, since_ms, str(after.switched_off_at_ms))
+            yield notice(NotificationKind.DISABLED, since_ms, str(after.switched_off_at_ms))
     elif after.failing_since_ms:
         lasted_ms = now_ms - after.failing_since_ms
         if lasted_ms >= DAY_MS:
@@ -234,7 +248,7 @@ class Notifier:
         """Whether what a notice says is still so, or ever came to be."""
         if standing is None or standing.epoch != notice.epoch:
             return _Verdict.OLD
-        if notice.kind is not NotificationKind.SWITCHED_OFF or standing.is_switched_off:
+        if notice.kind is not NotificationKind.DISABLED or standing.is_switched_off:
             return _Verdict.TRUE
         # Put, and not written: the drainer has still to, or it died and the next one may find another answer.
         return _Verdict.OPEN if standing.lease_until_ms >= self._clock() * 1000 else _Verdict.OLD
@@ -242,12 +256,12 @@ class Notifier:
     def _tell(self, notice: Notification) -> None:
         marks = self._backlog.marks(notice.webhook_id)
         marks.pop(Lane.REPLAY, None)  # what is sent again waits for nothing
-        waiting = [self._backlog.count(mark, limit=_COUNTED_WAITING) for mark in marks.values()]
+        pending = [self._backlog.count(mark, limit=_COUNTED_PENDING) for mark in marks.values()]
         facts = _facts(
             notice,
-            sum(each.events for each in waiting),
+            sum(each.events for each in pending),
             min((mark.check_at_ms for mark in marks.values()), default=None),
-            is_complete=all(each.is_complete for each in waiting),
+            is_complete=all(each.is_complete for each in pending),
         )
         attributes: dict[str, MessageAttributeValueTypeDef] = {
             name: {"DataType": "String", "StringValue": value}
@@ -273,7 +287,7 @@ class Notifier:
 _HEADLINES = {
     NotificationKind.FAILING: "is failing",
     NotificationKind.STILL_FAILING: "is still failing",
-    NotificationKind.SWITCHED_OFF: "was switched off",
+    NotificationKind.DISABLED: "was disabled",
     NotificationKind.RECOVERED: "works again",
 }
 
@@ -287,7 +301,7 @@ def _subject(notice: Notification) -> str:
 
 
 def _facts(
-    notice: Notification, waiting: int, next_expiry_ms: int | None, *, is_complete: bool
+    notice: Notification, pending: int, next_expiry_ms: int | None, *, is_complete: bool
 ) -> dict[str, str | int | bool]:
     facts: dict[str, str | int | bool] = {
         "kind": notice.kind.value,
@@ -296,12 +310,12 @@ def _facts(
         "name": notice.name,
         "at": format_ms(notice.at_ms),
         "since": format_ms(notice.since_ms),
-        "waiting": waiting,
-        "waitingAtLeast": not is_complete,
+        "pending": pending,
+        "pendingAtLeast": not is_complete,
     }
     if notice.last_error:
         facts["lastError"] = notice.last_error
-    if next_expiry_ms is not None and waiting:
+    if next_expiry_ms is not None and pending:
         facts["nextExpiryAt"] = format_ms(next_expiry_ms)
     return facts
 
@@ -316,12 +330,12 @@ def _mail(notice: Notification, facts: dict[str, str | int | bool]) -> str:
     ]
     if notice.last_error:
         lines.append(f"The last error: {notice.last_error}.")
-    if facts["waiting"]:
-        at_least = "at least " if facts["waitingAtLeast"] else ""
-        lines.append(f"Events that wait for it: {at_least}{facts['waiting']}.")
+    if facts["pending"]:
+        at_least = "at least " if facts["pendingAtLeast"] else ""
+        lines.append(f"Pending events: {at_least}{facts['pending']}.")
     if "nextExpiryAt" in facts:
         lines.append(f"None of them expires before {facts['nextExpiryAt']}.")
-    if notice.kind is NotificationKind.SWITCHED_OFF:
+    if notice.kind is NotificationKind.DISABLED:
         lines.append("Nothing is sent to it until its status is set to active again.")
     return "\n".join(lines) + "\n"
 
@@ -336,7 +350,7 @@ def _item(notice: Notification) -> "Item":
         "account_id": {"S": notice.account_id},
         "webhook_id": {"S": notice.webhook_id},
         "webhook_name": {"S": notice.name},
-        "kind": {"S": notice.kind.value},
+        "kind": {"S": notice.kind.stored},
         "key": {"S": notice.key},
         "epoch": {"N": str(notice.epoch)},
         "at": {"N": str(notice.at_ms)},
@@ -359,7 +373,7 @@ def _notice(item: "Item") -> Notification:
         account_id=item["account_id"]["S"],
         webhook_id=item["webhook_id"]["S"],
         name=item["webhook_name"]["S"],
-        kind=NotificationKind(item["kind"]["S"]),
+        kind=NotificationKind.read(item["kind"]["S"]),
         key=item["key"]["S"],
         epoch=int(item["epoch"]["N"]),
         at_ms=int(item["at"]["N"]),

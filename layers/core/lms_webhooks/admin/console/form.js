@@ -72,7 +72,7 @@ export async function draw(here, webhookId) {
 
   /** Each error beside its field, and the focus on the first. */
   function showErrors(problem) {
-    if (!problem.errors?.length) throw problem.slug === 'changed-meanwhile' ? Object.assign(problem, { detail: t('changed-meanwhile') }) : problem;
+    if (!problem.errors?.length) throw problem.slug === 'version-conflict' ? Object.assign(problem, { detail: t('version-conflict') }) : problem;
     const marked = new Set();
     for (const { pointer, detail } of problem.errors) {
       const path = pointer.slice(1);

@@ -161,8 +161,8 @@ function progressOf(here, path) {
     const [from, to] = [Date.parse(replay.from), Date.parse(replay.to)];
     const isDone = replay.state === 'done';
     // How many there are nobody has counted; how far in time it has come is known.
-    bar.value = isDone ? 1 : replay.readTo ? (Date.parse(replay.readTo) - from) / Math.max(1, to - from) : 0;
-    text.textContent = t(isDone ? 'replay.done' : 'replay.running', { read: number(replay.read), delivered: number(replay.delivered), rejected: number(replay.rejected) });
+    bar.value = isDone ? 1 : replay.processedTo ? (Date.parse(replay.processedTo) - from) / Math.max(1, to - from) : 0;
+    text.textContent = t(isDone ? 'replay.done' : 'replay.running', { processed: number(replay.processed), delivered: number(replay.delivered), rejected: number(replay.rejected) });
   }
 
   function begin(replay) {

@@ -7,11 +7,11 @@ const HOUR_MS = 3_600_000;
 const OUTCOMES = ['delivered', 'failed', 'expired'];
 
 /** One word for status and health together: the one that its admin should know first. */
-export function standing({ status, health, waiting }) {
-  if (health.switchedOff) return 'off';
+export function standing({ status, health, pending }) {
+  if (health.disabled) return 'disabled';
   if (status !== 'active') return status;
   if (health.failingSince) return 'failing';
-  return health.mode === 'backlog' && waiting.count ? 'catching-up' : 'healthy';
+  return health.mode === 'backlog' && pending.count ? 'catching-up' : 'healthy';
 }
 
 export const badge = (name) => h('span', { class: `badge ${name}` }, t(`is.${name}`));
@@ -26,15 +26,15 @@ function lastError(text) {
 
 /** What is wrong, since when, and what comes next; nothing when all is well. */
 export function trouble(webhook) {
-  const { health, waiting } = webhook;
+  const { health, pending } = webhook;
   switch (standing(webhook)) {
-    case 'off':
-      return [t(`off.${health.switchedOff.reason}`), ' ', time(health.switchedOff.at), '. ', t('off.then')];
+    case 'disabled':
+      return [t(`disabled.${health.disabled.reason}`), ' ', time(health.disabled.at), '. ', t('disabled.then')];
     case 'failing':
       return [
         t('failing.since'), ' ', time(health.failingSince), ': ', h('b', {}, lastError(health.lastError ?? '?')), '. ',
         health.nextAttemptAt && [t('failing.next'), ' ', time(health.nextAttemptAt, shortTime), '. '],
-        waiting.count ? t('failing.waiting', { n: waiting.count }) : '',
+        pending.count ? t('failing.pending', { n: pending.count }) : '',
       ];
     case 'paused':
       return [t('paused.note')];
@@ -205,8 +205,8 @@ export function charts(stats) {
 export const facts = (pairs, properties) =>
   h('dl', properties, pairs.filter(Boolean).map(([name, value, extra]) => h('div', {}, h('dt', {}, name), h('dd', {}, value, extra && h('small', {}, extra)))));
 
-/** How many events wait, and in which lanes. */
-export const waitingText = (waiting) => [
-  atLeast(waiting),
-  Object.entries(waiting.lanes).map(([lane, count]) => `${t(`lane.${lane}`)} ${atLeast({ atLeast: false, ...count })}`).join(', '),
+/** How many events are pending, and in which lanes. */
+export const pendingText = (pending) => [
+  atLeast(pending),
+  Object.entries(pending.lanes).map(([lane, count]) => `${t(`lane.${lane}`)} ${atLeast({ atLeast: false, ...count })}`).join(', '),
 ];

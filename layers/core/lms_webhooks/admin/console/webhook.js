@@ -2,7 +2,7 @@
 import { allIsWell, button, confirmed, dialog, download, eventLabel, fullTime, h, milliseconds, number, relative, rule, say, shortTime, t, time } from './core.js';
 import { historyOf } from './history.js';
 import { call, eventTypes } from './session.js';
-import { badge, charts, facts, standing, statsOf, sums, trouble, waitingText } from './standing.js';
+import { badge, charts, facts, standing, statsOf, sums, trouble, pendingText } from './standing.js';
 
 const RANGES = [24, 48, 168];
 
@@ -23,7 +23,7 @@ export async function draw(here, webhookId) {
     if (await confirmed(t('retire.title', { name: webhook.name }), t('retire.text'), t('retire'))) await setStatus('inactive');
   });
 
-  const isOn = () => webhook.status === 'active' && !webhook.health.switchedOff;
+  const isOn = () => webhook.status === 'active' && !webhook.health.disabled;
 
   async function setStatus(status) {
     allIsWell();
@@ -62,7 +62,7 @@ export async function draw(here, webhookId) {
     const said = trouble(webhook);
     problem.hidden = !said;
     problem.replaceChildren(...[said ?? []].flat(2).filter(Boolean));
-    problem.classList.toggle('bad', ['failing', 'off'].includes(standing(webhook)));
+    problem.classList.toggle('bad', ['failing', 'disabled'].includes(standing(webhook)));
     pause.textContent = t(isOn() ? 'pause' : webhook.status === 'paused' ? 'resume' : 'activate');
     retire.hidden = webhook.status === 'inactive';
     settings.replaceChildren(facts(describe(webhook, types, rotateButton), { class: 'settings' }));
@@ -79,7 +79,7 @@ export async function draw(here, webhookId) {
   async function loadStats() {
     const stats = await statsOf(webhookId, hours);
     const all = sums(stats);
-    const [waiting, lanes] = waitingText(stats.waiting);
+    const [pending, lanes] = pendingText(stats.pending);
     tiles.replaceChildren(
       facts(
         [
@@ -87,8 +87,8 @@ export async function draw(here, webhookId) {
           [t('status.failed'), number(all.failed)],
           [t('status.expired'), number(all.expired)],
           [t('latency'), all.p50 === undefined ? '–' : milliseconds(all.p50), all.p95 !== undefined && `p95 ${milliseconds(all.p95)}`],
-          [t('waiting'), waiting, lanes],
-          [t('oldest'), stats.oldestWaitingAt ? time(stats.oldestWaitingAt) : '–'],
+          [t('pending'), pending, lanes],
+          [t('oldest'), stats.oldestPendingAt ? time(stats.oldestPendingAt) : '–'],
           [t('next-expiry'), stats.nextExpiryAt ? time(stats.nextExpiryAt) : '–'],
           [t('next-batch'), stats.nextBatchAt ? time(stats.nextBatchAt, shortTime) : '–', stats.nextBatchAt && relative(stats.nextBatchAt)],
         ],

@@ -14,7 +14,7 @@ export async function draw(here) {
   async function load() {
     const { webhooks } = (await call('GET', 'webhooks')).body;
     const known = webhooks.map(standing);
-    const counted = ['healthy', 'catching-up', 'failing', 'off', 'paused', 'inactive']
+    const counted = ['healthy', 'catching-up', 'failing', 'disabled', 'paused', 'inactive']
       .map((name) => [name, known.filter((each) => each === name).length])
       .filter(([, n]) => n);
     summary.replaceChildren(
@@ -73,7 +73,7 @@ function makeCard(here, { webhookId }, reload) {
 
   async function toggle() {
     allIsWell();
-    const isOn = current.status === 'active' && !current.health.switchedOff;
+    const isOn = current.status === 'active' && !current.health.disabled;
     const status = isOn ? 'paused' : 'active';
     await call('PATCH', `webhooks/${webhookId}`, { body: { status } });
     say(t(`now.${status}`, { name: current.name }));
@@ -90,9 +90,9 @@ function makeCard(here, { webhookId }, reload) {
       const said = trouble(webhook);
       problem.hidden = !said;
       problem.replaceChildren(...[said ?? []].flat(2).filter(Boolean));
-      problem.classList.toggle('bad', ['failing', 'off'].includes(standing(webhook)));
+      problem.classList.toggle('bad', ['failing', 'disabled'].includes(standing(webhook)));
       if (!pause) return;
-      const verb = t(webhook.status === 'active' && !webhook.health.switchedOff ? 'pause' : webhook.status === 'paused' ? 'resume' : 'activate');
+      const verb = t(webhook.status === 'active' && !webhook.health.disabled ? 'pause' : webhook.status === 'paused' ? 'resume' : 'activate');
       pause.textContent = verb;
       pause.setAttribute('aria-label', `${verb}: ${webhook.name}`);
       edit.setAttribute('aria-label', `${t('edit')}: ${webhook.name}`);
@@ -106,7 +106,7 @@ function makeCard(here, { webhookId }, reload) {
             [t('status.delivered'), number(all.delivered)],
             [t('status.failed'), number(all.failed + all.expired)],
             ['p95', all.p95 === undefined ? '–' : milliseconds(all.p95)],
-            [t('waiting'), atLeast(stats.waiting)],
+            [t('pending'), atLeast(stats.pending)],
           ],
           { class: 'facts' },
         ),
