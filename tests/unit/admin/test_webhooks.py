@@ -411,7 +411,7 @@ def test_what_waits_is_counted_lane_by_lane_up_to_a_limit(office: Office) -> Non
         some = [waiting(f"{lane}{number}", at_ms=NOW_MS + number) for number in range(events)]
         assert not office.backlog.append(webhook.webhook_id, lane, some)
         office.backlog.mark(ACCOUNT, webhook.webhook_id, lane, accepted_at_ms=NOW_MS)
-    assert office.registrations.count_waiting(webhook, limit=2) == {
+    assert office.registrations.count_pending(webhook, limit=2) == {
         Lane.REALTIME: Count(2, is_complete=False),
         Lane.RETRY: Count(2, is_complete=True),
     }
