@@ -65,7 +65,7 @@ class Message:
 
 
 @dataclass(frozen=True)
-class Way:
+class Destination:
     """Where a message goes, and as what; without `queue_url` it stays. `reason` says why it was here."""
 
     reason: str
@@ -90,8 +90,8 @@ class Tally:
         return self.sent.total() + self.stayed + self.newer + self.failed
 
 
-type Route = Callable[[Message], Way]
-type Show = Callable[[Message, Way], None]
+type Route = Callable[[Message], Destination]
+type Show = Callable[[Message, Destination], None]
 
 
 class Redrive:
@@ -131,7 +131,7 @@ class Redrive:
         """Send each message that has a way to go, at most `rate` a second, and delete it then."""
         self._see_to(self._send_batch)
 
-    def _see_to(self, handle: Callable[[list[tuple[Message, Way]]], None]) -> None:
+    def _see_to(self, handle: Callable[[list[tuple[Message, Destination]]], None]) -> None:
         try:
             while messages := self._receive():
                 old = [each for each in messages if each.sent_at_ms <= self._started_at_ms]
@@ -157,15 +157,21 @@ class Redrive:
         self._held |= {each.message_id: each.receipt_handle for each in messages}
         return new  # none where this took so long that what stays came round again
 
-    def _keep_all(self, batch: list[tuple[Message, Way]]) -> None:
-        for message, way in batch:
-            self._show(message, way)
+    def _keep_all(self, batch: list[tuple[Message, Destination]]) -> None:
+        for message, destination in batch:
+            self._show(message, destination)
         self.tally.stayed += len(batch)
 
-    def _send_batch(self, batch: list[tuple[Message, Way]]) -> None:
-        self._keep_all([(message, way) for message, way in batch if not way.queue_url])
-        for queue_url in {way.queue_url for _, way in batch if way.queue_url}:
-            going = [(message, way.body) for message, way in batch if way.queue_url == queue_url]
+    def _send_batch(self, batch: list[tuple[Message, Destination]]) -> None:
+        self._keep_all(
+            [(message, destination) for message, destination in batch if not destination.queue_url]
+        )
+        for queue_url in {destination.queue_url for _, destination in batch if destination.queue_url}:
+            going = [
+                (message, destination.body)
+                for message, destination in batch
+                if destination.queue_url == queue_url
+            ]
             for chunk in _chunks(going):
                 started = self._clock()
                 self._move(queue_url, chunk)
@@ -241,8 +247,8 @@ def _chunks(going: Sequence[tuple[Message, str]]) -> Iterator[list[tuple[Message
 def back_to(queue_url: str) -> Route:
     """Dead letters go to the queue they came from, as they are."""
 
-    def route(message: Message) -> Way:
-        return Way(message.error or "could not be seen to", queue_url, message.body)
+    def route(message: Message) -> Destination:
+        return Destination(message.error or "could not be seen to", queue_url, message.body)
 
     return route
 
@@ -250,15 +256,15 @@ def back_to(queue_url: str) -> Route:
 def out_of_quarantine(*, realtime_url: str, batch_url: str, source: str) -> Route:
     """What the dispatcher would take now goes to it; the rest stays, with the rule that it breaks."""
 
-    def route(message: Message) -> Way:
+    def route(message: Message) -> Destination:
         kept, text = quarantined_event(message.body)
         if not text:
-            return Way(kept)
+            return Destination(kept)
         try:
             event = read_event(text, source=source, accepted_at_ms=message.sent_at_ms)
         except MalformedEvent as malformed:
-            return Way(malformed.reason)
-        return Way(kept, batch_url if event.event_name in NON_REAL_TIME else realtime_url, text)
+            return Destination(malformed.reason)
+        return Destination(kept, batch_url if event.event_name in NON_REAL_TIME else realtime_url, text)
 
     return route
 
@@ -287,11 +293,13 @@ def quarantined_event(body: str) -> tuple[str, str]:
         return "the message is not of the form that quarantine has", ""
 
 
-def describe(message: Message, way: Way, *, names: dict[str, str], payload: bool) -> str:
+def describe(message: Message, destination: Destination, *, names: dict[str, str], payload: bool) -> str:
     """One line about a message, without what it carries unless `payload`."""
     sent = datetime.fromtimestamp(message.sent_at_ms / 1000, UTC).isoformat(timespec="seconds")
-    goes = f"to {names.get(way.queue_url, way.queue_url)}" if way.queue_url else "stays"
-    line = f"{sent}  {message.message_id}  {goes}  received {message.received} times  {way.reason}"
+    goes = (
+        f"to {names.get(destination.queue_url, destination.queue_url)}" if destination.queue_url else "stays"
+    )
+    line = f"{sent}  {message.message_id}  {goes}  received {message.received} times  {destination.reason}"
     return f"{line}\n  {message.body}" if payload else line
 
 
@@ -415,7 +423,9 @@ def _run(arguments: argparse.Namespace) -> int:
         deployed.sqs,
         deployed.urls[name],
         route,
-        show=lambda message, way: print(describe(message, way, names=names, payload=arguments.payload)),
+        show=lambda message, destination: print(
+            describe(message, destination, names=names, payload=arguments.payload)
+        ),
         rate=arguments.rate,
         limit=arguments.limit,
         pause=pause,

@@ -23,7 +23,7 @@ ALIAS = "live"
 # deployed, and CodeDeploy would refuse that.
 _ALARMS = {
     "DispatcherFunction": ("DispatcherErrorsAlarm", "InternalErrorsAlarm"),
-    "DrainerFunction": ("DrainerErrorsAlarm", "BrokenTurnsAlarm", "InternalErrorsAlarm"),
+    "DrainerFunction": ("DrainerErrorsAlarm", "DrainRunsAbortedAlarm", "InternalErrorsAlarm"),
 }
 
 

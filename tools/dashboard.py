@@ -109,7 +109,7 @@ def _rows(queues: list[str], worked_off: list[str], functions: list[str], tables
                 Graph(
                     "Given up and handed back",
                     (
-                        _own(Metric.TURNS_BROKEN_OFF),
+                        _own(Metric.DRAIN_RUNS_ABORTED),
                         _own(Metric.MESSAGES_RETURNED),
                         _own(Metric.INTERNAL_ERRORS),
                     ),
@@ -130,8 +130,8 @@ def _rows(queues: list[str], worked_off: list[str], functions: list[str], tables
         Row(
             "**Waiting.** The backlog. Some drainers sent for are normal; many, minute after minute, are not",
             (
-                Graph("Lanes in which events wait", (_own(Metric.LANES_WAITING),)),
-                Graph("Drainers that the sweep sent for", (_own(Metric.DRAINERS_SENT_FOR),)),
+                Graph("Lanes in which events wait", (_own(Metric.LANES_PENDING),)),
+                Graph("Drainers that the sweep sent for", (_own(Metric.DRAINS_SCHEDULED_BY_SWEEP),)),
                 Graph("Shards swept", (_own(Metric.SHARDS_SWEPT),)),
             ),
         ),
@@ -146,7 +146,7 @@ def _rows(queues: list[str], worked_off: list[str], functions: list[str], tables
                         _own(Metric.EVENTS_QUARANTINED),
                     ),
                 ),
-                Graph("Webhooks switched off", (_own(Metric.WEBHOOKS_SWITCHED_OFF),)),
+                Graph("Webhooks switched off", (_own(Metric.WEBHOOKS_DISABLED),)),
             ),
         ),
         Row(

@@ -117,4 +117,4 @@ def test_a_field_that_nobody_logs_is_noticed() -> None:
     assert fields("FailuresByClassQuery") == {
         "message", "outcome", "attempts", "webhookId", "statusCode", "errorClass", "violatedRule",
     }  # fmt: skip
-    assert fields("WayOfAnEventQuery") >= {"kind", "action", "user"}
+    assert fields("TraceAnEventQuery") >= {"kind", "action", "user"}

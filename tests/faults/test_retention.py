@@ -48,7 +48,7 @@ def test_seven_days_of_failure_expire_events_and_switch_the_webhook_off(world: W
     second = world.emit(5)
     world.run(2 * DAY + 10 * MINUTE)
     assert world.health(webhook).switched_off is DisabledReason.FAILING
-    assert world.metrics["WebhooksSwitchedOff"] == 1
+    assert world.metrics["WebhooksDisabled"] == 1
     history = world.history(webhook)
     assert set(history) == set(first)
     assert {each.reason for each in history.values()} == {

@@ -156,7 +156,7 @@ def test_a_410_is_confirmed_by_the_drainer_and_switches_the_webhook_off(world: W
     assert [post.function for post in endpoint.posts] == ["dispatcher", "drainer"]
     assert endpoint.pauses == pytest.approx([0], abs=0.2)
     assert world.health(webhook).switched_off is DisabledReason.GONE
-    assert world.metrics["WebhooksSwitchedOff"] == 1
+    assert world.metrics["WebhooksDisabled"] == 1
 
     later = world.emit(5)
     world.refused |= {(webhook, each) for each in later}

@@ -19,7 +19,7 @@ def test_they_wait_for_their_slot_and_go_out_in_batches(world: World) -> None:
     assert endpoint.posts[0].started_at - START < 15 * MINUTE + 1
     assert world.outcomes(webhook) == {"delivered": 300}
     assert world.marks(webhook) == {}
-    assert world.metrics["DrainersSentFor"] == 1
+    assert world.metrics["DrainsScheduledBySweep"] == 1
 
 
 def test_what_comes_after_a_slot_waits_for_the_next(world: World) -> None:

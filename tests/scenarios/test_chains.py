@@ -343,7 +343,7 @@ def test_a_release_whose_answer_is_lost_leaves_no_ticket_without_a_message(world
     assert endpoint.acknowledged == ids
     assert world.outcomes(webhook) == {"delivered": 1}
     assert chain.most_at_once == 1
-    assert world.metrics["TurnsBrokenOff"] == 1
+    assert world.metrics["DrainRunsAborted"] == 1
 
 
 def test_a_message_that_comes_early_is_sent_again_for_when_it_is_due(world: World) -> None:

@@ -148,7 +148,7 @@ def test_kms_is_down(world: World, *, ordered: bool) -> None:
         assert world.health(webhook).failures == 0
         assert world.waiting_ids(webhook) == ids
         assert world.realtime_queue.messages == []
-        assert world.metrics["TurnsBrokenOff"], "they would wait unnoticed"
+        assert world.metrics["DrainRunsAborted"], "they would wait unnoticed"
         assert world.problems() == []
         assert open_endpoint.acknowledged == ids, "who needs no secret is served"
     world.run(15 * MINUTE)

@@ -373,7 +373,11 @@ def test_every_lane_that_waits_is_counted_due_or_not(world: World, monkeypatch: 
     world.mark(Lane.RETRY, due_at_ms=NOW_MS + 1)
     world.mark(Lane.BATCH, due_at_ms=NOW_MS + 1)
     world.sweep.sweep_all()
-    assert counted == {Metric.SHARDS_SWEPT: SHARDS, Metric.LANES_WAITING: 3, Metric.DRAINERS_SENT_FOR: 1}
+    assert counted == {
+        Metric.SHARDS_SWEPT: SHARDS,
+        Metric.LANES_PENDING: 3,
+        Metric.DRAINS_SCHEDULED_BY_SWEEP: 1,
+    }
 
 
 # Much to do, and little time
@@ -444,7 +448,7 @@ def test_a_sweep_that_comes_to_its_end_counts_the_shards_that_it_swept(
         for part in parts:
             world.sweep.sweep_part(part, remaining_seconds=50)
     assert counted[Metric.SHARDS_SWEPT] == SHARDS
-    assert counted[Metric.DRAINERS_SENT_FOR] == 30
+    assert counted[Metric.DRAINS_SCHEDULED_BY_SWEEP] == 30
 
 
 @pytest.mark.parametrize("start", ["wh_", f"wh_{5000:022d}", "wh_~"])

@@ -139,7 +139,7 @@ def test_an_unreadable_history_is_no_empty_one(world: Turns) -> None:
     assert world.endpoint.posts == []
     world.drain()
     assert (world.endpoint.posts, world.sent_for) == ([], [5])
-    assert world.metrics["TurnsBrokenOff"] == 1
+    assert world.metrics["DrainRunsAborted"] == 1
 
 
 def test_a_rejection_that_cannot_be_written_down_waits_and_keeps_its_place(world: Turns) -> None:
@@ -798,7 +798,7 @@ def test_who_fails_for_as_long_as_events_are_kept_is_switched_off(
     turn = world.turn()
     delay = turn.serve()
     assert (turn.health.switched_off, delay) == ((DisabledReason.FAILING, None) if is_off else (None, 300))
-    assert world.metrics["WebhooksSwitchedOff"] == int(is_off)
+    assert world.metrics["WebhooksDisabled"] == int(is_off)
 
 
 def test_a_410_switches_off_and_sends_nothing_more(world: Turns) -> None:
@@ -808,7 +808,7 @@ def test_a_410_switches_off_and_sends_nothing_more(world: Turns) -> None:
     turn = world.turn()
     assert turn.serve() is None
     assert (turn.health.switched_off, turn.health.switched_off_at_ms) == (DisabledReason.GONE, NOW_MS)
-    assert world.metrics == {"WebhooksSwitchedOff": 1}
+    assert world.metrics == {"WebhooksDisabled": 1}
     assert not turn.may_send()
 
 

@@ -15,10 +15,10 @@ from lms_webhooks.aws.sqs import QuarantineQueue
 from lms_webhooks.model.event_types import EVENT_TYPES
 from operations.redrive import (
     MAX_BATCH_BYTES,
+    Destination,
     Message,
     Redrive,
     Route,
-    Way,
     back_to,
     describe,
     out_of_quarantine,
@@ -64,11 +64,11 @@ class Shown:
     """What was shown, and how long it was waited."""
 
     def __init__(self) -> None:
-        self.ways: list[Way] = []
+        self.destinations: list[Destination] = []
         self.pauses: list[float] = []
 
-    def show(self, _message: Message, way: Way) -> None:
-        self.ways.append(way)
+    def show(self, _message: Message, destination: Destination) -> None:
+        self.destinations.append(destination)
 
 
 def make(
@@ -97,7 +97,7 @@ def test_a_look_leaves_everything_and_lets_others_see_it_at_once(queues: Queues)
     shown = Shown()
     redrive = make(queues, back_to(queues.realtime), shown)
     redrive.look()
-    assert [way.queue_url for way in shown.ways] == [queues.realtime] * 3
+    assert [each.queue_url for each in shown.destinations] == [queues.realtime] * 3
     assert (redrive.tally.stayed, redrive.tally.sent.total()) == (3, 0)
     assert queues.on(queues.dead) == ["a", "b", "c"]
 
@@ -243,7 +243,7 @@ def test_what_would_be_taken_now_leaves_quarantine_and_the_rest_stays(queues: Qu
     assert queues.on(queues.realtime) == [realtime]
     assert queues.on(queues.batch) == [batch]
     assert len(queues.on(queues.dead)) == redrive.tally.stayed == 3
-    assert sorted(way.reason for way in shown.ways) == [
+    assert sorted(each.reason for each in shown.destinations) == [
         "source is 'crm'; this bus takes events from 'lms'",
         "the message is not of the form that quarantine has",
         "the message is not the JSON of an event",
@@ -282,13 +282,13 @@ def test_decimals_and_large_integers_come_through() -> None:
 
 def test_a_line_names_the_message_and_why_but_not_what_it_carries() -> None:
     message = Message("m-1", "handle", '{"secret": 1}', 1_727_414_643_000, 51, "", "")
-    way = Way("could not be seen to", "url", message.body)
-    line = describe(message, way, names={"url": "RealtimeQueue"}, payload=False)
+    destination = Destination("could not be seen to", "url", message.body)
+    line = describe(message, destination, names={"url": "RealtimeQueue"}, payload=False)
     assert line == (
         "2024-09-27T05:24:03+00:00  m-1  to RealtimeQueue  received 51 times  could not be seen to"
     )
-    assert "secret" in describe(message, way, names={}, payload=True)
-    assert "  stays  " in describe(message, Way("no"), names={}, payload=False)
+    assert "secret" in describe(message, destination, names={}, payload=True)
+    assert "  stays  " in describe(message, Destination("no"), names={}, payload=False)
 
 
 def test_the_bus_s_own_reason_is_told(queues: Queues) -> None:
@@ -302,7 +302,7 @@ def test_the_bus_s_own_reason_is_told(queues: Queues) -> None:
     )
     shown = Shown()
     make(queues, back_to(queues.realtime), shown).look()
-    assert [way.reason for way in shown.ways] == ["NO_PERMISSIONS not authorized"]
+    assert [each.reason for each in shown.destinations] == ["NO_PERMISSIONS not authorized"]
 
 
 def test_the_summary_counts_what_became_of_them(queues: Queues) -> None:

@@ -91,8 +91,8 @@ class Sweep:
             else:
                 left.append(rest)
         count(Metric.SHARDS_SWEPT, swept)
-        count(Metric.LANES_WAITING, run.lanes)
-        count(Metric.DRAINERS_SENT_FOR, len(run.sent_for))
+        count(Metric.LANES_PENDING, run.lanes)
+        count(Metric.DRAINS_SCHEDULED_BY_SWEEP, len(run.sent_for))
         self._sweep_queue.send_all(left)
         if run.faults:
             raise run.faults[0]

@@ -327,7 +327,7 @@ class DrainRun:
         if then.health.failures > self.health.failures:
             count(Metric.ATTEMPTS_FAILED)
         if then.health.switched_off is not None:
-            count(Metric.WEBHOOKS_SWITCHED_OFF)
+            count(Metric.WEBHOOKS_DISABLED)
         self.health = then.health
         self._has_fault = not self._settle(found, waiting, then.fate, sent.attempt)
         return then.delay_seconds

@@ -147,7 +147,7 @@ class Drainer:
             delay_seconds = turn.serve()
         except Exception as error:  # noqa: BLE001  # whatever it is, it charges no endpoint, and the lease ends
             report(error, "turn broke off", accountId=account_id, webhookId=webhook_id)
-            count(Metric.TURNS_BROKEN_OFF)
+            count(Metric.DRAIN_RUNS_ABORTED)
             delay_seconds = None
             is_held_up = True
         health = turn.health
@@ -235,7 +235,7 @@ def _for(message: DrainMessage, lanes: Sequence[Lane], *, failures: int) -> Drai
 def _note_fault(webhook_id: str) -> None:
     """For an except clause: a call of AWS failed."""
     logger.exception("turn broke off", webhookId=webhook_id)
-    count(Metric.TURNS_BROKEN_OFF)
+    count(Metric.DRAIN_RUNS_ABORTED)
 
 
 def _pause_seconds(broken_off: int) -> float:

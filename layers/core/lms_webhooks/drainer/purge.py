@@ -80,7 +80,7 @@ class Purger:
                 self._purge_lanes(mine, done, remaining_ms)
         except AWS_ERRORS:
             logger.exception("purge broke off", webhookId=message.webhook_id)
-            count(Metric.TURNS_BROKEN_OFF)
+            count(Metric.DRAIN_RUNS_ABORTED)
         if len(done) == len(mine) and all(done):
             return
         seconds, broken_off = 0.0, 0
