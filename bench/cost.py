@@ -345,7 +345,7 @@ def bills() -> dict[str, Bill]:
 
 
 def markdown(of: Mapping[str, Bill]) -> str:
-    """The table of docs/operations.md."""
+    """The table of docs/deploy.md."""
     dollars = {name: bill.dollars() for name, bill in of.items()}
     counts: dict[str, Callable[[Bill], float]] = {
         "calls of AWS, an event": lambda bill: bill.calls.total() / bill.events,
@@ -444,7 +444,7 @@ def _counted(name: str, count: int, dollars: float) -> Part:
 
 
 def idle_markdown(parts: list[Part]) -> str:
-    """The table of docs/operations.md about a stack without events."""
+    """The table of docs/deploy.md about a stack without events."""
     lines = ["| without events | reckoning | dollars a month |", "| --- | --- | ---: |"]
     lines += [f"| {each.name} | {each.reckoning} | {each.dollars:.2f} |" for each in parts]
     lines.append(f"| **together** | | **{sum(each.dollars for each in parts):.2f}** |")
@@ -452,7 +452,7 @@ def idle_markdown(parts: list[Part]) -> str:
 
 
 def storage_markdown(of: Mapping[str, Bill]) -> str:
-    """The table of docs/operations.md about what is kept."""
+    """The table of docs/deploy.md about what is kept."""
     price: Mapping[str, float] = PRICES["dollars"]
     lines = ["| kept for a month | reckoning | dollars a month |", "| --- | --- | ---: |"]
     gigabytes = of["direct"].history_gb

@@ -104,7 +104,7 @@ def read_parameters(text: str, known: Iterable[str], *, origin: str = PARAMS) ->
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
             raise UnusableInput(
                 f"{origin} sets {name}, which template.yaml does not have"
-                + (f": did you mean {near[0]}?" if near else "; docs/operations.md lists its parameters.")
+                + (f": did you mean {near[0]}?" if near else "; docs/configuration.md lists its parameters.")
             )
     return values
 

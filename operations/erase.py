@@ -207,10 +207,10 @@ def _say_what_is_not_searched(system: System) -> None:
         answer = system.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])
         count = int(answer["Attributes"]["ApproximateNumberOfMessages"])
         if count:
-            print(f"{count:8} on {name}, not searched: see docs/operations.md")
+            print(f"{count:8} on {name}, not searched: see docs/recovery.md")
     if system.archive:
         print(f"The archive {system.archive} holds every event, and nothing can be erased from it:")
-        print("a replay of it brings this learner's back, here and to receivers. See docs/operations.md.")
+        print("a replay of it brings this learner's back, here and to receivers. See docs/personal-data.md.")
 
 
 def _system(stack_name: str | None) -> System:

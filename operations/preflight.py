@@ -35,7 +35,7 @@ from tools.template import read_template
 # Lambda keeps so many executions of an account for functions without a reservation; where the account has
 # fewer than that, all of them (Lambda guide, "Configuring reserved concurrency").
 KEPT_UNRESERVED = 100
-# Two schedules, and 50 admin calls a second of 0.1 s each: docs/operations.md, "Quotas".
+# Two schedules, and 50 admin calls a second of 0.1 s each: docs/configuration.md, "Quotas".
 BESIDE_THE_QUEUES = 7
 # CloudWatch Logs takes no longer resource policy (Step Functions guide, "Avoiding resource policy size
 # restrictions"); names under the prefix are allowed together, so they do not make it longer.

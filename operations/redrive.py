@@ -344,7 +344,7 @@ class Deployed:
                 return back_to(self.urls[other])
         raise RedriveError(
             f"no queue has {name} for its dead letters, so there is no way back from it; "
-            "docs/operations.md says what to do"
+            "docs/recovery.md says what to do"
         )
 
     def waiting(self, name: str) -> int:

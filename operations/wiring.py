@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 from operations.identity import DENIED, explain
 from operations.stacks import FoundStack
 
-RESTORE = 'docs/operations.md, "A stack that was changed by hand", restores it'
+RESTORE = 'docs/recovery.md, "Revert manual changes", restores it'
 # A mapping on its way to one of these works, or soon does (Lambda API, EventSourceMappingConfiguration).
 _WORKING = {"Enabled", "Enabling", "Creating", "Updating"}
 # With one of these a target gets another text than the event (EventBridge API, Target).

@@ -1,4 +1,4 @@
-"""What docs/operations.md says of costs follows from the code, the template and the prices of `bench`:
+"""What docs/deploy.md says of costs follows from the code, the template and the prices of `bench`:
 of an event, of a history, and of a stack without events.
 """
 
@@ -27,18 +27,18 @@ def found() -> Mapping[str, Bill]:
 
 
 def test_the_table_is_what_the_code_uses(found: Mapping[str, Bill]) -> None:
-    documented = (REPOSITORY / "docs" / "operations.md").read_text()
+    documented = (REPOSITORY / "docs" / "deploy.md").read_text()
     assert markdown(found) in documented, f"make bench ONLY=cost prints it:\n{markdown(found)}"
 
 
 def test_a_stack_without_events_costs_what_is_documented() -> None:
-    documented = (REPOSITORY / "docs" / "operations.md").read_text()
+    documented = (REPOSITORY / "docs" / "deploy.md").read_text()
     table = idle_markdown(idle())
     assert table in documented, f"make bench ONLY=cost prints it:\n{table}"
 
 
 def test_a_history_costs_what_is_documented(found: Mapping[str, Bill]) -> None:
-    documented = (REPOSITORY / "docs" / "operations.md").read_text()
+    documented = (REPOSITORY / "docs" / "deploy.md").read_text()
     table = storage_markdown(found)
     assert table in documented, f"make bench ONLY=cost prints it:\n{table}"
     # Each item is a KB at most, or it would have cost two write units.

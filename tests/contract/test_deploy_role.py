@@ -26,7 +26,7 @@ from tests.contract.aws_reference import (
     source_of,
 )
 from tests.contract.template import REPOSITORY, RESOURCES, ROLES, TEMPLATE, Properties, as_list, names_in
-from tests.contract.test_documents import OPERATIONS, rows, section
+from tests.contract.test_documents import DEPLOY, rows, section
 from tests.contract.test_supply_chain import WORKFLOW
 from tests.contract.transform import deployed, deployed_gradually, transformed
 from tools.boundary import CODE_DEPLOY_ROLE, put_boundary
@@ -344,7 +344,7 @@ def _sets(value: object, name: str) -> bool:
 
 
 def test_how_many_are_left_out_is_documented() -> None:
-    text = section(OPERATIONS, "Deploying from a workflow")
+    text = section(DEPLOY, "Deploy from GitHub Actions")
     assert f"why {len(left_out())} permissions of the handlers are left out" in text
 
 
@@ -819,7 +819,7 @@ def test_the_policies_are_written_as_iam_asks() -> None:
 
 def test_the_workflow_deploys_with_these_roles() -> None:
     jobs = yaml.safe_load(WORKFLOW.read_text())["jobs"]
-    documented = {row[0].strip("`") for row in rows(OPERATIONS, "Deploying from a workflow")}
+    documented = {row[0].strip("`") for row in rows(DEPLOY, "Deploy from GitHub Actions")}
     for job in ("staging", "prod"):
         used = set(re.findall(r"\$\{\{ vars\.([A-Z_]+) \}\}", str(jobs[job])))
         assert used == documented, job

@@ -52,7 +52,13 @@ from tools.openapi import OPERATIONS as OPERATIONS_OF_THE_API
 README = REPOSITORY / "README.md"
 RECEIVERS = REPOSITORY / "docs" / "receivers.md"
 ADMIN_API = REPOSITORY / "docs" / "admin-api.md"
-OPERATIONS = REPOSITORY / "docs" / "operations.md"
+DEPLOY = REPOSITORY / "docs" / "deploy.md"
+CONFIGURATION = REPOSITORY / "docs" / "configuration.md"
+RUNBOOK = REPOSITORY / "docs" / "runbook.md"
+RECOVERY = REPOSITORY / "docs" / "recovery.md"
+PERSONAL_DATA = REPOSITORY / "docs" / "personal-data.md"
+OPERATORS_PAGES = (DEPLOY, CONFIGURATION, RUNBOOK, RECOVERY, PERSONAL_DATA)
+CONTRIBUTING = REPOSITORY / "CONTRIBUTING.md"
 CHANGELOG = REPOSITORY / "CHANGELOG.md"
 SECURITY = REPOSITORY / "docs" / "security.md"
 DECISIONS = sorted((REPOSITORY / "docs" / "decisions").iterdir())
@@ -102,16 +108,16 @@ def slug(heading: str) -> str:
 # What there is to call, to set and to watch
 
 
-def test_the_readme_has_every_command_of_the_makefile() -> None:
+def test_contributing_has_every_command_of_the_makefile() -> None:
     makefile = (REPOSITORY / "Makefile").read_text()
     with_help = re.findall(r"^([a-z-]+):.*?## ", makefile, re.MULTILINE)
     phony = [name for line in re.findall(r"^\.PHONY: (.+)$", makefile, re.MULTILINE) for name in line.split()]
     assert sorted(with_help) == sorted(phony), "a command without help, or one that is no command"
-    assert sorted(named(README, "Commands")) == sorted(f"make {name}" for name in with_help)
+    assert sorted(named(CONTRIBUTING, "Commands")) == sorted(f"make {name}" for name in with_help)
 
 
 def test_every_parameter_is_explained_with_its_default() -> None:
-    explained = {row[0].strip("`"): row[1].strip("`") for row in rows(OPERATIONS, "Parameters")}
+    explained = {row[0].strip("`"): row[1].strip("`") for row in rows(CONFIGURATION, "Parameters")}
     assert explained == {name: str(each["Default"]) or "(empty)" for name, each in PARAMETERS.items()}
 
 
@@ -123,26 +129,26 @@ def test_every_variable_of_a_function_is_explained() -> None:
             functions_of.setdefault(field.name.upper(), set()).add(folder)
     explained = {
         variable.strip("`"): set(functions.split(", ")) if functions != "all four" else _OF_FOLDER
-        for variable, functions, _ in rows(OPERATIONS, "Environment of the functions")
+        for variable, functions, _ in rows(CONFIGURATION, "Environment variables")
     }
     assert explained == functions_of
 
 
 def test_every_alarm_is_explained() -> None:
-    assert sorted(named(OPERATIONS, "Alarms")) == sorted(ALARMS)
+    assert sorted(named(RUNBOOK, "Alarms")) == sorted(ALARMS)
 
 
 def test_the_runbook_has_commands_for_every_alarm() -> None:
-    parts = section(OPERATIONS, "Runbook").split("\n### ")[1:]
-    assert [part.split("\n")[0] for part in parts] == named(OPERATIONS, "Alarms")
-    links = dict(zip(named(OPERATIONS, "Alarms"), rows(OPERATIONS, "Alarms"), strict=True))
+    parts = section(RUNBOOK, "Alarm procedures").split("\n### ")[1:]
+    assert [part.split("\n")[0] for part in parts] == named(RUNBOOK, "Alarms")
+    links = dict(zip(named(RUNBOOK, "Alarms"), rows(RUNBOOK, "Alarms"), strict=True))
     for alarm, part in zip(links, parts, strict=True):
         assert "\n```bash\n" in part, alarm
         assert f"](#{slug(alarm)})" in links[alarm][2], alarm
 
 
 def test_the_commands_of_the_runbook_name_resources_of_the_template() -> None:
-    text = "".join(fenced(OPERATIONS, "bash"))
+    text = "".join(block for page in OPERATORS_PAGES for block in fenced(page, "bash"))
     named_there = re.findall(r'"\$\((?:resource|arn) (\w+)\)"', text)
     named_there += re.findall(r"^(?:faults|sum) (\w+)", text, re.MULTILINE)
     assert len(named_there) > 20
@@ -151,21 +157,31 @@ def test_the_commands_of_the_runbook_name_resources_of_the_template() -> None:
     assert set(re.findall(r"OutputKey==`(\w+)`", text)) <= set(TEMPLATE["Outputs"])
 
 
-@pytest.mark.parametrize("block", fenced(OPERATIONS, "bash"), ids=lambda block: block.split("\n")[0][:40])
+@pytest.mark.parametrize(
+    "block",
+    [block for page in OPERATORS_PAGES for block in fenced(page, "bash")],
+    ids=lambda block: block.split("\n")[0][:40],
+)
 def test_the_commands_of_the_runbook_can_be_read(block: str) -> None:
     subprocess.run(["bash", "-n"], input=block, text=True, check=True)
 
 
+def test_each_page_with_commands_defines_the_same_helpers() -> None:
+    definitions = {fenced(page, "bash")[0] for page in (DEPLOY, RUNBOOK, RECOVERY)}
+    assert len(definitions) == 1
+    assert "resource()" in definitions.pop()
+
+
 def test_what_a_redrive_takes_is_what_the_makefile_hands_on() -> None:
     recipe = (REPOSITORY / "Makefile").read_text().split("\nredrive:")[1].split("\n\n")[0].partition("\n")[2]
-    tables = section(OPERATIONS, "Recovery").split("\n\n")
+    tables = section(RECOVERY, "Which procedure to use").split("\n\n")
     (table,) = [each for each in tables if each.startswith("| variable |")]
     explained = re.findall(r"^\| `([A-Z_]+)", table, re.MULTILINE)
     assert sorted(explained) == sorted(set(re.findall(r"\$[$(]([A-Z_]+)", recipe)) - {"BIN"})
 
 
 def test_every_metric_is_explained() -> None:
-    assert named(OPERATIONS, "Metrics") == list(Metric)
+    assert named(RUNBOOK, "Metrics") == list(Metric)
 
 
 def test_every_action_of_the_audit_log_is_explained() -> None:
@@ -175,13 +191,13 @@ def test_every_action_of_the_audit_log_is_explained() -> None:
         for action in re.findall(r"""\baudit\(\s*caller,\s*"([a-z.-]+)\"""", path.read_text())
     }
     assert len(done) > 5
-    explained = re.findall(r"^\| `([a-z.-]+)` \|", section(OPERATIONS, "Audit"), re.MULTILINE)
+    explained = re.findall(r"^\| `([a-z.-]+)` \|", section(RUNBOOK, "Audit log"), re.MULTILINE)
     assert sorted(explained) == sorted(done)
 
 
 def test_people_are_told_the_times_that_hold() -> None:
     """Of what is stored of them: the parameters' defaults, and what the queues and the tombstones say."""
-    text = section(OPERATIONS, "People's data")
+    text = PERSONAL_DATA.read_text()
     for parameter in ("DeliveryRetentionDays", "BacklogRetentionDays", "LogRetentionDays"):
         assert re.search(rf"`{parameter}`[^|]*\({PARAMETERS[parameter]['Default']}\)", text), parameter
     assert f"| {TOMBSTONE_DAYS} days |" in text
@@ -190,9 +206,7 @@ def test_people_are_told_the_times_that_hold() -> None:
 
 
 def test_every_error_class_is_named() -> None:
-    sentence = next(
-        line for line in section(OPERATIONS, "Logs").splitlines() if line.startswith("`errorClass`")
-    )
+    sentence = next(line for line in section(RUNBOOK, "Logs").splitlines() if line.startswith("`errorClass`"))
     assert re.findall(r"`([a-z-]+)`", sentence) == list(ErrorClass)
 
 
@@ -200,7 +214,7 @@ def test_every_error_class_is_named() -> None:
 
 
 def test_the_delays_are_the_ones_that_receivers_are_told() -> None:
-    text = section(RECEIVERS, "What your answer does")
+    text = section(RECEIVERS, "How responses are handled")
     delays = [f"{retry.delay_seconds(failures, jitter=0):.0f}" for failures in range(1, 9)]
     assert f"{', '.join(delays)}, ... seconds" in text
     assert f"{retry.JITTER:.0%}".replace("%", " %") in text
@@ -216,7 +230,7 @@ def test_the_delays_are_the_ones_that_receivers_are_told() -> None:
 def test_each_status_code_is_in_the_class_that_receivers_are_told() -> None:
     told = {
         int(code): ResponseClass.ENDPOINT
-        for answer, what, *_ in rows(RECEIVERS, "What your answer does")
+        for answer, what, *_ in rows(RECEIVERS, "How responses are handled")
         for code in re.findall(r"\b\d{3}\b", answer)
         if "**The endpoint fails.**" in what
     }
@@ -347,10 +361,10 @@ def test_receivers_are_told_how_long_to_expect_an_event_and_an_old_secret() -> N
     )
     days = re.findall(r"(\d+) days", section(RECEIVERS, "Duplicates"))
     assert [int(each) for each in days] == [tried + 1, tried + kept + 3]
-    assert f"({kept} days)" in section(RECEIVERS, "Samples and events that are sent again")
+    assert f"({kept} days)" in section(RECEIVERS, "Tests, redeliveries, and replays")
     overlap = f"{SECRET_OVERLAP.total_seconds() / 3600:.0f} hours"
-    assert set(re.findall(r"\d+ hours", section(RECEIVERS, "When the signing secret changes"))) == {overlap}
-    assert "its `webhook-id` starts with `test_`" in section(RECEIVERS, "In short")
+    assert set(re.findall(r"\d+ hours", section(RECEIVERS, "Rotate a signing secret"))) == {overlap}
+    assert "its `webhook-id` starts with `test_`" in section(RECEIVERS, "Checklist")
 
 
 def test_admins_are_told_how_long_a_request_that_had_started_may_take() -> None:
@@ -368,13 +382,13 @@ def test_admins_are_told_how_long_a_request_that_had_started_may_take() -> None:
 def test_it_is_said_how_many_connections_one_counted_act_may_open() -> None:
     addresses = f"up to {MAX_ADDRESSES_TRIED}"
     assert f"{addresses} are tried until one of them accepts" in section(ADMIN_API, "Before the first call")
-    told = section(SECURITY, "Who could do harm, how, and what stops them")
+    told = section(SECURITY, "Threats and mitigations")
     assert f"to {addresses} addresses of its host name" in told
     assert f"from {retry.FIRST_DELAY_SECONDS} to {retry.MAX_DELAY_SECONDS} seconds" in told
 
 
 def test_operators_are_told_when_a_deleted_webhook_is_purged() -> None:
-    told = section(OPERATIONS, "People's data")
+    told = PERSONAL_DATA.read_text()
     assert f"{PURGE_DELAY_SECONDS} seconds after the deletion" in told
     assert f"from {LEASE_SECONDS} seconds on" in told
     assert f"{PURGE_DELAY_SECONDS} seconds after the deletion" in section(CHANGELOG, "[Unreleased]")
@@ -417,7 +431,7 @@ def test_decisions_are_numbered_dated_and_say_how_to_go_back(number: int) -> Non
 
 
 def test_the_quotas_are_reckoned_with_the_numbers_of_the_template() -> None:
-    told = {row[0]: row[2] for row in rows(OPERATIONS, "Quotas")}
+    told = {row[0]: row[2] for row in rows(CONFIGURATION, "Quotas")}
     maxima = [source["ScalingConfig"]["MaximumConcurrency"] for _, _, source in event_sources()]
     at_once = sum(map(most_at_once, maxima))
     (stage,) = of_type("AWS::ApiGatewayV2::Stage").values()
@@ -429,7 +443,7 @@ def test_the_quotas_are_reckoned_with_the_numbers_of_the_template() -> None:
 
 
 def test_the_quotas_of_cloudformation_are_counted_after_the_transform() -> None:
-    told = {row[0]: (row[2], row[3]) for row in rows(OPERATIONS, "Quotas")}
+    told = {row[0]: (row[2], row[3]) for row in rows(CONFIGURATION, "Quotas")}
     made, made_gradually = len(deployed()), len(deployed_gradually())
     assert told["CloudFormation: resources, parameters, outputs"] == (
         f"{made}, {len(PARAMETERS)}, {len(TEMPLATE['Outputs'])}",
@@ -443,4 +457,4 @@ def test_every_saved_query_is_explained() -> None:
     names = {
         each["Name"]["Fn::Sub"].partition("/")[2] for each in of_type("AWS::Logs::QueryDefinition").values()
     }
-    assert names == {row[0] for row in rows(OPERATIONS, "Saved queries")}
+    assert names == {row[0] for row in rows(RUNBOOK, "Saved queries")}

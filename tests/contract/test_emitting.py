@@ -14,11 +14,11 @@ import pytest
 from lms_webhooks.model.event_types import EVENT_TYPES
 from lms_webhooks.model.events import MAX_DETAIL_BYTES, MalformedEvent, read_event
 from tests.contract.template import PARAMETERS, REPOSITORY, RULES, TEMPLATE
-from tests.contract.test_documents import README, fenced, rows
+from tests.contract.test_documents import fenced, rows
 from tests.fakes.receiver import Behaviour, Receiver, Request, answer, reset_before_answer
 
 EMITTING = REPOSITORY / "docs" / "emitting.md"
-PRODUCER, _, VALIDATE = fenced(EMITTING, "python")
+SHORT, PRODUCER, _, VALIDATE = fenced(EMITTING, "python")
 DATA = {"userId": 4279332}
 
 type Emit = dict[str, Any]
@@ -163,15 +163,14 @@ def test_a_call_stays_below_a_megabyte_and_an_event_below_its_limit(bus: Bus, pr
         program["emit"](events_of(program, 1, text="é" * 123_000))
 
 
-def test_the_short_form_in_the_readme_puts_an_event_and_minds_a_failure(bus: Bus) -> None:
-    (short,) = fenced(README, "python")
-    exec(short, {})  # noqa: S102  # a file of this repository
+def test_the_short_form_puts_an_event_and_minds_a_failure(bus: Bus) -> None:
+    exec(SHORT, {})  # noqa: S102  # a file of this repository
     (entry,) = bus.calls[0]
     message = {"source": entry["Source"], "detail-type": entry["DetailType"], "detail": bus.taken[0]}
     assert read_event(json.dumps(message), source="lms", accepted_at_ms=1).account_id == "1010"
     bus.errors = lambda _call, _event: "InternalFailure"
     with pytest.raises(RuntimeError, match="InternalFailure"):
-        exec(short, {})  # noqa: S102  # as above
+        exec(SHORT, {})  # noqa: S102  # as above
 
 
 def test_an_entry_can_be_validated_as_it_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +183,7 @@ def test_an_entry_can_be_validated_as_it_is_shown(monkeypatch: pytest.MonkeyPatc
 
 def test_each_example_of_a_timestamp_is_the_same_moment_or_a_quarter_of_a_second_later() -> None:
     moments = []
-    for _, examples in rows(EMITTING, "Time"):
+    for _, examples in rows(EMITTING, "Timestamps"):
         for text in re.findall(r"`([^`]+)`", examples):
             fields = json.dumps(EVENT_TYPES["CI_STATS"].sample_event() | {"accountId": 1, "timestamp": 0})
             detail = fields.replace('"timestamp": 0', f'"timestamp": {text}')
@@ -194,7 +193,7 @@ def test_each_example_of_a_timestamp_is_the_same_moment_or_a_quarter_of_a_second
 
 
 def test_each_reason_is_the_one_that_is_kept() -> None:
-    told = [row[-1].strip("`") for row in rows(EMITTING, "What is refused, and where it goes")]
+    told = [row[-1].strip("`") for row in rows(EMITTING, "Validation errors")]
     sample = EVENT_TYPES["CI_STATS"].sample_event() | {"accountId": 1010}
     (target,) = RULES["QuarantineRule"]["Targets"]
     of_the_rule = target["InputTransformer"]["InputTemplate"]["Fn::Sub"].replace("${EventSource}", "lms")

@@ -32,8 +32,8 @@ def test_no_page_promises_that_the_bus_keeps_the_text_of_an_event() -> None:
         ("README.md", "docs/emitting.md#text-fidelity"),
         ("docs/receivers.md", "emitting.md#text-fidelity"),
         ("docs/decisions/0008-event-text-is-cut-not-parsed.md", "../emitting.md#text-fidelity"),
-        ("docs/admin-api.md", "operations.md#unsubscribe-links"),
-        ("docs/operations.md", "#install"),
+        ("docs/admin-api.md", "runbook.md#unsubscribe-links"),
+        ("docs/configuration.md", "deploy.md#install"),
     ],
 )
 def test_a_page_that_touches_a_caveat_links_to_it(page: str, link: str) -> None:
@@ -42,12 +42,12 @@ def test_a_page_that_touches_a_caveat_links_to_it(page: str, link: str) -> None:
 
 def test_a_subscription_that_a_mail_scanner_ends_is_explained() -> None:
     """SNS API, ConfirmSubscription: without AuthenticateOnUnsubscribe the link alone unsubscribes."""
-    assert "--authenticate-on-unsubscribe true" in section("docs/operations.md", "Unsubscribe links")
+    assert "--authenticate-on-unsubscribe true" in section("docs/runbook.md", "Unsubscribe links")
 
 
 def test_what_the_jwt_authorizer_takes_of_another_provider_is_explained() -> None:
     """API Gateway guide, JWT authorizers: RSA keys only. `test_admin_caller.py` reads a list as it comes."""
-    install = section("docs/operations.md", "Install")
+    install = section("docs/deploy.md", "Install")
     assert "RSA key" in install
     assert "`[a b]`" in install
 
@@ -62,13 +62,13 @@ def test_a_new_default_does_not_reach_a_stack_that_is_there() -> None:
         {"ParameterKey": "LogRetentionDays", "UsePreviousValue": True},
         {"ParameterKey": "AlarmEmail", "ParameterValue": "ops@example.com"},
     ]
-    commands = section("docs/operations.md", "The commands of an installation")
+    commands = section("docs/deploy.md", "Deployment commands")
     assert "a new default of the template does not reach it" in commands
 
 
 def test_no_page_says_that_a_deployment_restores_what_was_changed_by_hand() -> None:
     """CloudFormation compares a template with the last one, not with what is there."""
-    assert "does not restore a part" in section("docs/operations.md", "A stack that was changed by hand")
-    runbook = (REPOSITORY / "docs" / "operations.md").read_text().partition("\n## Runbook\n")[2]
+    assert "does not restore a part" in section("docs/recovery.md", "Revert manual changes")
+    runbook = (REPOSITORY / "docs" / "runbook.md").read_text().partition("\n## Alarm procedures\n")[2]
     runbook = runbook.partition("\n## ")[0]
     assert not re.search("deploy again", runbook, re.IGNORECASE)

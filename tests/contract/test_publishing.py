@@ -21,7 +21,7 @@ APPLICATION: dict[str, Any] = TEMPLATE["Metadata"]["AWS::ServerlessRepo::Applica
 
 # AWS's guide, "List of Supported AWS Resources", as its archived repository has it (commit 83c2822 of
 # awsdocs/aws-serverlessrepo-developer-guide). The page of today has more types. Ours that are missing there
-# stand below, and in docs/operations.md.
+# stand below, and in docs/deploy.md.
 SUPPORTED = {
     "AWS::ApiGatewayV2::Api",
     "AWS::ApiGatewayV2::Authorizer",
@@ -80,7 +80,7 @@ def test_the_metadata_is_within_the_repository_s_limits() -> None:
 
 @pytest.mark.parametrize("name", ["HomePageUrl", "SourceCodeUrl"])
 def test_no_address_is_made_up(name: str) -> None:
-    """The publisher adds theirs: see docs/operations.md."""
+    """The publisher adds theirs: see docs/deploy.md."""
     assert name not in APPLICATION
 
 
@@ -117,10 +117,8 @@ def test_sam_publishes_what_it_has_packaged() -> None:
 
 def test_types_that_the_repository_may_refuse_are_documented() -> None:
     types = {resource["Type"] for resource in RESOURCES.values()}
-    assert types - SUPPORTED == NOT_LISTED_THEN, "look it up in AWS's list, and say so in docs/operations.md"
-    text = (
-        (REPOSITORY / "docs" / "operations.md").read_text().split("## Publishing to the")[1].split("\n## ")[0]
-    )
+    assert types - SUPPORTED == NOT_LISTED_THEN, "look it up in AWS's list, and say so in docs/deploy.md"
+    text = (REPOSITORY / "docs" / "deploy.md").read_text().split("## Publish to the")[1].split("\n## ")[0]
     assert set(re.findall(r"`(AWS::[A-Za-z:]+)`", text)) == NOT_LISTED_THEN
 
 

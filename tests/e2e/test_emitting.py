@@ -13,14 +13,14 @@ from tests.e2e.system import Account, System, until
 from tests.fakes.receiver import Receiver
 from tools.progress import REPOSITORY
 
-PRODUCER, LOOK, _ = fenced(REPOSITORY / "docs" / "emitting.md", "python")
+_, PRODUCER, LOOK, _ = fenced(REPOSITORY / "docs" / "emitting.md", "python")
 
 type Run = Callable[[str], str]
 
 
 @pytest.fixture
 def run(system: System, tmp_path: Path) -> Run:
-    """Runs a program of the page as its section *Test it* says; answers what it prints."""
+    """Runs a program of the page as its section *Test your producer* says; answers what it prints."""
     (tmp_path / ".local").mkdir()
     (tmp_path / ".local" / "stack.json").symlink_to(system.stack.state_dir / "stack.json")
     described = system.stack.description

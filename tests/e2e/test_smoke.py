@@ -15,7 +15,7 @@ from operations import smoke
 from operations.admin_function import AdminFunction, UnexpectedResponse
 from operations.smoke import ACCOUNT_IDS, EVENT_NAME, Smoke, SmokeFailed, Target, own_api
 from operations.stacks import FoundStack, find_stack
-from tests.contract.test_documents import OPERATIONS, fenced
+from tests.contract.test_documents import DEPLOY, fenced
 from tests.e2e.system import System
 from tests.fakes.receiver import Receiver, answer
 
@@ -85,7 +85,7 @@ def test_an_event_goes_through_the_stack_and_is_compared(
         "text", "values", "bodies", "cleaning",
     ]  # fmt: skip
     # As the page for operators shows it.
-    (shown,) = fenced(OPERATIONS, "console")
+    (shown,) = fenced(DEPLOY, "console")
     assert [line.split()[:2] for line in lines] == [line.split()[:2] for line in shown.splitlines()[1:-1]]
     assert "sent, and got HTTP 503" in steps["dispatcher"]
     assert "sent again, and got HTTP 204" in steps["drainer"]

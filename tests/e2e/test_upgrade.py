@@ -1,4 +1,4 @@
-"""The life of an installation, as docs/operations.md tells it: a guided deployment with the answers that it
+"""The life of an installation, as docs/deploy.md tells it: a guided deployment with the answers that it
 offers, an upgrade with one answer and the way back with none, while events come, and its removal, which
 leaves the data."""
 

@@ -90,7 +90,7 @@ def test_several_parameters_are_parted_by_blanks_and_values_may_have_some_in_quo
         ("AlarmEmail = ops@example.com", r"'AlarmEmail', which is not Name=value"),
         ("AlarmEmail='ops@example.com", "cannot be read, no closing quotation"),
         ("AlarmEmial=ops@example.com", r"did you mean AlarmEmail\?$"),
-        ("Nothing=1", "docs/operations.md lists its parameters"),
+        ("Nothing=1", "docs/configuration.md lists its parameters"),
         (r"EventSource='say \"lms\"'", "a value that sam cannot take"),
         ("EventSource='a\\b'", "a value that sam cannot take"),
         ("EventSource='ParameterKey=Stage,ParameterValue=prod'", "a value that sam cannot take"),

@@ -626,10 +626,10 @@ def test_what_is_too_weak_is_said_to_be(
 
 
 def test_each_fault_has_a_sentence_and_a_line_in_the_documents() -> None:
-    operations = (Path(__file__).parents[3] / "docs" / "operations.md").read_text()
+    runbook = (Path(__file__).parents[3] / "docs" / "runbook.md").read_text()
     for fault in TlsFault:
         assert in_words(fault), fault
-        assert f"`{fault}`" in operations
+        assert f"`{fault}`" in runbook
 
 
 def _posted_to(context: ssl.SSLContext, post: Post) -> PostResult:
