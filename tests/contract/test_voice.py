@@ -19,8 +19,8 @@ EXCEPTIONS: dict[str, str] = {}
 MAX_EXCEPTIONS = 10
 CONSOLE = "layers/core/lms_webhooks/admin/console/en.js"
 AREAS = (
+    "README.md",
     "docs/concepts.md",
-    "events/**/*.py",
     "layers/core/*.py",
 )
 """Where every file keeps the voice."""
