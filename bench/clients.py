@@ -81,7 +81,7 @@ def _ours(receiver: Receiver) -> Post:
 
     sender = Sender(loopback_allowed=True)
     message = WebhookRequest(f"{receiver.url}/hooks", _HEADERS, _BODY)
-    return lambda: sender.post(message, patience=TIMEOUTS).status_code or 0
+    return lambda: sender.post(message, timeouts=TIMEOUTS).status_code or 0
 
 
 def _of_thread(make: Callable[[], Post]) -> Post:

@@ -88,13 +88,13 @@ def registrations() -> str:
 
     items = _largest_account()
     table = _table(lambda *_: {"Items": items, "Count": len(items)})
-    registry = WebhookCache(
+    webhook_cache = WebhookCache(
         WebhookStore(table.client, table.name),
         clocks=Clocks(wall=lambda: 0, monotonic=lambda: 0),  # none grows old
     )
     for number in range(ACCOUNTS):
-        registry.for_account(f"{number}")
-    known = sum(registry.cached(f"{number}") is not None for number in range(ACCOUNTS))
+        webhook_cache.for_account(f"{number}")
+    known = sum(webhook_cache.cached(f"{number}") is not None for number in range(ACCOUNTS))
     pace = SlownessDetector()
     for number in range(5 * ACCOUNTS):
         for latency_ms in range(500, 520):
@@ -287,10 +287,10 @@ def hostile_answers() -> str:
     receiver.start()
     url = urls.get(timeout=60)
     sender = Sender(loopback_allowed=True)
-    patience = Timeouts(connect_seconds=30, answer_seconds=30, total_seconds=60)
+    timeouts = Timeouts(connect_seconds=30, response_seconds=30, total_seconds=60)
     message = WebhookRequest(url, {}, b"x" * 250_000)
     with ThreadPoolExecutor(50) as threads:
-        answers = list(threads.map(lambda _: sender.post(message, patience=patience), range(500)))
+        answers = list(threads.map(lambda _: sender.post(message, timeouts=timeouts), range(500)))
     receiver.kill()
     statuses = {answer.status_code for answer in answers}
     return f"500 answers with long headers and gzip bombs, 50 at once: {statuses}"

@@ -83,7 +83,7 @@ def _measured() -> float:
         dynamodb = clients.dynamodb()
         backlog = Backlog(Table(dynamodb, DELIVERIES), retention_days=7)
         purger = Purger(
-            registry=WebhookCache(WebhookStore(dynamodb, WEBHOOKS)),
+            webhook_cache=WebhookCache(WebhookStore(dynamodb, WEBHOOKS)),
             backlog=backlog,
             settler=OutcomeRecorder(backlog, DeliveryStore(Table(dynamodb, DELIVERIES), retention_days=30)),
             replays=cast("Any", SimpleNamespace()),  # nothing is to be sent again

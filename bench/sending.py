@@ -65,7 +65,7 @@ def _ours(port: int, ca_file: Path) -> Callable[[], int]:
 
     def work() -> int:
         for _ in range(_POSTS):
-            answer = sender.post(message, patience=TIMEOUTS)
+            answer = sender.post(message, timeouts=TIMEOUTS)
             if not answer.is_success:
                 raise RuntimeError(f"not delivered: {answer}")
         return _POSTS
@@ -144,8 +144,8 @@ _STALLS: dict[str, tuple[str, Callable[[socket.socket], None], bytes]] = {
 def _stalls() -> dict[str, list[float]]:
     """Seconds that a POST to each took."""
     from lms_webhooks.dispatcher.dispatcher import TIMEOUTS  # noqa: PLC0415
+    from lms_webhooks.model.attempts import ErrorClass  # noqa: PLC0415  # after `prepare`
     from lms_webhooks.sending.sender import Sender  # noqa: PLC0415
-    from lms_webhooks.sending.sockets import ErrorClass  # noqa: PLC0415  # after `prepare`
     from lms_webhooks.sending.webhook_request import WebhookRequest  # noqa: PLC0415
 
     sender = Sender(loopback_allowed=True)
@@ -155,7 +155,7 @@ def _stalls() -> dict[str, list[float]]:
         with _stalling(behave) as port:
             message = WebhookRequest(f"{scheme}://{_HOST}:{port}/", {}, body)
             began = time.monotonic()
-            answer = sender.post(message, patience=TIMEOUTS)
+            answer = sender.post(message, timeouts=TIMEOUTS)
             took = time.monotonic() - began
         if answer.error_class is not ErrorClass.TIMEOUT:
             raise RuntimeError(f"{kind}: {answer}")

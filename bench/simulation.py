@@ -198,11 +198,11 @@ class Simulation:
         self._limit = self._limit or f"{limit}, after {now:.1f} s"
 
 
-def hours_for(events: int, *, answer_seconds: float, ordered: bool) -> float:
+def hours_for(events: int, *, response_seconds: float, ordered: bool) -> float:
     """How long one webhook of one account takes to get `events`, and all of them at once."""
     # Through the backlog one POST of 100 at a time; each event is written, recorded and deleted, and the
     # busier of the two partitions has two units to do for each.
-    by_backlog = min(100 / answer_seconds, PARTITION_WRITES / 2)
+    by_backlog = min(100 / response_seconds, PARTITION_WRITES / 2)
     by_partition = float(PARTITION_WRITES)
     return events / (by_backlog if ordered else by_partition) / 3600
 
@@ -270,7 +270,7 @@ def measure() -> Row:
             f"first limit: {outcome.limit}"
         )
     for ordered in (False, True):
-        hours = hours_for(_LEARNERS, answer_seconds=0.1, ordered=ordered)
+        hours = hours_for(_LEARNERS, response_seconds=0.1, ordered=ordered)
         way = "ordered, through the backlog" if ordered else "direct"
         notes.append(
             f"    {_LEARNERS:,} events for one webhook, {way}: {hours:.1f} hours; a DynamoDB partition"

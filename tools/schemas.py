@@ -18,7 +18,7 @@ from lms_webhooks.model.events import (
     MAX_ACCOUNT_ID_LENGTH,
     MAX_EVENT_ID_LENGTH,
 )
-from lms_webhooks.model.retry import MAX_BATCH_SIZE
+from lms_webhooks.model.health import MAX_REQUEST_SIZE
 from lms_webhooks.timestamps import AFTER_YEAR
 
 type Schema = dict[str, Any]
@@ -129,7 +129,7 @@ def of_request(example: Mapping[str, Any]) -> Schema:
                 "description": "At least one. Several when events waited, or are of a non-real-time type",
                 "type": "array",
                 "minItems": 1,
-                "maxItems": MAX_BATCH_SIZE,
+                "maxItems": MAX_REQUEST_SIZE,
                 "items": {"oneOf": [{"$ref": f"#/$defs/{name}"} for name in types]},
             },
         },

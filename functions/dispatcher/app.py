@@ -1,4 +1,7 @@
-"""Take events to the webhooks that asked for them. Triggers: RealtimeQueue and BatchQueue (SQS)."""
+"""Deliver real-time events to their webhooks, and append the others to backlogs.
+
+Triggers: RealtimeQueue and BatchQueue (SQS).
+"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +29,11 @@ dynamodb = clients.dynamodb()
 sqs = clients.sqs()
 deliveries_table = Table(dynamodb, settings.deliveries_table)
 dispatcher = Dispatcher(
-    registry=WebhookCache(WebhookStore(dynamodb, settings.webhooks_table)),
+    webhook_cache=WebhookCache(WebhookStore(dynamodb, settings.webhooks_table)),
     health=HealthStore(Table(dynamodb, settings.webhooks_table)),
     deliveries=DeliveryStore(deliveries_table, retention_days=settings.delivery_retention_days),
     backlog=Backlog(deliveries_table, retention_days=settings.backlog_retention_days),
-    courier=WebhookClient(
+    webhook_client=WebhookClient(
         SecretCipher(clients.kms(), settings.kms_key_id),
         Sender(loopback_allowed=settings.loopback_targets_allowed, trusted_ca_file=settings.trusted_ca_file),
         kind=SendKind.DIRECT,
@@ -46,6 +49,6 @@ dispatcher = Dispatcher(
 @metrics.log_metrics
 @logger.inject_lambda_context
 def lambda_handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
-    """Dispatch one SQS batch. Messages that could not be made safe go back to SQS, alone."""
-    unsafe = dispatcher.dispatch(event["Records"], remaining_ms=context.get_remaining_time_in_millis)
-    return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in unsafe]}
+    """Dispatch one SQS batch. Messages that failed return to the queue, alone."""
+    failed = dispatcher.dispatch(event["Records"], remaining_ms=context.get_remaining_time_in_millis)
+    return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}

@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 settings = read(DrainerSettings)
 dynamodb = clients.dynamodb()
 deliveries_table = Table(dynamodb, settings.deliveries_table)
-registry = WebhookCache(WebhookStore(dynamodb, settings.webhooks_table))
+webhook_cache = WebhookCache(WebhookStore(dynamodb, settings.webhooks_table))
 backlog = Backlog(deliveries_table, retention_days=settings.backlog_retention_days)
 deliveries = DeliveryStore(deliveries_table, retention_days=settings.delivery_retention_days)
 settler = OutcomeRecorder(backlog, deliveries)
 replays = ReplayRunner(ReplayStore(deliveries_table), deliveries, backlog)
-courier = WebhookClient(
+webhook_client = WebhookClient(
     SecretCipher(clients.kms(), settings.kms_key_id),
     Sender(loopback_allowed=settings.loopback_targets_allowed, trusted_ca_file=settings.trusted_ca_file),
     kind=SendKind.BACKLOG,
 )
 drainer = Drainer(
-    registry=registry,
+    webhook_cache=webhook_cache,
     health=HealthStore(Table(dynamodb, settings.webhooks_table)),
     backlog=backlog,
     settler=settler,
@@ -49,10 +49,10 @@ drainer = Drainer(
     queue=DrainQueue(clients.sqs(), settings.drain_queue_url, settings.background_drain_queue_url),
     turn=partial(
         DrainRun,
-        registry=registry,
+        webhook_cache=webhook_cache,
         backlog=backlog,
         settler=settler,
-        courier=courier,
+        webhook_client=webhook_client,
         replays=replays,
         retention_days=settings.backlog_retention_days,
     ),

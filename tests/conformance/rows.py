@@ -46,7 +46,7 @@ class Fault(StrEnum):
     TLS = "tls"
     TIMEOUT = "timeout"
     LOST = "connection-lost"
-    BROKEN = "broken-answer"
+    INVALID = "invalid-response"
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def unanswered(fault: Fault) -> Outcome:
 
 
 CONNECT, LOST, TLS = unanswered(Fault.CONNECT), unanswered(Fault.LOST), unanswered(Fault.TLS)
-TIMEOUT, BROKEN = unanswered(Fault.TIMEOUT), unanswered(Fault.BROKEN)
+TIMEOUT, INVALID = unanswered(Fault.TIMEOUT), unanswered(Fault.INVALID)
 
 _A_MEBIBYTE = 1 << 20
 _TLS_ALERT_PROTOCOL_VERSION = bytes.fromhex("15 03 01 0002 02 46")
@@ -199,9 +199,9 @@ def _well_formed() -> Iterator[Row]:
     yield Row(answer(200, keep_alive=False), (delivered(),), title="answer 200, then closes")
     yield Row(does.interim(100), (delivered(),), "RFC 9110 15.2: interim answers are to be skipped")
     yield Row(does.interim(102, 103), (delivered(),))
-    yield Row(does.interim(*[100] * 50, *[103] * 50), (delivered(), BROKEN), title="100 interim answers")
+    yield Row(does.interim(*[100] * 50, *[103] * 50), (delivered(), INVALID), title="100 interim answers")
     yield Row(does.interim(100, 103, 100, then=answer(503)), (endpoint(503),), title="interim, then 503")
-    yield Row(_raw("no reason", b"HTTP/1.1 200\r\n\r\n"), (delivered(), BROKEN))
+    yield Row(_raw("no reason", b"HTTP/1.1 200\r\n\r\n"), (delivered(), INVALID))
     yield Row(_raw("empty reason", b"HTTP/1.1 204 \r\n\r\n"), (delivered(204),))
     in_pieces = (b"H", b"TTP/1.1 20", b"0 OK\r", b"\n\r", b"\n")
     yield Row(_raw("in pieces", *in_pieces, pause_seconds=0.01), (delivered(),))
@@ -209,7 +209,7 @@ def _well_formed() -> Iterator[Row]:
 
 def _odd_headers() -> Iterator[Row]:
     """RFC 9112 lets a recipient be lenient or give up; what counts is that it knows which."""
-    lenient = (delivered(), BROKEN)
+    lenient = (delivered(), INVALID)
     for name, head in (
         ("reason not ASCII", b"HTTP/1.1 200 \xe4\xff\r\ncontent-length: 0"),
         ("bad cookie", b"HTTP/1.1 200 OK\r\nset-cookie: =;;;\x00; expires=x"),
@@ -227,10 +227,10 @@ def _odd_headers() -> Iterator[Row]:
     yield Row(_raw("bare line feeds", b"HTTP/1.1 200 OK\ncontent-length: 0\n\n"), lenient)
     yield Row(
         _raw("two content-lengths", b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n"),
-        (BROKEN, delivered()),
+        (INVALID, delivered()),
     )
     yield Row(
-        _raw("200 headers", b"HTTP/1.1 200 OK" + b"\r\nx: y" * 200 + b"\r\n\r\n"), (BROKEN, delivered())
+        _raw("200 headers", b"HTTP/1.1 200 OK" + b"\r\nx: y" * 200 + b"\r\n\r\n"), (INVALID, delivered())
     )
 
 
@@ -239,26 +239,26 @@ def _header_bombs() -> Iterator[Row]:
         ("status line of 70 kB", b"HTTP/1.1 200 " + b"x" * 70_000),
         ("header line of 70 kB", b"HTTP/1.1 200 OK\r\nx: " + b"x" * 70_000),
     ):
-        yield Row(_raw(name, head + b"\r\n\r\n"), (BROKEN, delivered()))
+        yield Row(_raw(name, head + b"\r\n\r\n"), (INVALID, delivered()))
     for name, head in (
         ("100,000 headers", b"HTTP/1.1 200 OK" + (b"\r\nx: " + b"y" * 100) * 100_000),
         ("header line of 32 MiB", b"HTTP/1.1 200 OK\r\nx: " + bytes(32 << 20)),
     ):
         yield Row(
             _raw(name, head + b"\r\n\r\n"),
-            (BROKEN,),
+            (INVALID,),
             "a header has a bound, or one receiver takes the memory of all",
             max_taken_bytes=MAX_TAKEN_BYTES,
         )
     yield Row(
         _raw("99 header lines of 64 kB", b"HTTP/1.1 200 OK" + (b"\r\nx: " + b"y" * 65_000) * 99),
-        (BROKEN,),
+        (INVALID,),
         "a bound on each line and one on their number bound nothing together",
         max_taken_bytes=MAX_TAKEN_BYTES,
     )
     yield Row(
         does.endless_header(),
-        (BROKEN, TIMEOUT),
+        (INVALID, TIMEOUT),
         deadline_seconds=DEADLINE_SECONDS,
         max_taken_bytes=MAX_TAKEN_BYTES,
     )
@@ -335,7 +335,7 @@ def _no_end() -> Iterator[Row]:
     for status_code in (100, 103):
         yield Row(
             does.endless_interim(status_code),
-            (BROKEN, TIMEOUT),
+            (INVALID, TIMEOUT),
             "who reads them all until the deadline has no time for others",
             deadline_seconds=DEADLINE_SECONDS,
         )
@@ -364,7 +364,7 @@ def _lost() -> Iterator[Row]:
         ("interim, then closes", does.interim(100, then=does.close_before_answer())),
         ("interim, then truncated header", does.interim(103, then=does.truncated_header())),
     ):
-        yield Row(behaviour, (LOST, BROKEN), why, title=title)
+        yield Row(behaviour, (LOST, INVALID), why, title=title)
     for behaviour in (does.early_reset(40), does.early_reset(65536, of_body=True)):
         yield Row(behaviour, (LOST,), why, requests=(0,), body_bytes=4 * _A_MEBIBYTE)
     yield Row(does.early_reset(0), (LOST, CONNECT), why, requests=(0,), is_race=True)
@@ -372,7 +372,7 @@ def _lost() -> Iterator[Row]:
 
 def _not_http() -> Iterator[Row]:
     why = "RFC 9112 4: what does not start with a status line is no answer, however much of it looks right"
-    yield Row(does.garbage(), (BROKEN,), why)
+    yield Row(does.garbage(), (INVALID,), why)
     for line in (
         b"",
         b"HTTP/1.1",
@@ -393,14 +393,16 @@ def _not_http() -> Iterator[Row]:
         b"<html>HTTP/0.9 had no status line</html>",
     ):
         name = f"status line {line.decode()!r}"
-        yield Row(_raw(name, line + b"\r\ncontent-length: 0\r\n\r\n"), (BROKEN,), why)
+        yield Row(_raw(name, line + b"\r\ncontent-length: 0\r\n\r\n"), (INVALID,), why)
     yield Row(
         _raw("101 upgrade", b"HTTP/1.1 101 Switching Protocols\r\nupgrade: h2c\r\n\r\n"),
-        (BROKEN, endpoint(101)),
+        (INVALID, endpoint(101)),
         "nobody asked for another protocol",
     )
-    yield Row(does.greets(_HTTP2_SETTINGS_AND_GOAWAY, name="HTTP/2 only"), (LOST, BROKEN), requests=(0,))
-    yield Row(does.greets(b"220 mail.example ESMTP\r\n", name="a mail server"), (BROKEN, LOST), requests=(0,))
+    yield Row(does.greets(_HTTP2_SETTINGS_AND_GOAWAY, name="HTTP/2 only"), (LOST, INVALID), requests=(0,))
+    yield Row(
+        does.greets(b"220 mail.example ESMTP\r\n", name="a mail server"), (INVALID, LOST), requests=(0,)
+    )
 
 
 def _early() -> Iterator[Row]:
@@ -441,7 +443,7 @@ def _kept_connections() -> Iterator[Row]:
         )
     yield Row(
         does.unlike(reused=does.truncated_header(), fresh=does.truncated_header()),
-        (LOST, BROKEN),
+        (LOST, INVALID),
         "an answer that began is the endpoint's own",
         before=answer(),
     )

@@ -25,10 +25,10 @@ from lms_webhooks.dispatcher import dispatcher
 from lms_webhooks.drainer import drain_run
 from lms_webhooks.drainer.drainer import LEASE_SECONDS
 from lms_webhooks.model import retry
+from lms_webhooks.model.attempts import ErrorClass, ResponseClass, classify
 from lms_webhooks.model.events import Event
-from lms_webhooks.model.retry import ResponseClass, classify
 from lms_webhooks.observability import Metric
-from lms_webhooks.sending.sockets import MAX_ADDRESSES_TRIED, ErrorClass
+from lms_webhooks.sending.sockets import MAX_ADDRESSES_TRIED
 from lms_webhooks.sending.webhook_request import Credentials, build_request
 from lms_webhooks.stores.backlog import PURGE_DELAY_SECONDS
 from lms_webhooks.stores.webhook_cache import MAX_AGE_SECONDS
@@ -215,13 +215,13 @@ def test_every_error_class_is_named() -> None:
 
 def test_the_delays_are_the_ones_that_receivers_are_told() -> None:
     text = section(RECEIVERS, "How responses are handled")
-    delays = [f"{retry.delay_seconds(failures, jitter=0):.0f}" for failures in range(1, 9)]
+    delays = [f"{retry.backoff_seconds(failures, jitter=0):.0f}" for failures in range(1, 9)]
     assert f"{', '.join(delays)}, ... seconds" in text
     assert f"{retry.JITTER:.0%}".replace("%", " %") in text
     units = ((3600, "h"), (60, "min"))
     worded = [
         next(f"{seconds // size} {unit}" for size, unit in units if seconds >= size)
-        for seconds in retry.EVENT_DELAYS_SECONDS
+        for seconds in retry.REJECTION_DELAYS_SECONDS
     ]
     assert f"{', '.join(worded)}. If it is rejected once more" in text
     assert f"{PARAMETERS['BacklogRetentionDays']['Default']} days after it was accepted" in text
@@ -384,7 +384,7 @@ def test_it_is_said_how_many_connections_one_counted_act_may_open() -> None:
     assert f"{addresses} are tried until one of them accepts" in section(ADMIN_API, "Before the first call")
     told = section(SECURITY, "Threats and mitigations")
     assert f"to {addresses} addresses of its host name" in told
-    assert f"from {retry.FIRST_DELAY_SECONDS} to {retry.MAX_DELAY_SECONDS} seconds" in told
+    assert f"from {retry.FIRST_DELAY_SECONDS} to {retry.MAX_BACKOFF_SECONDS} seconds" in told
 
 
 def test_operators_are_told_when_a_deleted_webhook_is_purged() -> None:

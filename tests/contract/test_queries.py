@@ -115,6 +115,6 @@ def test_a_query_is_the_stack_s_own_and_not_for_the_emulator(query: str) -> None
 def test_a_field_that_nobody_logs_is_noticed() -> None:
     """The test above is worth nothing if it overlooks one."""
     assert fields("FailuresByClassQuery") == {
-        "message", "outcome", "attempts", "webhookId", "statusCode", "errorClass", "violatedRule",
+        "message", "responseClass", "attempts", "webhookId", "statusCode", "errorClass", "violatedRule",
     }  # fmt: skip
     assert fields("TraceAnEventQuery") >= {"kind", "action", "user"}

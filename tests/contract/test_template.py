@@ -252,7 +252,7 @@ def test_a_consumer_gives_back_only_what_failed_and_is_bounded(
 
 def test_the_dispatcher_has_a_thread_for_every_post_of_a_real_time_batch() -> None:
     (source,) = [source for _, queue, source in event_sources() if queue == "RealtimeQueue"]
-    assert source["BatchSize"] == dispatcher.BATCH_SIZE
+    assert source["BatchSize"] == dispatcher.SQS_BATCH_SIZE
 
 
 def test_every_queue_has_dead_letters_or_is_where_things_end() -> None:

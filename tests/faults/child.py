@@ -168,8 +168,8 @@ class _Child(World):
     ) -> Any:
         return self.ask(service, operation, params)
 
-    def _post(self, message: WebhookRequest, patience: Timeouts) -> PostResult:
-        answer: PostResult = self.ask("POST", message, patience)
+    def _post(self, message: WebhookRequest, timeouts: Timeouts) -> PostResult:
+        answer: PostResult = self.ask("POST", message, timeouts)
         return answer
 
 

@@ -27,11 +27,11 @@ from lms_webhooks.admin.rate_limit import SendRateLimit
 from lms_webhooks.admin.replays import ReplayService
 from lms_webhooks.admin.webhooks import WebhookService
 from lms_webhooks.aws.sqs import DrainQueue
+from lms_webhooks.model.attempts import ErrorClass
 from lms_webhooks.model.health import Health
 from lms_webhooks.observability import logger
 from lms_webhooks.problems import Problem
 from lms_webhooks.sending.sender import PostResult, Timeouts
-from lms_webhooks.sending.sockets import ErrorClass
 from lms_webhooks.sending.webhook_request import WebhookRequest
 from lms_webhooks.stores import backlog
 from lms_webhooks.stores.backlog import Backlog
@@ -337,9 +337,9 @@ class FaultWorld(World):
     def _do_dynamodb_call(self, operation: str, params: dict[str, Any]) -> dict[str, Any]:
         return self.audit.dynamodb(operation, params)
 
-    def _post(self, message: WebhookRequest, patience: Timeouts) -> PostResult:
+    def _post(self, message: WebhookRequest, timeouts: Timeouts) -> PostResult:
         with self.audit.post(message):
-            return super()._post(message, patience)
+            return super()._post(message, timeouts)
 
     def _invoke(
         self, name: str, event: dict[str, Any], then: Callable[[dict[str, Any] | None], None]

@@ -5,13 +5,13 @@ from itertools import pairwise
 
 import pytest
 
+from lms_webhooks.model.attempts import ErrorClass
 from lms_webhooks.model.health import Mode
-from lms_webhooks.sending.sockets import ErrorClass
 from lms_webhooks.stores.backlog import Lane
 from tests.scenarios.endpoints import DOWN, OK, REFUSED, Endpoint, Reply, Script, always
 from tests.scenarios.world import DAY, HOUR, MINUTE, NON_REAL_TIME, World
 
-POISON = [DOWN, Reply(401), Reply(302), Reply(seconds=30), Reply(None, error=ErrorClass.BROKEN_ANSWER)]
+POISON = [DOWN, Reply(401), Reply(302), Reply(seconds=30), Reply(None, error=ErrorClass.INVALID_RESPONSE)]
 NAMES = ["500", "401", "302", "hangs", "broken"]
 
 
@@ -84,7 +84,7 @@ def test_such_events_in_every_place_but_one_are_no_outage_for_a_week(world: Worl
     world.run(MINUTE)
     endpoint.script = failing_at(*ids[:97], *ids[98:], reply=DOWN)
     world.run_while(partial(is_missing, endpoint, ids[97]), at_most=5 * DAY)
-    assert world.health(webhook).switched_off is None
+    assert world.health(webhook).disabled_reason is None
 
 
 @pytest.mark.parametrize("minutes", [0, 5, 10, 15])

@@ -47,7 +47,7 @@ def test_seven_days_of_failure_expire_events_and_switch_the_webhook_off(world: W
     world.run(5 * DAY)
     second = world.emit(5)
     world.run(2 * DAY + 10 * MINUTE)
-    assert world.health(webhook).switched_off is DisabledReason.FAILING
+    assert world.health(webhook).disabled_reason is DisabledReason.FAILING
     assert world.metrics["WebhooksDisabled"] == 1
     history = world.history(webhook)
     assert set(history) == set(first)
@@ -79,7 +79,7 @@ def test_a_webhook_that_is_switched_on_again_gets_what_waits() -> None:
         world.run(12 * HOUR)
         world.emit(1)
         world.run(12 * HOUR + 10 * MINUTE)
-        assert world.health(webhook).switched_off is DisabledReason.FAILING
+        assert world.health(webhook).disabled_reason is DisabledReason.FAILING
         waiting = world.emit(50)
         world.run(20 * HOUR)
         endpoint.script = always(OK)
@@ -88,7 +88,7 @@ def test_a_webhook_that_is_switched_on_again_gets_what_waits() -> None:
         assert endpoint.acknowledged == waiting
         assert world.outcomes(webhook) == {"expired": 2, "delivered": 50}
         health = world.health(webhook)
-        assert (health.epoch, health.switched_off) == (2, None)
+        assert (health.epoch, health.disabled_reason) == (2, None)
         world.emit(1)
         world.run(MINUTE)
         assert world.health(webhook).mode is Mode.DIRECT
@@ -108,7 +108,7 @@ def test_one_success_among_failures_starts_the_seven_days_afresh() -> None:
         assert world.outcomes(webhook) == {"delivered": 1}
         world.emit(3)
         world.run(20 * HOUR)
-        assert world.health(webhook).switched_off is None
+        assert world.health(webhook).disabled_reason is None
         assert world.outcomes(webhook) == {"delivered": 1, "expired": 2}
         assert world.problems() == []
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lms_webhooks.clocks import Memory
+from lms_webhooks.clocks import ExpiringCache
 from lms_webhooks.drainer import drain_run
 from lms_webhooks.stores.health import TICKET_GRACE_SECONDS
 from tests.faults.week import Week, overfull_memories
@@ -35,11 +35,11 @@ def test_a_week_sees_a_lane_that_starves(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_week_sees_what_remembers_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    memory = Memory[str, str](max_age_seconds=60, max_weight=2)
+    memory = ExpiringCache[str, str](max_age_seconds=60, max_weight=2)
     for key in "abc":
         memory.put(key, "")
     assert list(overfull_memories()) == []
-    monkeypatch.setattr(Memory, "_remove", lambda *_: None)
+    monkeypatch.setattr(ExpiringCache, "_remove", lambda *_: None)
     monkeypatch.setattr(memory, "_weight", 0)
     memory.put("d", "")
     assert list(overfull_memories()) == ["too much is remembered: 3 of 2"]

@@ -16,7 +16,7 @@ from typing import Any, cast
 from lms_webhooks.admin.caller import Caller
 from lms_webhooks.admin.inputs import ReplayInput, WebhookPatch
 from lms_webhooks.aws.sqs import read_drain_message
-from lms_webhooks.clocks import Memory
+from lms_webhooks.clocks import ExpiringCache
 from lms_webhooks.problems import Problem
 from lms_webhooks.stores.backlog import Lane, PendingEvent
 from lms_webhooks.stores.health import TICKET_GRACE_SECONDS
@@ -291,7 +291,7 @@ class Week:
 
 def overfull_memories() -> Iterator[str]:
     """What any process remembers beyond its bounds."""
-    memories = [each for each in gc.get_objects() if isinstance(each, Memory)]
+    memories = [each for each in gc.get_objects() if isinstance(each, ExpiringCache)]
     for memory in memories:
         weight = sum(entry.weight for entry in memory._entries.values())
         if weight > memory._max_weight:

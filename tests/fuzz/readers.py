@@ -35,7 +35,7 @@ from lms_webhooks.admin.query_parameters import (
     write_cursor,
 )
 from lms_webhooks.admin.request_body import read_body
-from lms_webhooks.dispatcher.batch_reader import SECOND_TEXT
+from lms_webhooks.dispatcher.batch_reader import CONFLICTING_EVENT
 from lms_webhooks.model.events import (
     FIRST_MS,
     LAST_MS,
@@ -45,7 +45,7 @@ from lms_webhooks.model.events import (
     is_account_id,
     read_event,
 )
-from lms_webhooks.model.retry import MAX_WAIT_SECONDS, retry_after_seconds
+from lms_webhooks.model.retry import MAX_PROBE_DELAY_SECONDS, retry_after_seconds
 from lms_webhooks.observability import logger
 from lms_webhooks.problems import (
     BodyTooLarge,
@@ -248,7 +248,7 @@ def check_if_match(text: str) -> None:
 def check_retry_after(text: str) -> None:
     """What a receiver writes there: from no time at all to what a message can wait."""
     for now in (0.0, NOW_MS / 1000):
-        assert 0 <= retry_after_seconds(text, status_code=503, now_seconds=now) <= MAX_WAIT_SECONDS
+        assert 0 <= retry_after_seconds(text, status_code=503, now_seconds=now) <= MAX_PROBE_DELAY_SECONDS
 
 
 def check_body(text: str) -> None:
@@ -290,7 +290,7 @@ def check_dispatch(bodies: list[str]) -> None:
     assert world.realtime_queue.dead == []
     quarantined = world.quarantined[quarantined_before:]
     reasons = [json.loads(message, parse_int=str)["reason"] for message in quarantined]
-    second_texts = reasons.count(SECOND_TEXT)
+    second_texts = reasons.count(CONFLICTING_EVENT)
     assert len(reasons) - second_texts == malformed
     assert second_texts <= len(bodies) - malformed - len(events - _keys)
     _keys.update(events)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from lms_webhooks.model.attempts import ErrorClass
 from lms_webhooks.sending.sender import PostResult, Timeouts
-from lms_webhooks.sending.sockets import ErrorClass
 from lms_webhooks.sending.webhook_request import WebhookRequest
 
 
@@ -106,12 +106,12 @@ class Endpoint:
     script: Script = field(default=always(OK))
     posts: list[Post] = field(default_factory=list)
 
-    def receive(self, message: WebhookRequest, patience: Timeouts, *, function: str, now: float) -> Post:
+    def receive(self, message: WebhookRequest, timeouts: Timeouts, *, function: str, now: float) -> Post:
         """Note a POST, and decide what comes of it."""
         ids = [event["eventId"] for event in json.loads(message.body)["events"]]
         reply = self.script(ids, now)
-        if reply.seconds > patience.answer_seconds:
-            reply = Reply(None, patience.answer_seconds, error=ErrorClass.TIMEOUT)
+        if reply.seconds > timeouts.response_seconds:
+            reply = Reply(None, timeouts.response_seconds, error=ErrorClass.TIMEOUT)
         post = Post(self.url, function, now, message.headers, message.body, reply)
         self.posts.append(post)
         return post

@@ -5,8 +5,8 @@ from email.utils import format_datetime
 
 import pytest
 
+from lms_webhooks.model.attempts import ErrorClass
 from lms_webhooks.model.health import DisabledReason, Mode
-from lms_webhooks.sending.sockets import ErrorClass
 from lms_webhooks.stores.backlog import Lane
 from tests.scenarios.endpoints import (
     DOWN,
@@ -155,7 +155,7 @@ def test_a_410_is_confirmed_by_the_drainer_and_switches_the_webhook_off(world: W
     world.run(5)
     assert [post.function for post in endpoint.posts] == ["dispatcher", "drainer"]
     assert endpoint.pauses == pytest.approx([0], abs=0.2)
-    assert world.health(webhook).switched_off is DisabledReason.GONE
+    assert world.health(webhook).disabled_reason is DisabledReason.GONE
     assert world.metrics["WebhooksDisabled"] == 1
 
     later = world.emit(5)
@@ -175,7 +175,7 @@ def test_a_410_that_the_drainer_cannot_confirm_switches_nothing_off(world: World
     ids = world.emit(3)
     world.run_until_quiet()
     assert endpoint.acknowledged == ids
-    assert world.health(webhook).switched_off is None
+    assert world.health(webhook).disabled_reason is None
 
 
 @pytest.mark.parametrize("status", EVENT_REJECTIONS)
@@ -262,7 +262,7 @@ def test_a_413_halves_the_bytes_of_what_comes_after_it(world: World) -> None:
     later = endpoint.posts[endpoint.posts.index(refused) + 1 :]
     assert max(len(post.body) for post in later) <= len(refused.body) // 2
     health = world.health(webhook)
-    assert (health.max_bytes, health.batch_ceiling) == (len(refused.body) // 2, 100)
+    assert (health.max_bytes, health.request_size_ceiling) == (len(refused.body) // 2, 100)
 
 
 def test_ten_rejections_in_a_row_are_an_endpoint_failure_from_the_dispatcher(world: World) -> None:

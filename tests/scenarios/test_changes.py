@@ -204,7 +204,7 @@ def test_a_late_410_of_the_old_url_switches_nothing_off(world: World, *, ordered
     world.run_until_quiet()
     assert new.acknowledged == ids
     health = world.health(webhook)
-    assert health.switched_off is None
+    assert health.disabled_reason is None
     assert all(attempt.status_code == 200 for attempt in health.attempts)
     assert health.failing_since_ms == 0
 

@@ -110,7 +110,7 @@ def test_an_account_that_cannot_be_looked_up_holds_no_other_up(world: World, lin
     endpoints = ten_accounts(world)
     world.run(2)
     assert [len(endpoint.acknowledged) for endpoint in endpoints] == [1, 1, 1, 0, 1, 1, 1, 1, 1, 1]
-    (line,) = [line for line in lines if line["message"] == "registrations not read"]
+    (line,) = [line for line in lines if line["message"] == "webhooks not read"]
     assert line["accountId"] == "2003"
 
     world.taps.remove(refuse_one)

@@ -99,7 +99,7 @@ def check_the_chain(world: World, reply: Reply) -> None:
     assert not any(queue.dead for queue in world.drain_queues)
     # The next attempt disables the webhook. Then the sweep alone sends, for events that expire.
     world.run(HOUR)
-    assert world.health(webhook).switched_off is not None
+    assert world.health(webhook).disabled_reason is not None
     sent = messages.sent_by["drainer"]
     world.run(DAY)
     assert messages.sent_by["drainer"] == sent <= attempts_within(2 * DAY)

@@ -43,7 +43,7 @@ def test_retry_after_and_gone(world: World, receiver: Receiver) -> None:
     assert len(receiver.requests) == 1
     world.run(MINUTE)
     assert len(receiver.requests) == 2
-    assert world.health(webhook).switched_off is DisabledReason.GONE
+    assert world.health(webhook).disabled_reason is DisabledReason.GONE
 
 
 def test_a_poison_event(world: World, receiver: Receiver) -> None:

@@ -677,11 +677,11 @@ class World:
 
     def _build_dispatcher(self) -> Handler:
         dispatcher = Dispatcher(
-            registry=self._registry(),
+            webhook_cache=self._webhook_cache(),
             health=HealthStore(self._table(WEBHOOKS)),
             deliveries=self._delivery_store(),
             backlog=Backlog(self._table(_DELIVERIES), retention_days=self._retention_days),
-            courier=self._courier(SendKind.DIRECT),
+            webhook_client=self._webhook_client(SendKind.DIRECT),
             drain_queue=DrainQueue(self._sqs, _DRAIN_URL, _BACKGROUND_DRAIN_URL),
             quarantine=QuarantineQueue(self._sqs, _QUARANTINE_URL),
             event_source=_SOURCE,
@@ -691,7 +691,7 @@ class World:
             clocks=self.clocks,
             jitter=lambda: self.jitter,
         )
-        dispatcher._crew = cast("Any", Threads(self.time))
+        dispatcher._threads = cast("Any", Threads(self.time))
 
         def handle(event: dict[str, Any], remaining_ms: Callable[[], int]) -> dict[str, Any]:
             unsafe = dispatcher.dispatch(event["Records"], remaining_ms=remaining_ms)
@@ -700,14 +700,14 @@ class World:
         return handle
 
     def _build_drainer(self) -> Handler:
-        registry = self._registry()
+        webhook_cache = self._webhook_cache()
         backlog = Backlog(self._table(_DELIVERIES), retention_days=self._retention_days)
         deliveries = self._delivery_store()
         settler = OutcomeRecorder(backlog, deliveries, clock=self.time.clock)
         replay_store = ReplayStore(self._table(_DELIVERIES), sleep=self.time.sleep)
         replays = ReplayRunner(replay_store, deliveries, backlog, clock=self.time.clock)
         drainer = Drainer(
-            registry=registry,
+            webhook_cache=webhook_cache,
             health=HealthStore(self._table(WEBHOOKS)),
             backlog=backlog,
             settler=settler,
@@ -716,10 +716,10 @@ class World:
             queue=DrainQueue(self._sqs, _DRAIN_URL, _BACKGROUND_DRAIN_URL),
             turn=partial(
                 DrainRun,
-                registry=registry,
+                webhook_cache=webhook_cache,
                 backlog=backlog,
                 settler=settler,
-                courier=self._courier(SendKind.BACKLOG),
+                webhook_client=self._webhook_client(SendKind.BACKLOG),
                 replays=replays,
                 retention_days=self._retention_days,
                 clock=self.time.clock,
@@ -772,13 +772,13 @@ class World:
             sleep=sleep,
         )
 
-    def _registry(self) -> WebhookCache:
+    def _webhook_cache(self) -> WebhookCache:
         return WebhookCache(self._store(), clocks=self.clocks)
 
     def _store(self) -> WebhookStore:
         return WebhookStore(self._dynamodb, WEBHOOKS, sleep=self.time.sleep)
 
-    def _courier(self, kind: SendKind) -> WebhookClient:
+    def _webhook_client(self, kind: SendKind) -> WebhookClient:
         sender = self._sender or cast("Sender", _FakeSender(self))
         secret_box = SecretCipher(self._kms, "key", clocks=self.clocks)
         return WebhookClient(secret_box, sender, kind=kind, clock=self.time.clock)
@@ -928,19 +928,19 @@ class World:
             step = partial(tap, call, step)
         return step()
 
-    def _post(self, message: WebhookRequest, patience: Timeouts) -> PostResult:
+    def _post(self, message: WebhookRequest, timeouts: Timeouts) -> PostResult:
         """A POST to a receiver in fake time."""
         process = self.time.process
         assert process is not None
 
         def act() -> PostResult:
-            post = self.endpoints[message.url].receive(message, patience, function=process.name, now=self.now)
+            post = self.endpoints[message.url].receive(message, timeouts, function=process.name, now=self.now)
             self.time.sleep(post.reply.seconds)
             post.ended_at = self.now
             return answer_of(post.reply)
 
         answer: PostResult = self._call(
-            "POST", "POST", {"message": message, "patience": patience}, act, seconds=0
+            "POST", "POST", {"message": message, "timeouts": timeouts}, act, seconds=0
         )
         return answer
 
@@ -1220,8 +1220,8 @@ class _FakeSender:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    def post(self, message: WebhookRequest, *, patience: Timeouts) -> PostResult:
-        return self._world._post(message, patience)
+    def post(self, message: WebhookRequest, *, timeouts: Timeouts) -> PostResult:
+        return self._world._post(message, timeouts)
 
 
 def admin_of(account: str) -> Caller:

@@ -210,11 +210,11 @@ class AdminClient:
         )
         self._make_tables()
 
-    def post(self, message: WebhookRequest, *, patience: Timeouts) -> PostResult:
+    def post(self, message: WebhookRequest, *, timeouts: Timeouts) -> PostResult:
         """The sender's part: keep what a receiver would get."""
-        assert patience.total_seconds == 5
+        assert timeouts.total_seconds == 5
         self.posted.append(message)
-        return self.sender.post(message, patience=patience) if self.sender else self.answer
+        return self.sender.post(message, timeouts=timeouts) if self.sender else self.answer
 
     def _judge(self, params: dict[str, Any], model: Any, **_: Any) -> None:
         """What the API does, its role in the template must allow; what a test does by itself, need not be."""

@@ -19,13 +19,12 @@ from lms_webhooks.aws.dynamodb import Table
 from lms_webhooks.aws.sqs import DrainMessage, DrainQueue, QuarantineQueue, read_drain_message
 from lms_webhooks.clocks import Clocks
 from lms_webhooks.drainer.outcomes import OutcomeRecorder
-from lms_webhooks.model.attempts import Attempt
+from lms_webhooks.model.attempts import Attempt, ErrorClass
 from lms_webhooks.model.events import Event
 from lms_webhooks.model.health import Health
 from lms_webhooks.model.webhooks import Webhook
 from lms_webhooks.observability import metrics
 from lms_webhooks.sending.sender import PostResult, Timeouts
-from lms_webhooks.sending.sockets import ErrorClass
 from lms_webhooks.sending.webhook_client import SendResult, WebhookClient
 from lms_webhooks.sending.webhook_request import Credentials
 from lms_webhooks.stores.backlog import Backlog, Lane, PendingEvent
@@ -65,21 +64,21 @@ class Endpoint:
         self.posts: list[list[str]] = []
         """The ids of the events that each POST carried."""
         self.urls: list[str] = []
-        self.patience: Timeouts | None = None
+        self.timeouts: Timeouts | None = None
         self.before_credentials: Callable[[], None] = lambda: None
         self.before_reply: Callable[[], None] = lambda: None
         self.logged: list[str] = []
         self._now = now
 
-    def credentials_of(self, _: Webhook) -> Credentials:
+    def decrypt_credentials(self, _: Webhook) -> Credentials:
         self.before_credentials()
         return CREDENTIALS
 
     def send(
-        self, webhook: Webhook, events: list[Event], *, credentials: Credentials, patience: Timeouts
+        self, webhook: Webhook, events: list[Event], *, credentials: Credentials, timeouts: Timeouts
     ) -> SendResult:
         assert credentials is CREDENTIALS
-        self.patience = patience
+        self.timeouts = timeouts
         self.urls.append(webhook.target_url)
         self.posts.append([each.event_id for each in events])
         self.before_reply()
@@ -115,9 +114,9 @@ class Flow:
         self.settler = OutcomeRecorder(self.backlog, self.history, clock=self.clock)
         self.replay_store = ReplayStore(deliveries, sleep=lambda _: None)
         self.replays = ReplayRunner(self.replay_store, self.history, self.backlog, clock=self.clock)
-        self.registry = WebhookCache(self.store, clocks=Clocks(wall=self.clock, monotonic=self.clock))
+        self.webhook_cache = WebhookCache(self.store, clocks=Clocks(wall=self.clock, monotonic=self.clock))
         self.endpoint = Endpoint(self.clock)
-        self.courier = cast("WebhookClient", self.endpoint)
+        self.webhook_client = cast("WebhookClient", self.endpoint)
         sqs = client_over("sqs", self._take)
         self.drain_queue = DrainQueue(sqs, "https://sqs.test/drain", "https://sqs.test/background")
         self.quarantine = QuarantineQueue(sqs, "https://sqs.test/quarantine")

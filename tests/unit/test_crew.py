@@ -27,16 +27,16 @@ def test_all_of_it_is_done_at_the_same_time() -> None:
 
 
 def test_nothing_and_one_piece_need_no_thread() -> None:
-    crew = ThreadPool("none", size=50)
-    crew.run_all(lambda _: pytest.fail("there is nothing to do"), [])
+    threads = ThreadPool("none", size=50)
+    threads.run_all(lambda _: pytest.fail("there is nothing to do"), [])
     done: list[threading.Thread] = []
-    crew.run_all(lambda _: done.append(threading.current_thread()), [1])
+    threads.run_all(lambda _: done.append(threading.current_thread()), [1])
     assert done == [threading.current_thread()]
     assert threads_named("none") == []
 
 
 def test_its_threads_stay_for_the_next_time() -> None:
-    crew = ThreadPool("same", size=50)
+    threads = ThreadPool("same", size=50)
     seen: set[threading.Thread] = set()
     for _ in range(20):
         all_there = threading.Barrier(4)
@@ -45,15 +45,15 @@ def test_its_threads_stay_for_the_next_time() -> None:
             all_there.wait(PATIENT_SECONDS)
             seen.add(threading.current_thread())
 
-        crew.run_all(work, range(4))
+        threads.run_all(work, range(4))
     assert seen == {threading.current_thread(), *threads_named("same")}
     assert len(seen) == 4
 
 
 def test_beyond_its_size_pieces_wait_for_a_thread() -> None:
-    crew = ThreadPool("few", size=3)
+    threads = ThreadPool("few", size=3)
     done: list[int] = []
-    crew.run_all(done.append, range(100))
+    threads.run_all(done.append, range(100))
     assert sorted(done) == list(range(100))
     assert len(threads_named("few")) == 3
 
@@ -89,20 +89,20 @@ def test_what_a_piece_raises_comes_when_the_others_are_done() -> None:
         has_failed.wait(PATIENT_SECONDS)
         done.append(item)
 
-    crew = ThreadPool("raises", size=50)
+    threads = ThreadPool("raises", size=50)
     with pytest.raises(ValueError, match="one"):
-        crew.run_all(work, range(5))
+        threads.run_all(work, range(5))
     assert sorted(done) == [0, 2, 3, 4]
-    crew.run_all(done.append, [5, 6])
+    threads.run_all(done.append, [5, 6])
     assert done[-2:] in ([5, 6], [6, 5])
 
 
 def test_its_threads_end_with_it() -> None:
-    crew = ThreadPool("ends", size=50)
-    crew.run_all(lambda _: None, range(5))
+    threads = ThreadPool("ends", size=50)
+    threads.run_all(lambda _: None, range(5))
     hands = threads_named("ends")
     assert len(hands) == 4
-    del crew
+    del threads
     gc.collect()
     for hand in hands:
         hand.join(PATIENT_SECONDS)

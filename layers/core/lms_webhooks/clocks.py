@@ -42,7 +42,7 @@ class _Entry[V](NamedTuple):
     weight: int
 
 
-class Memory[K: Hashable, V]:
+class ExpiringCache[K: Hashable, V]:
     """Remember values for a time, as many as weigh no more than allowed. Safe to share between threads."""
 
     def __init__(self, *, max_age_seconds: float, max_weight: int, clocks: Clocks | None = None) -> None:
@@ -90,7 +90,7 @@ class Memory[K: Hashable, V]:
                 self._entries[key] = entry
                 self._weight += weight
 
-    def forget(self, key: K) -> None:
+    def discard(self, key: K) -> None:
         """Drop the value at `key`."""
         with self._lock:
             self._remove(key)

@@ -3,7 +3,8 @@
 import time
 from pathlib import Path
 
-from lms_webhooks.model.retry import classify, retry_after_seconds
+from lms_webhooks.model.attempts import classify
+from lms_webhooks.model.retry import retry_after_seconds
 from lms_webhooks.sending.sender import Sender, Timeouts
 from lms_webhooks.sending.webhook_request import WebhookRequest
 from tests.conformance.rows import Fault, Verdict
@@ -17,7 +18,7 @@ def make(ca_file: Path) -> Send:
     def send(post: Post) -> Result:
         seconds = post.deadline_seconds
         answer = sender.post(
-            WebhookRequest(post.url, {}, post.body), patience=Timeouts(seconds, seconds, seconds)
+            WebhookRequest(post.url, {}, post.body), timeouts=Timeouts(seconds, seconds, seconds)
         )
         return Result(
             answer.is_success,

@@ -113,7 +113,7 @@ def test_a_webhook_that_was_switched_off_is_set_active_again(client: AdminClient
     """The system switched it off, so its status is active already: the admin's word begins a new epoch."""
     webhook, health = stored(client)
     off = replace(
-        health, mode=Mode.BACKLOG, switched_off=DisabledReason.GONE, switched_off_at_ms=1_793_707_200_000
+        health, mode=Mode.BACKLOG, disabled_reason=DisabledReason.GONE, disabled_at_ms=1_793_707_200_000
     )
     table = Table(client.store._client, client.settings.webhooks_table)
     assert HealthStore(table).save("1010", webhook.webhook_id, off, revision=0)

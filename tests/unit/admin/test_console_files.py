@@ -14,10 +14,9 @@ import pytest
 
 from lms_webhooks.admin import console_files, inputs, replays, subscriptions, webhooks
 from lms_webhooks.admin.request_body import _RULES
-from lms_webhooks.model.attempts import TlsFault, in_words
+from lms_webhooks.model.attempts import ErrorClass, TlsFault, describe_tls_fault
 from lms_webhooks.model.event_types import EVENT_TYPES
 from lms_webhooks.sending import targets
-from lms_webhooks.sending.sockets import ErrorClass
 from tests.unit.admin_client import AdminClient, admin_client, admin_settings
 
 FILES = {path.name: path.read_text() for path in sorted(console_files.FOLDER.iterdir())}
@@ -254,7 +253,7 @@ def test_each_rule_that_a_form_can_break_is_translated_and_no_other() -> None:
     assert answered >= NOT_TYPED
     common = {"must not be empty", "is required"}
     assert set(_RULES.values()) >= common
-    reasons = {sentence for fault in TlsFault if (sentence := in_words(fault))}
+    reasons = {sentence for fault in TlsFault if (sentence := describe_tls_fault(fault))}
     own = {"The API cannot be reached."}
     assert all(sentence in FILES["session.js"] for sentence in own)
     _, _, rest = FILES["it.js"].partition("export const rules = {")

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 import pytest
 import standardwebhooks
 
-from lms_webhooks.model.attempts import TlsFault
+from lms_webhooks.model.attempts import ErrorClass, TlsFault
 from lms_webhooks.sending.sender import PostResult
-from lms_webhooks.sending.sockets import ErrorClass
 from tests.unit.admin_client import ADMIN_CLAIMS, NOW, VALID, AdminClient, admin_client
 
 

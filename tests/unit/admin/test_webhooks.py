@@ -187,7 +187,7 @@ def test_url_authentication_and_status_begin_a_new_epoch_and_are_sent_for(
 
 
 @pytest.mark.parametrize(
-    ("switched_off", "status", "epoch"),
+    ("disabled_reason", "status", "epoch"),
     [
         (DisabledReason.FAILING, "active", 2),
         (DisabledReason.GONE, "active", 2),
@@ -196,14 +196,14 @@ def test_url_authentication_and_status_begin_a_new_epoch_and_are_sent_for(
     ],
 )
 def test_setting_a_webhook_active_that_was_switched_off_begins_anew(
-    office: Office, switched_off: DisabledReason | None, status: str | None, epoch: int
+    office: Office, disabled_reason: DisabledReason | None, status: str | None, epoch: int
 ) -> None:
     webhook, _ = office.create()
-    office.fail(webhook, switched_off=switched_off, switched_off_at_ms=NOW_MS if switched_off else 0)
+    office.fail(webhook, disabled_reason=disabled_reason, disabled_at_ms=NOW_MS if disabled_reason else 0)
     given: dict[str, Any] = {"status": status} if status else {}
     (changed, health), _ = office.change(webhook, name="Payroll", **given)
     assert changed.epoch == epoch
-    assert (health.switched_off, office.sent_for) == ((None, [0]) if epoch == 2 else (switched_off, []))
+    assert (health.disabled_reason, office.sent_for) == ((None, [0]) if epoch == 2 else (disabled_reason, []))
 
 
 def test_what_changes_nothing_is_nobody_s_and_writes_nothing(office: Office) -> None:

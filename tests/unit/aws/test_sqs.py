@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from moto import mock_aws
 
 from lms_webhooks.aws.sqs import (
-    MAX_DELAY_SECONDS,
+    MAX_MESSAGE_DELAY_SECONDS,
     DrainMessage,
     DrainQueue,
     QuarantineQueue,
@@ -109,7 +109,7 @@ def test_a_drainer_is_sent_for_after_at_most_what_sqs_can_delay(asked: int, dela
     DrainQueue(sent, URL, URL).send(DrainMessage("1010", "wh_1"), delay_seconds=asked)
     (message,) = sent.messages
     assert json.loads(message["MessageBody"]) == {"accountId": "1010", "webhookId": "wh_1"}
-    assert message["DelaySeconds"] == delay <= MAX_DELAY_SECONDS
+    assert message["DelaySeconds"] == delay <= MAX_MESSAGE_DELAY_SECONDS
 
 
 @pytest.mark.parametrize(

@@ -128,8 +128,8 @@ def world(dynamodb: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         ("the next attempt is due", Status.ACTIVE, Health(next_attempt_at_ms=NOW_MS), True),
         ("paused", Status.PAUSED, Health(), False),
         ("retired", Status.INACTIVE, Health(), False),
-        ("switched off", Status.ACTIVE, Health(switched_off=DisabledReason.GONE), False),
-        ("it failed for days", Status.ACTIVE, Health(switched_off=DisabledReason.FAILING), False),
+        ("switched off", Status.ACTIVE, Health(disabled_reason=DisabledReason.GONE), False),
+        ("it failed for days", Status.ACTIVE, Health(disabled_reason=DisabledReason.FAILING), False),
         ("it fails, and is due", Status.ACTIVE, Health(mode=Mode.BACKLOG, failures=9), True),
     ],
 )
@@ -283,7 +283,7 @@ def test_one_drainer_for_all_lanes_of_a_webhook_and_one_for_each_of_many(world: 
 
 
 @pytest.mark.parametrize("lane", Lane)
-@pytest.mark.parametrize("health", [Health(), Health(switched_off=DisabledReason.GONE)])
+@pytest.mark.parametrize("health", [Health(), Health(disabled_reason=DisabledReason.GONE)])
 def test_what_may_have_expired_is_looked_at_in_every_lane(world: World, lane: Lane, health: Health) -> None:
     """Whether or not the lane is open or due: nothing is sent, it is only settled."""
     world.store.create(WEBHOOK)

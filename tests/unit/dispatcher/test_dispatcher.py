@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from lms_webhooks.dispatcher.dispatcher import BATCH_SIZE, Dispatcher
-from lms_webhooks.model.attempts import Attempt
+from lms_webhooks.dispatcher.dispatcher import SQS_BATCH_SIZE, Dispatcher
+from lms_webhooks.model.attempts import Attempt, ErrorClass
 from lms_webhooks.model.health import DisabledReason, Health, Mode
 from lms_webhooks.model.webhooks import Status
 from lms_webhooks.sending.sender import Timeouts
-from lms_webhooks.sending.sockets import ErrorClass, OutOfResources
+from lms_webhooks.sending.sockets import OutOfResources
 from lms_webhooks.stores.backlog import Lane
 from lms_webhooks.stores.deliveries import Delivery, Outcome
 from tests.unit.flow import (
@@ -38,11 +38,11 @@ class Dispatching(Flow):
     def __init__(self) -> None:
         super().__init__()
         self.dispatcher = Dispatcher(
-            registry=self.registry,
+            webhook_cache=self.webhook_cache,
             health=self.health_store,
             deliveries=self.history,
             backlog=self.backlog,
-            courier=self.courier,
+            webhook_client=self.webhook_client,
             drain_queue=self.drain_queue,
             quarantine=self.quarantine,
             event_source="lms",
@@ -117,8 +117,8 @@ def test_they_go_out_in_the_order_of_their_own_time(world: Dispatching) -> None:
 def test_a_post_has_five_seconds(world: Dispatching) -> None:
     world.register()
     world.dispatch(message("e1"))
-    assert world.endpoint.patience == Timeouts(connect_seconds=5, answer_seconds=5, total_seconds=5)
-    assert BATCH_SIZE == 10
+    assert world.endpoint.timeouts == Timeouts(connect_seconds=5, response_seconds=5, total_seconds=5)
+    assert SQS_BATCH_SIZE == 10
 
 
 @pytest.mark.parametrize(("remaining_ms", "is_sent"), [(10_000, True), (9_999, False)])
@@ -441,7 +441,7 @@ def test_a_410_is_for_the_drainer_to_confirm_at_once(world: Dispatching) -> None
     world.endpoint.replies = [410]
     world.dispatch(message("e1"))
     health = world.health()
-    assert (health.mode, health.switched_off, health.next_attempt_at_ms) == (Mode.BACKLOG, None, NOW_MS)
+    assert (health.mode, health.disabled_reason, health.next_attempt_at_ms) == (Mode.BACKLOG, None, NOW_MS)
     assert world.sent_for == [0]
 
 
@@ -540,7 +540,7 @@ def test_one_drainer_is_sent_for_however_many_come(world: Dispatching) -> None:
         ({"ordered": True}, Health(), False, True),
         ({"events": frozenset({"CI_STATS"})}, Health(), False, False),
         ({}, Health(mode=Mode.BACKLOG), False, True),
-        ({}, Health(mode=Mode.BACKLOG, switched_off=DisabledReason.GONE), False, False),
+        ({}, Health(mode=Mode.BACKLOG, disabled_reason=DisabledReason.GONE), False, False),
     ],
 )
 def test_where_an_event_goes(
@@ -719,7 +719,7 @@ def test_an_unexpected_error_of_one_webhook_does_not_hide_what_was_sent(world: D
     """What came before it is in the log and on record; its own message returns."""
     world.may_break = True
     world.register()
-    find = world.registry.find
+    find = world.webhook_cache.find
     found: Iterator[Any] = iter(
         [*[find] * 3, break_down]
     )  # again after the secret, which the first event needs
@@ -727,7 +727,7 @@ def test_an_unexpected_error_of_one_webhook_does_not_hide_what_was_sent(world: D
     def find_next(*ids: str) -> Any:
         return next(found)(*ids)
 
-    world.registry.find = find_next  # type: ignore[assignment,method-assign]
+    world.webhook_cache.find = find_next  # type: ignore[assignment,method-assign]
     assert world.dispatch(*several(3)) == ["m-e3"]
     assert world.endpoint.logged == ["e1", "e2"]
     assert world.recorded("e2", at_ms=NOW_MS + 2) is not None
@@ -752,6 +752,6 @@ def test_one_item_that_dynamodb_refuses_returns_its_message_alone(world: Dispatc
 def test_a_log_that_breaks_hides_nothing_of_what_was_sent(world: Dispatching) -> None:
     world.may_break = True
     world.register()
-    world.courier.log = break_down  # type: ignore[assignment,method-assign]
+    world.webhook_client.log = break_down  # type: ignore[assignment,method-assign]
     assert world.dispatch(message("e1")) == []
     assert world.recorded("e1") is not None

@@ -12,11 +12,10 @@ from lms_webhooks.aws.dynamodb import KeyRange
 from lms_webhooks.aws.sqs import DrainMessage
 from lms_webhooks.drainer.drain_run import DrainRun
 from lms_webhooks.drainer.drainer import LEASE_SECONDS, Drainer
-from lms_webhooks.model.attempts import Attempt
+from lms_webhooks.model.attempts import Attempt, ErrorClass
 from lms_webhooks.model.health import DisabledReason, Health, Mode
 from lms_webhooks.model.webhooks import Status
 from lms_webhooks.sending.sender import Timeouts
-from lms_webhooks.sending.sockets import ErrorClass
 from lms_webhooks.stores.backlog import Lane, PendingEvent
 from lms_webhooks.stores.deliveries import Delivery, Outcome
 from lms_webhooks.stores.outbox import NotificationOutbox
@@ -35,9 +34,9 @@ from tests.unit.flow import (
 )
 from tests.unit.tables import DAY_MS, NOW_MS, Fails, before
 
-FALLEN = Health(mode=Mode.BACKLOG, backlog_since_ms=NOW_MS - 1000, batch_size=10)
+FALLEN = Health(mode=Mode.BACKLOG, backlog_since_ms=NOW_MS - 1000, request_size=10)
 FAILING = replace(FALLEN, failures=1, failing_since_ms=NOW_MS - 1)
-ONE_BY_ONE = replace(FALLEN, batch_size=1, batch_ceiling=1, ceiling_left=64, ceiling_trials=64)
+ONE_BY_ONE = replace(FALLEN, request_size=1, request_size_ceiling=1, ceiling_left=64, ceiling_trials=64)
 REJECTED = Attempt(NOW_MS - 60_000, 30, 422, None)
 SUCCESS = Attempt(NOW_MS - 500, 20, 200, None)
 MINUTE_MS = 60_000
@@ -52,10 +51,10 @@ class Turns(Flow):
             self.webhook,
             health or self.health(),
             seconds,
-            registry=self.registry,
+            webhook_cache=self.webhook_cache,
             backlog=self.backlog,
             settler=self.settler,
-            courier=self.courier,
+            webhook_client=self.webhook_client,
             replays=self.replays,
             retention_days=RETENTION_DAYS,
             clock=self.clock,
@@ -71,7 +70,7 @@ class Turns(Flow):
     ) -> None:
         """What a drain message starts, of one who made a mark unless it is given."""
         Drainer(
-            registry=self.registry,
+            webhook_cache=self.webhook_cache,
             health=self.health_store,
             backlog=self.backlog,
             settler=self.settler,
@@ -158,7 +157,7 @@ def test_a_post_has_the_time_outs_of_adobe_learning_manager_s_connector(world: T
     world.begin()
     world.put(Lane.REALTIME, *some(1))
     world.turn().serve()
-    assert world.endpoint.patience == Timeouts(connect_seconds=10, answer_seconds=5, total_seconds=15)
+    assert world.endpoint.timeouts == Timeouts(connect_seconds=10, response_seconds=5, total_seconds=15)
 
 
 @pytest.mark.parametrize(("remaining_ms", "posts"), [(20_000, 0), (20_001, 1), (60_000, 1)])
@@ -278,7 +277,7 @@ def test_a_lane_is_looked_at_again_when_the_first_accepted_of_what_is_left_expir
 
 def test_of_the_pages_of_a_long_lane_the_first_accepted_counts(world: Turns) -> None:
     """A page is a megabyte at most."""
-    world.begin(replace(FALLEN, switched_off=DisabledReason.FAILING, switched_off_at_ms=NOW_MS))
+    world.begin(replace(FALLEN, disabled_reason=DisabledReason.FAILING, disabled_at_ms=NOW_MS))
     text = '{"n":"' + "".join(chr(0x4E00 + 7 * n % 20_000) for n in range(60_000)) + '"}'
     days = {"a": 2, "b": 5, "c": 4, "d": 3}
     lane = [
@@ -410,7 +409,7 @@ def test_the_eighth_rejection_is_the_end(world: Turns) -> None:
 def test_an_event_that_is_rejected_for_the_first_time_leaves_its_lane_for_a_minute(
     world: Turns, lane: Lane
 ) -> None:
-    world.begin(replace(FALLEN, batch_size=1))
+    world.begin(replace(FALLEN, request_size=1))
     first, second = some(2)
     world.put(lane, first, second)
     world.endpoint.replies = [422, 200]
@@ -449,7 +448,7 @@ def test_a_batch_that_is_refused_is_halved_and_one_that_is_too_large_for_a_day(
     assert turn.serve() is None
     assert world.endpoint.posts[1] == (["e1"] if reply == 422 else ["e1", "e2", "e3"])
     assert (turn.health.max_bytes, turn.health.max_bytes_until_ms) == (max_bytes, until_ms)
-    assert turn.health.batch_ceiling == 100
+    assert turn.health.request_size_ceiling == 100
     assert world.waiting(Lane.RETRY) == []
 
 
@@ -579,7 +578,7 @@ def probes(world: Turns, count: int) -> list[list[str]]:
 def test_an_event_that_the_endpoint_fails_at_is_set_aside_when_another_got_through(
     world: Turns, reply: Any
 ) -> None:
-    world.begin(replace(FALLEN, batch_size=1))
+    world.begin(replace(FALLEN, request_size=1))
     world.put(Lane.REALTIME, *some(4))
     world.endpoint.answers = poison("e1", reply=reply)
     assert probes(world, 2) == [["e1"]] * 2
@@ -592,7 +591,7 @@ def test_an_event_that_the_endpoint_fails_at_is_set_aside_when_another_got_throu
 
 
 def test_two_such_events_in_a_row_do_not_stop_those_behind_them(world: Turns) -> None:
-    world.begin(replace(FALLEN, batch_size=1))
+    world.begin(replace(FALLEN, request_size=1))
     world.put(Lane.REALTIME, *some(6))
     world.endpoint.answers = poison("e1", "e2")
     assert probes(world, 3) == [["e1"], ["e1"], ["e1"], ["e2"]]
@@ -602,7 +601,7 @@ def test_two_such_events_in_a_row_do_not_stop_those_behind_them(world: Turns) ->
 
 def test_a_failing_endpoint_gets_four_other_events_too_and_then_one_each_third_time(world: Turns) -> None:
     """When it is well again, the first event arrives first."""
-    world.begin(replace(FALLEN, batch_size=1))
+    world.begin(replace(FALLEN, request_size=1))
     world.put(Lane.REALTIME, *some(8))
     world.endpoint.replies = [503]
     others = {3: ["e2"], 4: ["e6"], 5: ["e3"], 6: ["e7"], 9: ["e5"], 12: ["e2"], 15: ["e6"], 18: ["e4"]}
@@ -619,7 +618,7 @@ def test_a_failing_endpoint_gets_four_other_events_too_and_then_one_each_third_t
 
 def test_other_events_are_those_of_all_lanes_in_turn_and_never_the_first_one_again(world: Turns) -> None:
     """The first one also waits to be sent again, which somebody asked for. What was set aside has no turn."""
-    world.begin(replace(FALLEN, batch_size=1))
+    world.begin(replace(FALLEN, request_size=1))
     first, second, third, fourth, aside = some(5)
     world.put(Lane.REALTIME, first, second)
     world.put(Lane.BATCH, third, fourth)
@@ -666,19 +665,19 @@ def test_a_410_to_the_other_event_disables_too(world: Turns) -> None:
     world.endpoint.replies = [503, 410]
     turn = world.turn()
     assert turn.serve() is None
-    assert turn.health.switched_off is DisabledReason.GONE
+    assert turn.health.disabled_reason is DisabledReason.GONE
 
 
 @pytest.mark.parametrize("reply", [429, ErrorClass.CONNECT, ErrorClass.DNS, ErrorClass.TLS])
 def test_what_cannot_be_about_the_event_makes_it_no_suspect(world: Turns, reply: Any) -> None:
-    world.begin(replace(FALLEN, batch_size=1))
+    world.begin(replace(FALLEN, request_size=1))
     world.put(Lane.REALTIME, *some(4))
     world.endpoint.replies = [reply]
     assert probes(world, 6) == [["e1"]] * 6
 
 
 def test_an_ordered_webhook_waits_for_its_first_event(world: Turns) -> None:
-    world.begin(replace(FALLEN, batch_size=1), ordered=True)
+    world.begin(replace(FALLEN, request_size=1), ordered=True)
     world.put(Lane.REALTIME, *some(4))
     world.endpoint.answers = poison("e1")
     assert probes(world, 8) == [["e1"]] * 8
@@ -686,7 +685,7 @@ def test_an_ordered_webhook_waits_for_its_first_event(world: Turns) -> None:
 
 
 def test_another_lane_shows_that_the_endpoint_answers(world: Turns) -> None:
-    world.begin(replace(FALLEN, batch_size=1))
+    world.begin(replace(FALLEN, request_size=1))
     fill(world, Lane.BATCH, count=1)
     fill(world, Lane.RETRY, count=1)
     world.endpoint.answers = poison("batch00")
@@ -728,7 +727,7 @@ def test_an_event_that_was_set_aside_for_a_failure_and_fails_again_charges_no_en
 
 
 def test_a_replay_goes_on_behind_an_event_that_the_endpoint_fails_at(world: Turns) -> None:
-    world.begin(replace(FALLEN, batch_size=1))
+    world.begin(replace(FALLEN, request_size=1))
     recorded(world, 4)
     start_replay(world)
     world.endpoint.answers = poison("e1")
@@ -778,7 +777,7 @@ def test_a_time_out_says_something_of_size(world: Turns, reply: Any, ceiling: in
     world.endpoint.replies = [reply]
     turn = world.turn()
     turn.serve()
-    assert turn.health.batch_ceiling == ceiling
+    assert turn.health.request_size_ceiling == ceiling
 
 
 @pytest.mark.parametrize(("failing_for_ms", "is_off"), [(RETENTION_MS - 1, False), (RETENTION_MS, True)])
@@ -797,7 +796,7 @@ def test_who_fails_for_as_long_as_events_are_kept_is_switched_off(
     world.endpoint.replies = [503]
     turn = world.turn()
     delay = turn.serve()
-    assert (turn.health.switched_off, delay) == ((DisabledReason.FAILING, None) if is_off else (None, 300))
+    assert (turn.health.disabled_reason, delay) == ((DisabledReason.FAILING, None) if is_off else (None, 300))
     assert world.metrics["WebhooksDisabled"] == int(is_off)
 
 
@@ -807,7 +806,7 @@ def test_a_410_switches_off_and_sends_nothing_more(world: Turns) -> None:
     world.endpoint.replies = [410]
     turn = world.turn()
     assert turn.serve() is None
-    assert (turn.health.switched_off, turn.health.switched_off_at_ms) == (DisabledReason.GONE, NOW_MS)
+    assert (turn.health.disabled_reason, turn.health.disabled_at_ms) == (DisabledReason.GONE, NOW_MS)
     assert world.metrics == {"WebhooksDisabled": 1}
     assert not turn.may_send()
 
@@ -832,12 +831,12 @@ def test_after_a_change_of_the_url_what_is_known_of_the_old_one_counts_no_more(w
     world.store.update(changed, expected=WEBHOOK)
     world.endpoint.replies = [503]
     assert turn.serve() == 5  # the first failure, not the seventh
-    assert (turn.health.epoch, turn.health.failures, turn.health.batch_ceiling) == (2, 1, 100)
+    assert (turn.health.epoch, turn.health.failures, turn.health.request_size_ceiling) == (2, 1, 100)
     assert (turn.before.epoch, turn.before.failures) == (2, 0)
 
 
 def test_a_change_in_the_middle_of_a_turn_gives_the_rest_to_the_new_endpoint_as_new(world: Turns) -> None:
-    world.begin(replace(FALLEN, batch_size=2))
+    world.begin(replace(FALLEN, request_size=2))
     world.put(Lane.REALTIME, *some(8))
     turn = world.turn()
 
@@ -876,7 +875,7 @@ def test_a_url_that_is_changed_between_two_probes_inherits_no_failures(world: Tu
 
 def test_a_registration_that_is_remembered_from_before_the_lease_is_read_again(world: Turns) -> None:
     world.begin()
-    world.registry.for_account(ACCOUNT)  # remembered as it was
+    world.webhook_cache.for_account(ACCOUNT)  # remembered as it was
     changed = replace(WEBHOOK, target_url="https://new.example.com/", epoch=2, version=2)
     world.store.update(changed, expected=WEBHOOK)
     world.put(Lane.REALTIME, *some(1))
@@ -1017,7 +1016,7 @@ def start_replay(world: Turns, **more: Any) -> None:
 
 
 def test_a_replay_sends_portion_by_portion_and_ends(world: Turns) -> None:
-    world.begin(replace(FALLEN, batch_size=2))
+    world.begin(replace(FALLEN, request_size=2))
     recorded(world, 5)
     start_replay(world)
     assert world.turn().serve() is None
@@ -1042,7 +1041,7 @@ def test_a_replay_passes_over_what_it_does_not_send(world: Turns) -> None:
 def test_a_replay_that_is_only_rejected_pauses_for_a_minute_after_ten_and_charges_nobody(
     world: Turns,
 ) -> None:
-    world.begin(replace(FALLEN, batch_size=1, min_stay_seconds=900))
+    world.begin(replace(FALLEN, request_size=1, min_stay_seconds=900))
     recorded(world, 12)
     start_replay(world)
     world.endpoint.replies = [422]
@@ -1139,7 +1138,7 @@ def test_a_drainer_asks_whether_the_webhook_is_still_there(world: Turns) -> None
     """Its environment may remember it from a moment ago; to what was deleted since nothing is sent."""
     world.begin()
     world.put(Lane.REALTIME, *some(1))
-    world.registry.for_account(ACCOUNT)
+    world.webhook_cache.for_account(ACCOUNT)
     world.store.delete(ACCOUNT, ID, deleted_at=WHEN - timedelta(seconds=LEASE_SECONDS + 1), deleted_by="ada")
     world.drain()
     assert (world.endpoint.posts, world.outcome(some(1)[0].event)) == ([], "failed")

@@ -5,32 +5,37 @@ from typing import Any
 
 import pytest
 
-from lms_webhooks.model.attempts import Attempt
-from lms_webhooks.model.consequences import Consequence, Fate, follow, is_suspect_when_retried, set_aside
+from lms_webhooks.model.attempts import Attempt, ErrorClass
+from lms_webhooks.model.consequences import Consequence, Fate, decide, is_suspect_when_retried, set_aside
 from lms_webhooks.model.health import DisabledReason, Health, Mode
-from lms_webhooks.sending.sender import PostResult
-from lms_webhooks.sending.sockets import ErrorClass
-from lms_webhooks.sending.webhook_client import SendResult
 from lms_webhooks.stores.backlog import PendingEvent
 from tests.unit.tables import DAY_MS, NOW_MS, event
 
-FALLEN = Health(mode=Mode.BACKLOG, backlog_since_ms=NOW_MS - 1000, batch_size=10)
+FALLEN = Health(mode=Mode.BACKLOG, backlog_since_ms=NOW_MS - 1000, request_size=10)
 
 
-def sent(reply: int | ErrorClass, *, events: int = 1, retry_after: str = "") -> SendResult:
+def after(
+    reply: int | ErrorClass,
+    health: Health = FALLEN,
+    *,
+    events: int = 1,
+    retry_after: str = "",
+    disable_after_ms: int | None = 7 * DAY_MS,
+    **more: Any,
+) -> Consequence:
+    """Decide for the holder of the lease."""
     status_code = reply if isinstance(reply, int) else None
     error_class = reply if isinstance(reply, ErrorClass) else None
-    answer = PostResult(status_code, error_class, 20, retry_after)
-    some = [event(f"e{number}") for number in range(events)]
-    return SendResult(some, 100 * events, answer, Attempt(NOW_MS, 20, status_code, error_class))
-
-
-def after(reply: int | ErrorClass, health: Health = FALLEN, *, events: int = 1, **more: Any) -> Consequence:
-    """What follows for the holder of the lease."""
-    retry_after = more.pop("retry_after", "")
-    options = {"disable_after_ms": 7 * DAY_MS, **more}
-    return follow(
-        health, sent(reply, events=events, retry_after=retry_after), now_ms=NOW_MS, jitter=0.5, **options
+    return decide(
+        health,
+        Attempt(NOW_MS, 20, status_code, error_class),
+        [event(f"e{number}").sort_key for number in range(events)],
+        body_bytes=100 * events,
+        retry_after=retry_after,
+        now_ms=NOW_MS,
+        jitter=0.5,
+        disable_after_ms=disable_after_ms,
+        **more,
     )
 
 
@@ -67,9 +72,9 @@ def test_a_response_means_the_same_for_events_whatever_sent_them(
 def test_a_410_disables_for_the_holder_of_the_lease_alone() -> None:
     """The dispatcher leaves direct mode, and the next probe is due at once."""
     gone = after(410)
-    assert (gone.health.switched_off, gone.health.failures) == (DisabledReason.GONE, 0)
+    assert (gone.health.disabled_reason, gone.health.failures) == (DisabledReason.GONE, 0)
     told = after(410, Health(), disable_after_ms=None)
-    assert (told.health.mode, told.health.switched_off) == (Mode.BACKLOG, None)
+    assert (told.health.mode, told.health.disabled_reason) == (Mode.BACKLOG, None)
     assert (told.health.failures, told.health.next_attempt_at_ms) == (1, NOW_MS)
 
 
@@ -81,7 +86,7 @@ def test_an_endpoint_that_fails_for_long_is_disabled_by_the_holder_of_the_lease_
     last = Attempt(NOW_MS - 1, 20, 500, None)
     failing = replace(FALLEN, failures=9, failing_since_ms=NOW_MS - since_ms, attempts=(last,))
     then = after(500, failing, disable_after_ms=None if is_dispatcher else DAY_MS)
-    assert then.health.switched_off is (DisabledReason.FAILING if is_off and not is_dispatcher else None)
+    assert then.health.disabled_reason is (DisabledReason.FAILING if is_off and not is_dispatcher else None)
 
 
 def test_the_tenth_rejection_in_a_row_is_the_endpoint_s_and_its_event_is_set_aside() -> None:
@@ -100,7 +105,7 @@ def test_a_rejection_of_an_event_that_is_known_says_nothing_of_the_endpoint() ->
 
 
 E0 = event("e0").sort_key
-REACHED = [500, 301, 401, 503, ErrorClass.TIMEOUT, ErrorClass.CONNECTION_LOST, ErrorClass.BROKEN_ANSWER]
+REACHED = [500, 301, 401, 503, ErrorClass.TIMEOUT, ErrorClass.CONNECTION_LOST, ErrorClass.INVALID_RESPONSE]
 NOT_REACHED = [ErrorClass.DNS, ErrorClass.CONNECT, ErrorClass.TLS, ErrorClass.FORBIDDEN_ADDRESS, 429]
 
 
@@ -120,7 +125,7 @@ def test_otherwise_it_is_none(reply: Any) -> None:
 def test_of_several_the_first_five_are_suspects_unless_they_timed_out() -> None:
     assert list(after(500, events=9).health.suspects.values()) == [0] * 5
     timed_out = after(ErrorClass.TIMEOUT, events=9).health
-    assert (timed_out.suspects, timed_out.batch_ceiling) == ({}, 4)
+    assert (timed_out.suspects, timed_out.request_size_ceiling) == ({}, 4)
 
 
 @pytest.mark.parametrize("reply", REACHED)
@@ -150,7 +155,7 @@ def test_a_suspect_is_not_rejected_where_it_may_be_the_endpoint(
 
 def test_a_suspect_that_answers_410_disables_all_the_same() -> None:
     then = after(410, replace(FALLEN, suspects={E0: 3}))
-    assert then.health.switched_off is DisabledReason.GONE
+    assert then.health.disabled_reason is DisabledReason.GONE
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def reason_of(message: str) -> str:
     with pytest.raises(MalformedEvent) as caught:
         read(message)
     assert str(caught.value) == caught.value.reason
-    assert len(caught.value.logged.split("; ")) == len(caught.value.reason.split("; "))
+    assert len(caught.value.log_reason.split("; ")) == len(caught.value.reason.split("; "))
     return caught.value.reason
 
 
@@ -424,13 +424,13 @@ def test_what_is_logged_of_a_malformed_event_holds_no_value(field: str, value: s
     """What stands there may be about somebody, and logs are kept longer and read by more people."""
     with pytest.raises(MalformedEvent) as caught:
         read_raw(field, value)
-    assert caught.value.logged.startswith(f"{field} is ")
-    assert "ada" not in caught.value.logged
-    assert "4279332" not in caught.value.logged
+    assert caught.value.log_reason.startswith(f"{field} is ")
+    assert "ada" not in caught.value.log_reason
+    assert "4279332" not in caught.value.log_reason
 
 
 def test_what_is_logged_of_what_cannot_be_read_holds_no_key() -> None:
     with pytest.raises(MalformedEvent) as caught:
         read('{"detail": {"ada@example.com": 1, "ada@example.com": 2}}')
     assert "ada" in caught.value.reason
-    assert caught.value.logged == "the message is not the JSON of an event: it cannot be read"
+    assert caught.value.log_reason == "the message is not the JSON of an event: it cannot be read"

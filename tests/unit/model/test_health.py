@@ -34,7 +34,7 @@ def fallen(**changes: object) -> Health:
 
 def test_the_first_failure_ends_direct_mode() -> None:
     got = endpoint.after_failure(Health(), attempt(503), now_ms=NOW_MS, delay_seconds=5.4)
-    assert (got.mode, got.failures, got.batch_size) == (Mode.BACKLOG, 1, 1)
+    assert (got.mode, got.failures, got.request_size) == (Mode.BACKLOG, 1, 1)
     assert (got.failing_since_ms, got.next_attempt_at_ms) == (NOW_MS, NOW_MS + 5400)
     assert (got.last_error, got.attempts) == ("HTTP 503", (attempt(503),))
 
@@ -57,20 +57,20 @@ def test_a_failure_after_a_long_silence_is_a_new_one() -> None:
 
 
 def test_the_probe_after_a_failure_is_one_event_however_large_the_batch_was() -> None:
-    got = endpoint.after_failure(fallen(batch_size=64), attempt(502), now_ms=NOW_MS, delay_seconds=5)
-    assert got.batch_size == 1
+    got = endpoint.after_failure(fallen(request_size=64), attempt(502), now_ms=NOW_MS, delay_seconds=5)
+    assert got.request_size == 1
 
 
 def test_a_time_out_during_an_outage_says_nothing_of_batches() -> None:
     failing = endpoint.after_failure(fallen(failures=1), attempt(None), now_ms=NOW_MS, delay_seconds=5)
-    assert endpoint.with_lower_ceiling(failing, 64) == failing
+    assert endpoint.with_lower_size_ceiling(failing, 64) == failing
 
 
 def test_a_success_ends_the_count_but_not_backlog_mode() -> None:
     failed = endpoint.after_failure(Health(), attempt(500), now_ms=NOW_MS, delay_seconds=5)
     got = endpoint.after_success(failed, attempt(), sent_events=1)
     assert (got.mode, got.failures, got.failing_since_ms, got.next_attempt_at_ms) == (Mode.BACKLOG, 0, 0, 0)
-    assert got.batch_size == 2
+    assert got.request_size == 2
 
 
 def test_only_the_last_twenty_attempts_are_kept_whatever_came_of_them() -> None:
@@ -85,17 +85,17 @@ def test_only_the_last_twenty_attempts_are_kept_whatever_came_of_them() -> None:
 def test_a_batch_grows_while_it_is_taken() -> None:
     got, sizes = fallen(), []
     for _ in range(9):
-        sizes.append(got.batch_size)
-        got = endpoint.after_success(got, attempt(), sent_events=got.batch_size)
+        sizes.append(got.request_size)
+        got = endpoint.after_success(got, attempt(), sent_events=got.request_size)
     assert sizes == [1, 2, 4, 8, 16, 32, 64, 100, 100]
 
 
 def test_a_short_lane_does_not_shrink_the_batch() -> None:
-    assert endpoint.after_success(fallen(batch_size=64), attempt(), sent_events=3).batch_size == 64
+    assert endpoint.after_success(fallen(request_size=64), attempt(), sent_events=3).request_size == 64
 
 
 def test_one_event_that_timed_out_says_nothing_of_batches() -> None:
-    assert endpoint.with_lower_ceiling(fallen(), 1) == fallen()
+    assert endpoint.with_lower_size_ceiling(fallen(), 1) == fallen()
 
 
 def catch_up(
@@ -109,18 +109,18 @@ def catch_up(
     """
     sizes = []
     for number in range(requests):
-        sent = 1 if health.failures else health.batch_size
+        sent = 1 if health.failures else health.request_size
         sizes.append(sent)
         if answers(number, sent):
             health = endpoint.after_success(health, attempt(), sent_events=sent)
         else:
             health = endpoint.after_failure(health, attempt(None), now_ms=NOW_MS, delay_seconds=5)
-            health = endpoint.with_lower_ceiling(health, sent)
+            health = endpoint.with_lower_size_ceiling(health, sent)
     return health, sizes
 
 
 def test_after_a_time_out_a_batch_is_half_as_large_until_several_were_answered_in_time() -> None:
-    _, sizes = catch_up(fallen(batch_size=100, ceiling_left=1), lambda number, _: number > 0, requests=14)
+    _, sizes = catch_up(fallen(request_size=100, ceiling_left=1), lambda number, _: number > 0, requests=14)
     assert sizes == [100, 1, 2, 4, 8, 16, 32, 50, 50, 50, 50, 100, 100, 100]
 
 
@@ -136,13 +136,13 @@ def test_a_size_that_always_times_out_is_tried_less_and_less_often() -> None:
 
 def test_a_larger_size_that_was_answered_once_is_no_limit_of_the_endpoint() -> None:
     """After time-outs that had nothing to do with size a batch is large again after a few requests."""
-    got = fallen(batch_ceiling=50, batch_size=50, ceiling_left=1, ceiling_trials=64)
+    got = fallen(request_size_ceiling=50, request_size=50, ceiling_left=1, ceiling_trials=64)
     got = endpoint.after_success(got, attempt(), sent_events=50)
-    assert (got.batch_ceiling, got.ceiling_left, got.ceiling_trials) == (100, 0, 64), "a trial"
+    assert (got.request_size_ceiling, got.ceiling_left, got.ceiling_trials) == (100, 0, 64), "a trial"
     got = endpoint.after_success(got, attempt(), sent_events=100)
     assert (got.ceiling_left, got.ceiling_trials) == (4, 4)
-    got = endpoint.with_lower_ceiling(got, 100)
-    assert (got.batch_ceiling, got.ceiling_left, got.ceiling_trials) == (50, 4, 4)
+    got = endpoint.with_lower_size_ceiling(got, 100)
+    assert (got.request_size_ceiling, got.ceiling_left, got.ceiling_trials) == (50, 4, 4)
 
 
 def test_one_request_in_forty_that_hangs_costs_few_more_requests() -> None:
@@ -156,39 +156,39 @@ def test_one_request_in_forty_that_hangs_costs_few_more_requests() -> None:
 
 
 def test_a_short_lane_says_nothing_of_the_ceiling() -> None:
-    got = fallen(batch_ceiling=50, batch_size=50, ceiling_left=4)
+    got = fallen(request_size_ceiling=50, request_size=50, ceiling_left=4)
     assert endpoint.after_success(got, attempt(), sent_events=49).ceiling_left == 4
 
 
 def test_an_outage_is_not_followed_by_tiny_batches() -> None:
     """It hung in the midst of draining, for hours. That its probes took too long says nothing of their size:
     back again, it catches up in large requests."""
-    _, sizes = catch_up(fallen(batch_size=100), lambda number, _: number > 12, requests=22)
+    _, sizes = catch_up(fallen(request_size=100), lambda number, _: number > 12, requests=22)
     assert sizes == [100, *[1] * 13, 2, 4, 8, 16, 32, 50, 50, 50]
 
 
 def test_a_request_that_is_too_large_is_followed_by_one_of_half_its_bytes_for_a_day() -> None:
-    got = endpoint.with_fewer_bytes(fallen(batch_size=100), 60_001, now_ms=NOW_MS)
+    got = endpoint.with_smaller_bodies(fallen(request_size=100), 60_001, now_ms=NOW_MS)
     day_ms = 24 * 60 * MINUTE_MS
-    assert (got.batch_size, got.batch_ceiling) == (100, 100)
-    assert endpoint.largest_body(got, most_bytes=262_144, now_ms=NOW_MS + day_ms - 1) == 30_000
-    assert endpoint.largest_body(got, most_bytes=20_000, now_ms=NOW_MS + day_ms - 1) == 20_000
-    assert endpoint.largest_body(got, most_bytes=262_144, now_ms=NOW_MS + day_ms) == 262_144
-    again = endpoint.with_fewer_bytes(got, 30_000, now_ms=NOW_MS + MINUTE_MS)
+    assert (got.request_size, got.request_size_ceiling) == (100, 100)
+    assert endpoint.max_body_bytes(got, most_bytes=262_144, now_ms=NOW_MS + day_ms - 1) == 30_000
+    assert endpoint.max_body_bytes(got, most_bytes=20_000, now_ms=NOW_MS + day_ms - 1) == 20_000
+    assert endpoint.max_body_bytes(got, most_bytes=262_144, now_ms=NOW_MS + day_ms) == 262_144
+    again = endpoint.with_smaller_bodies(got, 30_000, now_ms=NOW_MS + MINUTE_MS)
     assert (again.max_bytes, again.max_bytes_until_ms) == (15_000, NOW_MS + MINUTE_MS + day_ms)
 
 
 @pytest.mark.parametrize(("sent", "next_size"), [(100, 50), (3, 1), (2, 1), (1, 1)])
 def test_a_refused_batch_is_halved_until_the_culprit_is_alone(sent: int, next_size: int) -> None:
-    got = endpoint.with_smaller_batch(fallen(batch_size=100), sent)
-    assert (got.batch_size, got.batch_ceiling) == (next_size, 100)
+    got = endpoint.with_smaller_requests(fallen(request_size=100), sent)
+    assert (got.request_size, got.request_size_ceiling) == (next_size, 100)
 
 
 def test_rejections_are_counted_until_a_success_and_sent_alone() -> None:
-    got = fallen(batch_size=8)
+    got = fallen(request_size=8)
     for _ in range(3):
         got = endpoint.after_rejection(got, attempt(422))
-    assert (got.rejections, got.batch_size, got.failures) == (3, 1, 0)
+    assert (got.rejections, got.request_size, got.failures) == (3, 1, 0)
     assert endpoint.after_success(got, attempt(), sent_events=1).rejections == 0
 
 
@@ -200,17 +200,17 @@ def test_a_batch_is_always_between_1_and_100(steps: list[tuple[str, int]]) -> No
     """Whatever the sequence, and however few of the batch there were to send."""
     got, now_ms = fallen(), NOW_MS
     for step, waiting in steps:
-        sent = min(got.batch_size, waiting)
+        sent = min(got.request_size, waiting)
         match step:
             case "success":
                 got = endpoint.after_success(got, attempt(), sent_events=sent)
             case "smaller":
-                got = endpoint.with_smaller_batch(got, sent)
+                got = endpoint.with_smaller_requests(got, sent)
             case "ceiling":
-                got = endpoint.with_lower_ceiling(got, sent)
+                got = endpoint.with_lower_size_ceiling(got, sent)
             case "timeout":
                 got = endpoint.after_failure(got, attempt(None), now_ms=now_ms, delay_seconds=5)
-                got = endpoint.with_lower_ceiling(got, sent)
+                got = endpoint.with_lower_size_ceiling(got, sent)
             case "failure":
                 got = endpoint.after_failure(got, attempt(500), now_ms=now_ms, delay_seconds=5)
             case "rejection":
@@ -223,7 +223,7 @@ def test_a_batch_is_always_between_1_and_100(steps: list[tuple[str, int]]) -> No
                 got = endpoint.enter_backlog_mode(got, now_ms=now_ms)
             case "gone":
                 got = endpoint.after_gone(got, attempt(410), now_ms=now_ms)
-        assert 1 <= got.batch_size <= got.batch_ceiling <= 100
+        assert 1 <= got.request_size <= got.request_size_ceiling <= 100
         assert len(got.attempts) <= 20
         assert MIN_STAY_SECONDS <= got.min_stay_seconds <= MAX_STAY_SECONDS
 
@@ -252,10 +252,12 @@ def test_who_falls_within_a_quarter_of_an_hour_flaps(minutes: float, stay_second
 
 
 def test_who_is_back_in_direct_mode_is_as_before_but_for_what_it_learnt() -> None:
-    got = endpoint.enter_direct_mode(fallen(batch_size=32, attempts=(attempt(),)), now_ms=NOW_MS + MINUTE_MS)
+    got = endpoint.enter_direct_mode(
+        fallen(request_size=32, attempts=(attempt(),)), now_ms=NOW_MS + MINUTE_MS
+    )
     assert (got.mode, got.backlog_since_ms, got.recovered_at_ms) == (Mode.DIRECT, 0, NOW_MS + MINUTE_MS)
     assert got.attempts == (attempt(),)
-    assert endpoint.enter_backlog_mode(got, now_ms=NOW_MS + 2 * MINUTE_MS).batch_size == 1, (
+    assert endpoint.enter_backlog_mode(got, now_ms=NOW_MS + 2 * MINUTE_MS).request_size == 1, (
         "the first probe is of one"
     )
 
@@ -332,10 +334,10 @@ def test_a_real_time_lane_that_is_nearly_empty_must_be_so_for_as_long_as_the_sta
 
 
 def test_a_lane_is_nearly_empty_from_the_first_look_that_found_it_so_until_one_did_not() -> None:
-    got = endpoint.after_look(fallen(), is_nearly_empty=True, now_ms=NOW_MS)
-    got = endpoint.after_look(got, is_nearly_empty=True, now_ms=NOW_MS + 1)
+    got = endpoint.after_lane_read(fallen(), is_nearly_empty=True, now_ms=NOW_MS)
+    got = endpoint.after_lane_read(got, is_nearly_empty=True, now_ms=NOW_MS + 1)
     assert got.nearly_empty_since_ms == NOW_MS
-    assert endpoint.after_look(got, is_nearly_empty=False, now_ms=NOW_MS).nearly_empty_since_ms == 0
+    assert endpoint.after_lane_read(got, is_nearly_empty=False, now_ms=NOW_MS).nearly_empty_since_ms == 0
     failed = endpoint.after_failure(got, attempt(500), now_ms=NOW_MS, delay_seconds=5)
     assert failed.nearly_empty_since_ms == 0
     assert endpoint.enter_direct_mode(got, now_ms=NOW_MS).nearly_empty_since_ms == 0
@@ -359,7 +361,7 @@ def test_an_event_that_failed_alone_is_counted_and_the_first_of_several_are_not(
 
 def test_a_receiver_that_is_gone_switches_its_webhook_off() -> None:
     got = endpoint.after_gone(Health(), attempt(410), now_ms=NOW_MS)
-    assert (got.switched_off, got.switched_off_at_ms, got.mode) == (DisabledReason.GONE, NOW_MS, Mode.BACKLOG)
+    assert (got.disabled_reason, got.disabled_at_ms, got.mode) == (DisabledReason.GONE, NOW_MS, Mode.BACKLOG)
     assert got.last_error == "HTTP 410"
     assert got.attempts == (attempt(410),)
 
@@ -367,7 +369,7 @@ def test_a_receiver_that_is_gone_switches_its_webhook_off() -> None:
 def test_who_fails_for_as_long_as_events_are_kept_is_switched_off_and_stays_as_it_was() -> None:
     failing = fallen(failures=2016, failing_since_ms=NOW_MS, last_error="HTTP 503")
     got = endpoint.disable(failing, DisabledReason.FAILING, now_ms=NOW_MS + 7)
-    assert got == replace(failing, switched_off=DisabledReason.FAILING, switched_off_at_ms=NOW_MS + 7)
+    assert got == replace(failing, disabled_reason=DisabledReason.FAILING, disabled_at_ms=NOW_MS + 7)
 
 
 def test_failing_began_with_the_first_attempt_that_failed_not_when_it_was_given_up() -> None:

@@ -7,12 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lms_webhooks.model.attempts import ResponseClass, classify
 from lms_webhooks.model.retry import (
-    EVENT_DELAYS_SECONDS,
-    MAX_WAIT_SECONDS,
-    ResponseClass,
-    classify,
-    delay_seconds,
+    MAX_PROBE_DELAY_SECONDS,
+    REJECTION_DELAYS_SECONDS,
+    backoff_seconds,
     rejection_delay_seconds,
     retry_after_seconds,
 )
@@ -65,7 +64,7 @@ def test_the_table_has_every_status_code_once() -> None:
 
 
 def test_delays_double_from_5_seconds_to_5_minutes() -> None:
-    delays = [delay_seconds(failures, jitter=0) for failures in range(1, 11)]
+    delays = [backoff_seconds(failures, jitter=0) for failures in range(1, 11)]
     assert delays == [5, 10, 20, 40, 80, 160, 300, 300, 300, 300]
 
 
@@ -85,7 +84,7 @@ def test_delays_double_from_5_seconds_to_5_minutes() -> None:
 def test_the_longer_of_our_delay_and_the_receiver_s_wish_counts(
     failures: int, jitter: float, retry_after: int, delay: float
 ) -> None:
-    got = delay_seconds(failures, jitter=jitter, retry_after_seconds=retry_after)
+    got = backoff_seconds(failures, jitter=jitter, retry_after_seconds=retry_after)
     assert got == pytest.approx(delay)
 
 
@@ -93,26 +92,26 @@ def test_the_longer_of_our_delay_and_the_receiver_s_wish_counts(
     st.integers(1, 10**9),
     st.integers(0, 10**9),
     st.floats(0, 1, exclude_max=True),
-    st.integers(0, MAX_WAIT_SECONDS),
+    st.integers(0, MAX_PROBE_DELAY_SECONDS),
 )
 def test_one_failure_more_never_means_a_shorter_delay(
     failures: int, more: int, jitter: float, retry_after: int
 ) -> None:
-    earlier = delay_seconds(failures, jitter=jitter, retry_after_seconds=retry_after)
-    later = delay_seconds(failures + more, jitter=jitter, retry_after_seconds=retry_after)
-    assert 5 <= earlier <= later <= MAX_WAIT_SECONDS
+    earlier = backoff_seconds(failures, jitter=jitter, retry_after_seconds=retry_after)
+    later = backoff_seconds(failures + more, jitter=jitter, retry_after_seconds=retry_after)
+    assert 5 <= earlier <= later <= MAX_PROBE_DELAY_SECONDS
 
 
-@given(st.integers(1, 10**9), st.floats(0, 1, exclude_max=True), st.integers(0, MAX_WAIT_SECONDS))
+@given(st.integers(1, 10**9), st.floats(0, 1, exclude_max=True), st.integers(0, MAX_PROBE_DELAY_SECONDS))
 def test_jitter_only_adds_and_retry_after_is_a_floor(failures: int, jitter: float, retry_after: int) -> None:
-    plain = delay_seconds(failures, jitter=0, retry_after_seconds=retry_after)
-    jittered = delay_seconds(failures, jitter=jitter, retry_after_seconds=retry_after)
-    assert plain <= jittered <= min(plain * 1.1, MAX_WAIT_SECONDS)
+    plain = backoff_seconds(failures, jitter=0, retry_after_seconds=retry_after)
+    jittered = backoff_seconds(failures, jitter=jitter, retry_after_seconds=retry_after)
+    assert plain <= jittered <= min(plain * 1.1, MAX_PROBE_DELAY_SECONDS)
     assert jittered >= retry_after
 
 
 def test_retry_after_is_clamped_with_its_jitter() -> None:
-    assert delay_seconds(1, jitter=0.99, retry_after_seconds=900) == 900
+    assert backoff_seconds(1, jitter=0.99, retry_after_seconds=900) == 900
 
 
 def http_date(seconds_ahead: float) -> str:
@@ -188,13 +187,13 @@ def test_a_part_of_a_second_is_waited_whole(now: float, seconds: int) -> None:
 def test_seconds_are_read_whatever_zeros_lead_them(seconds: int, zeros: int) -> None:
     header = "0" * zeros + str(seconds)
     got = retry_after_seconds(header, status_code=429, now_seconds=NOW_SECONDS)
-    assert got == min(seconds, MAX_WAIT_SECONDS)
+    assert got == min(seconds, MAX_PROBE_DELAY_SECONDS)
 
 
 @given(st.integers(-(10**9), 10**9))
 def test_a_date_is_as_many_seconds_as_it_is_ahead(ahead: int) -> None:
     got = retry_after_seconds(http_date(ahead), status_code=429, now_seconds=NOW_SECONDS)
-    assert got == min(max(0, ahead), MAX_WAIT_SECONDS)
+    assert got == min(max(0, ahead), MAX_PROBE_DELAY_SECONDS)
 
 
 @pytest.mark.parametrize("status_code", [200, 301, 400, 404, 500, 502, None])
@@ -228,11 +227,11 @@ garbled_dates = st.lists(
 @given(st.text(max_size=200) | garbled_dates)
 def test_no_header_is_too_odd_for_it(header: str) -> None:
     got = retry_after_seconds(header, status_code=503, now_seconds=NOW_SECONDS)
-    assert 0 <= got <= MAX_WAIT_SECONDS
+    assert 0 <= got <= MAX_PROBE_DELAY_SECONDS
 
 
 def test_a_rejected_event_is_tried_seven_times_more_and_within_seven_days() -> None:
     minute, hour, day = 60, 3600, 86_400
     delays = [rejection_delay_seconds(tries) for tries in range(1, 9)]
     assert delays == [minute, 10 * minute, hour, 6 * hour, day, 2 * day, 3 * day, None]
-    assert sum(EVENT_DELAYS_SECONDS) < 7 * day
+    assert sum(REJECTION_DELAYS_SECONDS) < 7 * day

@@ -30,9 +30,9 @@ RETIRED = replace(WEBHOOK, status=Status.INACTIVE)
 ORDERED = replace(WEBHOOK, ordered=True)
 WELL = Health()
 FALLEN = Health(mode=Mode.BACKLOG)
-GONE = Health(mode=Mode.BACKLOG, switched_off=DisabledReason.GONE, switched_off_at_ms=NOW_MS)
-FAILING = Health(mode=Mode.BACKLOG, switched_off=DisabledReason.FAILING, switched_off_at_ms=NOW_MS - DAY_MS)
-LONG_FAILING = replace(FAILING, switched_off_at_ms=NOW_MS - RETENTION_MS)
+GONE = Health(mode=Mode.BACKLOG, disabled_reason=DisabledReason.GONE, disabled_at_ms=NOW_MS)
+FAILING = Health(mode=Mode.BACKLOG, disabled_reason=DisabledReason.FAILING, disabled_at_ms=NOW_MS - DAY_MS)
+LONG_FAILING = replace(FAILING, disabled_at_ms=NOW_MS - RETENTION_MS)
 
 
 @pytest.mark.parametrize(
@@ -42,11 +42,11 @@ LONG_FAILING = replace(FAILING, switched_off_at_ms=NOW_MS - RETENTION_MS)
         ("the endpoint failed", WEBHOOK, FALLEN, Route.REALTIME_LANE, Route.BATCH_LANE),
         ("paused", PAUSED, WELL, Route.REALTIME_LANE, Route.BATCH_LANE),
         ("ordered", ORDERED, WELL, Route.REALTIME_LANE, Route.BATCH_LANE),
-        ("retired", RETIRED, WELL, Route.NOWHERE, Route.NOWHERE),
-        ("it answered 410", WEBHOOK, GONE, Route.NOWHERE, Route.NOWHERE),
+        ("retired", RETIRED, WELL, Route.SKIP, Route.SKIP),
+        ("it answered 410", WEBHOOK, GONE, Route.SKIP, Route.SKIP),
         ("it failed for days", WEBHOOK, FAILING, Route.REALTIME_LANE, Route.BATCH_LANE),
-        ("and then for as long again", WEBHOOK, LONG_FAILING, Route.NOWHERE, Route.NOWHERE),
-        ("retired after it failed", RETIRED, FAILING, Route.NOWHERE, Route.NOWHERE),
+        ("and then for as long again", WEBHOOK, LONG_FAILING, Route.SKIP, Route.SKIP),
+        ("retired after it failed", RETIRED, FAILING, Route.SKIP, Route.SKIP),
     ],
 )
 def test_the_way_of_an_event(
@@ -62,15 +62,15 @@ def test_the_way_of_an_event(
 def test_what_was_accepted_before_a_switch_off_still_waits(event_name: str) -> None:
     """Its message was held up, by a dispatcher that died for example."""
     event = Event("1010", "e1", event_name, NOW_MS, NOW_MS - 1, "{}")
-    assert route(WEBHOOK, GONE, event, retention_ms=RETENTION_MS) not in (Route.NOWHERE, Route.DIRECT)
+    assert route(WEBHOOK, GONE, event, retention_ms=RETENTION_MS) not in (Route.SKIP, Route.DIRECT)
     assert route(WEBHOOK, LONG_FAILING, event, retention_ms=RETENTION_MS) not in (
-        Route.NOWHERE,
+        Route.SKIP,
         Route.DIRECT,
     )
 
 
-NEWLY_FAILING = replace(FAILING, switched_off_at_ms=NOW_MS - RETENTION_MS + 1)
-N, D, R, B = Route.NOWHERE, Route.DIRECT, Route.REALTIME_LANE, Route.BATCH_LANE
+NEWLY_FAILING = replace(FAILING, disabled_at_ms=NOW_MS - RETENTION_MS + 1)
+N, D, R, B = Route.SKIP, Route.DIRECT, Route.REALTIME_LANE, Route.BATCH_LANE
 
 # Of an active, a paused and an inactive webhook: a real-time event, and one that is not.
 EVERY_COMBINATION = [
@@ -113,4 +113,4 @@ def test_every_combination(
 
 def test_what_was_not_asked_for_goes_nowhere() -> None:
     event = Event("1010", "e1", "CI_STATS", NOW_MS, NOW_MS, "{}")
-    assert route(WEBHOOK, WELL, event, retention_ms=RETENTION_MS) is Route.NOWHERE
+    assert route(WEBHOOK, WELL, event, retention_ms=RETENTION_MS) is Route.SKIP

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from lms_webhooks.clocks import Clocks
+from lms_webhooks.model.attempts import ErrorClass
 from lms_webhooks.sending import connections
 from lms_webhooks.sending.connections import ConnectionPool, HttpResponse, _Connection
-from lms_webhooks.sending.sockets import Deadline, DeadlineSocket, ErrorClass, Origin, TransportError
+from lms_webhooks.sending.sockets import Deadline, DeadlineSocket, Origin, TransportError
 
 OK = b"HTTP/1.1 200 OK\r\n"
 KIB = 1024
@@ -67,7 +68,7 @@ def is_refused(make: Callable[[], HttpResponse]) -> bool:
     try:
         make()
     except TransportError as failed:
-        return failed.error_class is ErrorClass.BROKEN_ANSWER
+        return failed.error_class is ErrorClass.INVALID_RESPONSE
     return False
 
 

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from urllib3.util import parse_url
 
+from lms_webhooks.model.attempts import ErrorClass
 from lms_webhooks.sending.sender import PostResult, Sender, Timeouts
-from lms_webhooks.sending.sockets import ErrorClass
 from lms_webhooks.sending.targets import ForbiddenTarget, check_url
 from lms_webhooks.sending.webhook_request import WebhookRequest
 from tests.fakes.enclosed_network import EnclosedNetwork
@@ -36,7 +36,7 @@ from tests.unit.hostile_targets import (
 
 DOMAIN = "hooks.example.com"
 GOOD = f"good.{DOMAIN}"
-PATIENCE = Timeouts(connect_seconds=5, answer_seconds=5, total_seconds=5)
+PATIENCE = Timeouts(connect_seconds=5, response_seconds=5, total_seconds=5)
 
 _REBINDING: dict[str, Addresses] = {
     f"turns.{DOMAIN}": [[PUBLIC_V4], [METADATA]],
@@ -76,7 +76,7 @@ class Outside:
         """Send one POST, by a sender that knows no connection yet."""
         used = sender or Sender(loopback_allowed=False, trusted_ca_file=str(self.ca_file))
         try:
-            return self.network.run(lambda: used.post(WebhookRequest(url, {}, b"{}"), patience=PATIENCE))
+            return self.network.run(lambda: used.post(WebhookRequest(url, {}, b"{}"), timeouts=PATIENCE))
         finally:
             if sender is None:
                 used._adapter.close()

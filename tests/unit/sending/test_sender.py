@@ -23,17 +23,17 @@ import pytest
 import urllib3
 
 from lms_webhooks.clocks import Clocks
-from lms_webhooks.model.attempts import TlsFault, in_words
+from lms_webhooks.model.attempts import ErrorClass, TlsFault, describe_tls_fault
 from lms_webhooks.sending import connections
 from lms_webhooks.sending.sender import (
     BODY_READ_SECONDS,
-    KEPT_ANSWER_BYTES,
-    MAX_ANSWER_BYTES,
+    KEPT_RESPONSE_BYTES,
+    MAX_RESPONSE_BYTES,
     PostResult,
     Sender,
     Timeouts,
 )
-from lms_webhooks.sending.sockets import ErrorClass, OutOfResources
+from lms_webhooks.sending.sockets import OutOfResources
 from lms_webhooks.sending.webhook_request import WebhookRequest
 from tests.conformance import behaviours as fake
 from tests.conformance.behaviours import answer
@@ -68,7 +68,7 @@ def within(seconds: float) -> Timeouts:
 @pytest.fixture
 def post(sender: Sender) -> Post:
     def post_to(url: str, *, deadline_seconds: float = PATIENT_SECONDS) -> PostResult:
-        return sender.post(WebhookRequest(url, {"x-test": "yes"}, BODY), patience=within(deadline_seconds))
+        return sender.post(WebhookRequest(url, {"x-test": "yes"}, BODY), timeouts=within(deadline_seconds))
 
     return post_to
 
@@ -86,7 +86,7 @@ def receive(
 type Receive = Callable[[Script], Receiver]
 
 
-LOST, BROKEN, TIMEOUT = ErrorClass.CONNECTION_LOST, ErrorClass.BROKEN_ANSWER, ErrorClass.TIMEOUT
+LOST, BROKEN, TIMEOUT = ErrorClass.CONNECTION_LOST, ErrorClass.INVALID_RESPONSE, ErrorClass.TIMEOUT
 
 
 def name_of(value: object) -> str | None:
@@ -120,7 +120,7 @@ def test_what_is_sent_is_exactly_the_message(sender: Sender, target: str) -> Non
     headers = {"content-type": "application/json", "user-agent": "lms", "authorization": "Basic YTpi"}
     with Receiver() as receiver:
         assert sender.post(
-            WebhookRequest(receiver.url(target), headers, body), patience=within(PATIENT_SECONDS)
+            WebhookRequest(receiver.url(target), headers, body), timeouts=within(PATIENT_SECONDS)
         ).is_success
         (request,) = receiver.requests
         assert request.method == "POST"
@@ -149,7 +149,7 @@ def test_no_proxy_or_netrc_of_the_environment_is_used(
 def test_a_large_request_goes_out_whole(sender: Sender, receive: Receive) -> None:
     body = bytes(256 * 1024)
     receiver = receive(answer())
-    assert sender.post(WebhookRequest(receiver.url(), {}, body), patience=within(PATIENT_SECONDS)).is_success
+    assert sender.post(WebhookRequest(receiver.url(), {}, body), timeouts=within(PATIENT_SECONDS)).is_success
     assert receiver.requests[0].body == body
 
 
@@ -182,7 +182,7 @@ def test_retry_after_is_handed_on_as_it_came(post: Post, status_code: int, value
 def test_of_a_failure_one_kibibyte_is_kept_and_of_a_success_nothing(
     post: Post, body: bytes, kept: str
 ) -> None:
-    assert KEPT_ANSWER_BYTES == 1024
+    assert KEPT_RESPONSE_BYTES == 1024
     for headers, sent in (({}, body), ({"content-encoding": "gzip"}, gzip.compress(body))):
         with Receiver([answer(400, headers, sent), answer(200, headers, sent)]) as receiver:
             assert post(receiver.url()).body == kept
@@ -218,7 +218,7 @@ def test_no_more_than_64_kib_is_read_decompressed(
         tracemalloc.stop()
         assert got.status_code == 500
         assert len(got.body) == 1024
-        assert sum(amounts) == MAX_ANSWER_BYTES == 64 * 1024
+        assert sum(amounts) == MAX_RESPONSE_BYTES == 64 * 1024
         assert peak_bytes < 8 << 20
         assert receiver.wait_for(lambda: receiver.open_connections == 0, 10), "what is unread is closed"
 
@@ -375,15 +375,15 @@ def test_the_second_try_has_time_to_connect_whatever_the_first_took(
     look_up = socket.getaddrinfo
     with Receiver([answer(), fake.close_before_answer(), answer(201)]) as receiver:
         message = WebhookRequest(receiver.url(host="localhost"), {}, BODY)
-        assert sender.post(message, patience=within(PATIENT_SECONDS)).is_success
+        assert sender.post(message, timeouts=within(PATIENT_SECONDS)).is_success
 
         def look_up_slowly(*args: Any, **kwargs: Any) -> Any:
             time.sleep(1.2)
             return look_up(*args, **kwargs)
 
         monkeypatch.setattr(socket, "getaddrinfo", look_up_slowly)
-        patience = Timeouts(connect_seconds=10, answer_seconds=1, total_seconds=PATIENT_SECONDS)
-        assert sender.post(message, patience=patience).status_code == 201
+        timeouts = Timeouts(connect_seconds=10, response_seconds=1, total_seconds=PATIENT_SECONDS)
+        assert sender.post(message, timeouts=timeouts).status_code == 201
 
 
 @contextlib.contextmanager
@@ -450,7 +450,7 @@ def test_the_oldest_idle_connection_makes_room(post: Post, monkeypatch: pytest.M
 def test_a_header_with_a_line_break_is_never_sent(sender: Sender, value: str) -> None:
     with Receiver() as receiver:
         message = WebhookRequest(receiver.url(), {"x-static": value}, BODY)
-        assert sender.post(message, patience=within(PATIENT_SECONDS)).error_class is BROKEN
+        assert sender.post(message, timeouts=within(PATIENT_SECONDS)).error_class is BROKEN
         assert receiver.requests == []
 
 
@@ -485,7 +485,7 @@ def test_no_file_stays_open_over_many_calls_that_fail(receive: Receive, certific
 
     def one(index: int) -> None:
         url = refused_url if index % 20 == 0 else receiver.url(f"/{index}")
-        sender.post(WebhookRequest(url, {}, BODY), patience=within(0.25))
+        sender.post(WebhookRequest(url, {}, BODY), timeouts=within(0.25))
 
     with ThreadPoolExecutor(20) as pool:
         list(pool.map(one, range(500)))
@@ -504,7 +504,7 @@ def test_no_file_stays_open_over_many_calls_that_fail(receive: Receive, certific
 def test_an_authority_that_was_not_given_is_not_trusted(certificates: Certificates) -> None:
     sender = Sender(loopback_allowed=True)
     with Receiver(certificate=certificates.files(Tls.GOOD)) as receiver:
-        got = sender.post(WebhookRequest(receiver.url(), {}, BODY), patience=within(PATIENT_SECONDS))
+        got = sender.post(WebhookRequest(receiver.url(), {}, BODY), timeouts=within(PATIENT_SECONDS))
         assert got.error_class is ErrorClass.TLS
         assert receiver.requests == []
 
@@ -522,7 +522,7 @@ def test_the_receiver_learns_by_an_alert_why_there_is_no_connection(
 
     with _serving(shake_hands) as url:
         got = Sender(loopback_allowed=True).post(
-            WebhookRequest(url, {}, BODY), patience=within(PATIENT_SECONDS)
+            WebhookRequest(url, {}, BODY), timeouts=within(PATIENT_SECONDS)
         )
     assert got.error_class is ErrorClass.TLS
 
@@ -548,7 +548,7 @@ def test_it_is_said_what_is_wrong_with_tls(
 ) -> None:
     got = _posted_to(certificates.context(tls), post)
     assert (got.error_class, got.tls_fault) == (ErrorClass.TLS, fault)
-    assert in_words(fault)
+    assert describe_tls_fault(fault)
 
 
 @pytest.mark.parametrize(
@@ -628,7 +628,7 @@ def test_what_is_too_weak_is_said_to_be(
 def test_each_fault_has_a_sentence_and_a_line_in_the_documents() -> None:
     runbook = (Path(__file__).parents[3] / "docs" / "runbook.md").read_text()
     for fault in TlsFault:
-        assert in_words(fault), fault
+        assert describe_tls_fault(fault), fault
         assert f"`{fault}`" in runbook
 
 
@@ -738,7 +738,7 @@ def test_a_forbidden_address_is_refused_before_a_connection_is_opened(host: str)
     sender = Sender(loopback_allowed=False)
     with Receiver() as receiver:
         url = f"https://{host}:{receiver.port}/"
-        got = sender.post(WebhookRequest(url, {}, BODY), patience=within(PATIENT_SECONDS))
+        got = sender.post(WebhookRequest(url, {}, BODY), timeouts=within(PATIENT_SECONDS))
         assert (got.status_code, got.error_class) == (None, ErrorClass.FORBIDDEN_ADDRESS)
         assert saw_nothing(receiver)
 
@@ -763,7 +763,7 @@ def test_a_name_with_one_forbidden_address_is_refused_whole(
     with Receiver() as receiver:
         resolve_to(monkeypatch, *addresses)
         url = f"https://rebinding.example:{receiver.port}/"
-        got = sender.post(WebhookRequest(url, {}, BODY), patience=within(PATIENT_SECONDS))
+        got = sender.post(WebhookRequest(url, {}, BODY), timeouts=within(PATIENT_SECONDS))
         assert got.error_class is ErrorClass.FORBIDDEN_ADDRESS
         monkeypatch.undo()
         assert saw_nothing(receiver)
@@ -891,7 +891,7 @@ def test_an_answer_has_its_own_time_however_long_the_connection_might_have_taken
     started = time.monotonic()
     got = sender.post(
         WebhookRequest(receiver.url(), {}, BODY),
-        patience=Timeouts(connect_seconds=60, answer_seconds=DEADLINE_SECONDS, total_seconds=60),
+        timeouts=Timeouts(connect_seconds=60, response_seconds=DEADLINE_SECONDS, total_seconds=60),
     )
     assert got.error_class is TIMEOUT
     assert time.monotonic() - started < DEADLINE_SECONDS + SLACK_SECONDS
@@ -902,7 +902,7 @@ def test_an_answer_may_take_longer_than_a_connection(sender: Sender, receive: Re
     receiver = receive(answer(200, delay_seconds=0.6))
     got = sender.post(
         WebhookRequest(receiver.url(), {}, BODY),
-        patience=Timeouts(connect_seconds=0.5, answer_seconds=PATIENT_SECONDS, total_seconds=60),
+        timeouts=Timeouts(connect_seconds=0.5, response_seconds=PATIENT_SECONDS, total_seconds=60),
     )
     assert got.is_success
 
@@ -913,8 +913,8 @@ def test_all_of_it_together_has_a_limit_too(sender: Sender, receive: Receive) ->
     started = time.monotonic()
     got = sender.post(
         WebhookRequest(receiver.url(), {}, BODY),
-        patience=Timeouts(
-            connect_seconds=DEADLINE_SECONDS, answer_seconds=60, total_seconds=DEADLINE_SECONDS
+        timeouts=Timeouts(
+            connect_seconds=DEADLINE_SECONDS, response_seconds=60, total_seconds=DEADLINE_SECONDS
         ),
     )
     assert got.error_class is TIMEOUT
@@ -928,6 +928,6 @@ def test_who_dawdles_over_the_body_of_a_success_holds_up_nobody(
     """The header acknowledged: the rest is read for a moment, so that the connection can be used again."""
     receiver = receive(behaviour)
     started = time.monotonic()
-    got = sender.post(WebhookRequest(receiver.url(), {}, BODY), patience=within(PATIENT_SECONDS))
+    got = sender.post(WebhookRequest(receiver.url(), {}, BODY), timeouts=within(PATIENT_SECONDS))
     assert got.is_success
     assert time.monotonic() - started < BODY_READ_SECONDS + SLACK_SECONDS

@@ -34,7 +34,7 @@ EVENTS = [
     Event("1010", f"e-{number}", "COURSE_COMPLETED", 1727414643000, 1, f'{{"eventId":"e-{number}"}}')
     for number in (1, 2)
 ]
-PATIENCE = Timeouts(2, 2, 2)
+TIMEOUTS = Timeouts(2, 2, 2)
 
 
 @pytest.fixture
@@ -67,22 +67,22 @@ def webhook_to(url: str, authentication: Authentication | None = None) -> Webhoo
     )
 
 
-def carried(courier: WebhookClient, webhook: Webhook, events: Sequence[Event]) -> SendResult:
-    return courier.send(webhook, events, credentials=courier.credentials_of(webhook), patience=PATIENCE)
+def carried(client: WebhookClient, webhook: Webhook, events: Sequence[Event]) -> SendResult:
+    return client.send(webhook, events, credentials=client.decrypt_credentials(webhook), timeouts=TIMEOUTS)
 
 
 def logged_by(box: SecretCipher, webhook: Webhook, *, loopback_allowed: bool = True) -> Line:
     """The line of one attempt with both events."""
-    courier = WebhookClient(box, Sender(loopback_allowed=loopback_allowed), kind=SendKind.BACKLOG)
+    client = WebhookClient(box, Sender(loopback_allowed=loopback_allowed), kind=SendKind.BACKLOG)
     with logged_lines() as lines:
-        courier.log("1010", "wh_1", [carried(courier, webhook, EVENTS)])
+        client.log("1010", "wh_1", [carried(client, webhook, EVENTS)])
     (line,) = lines
     return line
 
 
 def test_an_attempt_is_one_line_with_all_that_came_of_it(receiver: Receiver, kms: "KMSClient") -> None:
     line = logged_by(SecretCipher(kms, "key"), webhook_to(receiver.url()))
-    assert (line["level"], line["message"], line["kind"], line["outcome"]) == (
+    assert (line["level"], line["message"], line["kind"], line["responseClass"]) == (
         "INFO",
         "attempt",
         "backlog",
@@ -96,13 +96,13 @@ def test_an_attempt_is_one_line_with_all_that_came_of_it(receiver: Receiver, kms
 
 def test_those_in_a_row_with_one_answer_share_a_line(receiver: Receiver, kms: "KMSClient") -> None:
     """And those with another have their own, in the order in which they were sent."""
-    courier = WebhookClient(SecretCipher(kms, "key"), Sender(loopback_allowed=True), kind=SendKind.DIRECT)
+    client = WebhookClient(SecretCipher(kms, "key"), Sender(loopback_allowed=True), kind=SendKind.DIRECT)
     webhook = webhook_to(receiver.url())
     receiver.script = [answer(), answer(), answer(422), answer(), answer(503)]
     with logged_lines() as lines:
-        sent = [carried(courier, webhook, [event]) for event in (*EVENTS, *EVENTS, EVENTS[0])]
+        sent = [carried(client, webhook, [event]) for event in (*EVENTS, *EVENTS, EVENTS[0])]
         assert list(lines) == []
-        courier.log("1010", "wh_1", sent)
+        client.log("1010", "wh_1", sent)
     assert [(line["statusCode"], line["attempts"], line["events"], line["eventIds"]) for line in lines] == [
         (200, 2, 2, ["e-1", "e-2"]),
         (422, 1, 1, ["e-1"]),
@@ -110,7 +110,7 @@ def test_those_in_a_row_with_one_answer_share_a_line(receiver: Receiver, kms: "K
         (503, 1, 1, ["e-1"]),
     ]
     assert lines[0]["bytes"] == sum(len(request.body) for request in receiver.requests[:2])
-    latencies_ms = [each.answer.latency_ms for each in sent[:2]]
+    latencies_ms = [each.response.latency_ms for each in sent[:2]]
     assert (lines[0]["latencyMs"], lines[0]["totalLatencyMs"]) == (max(latencies_ms), sum(latencies_ms))
     assert lines[0]["startedAt"] == format_ms(sent[0].attempt.started_at_ms)
 
@@ -129,27 +129,27 @@ def test_a_line_leaves_out_what_of_its_function_nobody_asks_for() -> None:
 
 
 def test_without_an_attempt_there_is_no_line(kms: "KMSClient") -> None:
-    courier = WebhookClient(SecretCipher(kms, "key"), Sender(loopback_allowed=True), kind=SendKind.DIRECT)
+    client = WebhookClient(SecretCipher(kms, "key"), Sender(loopback_allowed=True), kind=SendKind.DIRECT)
     with logged_lines() as lines:
-        courier.log("1010", "wh_1", [])
+        client.log("1010", "wh_1", [])
     assert list(lines) == []
 
 
 @pytest.mark.parametrize(
-    ("status", "outcome"), [(410, "gone"), (422, "event"), (503, "endpoint"), (302, "endpoint")]
+    ("status", "response_class"), [(410, "gone"), (422, "event"), (503, "endpoint"), (302, "endpoint")]
 )
 def test_it_says_what_the_answer_speaks_of(
-    receiver: Receiver, kms: "KMSClient", status: int, outcome: str
+    receiver: Receiver, kms: "KMSClient", status: int, response_class: str
 ) -> None:
     receiver.script = answer(status)
     line = logged_by(SecretCipher(kms, "key"), webhook_to(receiver.url()))
-    assert (line["statusCode"], line["outcome"]) == (status, outcome)
+    assert (line["statusCode"], line["responseClass"]) == (status, response_class)
 
 
 def test_without_an_answer_it_says_why(kms: "KMSClient") -> None:
     box = SecretCipher(kms, "key")
     line = logged_by(box, webhook_to("https://127.0.0.1/"), loopback_allowed=False)
-    assert (line["outcome"], line["errorClass"]) == ("endpoint", "forbidden-address")
+    assert (line["responseClass"], line["errorClass"]) == ("endpoint", "forbidden-address")
     assert line["violatedRule"]
     assert line.get("statusCode") is None
 
@@ -173,14 +173,14 @@ def test_a_request_is_of_the_second_and_its_attempt_of_the_millisecond_in_which_
 ) -> None:
     """Rounded up, it would be of the future: a receiver may refuse a signature for that."""
     clock = lambda: 1_727_414_643.9996  # noqa: E731
-    courier = WebhookClient(
+    client = WebhookClient(
         SecretCipher(kms, "key"), Sender(loopback_allowed=True), kind=SendKind.DIRECT, clock=clock
     )
-    sent = carried(courier, webhook_to(receiver.url()), EVENTS)
+    sent = carried(client, webhook_to(receiver.url()), EVENTS)
     assert receiver.requests[0].headers["webhook-timestamp"] == "1727414643"
     assert sent.attempt.started_at_ms == 1_727_414_643_999
     assert (sent.attempt.status_code, sent.attempt.error_class) == (200, None)
-    assert sent.attempt.latency_ms == sent.answer.latency_ms
+    assert sent.attempt.latency_ms == sent.response.latency_ms
 
 
 @pytest.mark.parametrize(
@@ -192,9 +192,9 @@ def test_the_previous_secret_signs_until_its_time_is_over(
 ) -> None:
     box = SecretCipher(kms, kms.create_key()["KeyMetadata"]["KeyId"])
     new, old = (box.encrypt(new_secret(), account_id="1010", webhook_id="wh_1") for _ in range(2))
-    courier = WebhookClient(
+    client = WebhookClient(
         box, Sender(loopback_allowed=True), kind=SendKind.DIRECT, clock=lambda: 1_793_707_200.0
     )
     signed = SignatureAuthentication(new, previous_secret_ciphertext=old, previous_secret_until=until)
-    carried(courier, webhook_to(receiver.url(), signed), EVENTS)
+    carried(client, webhook_to(receiver.url(), signed), EVENTS)
     assert len(receiver.requests[0].headers["webhook-signature"].split(" ")) == signatures

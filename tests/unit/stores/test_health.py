@@ -33,8 +33,8 @@ FAILING = Health(
     failing_since_ms=5,
     last_error="HTTP 503",
     next_attempt_at_ms=100,
-    switched_off=DisabledReason.FAILING,
-    switched_off_at_ms=9,
+    disabled_reason=DisabledReason.FAILING,
+    disabled_at_ms=9,
     attempts=(Attempt(5, 80, 503, None), Attempt(6, 5000, None, "timeout")),
 )
 
@@ -95,8 +95,8 @@ attempts = st.builds(
         backlog_since_ms=times,
         recovered_at_ms=times,
         min_stay_seconds=st.integers(60, 900),
-        batch_size=st.integers(1, 100),
-        batch_ceiling=st.integers(1, 100),
+        request_size=st.integers(1, 100),
+        request_size_ceiling=st.integers(1, 100),
         ceiling_left=st.integers(0, 64),
         ceiling_trials=st.integers(4, 64),
         max_bytes=st.integers(0, 262_144),
@@ -105,8 +105,8 @@ attempts = st.builds(
         realtime_in_a_row=st.integers(0, 10**9),
         lower_lane=st.sampled_from(["", "batch", "retry", "replay"]),
         nearly_empty_since_ms=times,
-        switched_off=st.none() | st.sampled_from(DisabledReason),
-        switched_off_at_ms=times,
+        disabled_reason=st.none() | st.sampled_from(DisabledReason),
+        disabled_at_ms=times,
         attempts=st.lists(attempts, max_size=20).map(tuple),
     )
 )
@@ -116,13 +116,13 @@ def test_any_health_comes_back_from_its_item(health: Health) -> None:
 
 def test_an_item_of_an_older_version_is_read() -> None:
     """One that knows no suspects, and whose ceiling held for a day."""
-    old = health_attributes(replace(FAILING, batch_ceiling=16))
+    old = health_attributes(replace(FAILING, request_size_ceiling=16))
     for name in ("ceiling_left", "ceiling_trials", "max_bytes", "max_bytes_until_ms", "suspects"):
         del old[name]
     for name in ("realtime_in_a_row", "lower_lane", "nearly_empty_since_ms"):
         del old[name]
     old["batch_ceiling_until_ms"] = {"N": "1793707200000"}
-    assert read_health_item(old) == replace(FAILING, batch_ceiling=16)
+    assert read_health_item(old) == replace(FAILING, request_size_ceiling=16)
 
 
 def test_an_older_version_can_read_what_is_written_now() -> None:
@@ -265,7 +265,7 @@ def test_what_changed_meanwhile_stands_and_the_lease_is_given_back(
         ExpressionAttributeNames={f"#{name}": name for name in attributes},
         ExpressionAttributeValues={f":{name}": value for name, value in attributes.items()},
     )
-    learnt = replace(before, switched_off=DisabledReason.GONE)
+    learnt = replace(before, disabled_reason=DisabledReason.GONE)
     assert not store.release(*WEBHOOK, owner=ME, health=learnt, before=before)
     assert stored(table) == meanwhile
     assert acquire(store, OTHER, now_ms=1) == meanwhile

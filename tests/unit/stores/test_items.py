@@ -3,13 +3,13 @@
 import random
 import zlib
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lms_webhooks.model.attempts import Attempt
+from lms_webhooks.model.attempts import Attempt, ErrorClass
 from lms_webhooks.model.events import MAX_EVENT_ID_LENGTH, Event
 from lms_webhooks.stores.items import attempts_attribute, event_attributes, read_attempts, read_event_item
 from tests.unit.tables import event
@@ -132,7 +132,7 @@ def test_an_attempt_is_one_short_text_that_a_person_can_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "in_words"),
+    ("made", "summary"),
     [
         (Attempt(5, 80, 503, None), "HTTP 503"),
         (Attempt(6, 5000, None, "timeout"), "timeout"),
@@ -140,8 +140,19 @@ def test_an_attempt_is_one_short_text_that_a_person_can_read() -> None:
         (Attempt(7, 9, None, "tls/of-a-newer-version"), "tls"),
     ],
 )
-def test_an_attempt_is_told_in_words(made: Attempt, in_words: str) -> None:
-    assert made.outcome == in_words
+def test_an_attempt_is_told_in_words(made: Attempt, summary: str) -> None:
+    assert made.summary == summary
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"S": "8 9 - broken-answer"},
+        {"M": {"at": {"N": "8"}, "ms": {"N": "9"}, "error": {"S": "broken-answer"}}},
+    ],
+)
+def test_an_attempt_with_the_earlier_name_of_an_error_class_is_read(written: Any) -> None:
+    assert read_attempts({"L": [written]}) == (Attempt(8, 9, None, ErrorClass.INVALID_RESPONSE),)
 
 
 @given(st.lists(events, max_size=12))

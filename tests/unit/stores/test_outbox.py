@@ -46,11 +46,11 @@ OK = Attempt(NOW_MS + 20 * MINUTE_MS, 10, 200, None)
 RECOVERED = replace(WELL, mode=Mode.BACKLOG, attempts=(*LONG_FAILING.attempts, OK))
 FAILING_ANEW = replace(FAILING, failing_since_ms=NOW_MS + 21 * MINUTE_MS, attempts=RECOVERED.attempts)
 FAILING_AFTER_SILENCE = replace(FAILING_ANEW, attempts=LONG_FAILING.attempts)
-OFF = replace(FAILING, switched_off=DisabledReason.FAILING, switched_off_at_ms=NOW_MS + 7 * DAY_MS)
+OFF = replace(FAILING, disabled_reason=DisabledReason.FAILING, disabled_at_ms=NOW_MS + 7 * DAY_MS)
 GONE = replace(
     WELL,
-    switched_off=DisabledReason.GONE,
-    switched_off_at_ms=NOW_MS,
+    disabled_reason=DisabledReason.GONE,
+    disabled_at_ms=NOW_MS,
     last_error="HTTP 410",
     attempts=(Attempt(NOW_MS, 10, 410, None),),
 )
@@ -247,7 +247,7 @@ def test_a_switch_off_that_was_not_written_is_not_told(
     box.put(replace(notice, key="another"))
     off = health.read(*ids)
     assert off is not None
-    health.save(*ids, replace(off, switched_off=None), revision=off.revision)
+    health.save(*ids, replace(off, disabled_reason=None), revision=off.revision)
     assert notifier(topic).send() == 0
     assert list(chain.from_iterable(box.read())) == []
 

@@ -57,10 +57,10 @@ class World:
         self.clock = Clock()
         self.store = Store(self.clock)
         store: Any = self.store
-        self.registry = WebhookCache(store, clocks=Clocks(wall=self.clock, monotonic=self.clock))
+        self.webhook_cache = WebhookCache(store, clocks=Clocks(wall=self.clock, monotonic=self.clock))
 
     def ids(self, account_id: str = "1010", *, fresh: bool = False) -> list[str]:
-        found = self.registry.for_account(account_id, fresh=fresh)
+        found = self.webhook_cache.for_account(account_id, fresh=fresh)
         return [each.webhook.webhook_id for each in found]
 
 
@@ -115,8 +115,8 @@ def test_fresh_reads_it_now_and_for_the_others_too(world: World) -> None:
 def test_what_is_known_to_be_out_of_date_is_forgotten(world: World) -> None:
     world.ids()
     world.ids("2020")
-    world.registry.forget("1010")
-    world.registry.forget("an account that was never read")
+    world.webhook_cache.forget("1010")
+    world.webhook_cache.forget("an account that was never read")
     world.ids()
     world.ids("2020")
     assert world.store.reads == ["1010", "2020", "1010"]
@@ -128,17 +128,17 @@ def test_an_account_without_webhooks_is_remembered_too(world: World) -> None:
 
 
 def test_one_webhook_is_found_in_its_account_alone(world: World) -> None:
-    found = world.registry.find("1010", "wh_2")
+    found = world.webhook_cache.find("1010", "wh_2")
     assert found == registered("wh_2")
-    assert world.registry.find("1010", "wh_3") is None
-    assert world.registry.find("2020", "wh_2") is None
+    assert world.webhook_cache.find("1010", "wh_3") is None
+    assert world.webhook_cache.find("2020", "wh_2") is None
 
 
 def test_a_deleted_webhook_is_missed_at_once_when_it_is_asked_for_freshly(world: World) -> None:
-    assert world.registry.find("1010", "wh_2")
+    assert world.webhook_cache.find("1010", "wh_2")
     world.store.registered["1010"].pop()
-    assert world.registry.find("1010", "wh_2")
-    assert world.registry.find("1010", "wh_2", fresh=True) is None
+    assert world.webhook_cache.find("1010", "wh_2")
+    assert world.webhook_cache.find("1010", "wh_2", fresh=True) is None
 
 
 def test_a_read_that_fails_is_told_and_what_is_old_is_not_used(world: World) -> None:
@@ -156,7 +156,7 @@ def test_memory_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> Non
     world = World()
     for number in range(25):
         world.ids(f"{number}")
-        assert world.registry._readings.weight <= 10_000
+        assert world.webhook_cache._readings.weight <= 10_000
     assert world.ids("24") == []
     assert len(world.store.reads) == 25, "the last is remembered"
 
@@ -164,10 +164,10 @@ def test_memory_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_webhook_that_cannot_be_read_is_not_taken_for_a_deleted_one(world: World) -> None:
     world.store.unreadable = ["wh_new"]
     assert world.ids() == ["wh_1", "wh_2"]
-    assert [each.webhook_id for each in world.registry.unreadable("1010")] == ["wh_new"]
+    assert [each.webhook_id for each in world.webhook_cache.unreadable("1010")] == ["wh_new"]
     with pytest.raises(UnreadableWebhook):
-        world.registry.find("1010", "wh_new")
-    assert world.registry.find("1010", "wh_1") is not None
+        world.webhook_cache.find("1010", "wh_new")
+    assert world.webhook_cache.find("1010", "wh_1") is not None
     assert world.store.reads == ["1010"]
 
 
@@ -176,7 +176,7 @@ def test_what_is_old_is_no_more_in_memory(world: World) -> None:
         world.ids(f"{number}")
     world.clock.now += MAX_AGE_SECONDS
     world.ids("25")
-    assert len(world.registry._readings) == 1
+    assert len(world.webhook_cache._readings) == 1
 
 
 def _copied(value: Any) -> Any:
@@ -226,14 +226,14 @@ def test_a_reading_takes_no_more_than_is_reckoned(of: Webhook, health: Health, w
             return [WebhookWithHealth(_copied(of), _copied(health)) for _ in range(webhooks)], []
 
     store: Any = Items()
-    registry = WebhookCache(store, clocks=Clocks(wall=lambda: 0, monotonic=lambda: 0))
-    registry.for_account("warm")
-    before = registry._readings.weight
+    webhook_cache = WebhookCache(store, clocks=Clocks(wall=lambda: 0, monotonic=lambda: 0))
+    webhook_cache.for_account("warm")
+    before = webhook_cache._readings.weight
     tracemalloc.start()
     for number in range(readings):
-        registry.for_account(f"{number}")
+        webhook_cache.for_account(f"{number}")
     taken, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    reckoned = registry._readings.weight - before
-    assert len(registry._readings) == readings + 1
+    reckoned = webhook_cache._readings.weight - before
+    assert len(webhook_cache._readings) == readings + 1
     assert reckoned / 5 < taken <= reckoned

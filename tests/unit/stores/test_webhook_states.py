@@ -33,7 +33,7 @@ def create(
 
 
 @pytest.mark.parametrize(
-    ("story", "status", "switched_off", "may_send"),
+    ("story", "status", "disabled_reason", "may_send"),
     [
         ("all is well", Status.ACTIVE, None, True),
         ("the admin holds it", Status.PAUSED, None, False),
@@ -44,11 +44,11 @@ def create(
     ],
 )
 def test_whether_anything_may_be_sent(
-    table: Table, story: str, status: Status, switched_off: DisabledReason | None, may_send: bool
+    table: Table, story: str, status: Status, disabled_reason: DisabledReason | None, may_send: bool
 ) -> None:
     create(table, status=status)
-    HealthStore(table).save(*ID, Health(switched_off=switched_off), revision=0)
-    standing = WebhookState(may_send, 0, 0, is_switched_off=switched_off is not None)
+    HealthStore(table).save(*ID, Health(disabled_reason=disabled_reason), revision=0)
+    standing = WebhookState(may_send, 0, 0, is_switched_off=disabled_reason is not None)
     assert WebhookStates(table).read([ID]) == {ID: standing}, story
 
 

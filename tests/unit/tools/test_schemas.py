@@ -27,7 +27,7 @@ from lms_webhooks.model.events import (
     MalformedEvent,
     read_event,
 )
-from lms_webhooks.model.retry import MAX_BATCH_SIZE
+from lms_webhooks.model.health import MAX_REQUEST_SIZE
 from lms_webhooks.sending.webhook_request import build_body
 from tests.unit.moments import BAD_MOMENTS, GOOD_MOMENTS
 from tools.samples import SCHEMAS, SOURCE, detail, detail_schema, file_name, request_schema
@@ -133,7 +133,11 @@ def test_the_request_s_schema_is_one_and_takes_every_sample() -> None:
     validator.validate(schema["examples"][0])
     events = [each.sample_event() for each in EVENT_TYPES.values()]
     validator.validate({"accountId": "a1", "events": events})
-    for wrong in ([], events * (MAX_BATCH_SIZE // len(events) + 1), [{**events[0], "eventName": "NO_SUCH"}]):
+    for wrong in (
+        [],
+        events * (MAX_REQUEST_SIZE // len(events) + 1),
+        [{**events[0], "eventName": "NO_SUCH"}],
+    ):
         assert not validator.is_valid({"accountId": 1010, "events": wrong})
 
 

@@ -301,8 +301,8 @@ def show(
 
 def _show_health(health: Health) -> HealthOutput:
     disabled = None
-    if health.switched_off is not None:
-        disabled = DisabledOutput(reason=health.switched_off, at=format_ms(health.switched_off_at_ms))
+    if health.disabled_reason is not None:
+        disabled = DisabledOutput(reason=health.disabled_reason, at=format_ms(health.disabled_at_ms))
     return HealthOutput(
         mode=health.mode,
         failing_since=format_ms(health.failing_since_ms) if health.failing_since_ms else None,

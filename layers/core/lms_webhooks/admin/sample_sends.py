@@ -20,7 +20,7 @@ from lms_webhooks.model.webhooks import Webhook
 from lms_webhooks.sending.sender import Timeouts
 from lms_webhooks.sending.webhook_client import WebhookClient
 
-TIMEOUTS = Timeouts(connect_seconds=5, answer_seconds=5, total_seconds=5)  # as the dispatcher's
+TIMEOUTS = Timeouts(connect_seconds=5, response_seconds=5, total_seconds=5)  # as the dispatcher's
 
 
 class SampleSender:
@@ -29,13 +29,13 @@ class SampleSender:
     def __init__(
         self,
         registrations: WebhookService,
-        courier: WebhookClient,
+        webhook_client: WebhookClient,
         limit: SendRateLimit,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._registrations = registrations
-        self._courier = courier
+        self._webhook_client = webhook_client
         self._limit = limit
         self._clock = clock
 
@@ -63,14 +63,14 @@ class SampleSender:
     def _send(self, caller: Caller, webhook: Webhook, event_name: str | None) -> SampleResultOutput:
         self._limit.take(caller.account_id)
         name = event_name or next(name for name in EVENT_TYPES if name in webhook.events)
-        sent = self._courier.send(
+        sent = self._webhook_client.send(
             webhook,
             [self._sample(caller.account_id, name)],
-            credentials=self._courier.credentials_of(webhook),
-            patience=TIMEOUTS,
+            credentials=self._webhook_client.decrypt_credentials(webhook),
+            timeouts=TIMEOUTS,
         )
-        self._courier.log(webhook.account_id, webhook.webhook_id, [sent])
-        answer = sent.answer
+        self._webhook_client.log(webhook.account_id, webhook.webhook_id, [sent])
+        answer = sent.response
         audit(caller, "webhook.test", webhookId=webhook.webhook_id)
         return SampleResultOutput(
             delivered=answer.is_success,

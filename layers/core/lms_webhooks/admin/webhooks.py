@@ -342,7 +342,7 @@ class WebhookService:
             updated_by=caller.user_id,
             version=webhook.version + 1,
         )
-        begins_anew = health.switched_off is not None and given.get("status") is Status.ACTIVE
+        begins_anew = health.disabled_reason is not None and given.get("status") is Status.ACTIVE
         if begins_anew or any(getattr(changed, name) != getattr(webhook, name) for name in _OF_AN_EPOCH):
             changed = replace(changed, epoch=webhook.epoch + 1)
         return changed, secret

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from lms_webhooks.clocks import Clocks, Memory
+from lms_webhooks.clocks import Clocks, ExpiringCache
 from lms_webhooks.observability import logger
 
 if TYPE_CHECKING:
@@ -29,10 +29,10 @@ class SecretCipher:
     def __init__(self, client: "KMSClient", key_id: str, *, clocks: Clocks | None = None) -> None:
         self._client = client
         self._key_id = key_id
-        self._plaintexts = Memory[tuple[bytes, str, str], str](
+        self._plaintexts = ExpiringCache[tuple[bytes, str, str], str](
             max_age_seconds=MAX_AGE_SECONDS, max_weight=REMEMBERED_SECRETS, clocks=clocks
         )
-        self._lost = Memory[tuple[bytes, str, str], bool](
+        self._lost = ExpiringCache[tuple[bytes, str, str], bool](
             max_age_seconds=MAX_AGE_SECONDS, max_weight=REMEMBERED_SECRETS, clocks=clocks
         )
 

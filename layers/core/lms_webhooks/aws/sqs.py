@@ -13,7 +13,7 @@ from lms_webhooks.stores.backlog import ShardPart
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-MAX_DELAY_SECONDS = 900  # of an SQS message
+MAX_MESSAGE_DELAY_SECONDS = 900  # of an SQS message
 SEND_LIMIT = 10  # messages of a SendMessageBatch
 
 
@@ -102,7 +102,7 @@ class DrainQueue:
         self._client.send_message(
             QueueUrl=self._urls[message.is_urgent],
             MessageBody=message.body(),
-            DelaySeconds=min(int(delay_seconds), MAX_DELAY_SECONDS),
+            DelaySeconds=min(int(delay_seconds), MAX_MESSAGE_DELAY_SECONDS),
         )
 
     def schedule_best_effort(self, account_id: str, webhook_id: str, *, is_urgent: bool = False) -> None:

@@ -1,7 +1,7 @@
-"""Read what one SQS batch brings, and share it out among the webhooks that may want it."""
+"""Read one SQS batch, and group its events by the webhooks that may want them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -18,131 +18,145 @@ from lms_webhooks.stores.webhook_cache import WebhookCache
 from lms_webhooks.stores.webhooks import Tombstone
 from lms_webhooks.thread_pool import ThreadPool
 
-SECOND_TEXT = "eventId is that of another event with this timestamp"
-"""Why an event goes into quarantine whose id and time another one has, of its batch, on record or pending."""
+CONFLICTING_EVENT = "eventId is that of another event with this timestamp"
+"""The quarantine's reason for an event whose id and time another event already has.
+The other one is in the same batch, on record or in the backlog."""
 _LANES = {Route.REALTIME_LANE: Lane.REALTIME, Route.BATCH_LANE: Lane.BATCH}
 
 
 class QueuedEvent(NamedTuple):
-    """What SQS brought."""
+    """An event, with the id of the SQS message that carried it."""
 
     id: str
     event: Event
     is_redelivered: bool
+    """SQS delivered the message before."""
 
 
 @dataclass
 class WebhookBatch:
-    """What one batch brings for one webhook: its events, and the messages that brought each."""
+    """The events of one SQS batch for one webhook, and what became of them."""
 
     account_id: str
     webhook_id: str
     events: dict[str, Event] = field(default_factory=dict)
+    """By sort key, like the rest."""
     message_ids: dict[str, set[str]] = field(default_factory=dict)
     redelivered: list[Event] = field(default_factory=list)
-    asked_for: set[str] = field(default_factory=set)
+    wanted: set[str] = field(default_factory=set)
     """Sort keys of those that the webhook wants, or wanted until it was deleted."""
     lanes: dict[str, Lane] = field(default_factory=dict)
-    """Where those that cannot go now are to wait."""
+    """The lanes of those that cannot go out now."""
     credentials: tuple[Webhook, Credentials] | None = None
-    """What a request to the webhook, as it was at the last event, proves itself with."""
-    sent: list[SendResult] = field(default_factory=list)
-    # What became of them, by sort key:
+    """The decrypted credentials, with the version of the webhook that they belong to."""
+    results: list[SendResult] = field(default_factory=list)
     delivered: list[Delivery] = field(default_factory=list)
-    safe: set[str] = field(default_factory=set)
+    handled: set[str] = field(default_factory=set)
+    """Sort keys of those that are delivered, pending or unwanted: SQS need not redeliver them."""
     failed_attempts: int = 0
     failures: int | None = None
-    """Endpoint failures in a row, as its health has them; None where nobody can say."""
+    """Endpoint failures in a row, as the webhook's health says; None where it is not known."""
 
-    def add(self, event: Event, message_id: str, *, is_redelivered: bool, way: Route) -> None:
+    def add(self, event: Event, message_id: str, route: Route, *, is_redelivered: bool) -> None:
+        """Add an event that goes this `route`."""
         self.events[event.sort_key] = event
-        if way is not Route.NOWHERE:
-            self.asked_for.add(event.sort_key)
-        if way in _LANES:
-            self.lanes[event.sort_key] = _LANES[way]
+        if route is not Route.SKIP:
+            self.wanted.add(event.sort_key)
+        if route in _LANES:
+            self.lanes[event.sort_key] = _LANES[route]
         if is_redelivered:
             self.redelivered.append(event)
         self.message_ids.setdefault(event.sort_key, set()).add(message_id)
 
     def withdraw(self, sort_key: str) -> set[str]:
-        """Take an event out; answer the ids of its messages."""
+        """Remove an event and return the ids of its messages."""
         self.redelivered = [each for each in self.redelivered if each.sort_key != sort_key]
         del self.events[sort_key]
         return self.message_ids.pop(sort_key)
 
     def failed_message_ids(self) -> set[str]:
-        """Those with an event that is neither delivered, nor waiting, nor unwanted."""
+        """Return the ids of the messages that SQS must redeliver: one of their events is not handled."""
         return {
             message_id
             for sort_key, message_ids in self.message_ids.items()
-            if sort_key not in self.safe
+            if sort_key not in self.handled
             for message_id in message_ids
         }
 
 
 class BatchReader:
-    """Shares out batches, one at a time."""
+    """Reads SQS batches, one at a time."""
 
     def __init__(
-        self, registry: WebhookCache, quarantine: QuarantineQueue, *, event_source: str, retention_ms: int
+        self,
+        webhook_cache: WebhookCache,
+        quarantine_queue: QuarantineQueue,
+        *,
+        event_source: str,
+        retention_ms: int,
     ) -> None:
-        self._registry = registry
-        self._quarantine = quarantine
+        self._webhook_cache = webhook_cache
+        self._quarantine_queue = quarantine_queue
         self._event_source = event_source
         self._retention_ms = retention_ms
 
-    def read_batch(
-        self, records: Sequence[dict[str, Any]], crew: ThreadPool
+    def read(
+        self, records: Sequence[dict[str, Any]], threads: ThreadPool
     ) -> tuple[list[WebhookBatch], set[str]]:
-        """What there is to do for each webhook that may want any of it; and the ids of the messages that must
-        come again, since they could not be shared out."""
-        shares: dict[str, WebhookBatch] = {}
-        unsafe: set[str] = set()
-        by_account = self._read_all(records, unsafe)
+        """Group the events of an SQS batch by webhook.
 
-        def share_out_account(account_id: str) -> None:
+        Returns:
+            A batch for each webhook that may want one of the events, and the ids of the messages that SQS
+            must redeliver because they could not be grouped.
+        """
+        batches: dict[str, WebhookBatch] = {}
+        failed: set[str] = set()
+        by_account = self._read_by_account(records, failed)
+
+        def add_account(account_id: str) -> None:
             try:
-                self._add_to_shares(account_id, by_account[account_id], shares, unsafe)
+                self._add_account(account_id, by_account[account_id], batches, failed)
             except Exception as error:  # noqa: BLE001  # whatever it is, it costs no other account
-                report(error, "registrations not read", accountId=account_id)
-                unsafe.update(message.id for message in by_account[account_id])
+                report(error, "webhooks not read", accountId=account_id)
+                failed.update(message.id for message in by_account[account_id])
 
-        # Accounts that must be looked up are so at the same time: ten in a row would take as long as most
-        # receivers do.
-        asked = [
+        # Accounts that must be read from DynamoDB are read at the same time: ten in a row would take as long
+        # as most receivers do.
+        uncached = [
             each
             for each, messages in by_account.items()
-            if self._registry.cached(each) is None or _came_before(messages)
+            if self._webhook_cache.cached(each) is None or _redelivered(messages)
         ]
-        crew.run_all(share_out_account, asked)
+        threads.run_all(add_account, uncached)
         for account_id in by_account:
-            if account_id not in asked:
-                share_out_account(account_id)
-        return list(shares.values()), unsafe
+            if account_id not in uncached:
+                add_account(account_id)
+        return list(batches.values()), failed
 
-    def _read_all(self, records: Sequence[dict[str, Any]], unsafe: set[str]) -> dict[str, list[QueuedEvent]]:
-        """The messages of each account."""
+    def _read_by_account(
+        self, records: Sequence[dict[str, Any]], failed: set[str]
+    ) -> dict[str, list[QueuedEvent]]:
         by_account: dict[str, list[QueuedEvent]] = {}
         first: dict[tuple[str, str], Event] = {}
         for record in records:
             try:
-                message = self._read(record)
+                message = self._read_record(record)
                 if message is None:
                     continue
                 event = message.event
                 earlier = first.setdefault((event.account_id, event.sort_key), event)
-                if differ(earlier.text, event.text):
-                    self.put_aside(record, SECOND_TEXT)
+                if are_different(earlier.text, event.text):
+                    self.quarantine(record, CONFLICTING_EVENT)
                     continue
             except Exception as error:  # noqa: BLE001  # whatever it is, it costs no other message
                 report(error, "message not processed", messageId=record["messageId"])
-                unsafe.add(record["messageId"])
+                failed.add(record["messageId"])
             else:
                 by_account.setdefault(event.account_id, []).append(message)
         return by_account
 
-    def _read(self, record: dict[str, Any]) -> QueuedEvent | None:
-        """The event that a message brings. One that is none is put into quarantine."""
+    def _read_record(self, record: dict[str, Any]) -> QueuedEvent | None:
+        """Read the event of an SQS record. A malformed one goes to quarantine."""
         try:
             event = read_event(
                 record["body"],
@@ -150,76 +164,78 @@ class BatchReader:
                 accepted_at_ms=int(record["attributes"]["SentTimestamp"]),
             )
         except MalformedEvent as malformed:
-            self.put_aside(record, malformed.reason, logged=malformed.logged)
+            self.quarantine(record, malformed.reason, log_reason=malformed.log_reason)
             return None
-        came_before = int(record["attributes"]["ApproximateReceiveCount"]) > 1
-        return QueuedEvent(record["messageId"], event, came_before)
+        is_redelivered = int(record["attributes"]["ApproximateReceiveCount"]) > 1
+        return QueuedEvent(record["messageId"], event, is_redelivered)
 
-    def put_aside(self, record: dict[str, Any], reason: str, *, logged: str | None = None) -> None:
-        """Put the event of a message into quarantine. The log gets `logged` where `reason` holds its values.
+    def quarantine(self, record: dict[str, Any], reason: str, *, log_reason: str | None = None) -> None:
+        """Move the event of an SQS record to quarantine.
+
+        Where `reason` holds values of the event, the log gets `log_reason` in its place.
 
         Raises:
-            AWS_ERRORS: it is not there; the message must come again.
+            AWS_ERRORS: the event is not in quarantine, so SQS must redeliver its message.
         """
-        self._quarantine.keep(record["body"], reason=reason)
-        logger.warning("event quarantined", messageId=record["messageId"], reason=logged or reason)
+        self._quarantine_queue.keep(record["body"], reason=reason)
+        logger.warning("event quarantined", messageId=record["messageId"], reason=log_reason or reason)
         count(Metric.EVENTS_QUARANTINED)
 
-    def _add_to_shares(
+    def _add_account(
         self,
         account_id: str,
         messages: Sequence[QueuedEvent],
-        shares: dict[str, WebhookBatch],
-        unsafe: set[str],
+        batches: dict[str, WebhookBatch],
+        failed: set[str],
     ) -> None:
-        """Put the events of one account into the share of each webhook that may want them.
+        """Add the events of one account to the batch of each webhook that may want them.
 
-        A webhook that cannot be read gets what it takes into its backlog, for a version that can read it. Its
-        messages do not return: a queue has 120,000 in flight at most (SQS quota), for all accounts. They do
-        where not even what it takes can be read, for then there is no other place for them.
+        A webhook that this version cannot read gets its events into its backlog, for a version that can read
+        it. Its messages are not redelivered, because a queue has at most 120,000 in flight (SQS quota) for
+        all accounts. They are redelivered where not even the webhook's event names can be read.
         """
-        of_account = self._registry.for_account(account_id)
-        unreadable = self._registry.unreadable(account_id)
+        webhooks = self._webhook_cache.for_account(account_id)
+        unreadable = self._webhook_cache.unreadable(account_id)
         if any(each.events is None for each in unreadable):
-            unsafe.update(message.id for message in messages)
+            failed.update(message.id for message in messages)
         deleted: list[Tombstone] = []
-        if came_before := _came_before(messages):
+        if redelivered := _redelivered(messages):
             try:
-                first_ms = min(message.event.accepted_at_ms for message in came_before)
-                deleted = self._registry.deleted(account_id, since_ms=first_ms)
-            except Exception as error:  # noqa: BLE001  # it costs none of those that came first
+                first_ms = min(message.event.accepted_at_ms for message in redelivered)
+                deleted = self._webhook_cache.deleted(account_id, since_ms=first_ms)
+            except Exception as error:  # noqa: BLE001  # it costs none of the new messages
                 report(error, "deleted webhooks not read", accountId=account_id)
-                unsafe.update(message.id for message in came_before)
+                failed.update(message.id for message in redelivered)
                 messages = [message for message in messages if not message.is_redelivered]
         for message in messages:
             event = message.event
-            ways = {
+            routes = {
                 known.webhook.webhook_id: route(*known, event, retention_ms=self._retention_ms)
-                for known in of_account
+                for known in webhooks
             }
             for each in unreadable:
-                ways[each.webhook_id] = _lane_if(event.event_name in (each.events or ()), event)
+                routes[each.webhook_id] = _lane_if_wanted(event, each.events or ())
             if message.is_redelivered:
                 accepted_at = format_ms(event.accepted_at_ms)
-                for gone in deleted:
-                    if gone.deleted_at >= accepted_at:
-                        ways[gone.webhook_id] = _lane_if(event.event_name in gone.events, event)
-            for webhook_id, way in ways.items():
-                # One that does not want it now may have wanted it when it came before.
-                if way is not Route.NOWHERE or message.is_redelivered:
-                    share = shares.setdefault(webhook_id, WebhookBatch(account_id, webhook_id))
-                    share.add(event, message.id, is_redelivered=message.is_redelivered, way=way)
+                for tombstone in deleted:
+                    if tombstone.deleted_at >= accepted_at:
+                        routes[tombstone.webhook_id] = _lane_if_wanted(event, tombstone.events)
+            for webhook_id, its_route in routes.items():
+                # A webhook may have wanted a redelivered event when it came first.
+                if its_route is not Route.SKIP or message.is_redelivered:
+                    batch = batches.setdefault(webhook_id, WebhookBatch(account_id, webhook_id))
+                    batch.add(event, message.id, its_route, is_redelivered=message.is_redelivered)
 
 
-def _lane_if(is_asked_for: bool, event: Event) -> Route:
-    return lane_for(event) if is_asked_for else Route.NOWHERE
+def _lane_if_wanted(event: Event, wanted_names: Collection[str]) -> Route:
+    return lane_for(event) if event.event_name in wanted_names else Route.SKIP
 
 
-def differ(text: str, other: str) -> bool:
-    """Tell whether two events are two, and not one that the bus wrote in two ways."""
+def are_different(text: str, other: str) -> bool:
+    """Return whether two texts are two events, and not one event that the bus wrote in two ways."""
     try:
         return text != other and _parsed(text) != _parsed(other)
-    except RecursionError:  # read with a level less; to compare a whole one would fail each time
+    except RecursionError:  # parsed with a level less; comparing whole ones would fail each time
         return True
 
 
@@ -227,5 +243,5 @@ def _parsed(text: str) -> object:
     return json.loads(text, parse_int=str)  # Python refuses integers of 4,300 digits
 
 
-def _came_before(messages: Sequence[QueuedEvent]) -> list[QueuedEvent]:
+def _redelivered(messages: Sequence[QueuedEvent]) -> list[QueuedEvent]:
     return [message for message in messages if message.is_redelivered]

@@ -1,24 +1,24 @@
-"""Take the events of one SQS batch to the webhooks that asked for them.
+"""Dispatch the events of one SQS batch to the webhooks that want them.
 
-A real-time event goes to a webhook in direct mode at once: each webhook gets its events one after the
-other, all webhooks at the same time. What cannot go now is put into the webhook's backlog, which is then
-marked; a message is acknowledged when each of its deliveries is recorded, or waits in a marked lane.
+A real-time event goes to a webhook in direct mode at once: one request after the other to each webhook, to
+all webhooks at the same time. An event that cannot go out now is appended to the webhook's backlog, and its
+lane is marked as due. The SQS message is acknowledged when each of its deliveries is recorded or pending.
 """
 
 import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lms_webhooks.aws.clients import AWS_ERRORS
 from lms_webhooks.aws.sqs import DrainMessage, DrainQueue, QuarantineQueue
 from lms_webhooks.clocks import Clocks
-from lms_webhooks.dispatcher.batch_reader import SECOND_TEXT, BatchReader, WebhookBatch, differ
+from lms_webhooks.dispatcher.batch_reader import CONFLICTING_EVENT, BatchReader, WebhookBatch, are_different
 from lms_webhooks.dispatcher.slow_endpoints import SlownessDetector
 from lms_webhooks.model import health as endpoint
 from lms_webhooks.model.attempts import Attempt
-from lms_webhooks.model.consequences import Consequence, Fate, follow, set_aside
+from lms_webhooks.model.consequences import Consequence, Fate, decide, set_aside
 from lms_webhooks.model.events import Event
 from lms_webhooks.model.health import Health
 from lms_webhooks.model.routing import Route, lane_for, route
@@ -41,27 +41,36 @@ if TYPE_CHECKING:
 
     type _StoredText = tuple[DeliveryKey, AttributeValueTypeDef | None]
 
-BATCH_SIZE = 10  # the template's BatchSize of the real-time queue
-TIMEOUTS = Timeouts(connect_seconds=5, answer_seconds=5, total_seconds=5)
-FAULT_DELAY_SECONDS = 5.0  # the first pause after an endpoint failure is as long
+SQS_BATCH_SIZE = 10  # the template's BatchSize of the real-time queue
+TIMEOUTS = Timeouts(connect_seconds=5, response_seconds=5, total_seconds=5)
+INTERNAL_ERROR_DELAY_SECONDS = 5.0  # the first pause after an endpoint failure is as long
 # For one webhook of one SQS batch. Ten responses of 0.2 s fit. Ten of 0.9 s would hold a dispatcher for 9 s,
-# and 150 such events a second all of them.
+# and 150 such events a second would hold all dispatchers.
 WEBHOOK_SECONDS = 2.0
-# To write down what was sent and what waits, after the last POST has used its whole time.
+# To record what was delivered and append the rest, after the last POST has used its whole time.
 _CLOSING_SECONDS = 5.0
 
 
+class _NotSent(NamedTuple):
+    """The events of one webhook that did not go out."""
+
+    real_time: list[Event]
+    batch: list[Event]
+    delay_seconds: float
+    """The pause until the first of the real-time events may be tried."""
+
+
 class Dispatcher:
-    """Dispatches SQS batches. One at a time, as Lambda calls it; its threads live as long as it does."""
+    """Dispatches SQS batches, one at a time, as Lambda calls it. Its threads live as long as it does."""
 
     def __init__(
         self,
         *,
-        registry: WebhookCache,
+        webhook_cache: WebhookCache,
         health: HealthStore,
         deliveries: DeliveryStore,
         backlog: Backlog,
-        courier: WebhookClient,
+        webhook_client: WebhookClient,
         drain_queue: DrainQueue,
         quarantine: QuarantineQueue,
         event_source: str,
@@ -71,357 +80,401 @@ class Dispatcher:
         clocks: Clocks | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self._registry = registry
+        self._webhook_cache = webhook_cache
         self._health = health
         self._deliveries = deliveries
         self._backlog = backlog
-        self._courier = courier
+        self._webhook_client = webhook_client
         self._drain_queue = drain_queue
         self._retention_ms = retention_days * 86_400_000
-        self._intake = BatchReader(
-            registry, quarantine, event_source=event_source, retention_ms=self._retention_ms
+        self._batch_reader = BatchReader(
+            webhook_cache, quarantine, event_source=event_source, retention_ms=self._retention_ms
         )
         self._batch_every_minutes = batch_every_minutes
         self._clock = clock
         self._jitter = jitter
-        self._pace = SlownessDetector(clocks=clocks)
+        self._slowness = SlownessDetector(clocks=clocks)
         # As many threads as POSTs can be in flight, or a few endpoints that hang would hold up the rest.
-        self._crew = ThreadPool("post", size=BATCH_SIZE * MAX_WEBHOOKS_PER_ACCOUNT)
+        self._threads = ThreadPool("post", size=SQS_BATCH_SIZE * MAX_WEBHOOKS_PER_ACCOUNT)
 
     def dispatch(self, records: Sequence[dict[str, Any]], *, remaining_ms: Callable[[], int]) -> list[str]:
-        """See to the events in `records`; answer the ids of the messages that must come again."""
+        """Deliver the events in `records`, or append them to their backlogs.
+
+        Returns:
+            The ids of the messages that failed, and that SQS must redeliver.
+        """
 
         def remaining_seconds() -> float:
             return remaining_ms() / 1000 - _CLOSING_SECONDS
 
-        shares, unsafe = self._intake.read_batch(records, self._crew)
-        if shares:
-            unsafe |= self._deliver(shares, records, remaining_seconds)
-        unsafe = unsafe.union(*(share.failed_message_ids() for share in shares))
-        if unsafe:
-            count(Metric.MESSAGES_RETURNED, len(unsafe))
-        return sorted(unsafe)
+        batches, failed = self._batch_reader.read(records, self._threads)
+        if batches:
+            failed |= self._deliver(batches, records, remaining_seconds)
+        failed = failed.union(*(batch.failed_message_ids() for batch in batches))
+        if failed:
+            count(Metric.MESSAGES_RETURNED, len(failed))
+        return sorted(failed)
 
     def _deliver(
         self,
-        shares: Sequence[WebhookBatch],
+        batches: Sequence[WebhookBatch],
         records: Sequence[dict[str, Any]],
         remaining_seconds: Callable[[], float],
     ) -> set[str]:
-        """Bring every share to an end, all at once; then record what was delivered.
+        """Deliver all batches at the same time, then record what was delivered.
 
-        Answers the ids of messages that must come again and are in no share any more.
+        Returns:
+            The ids of failed messages that are in no batch any more.
         """
         try:
             recorded = self._deliveries.find_recorded(
-                [(share.webhook_id, sort_key) for share in shares for sort_key in share.events]
+                [(batch.webhook_id, sort_key) for batch in batches for sort_key in batch.events]
             )
             pending = self._backlog.find_texts(
                 [
-                    (share.webhook_id, lane, sort_key)
-                    for share in shares
-                    for sort_key, lane in share.lanes.items()
+                    (batch.webhook_id, lane, sort_key)
+                    for batch in batches
+                    for sort_key, lane in batch.lanes.items()
                 ]
             )
         except AWS_ERRORS:
             logger.exception("history not read")
             return set()
-        done = {key for key, (is_delivered, _) in recorded.items() if is_delivered}
+        already_delivered = {key for key, (is_delivered, _) in recorded.items() if is_delivered}
         texts = [*((key, text) for key, (_, text) in recorded.items()), *pending.items()]
-        unsafe = self._put_second_texts_aside(shares, records, texts) if texts else set()
-        # Who has one event is not to wait for threads that have ten to send.
-        shares = sorted(shares, key=lambda share: len(share.events))
-        self._crew.run_all(lambda share: self._deliver_batch(share, done, remaining_seconds), shares)
-        delivered = [delivery for share in shares for delivery in share.delivered]
+        failed = self._quarantine_conflicting(batches, records, texts) if texts else set()
+        # A webhook with one event does not wait for a thread that is busy with ten.
+        batches = sorted(batches, key=lambda batch: len(batch.events))
+        self._threads.run_all(
+            lambda batch: self._deliver_batch(batch, already_delivered, remaining_seconds), batches
+        )
+        delivered = [delivery for batch in batches for delivery in batch.delivered]
         unwritten = self._deliveries.record(delivered, recorded_at_seconds=int(self._clock()))
-        for share in shares:
-            share.safe |= {each.event.sort_key for each in share.delivered if each.key not in unwritten}
-            self._close(share)
-        _report(delivered, failed_attempts=sum(share.failed_attempts for share in shares))
-        return unsafe
+        for batch in batches:
+            batch.handled |= {each.event.sort_key for each in batch.delivered if each.key not in unwritten}
+            self._finish(batch)
+        _count_deliveries(delivered, failed_attempts=sum(batch.failed_attempts for batch in batches))
+        return failed
 
-    def _put_second_texts_aside(
+    def _quarantine_conflicting(
         self,
-        shares: Sequence[WebhookBatch],
+        batches: Sequence[WebhookBatch],
         records: Sequence[dict[str, Any]],
         texts: "Sequence[_StoredText]",
     ) -> set[str]:
-        """Put into quarantine each event under whose id and time another one is recorded, or waits, for a
-        webhook that wants it. It reaches none. Answers the ids of the messages that must come again."""
-        by_id = {share.webhook_id: share for share in shares}
-        second = {
+        """Quarantine each event whose id and time another event of the webhook has, on record or pending.
+
+        Such an event reaches no webhook.
+
+        Returns:
+            The ids of the messages that failed.
+        """
+        by_id = {batch.webhook_id: batch for batch in batches}
+        conflicting = {
             (by_id[webhook_id].account_id, sort_key)
             for (webhook_id, sort_key), stored in texts
-            if stored is not None and _is_another(by_id[webhook_id].events[sort_key], stored)
+            if stored is not None and _is_conflicting(by_id[webhook_id].events[sort_key], stored)
         }
-        if not second:
+        if not conflicting:
             return set()
         message_ids: set[str] = set()
-        for share in shares:
-            for account_id, sort_key in second:
-                if share.account_id == account_id and sort_key in share.events:
-                    message_ids |= share.withdraw(sort_key)
-        unsafe: set[str] = set()
+        for batch in batches:
+            for account_id, sort_key in conflicting:
+                if batch.account_id == account_id and sort_key in batch.events:
+                    message_ids |= batch.withdraw(sort_key)
+        failed: set[str] = set()
         for record in records:
             if record["messageId"] in message_ids:
                 try:
-                    self._intake.put_aside(record, SECOND_TEXT)
+                    self._batch_reader.quarantine(record, CONFLICTING_EVENT)
                 except AWS_ERRORS:
                     logger.exception("event not quarantined", messageId=record["messageId"])
-                    unsafe.add(record["messageId"])
-        return unsafe
+                    failed.add(record["messageId"])
+        return failed
 
     def _deliver_batch(
-        self, share: WebhookBatch, done: set[DeliveryKey], remaining_seconds: Callable[[], float]
+        self,
+        batch: WebhookBatch,
+        already_delivered: set[DeliveryKey],
+        remaining_seconds: Callable[[], float],
     ) -> None:
-        """Take one webhook its events, oldest first. Those that cannot go now wait in its backlog.
+        """Deliver one webhook its events, oldest first. Those that cannot go out now join its backlog."""
+        batch.handled |= {key for key in batch.events if (batch.webhook_id, key) in already_delivered}
+        try:
+            not_sent = self._send_in_order(batch, remaining_seconds)
+            self._enqueue(batch, Lane.BATCH, not_sent.batch)
+            self._enqueue(batch, Lane.REALTIME, not_sent.real_time, delay_seconds=not_sent.delay_seconds)
+        except Exception as error:  # noqa: BLE001  # whatever it is, it costs no other webhook
+            report(error, "webhook delivery failed", accountId=batch.account_id, webhookId=batch.webhook_id)
 
-        No POST starts that would end after WEBHOOK_SECONDS if it took as long as the one before: then the
-        webhook is in backlog mode from now on, where it holds up nobody.
+    def _send_in_order(self, batch: WebhookBatch, remaining_seconds: Callable[[], float]) -> _NotSent:
+        """POST one event after the other, as long as all goes well.
+
+        No POST starts that would end after WEBHOOK_SECONDS if it took as long as the one before. The webhook
+        then enters backlog mode, where it holds up no other webhook.
         """
-        share.safe |= {sort_key for sort_key in share.events if (share.webhook_id, sort_key) in done}
-        events = [share.events[sort_key] for sort_key in sorted(share.events) if sort_key not in share.safe]
-        waiting: list[Event] = []
-        batch: list[Event] = []
+        real_time: list[Event] = []
+        for_slot: list[Event] = []
         delay_seconds: float | None = None
         ends_at = self._clock() + WEBHOOK_SECONDS
-        took_seconds = 0.0
-        try:
-            for event in events:
-                began = self._clock()
-                is_over = began + took_seconds > ends_at and bool(share.sent)
-                must_wait = bool(waiting) or delay_seconds is not None
-                # Looked up again before each POST: an endpoint may have taken seconds for the last one.
-                registered, credentials = self._look_up(share, event, must_wait=must_wait or is_over)
-                if registered is not None:
-                    way = self._way(registered, event)
-                    share.failures = registered.health.failures
-                else:  # what it still asked for is buried, or read by another version, with what waits
-                    way = lane_for(event) if event.sort_key in share.asked_for else Route.NOWHERE
-                if way is Route.NOWHERE:
-                    share.safe.add(event.sort_key)
-                elif way is Route.BATCH_LANE:
-                    batch.append(event)
-                elif way is Route.REALTIME_LANE or must_wait or remaining_seconds() < TIMEOUTS.total_seconds:
-                    # Once one waits all wait: those behind it must not overtake it.
-                    waiting.append(event)
-                elif is_over:
-                    assert registered is not None
-                    self._enter_backlog_mode(registered)
-                    waiting.append(event)
-                elif credentials is None:
-                    delay_seconds = FAULT_DELAY_SECONDS
-                    waiting.append(event)
-                else:
-                    assert registered is not None
-                    then = self._attempt(share, registered, credentials, event)
-                    took_seconds = self._clock() - began
-                    delay_seconds = then.delay_seconds
-                    if then.fate is Fate.PENDING:
-                        waiting.append(event)
-            self._keep(share, Lane.BATCH, batch)
-            self._keep(share, Lane.REALTIME, waiting, delay_seconds=delay_seconds or 0)
-        except Exception as error:  # noqa: BLE001  # whatever it is, it costs no other webhook
-            report(error, "webhook not served", accountId=share.account_id, webhookId=share.webhook_id)
+        last_post_seconds = 0.0
+        for sort_key in sorted(batch.events.keys() - batch.handled):
+            event = batch.events[sort_key]
+            began = self._clock()
+            is_over = began + last_post_seconds > ends_at and bool(batch.results)
+            must_wait = bool(real_time) or delay_seconds is not None
+            # Looked up again before each POST: an endpoint may have taken seconds for the last one.
+            registered, credentials = self._look_up(batch, event, must_wait=must_wait or is_over)
+            if registered is not None:
+                event_route = self._route(registered, event)
+                batch.failures = registered.health.failures
+            else:  # deleted or unreadable: the drainer discards what is pending, or a newer version reads it
+                event_route = lane_for(event) if sort_key in batch.wanted else Route.SKIP
+            if event_route is Route.SKIP:
+                batch.handled.add(sort_key)
+            elif event_route is Route.BATCH_LANE:
+                for_slot.append(event)
+            elif (
+                event_route is Route.REALTIME_LANE
+                or must_wait
+                or remaining_seconds() < TIMEOUTS.total_seconds
+            ):
+                # Once one event is pending, those behind it must not overtake it.
+                real_time.append(event)
+            elif is_over:
+                assert registered is not None
+                self._enter_backlog_mode(registered)
+                real_time.append(event)
+            elif credentials is None:
+                delay_seconds = INTERNAL_ERROR_DELAY_SECONDS
+                real_time.append(event)
+            else:
+                assert registered is not None
+                consequence = self._attempt(batch, registered, credentials, event)
+                last_post_seconds = self._clock() - began
+                delay_seconds = consequence.delay_seconds
+                if consequence.fate is Fate.PENDING:
+                    real_time.append(event)
+        return _NotSent(real_time, for_slot, delay_seconds or 0)
 
     def _find(self, account_id: str, webhook_id: str) -> WebhookWithHealth | None:
-        """One webhook, or None when it is gone, or this version cannot read it."""
+        """Return one webhook; None when it is deleted, or when this version cannot read it."""
         try:
-            return self._registry.find(account_id, webhook_id)
+            return self._webhook_cache.find(account_id, webhook_id)
         except UnreadableWebhook:
             return None
 
     def _look_up(
-        self, share: WebhookBatch, event: Event, *, must_wait: bool
+        self, batch: WebhookBatch, event: Event, *, must_wait: bool
     ) -> tuple[WebhookWithHealth | None, Credentials | None]:
-        """The webhook as it is now, or None when it is gone; and what a request to it takes, if one is due.
+        """Return the webhook, and the credentials for `event` if it may go out now.
 
-        KMS may take long over a secret. So the secret comes first, then the look at what may have changed.
+        Decrypting may take KMS seconds, so the webhook is looked up once more after it.
         """
-        registered = self._find(share.account_id, share.webhook_id)
-        while registered is not None and self._way(registered, event) is Route.DIRECT and not must_wait:
-            if share.credentials is not None and share.credentials[0] == registered.webhook:
-                return registered, share.credentials[1]
+        registered = self._find(batch.account_id, batch.webhook_id)
+        while registered is not None and self._route(registered, event) is Route.DIRECT and not must_wait:
+            if batch.credentials is not None and batch.credentials[0] == registered.webhook:
+                return registered, batch.credentials[1]
             try:
-                credentials = self._courier.credentials_of(registered.webhook)
-            except Exception as error:  # noqa: BLE001  # whatever it is, the event goes where it is safe
-                self._note_unsent(error, registered)
+                credentials = self._webhook_client.decrypt_credentials(registered.webhook)
+            except Exception as error:  # noqa: BLE001  # whatever it is, the event joins the backlog
+                self._record_internal_error(error, registered)
                 break
-            share.credentials = registered.webhook, credentials
-            registered = self._find(share.account_id, share.webhook_id)
+            batch.credentials = registered.webhook, credentials
+            registered = self._find(batch.account_id, batch.webhook_id)
         return registered, None
 
-    def _note_unsent(self, error: Exception, registered: WebhookWithHealth) -> None:
-        """An error of ours, such as a KMS key that is disabled, charges no endpoint; but events must wait.
+    def _record_internal_error(self, error: Exception, registered: WebhookWithHealth) -> None:
+        """Enter backlog mode after an error of our own, such as a disabled KMS key. It charges no endpoint.
 
-        From the queue they would end as dead letters that no history shows, and each would try KMS again.
+        Left in the queue, the events would end as dead letters that no history shows, and each would call KMS
+        again.
         """
         webhook = registered.webhook
         report(error, "event not sent", accountId=webhook.account_id, webhookId=webhook.webhook_id)
         self._enter_backlog_mode(registered)
 
     def _attempt(
-        self, share: WebhookBatch, registered: WebhookWithHealth, credentials: Credentials, event: Event
+        self, batch: WebhookBatch, registered: WebhookWithHealth, credentials: Credentials, event: Event
     ) -> Consequence:
-        """POST one event; answer what follows, with as many seconds as a failed one must wait."""
+        """POST one event, and apply what follows from the response."""
         webhook, health = registered
         try:
-            sent = self._courier.send(webhook, [event], credentials=credentials, patience=TIMEOUTS)
+            result = self._webhook_client.send(webhook, [event], credentials=credentials, timeouts=TIMEOUTS)
         except Exception as error:  # noqa: BLE001  # as for its credentials
-            self._note_unsent(error, registered)
-            return Consequence(Fate.PENDING, health, FAULT_DELAY_SECONDS)
-        share.sent.append(sent)
-        if sent.attempt.is_success:  # in direct mode it changes nothing that is known of the endpoint
-            delivered = Delivery(webhook.webhook_id, event, Outcome.DELIVERED, (sent.attempt,))
-            share.delivered.append(delivered)
-            if self._pace.record_success(webhook.webhook_id, sent.attempt.latency_ms):
+            self._record_internal_error(error, registered)
+            return Consequence(Fate.PENDING, health, INTERNAL_ERROR_DELAY_SECONDS)
+        batch.results.append(result)
+        attempt = result.attempt
+        if attempt.is_success:  # in direct mode it does not change the health
+            batch.delivered.append(Delivery(webhook.webhook_id, event, Outcome.DELIVERED, (attempt,)))
+            if self._slowness.record_success(webhook.webhook_id, attempt.latency_ms):
                 self._enter_backlog_mode(registered)
             return Consequence(Fate.DELIVERED, health)
-        health = replace(health, rejections=self._pace.rejections(webhook.webhook_id))
-        then = follow(health, sent, now_ms=int(self._clock() * 1000), jitter=self._jitter())
-        if then.fate is Fate.REJECTED:
-            self._pace.rejected(webhook.webhook_id)
-            self._set_aside(share, event, sent.attempt)
-        if then.delay_seconds is not None:
-            share.failed_attempts += 1
-            return replace(then, delay_seconds=self._fall_back(registered, then.health, then.delay_seconds))
-        return then
+        consequence = decide(
+            replace(health, rejections=self._slowness.rejections(webhook.webhook_id)),
+            attempt,
+            [event.sort_key],
+            body_bytes=result.body_bytes,
+            retry_after=result.response.retry_after,
+            now_ms=int(self._clock() * 1000),
+            jitter=self._jitter(),
+        )
+        if consequence.fate is Fate.REJECTED:
+            self._slowness.record_rejection(webhook.webhook_id)
+            self._set_aside(batch, event, attempt)
+        if consequence.delay_seconds is not None:
+            batch.failed_attempts += 1
+            delay = self._record_failure(registered, consequence.health, consequence.delay_seconds)
+            return replace(consequence, delay_seconds=delay)
+        return consequence
 
-    def _set_aside(self, share: WebhookBatch, event: Event, attempt: Attempt) -> None:
-        """The receiver rejected one event: it is tried again alone, and the others go on."""
+    def _set_aside(self, batch: WebhookBatch, event: Event, attempt: Attempt) -> None:
+        """Append a rejected event to the retry lane, where it is tried alone while the others go on."""
         now_ms = int(self._clock() * 1000)
         later, _ = set_aside(PendingEvent(event), attempt, now_ms=now_ms)
-        self._put(share, Lane.RETRY, [later], due_at_ms=later.due_at_ms)
+        self._append_and_mark(batch, Lane.RETRY, [later], due_at_ms=later.due_at_ms)
 
-    def _fall_back(self, registered: WebhookWithHealth, fallen: Health, delay_seconds: float) -> float:
-        """Note an endpoint failure, so that from now on the drainer alone sends; answer how long it waits."""
+    def _record_failure(self, registered: WebhookWithHealth, failed: Health, delay_seconds: float) -> float:
+        """Record an endpoint failure, after which only the drainer sends.
+
+        Returns:
+            The pause until the drainer may try.
+        """
         webhook = registered.webhook
-        self._pace.forget(webhook.webhook_id)
-        if self._save(registered, fallen):
+        self._slowness.reset(webhook.webhook_id)
+        if self._save(registered, failed):
             return delay_seconds
-        # Another was faster, and may know of a later next attempt: a drainer sent for before that would find
-        # itself early.
-        now_known = self._find(webhook.account_id, webhook.webhook_id)
-        wait_ms = now_known.health.next_attempt_at_ms - int(self._clock() * 1000) if now_known else 0
+        # Another process was faster, and its next attempt may be later. A drain before that would be early.
+        known_now = self._find(webhook.account_id, webhook.webhook_id)
+        wait_ms = known_now.health.next_attempt_at_ms - int(self._clock() * 1000) if known_now else 0
         return max(delay_seconds, wait_ms / 1000)
 
     def _enter_backlog_mode(self, registered: WebhookWithHealth) -> None:
-        self._pace.forget(registered.webhook.webhook_id)
+        self._slowness.reset(registered.webhook.webhook_id)
         self._save(
             registered, endpoint.enter_backlog_mode(registered.health, now_ms=int(self._clock() * 1000))
         )
 
-    def _save(self, registered: WebhookWithHealth, fallen: Health) -> bool:
-        """Write a fall to backlog mode, unless something changed since the health was read: whoever was
-        faster knows more. Answers whether it is written; either way the old reading is no longer true."""
+    def _save(self, registered: WebhookWithHealth, changed: Health) -> bool:
+        """Write a change to backlog mode, unless the health changed since it was read.
+
+        Then the other process knows more. In both cases the cached webhook is out of date.
+
+        Returns:
+            Whether the change is written.
+        """
         webhook, health = registered
         is_written = False
         try:
             is_written = self._health.save(
-                webhook.account_id, webhook.webhook_id, fallen, revision=health.revision
+                webhook.account_id, webhook.webhook_id, changed, revision=health.revision
             )
         except AWS_ERRORS:
             logger.exception("health not written", webhookId=webhook.webhook_id)
-        self._registry.forget(webhook.account_id)
+        self._webhook_cache.forget(webhook.account_id)
         return is_written
 
-    def _keep(
-        self, share: WebhookBatch, lane: Lane, events: Sequence[Event], *, delay_seconds: float = 0.0
+    def _enqueue(
+        self, batch: WebhookBatch, lane: Lane, events: Sequence[Event], *, delay_seconds: float = 0.0
     ) -> None:
         if events:
-            waiting = [PendingEvent(event) for event in events]
-            self._put(share, lane, waiting, due_at_ms=self._due_at_ms(lane), delay_seconds=delay_seconds)
+            pending = [PendingEvent(event) for event in events]
+            due_at_ms = self._due_at_ms(lane)
+            self._append_and_mark(batch, lane, pending, due_at_ms=due_at_ms, delay_seconds=delay_seconds)
 
-    def _put(
+    def _append_and_mark(
         self,
-        share: WebhookBatch,
+        batch: WebhookBatch,
         lane: Lane,
-        waiting: Sequence[PendingEvent],
+        pending: Sequence[PendingEvent],
         *,
         due_at_ms: int = 0,
         delay_seconds: float = 0.0,
     ) -> None:
-        """Put events into a lane and mark it.
+        """Append events to a lane, and set its due marker.
 
-        Whoever made the mark of the real-time lane sends for a drainer, after `delay_seconds`. For the other
-        lanes the sweep does, when they are due.
+        The process that creates the marker of the real-time lane schedules a drain, after `delay_seconds`.
+        For the other lanes the sweep does so when they are due.
         """
-        unwritten = self._backlog.append(share.webhook_id, lane, waiting)
+        unwritten = self._backlog.append(batch.webhook_id, lane, pending)
         is_new = self._backlog.mark(
-            share.account_id,
-            share.webhook_id,
+            batch.account_id,
+            batch.webhook_id,
             lane,
-            accepted_at_ms=min(each.event.accepted_at_ms for each in waiting),
+            accepted_at_ms=min(each.event.accepted_at_ms for each in pending),
             due_at_ms=due_at_ms,
         )
-        share.safe |= {each.event.sort_key for each in waiting} - unwritten
+        batch.handled |= {each.event.sort_key for each in pending} - unwritten
         if is_new and lane is Lane.REALTIME:
-            self._send_for_drainer(share, [lane], delay_seconds=delay_seconds)
+            self._schedule_drain(batch, [lane], delay_seconds=delay_seconds)
 
-    def _close(self, share: WebhookBatch) -> None:
-        """Write a share's lines in the log, and see to what came before."""
+    def _finish(self, batch: WebhookBatch) -> None:
+        """Write the log lines of a batch, and mark the lanes of its redelivered events."""
         try:
-            # Not by the threads: each would wait for the others at the log's lock.
-            self._courier.log(share.account_id, share.webhook_id, share.sent)
-            self._remark_redelivered(share)
+            # Not in the threads: each would wait for the others at the log's lock.
+            self._webhook_client.log(batch.account_id, batch.webhook_id, batch.results)
+            self._remark_redelivered(batch)
         except Exception as error:  # noqa: BLE001  # whatever it is, it costs no other webhook
-            report(error, "lanes not marked", accountId=share.account_id, webhookId=share.webhook_id)
-            share.safe -= {event.sort_key for event in share.redelivered}
+            report(error, "lanes not marked", accountId=batch.account_id, webhookId=batch.webhook_id)
+            batch.handled -= {event.sort_key for event in batch.redelivered}
 
-    def _remark_redelivered(self, share: WebhookBatch) -> None:
-        """Send for a drainer for events that came before: whoever had them then may have put them into a
-        lane and died before it was marked. Now that they are seen to, nobody else would look there.
+    def _remark_redelivered(self, batch: WebhookBatch) -> None:
+        """Mark every lane that a redelivered event may be in, and schedule a drain.
+
+        The process that had the message before may have died between appending an event and marking its lane.
+        Once the message is acknowledged, nothing else would look into that lane.
         """
-        if not share.redelivered:
+        if not batch.redelivered:
             return
-        accepted_at_ms = min(event.accepted_at_ms for event in share.redelivered)
-        lanes = {lane: None for event in share.redelivered for lane in _possible_lanes(event)}
+        accepted_at_ms = min(event.accepted_at_ms for event in batch.redelivered)
+        lanes = {lane: None for event in batch.redelivered for lane in _possible_lanes(event)}
         new = [
             lane
             for lane in lanes
             if self._backlog.mark(
-                share.account_id,
-                share.webhook_id,
+                batch.account_id,
+                batch.webhook_id,
                 lane,
                 accepted_at_ms=accepted_at_ms,
                 due_at_ms=self._due_at_ms(lane),
             )
         ]
         if new := [lane for lane in new if lane is not Lane.BATCH]:
-            self._send_for_drainer(share, new, delay_seconds=0)
+            self._schedule_drain(batch, new, delay_seconds=0)
 
-    def _send_for_drainer(self, share: WebhookBatch, lanes: Sequence[Lane], *, delay_seconds: float) -> None:
-        # A webhook that is gone, or cannot be read, is urgent to nobody.
-        failures = 1 if share.failures is None else share.failures + share.failed_attempts
+    def _schedule_drain(self, batch: WebhookBatch, lanes: Sequence[Lane], *, delay_seconds: float) -> None:
+        # A webhook that is deleted, or that cannot be read, is not urgent.
+        failures = 1 if batch.failures is None else batch.failures + batch.failed_attempts
         is_urgent = any(lane.is_urgent(failures=failures) for lane in lanes)
-        message = DrainMessage(share.account_id, share.webhook_id, is_urgent=is_urgent)
+        message = DrainMessage(batch.account_id, batch.webhook_id, is_urgent=is_urgent)
         self._drain_queue.send(message, delay_seconds=delay_seconds)
 
     def _due_at_ms(self, lane: Lane) -> int:
-        """From when on a lane that gets its first event now is to be served."""
+        """Return when a lane is due that gets its first event now."""
         if lane is not Lane.BATCH:
             return 0
         return next_slot_ms(int(self._clock() * 1000), every_minutes=self._batch_every_minutes)
 
-    def _way(self, registered: WebhookWithHealth, event: Event) -> Route:
+    def _route(self, registered: WebhookWithHealth, event: Event) -> Route:
         return route(*registered, event, retention_ms=self._retention_ms)
 
 
-def _is_another(event: Event, stored: "AttributeValueTypeDef") -> bool:
-    """Whether what is stored under the key of `event` is another event."""
+def _is_conflicting(event: Event, stored: "AttributeValueTypeDef") -> bool:
+    """Return whether another event is stored under the key of `event`."""
     try:
-        return differ(read_text(stored), event.text)
-    except Exception as error:  # noqa: BLE001  # damage: nothing can be said, and it costs no other event
+        return are_different(read_text(stored), event.text)
+    except Exception as error:  # noqa: BLE001  # a damaged item proves nothing, and costs no other event
         report(error, "stored event not read", accountId=event.account_id)
         return False
 
 
 def _possible_lanes(event: Event) -> tuple[Lane, ...]:
-    """Where a dispatcher may put an event."""
+    """Return the lanes into which a dispatcher may put an event."""
     return (Lane.BATCH,) if lane_for(event) is Route.BATCH_LANE else (Lane.REALTIME, Lane.RETRY)
 
 
-def _report(delivered: Sequence[Delivery], *, failed_attempts: int) -> None:
+def _count_deliveries(delivered: Sequence[Delivery], *, failed_attempts: int) -> None:
     if failed_attempts:
         count(Metric.ATTEMPTS_FAILED, failed_attempts)
     if delivered:

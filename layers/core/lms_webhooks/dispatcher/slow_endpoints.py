@@ -1,67 +1,73 @@
-"""Notice endpoints that are slow, or that reject one event after the other, before they fail outright.
+"""Detect endpoints that are slow, or that reject one event after the other, before they fail outright.
 
-What is noticed lives in the memory of one execution environment: writing each latency down would cost as
-much as the delivery. Only the transition to backlog mode is written, by who notices.
+The counts live in the memory of one execution environment, because writing each latency to DynamoDB would
+cost as much as the delivery. The dispatcher writes only the change to backlog mode.
 """
 
 from collections import deque
 from dataclasses import dataclass, field
 
-from lms_webhooks.clocks import Clocks, Memory
+from lms_webhooks.clocks import Clocks, ExpiringCache
 from lms_webhooks.model.health import SLOW_MS
 
 SLOW_IN_A_ROW = 3
-AVERAGED_ANSWERS = 5
-_REMEMBERED_ANSWERS = 10
+AVERAGED_RESPONSES = 5
+_KEPT_RESPONSES = 10
 _MAX_WEBHOOKS = 10_000
 MAX_PAUSE_SECONDS = 600
-"""Between two answers of one row. What an endpoint said before a longer pause says nothing of it now."""
+"""The longest pause between two responses of one row. An older response says nothing about the present."""
 
 
 @dataclass
-class _Answers:
-    latencies_ms: deque[int] = field(default_factory=lambda: deque(maxlen=_REMEMBERED_ANSWERS))
+class _Recent:
+    """The recent responses of one endpoint."""
+
+    latencies_ms: deque[int] = field(default_factory=lambda: deque(maxlen=_KEPT_RESPONSES))
     slow_in_a_row: int = 0
     rejected_in_a_row: int = 0
 
 
 class SlownessDetector:
-    """What recent direct attempts said of each webhook's endpoint.
+    """Judges each webhook's endpoint by its recent responses in direct mode.
 
-    One webhook is only ever attempted by one thread of a batch at a time, so nothing here is locked.
+    Only one thread of a batch sends to a webhook at a time, so nothing here is locked.
     """
 
     def __init__(self, *, clocks: Clocks | None = None) -> None:
-        self._answers = Memory[str, _Answers](
+        self._recent = ExpiringCache[str, _Recent](
             max_age_seconds=MAX_PAUSE_SECONDS, max_weight=_MAX_WEBHOOKS, clocks=clocks
         )
 
     def record_success(self, webhook_id: str, latency_ms: int) -> bool:
-        """Note a 2xx; answer whether the endpoint is slow: three in a row over the threshold, or the
-        average over it across five or more."""
-        answers = self._of(webhook_id)
-        answers.rejected_in_a_row = 0
-        answers.latencies_ms.append(latency_ms)
-        answers.slow_in_a_row = answers.slow_in_a_row + 1 if latency_ms > SLOW_MS else 0
-        known = len(answers.latencies_ms)
-        return answers.slow_in_a_row >= SLOW_IN_A_ROW or (
-            known >= AVERAGED_ANSWERS and sum(answers.latencies_ms) / known > SLOW_MS
+        """Record a 2xx.
+
+        Returns:
+            Whether the endpoint is slow: three responses in a row over the threshold, or an average over it
+            across five or more.
+        """
+        recent = self._recent_of(webhook_id)
+        recent.rejected_in_a_row = 0
+        recent.latencies_ms.append(latency_ms)
+        recent.slow_in_a_row = recent.slow_in_a_row + 1 if latency_ms > SLOW_MS else 0
+        known = len(recent.latencies_ms)
+        return recent.slow_in_a_row >= SLOW_IN_A_ROW or (
+            known >= AVERAGED_RESPONSES and sum(recent.latencies_ms) / known > SLOW_MS
         )
 
-    def rejected(self, webhook_id: str) -> None:
-        """Note an event that the receiver rejected."""
-        self._of(webhook_id).rejected_in_a_row += 1
+    def record_rejection(self, webhook_id: str) -> None:
+        """Record that the receiver rejected an event."""
+        self._recent_of(webhook_id).rejected_in_a_row += 1
 
     def rejections(self, webhook_id: str) -> int:
-        """How many events in a row the receiver rejected."""
-        answers = self._answers.get(webhook_id)
-        return answers.rejected_in_a_row if answers is not None else 0
+        """Return how many events in a row the receiver rejected."""
+        recent = self._recent.get(webhook_id)
+        return recent.rejected_in_a_row if recent is not None else 0
 
-    def forget(self, webhook_id: str) -> None:
-        """The webhook left direct mode; when it comes back, it starts afresh."""
-        self._answers.forget(webhook_id)
+    def reset(self, webhook_id: str) -> None:
+        """Drop the counts of a webhook that leaves direct mode."""
+        self._recent.discard(webhook_id)
 
-    def _of(self, webhook_id: str) -> _Answers:
-        answers = self._answers.get(webhook_id) or _Answers()
-        self._answers.put(webhook_id, answers)  # aged from this answer on
-        return answers
+    def _recent_of(self, webhook_id: str) -> _Recent:
+        recent = self._recent.get(webhook_id) or _Recent()
+        self._recent.put(webhook_id, recent)  # its age counts from this response
+        return recent

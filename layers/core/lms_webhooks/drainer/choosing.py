@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lms_webhooks.model.health import Health
-from lms_webhooks.model.retry import MAX_BATCH_SIZE
+from lms_webhooks.model.health import MAX_REQUEST_SIZE, Health
 from lms_webhooks.stores.backlog import Lane, PendingEvent
 
 REALTIME_IN_A_ROW = 3
@@ -15,7 +14,7 @@ OTHERS_AT_FIRST = 4
 """So many it gets then, one at each probe."""
 FAILURES_UNTIL_AGAIN = 3
 """So often from then on until it gets the next one. A quarter of an hour of probes, 300 s apart."""
-CHOSEN_FROM = MAX_BATCH_SIZE
+CHOSEN_FROM = MAX_REQUEST_SIZE
 """So many events of a lane another one is chosen from."""
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
 _LOWER_LANES = (Lane.BATCH, Lane.RETRY, Lane.REPLAY)

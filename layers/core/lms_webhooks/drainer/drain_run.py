@@ -23,9 +23,8 @@ from lms_webhooks.drainer.expiry import Expiry
 from lms_webhooks.drainer.outcomes import OutcomeRecorder
 from lms_webhooks.model import health as endpoint
 from lms_webhooks.model.attempts import Attempt
-from lms_webhooks.model.consequences import Fate, follow, is_suspect_when_retried
-from lms_webhooks.model.health import Health
-from lms_webhooks.model.retry import MAX_REJECTIONS_IN_A_ROW
+from lms_webhooks.model.consequences import Fate, decide, is_suspect_when_retried
+from lms_webhooks.model.health import MAX_REJECTIONS_IN_A_ROW, Health
 from lms_webhooks.model.webhooks import Status, Webhook
 from lms_webhooks.observability import Metric, count
 from lms_webhooks.sending.sender import Timeouts
@@ -36,7 +35,7 @@ from lms_webhooks.stores.webhook_cache import WebhookCache
 
 CLOSING_SECONDS = 20  # no POST starts later: 15 s for it, 5 s to settle it and to give the lease back
 TIMEOUTS = Timeouts(
-    connect_seconds=10, answer_seconds=5, total_seconds=15
+    connect_seconds=10, response_seconds=5, total_seconds=15
 )  # Adobe Learning Manager's two time-outs
 MAX_BYTES = 256 * 1024  # of a POST
 _BYTES_AROUND_EVENTS = 256
@@ -71,10 +70,10 @@ class DrainRun:
         health: Health,
         remaining_seconds: Callable[[], float],
         *,
-        registry: WebhookCache,
+        webhook_cache: WebhookCache,
         backlog: Backlog,
         settler: OutcomeRecorder,
-        courier: WebhookClient,
+        webhook_client: WebhookClient,
         replays: ReplayRunner,
         retention_days: int,
         clock: Callable[[], float] = time.time,
@@ -84,10 +83,10 @@ class DrainRun:
         self._account_id = webhook.account_id
         self._webhook_id = webhook.webhook_id
         self._remaining_seconds = remaining_seconds
-        self._registry = registry
+        self._webhook_cache = webhook_cache
         self._backlog = backlog
         self._settler = settler
-        self._courier = courier
+        self._webhook_client = webhook_client
         self._replays = replays
         self._expiry = Expiry(backlog, settler, replays, retention_days=retention_days, clock=clock)
         self._clock = clock
@@ -107,7 +106,7 @@ class DrainRun:
         return (
             self._webhook is not None
             and self._webhook.status is Status.ACTIVE
-            and self.health.switched_off is None
+            and self.health.disabled_reason is None
         )
 
     def serve(self) -> DelaySeconds | None:
@@ -147,11 +146,11 @@ class DrainRun:
 
     def _look_up(self) -> bool:
         """See whether the registration changed since the last POST; answer whether there still is one."""
-        registered = self._registry.find(self._account_id, self._webhook_id)
+        registered = self._webhook_cache.find(self._account_id, self._webhook_id)
         if registered is not None and registered.webhook.epoch != self.health.epoch:
             # Either what was learnt is about an endpoint that is not this webhook's any more, or the
             # registration that is remembered is older than the lease.
-            registered = self._registry.find(self._account_id, self._webhook_id, fresh=True)
+            registered = self._webhook_cache.find(self._account_id, self._webhook_id, fresh=True)
             if registered is not None:
                 self.before = self.health = registered.health
         self._webhook = registered.webhook if registered is not None else None
@@ -193,15 +192,15 @@ class DrainRun:
         """Send the first events of one of the lanes that are `due`; answer a delay when the turn must end."""
         lane = next_lane([mark.lane for mark in due], self.health)
         mark = next(mark for mark in due if mark.lane is lane)
-        limit = 1 if lane is Lane.RETRY else self.health.batch_size
+        limit = 1 if lane is Lane.RETRY else self.health.request_size
         found = self._find(mark, limit=limit)
         if found is None:
             return None
-        most_bytes = endpoint.largest_body(self.health, most_bytes=MAX_BYTES, now_ms=self._now_ms())
+        most_bytes = endpoint.max_body_bytes(self.health, most_bytes=MAX_BYTES, now_ms=self._now_ms())
         together = request_of(found.waiting, self.health, most_bytes=most_bytes - _BYTES_AROUND_EVENTS)
         if lane is Lane.REALTIME:
             is_all = len(together) == len(found.waiting) < limit
-            self.health = endpoint.after_look(self.health, is_nearly_empty=is_all, now_ms=self._now_ms())
+            self.health = endpoint.after_lane_read(self.health, is_nearly_empty=is_all, now_ms=self._now_ms())
         return self._send(found, together)
 
     def _probe(self, due: Sequence[DueMarker]) -> DelaySeconds | None:
@@ -307,17 +306,20 @@ class DrainRun:
     def _send(self, found: _Found, waiting: list[PendingEvent]) -> DelaySeconds | None:
         webhook, lane = self._webhook, found.mark.lane
         assert webhook is not None
-        credentials = self._courier.credentials_of(webhook)
+        credentials = self._webhook_client.decrypt_credentials(webhook)
         # KMS, or DynamoDB before, may have taken long: what may have changed is looked at last.
         if not self._look_up() or self._webhook != webhook or not self._has_time():
             return None
-        sent = self._courier.send(
-            webhook, [each.event for each in waiting], credentials=credentials, patience=TIMEOUTS
+        sent = self._webhook_client.send(
+            webhook, [each.event for each in waiting], credentials=credentials, timeouts=TIMEOUTS
         )
-        self._courier.log(self._account_id, self._webhook_id, [sent])
-        then = follow(
+        self._webhook_client.log(self._account_id, self._webhook_id, [sent])
+        then = decide(
             after_request(self._suspecting(webhook), lane),
-            sent,
+            sent.attempt,
+            [each.event.sort_key for each in waiting],
+            body_bytes=sent.body_bytes,
+            retry_after=sent.response.retry_after,
             now_ms=self._now_ms(),
             jitter=self._jitter(),
             disable_after_ms=self._expiry.retention_ms,
@@ -326,7 +328,7 @@ class DrainRun:
         )
         if then.health.failures > self.health.failures:
             count(Metric.ATTEMPTS_FAILED)
-        if then.health.switched_off is not None:
+        if then.health.disabled_reason is not None:
             count(Metric.WEBHOOKS_DISABLED)
         self.health = then.health
         self._has_fault = not self._settle(found, waiting, then.fate, sent.attempt)

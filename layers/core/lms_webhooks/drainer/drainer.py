@@ -24,7 +24,7 @@ from lms_webhooks.drainer.drain_run import CLOSING_SECONDS, DrainRun, OurDelay
 from lms_webhooks.drainer.outcomes import OutcomeRecorder
 from lms_webhooks.drainer.purge import Purger
 from lms_webhooks.model.health import Health, without_unnotified_transition
-from lms_webhooks.model.retry import delay_seconds as growing_seconds
+from lms_webhooks.model.retry import backoff_seconds
 from lms_webhooks.model.webhooks import Webhook
 from lms_webhooks.observability import Metric, count, logger, report
 from lms_webhooks.problems import Contention
@@ -45,7 +45,7 @@ class Drainer:
     def __init__(
         self,
         *,
-        registry: WebhookCache,
+        webhook_cache: WebhookCache,
         health: HealthStore,
         backlog: Backlog,
         settler: OutcomeRecorder,
@@ -56,7 +56,7 @@ class Drainer:
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._registry = registry
+        self._webhook_cache = webhook_cache
         self._health = health
         self._backlog = backlog
         self._notices = notices
@@ -65,7 +65,7 @@ class Drainer:
         self._clock = clock
         self._sleep = sleep
         self._purger = Purger(
-            registry=registry,
+            webhook_cache=webhook_cache,
             backlog=backlog,
             settler=settler,
             replays=replays,
@@ -103,7 +103,7 @@ class Drainer:
         """
         account_id, webhook_id = message.account_id, message.webhook_id
         try:
-            registered = self._registry.find(account_id, webhook_id, fresh=True)
+            registered = self._webhook_cache.find(account_id, webhook_id, fresh=True)
         except AWS_ERRORS:
             _note_fault(webhook_id)
             self._come_later(message)
@@ -240,7 +240,7 @@ def _note_fault(webhook_id: str) -> None:
 
 def _pause_seconds(broken_off: int) -> float:
     """How long to wait when so many turns in a row broke off: as long as for an endpoint that fails."""
-    return growing_seconds(broken_off, jitter=0)
+    return backoff_seconds(broken_off, jitter=0)
 
 
 def _got_on(turn: DrainRun) -> bool:

@@ -67,7 +67,7 @@ class OutcomeRecorder:
         """
         later, is_tried_again = set_aside(waiting, attempt, now_ms=int(self._clock() * 1000))
         if not is_tried_again:
-            reason = f"rejected {later.tries} times, at last with {attempt.outcome}"
+            reason = f"rejected {later.tries} times, at last with {attempt.summary}"
             ended = replace(waiting, attempts=later.attempts)  # as it stands in its lane
             return self.end(webhook_id, lane, [ended], Outcome.FAILED, reason)
         # The first mark is for who dies before the second: tried from its old lane, the event may be

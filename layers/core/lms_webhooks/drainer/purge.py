@@ -21,7 +21,7 @@ from lms_webhooks.aws.clients import AWS_ERRORS
 from lms_webhooks.aws.sqs import DrainMessage, DrainQueue
 from lms_webhooks.drainer.drain_run import CLOSING_SECONDS
 from lms_webhooks.drainer.outcomes import Ended, OutcomeRecorder
-from lms_webhooks.model.retry import delay_seconds
+from lms_webhooks.model.retry import backoff_seconds
 from lms_webhooks.observability import Metric, count, logger
 from lms_webhooks.stores.backlog import Backlog, DueMarker, Lane, PendingEvent
 from lms_webhooks.stores.health import TICKET_GRACE_SECONDS
@@ -43,7 +43,7 @@ class Purger:
     def __init__(
         self,
         *,
-        registry: WebhookCache,
+        webhook_cache: WebhookCache,
         backlog: Backlog,
         settler: OutcomeRecorder,
         replays: ReplayRunner,
@@ -52,7 +52,7 @@ class Purger:
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`claim_seconds` is longer than a purger can live, and than whoever sends to a webhook."""
-        self._registry = registry
+        self._webhook_cache = webhook_cache
         self._backlog = backlog
         self._settler = settler
         self._replays = replays
@@ -89,13 +89,13 @@ class Purger:
         elif remaining_ms() >= CLOSING_SECONDS * 1000:
             # With time left, something could not be written: it may not be possible for a while.
             broken_off = message.broken_off + 1
-            seconds = delay_seconds(broken_off, jitter=0)
+            seconds = backoff_seconds(broken_off, jitter=0)
         self._hand_on(replace(message, broken_off=broken_off), mine, owner, seconds=seconds)
 
     def _was_just_deleted(self, message: DrainMessage) -> bool:
         """Whether somebody may still write down what was sent before the deletion."""
         since_ms = int((self._clock() - self._claim_seconds) * 1000)
-        deleted = self._registry.deleted(message.account_id, since_ms=since_ms)
+        deleted = self._webhook_cache.deleted(message.account_id, since_ms=since_ms)
         # Of more than so many nobody can say.
         return len(deleted) == MAX_DELETED or any(each.webhook_id == message.webhook_id for each in deleted)
 

@@ -40,12 +40,12 @@ _comma = re.compile(r"[ \t\n\r]*,[ \t\n\r]*").match
 class MalformedEvent(Exception):
     """A message that is not an event of the catalogue; `reason` is for the person who finds it.
 
-    `logged` is the same without a value of the event: it may be about somebody.
+    `log_reason` is the same without a value of the event: it may be about somebody.
     """
 
     def __init__(self, reason: str, *shown: "_Shown") -> None:
         self.reason = reason.format(*(each.value for each in shown)) if shown else reason
-        self.logged = reason.format(*(each.kind for each in shown)) if shown else reason
+        self.log_reason = reason.format(*(each.kind for each in shown)) if shown else reason
         super().__init__(self.reason)
 
 

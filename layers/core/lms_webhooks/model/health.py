@@ -8,7 +8,13 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from lms_webhooks.model.attempts import Attempt
-from lms_webhooks.model.retry import MAX_BATCH_SIZE, MAX_BYTES_SECONDS
+
+MAX_REQUEST_SIZE = 100
+"""The most events of one request."""
+BODY_LIMIT_SECONDS = 86_400
+"""How long the size limit after a 413 holds. The receiver may allow larger requests the next day."""
+MAX_REJECTIONS_IN_A_ROW = 10
+"""From then on the endpoint counts as failing, and not one event after the other."""
 
 KEPT_ATTEMPTS = 20
 FAILURE_GAP_MS = 2 * 900_000
@@ -64,8 +70,8 @@ class Health:
     backlog_since_ms: int = 0
     recovered_at_ms: int = 0
     min_stay_seconds: int = MIN_STAY_SECONDS
-    batch_size: int = 1
-    batch_ceiling: int = MAX_BATCH_SIZE
+    request_size: int = 1
+    request_size_ceiling: int = MAX_REQUEST_SIZE
     """The most events of a request: half as many as one had that timed out."""
     ceiling_left: int = 0
     """How many requests of that size must be answered in time until it is doubled; 0 when it was doubled, and
@@ -83,8 +89,8 @@ class Health:
     """The lane of that one."""
     nearly_empty_since_ms: int = 0
     """Since when each look at the real-time lane found no more than one request takes."""
-    switched_off: DisabledReason | None = None
-    switched_off_at_ms: int = 0
+    disabled_reason: DisabledReason | None = None
+    disabled_at_ms: int = 0
     attempts: tuple[Attempt, ...] = ()
     """The last ones that changed something here, oldest first; direct successes write nothing."""
 
@@ -100,7 +106,7 @@ def enter_backlog_mode(health: Health, *, now_ms: int) -> Health:
         mode=Mode.BACKLOG,
         backlog_since_ms=now_ms,
         min_stay_seconds=stay_seconds,
-        batch_size=1,
+        request_size=1,
         next_attempt_at_ms=now_ms,
         nearly_empty_since_ms=0,
     )
@@ -118,18 +124,18 @@ def after_failure(health: Health, attempt: Attempt, *, now_ms: int, delay_second
         attempts=_attempts_with(health, attempt),
         failures=health.failures + 1,
         failing_since_ms=health.failing_since_ms if goes_on else attempt.started_at_ms,
-        last_error=attempt.outcome,
+        last_error=attempt.summary,
         next_attempt_at_ms=now_ms + int(delay_seconds * 1000),
-        batch_size=1,
+        request_size=1,
         nearly_empty_since_ms=0,
     )
 
 
 def after_success(health: Health, attempt: Attempt, *, sent_events: int) -> Health:
     """A 2xx: nothing is wrong any more, and the next batch may be twice as large."""
-    if sent_events >= health.batch_ceiling:
+    if sent_events >= health.request_size_ceiling:
         health = _with_tried_ceiling(health)
-    grown = min(max(sent_events * 2, health.batch_size), health.batch_ceiling)
+    grown = min(max(sent_events * 2, health.request_size), health.request_size_ceiling)
     return replace(
         health,
         failures=0,
@@ -137,7 +143,7 @@ def after_success(health: Health, attempt: Attempt, *, sent_events: int) -> Heal
         failing_since_ms=0,
         last_error="",
         next_attempt_at_ms=0,
-        batch_size=max(grown, 1),
+        request_size=max(grown, 1),
         attempts=_attempts_with(health, attempt),
     )
 
@@ -145,7 +151,7 @@ def after_success(health: Health, attempt: Attempt, *, sent_events: int) -> Heal
 def after_rejection(health: Health, attempt: Attempt) -> Health:
     """The receiver refused one event that was sent alone."""
     attempts = _attempts_with(health, attempt)
-    return replace(health, attempts=attempts, rejections=health.rejections + 1, batch_size=1)
+    return replace(health, attempts=attempts, rejections=health.rejections + 1, request_size=1)
 
 
 def after_repeated_rejection(health: Health, attempt: Attempt) -> Health:
@@ -153,12 +159,12 @@ def after_repeated_rejection(health: Health, attempt: Attempt) -> Health:
     return replace(health, attempts=_attempts_with(health, attempt))
 
 
-def with_smaller_batch(health: Health, sent_events: int) -> Health:
+def with_smaller_requests(health: Health, sent_events: int) -> Health:
     """Some event of a batch was refused: halve, to find it."""
-    return replace(health, batch_size=max(sent_events // 2, 1))
+    return replace(health, request_size=max(sent_events // 2, 1))
 
 
-def with_lower_ceiling(health: Health, sent_events: int) -> Health:
+def with_lower_size_ceiling(health: Health, sent_events: int) -> Health:
     """A request timed out: none is as large until several of half its size were answered in time.
 
     An endpoint that always times out above some size is tried there less and less often. One event says
@@ -172,8 +178,8 @@ def with_lower_ceiling(health: Health, sent_events: int) -> Health:
     half = sent_events // 2
     return replace(
         health,
-        batch_size=min(health.batch_size, half),
-        batch_ceiling=half,
+        request_size=min(health.request_size, half),
+        request_size_ceiling=half,
         ceiling_left=trials,
         ceiling_trials=trials,
     )
@@ -181,19 +187,21 @@ def with_lower_ceiling(health: Health, sent_events: int) -> Health:
 
 def _with_tried_ceiling(health: Health) -> Health:
     """A request as large as the ceiling was answered in time."""
-    if health.ceiling_left == 0 or health.batch_ceiling == MAX_BATCH_SIZE:
+    if health.ceiling_left == 0 or health.request_size_ceiling == MAX_REQUEST_SIZE:
         return replace(health, ceiling_left=CEILING_TRIALS, ceiling_trials=CEILING_TRIALS)
     if health.ceiling_left > 1:
         return replace(health, ceiling_left=health.ceiling_left - 1)
-    return replace(health, batch_ceiling=min(health.batch_ceiling * 2, MAX_BATCH_SIZE), ceiling_left=0)
+    return replace(
+        health, request_size_ceiling=min(health.request_size_ceiling * 2, MAX_REQUEST_SIZE), ceiling_left=0
+    )
 
 
-def with_fewer_bytes(health: Health, body_bytes: int, *, now_ms: int) -> Health:
+def with_smaller_bodies(health: Health, body_bytes: int, *, now_ms: int) -> Health:
     """A request was too large (413): for a day, none has more than half its bytes."""
-    return replace(health, max_bytes=body_bytes // 2, max_bytes_until_ms=now_ms + MAX_BYTES_SECONDS * 1000)
+    return replace(health, max_bytes=body_bytes // 2, max_bytes_until_ms=now_ms + BODY_LIMIT_SECONDS * 1000)
 
 
-def largest_body(health: Health, *, most_bytes: int, now_ms: int) -> int:
+def max_body_bytes(health: Health, *, most_bytes: int, now_ms: int) -> int:
     """How many bytes a request may have, of the `most_bytes` that any may have."""
     return min(health.max_bytes, most_bytes) if now_ms < health.max_bytes_until_ms else most_bytes
 
@@ -216,7 +224,7 @@ def without_suspects(health: Health, sort_keys: Collection[str]) -> Health:
     return replace(health, suspects=left)
 
 
-def after_look(health: Health, *, is_nearly_empty: bool, now_ms: int) -> Health:
+def after_lane_read(health: Health, *, is_nearly_empty: bool, now_ms: int) -> Health:
     """Note whether the real-time lane had no more than one request takes."""
     since_ms = (health.nearly_empty_since_ms or now_ms) if is_nearly_empty else 0
     return replace(health, nearly_empty_since_ms=since_ms)
@@ -225,13 +233,13 @@ def after_look(health: Health, *, is_nearly_empty: bool, now_ms: int) -> Health:
 def after_gone(health: Health, attempt: Attempt, *, now_ms: int) -> Health:
     """The receiver said 410: it is not coming back by itself."""
     fallen = enter_backlog_mode(health, now_ms=now_ms)
-    failed = replace(fallen, attempts=_attempts_with(health, attempt), last_error=attempt.outcome)
+    failed = replace(fallen, attempts=_attempts_with(health, attempt), last_error=attempt.summary)
     return disable(failed, DisabledReason.GONE, now_ms=now_ms)
 
 
 def disable(health: Health, why: DisabledReason, *, now_ms: int) -> Health:
     """Send nothing more until an admin says so."""
-    return replace(health, switched_off=why, switched_off_at_ms=now_ms)
+    return replace(health, disabled_reason=why, disabled_at_ms=now_ms)
 
 
 def enter_direct_mode(health: Health, *, now_ms: int) -> Health:
@@ -251,8 +259,8 @@ def without_unnotified_transition(before: Health, after: Health) -> Health:
         after,
         failing_since_ms=after.failing_since_ms or before.failing_since_ms,
         last_error=after.last_error or before.last_error,
-        switched_off=before.switched_off,
-        switched_off_at_ms=before.switched_off_at_ms,
+        disabled_reason=before.disabled_reason,
+        disabled_at_ms=before.disabled_at_ms,
     )
 
 

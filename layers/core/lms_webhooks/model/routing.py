@@ -11,7 +11,7 @@ from lms_webhooks.model.webhooks import Status, Webhook
 class Route(Enum):
     """Where an event goes for one webhook."""
 
-    NOWHERE = auto()
+    SKIP = auto()
     DIRECT = auto()
     REALTIME_LANE = auto()
     BATCH_LANE = auto()
@@ -25,17 +25,17 @@ def route(webhook: Webhook, health: Health, event: Event, *, retention_ms: int) 
     What counts is when the event was accepted: its message may have been held up for long.
     """
     if event.event_name not in webhook.events or webhook.status is Status.INACTIVE:
-        return Route.NOWHERE
-    if health.switched_off is not None:
-        taken_for_ms = retention_ms if health.switched_off is DisabledReason.FAILING else 0
-        if event.accepted_at_ms - health.switched_off_at_ms >= taken_for_ms:
-            return Route.NOWHERE
+        return Route.SKIP
+    if health.disabled_reason is not None:
+        taken_for_ms = retention_ms if health.disabled_reason is DisabledReason.FAILING else 0
+        if event.accepted_at_ms - health.disabled_at_ms >= taken_for_ms:
+            return Route.SKIP
     lane = lane_for(event)
     must_wait = (
         webhook.status is Status.PAUSED
         or webhook.ordered
         or health.mode is Mode.BACKLOG
-        or health.switched_off is not None
+        or health.disabled_reason is not None
     )
     return lane if lane is Route.BATCH_LANE or must_wait else Route.DIRECT
 

@@ -15,15 +15,15 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from lms_webhooks.clocks import Clocks, Moment
+from lms_webhooks.model.attempts import ErrorClass
 from lms_webhooks.sending.sockets import (
     Deadline,
     DeadlineSocket,
-    ErrorClass,
     Origin,
     TlsSocket,
     TransportError,
     connect,
-    failure_of,
+    error_from,
 )
 
 MAX_IDLE_SECONDS = 50  # common load balancers close idle connections after 60
@@ -63,10 +63,10 @@ class ConnectionPool:
         deadline: Deadline,
         *,
         connect_seconds: float,
-        answer_seconds: float,
+        response_seconds: float,
     ) -> "HttpResponse":
         """Send `request`, over a connection that opens within `connect_seconds` if there is none, and read an
-        answer until its header is complete: `answer_seconds` after it was sent at the latest.
+        answer until its header is complete: `response_seconds` after it was sent at the latest.
 
         Raises:
             Failed: there is no such answer.
@@ -77,7 +77,7 @@ class ConnectionPool:
         if connection is not None:
             sent_at = time.monotonic()
             try:
-                return self._request_over(connection, request, deadline, answer_seconds)
+                return self._request_over(connection, request, deadline, response_seconds)
             except TransportError as failed:
                 # A server may close a kept-alive connection just as it is used again (RFC 9112 9.3.1): that
                 # says nothing about its health, so the request goes out once more, on a new one.
@@ -87,7 +87,7 @@ class ConnectionPool:
         deadline.restart(connect_seconds)
         opened_at = self._clocks.now()
         wire = connect(origin, deadline, self._tls_context, loopback_allowed=self._loopback_allowed)
-        return self._request_over(_Connection(origin, wire, opened_at), request, deadline, answer_seconds)
+        return self._request_over(_Connection(origin, wire, opened_at), request, deadline, response_seconds)
 
     def close(self) -> None:
         """Close those that are idle."""
@@ -97,10 +97,10 @@ class ConnectionPool:
             self._idle_count = 0
 
     def _request_over(
-        self, connection: "_Connection", request: bytes, deadline: Deadline, answer_seconds: float
+        self, connection: "_Connection", request: bytes, deadline: Deadline, response_seconds: float
     ) -> "HttpResponse":
         try:
-            deadline.restart(answer_seconds)
+            deadline.restart(response_seconds)
             connection.send(request, deadline)
             return HttpResponse(connection, deadline, keep=self._keep)
         except BaseException:
@@ -156,14 +156,14 @@ class _Connection:
         except (BrokenPipeError, ConnectionResetError):
             pass  # who answers before all is sent, and closes, has answered
         except OSError as error:
-            raise failure_of(error) from None
+            raise error_from(error) from None
 
     def receive(self, deadline: Deadline) -> bytes:
         """What comes next; nothing at the end."""
         try:
             data = self._wire.receive(deadline)
         except OSError as error:
-            raise failure_of(error) from None
+            raise error_from(error) from None
         self.has_answered = self.has_answered or bool(data)
         return data
 
@@ -259,7 +259,7 @@ class HttpResponse:
         while True:
             line = _STATUS_LINE.fullmatch(self._line())
             if line is None or line["status"] == b"101":  # another protocol, which we never asked for
-                raise TransportError(ErrorClass.BROKEN_ANSWER)
+                raise TransportError(ErrorClass.INVALID_RESPONSE)
             if not line["status"].startswith(b"1"):
                 return int(line["minor"]), int(line["status"])
             self._read_headers()
@@ -274,15 +274,15 @@ class HttpResponse:
             if colon and name.strip() == name != "":  # the rest of a folded line begins with a space
                 name, value = name.lower(), value.strip()
                 headers[name] = f"{headers[name]}, {value}" if name in headers else value
-        raise TransportError(ErrorClass.BROKEN_ANSWER)
+        raise TransportError(ErrorClass.INVALID_RESPONSE)
 
     def _begin_chunk(self) -> None:
         if not self._is_first_chunk and self._line():
-            raise TransportError(ErrorClass.BROKEN_ANSWER)
+            raise TransportError(ErrorClass.INVALID_RESPONSE)
         self._is_first_chunk = False
         size = _CHUNK_SIZE.fullmatch(self._line())
         if size is None:
-            raise TransportError(ErrorClass.BROKEN_ANSWER)
+            raise TransportError(ErrorClass.INVALID_RESPONSE)
         self._left_bytes = int(size[1], 16)
         if not self._left_bytes:
             self._read_headers()  # trailers
@@ -297,7 +297,7 @@ class HttpResponse:
             self._receive()
         self._lines_bytes += end
         if end > MAX_LINE_BYTES or end < 0 or self._lines_bytes > _MAX_LINES_BYTES:
-            raise TransportError(ErrorClass.BROKEN_ANSWER)
+            raise TransportError(ErrorClass.INVALID_RESPONSE)
         return self._take(end + 1)[:-1].removesuffix(b"\r")
 
     def _take(self, count: int) -> bytes:
@@ -318,5 +318,5 @@ def _length(value: str) -> int | None:
     if not all(_LENGTH.fullmatch(each) for each in lengths):
         return None
     if len(lengths) > 1:  # RFC 9112 6.3: two that differ are no answer
-        raise TransportError(ErrorClass.BROKEN_ANSWER)
+        raise TransportError(ErrorClass.INVALID_RESPONSE)
     return int(lengths.pop())

@@ -19,14 +19,14 @@ from urllib3 import HTTPResponse
 from urllib3.exceptions import HTTPError
 from urllib3.util import parse_url
 
-from lms_webhooks.model.attempts import TlsFault
+from lms_webhooks.model.attempts import ErrorClass, TlsFault
 from lms_webhooks.sending.connections import ConnectionPool, HttpResponse
-from lms_webhooks.sending.sockets import Deadline, ErrorClass, Origin, TransportError
+from lms_webhooks.sending.sockets import Deadline, Origin, TransportError
 from lms_webhooks.sending.targets import PORTS, ForbiddenTarget, check_url
 from lms_webhooks.sending.webhook_request import WebhookRequest
 
-MAX_ANSWER_BYTES = 64 * 1024
-KEPT_ANSWER_BYTES = 1024
+MAX_RESPONSE_BYTES = 64 * 1024
+KEPT_RESPONSE_BYTES = 1024
 BODY_READ_SECONDS = 0.2  # a receiver that dawdles over the body of its 2xx holds up nobody but itself
 _KEPT_LOCATION_CHARACTERS = 1024
 _REMEMBERED_URLS = 1000
@@ -37,7 +37,7 @@ class Timeouts:
     """How long a POST may take: to open a connection, then for the answer's header, and in all."""
 
     connect_seconds: float
-    answer_seconds: float
+    response_seconds: float
     total_seconds: float
 
 
@@ -72,8 +72,8 @@ class Sender:
             ConnectionPool(_tls_context(trusted_ca_file), loopback_allowed=loopback_allowed)
         )
 
-    def post(self, message: WebhookRequest, *, patience: Timeouts) -> PostResult:
-        """Send `message`, and wait for a complete answer header as long as `patience` lasts.
+    def post(self, message: WebhookRequest, *, timeouts: Timeouts) -> PostResult:
+        """Send `message`, and wait for a complete answer header as long as `timeouts` lasts.
 
         What the receiver or the network does is an expected outcome, and raises nothing.
 
@@ -87,7 +87,7 @@ class Sender:
         request.headers = message.headers  # type: ignore[assignment]  # our adapter only lists them
         try:
             _check_url(message.url, loopback_allowed=self._loopback_allowed)
-            response = self._adapter.send(request, stream=True, timeout=patience)
+            response = self._adapter.send(request, stream=True, timeout=timeouts)
         except ForbiddenTarget as forbidden:
             latency_ms = _milliseconds_since(started)
             return PostResult(None, ErrorClass.FORBIDDEN_ADDRESS, latency_ms, violated_rule=forbidden.rule)
@@ -95,7 +95,7 @@ class Sender:
             latency_ms = _milliseconds_since(started)
             return PostResult(None, failed.error_class, latency_ms, tls_fault=failed.tls_fault)
         except ValueError:
-            return PostResult(None, ErrorClass.BROKEN_ANSWER, _milliseconds_since(started))
+            return PostResult(None, ErrorClass.INVALID_RESPONSE, _milliseconds_since(started))
         latency_ms = _milliseconds_since(started)
         exchange = cast("HttpResponse", response.raw)
         body = ""
@@ -126,14 +126,14 @@ class _Adapter(BaseAdapter):
             Failed, ForbiddenTarget, OutOfResources: as Connections.exchange.
             ValueError: a header, or the URL, cannot be put into a request.
         """
-        patience: Timeouts = timeout
+        timeouts: Timeouts = timeout
         origin, first_lines = _start_of(request.url or "")
         exchange = self._connections.exchange(
             origin,
             _bytes_of(request, first_lines),
-            Deadline(patience.total_seconds),
-            connect_seconds=patience.connect_seconds,
-            answer_seconds=patience.answer_seconds,
+            Deadline(timeouts.total_seconds),
+            connect_seconds=timeouts.connect_seconds,
+            response_seconds=timeouts.response_seconds,
         )
         return _Response(request, exchange)
 
@@ -191,7 +191,7 @@ def _discard_body(exchange: HttpResponse) -> None:
     if not exchange.is_complete:
         exchange.limit_seconds(BODY_READ_SECONDS)
     read_bytes = 0
-    while read_bytes < MAX_ANSWER_BYTES and (piece := exchange.read(MAX_ANSWER_BYTES - read_bytes)):
+    while read_bytes < MAX_RESPONSE_BYTES and (piece := exchange.read(MAX_RESPONSE_BYTES - read_bytes)):
         read_bytes += len(piece)
     exchange.close()
 
@@ -203,12 +203,12 @@ def _read(exchange: HttpResponse) -> str:
     kept = b""
     read_bytes = 0
     try:
-        while read_bytes < MAX_ANSWER_BYTES:
-            piece = raw.read(min(8192, MAX_ANSWER_BYTES - read_bytes), decode_content=True)
+        while read_bytes < MAX_RESPONSE_BYTES:
+            piece = raw.read(min(8192, MAX_RESPONSE_BYTES - read_bytes), decode_content=True)
             if not piece:
                 break
             read_bytes += len(piece)
-            kept += piece[: KEPT_ANSWER_BYTES - len(kept)]
+            kept += piece[: KEPT_RESPONSE_BYTES - len(kept)]
     except (HTTPError, ValueError):
         pass  # compressed otherwise than it says
     exchange.close()

@@ -14,27 +14,14 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from enum import StrEnum
 from functools import partial
 from typing import NamedTuple
 
-from lms_webhooks.model.attempts import TlsFault
+from lms_webhooks.model.attempts import ErrorClass, TlsFault
 from lms_webhooks.sending.targets import check_addresses
 
 MAX_ADDRESSES_TRIED = 4  # of a name with many, so that dead ones leave time for the next
 _READ_BYTES = 16 * 1024  # at once: a record of TLS at most
-
-
-class ErrorClass(StrEnum):
-    """Why there was no answer with a status code."""
-
-    DNS = "dns"
-    FORBIDDEN_ADDRESS = "forbidden-address"
-    CONNECT = "connect"
-    TLS = "tls"
-    TIMEOUT = "timeout"
-    CONNECTION_LOST = "connection-lost"
-    BROKEN_ANSWER = "broken-answer"
 
 
 class TransportError(Exception):
@@ -108,7 +95,7 @@ def connect(
         return TlsSocket(wire, tls_context, host, deadline)
     except (OSError, ValueError) as error:
         wire.close()
-        raise failure_of(error) from None
+        raise error_from(error) from None
 
 
 class DeadlineSocket:
@@ -209,7 +196,7 @@ class TlsSocket:
             self._wire.send(self._outgoing.read(), deadline)
 
 
-def failure_of(error: OSError | ValueError) -> TransportError | OutOfResources:
+def error_from(error: OSError | ValueError) -> TransportError | OutOfResources:
     """What an exception of a wire, or of making one, says of the call."""
     if isinstance(error, TimeoutError):
         return TransportError(ErrorClass.TIMEOUT)

@@ -8,13 +8,11 @@ from enum import StrEnum
 from itertools import groupby
 
 from lms_webhooks.aws.kms import SecretCipher
-from lms_webhooks.model.attempts import Attempt, TlsFault
+from lms_webhooks.model.attempts import Attempt, ErrorClass, TlsFault, classify
 from lms_webhooks.model.events import Event
-from lms_webhooks.model.retry import classify
 from lms_webhooks.model.webhooks import BasicAuthentication, SignatureAuthentication, Webhook, format_ms
 from lms_webhooks.observability import logger
 from lms_webhooks.sending.sender import PostResult, Sender, Timeouts
-from lms_webhooks.sending.sockets import ErrorClass
 from lms_webhooks.sending.webhook_request import Credentials, build_request
 
 
@@ -32,7 +30,7 @@ class SendResult:
 
     events: Sequence[Event]
     body_bytes: int
-    answer: PostResult
+    response: PostResult
     attempt: Attempt
 
 
@@ -47,7 +45,7 @@ class WebhookClient:
         self._kind = kind
         self._clock = clock
 
-    def credentials_of(self, webhook: Webhook) -> Credentials:
+    def decrypt_credentials(self, webhook: Webhook) -> Credentials:
         """What `webhook` proves itself with. KMS may take its time: check afterwards what may have changed.
 
         Raises:
@@ -73,7 +71,7 @@ class WebhookClient:
         return Credentials()
 
     def send(
-        self, webhook: Webhook, events: Sequence[Event], *, credentials: Credentials, patience: Timeouts
+        self, webhook: Webhook, events: Sequence[Event], *, credentials: Credentials, timeouts: Timeouts
     ) -> SendResult:
         """POST `events` to `webhook`, in their order, in one request. It is not in the log yet.
 
@@ -90,7 +88,7 @@ class WebhookClient:
             timestamp_seconds=int(started_at),
             is_test=self._kind is SendKind.TEST,
         )
-        answer = self._sender.post(message, patience=patience)
+        answer = self._sender.post(message, timeouts=timeouts)
         attempt = Attempt(
             started_at_ms=int(started_at * 1000),
             latency_ms=answer.latency_ms,
@@ -106,7 +104,7 @@ class WebhookClient:
 
         A line for each would be a fifth of the time that a delivery takes, and a tenth of its price.
         """
-        for (status_code, error_class, broken_rule, tls_fault), alike in groupby(sent, key=_answer_of):
+        for (status_code, error_class, violated_rule, tls_fault), alike in groupby(sent, key=_answer_of):
             attempts = list(alike)
             latencies_ms = [each.attempt.latency_ms for each in attempts]
             events = [event for each in attempts for event in each.events]
@@ -121,12 +119,12 @@ class WebhookClient:
                 events=len(events),
                 eventIds=[event.event_id for event in events],  # one of many could not be followed otherwise
                 bytes=sum(each.body_bytes for each in attempts),
-                outcome=classify(status_code),
+                responseClass=classify(status_code),
                 statusCode=status_code,
                 errorClass=error_class,
                 latencyMs=max(latencies_ms),
                 totalLatencyMs=sum(latencies_ms),
-                violatedRule=broken_rule or None,
+                violatedRule=violated_rule or None,
                 tlsFault=tls_fault,
             )
 
@@ -140,5 +138,5 @@ class WebhookClient:
 
 
 def _answer_of(sent: SendResult) -> tuple[int | None, ErrorClass | None, str, TlsFault | None]:
-    answer = sent.answer
+    answer = sent.response
     return answer.status_code, answer.error_class, answer.violated_rule, answer.tls_fault

@@ -13,7 +13,7 @@ from lms_webhooks.sending.signing import sign
 
 USER_AGENT = f"lms-webhooks/{__version__}"
 
-TEST_MARK = "test_"
+TEST_ID_PREFIX = "test_"
 """What the `webhook-id` of a test begins with, and of nothing else. It is signed; no emitter decides it."""
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -52,7 +52,7 @@ def build_request(
 ) -> WebhookRequest:
     """The POST that carries `events`, which are of one account and at least one."""
     body = build_body(events)
-    message_id = TEST_MARK * is_test + _message_id(webhook_id, events)
+    message_id = TEST_ID_PREFIX * is_test + _message_id(webhook_id, events)
     sent_headers = {
         **headers,
         "content-type": "application/json",
@@ -81,7 +81,7 @@ def _message_id(webhook_id: str, events: Sequence[Event]) -> str:
     """The event's own id where a header can carry it, so that a retry of the same events has the same id."""
     if len(events) == 1:
         event_id = events[0].event_id
-        is_safe = _SAFE_ID.fullmatch(event_id) and not event_id.startswith(TEST_MARK)
+        is_safe = _SAFE_ID.fullmatch(event_id) and not event_id.startswith(TEST_ID_PREFIX)
         return event_id if is_safe else hashlib.sha256(event_id.encode()).hexdigest()
     ids = json.dumps([webhook_id, *(event.event_id for event in events)])
     return hashlib.sha256(ids.encode()).hexdigest()

@@ -43,9 +43,9 @@ _NUMBERS = (
     "backlog_since_ms",
     "recovered_at_ms",
     "min_stay_seconds",
-    "batch_size",
-    "batch_ceiling",
-    "switched_off_at_ms",
+    "request_size",
+    "request_size_ceiling",
+    "disabled_at_ms",
 )
 _NEWER_NUMBERS = (  # items of an older version have none of them
     "ceiling_left",
@@ -55,6 +55,12 @@ _NEWER_NUMBERS = (  # items of an older version have none of them
     "realtime_in_a_row",
     "nearly_empty_since_ms",
 )
+_STORED_NAMES = {
+    "request_size": "batch_size",
+    "request_size_ceiling": "batch_ceiling",
+    "disabled_at_ms": "switched_off_at_ms",
+}
+"""The attribute of an item, where it is not named like the field of `Health`."""
 
 
 class Ticket(NamedTuple):
@@ -276,12 +282,12 @@ def health_attributes(health: Health) -> "Item":
     """`health` as attributes, without the lease and the ticket, which are no part of it."""
     return {
         **{
-            name: {"N": str(getattr(health, name))}
+            _STORED_NAMES.get(name, name): {"N": str(getattr(health, name))}
             for name in ("epoch", "revision", *_NUMBERS, *_NEWER_NUMBERS)
         },
         "mode": {"S": health.mode.value},
         "last_error": {"S": health.last_error},
-        "switched_off": {"S": health.switched_off.value if health.switched_off else ""},
+        "switched_off": {"S": health.disabled_reason.value if health.disabled_reason else ""},
         "attempts": attempts_attribute(health.attempts),
         "suspects": {"M": {key: {"N": str(failures)} for key, failures in health.suspects.items()}},
         "lower_lane": {"S": health.lower_lane},
@@ -291,15 +297,17 @@ def health_attributes(health: Health) -> "Item":
 
 def read_health_item(item: "Item") -> Health:
     """The health that `health_attributes` wrote."""
-    numbers = {name: int(item[name]["N"]) for name in ("epoch", "revision", *_NUMBERS)}
+    numbers = {
+        name: int(item[_STORED_NAMES.get(name, name)]["N"]) for name in ("epoch", "revision", *_NUMBERS)
+    }
     numbers |= {name: int(item[name]["N"]) for name in _NEWER_NUMBERS if name in item}
     suspects = item.get("suspects", {"M": {}})["M"]
-    switched_off = item["switched_off"]["S"]
+    disabled_reason = item["switched_off"]["S"]
     return Health(
         **numbers,
         mode=Mode(item["mode"]["S"]),
         last_error=item["last_error"]["S"],
-        switched_off=DisabledReason(switched_off) if switched_off else None,
+        disabled_reason=DisabledReason(disabled_reason) if disabled_reason else None,
         attempts=read_attempts(item["attempts"]),
         suspects={key: int(failures["N"]) for key, failures in suspects.items()},
         lower_lane=item.get("lower_lane", {"S": ""})["S"],

@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from lms_webhooks.model.attempts import Attempt
+from lms_webhooks.model.attempts import Attempt, ErrorClass
 from lms_webhooks.model.events import Event
 
 if TYPE_CHECKING:
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _COMPRESS_FROM_BYTES = 512  # below, zlib's header and a binary attribute win nothing worth the time
 _NOTHING = "-"
+_EARLIER_ERROR_CLASSES = {"broken-answer": ErrorClass.INVALID_RESPONSE.value}
+"""Error classes as earlier versions wrote them, with their present names."""
 KEPT_ATTEMPTS = 500
 """Of one event: some 30 KB, and an item has 400 KB. An admin may ask ten times a minute for one more."""
 IS_NEW_ATTEMPT = (
@@ -84,15 +86,19 @@ def _read_attempt(written: "AttributeValueTypeDef") -> Attempt:
             started_at_ms=int(fields["at"]["N"]),
             latency_ms=int(fields["ms"]["N"]),
             status_code=int(fields["status"]["N"]) if "status" in fields else None,
-            error_class=fields["error"]["S"] if "error" in fields else None,
+            error_class=_read_error_class(fields["error"]["S"]) if "error" in fields else None,
         )
     started_at_ms, latency_ms, status_code, error_class = written["S"].split(" ")
     return Attempt(
         started_at_ms=int(started_at_ms),
         latency_ms=int(latency_ms),
         status_code=None if status_code == _NOTHING else int(status_code),
-        error_class=None if error_class == _NOTHING else error_class,
+        error_class=None if error_class == _NOTHING else _read_error_class(error_class),
     )
+
+
+def _read_error_class(written: str) -> str:
+    return _EARLIER_ERROR_CLASSES.get(written, written)
 
 
 def _text_attribute(text: str) -> "AttributeValueTypeDef":

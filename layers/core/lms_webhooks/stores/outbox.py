@@ -114,10 +114,10 @@ def notifications_for(
 
     if _recovered(before, after):
         yield notice(NotificationKind.RECOVERED, before.failing_since_ms, str(before.failing_since_ms))
-    if after.switched_off is not None:
-        if before.switched_off is None:
-            since_ms = after.failing_since_ms or after.switched_off_at_ms
-            yield notice(NotificationKind.DISABLED, since_ms, str(after.switched_off_at_ms))
+    if after.disabled_reason is not None:
+        if before.disabled_reason is None:
+            since_ms = after.failing_since_ms or after.disabled_at_ms
+            yield notice(NotificationKind.DISABLED, since_ms, str(after.disabled_at_ms))
     elif after.failing_since_ms:
         lasted_ms = now_ms - after.failing_since_ms
         if lasted_ms >= DAY_MS:

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from lms_webhooks.clocks import Clocks, Memory
+from lms_webhooks.clocks import Clocks, ExpiringCache
 from lms_webhooks.stores.webhooks import (
     Tombstone,
     Unreadable,
@@ -28,7 +28,7 @@ class WebhookCache:
 
     def __init__(self, store: WebhookStore, *, clocks: Clocks | None = None) -> None:
         self._store = store
-        self._readings = Memory[str, _Reading](
+        self._readings = ExpiringCache[str, _Reading](
             max_age_seconds=MAX_AGE_SECONDS, max_weight=MAX_BYTES, clocks=clocks
         )
 
@@ -55,7 +55,7 @@ class WebhookCache:
 
     def forget(self, account_id: str) -> None:
         """What was read of an account is known to be out of date."""
-        self._readings.forget(account_id)
+        self._readings.discard(account_id)
 
     def find(self, account_id: str, webhook_id: str, *, fresh: bool = False) -> WebhookWithHealth | None:
         """One webhook of an account, or None when it is gone.

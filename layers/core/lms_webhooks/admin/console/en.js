@@ -50,7 +50,7 @@ export const words = {
   'empty': 'No webhooks yet',
   'empty.text': 'A webhook sends the events that you choose to an address of yours.',
   'ending': 'Your session ends in a few minutes. What you have not saved would be lost.',
-  'error.broken-answer': 'broken answer',
+  'error.invalid-response': 'invalid response',
   'error.connect': 'no connection',
   'error.connection-lost': 'connection lost',
   'error.dns': 'unknown host',

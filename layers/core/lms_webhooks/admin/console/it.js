@@ -50,7 +50,7 @@ export const words = {
   'empty': 'Ancora nessun webhook',
   'empty.text': 'Un webhook invia gli eventi che scegli a un tuo indirizzo.',
   'ending': 'La sessione termina tra pochi minuti. Quello che non hai salvato andrebbe perso.',
-  'error.broken-answer': 'risposta non valida',
+  'error.invalid-response': 'risposta non valida',
   'error.connect': 'nessuna connessione',
   'error.connection-lost': 'connessione interrotta',
   'error.dns': 'host sconosciuto',
