@@ -201,7 +201,7 @@ def test_each_word_is_used_and_each_that_is_used_is_there() -> None:
         ("status.", ["pending", "delivered", "failed", "expired"]),
         ("lane.", ["realtime", "batch", "retry", "replay"]),
         ("auth.", ["none", "basic", "signature"]),
-        ("off.", ["gone", "failing"]),
+        ("disabled.", ["gone", "failing"]),
         ("mail.", ["pending", "confirmed", "ended"]),
         ("now.", ["active", "paused", "inactive"]),
         ("", ["real-time", "non-real-time"]),
