@@ -1,7 +1,7 @@
-"""Write the OpenAPI description of the admin API, from its routes, models and problems.
+"""Generate the OpenAPI description of the admin API, from its routes, models and problems.
 
-`make openapi` does; a test fails while what is committed is not what this would write. What pydantic's own
-schemas cannot know (a rule that is code, a problem that a call may answer) stands in the tables here.
+A test fails while the committed description differs from what this generates. The tables here add the prose,
+and the rules that are code in the models.
 """
 
 import json
@@ -15,9 +15,9 @@ from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import models_json_schema
 
-from lms_webhooks import problems
-from lms_webhooks.admin import inputs, outputs, query_parameters, stats
-from lms_webhooks.admin.routes import ROUTES
+from lms_webhooks.admin import inputs, query_parameters, stats
+from lms_webhooks.admin.handlers import ROUTES
+from lms_webhooks.admin.routes import Route
 from lms_webhooks.drainer import drain_run
 from lms_webhooks.model.event_types import EVENT_TYPES
 from lms_webhooks.problems import Problem
@@ -25,52 +25,22 @@ from lms_webhooks.timestamps import RFC3339
 from tools.progress import REPOSITORY
 
 COMMITTED = REPOSITORY / "layers" / "core" / "lms_webhooks" / "admin" / "openapi.json"
-"""Where the API serves it from."""
+"""The API serves it from there."""
 
 type Schema = dict[str, Any]
 
-_ALWAYS: tuple[type[Problem], ...] = (
-    problems.InvalidParameters,
-    problems.InvalidJson,
-    problems.Forbidden,
-    problems.BodyTooLarge,
-    problems.UnsupportedMediaType,
-    problems.InvalidFields,
-    problems.InternalError,
-)
-"""A call that takes no query parameters or no body refuses one that it is given."""
-_OF_A_WEBHOOK: tuple[type[Problem], ...] = (
-    problems.WebhookNotFound,
-    problems.PathNotFound,  # when an id has characters that none of ours has
-)
-_OF_A_KEY: tuple[type[Problem], ...] = (
-    problems.IdempotencyInProgress,
-    problems.IdempotencyKeyReused,
-    problems.Contention,
-)
-_OF_A_CHANGE: tuple[type[Problem], ...] = (problems.VersionConflict, problems.Contention)
-
 
 @dataclass(frozen=True)
-class Operation:
-    """What is to be known of one call beside its path."""
+class Text:
+    """The prose of one call. The facts are in its route."""
 
-    id: str
-    summary: str
     tag: str
-    status: int
-    answer: type[BaseModel] | None = None
-    body: type[BaseModel] | None = None
-    needs_body: bool = True
-    refusals: tuple[type[Problem], ...] = ()
-    headers: tuple[str, ...] = ()
-    """Of the answer."""
-    parameters: tuple[str, ...] = ()
-    links: dict[str, Schema] = field(default_factory=dict)
+    summary: str
     description: str = ""
+    links: dict[str, Schema] = field(default_factory=dict)
 
 
-_COUNTED = " It is one of the ten times in any 60 seconds that an account may have the system send."
+_COUNTED = " It counts as a send. An account has ten sends in any 60 seconds."
 
 _WEBHOOK_LINKS: dict[str, Schema] = {
     name: {"operationId": name, "parameters": {"webhookId": "$response.body#/webhookId"}}
@@ -112,238 +82,94 @@ _REPLAY_LINKS: dict[str, Schema] = {
     for name in ("getReplay", "cancelReplay")
 }
 
-OPERATIONS: dict[str, Operation] = {
-    "list_event_types": Operation(
-        "listEventTypes",
-        "The catalogue of event types",
-        "Event types",
-        200,
-        outputs.EventTypeList,
-        links={"createWebhook": {"operationId": "createWebhook"}},
+TEXTS: dict[str, Text] = {
+    "list_event_types": Text(
+        "Event types", "List the event types", links={"createWebhook": {"operationId": "createWebhook"}}
     ),
-    "list_webhooks": Operation(
-        "listWebhooks", "Every webhook of the account, oldest first", "Webhooks", 200, outputs.WebhookList
-    ),
-    "create_webhook": Operation(
-        "createWebhook",
+    "list_webhooks": Text("Webhooks", "List the webhooks of the account, oldest first"),
+    "create_webhook": Text(
+        "Webhooks",
         "Create a webhook",
-        "Webhooks",
-        201,
-        outputs.WebhookOutput,
-        inputs.WebhookInput,
-        refusals=(
-            *_OF_A_KEY,
-            problems.WebhookLimitExceeded,
-            problems.CreationLimitExceeded,
-            problems.RateLimited,
-        ),
-        headers=("Location", "ETag", "Idempotency-Replayed"),
-        parameters=("Idempotency-Key",),
-        links=_WEBHOOK_LINKS,
-        description="The signing secret of a signature webhook is in this answer only." + _COUNTED,
+        "Only this response contains the signing secret of a signature webhook." + _COUNTED,
+        _WEBHOOK_LINKS,
     ),
-    "test_unsaved": Operation(
-        "testDraftWebhook",
+    "test_draft_webhook": Text(
+        "Webhooks",
         "Send a sample to a webhook that is not saved",
-        "Webhooks",
-        200,
-        outputs.SampleResultOutput,
-        inputs.WebhookInput,
-        refusals=(*_OF_A_KEY, problems.RateLimited),
-        headers=("Idempotency-Replayed",),
-        parameters=("Idempotency-Key",),
-        description=(
-            "A signature is made with a secret that nobody has: only a saved webhook's can be verified."
-            + _COUNTED
-        ),
+        "The signature uses a secret that is thrown away. Only that of a saved webhook can be verified."
+        + _COUNTED,
     ),
-    "get_webhook": Operation(
-        "getWebhook",
-        "One webhook",
+    "get_webhook": Text("Webhooks", "Get a webhook"),
+    "update_webhook": Text(
         "Webhooks",
-        200,
-        outputs.WebhookOutput,
-        refusals=_OF_A_WEBHOOK,
-        headers=("ETag",),
+        "Change some fields of a webhook",
+        "Fields that are left out stay. A change of targetUrl, authentication or status resets the health. So"
+        " does status active for a webhook that the system disabled. Give authentication whole; a webhook"
+        " that signs already keeps its secret. If scheme, host or port of targetUrl change, give the password"
+        " again."
+        " A change of targetUrl, authentication or status that leaves the webhook active counts as a send. An"
+        " account has ten sends in any 60 seconds.",
     ),
-    "change_webhook": Operation(
-        "updateWebhook",
-        "Change what is given of a webhook",
+    "delete_webhook": Text(
         "Webhooks",
-        200,
-        outputs.WebhookOutput,
-        inputs.WebhookPatch,
-        refusals=(*_OF_A_WEBHOOK, *_OF_A_CHANGE, problems.RateLimited),
-        headers=("ETag",),
-        parameters=("If-Match",),
-        description=(
-            "What is left out stays. A change of targetUrl, authentication or status forgets how the endpoint"
-            " did, and so does status active for a webhook that the system disabled. Authentication is"
-            " given whole; a webhook that signs already keeps its secret. Where scheme, host or port of"
-            " targetUrl change, a password must be given again. A change of targetUrl, authentication or"
-            " status that leaves the webhook active is one of the ten times in any 60 seconds that an account"
-            " may have the system send."
-        ),
-    ),
-    "delete_webhook": Operation(
-        "deleteWebhook",
         "Delete a webhook",
-        "Webhooks",
-        204,
-        refusals=(*_OF_A_WEBHOOK, *_OF_A_CHANGE),
-        parameters=("If-Match",),
-        description=(
-            "No request starts once the answer is there. One that had started may still arrive, within"
-            f" {drain_run.TIMEOUTS.total_seconds} seconds."
-        ),
+        "No request starts after this response. One that had started may still arrive, within"
+        f" {drain_run.TIMEOUTS.total_seconds} seconds.",
     ),
-    "test_saved": Operation(
-        "testWebhook",
+    "test_webhook": Text(
+        "Webhooks",
         "Send a sample to a webhook, whatever its status",
-        "Webhooks",
-        200,
-        outputs.SampleResultOutput,
-        inputs.SampleInput,
-        needs_body=False,
-        refusals=(*_OF_A_WEBHOOK, *_OF_A_KEY, problems.RateLimited),
-        headers=("Idempotency-Replayed",),
-        parameters=("Idempotency-Key",),
-        description=("An answer that is repeated under its key is without responseBody." + _COUNTED),
+        "A response that is repeated under its key is without responseBody." + _COUNTED,
     ),
-    "rotate_secret": Operation(
-        "rotateSigningSecret",
+    "rotate_signing_secret": Text(
+        "Webhooks",
         "Make a new signing secret, as a JSON file to download",
-        "Webhooks",
-        200,
-        outputs.SigningSecretOutput,
-        refusals=(
-            *_OF_A_WEBHOOK,
-            *_OF_A_KEY,
-            *_OF_A_CHANGE,
-            problems.NotSigned,
-            problems.RotationInProgress,
-        ),
-        headers=("Content-Disposition", "ETag", "Idempotency-Replayed"),
-        parameters=("Idempotency-Key", "If-Match"),
-        description=(
-            "The previous secret signs along for 24 hours; one before that no more. So while one signs along"
-            " another is made only with If-Match. When the answer is there, every request that begins carries"
-            " both signatures."
-        ),
+        "The previous secret signs too for 24 hours, and any older one no longer. While two sign, send"
+        " If-Match to make another. Every request that begins after this response carries both signatures.",
     ),
-    "list_deliveries": Operation(
-        "listDeliveries",
-        "What became of a webhook's events, newest first",
+    "list_deliveries": Text(
         "Deliveries",
-        200,
-        outputs.DeliveryListOutput,
-        refusals=_OF_A_WEBHOOK,
-        parameters=("status", "eventName", "from", "to", "limit", "cursor"),
-        links=_DELIVERY_LINKS,
-        description="A page may be short and yet not be the last: go on while there is a nextCursor.",
+        "List the deliveries of a webhook, newest first",
+        "A short page need not be the last. Go on while there is a nextCursor.",
+        _DELIVERY_LINKS,
     ),
-    "get_delivery": Operation(
-        "getDelivery",
-        "One delivery with its event and attempts",
+    "get_delivery": Text("Deliveries", "Get a delivery with its event and attempts"),
+    "redeliver": Text(
         "Deliveries",
-        200,
-        outputs.DeliveryDetailOutput,
-        refusals=(*_OF_A_WEBHOOK, problems.DeliveryNotFound),
-    ),
-    "redeliver": Operation(
-        "redeliver",
         "Send one event again",
-        "Deliveries",
-        202,
-        outputs.DeliveryOutput,
-        refusals=(*_OF_A_WEBHOOK, problems.DeliveryNotFound, *_OF_A_KEY, problems.RateLimited),
-        headers=("Location", "Idempotency-Replayed"),
-        parameters=("Idempotency-Key",),
-        description="After what waits. It adds an attempt; what is delivered stays delivered." + _COUNTED,
+        "It goes out after the pending events. It adds an attempt, and a delivered event stays delivered."
+        + _COUNTED,
     ),
-    "get_stats": Operation(
-        "getStats",
-        "Counts and latency by hour, and what waits",
+    "get_stats": Text(
         "Deliveries",
-        200,
-        outputs.StatsOutput,
-        refusals=_OF_A_WEBHOOK,
-        parameters=("hours",),
-        description="By the hour of the events' own time. What one call counts is bounded: see countedFrom.",
+        "Get counts and latency by hour, and the pending events",
+        "By the hour of the events' own time. One call counts a bounded number of events: see countedFrom.",
     ),
-    "start_replay": Operation(
-        "startReplay",
+    "start_replay": Text(
+        "Deliveries",
         "Send part of the history again, oldest event first",
-        "Deliveries",
-        202,
-        outputs.ReplayOutput,
-        inputs.ReplayInput,
-        refusals=(*_OF_A_WEBHOOK, *_OF_A_KEY, problems.ReplayInProgress, problems.RateLimited),
-        headers=("Location", "Idempotency-Replayed"),
-        parameters=("Idempotency-Key",),
-        links=_REPLAY_LINKS,
-        description=(
-            "One at a time for a webhook, after what waits. Without `to` it covers events until now."
-            + _COUNTED
-        ),
+        "A webhook has one replay at a time. It goes out after the pending events. Without `to` it covers"
+        " events until now." + _COUNTED,
+        _REPLAY_LINKS,
     ),
-    "list_subscriptions": Operation(
-        "listNotificationSubscriptions",
-        "Who is mailed about the account's webhooks",
+    "list_notification_subscriptions": Text(
+        "Notifications", "List who gets notifications by mail", links=_SUBSCRIPTION_LINKS
+    ),
+    "create_notification_subscription": Text(
         "Notifications",
-        200,
-        outputs.SubscriptionList,
-        links=_SUBSCRIPTION_LINKS,
+        "Mail a person when a webhook fails, keeps failing, is disabled, or works again",
+        "The person first gets a link to confirm with, good for two days. The same call again sends another"
+        " link. An account has at most ten subscriptions. A mailbox gets at most three links a day, and an"
+        " account has at most 20 mailed." + _COUNTED,
+        _ADDED_SUBSCRIPTION_LINKS,
     ),
-    "add_subscription": Operation(
-        "createNotificationSubscription",
-        "Have somebody mailed when a webhook fails, goes on failing, is disabled, or works again",
-        "Notifications",
-        201,
-        outputs.SubscriptionOutput,
-        inputs.SubscriptionInput,
-        refusals=(
-            *_OF_A_KEY,
-            problems.SubscriptionLimitExceeded,
-            problems.RateLimited,
-            problems.MailLimitExceeded,
-        ),
-        headers=("Idempotency-Replayed",),
-        parameters=("Idempotency-Key",),
-        links=_ADDED_SUBSCRIPTION_LINKS,
-        description=(
-            "They get a link to confirm with first, good for two days; the same call once more sends it"
-            " again. Ten at most for an account. A mailbox gets three links a day, an account has 20 mailed."
-            + _COUNTED
-        ),
+    "delete_notification_subscription": Text("Notifications", "Remove a notification subscription"),
+    "cancel_replay": Text(
+        "Deliveries", "Stop the webhook's replay where it is", "A request that has started still arrives."
     ),
-    "remove_subscription": Operation(
-        "deleteNotificationSubscription",
-        "Have somebody mailed no more",
-        "Notifications",
-        204,
-        refusals=(problems.SubscriptionNotFound, problems.PathNotFound, problems.Contention),
-    ),
-    "cancel_replay": Operation(
-        "cancelReplay",
-        "Stop the webhook's replay where it is",
-        "Deliveries",
-        204,
-        refusals=(*_OF_A_WEBHOOK, problems.ReplayNotFound),
-        description="What is on its way still arrives.",
-    ),
-    "get_replay": Operation(
-        "getReplay",
-        "How far the webhook's replay is, or the last one came",
-        "Deliveries",
-        200,
-        outputs.ReplayOutput,
-        refusals=(*_OF_A_WEBHOOK, problems.ReplayNotFound),
-    ),
+    "get_replay": Text("Deliveries", "Get the progress of the webhook's replay, or the last one"),
 }
-"""By the method of the routes that answers. What is not here is open to everybody and describes itself."""
-
-_OPEN = {"get_openapi", "get_console", "get_console_file"}
+"""By the handler of the call. Public calls have none."""
 
 _MOMENT: Schema = {"type": "string", "format": "date-time", "pattern": f"^{RFC3339}$"}
 _EVENT_NAME: Schema = {"type": "string", "enum": list(EVENT_TYPES)}
@@ -365,13 +191,13 @@ _PARAMETERS: dict[str, Schema] = {
     },
     "If-Match": {
         "in": "header",
-        "description": "The ETag of the webhook as you know it; what was changed since is not overwritten.",
+        "description": "The ETag that you read. The call fails if the webhook has changed since.",
         "schema": {"type": "string"},
         "example": '"3-a3963681"',
     },
     "Idempotency-Key": {
         "in": "header",
-        "description": "A value of your own. A call that is repeated under it is made once in 24 hours.",
+        "description": "A value of your choice. Calls that are repeated under it are made once in 24 hours.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
     },
     "status": {
@@ -379,7 +205,7 @@ _PARAMETERS: dict[str, Schema] = {
         "schema": {"type": "string", "enum": list(query_parameters.DeliveryStatus)},
     },
     "eventName": {"in": "query", "schema": _EVENT_NAME},
-    "from": {"in": "query", "description": "Events of this time on.", "schema": _MOMENT},
+    "from": {"in": "query", "description": "Events at or after this time.", "schema": _MOMENT},
     "to": {"in": "query", "description": "Events before this time.", "schema": _MOMENT},
     "limit": {
         "in": "query",
@@ -392,7 +218,7 @@ _PARAMETERS: dict[str, Schema] = {
     },
     "hours": {
         "in": "query",
-        "description": "This hour and those before it, in all.",
+        "description": "How many hours, the current one included.",
         "schema": {
             "type": "integer",
             "minimum": 1,
@@ -402,19 +228,19 @@ _PARAMETERS: dict[str, Schema] = {
     },
     "cursor": {
         "in": "query",
-        "description": "The nextCursor of a call with the same other parameters, limit excepted.",
+        "description": "The nextCursor of a call with the same parameters; limit may differ.",
         "schema": {"type": "string", "minLength": 1},
     },
 }
 _HEADERS: dict[str, Schema] = {
-    "Location": {"description": "The path of what was made.", "schema": {"type": "string"}},
+    "Location": {"description": "The path of the result.", "schema": {"type": "string"}},
     "ETag": {
         "description": "The version of this webhook, for If-Match; opaque.",
         "schema": {"type": "string"},
     },
     "Content-Disposition": {"description": "A name for the file.", "schema": {"type": "string"}},
     "Idempotency-Replayed": {
-        "description": "true when this is the answer to an earlier call under the same key.",
+        "description": "true when this is the response to an earlier call under the same key.",
         "schema": {"type": "string", "const": "true"},
     },
     "Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}},
@@ -437,14 +263,14 @@ _WEBHOOK_RULES: dict[str, Schema] = {
     "name": {
         "pattern": _TRIMMED,
         "description": (
-            "With a visible character; none that is invisible or changes the text's direction. Joiners and"
-            " variation selectors only in words of Arabic, Indic and related scripts, and in emoji."
+            "At least one visible character, and none that is invisible or changes the direction of text."
+            " Joiners and variation selectors only in words of Arabic, Indic and related scripts, and emoji."
         ),
     },
     "description": {
         "description": (
-            "Line breaks are allowed; other control characters, and those that are invisible or change the"
-            " direction of text, are not. Joiners and variation selectors as in a name."
+            "Line breaks are allowed. Other control characters are not, nor those that are invisible or"
+            " change the direction of text. Joiners and variation selectors as in a name."
         )
     },
     "targetUrl": {
@@ -452,7 +278,7 @@ _WEBHOOK_RULES: dict[str, Schema] = {
         "pattern": "^https?://",
         "description": (
             "https, without a user name, and not at a private, loopback, link-local or otherwise special"
-            " address. The stack on one machine also takes http and loopback."
+            " address. The local stack also takes http and loopback."
         ),
     },
     "events": {"uniqueItems": True, "items": _EVENT_NAME},
@@ -465,8 +291,8 @@ _WEBHOOK_RULES: dict[str, Schema] = {
             "pattern": r"^[!-~]([ \t!-~]*[!-~])?$",
         },
         "description": (
-            "Sent with each request, and shown to whoever may read the webhook: no place for secrets. Those"
-            " that we set or that belong to the connection, and authorization and cookie, are refused."
+            "Sent with each request, and visible to all readers of the webhook: not for secrets. Headers that"
+            " the system or the connection sets, authorization and cookie are refused."
         ),
     },
 }
@@ -485,40 +311,36 @@ _RULES: dict[str, dict[str, Schema]] = {
     },
 }
 _GATEWAY = {
-    401: "The gateway's own: no token, or one that is not valid.",
-    403: "The gateway's own, when the token lacks a scope.",
-    404: "The gateway's own, for paths outside of the API.",
-    429: "The gateway's own: too many calls at once.",
-    500: "The gateway's own, when something of ours is broken.",
-    503: "The gateway's own, when something of ours does not answer.",
+    401: "From the gateway: no token, or an invalid one.",
+    403: "From the gateway: the token lacks a scope.",
+    404: "From the gateway: a path outside of the API.",
+    429: "From the gateway: too many calls at once.",
+    500: "From the gateway: the function failed.",
+    503: "From the gateway: the function did not respond.",
 }
 
 
 def describe() -> Schema:
-    """The whole description."""
+    """Return the whole description."""
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "LMS Webhooks",
             "version": "1",
-            "summary": "Register webhooks for the events of a learning platform, and see what became of them",
+            "summary": "Register webhooks for the events of a learning platform, and follow their deliveries",
             "description": (
-                "A token of your OpenID Connect provider says which account you are of and what you may do."
-                " Nothing of another account can be told from what does not exist: both answer 404."
+                "A token of your OpenID Connect provider identifies your account and your role."
+                " What belongs to another account is 404, like what does not exist."
             ),
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        "servers": [{"url": "/", "description": "The deployment that this is served by"}],
+        "servers": [{"url": "/", "description": "This deployment"}],
         "security": [{"token": []}],
         "tags": [{"name": name} for name in ("Event types", "Webhooks", "Deliveries", "Notifications")],
         "paths": {
-            _path(path): {
-                method.lower(): _operation(path, OPERATIONS[name])
-                for method, name in handlers.items()
-                if name not in _OPEN
-            }
-            for path, handlers in ROUTES.items()
-            if not _OPEN.issuperset(handlers.values())
+            _path(path): {route.method.lower(): _operation(route) for route in routes}
+            for path, routes in ROUTES.by_path().items()
+            if not routes[0].is_public
         },
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
@@ -528,7 +350,7 @@ def describe() -> Schema:
 
 
 def text() -> str:
-    """The description as it is written."""
+    """Return the description as its file has it."""
     return json.dumps(describe(), indent=2, ensure_ascii=False) + "\n"
 
 
@@ -536,38 +358,44 @@ def _path(route: str) -> str:
     return re.sub(r"<(\w+)>", lambda name: "{" + to_camel(name[1]) + "}", route)
 
 
-def _operation(route: str, operation: Operation) -> Schema:
+def _operation(route: Route) -> Schema:
+    text = TEXTS[route.handler]
     described: Schema = {
-        "operationId": operation.id,
-        "summary": operation.summary,
-        "tags": [operation.tag],
+        "operationId": route.operation_id,
+        "summary": text.summary,
+        "tags": [text.tag],
     }
-    if operation.description:
-        described["description"] = operation.description
-    in_path = re.findall(r"{(\w+)}", _path(route))
-    named = [*in_path, *operation.parameters]
-    if named:
-        described["parameters"] = [{"name": name, **_PARAMETERS[name]} for name in named]
-    if operation.body is not None:
+    if text.description:
+        described["description"] = text.description
+    names = [
+        *re.findall(r"{(\w+)}", _path(route.path)),
+        *(["Idempotency-Key"] if route.is_idempotent else []),
+        *(["If-Match"] if route.is_conditional else []),
+        *route.query,
+    ]
+    if names:
+        described["parameters"] = [{"name": name, **_PARAMETERS[name]} for name in names]
+    if route.takes is not None:
         described["requestBody"] = {
-            "required": operation.needs_body,
-            "content": {"application/json": {"schema": _ref(_name(operation.body))}},
+            "required": route.needs_body,
+            "content": {"application/json": {"schema": _ref(_name(route.takes))}},
         }
-    described["responses"] = {str(status): answer for status, answer in sorted(_answers(operation))}
+    described["responses"] = {str(status): response for status, response in sorted(_responses(route, text))}
     return described
 
 
-def _answers(operation: Operation) -> Iterator[tuple[int, Schema]]:
-    success: Schema = {"description": operation.summary + "."}
-    if operation.headers:
-        success["headers"] = {name: _HEADERS[name] for name in operation.headers}
-    if operation.answer is not None:
-        success["content"] = {"application/json": {"schema": _ref(_name(operation.answer))}}
-    if operation.links:
-        success["links"] = operation.links
-    yield operation.status, success
+def _responses(route: Route, text: Text) -> Iterator[tuple[int, Schema]]:
+    success: Schema = {"description": text.summary + "."}
+    headers = (*route.headers, *(["Idempotency-Replayed"] if route.is_idempotent else []))
+    if headers:
+        success["headers"] = {name: _HEADERS[name] for name in headers}
+    if route.gives is not None:
+        success["content"] = {"application/json": {"schema": _ref(_name(route.gives))}}
+    if text.links:
+        success["links"] = text.links
+    yield route.status, success
     by_status: dict[int, list[type[Problem]]] = {}
-    for problem in dict.fromkeys((*_ALWAYS, *operation.refusals)):
+    for problem in route.problems():
         by_status.setdefault(problem.status, []).append(problem)
     for status in by_status.keys() | _GATEWAY.keys():
         yield status, _refusal(status, by_status.get(status, []))
@@ -596,19 +424,20 @@ def _refusal(status: int, possible: list[type[Problem]]) -> Schema:
 
 
 def _schemas() -> dict[str, Schema]:
-    bodies = {operation.body for operation in OPERATIONS.values() if operation.body is not None}
-    answers = {operation.answer for operation in OPERATIONS.values() if operation.answer is not None}
+    routes = [route for route in ROUTES.routes if not route.is_public]
+    bodies = {route.takes for route in routes if route.takes is not None}
+    results = {route.gives for route in routes if route.gives is not None}
     _, definitions = models_json_schema(
         [
             *((model, "validation") for model in sorted(bodies, key=_name)),
-            *((model, "serialization") for model in sorted(answers, key=_name)),
+            *((model, "serialization") for model in sorted(results, key=_name)),
         ],
         ref_template="#/components/schemas/{model}",
     )
-    # Those whose names begin with an underscore are parts of a field's type, of no interest by themselves.
+    # Names that begin with an underscore are parts of the type of a field.
     parts = {name: schema for name, schema in definitions["$defs"].items() if name.startswith("_")}
     schemas = {
-        _short(name): _cleaned(_inlined(schema, parts), is_answer=name.endswith(("Output", "List")))
+        _short(name): _cleaned(_inlined(schema, parts), is_response=name.endswith(("Output", "List")))
         for name, schema in definitions["$defs"].items()
         if name not in parts
     }
@@ -617,7 +446,7 @@ def _schemas() -> dict[str, Schema]:
         for property_name, rule in rules.items():
             schemas[name]["properties"].setdefault(property_name, {}).update(rule)
     schemas["DeliveryDetail"]["required"].append("event")
-    refusals = {problem for operation in OPERATIONS.values() for problem in operation.refusals} | {*_ALWAYS}
+    refusals = {problem for route in routes for problem in route.problems()}
     return schemas | _PROBLEM_SCHEMAS | {_problem_name(each): _problem(each) for each in refusals}
 
 
@@ -626,7 +455,7 @@ def _problem_name(problem: type[Problem]) -> str:
 
 
 def _problem(problem: type[Problem]) -> Schema:
-    """Whole, by its own type: generators of clients do not merge what a problem has beside the others."""
+    """Return a whole schema for one problem: client generators do not merge it with a common one."""
     return {
         "type": "object",
         "description": f"{problem.title}. RFC 9457.",
@@ -644,7 +473,7 @@ def _problem(problem: type[Problem]) -> Schema:
 _PROBLEM_SCHEMAS: dict[str, Schema] = {
     "ProblemError": {
         "type": "object",
-        "description": "A rule that is broken, by a JSON pointer to the field or by the parameter's name.",
+        "description": "A violated rule, with a JSON pointer to the field or the name of the parameter.",
         "properties": {
             "pointer": {"type": "string"},
             "parameter": {"type": "string"},
@@ -654,7 +483,7 @@ _PROBLEM_SCHEMAS: dict[str, Schema] = {
     },
     "GatewayMessage": {
         "type": "object",
-        "description": "What API Gateway answers by itself, before the API is asked.",
+        "description": "A response of API Gateway itself, before it calls the API.",
         "properties": {"message": {"type": ["string", "null"]}},
         "required": ["message"],
     },
@@ -672,14 +501,14 @@ def _inlined(schema: Any, parts: dict[str, Schema]) -> Any:
     return {key: _inlined(value, parts) for key, value in schema.items()}
 
 
-def _cleaned(schema: Any, *, is_answer: bool) -> Any:
-    """Without titles that repeat names, and without nulls: what is not there is left out."""
+def _cleaned(schema: Any, *, is_response: bool) -> Any:
+    """Drop titles, which repeat names, and nulls, which the API never takes or returns."""
     if isinstance(schema, list):
-        return [_cleaned(each, is_answer=is_answer) for each in schema]
+        return [_cleaned(each, is_response=is_response) for each in schema]
     if not isinstance(schema, dict):
         return _short_ref(schema) if isinstance(schema, str) else schema
     cleaned = {
-        key: _cleaned(value, is_answer=is_answer)
+        key: _cleaned(value, is_response=is_response)
         for key, value in schema.items()
         if not (key == "title" and isinstance(value, str)) and not (key == "default" and value is None)
     }
@@ -710,4 +539,4 @@ def _ref(name: str) -> Schema:
 
 if __name__ == "__main__":
     COMMITTED.write_text(text())
-    sys.stdout.write(f"{len(OPERATIONS)} operations in {COMMITTED.relative_to(REPOSITORY)}\n")
+    sys.stdout.write(f"{len(TEXTS)} operations in {COMMITTED.relative_to(REPOSITORY)}\n")

@@ -1,13 +1,14 @@
-"""Answer the admin API. Trigger: the HTTP API's /v1 routes, behind its JWT authorizer."""
+"""Serve the admin API and the console. Trigger: the HTTP API's /v1 routes, behind its JWT authorizer."""
 
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from lms_webhooks.admin.api import build_api
 from lms_webhooks.admin.deliveries import Deliveries
+from lms_webhooks.admin.handlers import Services
 from lms_webhooks.admin.idempotency import Idempotency
 from lms_webhooks.admin.rate_limit import SendRateLimit
 from lms_webhooks.admin.replays import ReplayService
-from lms_webhooks.admin.routes import Services, build_api
 from lms_webhooks.admin.stats import StatsReader
 from lms_webhooks.admin.subscriptions import Subscriptions
 from lms_webhooks.admin.webhooks import WebhookService
@@ -30,20 +31,20 @@ if TYPE_CHECKING:
 # Built at cold start: a broken environment fails loudly at once, not on some call later.
 settings = read(AdminApiSettings)
 dynamodb = clients.dynamodb()
-secret_box = SecretCipher(clients.kms(), settings.kms_key_id)
+secret_cipher = SecretCipher(clients.kms(), settings.kms_key_id)
 store = WebhookStore(dynamodb, settings.webhooks_table)
 webhooks_table = Table(dynamodb, settings.webhooks_table)
 deliveries_table = Table(dynamodb, settings.deliveries_table)
 backlog = Backlog(deliveries_table, retention_days=settings.backlog_retention_days)
 delivery_store = DeliveryStore(deliveries_table, retention_days=settings.delivery_retention_days)
 drain_queue = DrainQueue(clients.sqs(), settings.drain_queue_url, settings.background_drain_queue_url)
-send_limit = SendRateLimit(webhooks_table)
-registrations = WebhookService(store, secret_box, drain_queue, backlog, send_limit)
+rate_limit = SendRateLimit(webhooks_table)
+webhooks = WebhookService(store, secret_cipher, drain_queue, backlog, rate_limit)
 
 
 @cache
-def trials() -> "SampleSender":
-    """What test sends need, made by the first: it reads a bundle of CAs that other calls do not use."""
+def sample_sends() -> "SampleSender":
+    """Return the sender of tests. The first test makes it, as it reads a bundle of CAs."""
     from lms_webhooks.admin.sample_sends import SampleSender  # noqa: PLC0415
     from lms_webhooks.sending.sender import Sender  # noqa: PLC0415
     from lms_webhooks.sending.webhook_client import SendKind, WebhookClient  # noqa: PLC0415
@@ -51,22 +52,22 @@ def trials() -> "SampleSender":
     sender = Sender(
         loopback_allowed=settings.loopback_targets_allowed, trusted_ca_file=settings.trusted_ca_file
     )
-    return SampleSender(registrations, WebhookClient(secret_box, sender, kind=SendKind.TEST), send_limit)
+    return SampleSender(webhooks, WebhookClient(secret_cipher, sender, kind=SendKind.TEST), rate_limit)
 
 
 @cache
 def subscriptions() -> Subscriptions:
-    """Who is mailed: few calls are about that, and a client takes its time to be made."""
-    return Subscriptions(webhooks_table, clients.sns(), settings.notice_topic_arn, send_limit)
+    """Return the subscriptions. The first call about them makes the client, which takes its time."""
+    return Subscriptions(webhooks_table, clients.sns(), settings.notice_topic_arn, rate_limit)
 
 
 deliveries = Deliveries(store, delivery_store, backlog)
 api = build_api(
     Services(
-        registrations=registrations,
+        webhooks=webhooks,
         deliveries=deliveries,
-        resends=ReplayService(
-            store, deliveries, backlog, ReplayStore(deliveries_table), drain_queue, send_limit
+        replays=ReplayService(
+            store, deliveries, backlog, ReplayStore(deliveries_table), drain_queue, rate_limit
         ),
         stats=StatsReader(
             store,
@@ -74,8 +75,8 @@ api = build_api(
             backlog,
             batch_every_minutes=settings.batch_every_minutes,
         ),
-        idempotency=Idempotency(webhooks_table, secret_box),
-        trials=trials,
+        idempotency=Idempotency(webhooks_table, secret_cipher),
+        sample_sends=sample_sends,
         subscriptions=subscriptions,
     ),
     settings,
@@ -84,5 +85,5 @@ api = build_api(
 
 @logger.inject_lambda_context
 def lambda_handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
-    """Answer one call."""
+    """Serve one call."""
     return api.resolve(event, context)

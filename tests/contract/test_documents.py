@@ -19,8 +19,8 @@ import standardwebhooks
 
 from lms_webhooks import settings
 from lms_webhooks.admin import sample_sends
+from lms_webhooks.admin.authentication import SECRET_OVERLAP
 from lms_webhooks.admin.inputs import WebhookInput
-from lms_webhooks.admin.webhooks import SECRET_OVERLAP
 from lms_webhooks.dispatcher import dispatcher
 from lms_webhooks.drainer import drain_run
 from lms_webhooks.drainer.drainer import LEASE_SECONDS
@@ -47,7 +47,7 @@ from tests.contract.template import (
     of_type,
 )
 from tests.contract.transform import deployed, deployed_gradually
-from tools.openapi import OPERATIONS as OPERATIONS_OF_THE_API
+from tools.openapi import TEXTS as TEXTS_OF_THE_API
 
 README = REPOSITORY / "README.md"
 RECEIVERS = REPOSITORY / "docs" / "receivers.md"
@@ -373,7 +373,7 @@ def test_admins_are_told_how_long_a_request_that_had_started_may_take() -> None:
         each.total_seconds for each in (dispatcher.TIMEOUTS, drain_run.TIMEOUTS, sample_sends.TIMEOUTS)
     )
     told = section(ADMIN_API, "Before the first call")
-    documents = told, OPERATIONS_OF_THE_API["delete_webhook"].description, section(CHANGELOG, "[Unreleased]")
+    documents = told, TEXTS_OF_THE_API["delete_webhook"].description, section(CHANGELOG, "[Unreleased]")
     for text in documents:
         assert re.findall(r"may still arrive, within (\d+)\s+seconds", text) == [str(most)], text
     assert f"So {most} seconds after the answer nothing" in told

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lms_webhooks import problems
-from lms_webhooks.admin.routes import ROUTES
+from lms_webhooks.admin.handlers import ROUTES, Handlers
 from tests.contract.test_documents import ADMIN_API, rows
 from tests.unit.admin_client import AdminClient, admin_client
 from tools import openapi
@@ -59,10 +59,16 @@ def test_it_is_served_to_everybody(client: AdminClient) -> None:
 
 
 def test_every_route_is_described_or_open() -> None:
-    names = {name for handlers in ROUTES.values() for name in handlers.values()}
-    assert names == openapi.OPERATIONS.keys() | openapi._OPEN
+    assert {route.handler for route in ROUTES.routes if not route.is_public} == openapi.TEXTS.keys()
     ids = [operation["operationId"] for _, _, operation in operations()]
-    assert len(ids) == len(set(ids)) == len(openapi.OPERATIONS)
+    assert len(ids) == len(set(ids)) == len(openapi.TEXTS)
+
+
+def test_a_handler_gets_the_body_that_its_route_declares() -> None:
+    for route in ROUTES.routes:
+        if not route.is_public:
+            (body,) = getattr(Handlers, route.handler).__annotations__["call"].__args__
+            assert body is route.takes, route.handler
 
 
 def test_every_reference_leads_somewhere_and_every_schema_is_used() -> None:

@@ -119,8 +119,8 @@ def settle_in() -> None:
 class Admin:
     """The admin API without its HTTP, wired as its function wires it."""
 
-    registrations: WebhookService
-    resends: ReplayService
+    webhooks: WebhookService
+    replays: ReplayService
 
 
 class FaultWorld(World):
@@ -218,20 +218,20 @@ class FaultWorld(World):
             if item["sk"]["S"].endswith(f"#{event_id}")
         )
         self._resend(
-            webhook_id, [event_id], lambda admin: admin.resends.redeliver(ADMIN, webhook_id, sort_key)
+            webhook_id, [event_id], lambda admin: admin.replays.redeliver(ADMIN, webhook_id, sort_key)
         )
 
     def resend_all(self, webhook_id: str, event_ids: Iterable[str]) -> None:
         """An admin wants all of the history once more, which is `event_ids`."""
         wanted = ReplayInput.model_validate({"from": "2000-01-01T00:00:00Z"})
-        self._resend(webhook_id, event_ids, lambda admin: admin.resends.start(ADMIN, webhook_id, wanted))
+        self._resend(webhook_id, event_ids, lambda admin: admin.replays.start(ADMIN, webhook_id, wanted))
 
     def move(self, webhook_id: str, endpoint: Endpoint) -> None:
         """An admin changes the URL."""
         self.owners[endpoint.url] = webhook_id
         rule = {"loopback_allowed": False}
         change = WebhookPatch.model_validate({"targetUrl": endpoint.url}, context=rule)
-        self.ask_admin(lambda admin: admin.registrations.change(ADMIN, webhook_id, change))
+        self.ask_admin(lambda admin: admin.webhooks.update(ADMIN, webhook_id, change))
 
     def keep_health(self, webhook_id: str, health: Health) -> None:
         """Begin with a health that would have taken long to come about."""
@@ -475,7 +475,7 @@ class FaultWorld(World):
         deliveries = Deliveries(store, DeliveryStore(table, retention_days=30), waiting)
         limit = SendRateLimit(self._table("webhooks"), clock=self.time.clock)
         admin = Admin(
-            self._build_registrations(sleep=self.time.sleep),
+            self._build_webhook_service(sleep=self.time.sleep),
             ReplayService(
                 store,
                 deliveries,

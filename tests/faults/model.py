@@ -163,7 +163,7 @@ class Model(RuleBasedStateMachine):
             self._register(ordered=ordered)
         elif is_deleted:
             webhook_id = self._webhook(webhook)
-            self._ask(lambda admin: admin.registrations.delete(ADMIN, webhook_id))
+            self._ask(lambda admin: admin.webhooks.delete(ADMIN, webhook_id))
 
     @rule(webhook=which, event=st.integers(0, 99), is_all=st.booleans())
     def resend(self, webhook: int, event: int, is_all: bool) -> None:
@@ -177,7 +177,7 @@ class Model(RuleBasedStateMachine):
             event_id = self._event(event)
             timestamp = json.loads(self.world._bodies[event_id])["detail"]["timestamp"]
             sort_key = f"{timestamp:013d}#{event_id}"
-            self._ask(lambda admin: admin.resends.redeliver(ADMIN, webhook_id, sort_key))
+            self._ask(lambda admin: admin.replays.redeliver(ADMIN, webhook_id, sort_key))
 
     @invariant()
     def nothing_is_lost(self) -> None:
@@ -204,7 +204,7 @@ class Model(RuleBasedStateMachine):
 
     def _change(self, webhook_id: str, **changes: Any) -> None:
         change = WebhookPatch.model_validate(changes)
-        self._ask(lambda admin: admin.registrations.change(ADMIN, webhook_id, change))
+        self._ask(lambda admin: admin.webhooks.update(ADMIN, webhook_id, change))
 
     def _ask(self, call: Callable[[Admin], object]) -> None:
         self.world.ask_admin(call)

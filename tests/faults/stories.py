@@ -217,7 +217,7 @@ def switched_off(world: FaultWorld) -> None:
     world.expect(webhook, world.emit(3), "delivered")
     world.run(30)
     endpoint.script = always(OK)
-    world.ask_admin(lambda admin: admin.registrations.change(ADMIN, webhook, WebhookPatch(status="active")))
+    world.ask_admin(lambda admin: admin.webhooks.update(ADMIN, webhook, WebhookPatch(status="active")))
     world.run(70)
 
 
@@ -268,7 +268,7 @@ def cancelled_replay(world: FaultWorld) -> None:
     endpoint.script = always(DOWN)
     world.resend_all(webhook, [])  # none of them comes
     world.run(10)
-    world.ask_admin(lambda admin: admin.resends.cancel(ADMIN, webhook))
+    world.ask_admin(lambda admin: admin.replays.cancel(ADMIN, webhook))
     world.run(DAY + HOUR)
     endpoint.script = in_turn(DOWN, OK)
     world.expect(webhook, world.emit(2), "delivered")
@@ -286,7 +286,7 @@ def deletion(world: FaultWorld) -> None:
     ids += [*world.emit(4), *world.emit(2, name=NON_REAL_TIME)]
     world.prelude(8)
     world.expect(webhook, ids, "failed")
-    world.ask_admin(lambda admin: admin.registrations.delete(ADMIN, webhook))
+    world.ask_admin(lambda admin: admin.webhooks.delete(ADMIN, webhook))
     world.run(4 * MINUTE)
 
 
@@ -299,7 +299,7 @@ def deletion_whose_message_is_lost(world: FaultWorld) -> None:
     world.prelude(8)
     world.expect(webhook, ids, "failed")
     with world.drainers_busy():
-        world.ask_admin(lambda admin: admin.registrations.delete(ADMIN, webhook))
+        world.ask_admin(lambda admin: admin.webhooks.delete(ADMIN, webhook))
         world.run(5)
         world.lose_drain_messages()
     world.run(4 * MINUTE)
@@ -313,7 +313,7 @@ def late_after_deletion(world: FaultWorld) -> None:
     ids = world.emit(3)
     world.prelude(1)
     world.kill("dispatcher")
-    world.ask_admin(lambda admin: admin.registrations.delete(ADMIN, webhook))
+    world.ask_admin(lambda admin: admin.webhooks.delete(ADMIN, webhook))
     world.prelude(MINUTE)
     world.expect(webhook, ids, "failed")
     world.run(7 * MINUTE)
@@ -329,25 +329,25 @@ def retirement(world: FaultWorld) -> None:
     on_their_way = world.emit(2)
     world.prelude(0.012)
     assert world.kill("dispatcher")
-    world.ask_admin(lambda admin: admin.registrations.change(ADMIN, webhook, WebhookPatch(status="inactive")))
+    world.ask_admin(lambda admin: admin.webhooks.update(ADMIN, webhook, WebhookPatch(status="inactive")))
     world.run(40)
     unwanted = [*on_their_way, *world.emit(2), *world.emit(2, name=NON_REAL_TIME)]
     world.refused |= {(webhook, each) for each in unwanted}
     world.expect(webhook, unwanted)  # if they have an outcome, none is right
     world.run(14 * MINUTE)  # until all has come again, twice
     endpoint.script = always(OK)
-    world.ask_admin(lambda admin: admin.registrations.change(ADMIN, webhook, WebhookPatch(status="active")))
+    world.ask_admin(lambda admin: admin.webhooks.update(ADMIN, webhook, WebhookPatch(status="active")))
     world.run(10)
 
 
 def pause(world: FaultWorld) -> None:
     """Events come while the webhook is paused, and go when it is resumed."""
     webhook = world.register(world.endpoint())
-    world.ask_admin(lambda admin: admin.registrations.change(ADMIN, webhook, WebhookPatch(status="paused")))
+    world.ask_admin(lambda admin: admin.webhooks.update(ADMIN, webhook, WebhookPatch(status="paused")))
     world.run(3)
     world.expect(webhook, world.emit(3), "delivered")
     world.run(2)
-    world.ask_admin(lambda admin: admin.registrations.change(ADMIN, webhook, WebhookPatch(status="active")))
+    world.ask_admin(lambda admin: admin.webhooks.update(ADMIN, webhook, WebhookPatch(status="active")))
     world.run(10)
 
 

@@ -149,7 +149,7 @@ def test_a_registration_that_is_remembered_for_too_long(monkeypatch: pytest.Monk
         webhook = world.register(world.endpoint())
         world.emit(1)
         world.run(1)
-        world.ask_admin(lambda admin: admin.registrations.change(ADMIN, webhook, pause))
+        world.ask_admin(lambda admin: admin.webhooks.update(ADMIN, webhook, pause))
         world.run(15)
         world.emit(1)
         world.run(1)

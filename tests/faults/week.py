@@ -255,7 +255,7 @@ class Week:
         rule = {"loopback_allowed": False}
         change = WebhookPatch.model_validate(changes, context=rule)
         caller = admin_of(subject.account)
-        self.world.ask_admin(lambda admin: admin.registrations.change(caller, subject.webhook_id, change))
+        self.world.ask_admin(lambda admin: admin.webhooks.update(caller, subject.webhook_id, change))
 
     def note_unwell(self, subject: Subject, seconds: float = 0) -> None:
         """Something may be wrong with a webhook for so long."""
@@ -306,7 +306,7 @@ def _due_at(lane: Lane, waiting: PendingEvent) -> float:
 def _replay(caller: Caller, webhook_id: str, admin: Admin) -> None:
     wanted = ReplayInput.model_validate({"from": "2000-01-01T00:00:00Z"})
     with suppress(Problem):  # one may be under way
-        admin.resends.start(caller, webhook_id, wanted)
+        admin.replays.start(caller, webhook_id, wanted)
 
 
 # What of ours fails for an hour

@@ -29,9 +29,9 @@ from lms_webhooks.admin.http_responses import etag, if_match_holds
 from lms_webhooks.admin.inputs import ReplayInput, SampleInput, SubscriptionInput, WebhookInput, WebhookPatch
 from lms_webhooks.admin.query_parameters import (
     delivery_id,
+    parse_time_ms,
     read_delivery_id,
     read_delivery_query,
-    read_moment,
     write_cursor,
 )
 from lms_webhooks.admin.request_body import read_body
@@ -197,7 +197,7 @@ def check_timestamp(text: str) -> None:
 
 def check_moment(text: str) -> None:
     """A time in a query: milliseconds of 13 digits at most, or None."""
-    milliseconds = read_moment(text)
+    milliseconds = parse_time_ms(text)
     assert milliseconds is None or 0 <= milliseconds < 10**13
 
 
@@ -210,7 +210,7 @@ def check_query(given_: dict[str, str]) -> None:
         if not named <= {name[:80] for name in given_}:
             raise
         return
-    assert query.of.low <= query.of.high
+    assert query.key_range.low <= query.key_range.high
     assert 1 <= query.limit <= 100
     again = write_cursor(query.filters, f"{NOW_MS:013d}#e1")
     assert again.isascii()

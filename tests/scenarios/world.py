@@ -328,7 +328,7 @@ class World:
         """What owners were told, as programs get it."""
         # The test's own way to what admins do, and to the tables. The admin API's answer waits until all see
         # a change; a test's does not, for what happens meanwhile is a scenario of its own.
-        self._registrations = self._build_registrations(sleep=lambda _: None)
+        self._webhook_service = self._build_webhook_service(sleep=lambda _: None)
         self._backlog = Backlog(self._table(_DELIVERIES), retention_days=retention_days)
         self._notice_box = NotificationOutbox(self._table(_DELIVERIES))
         self._health = HealthStore(self._table(WEBHOOKS))
@@ -394,7 +394,7 @@ class World:
             status=status,
             ordered=ordered,
         )
-        webhook = self._registrations.create(admin_of(account), wanted)[0].webhook
+        webhook = self._webhook_service.create(admin_of(account), wanted)[0].webhook
         self.webhooks[webhook.webhook_id] = webhook
         # They came before it.
         self.refused |= {(webhook.webhook_id, event_id) for event_id in self.emitted}
@@ -404,16 +404,16 @@ class World:
         """Change a registration as the admin API does."""
         admin = admin_of(self.webhooks[webhook_id].account_id)
         change = _taken(WebhookPatch, **changes)
-        self.webhooks[webhook_id] = self._registrations.change(admin, webhook_id, change)[0].webhook
+        self.webhooks[webhook_id] = self._webhook_service.update(admin, webhook_id, change)[0].webhook
 
     def rotate_secret(self, webhook_id: str) -> None:
         """Make a new signing secret as the admin API does."""
         admin = admin_of(self.webhooks[webhook_id].account_id)
-        self.webhooks[webhook_id] = self._registrations.rotate_secret(admin, webhook_id)[0].webhook
+        self.webhooks[webhook_id] = self._webhook_service.rotate_secret(admin, webhook_id)[0].webhook
 
     def delete(self, webhook_id: str) -> None:
         """Delete a webhook as the admin API does."""
-        self._registrations.delete(admin_of(self.webhooks[webhook_id].account_id), webhook_id)
+        self._webhook_service.delete(admin_of(self.webhooks[webhook_id].account_id), webhook_id)
 
     def emit(
         self,
@@ -761,7 +761,7 @@ class World:
 
         return handle
 
-    def _build_registrations(self, *, sleep: Callable[[float], None]) -> WebhookService:
+    def _build_webhook_service(self, *, sleep: Callable[[float], None]) -> WebhookService:
         return WebhookService(
             self._store(),
             SecretCipher(self._kms, "key"),

@@ -15,11 +15,12 @@ import boto3
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from moto import mock_aws
 
+from lms_webhooks.admin.api import build_api
 from lms_webhooks.admin.deliveries import Deliveries
+from lms_webhooks.admin.handlers import Services
 from lms_webhooks.admin.idempotency import Idempotency
 from lms_webhooks.admin.rate_limit import SendRateLimit
 from lms_webhooks.admin.replays import ReplayService
-from lms_webhooks.admin.routes import Services, build_api
 from lms_webhooks.admin.sample_sends import SampleSender
 from lms_webhooks.admin.stats import StatsReader
 from lms_webhooks.admin.subscriptions import Subscriptions
@@ -151,13 +152,13 @@ class AdminClient:
         self.history = DeliveryStore(self.deliveries_table, retention_days=settings.delivery_retention_days)
         self.slept_seconds: list[float] = []
         self.now_seconds = NOW.timestamp()
-        send_limit = SendRateLimit(Table(dynamodb, settings.webhooks_table), clock=self._clock)
-        registrations = WebhookService(
+        rate_limit = SendRateLimit(Table(dynamodb, settings.webhooks_table), clock=self._clock)
+        webhooks = WebhookService(
             self.store,
             self.secret_box,
             drain_queue,
             self.backlog,
-            send_limit,
+            rate_limit,
             now=lambda: NOW + timedelta(seconds=self.now_seconds - NOW.timestamp()),
             sleep=self.slept_seconds.append,
         )
@@ -166,31 +167,31 @@ class AdminClient:
         """What receivers answer to test sends."""
         self.sender: Sender | None = None
         """A real one, where test sends shall go out."""
-        trials = SampleSender(
-            registrations,
+        sample_sends = SampleSender(
+            webhooks,
             WebhookClient(self.secret_box, cast("Sender", self), kind=SendKind.TEST, clock=self._clock),
-            send_limit,
+            rate_limit,
             clock=self._clock,
         )
         subscriptions = Subscriptions(
             Table(dynamodb, settings.webhooks_table),
             sns,
             settings.notice_topic_arn,
-            send_limit,
+            rate_limit,
             now=lambda: NOW,
         )
         deliveries = Deliveries(self.store, self.history, self.backlog)
         self._api = build_api(
             Services(
-                registrations=registrations,
+                webhooks=webhooks,
                 deliveries=deliveries,
-                resends=ReplayService(
+                replays=ReplayService(
                     self.store,
                     deliveries,
                     self.backlog,
                     ReplayStore(self.deliveries_table, sleep=lambda _: None),
                     drain_queue,
-                    send_limit,
+                    rate_limit,
                     clock=self._clock,
                 ),
                 stats=StatsReader(
@@ -203,7 +204,7 @@ class AdminClient:
                 idempotency=Idempotency(
                     Table(dynamodb, settings.webhooks_table), self.secret_box, clock=self._clock
                 ),
-                trials=lambda: trials,
+                sample_sends=lambda: sample_sends,
                 subscriptions=lambda: subscriptions,
             ),
             settings,

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from lms_webhooks.admin.query_parameters import read_moment
+from lms_webhooks.admin.query_parameters import parse_time_ms
 from lms_webhooks.timestamps import read_rfc3339
 from tests.unit.moments import BAD_MOMENTS, GOOD_MOMENTS
 from tools.openapi import describe
@@ -27,14 +27,14 @@ def described() -> list[Draft202012Validator]:
 def test_what_rfc_3339_calls_a_time_is_one(
     text: str, milliseconds: int, described: list[Draft202012Validator]
 ) -> None:
-    assert read_moment(text) == milliseconds
+    assert parse_time_ms(text) == milliseconds
     assert [each.is_valid(text) for each in described] == [True] * 4
 
 
 @pytest.mark.parametrize("text", [*BAD_MOMENTS, "2026-11-03T12:00:00"])
 def test_what_it_does_not_is_none(text: str, described: list[Draft202012Validator]) -> None:
     assert read_rfc3339(text) is None
-    assert read_moment(text) is None
+    assert parse_time_ms(text) is None
     assert [each.is_valid(text) for each in described] == [False] * 4
 
 
@@ -42,4 +42,4 @@ def test_what_it_does_not_is_none(text: str, described: list[Draft202012Validato
 @pytest.mark.parametrize("text", ["2026-02-30T12:00:00Z", "2026-11-03T12:00:00Z\n"])
 def test_what_no_schema_can_see_the_code_does(text: str) -> None:
     assert read_rfc3339(text) is None
-    assert read_moment(text) is None
+    assert parse_time_ms(text) is None

@@ -12,7 +12,7 @@ from types import ModuleType
 
 import pytest
 
-from lms_webhooks.admin import console_files, inputs, replays, subscriptions, webhooks
+from lms_webhooks.admin import authentication, console_files, inputs, replays, subscriptions
 from lms_webhooks.admin.request_body import _RULES
 from lms_webhooks.model.attempts import ErrorClass, TlsFault, describe_tls_fault
 from lms_webhooks.model.event_types import EVENT_TYPES
@@ -80,7 +80,7 @@ def test_an_issuer_of_one_s_own_may_be_called_instead() -> None:
         "connect-src 'self' https://id.example.com;"
         in console_files.headers(settings)["Content-Security-Policy"]
     )
-    config = json.loads(console_files.page("config.json", settings).text)
+    config = json.loads(console_files.find("config.json", settings).text)
     assert config["issuer"] == "https://id.example.com/realms/lms"
     assert "signInUrl" not in config
 
@@ -215,7 +215,7 @@ def test_the_catalogue_is_translated() -> None:
     assert list(table("it.js", "events")) == list(EVENT_TYPES), "console/it.js: events"
 
 
-RULED = (inputs, targets, webhooks, subscriptions, replays)
+RULED = (inputs, targets, authentication, subscriptions, replays)
 """Where the sentences stand that the console shows beside a field."""
 NOT_TYPED = {
     "must be an event name that GET /v1/event-types lists",

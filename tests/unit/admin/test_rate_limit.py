@@ -50,7 +50,7 @@ def all_at_once(table: Table) -> Counter[str]:
 
 def taken(limit: SendRateLimit, account_id: str = "1010") -> str:
     try:
-        limit.take(account_id)
+        limit.consume(account_id)
     except RateLimited as refused:
         return f"refused for {refused.headers['Retry-After']} s"
     return "taken"
@@ -63,7 +63,7 @@ def test_of_thirty_at_once_ten_in_all_are_taken_and_nobody_is_told_to_be_busy(
     now = [1000.0]
     limit = SendRateLimit(table, clock=lambda: now[0])
     for _ in range(made_before):
-        limit.take("1010")
+        limit.consume("1010")
     now[0] += 20
     calls = all_at_once(table)
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -110,10 +110,10 @@ def test_who_waits_as_long_as_they_are_told_is_taken(table: Table, later_seconds
 def test_what_is_counted_is_kept_for_longer_than_it_counts(table: Table) -> None:
     """DynamoDB removes an item some time after the second that it names: never one that still counts."""
     limit = SendRateLimit(table, clock=lambda: 1000.9)
-    limit.take("1010")
+    limit.consume("1010")
     (item,) = table.client.scan(TableName=table.name)["Items"]
     assert item["expires_at"] == {"N": "1061"}
-    limit.take("1010")
+    limit.consume("1010")
     (item,) = table.client.scan(TableName=table.name)["Items"]
     assert item["made_at"] == {"L": [{"N": "1000900"}, {"N": "1000900"}]}
     assert item["expires_at"] == {"N": "1061"}
@@ -132,5 +132,5 @@ def test_who_is_always_too_late_hears_that_others_are_faster(table: Table) -> No
 
     client.answers["put_item"] = put_after_a_rival
     with pytest.raises(Contention):
-        limit.take("1010")
+        limit.consume("1010")
     assert client.calls["put_item"] == 20

@@ -47,7 +47,7 @@ class Office(Flow):
         super().__init__()
         self.slept: list[float] = []
         self.box = SecretCipher(client_over("kms", _sealed), "key")
-        self.registrations = WebhookService(
+        self.webhooks = WebhookService(
             self.store,
             self.box,
             self.drain_queue,
@@ -58,13 +58,13 @@ class Office(Flow):
         )
 
     def create(self, **given: Any) -> tuple[Webhook, str | None]:
-        (webhook, _), secret = self.registrations.create(ADA, wanted(**given))
+        (webhook, _), secret = self.webhooks.create(ADA, wanted(**given))
         return webhook, secret
 
     def change(
         self, webhook: Webhook, caller: Caller = BOB, **given: Any
     ) -> tuple[WebhookWithHealth, str | None]:
-        return self.registrations.change(caller, webhook.webhook_id, change_to(**given))
+        return self.webhooks.update(caller, webhook.webhook_id, change_to(**given))
 
     def plaintext(self, webhook: Webhook, ciphertext: bytes | None) -> str:
         assert ciphertext is not None
@@ -120,16 +120,16 @@ def test_a_webhook_is_its_maker_s_and_of_now(office: Office) -> None:
     assert (webhook.created_at, webhook.updated_at) == (NOW, NOW)
     assert (webhook.epoch, webhook.version) == (1, 1)
     assert (webhook.description, webhook.ordered, webhook.headers) == ("d", True, {"x-team": "hr"})
-    assert office.registrations.get(ADA, webhook.webhook_id) == WebhookWithHealth(webhook, Health())
-    assert office.registrations.all(ADA) == [WebhookWithHealth(webhook, Health())]
+    assert office.webhooks.get(ADA, webhook.webhook_id) == WebhookWithHealth(webhook, Health())
+    assert office.webhooks.list_all(ADA) == [WebhookWithHealth(webhook, Health())]
 
 
 def test_a_draft_is_not_written(office: Office) -> None:
-    webhook, secret = office.registrations.draft(ADA, wanted(authentication=SIGNED))
+    webhook, secret = office.webhooks.draft(ADA, wanted(authentication=SIGNED))
     assert secret is not None
-    assert office.registrations.all(ADA) == []
+    assert office.webhooks.list_all(ADA) == []
     with pytest.raises(WebhookNotFound):
-        office.registrations.get(ADA, webhook.webhook_id)
+        office.webhooks.get(ADA, webhook.webhook_id)
 
 
 def test_each_secret_is_kept_encrypted_for_its_webhook(office: Office) -> None:
@@ -144,12 +144,12 @@ def test_each_secret_is_kept_encrypted_for_its_webhook(office: Office) -> None:
 
 def test_another_account_finds_and_changes_nothing(office: Office) -> None:
     webhook, _ = office.create()
-    assert office.registrations.all(STRANGER) == []
+    assert office.webhooks.list_all(STRANGER) == []
     with pytest.raises(WebhookNotFound):
         office.change(webhook, STRANGER, name="Mine")
     with pytest.raises(WebhookNotFound):
-        office.registrations.delete(STRANGER, webhook.webhook_id)
-    assert office.registrations.get(ADA, webhook.webhook_id).webhook == webhook
+        office.webhooks.delete(STRANGER, webhook.webhook_id)
+    assert office.webhooks.get(ADA, webhook.webhook_id).webhook == webhook
 
 
 # Changed
@@ -251,12 +251,12 @@ def test_a_change_is_tried_five_times_in_all_where_nobody_says_what_they_expect(
     do: Callable[[Webhook], Any] = (
         (lambda webhook: office.change(webhook, name="Payroll"))
         if what == "change"
-        else (lambda webhook: office.registrations.rotate_secret(BOB, webhook.webhook_id))
+        else (lambda webhook: office.webhooks.rotate_secret(BOB, webhook.webhook_id))
     )
     webhook, _ = office.create(authentication=SIGNED)
     races(office, webhook, 4)
     do(webhook)
-    stored = office.registrations.get(ADA, webhook.webhook_id).webhook
+    stored = office.webhooks.get(ADA, webhook.webhook_id).webhook
     assert (stored.description, stored.updated_by) == ("other 0", "bob@example.com")
     assert stored.version == 6
     office.now += 25 * 3600  # so that the overlap is over
@@ -270,23 +270,19 @@ def test_who_says_what_they_expect_is_told_that_it_is_no_longer_so(office: Offic
     webhook, _ = office.create(authentication=SIGNED)
     change = change_to(name="Payroll")
     calls: list[Callable[[Callable[[Webhook], bool]], object]] = [
-        lambda is_expected: office.registrations.change(
-            BOB, webhook.webhook_id, change, is_expected=is_expected
-        ),
-        lambda is_expected: office.registrations.rotate_secret(
-            BOB, webhook.webhook_id, is_expected=is_expected
-        ),
-        lambda is_expected: office.registrations.delete(BOB, webhook.webhook_id, is_expected=is_expected),
+        lambda is_expected: office.webhooks.update(BOB, webhook.webhook_id, change, is_expected=is_expected),
+        lambda is_expected: office.webhooks.rotate_secret(BOB, webhook.webhook_id, is_expected=is_expected),
+        lambda is_expected: office.webhooks.delete(BOB, webhook.webhook_id, is_expected=is_expected),
     ]
     for call in calls:
         with pytest.raises(VersionConflict):
             call(lambda _: False)
-        assert office.registrations.get(ADA, webhook.webhook_id).webhook == webhook
+        assert office.webhooks.get(ADA, webhook.webhook_id).webhook == webhook
     for call in calls[:2]:  # and who was right when they read it, and wrong when they wrote, too
         races(office, webhook, 1)
         with pytest.raises(VersionConflict):
             call(lambda _: True)
-        assert office.registrations.get(ADA, webhook.webhook_id).webhook.updated_by == "ada@example.com"
+        assert office.webhooks.get(ADA, webhook.webhook_id).webhook.updated_by == "ada@example.com"
 
 
 # Rotated
@@ -295,7 +291,7 @@ def test_who_says_what_they_expect_is_told_that_it_is_no_longer_so(office: Offic
 def test_the_old_secret_signs_along_for_a_day(office: Office) -> None:
     webhook, old = office.create(authentication=SIGNED)
     office.now += 60
-    (rotated, _), new = office.registrations.rotate_secret(BOB, webhook.webhook_id)
+    (rotated, _), new = office.webhooks.rotate_secret(BOB, webhook.webhook_id)
     authentication = rotated.authentication
     assert isinstance(authentication, SignatureAuthentication)
     assert office.plaintext(webhook, authentication.secret_ciphertext) == new != old
@@ -303,7 +299,7 @@ def test_the_old_secret_signs_along_for_a_day(office: Office) -> None:
     assert authentication.previous_secret_until == "2026-11-04T12:01:00.000Z"
     assert (rotated.version, rotated.epoch) == (2, 1)
     assert (rotated.updated_by, rotated.updated_at) == ("bob@example.com", "2026-11-03T12:01:00.000Z")
-    assert office.registrations.get(ADA, webhook.webhook_id).webhook == rotated
+    assert office.webhooks.get(ADA, webhook.webhook_id).webhook == rotated
 
 
 @pytest.mark.parametrize(("seconds", "is_running"), [(86_399.999, True), (86_400, False)])
@@ -311,18 +307,18 @@ def test_while_two_secrets_sign_a_third_is_only_for_who_knows_what_is_there(
     office: Office, seconds: float, is_running: bool
 ) -> None:
     webhook, _ = office.create(authentication=SIGNED)
-    (rotated, _), second = office.registrations.rotate_secret(ADA, webhook.webhook_id)
+    (rotated, _), second = office.webhooks.rotate_secret(ADA, webhook.webhook_id)
     office.now += seconds
     until = "2026-11-04T12:00:00.000Z" if is_running else None
-    assert office.registrations.overlap_until(rotated) == until
+    assert office.webhooks.previous_secret_expires_at(rotated) == until
     if is_running:
         with pytest.raises(RotationInProgress):
-            office.registrations.rotate_secret(BOB, webhook.webhook_id)
-        (again, _), _ = office.registrations.rotate_secret(
+            office.webhooks.rotate_secret(BOB, webhook.webhook_id)
+        (again, _), _ = office.webhooks.rotate_secret(
             BOB, webhook.webhook_id, is_expected=lambda stored: stored == rotated
         )
     else:
-        (again, _), _ = office.registrations.rotate_secret(BOB, webhook.webhook_id)
+        (again, _), _ = office.webhooks.rotate_secret(BOB, webhook.webhook_id)
     assert isinstance(again.authentication, SignatureAuthentication)
     assert office.plaintext(webhook, again.authentication.previous_secret_ciphertext) == second
 
@@ -331,10 +327,10 @@ def test_only_a_webhook_that_signs_has_a_secret_to_rotate(office: Office) -> Non
     for given in ({"type": "none"}, BASIC):
         webhook, _ = office.create(authentication=given)
         with pytest.raises(NotSigned):
-            office.registrations.rotate_secret(ADA, webhook.webhook_id)
-        assert office.registrations.overlap_until(webhook) is None
+            office.webhooks.rotate_secret(ADA, webhook.webhook_id)
+        assert office.webhooks.previous_secret_expires_at(webhook) is None
     signed, _ = office.create(authentication=SIGNED)
-    assert office.registrations.overlap_until(signed) is None
+    assert office.webhooks.previous_secret_expires_at(signed) is None
 
 
 ACTS: dict[str, Callable[[Office, Webhook], object]] = {
@@ -342,8 +338,8 @@ ACTS: dict[str, Callable[[Office, Webhook], object]] = {
     "activated": lambda office, webhook: office.change(webhook, status="active"),
     "renamed": lambda office, webhook: office.change(webhook, name="Payroll"),
     "said once more": lambda office, webhook: office.change(webhook, name=webhook.name),
-    "rotated": lambda office, webhook: office.registrations.rotate_secret(ADA, webhook.webhook_id),
-    "deleted": lambda office, webhook: office.registrations.delete(ADA, webhook.webhook_id),
+    "rotated": lambda office, webhook: office.webhooks.rotate_secret(ADA, webhook.webhook_id),
+    "deleted": lambda office, webhook: office.webhooks.delete(ADA, webhook.webhook_id),
 }
 
 
@@ -360,7 +356,7 @@ def test_a_change_returns_when_nobody_knows_the_webhook_as_it_was(
         assert seconds == MAX_AGE_SECONDS
         seen.append(office.store.read_account(ACCOUNT) != before)
 
-    office.registrations._sleep = sleep
+    office.webhooks._sleep = sleep
     act(office, webhook)
     is_new = office.store.read_account(ACCOUNT) != before
     assert seen == [is_new]
@@ -371,19 +367,19 @@ def test_a_change_returns_when_nobody_knows_the_webhook_as_it_was(
 
 def test_a_deletion_is_of_now_and_by_its_caller(office: Office) -> None:
     webhook, _ = office.create()
-    office.registrations.delete(BOB, webhook.webhook_id, is_expected=lambda stored: stored == webhook)
-    assert office.registrations.all(ADA) == []
+    office.webhooks.delete(BOB, webhook.webhook_id, is_expected=lambda stored: stored == webhook)
+    assert office.webhooks.list_all(ADA) == []
     (deleted,) = office.store.deleted(ACCOUNT, since_ms=0)
     assert (deleted.webhook_id, deleted.deleted_at) == (webhook.webhook_id, NOW)
     with pytest.raises(WebhookNotFound):
-        office.registrations.delete(BOB, webhook.webhook_id)
+        office.webhooks.delete(BOB, webhook.webhook_id)
 
 
 def test_a_deletion_marks_a_lane_that_is_due_when_nobody_can_have_the_webhook_in_hand(
     office: Office,
 ) -> None:
     webhook, _ = office.create()
-    office.registrations.delete(BOB, webhook.webhook_id)
+    office.webhooks.delete(BOB, webhook.webhook_id)
     (mark,) = office.backlog.marks(webhook.webhook_id).values()
     assert (mark.lane, mark.due_at_ms) == (Lane.REPLAY, NOW_MS + 80_000)
     assert LEASE_SECONDS < 80
@@ -395,13 +391,13 @@ def test_a_deletion_that_cannot_be_marked_is_none(office: Office) -> None:
     client = before(office.deliveries_table)
     client.answers["update_item"] = Fails(client.behind.update_item)
     with pytest.raises(ClientError):
-        office.registrations.delete(BOB, webhook.webhook_id)
-    assert [each.webhook for each in office.registrations.all(ADA)] == [webhook]
+        office.webhooks.delete(BOB, webhook.webhook_id)
+    assert [each.webhook for each in office.webhooks.list_all(ADA)] == [webhook]
 
 
 def test_what_is_not_there_is_not_marked(office: Office) -> None:
     with pytest.raises(WebhookNotFound):
-        office.registrations.delete(BOB, "wh_" + "x" * 22)
+        office.webhooks.delete(BOB, "wh_" + "x" * 22)
     assert not office.backlog.marks("wh_" + "x" * 22)
 
 
@@ -411,7 +407,7 @@ def test_what_waits_is_counted_lane_by_lane_up_to_a_limit(office: Office) -> Non
         some = [waiting(f"{lane}{number}", at_ms=NOW_MS + number) for number in range(events)]
         assert not office.backlog.append(webhook.webhook_id, lane, some)
         office.backlog.mark(ACCOUNT, webhook.webhook_id, lane, accepted_at_ms=NOW_MS)
-    assert office.registrations.count_pending(webhook, limit=2) == {
+    assert office.webhooks.count_pending(webhook, limit=2) == {
         Lane.REALTIME: Count(2, is_complete=False),
         Lane.RETRY: Count(2, is_complete=True),
     }
@@ -442,9 +438,9 @@ def test_the_limits_of_static_headers(headers: dict[str, str], rule: str | None)
 def test_what_is_done_for_the_first_time_is_not_said_to_be_repeated(office: Office) -> None:
     with logged_lines() as lines:
         webhook, _ = office.create(authentication=SIGNED)
-        office.registrations.rotate_secret(BOB, webhook.webhook_id)
+        office.webhooks.rotate_secret(BOB, webhook.webhook_id)
         office.change(webhook, name="Payroll")
-        office.registrations.delete(BOB, webhook.webhook_id)
+        office.webhooks.delete(BOB, webhook.webhook_id)
     assert [(line["action"], line["user"], line.get("repeated")) for line in lines] == [
         ("webhook.create", "ada@example.com", None),
         ("webhook.rotate-secret", "bob@example.com", None),

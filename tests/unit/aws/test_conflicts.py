@@ -299,7 +299,7 @@ def give_up_claim(stage: Stage) -> None:
 
 
 def count_a_send(stage: Stage) -> None:
-    SendRateLimit(stage.webhooks, clock=NOW.timestamp).take("1010")
+    SendRateLimit(stage.webhooks, clock=NOW.timestamp).consume("1010")
 
 
 def subscribe(stage: Stage) -> object:

@@ -189,7 +189,7 @@ MUST_BE_CONSISTENT: list[tuple[str, Callable[[Parts], object], list[tuple[str, s
     ),
     (
         "of ten sends a minute none is forgotten",
-        lambda parts: SendRateLimit(parts.webhooks).take("1010"),
+        lambda parts: SendRateLimit(parts.webhooks).consume("1010"),
         [("LIMIT", "GetItem")],
     ),
     (

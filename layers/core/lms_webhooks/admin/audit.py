@@ -1,4 +1,4 @@
-"""Say who changed what: one line in the log for each change that an admin makes."""
+"""Write the audit log: one line for each change that an admin makes."""
 
 from collections.abc import Iterable
 
@@ -9,9 +9,9 @@ from lms_webhooks.observability import logger
 def audit(
     caller: Caller, action: str, *, changed: Iterable[str] = (), repeated: bool = False, **ids: str
 ) -> None:
-    """Log that `caller` did `action` to what `ids` name. Names of fields, never their values.
+    """Log that `caller` made a change. `changed` has names of fields, never their values.
 
-    `repeated` says that it was done before, by a call that may have died before it could say so.
+    `repeated` says that an earlier call made it, which may have ended before it could log.
     """
     logger.info(
         "audit",

@@ -1,4 +1,4 @@
-"""Know who calls: the tenant, the person and what they may do, from the claims of a verified token."""
+"""Identify the caller: account, person and role, from the claims of a verified token."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,33 +7,31 @@ from lms_webhooks.model.events import is_account_id
 from lms_webhooks.problems import Forbidden
 from lms_webhooks.settings import AdminApiSettings
 
-# Best for people first; a machine's token (client credentials) has none but the last two.
+# The best for people first. The token of a machine (client credentials) has only the last two.
 _USER_CLAIMS = ("email", "cognito:username", "username", "preferred_username", "sub", "client_id")
 
 
 @dataclass(frozen=True)
 class Caller:
-    """One admin of one account. `user_id` is what `createdBy` shows."""
+    """One person or machine of one account. The API shows `user_id` as `createdBy`."""
 
     account_id: str
     user_id: str
     can_write: bool
     subject: str = ""
-    """The token's `sub`, which the issuer gives to nobody else; empty where it has none."""
+    """The token's `sub`, which is unique at its issuer; empty if it has none."""
 
 
 def identify(claims: Mapping[str, object], settings: AdminApiSettings) -> Caller:
-    """The caller that `claims` describe.
-
-    The authorizer has verified the token before; nothing here does.
+    """Return the caller whose claims these are. The gateway's authorizer has verified the token.
 
     Raises:
-        Forbidden: the token names no account, or holds neither of the two roles.
+        Forbidden: the token has no account, or neither of the two roles.
     """
     account_id = str(claims.get(settings.account_claim) or "")
     if not is_account_id(account_id):
         raise Forbidden(f"The token names no account: it needs the claim {settings.account_claim}.")
-    roles = _listed(claims.get(settings.role_claim))
+    roles = _values(claims.get(settings.role_claim))
     can_write = settings.admin_role in roles
     if not can_write and settings.reader_role not in roles:
         raise Forbidden(
@@ -44,12 +42,12 @@ def identify(claims: Mapping[str, object], settings: AdminApiSettings) -> Caller
     return Caller(account_id, user_id, can_write=can_write, subject=str(claims.get("sub") or ""))
 
 
-def _listed(claim: object) -> set[str]:
-    """The values of a claim that may be a list.
+def _values(claim: object) -> set[str]:
+    """Return the values of a claim that may be a list.
 
-    API Gateway writes a list as `[a b]` and leaves text as it came, such as OAuth's `scope`: `a b`. Nothing
-    else than a blank parts two values, so that a group whose name has a comma, a quote or a bracket in it is
-    one group, and never the admins'. A blank in a name cannot be told from the end of it.
+    API Gateway writes a list as `[a b]`, and leaves text as it is, such as OAuth's `scope`: `a b`. Only a
+    blank separates two values. So a group with a comma, a quote or a bracket in its name stays one group, and
+    never becomes the admins'. A blank in a name looks like the end of it.
     """
     if isinstance(claim, list):
         return {str(value) for value in claim}

@@ -1,6 +1,6 @@
-"""Serve the console: the files of the folder `console`, and what they must know of this deployment.
+"""Serve the files of the console, and its settings for this deployment.
 
-Read when somebody asks for them, so that no call of the API waits for them at a cold start.
+The first request for a file reads it, so that no cold start does.
 """
 
 import hashlib
@@ -15,9 +15,9 @@ from lms_webhooks.problems import PathNotFound
 from lms_webhooks.settings import AdminApiSettings
 
 FOLDER = Path(__file__).with_name("console")
-START = "index.html"
+INDEX = "index.html"
 CONFIG = "config.json"
-"""No file: made from the settings."""
+"""Not a file: made from the settings."""
 
 CONTENT_TYPES = {
     ".css": "text/css; charset=utf-8",
@@ -29,44 +29,44 @@ CONTENT_TYPES = {
 
 
 @dataclass(frozen=True)
-class Page:
-    """One file as it is served."""
+class ConsoleFile:
+    """One file of the console."""
 
     content_type: str
     text: str
 
     @property
     def etag(self) -> str:
-        """Weak, as the gateway's answer may be compressed or not."""
+        """A weak tag, as the response may be compressed or not."""
         return f'W/"{hashlib.sha256(self.text.encode()).hexdigest()[:20]}"'
 
 
 @cache
 def _names() -> frozenset[str]:
-    """A name is looked up here before anything is opened, so that no name leads out of the folder."""
+    """Return the names of all files. A name is looked up here first, so that none leads out of the folder."""
     return frozenset(path.name for path in FOLDER.iterdir())
 
 
 @cache
-def _file(name: str) -> Page:
-    return Page(CONTENT_TYPES[Path(name).suffix], (FOLDER / name).read_text(encoding="utf-8"))
+def _file(name: str) -> ConsoleFile:
+    return ConsoleFile(CONTENT_TYPES[Path(name).suffix], (FOLDER / name).read_text(encoding="utf-8"))
 
 
-def page(name: str, settings: AdminApiSettings) -> Page:
-    """The page or the file of a name.
+def find(name: str, settings: AdminApiSettings) -> ConsoleFile:
+    """Return the file of a name.
 
     Raises:
-        NoSuchPath: there is none.
+        PathNotFound: there is none.
     """
     if name == CONFIG:
-        return Page(CONTENT_TYPES[".json"], json.dumps(_config(settings)))
+        return ConsoleFile(CONTENT_TYPES[".json"], json.dumps(_config(settings)))
     if name not in _names():
         raise PathNotFound
     return _file(name)
 
 
 def headers(settings: AdminApiSettings) -> dict[str, str]:
-    """What browsers are told of each page: to load and call nothing but us and where admins sign in."""
+    """Return the headers of every file. They let browsers load and call only us and the sign-in."""
     sources = " ".join(["'self'", *_origin(settings.sign_in_url or settings.oidc_issuer)])
     policy = (
         "default-src 'none'",
@@ -81,7 +81,7 @@ def headers(settings: AdminApiSettings) -> dict[str, str]:
         "trusted-types 'none'",
     )
     return {
-        # Kept, and asked for anew each time: modules of two versions must never meet.
+        # Cached, but revalidated each time: modules of two versions must never meet.
         "Cache-Control": "no-cache",
         "Content-Security-Policy": "; ".join(policy),
         "Cross-Origin-Opener-Policy": "same-origin",
@@ -93,7 +93,7 @@ def headers(settings: AdminApiSettings) -> dict[str, str]:
 
 
 def _config(settings: AdminApiSettings) -> dict[str, str]:
-    """How to sign in, and which claims say who somebody is. Nothing of it is secret."""
+    """Return how to sign in, and which claims identify a person. Nothing in it is secret."""
     where = {"signInUrl": settings.sign_in_url} if settings.sign_in_url else {"issuer": settings.oidc_issuer}
     return {
         **where,
@@ -106,6 +106,6 @@ def _config(settings: AdminApiSettings) -> dict[str, str]:
 
 def _origin(url: str) -> list[str]:
     parts = urlsplit(url)
-    # A parameter that is no URL must not end up in the middle of a policy.
+    # A parameter that is not a URL must not get into the policy.
     is_plain = parts.scheme in ("https", "http") and not set(parts.netloc) & set(" ;,'\"")
     return [f"{parts.scheme}://{parts.netloc}"] if is_plain and parts.netloc else []

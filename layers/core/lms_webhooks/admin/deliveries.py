@@ -1,7 +1,7 @@
-"""Show what became of a webhook's events: its history and what still waits, as one list, newest first.
+"""Read a webhook's deliveries, recorded and pending, as one list, newest first.
 
-Both are in the order of the events' time, so a page is a merge of them down to where all were read. Only the
-retry lane is in another order; of it, a bounded part is read and sorted here.
+The history and the lanes are in the order of the events' time. So a page merges them, down to where all of
+them were read. Only the retry lane has another order: a bounded part of it is read and sorted here.
 """
 
 from collections.abc import Iterator
@@ -18,13 +18,13 @@ from lms_webhooks.stores.deliveries import DeliveryRecord, DeliveryStore, Outcom
 from lms_webhooks.stores.webhooks import WebhookStore
 
 _READ_OF_FILTERED = 300  # entries of each source, however many of them are shown
-_RETRY_PAGES = 2  # megabytes of what was set aside
+_RETRY_PAGES = 2  # megabytes of the retry lane
 _ORDERED_LANES = (Lane.REALTIME, Lane.BATCH)
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryView:
-    """One delivery, in whatever state it is."""
+    """One delivery, pending or ended."""
 
     sort_key: str
     event_name: str
@@ -33,7 +33,7 @@ class DeliveryView:
     attempts: tuple[Attempt, ...]
     reason: str = ""
     next_attempt_at_ms: int = 0
-    """Of one that its receiver rejected and that waits to be tried again."""
+    """When an event that its receiver rejected is retried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class DeliveryPage:
     deliveries: list[DeliveryView]
     next_cursor: str | None
     is_incomplete: bool
-    """More is set aside for later tries than was read, so some of that may be missing here."""
+    """Whether the retry lane holds more than was read, so that some may be missing here."""
 
 
 class Deliveries:
@@ -55,94 +55,96 @@ class Deliveries:
         self._backlog = backlog
 
     def page(self, caller: Caller, webhook_id: str, query: DeliveryQuery) -> DeliveryPage:
-        """The newest deliveries that `query` asks for. A page may be short, and yet not be the last.
+        """Return the newest deliveries that match `query`. A short page need not be the last.
 
         Raises:
-            NoSuchWebhook: the account has none by this id.
+            WebhookNotFound: the account has no such webhook.
         """
         self._store.get(caller.account_id, webhook_id)
         limit = _READ_OF_FILTERED if query.is_filtered else query.limit
         pages: list[Page[DeliveryView]] = []
         is_incomplete = False
-        # Events go from the lanes to the retry lane and to the history; read in this order none is missed.
+        # Events move from the lanes to the retry lane and to the history. Read in this order none is missed.
         if query.status in (None, DeliveryStatus.PENDING):
-            pages, is_incomplete = self._waiting(webhook_id, query.of, limit)
+            pages, is_incomplete = self._pending(webhook_id, query.key_range, limit)
         if query.status is not DeliveryStatus.PENDING:
-            page = self._deliveries.page(webhook_id, query.of, limit=limit)
+            page = self._deliveries.page(webhook_id, query.key_range, limit=limit)
             pages.append(Page([_of_record(each) for each in page.entries], page.read_to))
         read_to = max((page.read_to for page in pages if page.read_to is not None), default=None)
-        wanted = [
-            shown
-            for shown in _merged(pages)
-            if (read_to is None or shown.sort_key >= read_to) and _matches(shown, query)
+        matching = [
+            each
+            for each in _merged(pages)
+            if (read_to is None or each.sort_key >= read_to) and _matches(each, query)
         ]
-        deliveries = wanted[: query.limit]
-        if len(wanted) > query.limit:
+        deliveries = matching[: query.limit]
+        if len(matching) > query.limit:
             read_to = deliveries[-1].sort_key
         cursor = None if read_to is None else write_cursor(query.filters, read_to)
         return DeliveryPage(deliveries, cursor, is_incomplete)
 
     def find(self, caller: Caller, webhook_id: str, sort_key: str) -> tuple[DeliveryView, PendingEvent]:
-        """One delivery and its event; with where that waits, where it does.
+        """Return one delivery and its event, which names its lane if it is pending.
 
         Raises:
-            NoSuchWebhook, NoSuchDelivery: there is none.
+            WebhookNotFound, DeliveryNotFound: it does not exist.
         """
         self._store.get(caller.account_id, webhook_id)
-        waiting = self._find_waiting(webhook_id, sort_key)
+        pending = self._find_pending(webhook_id, sort_key)
         recorded = self._deliveries.find(webhook_id, sort_key)
-        if recorded is not None and (waiting is None or recorded[0].outcome is Outcome.DELIVERED):
+        if recorded is not None and (pending is None or recorded[0].outcome is Outcome.DELIVERED):
             return _of_record(recorded[0]), PendingEvent(recorded[1])
-        if waiting is None:
+        if pending is None:
             raise DeliveryNotFound
-        return _of_waiting(waiting), waiting
+        return _of_pending(pending), pending
 
-    def _waiting(self, webhook_id: str, of: KeyRange, limit: int) -> tuple[list[Page[DeliveryView]], bool]:
-        marked = self._backlog.marks(webhook_id)
+    def _pending(
+        self, webhook_id: str, key_range: KeyRange, limit: int
+    ) -> tuple[list[Page[DeliveryView]], bool]:
+        markers = self._backlog.marks(webhook_id)
         pages: list[Page[DeliveryView]] = []
         for lane in _ORDERED_LANES:
-            if lane in marked:
-                page = self._backlog.page(webhook_id, lane, of, limit=limit)
-                pages.append(Page([_of_waiting(each) for each in page.entries], page.read_to))
-        if Lane.RETRY not in marked:
+            if lane in markers:
+                page = self._backlog.page(webhook_id, lane, key_range, limit=limit)
+                pages.append(Page([_of_pending(each) for each in page.entries], page.read_to))
+        if Lane.RETRY not in markers:
             return pages, False
         read = list(islice(self._backlog.read_all(webhook_id, Lane.RETRY), _RETRY_PAGES + 1))
-        set_aside = [
-            _of_waiting(each)
+        retried = [
+            _of_pending(each)
             for page in read[:_RETRY_PAGES]
             for each in page
-            if of.low <= each.event.sort_key < of.high
+            if key_range.low <= each.event.sort_key < key_range.high
         ]
-        return [*pages, Page(set_aside, None)], len(read) > _RETRY_PAGES
+        return [*pages, Page(retried, None)], len(read) > _RETRY_PAGES
 
-    def _find_waiting(self, webhook_id: str, sort_key: str) -> PendingEvent | None:
-        marked = self._backlog.marks(webhook_id)
+    def _find_pending(self, webhook_id: str, sort_key: str) -> PendingEvent | None:
+        markers = self._backlog.marks(webhook_id)
         for lane in _ORDERED_LANES:
-            found = self._backlog.find(webhook_id, lane, sort_key) if lane in marked else None
+            found = self._backlog.find(webhook_id, lane, sort_key) if lane in markers else None
             if found is not None:
                 return replace(found, pending_in=lane)
-        if Lane.RETRY in marked:
+        if Lane.RETRY in markers:
             for page in islice(self._backlog.read_all(webhook_id, Lane.RETRY), _RETRY_PAGES):
-                for waiting in page:
-                    if waiting.event.sort_key == sort_key:
-                        return replace(waiting, pending_in=Lane.RETRY)
+                for pending in page:
+                    if pending.event.sort_key == sort_key:
+                        return replace(pending, pending_in=Lane.RETRY)
         return None
 
 
 def _merged(pages: list[Page[DeliveryView]]) -> Iterator[DeliveryView]:
-    """Every delivery once, newest first: as delivered where it is, else as waiting where it does."""
+    """Return each delivery once, newest first: as delivered if it is, else as pending if it is."""
     by_key: dict[str, DeliveryView] = {}
     for page in pages:
-        for shown in page.entries:
-            known = by_key.get(shown.sort_key)
-            if known is None or shown.status is DeliveryStatus.DELIVERED:
-                by_key[shown.sort_key] = shown
+        for delivery in page.entries:
+            known = by_key.get(delivery.sort_key)
+            if known is None or delivery.status is DeliveryStatus.DELIVERED:
+                by_key[delivery.sort_key] = delivery
     return (by_key[sort_key] for sort_key in sorted(by_key, reverse=True))
 
 
-def _matches(shown: DeliveryView, query: DeliveryQuery) -> bool:
-    return (query.status is None or shown.status is query.status) and (
-        query.event_name is None or shown.event_name == query.event_name
+def _matches(delivery: DeliveryView, query: DeliveryQuery) -> bool:
+    return (query.status is None or delivery.status is query.status) and (
+        query.event_name is None or delivery.event_name == query.event_name
     )
 
 
@@ -157,12 +159,12 @@ def _of_record(recorded: DeliveryRecord) -> DeliveryView:
     )
 
 
-def _of_waiting(waiting: PendingEvent) -> DeliveryView:
+def _of_pending(pending: PendingEvent) -> DeliveryView:
     return DeliveryView(
-        sort_key=waiting.event.sort_key,
-        event_name=waiting.event.event_name,
-        accepted_at_ms=waiting.event.accepted_at_ms,
+        sort_key=pending.event.sort_key,
+        event_name=pending.event.event_name,
+        accepted_at_ms=pending.event.accepted_at_ms,
         status=DeliveryStatus.PENDING,
-        attempts=waiting.attempts,
-        next_attempt_at_ms=waiting.due_at_ms,
+        attempts=pending.attempts,
+        next_attempt_at_ms=pending.due_at_ms,
     )

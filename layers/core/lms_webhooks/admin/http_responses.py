@@ -1,4 +1,4 @@
-"""What goes back to who called: the answer, its tag, and what of it an Idempotency-Key gives again."""
+"""Build HTTP responses: JSON, problems, ETags, and what is stored of a response under an Idempotency-Key."""
 
 import hashlib
 import json
@@ -17,22 +17,22 @@ from lms_webhooks.stores.webhooks import WebhookWithHealth
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
 
-    from lms_webhooks.admin.webhooks import Record
+    from lms_webhooks.admin.webhooks import ExtraWrites
 
 SAFETY_HEADERS = {
     "Strict-Transport-Security": "max-age=31536000",  # a year, as hstspreload.org asks for
     "X-Content-Type-Options": "nosniff",
 }
-"""Of every answer: never by plain HTTP again, and never taken for something else than it says."""
+"""Of every response: use HTTPS only, and trust the content type."""
 
-# An answer may hold a secret, and is only good for the token that asked.
+# A response may hold a secret, and is only good for the token of its call.
 _NOT_STORED = {"Cache-Control": "no-store", **SAFETY_HEADERS}
 
 
 def json_response(
     status: HTTPStatus, model: BaseModel, headers: dict[str, str] | None = None
 ) -> Response[str]:
-    """What a call found or did, as JSON."""
+    """Return a model as JSON."""
     return Response(
         status_code=status,
         content_type="application/json",
@@ -42,12 +42,12 @@ def json_response(
 
 
 def no_content() -> Response[str]:
-    """It is done, and there is nothing to say of it."""
+    """Return an empty response (204)."""
     return Response(status_code=HTTPStatus.NO_CONTENT, body="", headers=_NOT_STORED)
 
 
 def problem_response(problem: Problem) -> Response[str]:
-    """Why a call did nothing, as RFC 9457 writes it."""
+    """Return a problem document (RFC 9457)."""
     return Response(
         status_code=problem.status,
         content_type="application/problem+json",
@@ -57,7 +57,7 @@ def problem_response(problem: Problem) -> Response[str]:
 
 
 def etag(webhook: Webhook) -> str:
-    """The version, and a hash of whose: every webhook begins at 1, and one's tag is good for no other."""
+    """Return the version and a hash of the id: the tag of one webhook never matches another."""
     return f'"{webhook.version}-{hashlib.sha256(webhook.webhook_id.encode()).hexdigest()[:8]}"'
 
 
@@ -67,26 +67,26 @@ def if_match_holds(if_match: str, webhook: Webhook) -> bool:
     return "*" in tags or etag(webhook) in tags
 
 
-def stored_response(answer: Response[str]) -> StoredResponse:
-    """What is kept of the answer to a keyed call."""
-    headers = {name: str(value) for name, value in answer.headers.items() if name != "Content-Type"}
-    return StoredResponse(answer.status_code, headers, answer.body or "")
+def stored_response(response: Response[str]) -> StoredResponse:
+    """Return what is stored of the response to a call with an `Idempotency-Key`."""
+    headers = {name: str(value) for name, value in response.headers.items() if name != "Content-Type"}
+    return StoredResponse(response.status_code, headers, response.body or "")
 
 
-def record_answer(
-    claim: Claim | None, answer: Response[str], secret: ResponseSecret | None = None
+def response_writes(
+    claim: Claim | None, response: Response[str], secret: ResponseSecret | None = None
 ) -> "Sequence[TransactWriteItemTypeDef]":
-    """What writes the answer to a keyed call down, together with what the call does."""
-    return () if claim is None else claim.record(stored_response(answer), secret)
+    """Return the writes that store a response in the transaction that acts; none without a claim."""
+    return () if claim is None else claim.record(stored_response(response), secret)
 
 
-def answer_recorder(
-    claim: Claim | None, answer: Callable[[WebhookWithHealth, str | None], Response[str]]
-) -> "Record":
-    """The same, for an answer that may hold a webhook's new secret."""
+def secret_response_writes(
+    claim: Claim | None, respond: Callable[[WebhookWithHealth, str | None], Response[str]]
+) -> "ExtraWrites":
+    """Return what makes such writes for a response that may hold a new signing secret."""
 
-    def record(registered: WebhookWithHealth, secret: str | None) -> "Sequence[TransactWriteItemTypeDef]":
-        in_answer = ResponseSecret(registered.webhook.webhook_id, secret) if secret is not None else None
-        return record_answer(claim, answer(registered, secret), in_answer)
+    def writes(found: WebhookWithHealth, secret: str | None) -> "Sequence[TransactWriteItemTypeDef]":
+        in_response = ResponseSecret(found.webhook.webhook_id, secret) if secret is not None else None
+        return response_writes(claim, respond(found, secret), in_response)
 
-    return record
+    return writes

@@ -1,13 +1,13 @@
-"""Answer a POST that is sent again as it was answered first: the only module for these items.
+"""Return the first response to a POST that is repeated under its key: the only module for these items.
 
 | pk                      | sk                         | what                                              |
 |-------------------------|----------------------------|---------------------------------------------------|
-| IDEMPOTENCY#<accountId> | <hash of caller and key>   | a call under way, or its answer, for a day (TTL)  |
+| IDEMPOTENCY#<accountId> | <hash of caller and key>   | a call under way, or its response, for a day (TTL)|
 
-Who makes the item makes the call. What the call does and its answer are written in one transaction where
-the call writes to the same table; so whatever breaks off, a second try does not do it twice.
+The invocation that creates the item makes the call. Where the call writes to the same table, one transaction
+writes what it does and its response. So a second try never does it twice, wherever the first one ended.
 
-The fingerprint of a call is encrypted: its body may hold a password, which a plain hash would let one guess.
+The fingerprint of a call is encrypted. Its body may hold a password, which a plain hash would let one guess.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     type Item = dict[str, AttributeValueTypeDef]
 
 KEPT_SECONDS = 24 * 3600
-LOCK_SECONDS = 20  # longer than the function can live (15 s): then nobody is at it any more
+LOCK_SECONDS = 20  # longer than the function can live (15 s): then its invocation has ended
 _TRIES = 5
 _KEY = re.compile(r"[!-~](?:[ -~]{0,253}[!-~])?")
 _FINGERPRINTS = "idempotency"  # where a secret's encryption context has a webhook's id
@@ -46,7 +46,7 @@ _FINGERPRINTS = "idempotency"  # where a secret's encryption context has a webho
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """An answer to give once more."""
+    """A response to return again."""
 
     status: int
     headers: dict[str, str]
@@ -55,29 +55,29 @@ class StoredResponse:
 
 @dataclass(frozen=True, slots=True)
 class ResponseSecret:
-    """A secret that stands in an answer's body, and the webhook that it belongs to."""
+    """A secret in the body of a response, and the webhook that it belongs to."""
 
     webhook_id: str
     secret: str
 
 
 class Claim:
-    """One call that this invocation makes, under its key."""
+    """The right of this invocation to make the call of a key."""
 
     def __init__(
-        self, table: Table, secret_box: SecretCipher, account_id: str, item: "Item", *, token: str
+        self, table: Table, cipher: SecretCipher, account_id: str, item: "Item", *, token: str
     ) -> None:
         self._table = table
-        self._secret_box = secret_box
+        self._cipher = cipher
         self._account_id = account_id
         self._key: Item = {name: item[name] for name in ("pk", "sk")}
         self._token = token
         self._is_recorded = False
 
     def record(
-        self, answer: StoredResponse, secret: ResponseSecret | None = None
+        self, response: StoredResponse, secret: ResponseSecret | None = None
     ) -> "list[TransactWriteItemTypeDef]":
-        """What writes `answer` down, to be part of the transaction that does what was asked for."""
+        """Return the write that stores `response`, for the transaction that makes the change."""
         self._is_recorded = True
         return [
             {
@@ -88,24 +88,24 @@ class Claim:
                     "ConditionExpression": "claim_token = :token AND attribute_not_exists(answer)",
                     "ExpressionAttributeValues": {
                         ":token": {"S": self._token},
-                        ":answer": {"M": self._answer_item(answer, secret)},
+                        ":answer": {"M": self._response_item(response, secret)},
                     },
                 }
             }
         ]
 
-    def finish(self, answer: StoredResponse) -> None:
-        """Write `answer` down, unless a transaction did."""
+    def finish(self, response: StoredResponse) -> None:
+        """Store `response`, unless a transaction did."""
         if self._is_recorded:
             return
-        (action,) = self.record(answer)
+        (action,) = self.record(response)
         try:
             conditional_write(lambda: self._table.client.update_item(**action["Update"]), self._table.client)
         except AWS_ERRORS:
-            logger.exception("answer not kept")  # what was asked for is done: the caller must hear of it
+            logger.exception("response not stored")  # the change is made: the caller must get the response
 
     def release(self) -> None:
-        """The call did not do what was asked for: it may be made again."""
+        """Give the key back after a call that changed nothing, so that it may be made again."""
         try:
             conditional_write(
                 lambda: self._table.client.delete_item(
@@ -117,13 +117,13 @@ class Claim:
                 self._table.client,
             )
         except AWS_ERRORS:
-            logger.exception("claim not given up")  # it ends by itself
+            logger.exception("claim not released")  # it ends by itself
 
-    def _answer_item(self, answer: StoredResponse, secret: ResponseSecret | None) -> "Item":
-        body = answer.body
+    def _answer_item(self, response: StoredResponse, secret: ResponseSecret | None) -> "Item":
+        body = response.body
         item: Item = {
-            "status": {"N": str(answer.status)},
-            "headers": {"S": json.dumps(answer.headers)},
+            "status": {"N": str(response.status)},
+            "headers": {"S": json.dumps(response.headers)},
         }
         if secret is not None:
             stand_in = secrets.token_urlsafe(24)  # of 192 bits, so nothing else in the body is like it
@@ -131,7 +131,7 @@ class Claim:
             item["stand_in"] = {"S": stand_in}
             item["webhook_id"] = {"S": secret.webhook_id}
             item["secret_ciphertext"] = {
-                "B": self._secret_box.encrypt(
+                "B": self._cipher.encrypt(
                     secret.secret, account_id=self._account_id, webhook_id=secret.webhook_id
                 )
             }
@@ -140,23 +140,21 @@ class Claim:
 
 
 class Idempotency:
-    """The keyed calls of every account."""
+    """The idempotency keys of every account."""
 
-    def __init__(
-        self, table: Table, secret_box: SecretCipher, *, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, table: Table, cipher: SecretCipher, *, clock: Callable[[], float] = time.time) -> None:
         self._table = table
-        self._secret_box = secret_box
+        self._cipher = cipher
         self._clock = clock
 
     def claim(self, caller: Caller, key: str, *, path: str, body: str) -> Claim | StoredResponse:
-        """Begin the call of `caller` under `key`, or find the answer that it had before.
+        """Claim `key` for a call of `caller`, or return the stored response of an earlier call.
 
         Raises:
-            InvalidParameters: `key` is no key.
-            KeyReused: the key came with another call.
-            KeyInUse: the same call is under way.
-            Busy: others claim the same key at the same moment, again and again.
+            InvalidParameters: `key` breaks the rule for keys.
+            IdempotencyKeyReused: an earlier call under the key had another path or body.
+            IdempotencyInProgress: the same call is under way.
+            Contention: other calls claim the same key at the same moment, again and again.
         """
         if not _KEY.fullmatch(key):
             raise InvalidParameters(
@@ -171,47 +169,45 @@ class Idempotency:
         fingerprint = _hash(path, body)
         token = secrets.token_urlsafe(12)
         for _ in range(_TRIES):
-            answer = self._table.client.get_item(
+            response = self._table.client.get_item(
                 TableName=self._table.name, Key=item_key, ConsistentRead=True
             )
-            found = answer.get("Item")
+            found = response.get("Item")
             if found is not None and int(found["expires_at"]["N"]) > self._clock():
                 stored = self._stored(caller, found, fingerprint)
                 if stored is not None:
                     return stored
             item = self._item(caller, item_key, fingerprint, token)
             if self._put(item, over=found):
-                return Claim(self._table, self._secret_box, caller.account_id, item, token=token)
+                return Claim(self._table, self._cipher, caller.account_id, item, token=token)
         raise Contention
 
     def _stored(self, caller: Caller, item: "Item", fingerprint: str) -> StoredResponse | None:
-        """The answer of an earlier call; None when it broke off without one."""
+        """Return the response of an earlier call; None when it ended without one."""
         account_id = caller.account_id
         known = self._decrypt(account_id, _FINGERPRINTS, item["fingerprint_ciphertext"])
-        # An answer may hold a secret. With some issuers people write the claims that name them themselves,
-        # never `sub`; of an older version's item it is not known.
-        is_theirs = item.get("subject", {"S": caller.subject})["S"] == caller.subject
-        if known != fingerprint or not is_theirs:
+        # A response may hold a secret. With some issuers people choose the claims that name them, but never
+        # `sub`. An item of an older version has none.
+        is_same_person = item.get("subject", {"S": caller.subject})["S"] == caller.subject
+        if known != fingerprint or not is_same_person:
             raise IdempotencyKeyReused
         if "answer" not in item:
             if int(item["locked_until"]["N"]) >= self._clock():
                 raise IdempotencyInProgress
             return None
-        answer = item["answer"]["M"]
-        body = answer["body"]["S"]
-        if "stand_in" in answer:
-            secret = self._decrypt(account_id, answer["webhook_id"]["S"], answer["secret_ciphertext"])
-            body = body.replace(answer["stand_in"]["S"], secret)
-        return StoredResponse(int(answer["status"]["N"]), json.loads(answer["headers"]["S"]), body)
+        stored = item["answer"]["M"]
+        body = stored["body"]["S"]
+        if "stand_in" in stored:
+            secret = self._decrypt(account_id, stored["webhook_id"]["S"], stored["secret_ciphertext"])
+            body = body.replace(stored["stand_in"]["S"], secret)
+        return StoredResponse(int(stored["status"]["N"]), json.loads(stored["headers"]["S"]), body)
 
     def _decrypt(self, account_id: str, webhook_id: str, attribute: "AttributeValueTypeDef") -> str:
-        return self._secret_box.decrypt(bytes(attribute["B"]), account_id=account_id, webhook_id=webhook_id)
+        return self._cipher.decrypt(bytes(attribute["B"]), account_id=account_id, webhook_id=webhook_id)
 
     def _item(self, caller: Caller, key: "Item", fingerprint: str, token: str) -> "Item":
         now_seconds = int(self._clock())
-        ciphertext = self._secret_box.encrypt(
-            fingerprint, account_id=caller.account_id, webhook_id=_FINGERPRINTS
-        )
+        ciphertext = self._cipher.encrypt(fingerprint, account_id=caller.account_id, webhook_id=_FINGERPRINTS)
         return {
             **key,
             "subject": {"S": caller.subject},
@@ -222,7 +218,7 @@ class Idempotency:
         }
 
     def _put(self, item: "Item", *, over: "Item | None") -> bool:
-        # Our own token may stand there already: then botocore repeated a call that took effect.
+        # Our own token may be there already: then botocore repeated a call that took effect.
         condition = "attribute_not_exists(pk) OR claim_token = :own"
         values: Item = {":own": item["claim_token"]}
         if over is not None:

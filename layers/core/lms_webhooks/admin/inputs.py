@@ -1,4 +1,4 @@
-"""What the admin API takes, field by field, and the rule of each."""
+"""Define the models of the bodies that the API takes, and the rule of each field."""
 
 import re
 from typing import Annotated, Literal
@@ -17,7 +17,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from lms_webhooks.admin.joiners import all_joiners_show
-from lms_webhooks.admin.query_parameters import read_moment
+from lms_webhooks.admin.query_parameters import parse_time_ms
 from lms_webhooks.model.event_types import EVENT_TYPES
 from lms_webhooks.sending.targets import ForbiddenTarget, check_url
 
@@ -47,7 +47,7 @@ _BARRED_HEADERS = frozenset(
     }
 )
 _BARRED_PREFIXES = ("webhook-", "proxy-")
-_TWICE = "must not be there twice, in whatever case"
+_REPEATED = "must not be there twice, in whatever case"
 
 # A mail address as people have them (RFC 5321's dot-string), at a host with a dot: SNS says what it can mail.
 _ADDRESS = re.compile(
@@ -55,8 +55,8 @@ _ADDRESS = re.compile(
     r"@[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)+"
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-# Characters that nobody sees (Unicode's Default_Ignorable_Code_Point) or that turn what is around them, such
-# as U+202E: one text would look like another. Joiners and variation selectors are judged by what they follow.
+# Invisible characters (Unicode's Default_Ignorable_Code_Point) and those that change the direction of text,
+# such as U+202E: one text would look like another. `joiners` judges joiners and variation selectors.
 _HIDDEN = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164"
     "\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
@@ -65,26 +65,26 @@ _BLANK = re.compile("[\\s\u200c\u200d\u2800\ufe00-\ufe0f]*")
 _CONTROL_BUT_LINES = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
 
-def _broken(rule: str) -> PydanticCustomError:
+def _violation(rule: str) -> PydanticCustomError:
     return PydanticCustomError("rule", rule)
 
 
 def _one_line(text: str) -> str:
     if _CONTROL.search(text):
-        raise _broken("must not contain control characters or line breaks")
+        raise _violation("must not contain control characters or line breaks")
     return text
 
 
 def _visible(text: str) -> str:
     if _HIDDEN.search(text):
-        raise _broken("must not contain characters that are invisible or change the direction of the text")
+        raise _violation("must not contain characters that are invisible or change the direction of the text")
     return text
 
 
 def _without_idle(text: str) -> str:
     """Refuse joiners and selectors that change nothing: "HR" with one would look like "HR"."""
     if not all_joiners_show(text):
-        raise _broken(
+        raise _violation(
             "must have joiners and variation selectors only where they show: in words of Arabic, Indic and"
             " related scripts, and in emoji"
         )
@@ -93,61 +93,65 @@ def _without_idle(text: str) -> str:
 
 def _not_blank(text: str) -> str:
     if _BLANK.fullmatch(text):
-        raise _broken("must contain a visible character")
+        raise _violation("must contain a visible character")
     return text
 
 
 def _trimmed(text: str) -> str:
     if text != text.strip():
-        raise _broken("must not begin or end with white space")
+        raise _violation("must not begin or end with white space")
     return text
 
 
 def _lines(text: str) -> str:
     if _CONTROL_BUT_LINES.search(text):
-        raise _broken("must not contain control characters other than line breaks")
+        raise _violation("must not contain control characters other than line breaks")
     return text
 
 
 def _without_colon(text: str) -> str:
     if ":" in text:
-        raise _broken("must not contain a colon, which ends the user name in basic authentication")
+        raise _violation("must not contain a colon, which ends the user name in basic authentication")
     return text
 
 
 def _allowed_target(url: str, info: ValidationInfo) -> str:
-    assert info.context is not None, "validate with the context that WebhookTaken names"
+    assert info.context is not None, "validate with the context that WebhookInput names"
     try:
         check_url(url, loopback_allowed=info.context["loopback_allowed"])
     except ForbiddenTarget as error:
-        raise _broken(error.rule) from None
+        raise _violation(error.rule) from None
     return url
 
 
 def _known_event(name: str) -> str:
     if name not in EVENT_TYPES:
-        raise _broken("must be an event name that GET /v1/event-types lists")
+        raise _violation("must be an event name that GET /v1/event-types lists")
     return name
 
 
 def _allowed_headers(headers: dict[str, str]) -> dict[str, str]:
-    """Names in lower case: HTTP does not tell `X-Team` from `x-team`, and neither may be there twice."""
+    """Return the headers with names in lower case, as HTTP compares them.
+
+    Raises:
+        ValidationError: with an error for each header that breaks a rule.
+    """
     kept: dict[str, str] = {}
     broken: list[InitErrorDetails] = []
     for given, value in headers.items():
         name = given.lower()
-        rule = _TWICE if name in kept else _broken_by_header(given, value)
+        rule = _REPEATED if name in kept else _header_violation(given, value)
         if rule:
-            broken.append(InitErrorDetails(type=_broken(rule), loc=(given,), input=value))
+            broken.append(InitErrorDetails(type=_violation(rule), loc=(given,), input=value))
         kept[name] = value
     if broken:
-        # pydantic puts where it stands before the places of these.
+        # pydantic puts the path of the field before the paths of these.
         raise ValidationError.from_exception_data("headers", broken)
     return kept
 
 
-def _broken_by_header(given: str, value: str) -> str:
-    """The rule that a header breaks, if it breaks one."""
+def _header_violation(given: str, value: str) -> str:
+    """Return the rule that a header breaks, or nothing."""
     name = given.lower()
     if not _TOKEN.fullmatch(given):
         return "must have a name of 1 to 64 letters, digits, hyphens and other characters of an HTTP token"
@@ -164,14 +168,14 @@ def _broken_by_header(given: str, value: str) -> str:
 def _without_repeats(names: list[str]) -> list[str]:
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated:
-        raise _broken(f"must not name {repeated} twice")
+        raise _violation(f"must not name {repeated} twice")
     return names
 
 
 class _Input(BaseModel):
-    """Unknown fields are errors, and a number is no text: what an admin mistyped must not pass silently."""
+    """Base of all bodies: strict types, and unknown fields are errors, so that no mistake passes silently."""
 
-    # Built by the first call that takes one: a cold start would build them all, for a call that needs one.
+    # Each is built by the first call that takes it. A cold start would build all for a call that needs one.
     model_config = ConfigDict(
         strict=True,
         extra="forbid",
@@ -182,18 +186,18 @@ class _Input(BaseModel):
     )
 
 
-class NothingInput(_Input):
+class EmptyInput(_Input):
     """The body of a call that takes none."""
 
 
 class NoAuthenticationInput(_Input):
-    """Requests shall prove nothing."""
+    """Requests carry no authentication."""
 
     type: Literal["none"]
 
 
 class BasicAuthenticationInput(_Input):
-    """Requests shall carry this user name and password (RFC 7617)."""
+    """Requests carry this user name and password (RFC 7617)."""
 
     type: Literal["basic"]
     username: Annotated[
@@ -203,7 +207,7 @@ class BasicAuthenticationInput(_Input):
 
 
 class SignatureAuthenticationInput(_Input):
-    """Requests shall be signed, with a secret that the system makes."""
+    """Requests are signed, with a secret that the system makes."""
 
     type: Literal["signature"]
 
@@ -239,7 +243,7 @@ type _Headers = Annotated[dict[str, str], Field(max_length=MAX_HEADERS), AfterVa
 
 
 class WebhookInput(_Input):
-    """A webhook to be created."""
+    """A webhook to create or to test."""
 
     # Validate it with the context {"loopback_allowed": bool}.
 
@@ -259,16 +263,16 @@ class _PartialInput(_Input):
     @field_validator("*", mode="before")
     @classmethod
     def _given(cls, value: object) -> object:
-        """`None` stands for "not given"; there is nothing that null could take away."""
+        """Refuse null: `None` stands for a field that is left out."""
         if value is None:
-            raise _broken("must not be null; leave out what is to stay")
+            raise _violation("must not be null; leave out what is to stay")
         return value
 
 
 class WebhookPatch(_PartialInput):
-    """What is to change of a webhook; what is not given stays."""
+    """The fields of a webhook to change. The others stay."""
 
-    # Validate it as WebhookTaken.
+    # Validate it as WebhookInput.
 
     name: _Name | None = None
     description: _Description | None = None
@@ -281,39 +285,39 @@ class WebhookPatch(_PartialInput):
 
 
 class SampleInput(_PartialInput):
-    """Which sample is to be sent; without one it is the first of the webhook's events."""
+    """Which sample to send; by default that of the webhook's first event."""
 
     event_name: Annotated[str, AfterValidator(_known_event)] | None = None
 
 
 def _address(text: str) -> str:
-    """In lower case: in practice no mail server tells Ada@ from ada@, and neither must be mailed twice."""
+    """Return the address in lower case, as mail servers compare it, so that nobody is mailed twice."""
     if not _ADDRESS.fullmatch(text):
-        raise _broken("must be a mail address such as team@example.com")
+        raise _violation("must be a mail address such as team@example.com")
     return text.lower()
 
 
 class SubscriptionInput(_Input):
-    """Who is to be mailed about the account's webhooks."""
+    """The person who gets notifications about the account's webhooks by mail."""
 
     email: Annotated[str, Field(max_length=254), AfterValidator(_address)]
 
 
-def _moment(value: object) -> int:
-    milliseconds = read_moment(value) if isinstance(value, str) else None
+def _time(value: object) -> int:
+    milliseconds = parse_time_ms(value) if isinstance(value, str) else None
     if milliseconds is None:
-        raise _broken("must be a time such as 2026-11-03T12:00:00Z")
+        raise _violation("must be a time such as 2026-11-03T12:00:00Z")
     return milliseconds
 
 
-type _Moment = Annotated[int, BeforeValidator(_moment, json_schema_input_type=str)]
+type _Time = Annotated[int, BeforeValidator(_time, json_schema_input_type=str)]
 
 
 class ReplayInput(_PartialInput):
-    """Which part of the history is to be sent again: events of this time, as the events themselves say."""
+    """The part of the history to send again, by the time of the events."""
 
-    from_time: Annotated[_Moment, Field(alias="from")]
-    to_time: Annotated[_Moment | None, Field(alias="to")] = None
+    from_time: Annotated[_Time, Field(alias="from")]
+    to_time: Annotated[_Time | None, Field(alias="to")] = None
     status: Literal["delivered", "failed", "expired"] | None = None
     event_name: Annotated[str, AfterValidator(_known_event)] | None = None
 
@@ -322,5 +326,5 @@ class ReplayInput(_PartialInput):
     def _in_order(cls, to_time: int | None, info: ValidationInfo) -> int | None:
         from_time = info.data.get("from_time")  # not there, if it breaks a rule itself
         if to_time is not None and from_time is not None and to_time <= from_time:
-            raise _broken("must be later than from")
+            raise _violation("must be later than from")
         return to_time

@@ -1,6 +1,6 @@
-"""Judge joiners and variation selectors, which nobody sees: whether they stand where people write them. Pure.
+"""Check that invisible joiners and variation selectors stand only where people write them. Pure.
 
-Words of some scripts need them, and emoji do. Elsewhere a text with one would look like the text without it.
+Words of some scripts and emoji need them. Elsewhere a text with one would look like the text without it.
 """
 
 import re

@@ -1,34 +1,22 @@
-"""What the admin API gives, field by field, and how it is made of what the system knows."""
+"""Define the models of the API's responses, field by field. `presenters` fills them."""
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from lms_webhooks.admin.deliveries import DeliveryPage, DeliveryView
-from lms_webhooks.admin.query_parameters import DeliveryStatus, delivery_id
-from lms_webhooks.admin.stats import Hour, Stats, percentile
-from lms_webhooks.admin.subscriptions import Subscription, SubscriptionStatus
-from lms_webhooks.model.attempts import Attempt
-from lms_webhooks.model.event_types import EVENT_TYPES, Category
-from lms_webhooks.model.health import DisabledReason, Health, Mode
-from lms_webhooks.model.webhooks import (
-    Authentication,
-    BasicAuthentication,
-    NoAuthentication,
-    SignatureAuthentication,
-    Status,
-    Webhook,
-    format_ms,
-)
-from lms_webhooks.stores.backlog import Count, Lane
+from lms_webhooks.admin.query_parameters import DeliveryStatus
+from lms_webhooks.admin.subscriptions import SubscriptionStatus
+from lms_webhooks.model.event_types import Category
+from lms_webhooks.model.health import DisabledReason, Mode
+from lms_webhooks.model.webhooks import Status
+from lms_webhooks.stores.backlog import Lane
 from lms_webhooks.stores.deliveries import Outcome
-from lms_webhooks.stores.replays import Replay, ReplayState
+from lms_webhooks.stores.replays import ReplayState
 
 
 class _Output(BaseModel):
-    # Built by the first call that gives one: a cold start would build them all, for a call that needs one.
+    # Each is built by the first call that returns it. A cold start would build all for a call that needs one.
     model_config = ConfigDict(
         frozen=True,
         alias_generator=to_camel,
@@ -39,29 +27,29 @@ class _Output(BaseModel):
 
 
 class NoAuthenticationOutput(_Output):
-    """The webhook's requests prove nothing."""
+    """Requests carry no authentication."""
 
     type: Literal["none"] = "none"
 
 
 class BasicAuthenticationOutput(_Output):
-    """The webhook's requests carry this user name. The password is never given back."""
+    """Requests carry this user name. The API never returns the password."""
 
     type: Literal["basic"] = "basic"
     username: str
 
 
 class SignatureAuthenticationOutput(_Output):
-    """The webhook's requests are signed. `secret` is there in the answer that made it, and nowhere else."""
+    """Requests are signed. Only the response that makes the `secret` contains it."""
 
     type: Literal["signature"] = "signature"
     secret: Annotated[str | None, Field(repr=False)] = None
     previous_secret_expires_at: str | None = None
-    """While the previous secret signs along."""
+    """Until then the previous secret signs too."""
 
 
 class WebhookOutput(_Output):
-    """A webhook as the API shows it."""
+    """A webhook, its health, and the count of its pending events."""
 
     webhook_id: str
     name: str
@@ -81,14 +69,14 @@ class WebhookOutput(_Output):
 
 
 class DisabledOutput(_Output):
-    """The system sends nothing more, until an admin sets the status to active again."""
+    """Why the system disabled the webhook. Nothing is sent until an admin sets `status` to active."""
 
     reason: DisabledReason
     at: str
 
 
 class HealthOutput(_Output):
-    """How the endpoint does. What is not there is not the case."""
+    """The state of the endpoint. A field that does not apply is left out."""
 
     mode: Mode
     failing_since: str | None = None
@@ -98,14 +86,14 @@ class HealthOutput(_Output):
 
 
 class LaneCountOutput(_Output):
-    """How many events wait in one lane; with `atLeast`, more may."""
+    """How many events are pending in one lane. With `atLeast` there may be more."""
 
     count: int
     at_least: bool = False
 
 
 class PendingOutput(_Output):
-    """How many events wait for the webhook, in all and by lane. Lanes in which none waits are left out."""
+    """How many events are pending, in all and by lane. Empty lanes are left out."""
 
     count: int
     at_least: bool = False
@@ -119,7 +107,7 @@ class WebhookList(_Output):
 
 
 class SigningSecretOutput(_Output):
-    """A new signing secret. It is in this answer only, and signs along with the previous one for a day."""
+    """A new signing secret. Only this response contains it. The previous secret signs too for a day."""
 
     webhook_id: str
     secret: Annotated[str, Field(repr=False)]
@@ -127,40 +115,40 @@ class SigningSecretOutput(_Output):
 
 
 class SampleResultOutput(_Output):
-    """What became of a test send: a status code, or the class of error that stood in its way."""
+    """The result of a test: a status code, or the class of the error."""
 
     delivered: bool
     status_code: int | None = None
     latency_ms: int
     error_class: str | None = None
     reason: str | None = None
-    """Of `forbidden-address`: what a target must or must not be. Of `tls`: what is wrong, where known."""
+    """With `forbidden-address`, the rule that the target breaks. With `tls`, the fault, where known."""
     location: str | None = None
-    """Of a 3xx, which is not followed: where it would lead."""
+    """The target of a redirect (3xx). Redirects are not followed."""
     response_body: str | None = None
-    """Of a failure, the first KiB."""
+    """The first KiB of the response, if the test failed."""
 
 
 class AttemptOutput(_Output):
-    """One POST: a status code, or the class of error that stood in its way."""
+    """One POST: a status code, or the class of the error."""
 
     at: str
     latency_ms: int
     status_code: int | None = None
     error_class: str | None = None
     reason: str | None = None
-    """Of `tls`: what is wrong with it, where known."""
+    """With `tls`, the fault, where known."""
 
 
 class DeliveryOutput(_Output):
-    """One event for one webhook, and how it stands."""
+    """One event for one webhook, and its status."""
 
     delivery_id: str
     event_id: str
     event_name: str
     status: DeliveryStatus
     occurred_at: str
-    """The event's own time."""
+    """The time of the event itself."""
     accepted_at: str
     attempt_count: int
     last_attempt: AttemptOutput | None = None
@@ -169,7 +157,7 @@ class DeliveryOutput(_Output):
 
 
 class DeliveryDetailOutput(DeliveryOutput):
-    """A delivery with each of its attempts and, in `event`, the event as receivers get it."""
+    """A delivery with its attempts and, in `event`, the event as receivers get it."""
 
     attempts: list[AttemptOutput]
 
@@ -187,7 +175,7 @@ class ReplayOutput(_Output):
     """Deliveries read so far. It sends those that match."""
     delivered: int
     rejected: int
-    """By their receiver, each alone; they are not tried again."""
+    """Events that the receiver rejected. A replay does not retry them."""
     processed_to: str | None = None
     """The time of the last event read."""
     started_at: str
@@ -201,11 +189,11 @@ class DeliveryListOutput(_Output):
     deliveries: list[DeliveryOutput]
     next_cursor: str | None = None
     incomplete: bool | None = None
-    """More events are set aside for later tries than were looked at: some may be missing here."""
+    """True when the retry lane holds more events than one call reads. Some may be missing here."""
 
 
 class LatencyOutput(_Output):
-    """Of the attempts that delivered, in milliseconds."""
+    """The latency of successful attempts, in milliseconds."""
 
     p50: int
     p95: int
@@ -213,7 +201,7 @@ class LatencyOutput(_Output):
 
 
 class HourOutput(_Output):
-    """The events of one hour, by their own time, and how they ended."""
+    """Counts by outcome for the events of one hour. The time of the event decides the hour."""
 
     starts_at: str
     delivered: int
@@ -223,41 +211,41 @@ class HourOutput(_Output):
 
 
 class StatsOutput(_Output):
-    """How a webhook did and what waits for it. Hours without a record are left out; newest first."""
+    """Counts by hour, newest first, and pending events. Hours without a record are left out."""
 
     from_time: Annotated[str, Field(alias="from")]
     to_time: Annotated[str, Field(alias="to")]
     counted_from: str
-    """Later than `from` when there is more than one call counts."""
+    """Later than `from` when there is more than one call can count."""
     hours: list[HourOutput]
     pending: PendingOutput
     oldest_pending_at: str | None = None
-    """The time of the oldest event that waits."""
+    """The time of the oldest pending event."""
     next_expiry_at: str | None = None
-    """Nothing that waits expires earlier."""
+    """No pending event expires earlier."""
     next_batch_at: str
-    """When non-real-time events go out next, within a minute."""
+    """When the next non-real-time events go out, within a minute."""
 
 
 class SubscriptionOutput(_Output):
-    """Somebody who is mailed about the account's webhooks, once they have confirmed that they want to be."""
+    """A person who gets notifications by mail, after confirming."""
 
     subscription_id: str
     email: str
     status: SubscriptionStatus
-    """ended: they never confirmed, or the unsubscribe link in a notice was opened."""
+    """`ended`: the person did not confirm, or the unsubscribe link in a mail was opened."""
     created_at: str
     created_by: str
 
 
 class SubscriptionList(_Output):
-    """Everybody who is mailed about the account's webhooks, oldest first."""
+    """The people who get notifications by mail, oldest first."""
 
     subscriptions: list[SubscriptionOutput]
 
 
 class EventTypeOutput(_Output):
-    """One event type. `sample` is what `data` of such an event holds."""
+    """One event type. `sample` is an example of the `data` of its events."""
 
     event_name: str
     label: str
@@ -266,201 +254,6 @@ class EventTypeOutput(_Output):
 
 
 class EventTypeList(_Output):
-    """The whole catalogue."""
+    """The catalogue of event types."""
 
     event_types: list[EventTypeOutput]
-
-
-def show(
-    webhook: Webhook,
-    health: Health,
-    pending: Mapping[Lane, Count],
-    *,
-    secret: str | None = None,
-    previous_secret_expires_at: str | None = None,
-) -> WebhookOutput:
-    """A webhook as the API shows it, with its signing secret where that has just been made."""
-    return WebhookOutput(
-        webhook_id=webhook.webhook_id,
-        name=webhook.name,
-        description=webhook.description,
-        target_url=webhook.target_url,
-        authentication=_show_authentication(webhook.authentication, secret, previous_secret_expires_at),
-        events=[name for name in EVENT_TYPES if name in webhook.events],
-        status=webhook.status,
-        ordered=webhook.ordered,
-        headers=webhook.headers,
-        health=_show_health(health),
-        pending=show_pending(pending),
-        created_at=webhook.created_at,
-        updated_at=webhook.updated_at,
-        created_by=webhook.created_by,
-        updated_by=webhook.updated_by,
-    )
-
-
-def _show_health(health: Health) -> HealthOutput:
-    disabled = None
-    if health.disabled_reason is not None:
-        disabled = DisabledOutput(reason=health.disabled_reason, at=format_ms(health.disabled_at_ms))
-    return HealthOutput(
-        mode=health.mode,
-        failing_since=format_ms(health.failing_since_ms) if health.failing_since_ms else None,
-        last_error=health.last_error or None,
-        next_attempt_at=format_ms(health.next_attempt_at_ms) if health.failures else None,
-        disabled=disabled,
-    )
-
-
-def show_pending(pending: Mapping[Lane, Count]) -> PendingOutput:
-    """How many events wait, lane by lane in the order in which they are served."""
-    lanes = {lane: pending[lane] for lane in Lane if lane in pending and pending[lane].events}
-    return PendingOutput(
-        count=sum(each.events for each in lanes.values()),
-        at_least=not all(each.is_complete for each in lanes.values()),
-        lanes={
-            lane: LaneCountOutput(count=each.events, at_least=not each.is_complete)
-            for lane, each in lanes.items()
-        },
-    )
-
-
-def show_deliveries(page: DeliveryPage) -> DeliveryListOutput:
-    """A page of deliveries as the API shows it."""
-    return DeliveryListOutput(
-        deliveries=[DeliveryOutput(**_delivery(each)) for each in page.deliveries],
-        next_cursor=page.next_cursor,
-        incomplete=page.is_incomplete or None,
-    )
-
-
-def show_delivery(shown: DeliveryView) -> DeliveryDetailOutput:
-    """One delivery as the API shows it, without its event."""
-    return DeliveryDetailOutput(
-        **_delivery(shown), attempts=[_show_attempt(attempt) for attempt in shown.attempts]
-    )
-
-
-def show_redelivery(shown: DeliveryView) -> DeliveryOutput:
-    """A delivery as the API shows it in a list."""
-    return DeliveryOutput(**_delivery(shown))
-
-
-def show_replay(replay: Replay) -> ReplayOutput:
-    """A replay as the API shows it."""
-    processed_to_ms = replay.position.partition("#")[0]
-    return ReplayOutput(
-        replay_id=replay.replay_id,
-        state=replay.state,
-        from_time=format_ms(int(replay.of.low)),
-        to_time=format_ms(int(replay.of.high)),
-        status=replay.outcome,
-        event_name=replay.event_name,
-        processed=replay.read,
-        delivered=replay.delivered,
-        rejected=replay.rejected,
-        processed_to=format_ms(int(processed_to_ms)) if processed_to_ms else None,
-        started_at=format_ms(replay.started_at_ms),
-        started_by=replay.started_by,
-        ended_at=format_ms(replay.ended_at_ms) if replay.ended_at_ms else None,
-    )
-
-
-def show_stats(stats: Stats) -> StatsOutput:
-    """A webhook's stats as the API shows them."""
-    return StatsOutput(
-        from_time=format_ms(stats.from_ms),
-        to_time=format_ms(stats.to_ms),
-        counted_from=format_ms(stats.counted_from_ms),
-        hours=[_show_hour(hour) for hour in stats.hours],
-        pending=show_pending(stats.pending),
-        oldest_pending_at=_moment_or_none(stats.oldest_pending_ms),
-        next_expiry_at=_moment_or_none(stats.next_expiry_ms),
-        next_batch_at=format_ms(stats.next_batch_ms),
-    )
-
-
-def _show_hour(hour: Hour) -> HourOutput:
-    latencies_ms = sorted(hour.latencies_ms)
-    latency = None
-    if latencies_ms:
-        latency = LatencyOutput(
-            p50=percentile(latencies_ms, 50), p95=percentile(latencies_ms, 95), max=latencies_ms[-1]
-        )
-    return HourOutput(
-        starts_at=format_ms(hour.starts_at_ms),
-        delivered=hour.outcomes[Outcome.DELIVERED],
-        failed=hour.outcomes[Outcome.FAILED],
-        expired=hour.outcomes[Outcome.EXPIRED],
-        latency_ms=latency,
-    )
-
-
-def _moment_or_none(milliseconds: int | None) -> str | None:
-    return None if milliseconds is None else format_ms(milliseconds)
-
-
-def _delivery(shown: DeliveryView) -> dict[str, Any]:
-    occurred_at_ms, _, event_id = shown.sort_key.partition("#")
-    return {
-        "delivery_id": delivery_id(shown.sort_key),
-        "event_id": event_id,
-        "event_name": shown.event_name,
-        "status": shown.status,
-        "occurred_at": format_ms(int(occurred_at_ms)),
-        "accepted_at": format_ms(shown.accepted_at_ms),
-        "attempt_count": len(shown.attempts),
-        "last_attempt": _show_attempt(shown.attempts[-1]) if shown.attempts else None,
-        "next_attempt_at": format_ms(shown.next_attempt_at_ms) if shown.next_attempt_at_ms else None,
-        "reason": shown.reason or None,
-    }
-
-
-def _show_attempt(attempt: Attempt) -> AttemptOutput:
-    return AttemptOutput(
-        at=format_ms(attempt.started_at_ms),
-        latency_ms=attempt.latency_ms,
-        status_code=attempt.status_code,
-        error_class=attempt.plain_error_class,
-        reason=attempt.reason,
-    )
-
-
-def _show_authentication(
-    authentication: Authentication, secret: str | None, previous_secret_expires_at: str | None
-) -> NoAuthenticationOutput | BasicAuthenticationOutput | SignatureAuthenticationOutput:
-    match authentication:
-        case NoAuthentication():
-            return NoAuthenticationOutput()
-        case BasicAuthentication():
-            return BasicAuthenticationOutput(username=authentication.username)
-        case SignatureAuthentication():
-            return SignatureAuthenticationOutput(
-                secret=secret, previous_secret_expires_at=previous_secret_expires_at
-            )
-
-
-def show_subscription(subscription: Subscription) -> SubscriptionOutput:
-    """Who is mailed, as the API shows it."""
-    return SubscriptionOutput(
-        subscription_id=subscription.subscription_id,
-        email=subscription.email,
-        status=subscription.status,
-        created_at=subscription.created_at,
-        created_by=subscription.created_by,
-    )
-
-
-def show_event_types() -> EventTypeList:
-    """The catalogue as the API shows it."""
-    return EventTypeList(
-        event_types=[
-            EventTypeOutput(
-                event_name=event_type.name,
-                label=event_type.label,
-                category=event_type.category,
-                sample=dict(event_type.sample),
-            )
-            for event_type in EVENT_TYPES.values()
-        ]
-    )

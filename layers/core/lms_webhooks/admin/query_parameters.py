@@ -1,4 +1,4 @@
-"""Read a call's query parameters, and name every one that breaks its rule."""
+"""Read the query parameters of a call, with an error for each that breaks its rule."""
 
 import base64
 import binascii
@@ -25,7 +25,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class DeliveryStatus(StrEnum):
-    """How a delivery stands: it waits, or it ended in one of three ways."""
+    """The status of a delivery: pending, or one of three outcomes."""
 
     PENDING = "pending"
     DELIVERED = "delivered"
@@ -35,32 +35,32 @@ class DeliveryStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DeliveryQuery:
-    """Which deliveries are asked for."""
+    """The deliveries that a call asks for."""
 
-    of: KeyRange
+    key_range: KeyRange
     status: DeliveryStatus | None
     event_name: str | None
     limit: int
     filters: str
-    """What a cursor of this query belongs to."""
+    """A fingerprint of the query. A cursor is good only for the same one."""
 
     @property
     def is_filtered(self) -> bool:
-        """Whether some of what is read is not shown, so that more is to be read than is shown."""
+        """Whether a page must read more than it shows."""
         return self.status is not None or self.event_name is not None
 
 
 def read_delivery_query(given: Mapping[str, str], *, account_id: str, webhook_id: str) -> DeliveryQuery:
-    """What the query parameters of a call ask for.
+    """Return the deliveries that the parameters ask for.
 
     Raises:
-        InvalidParameters: naming each one that breaks its rule.
+        InvalidParameters: with an error for each that breaks its rule.
     """
-    read = _Reader(given)
+    read = _ParameterReader(given)
     status = read.one_of("status", DeliveryStatus)
     event_name = read.event_name("eventName")
-    from_ms = read.moment("from")
-    to_ms = read.moment("to")
+    from_ms = read.time("from")
+    to_ms = read.time("to")
     if from_ms is not None and to_ms is not None and from_ms >= to_ms:
         read.refuse("to", "must be later than from")
     limit = read.number("limit", default=DEFAULT_PAGE, maximum=MAX_PAGE)
@@ -75,41 +75,41 @@ def read_delivery_query(given: Mapping[str, str], *, account_id: str, webhook_id
 
 
 def read_hours(given: Mapping[str, str], *, default: int, maximum: int) -> int:
-    """How many hours of stats a call asks for.
+    """Return how many hours of stats the parameters ask for.
 
     Raises:
-        InvalidParameters: naming each one that breaks its rule.
+        InvalidParameters: with an error for each that breaks its rule.
     """
-    read = _Reader(given)
+    read = _ParameterReader(given)
     hours = read.number("hours", default=default, maximum=maximum)
     read.finish()
     return hours
 
 
 def read_no_parameters(given: Mapping[str, str]) -> None:
-    """See to it that a call that takes no query parameters was given none.
+    """Refuse every parameter, for a call that takes none.
 
     Raises:
-        InvalidParameters: naming each one.
+        InvalidParameters: there is one.
     """
-    _Reader(given).finish()
+    _ParameterReader(given).finish()
 
 
 def write_cursor(filters: str, position: str) -> str:
-    """Where the next page of a query begins: below the sort key `position`."""
+    """Return the cursor of a page that begins below the sort key `position`."""
     return _encode(json.dumps([filters, position], ensure_ascii=False))
 
 
 def delivery_id(sort_key: str) -> str:
-    """The id of a delivery in the API: opaque, and safe in a URL."""
+    """Return the id of a delivery in the API: opaque, and safe in a URL."""
     return _encode(sort_key)
 
 
 def read_delivery_id(text: str) -> str:
-    """The sort key that `delivery_id` made `text` from.
+    """Return the sort key that `delivery_id` made `text` from.
 
     Raises:
-        NoSuchDelivery: it is no id of a delivery.
+        DeliveryNotFound: `text` is not the id of a delivery.
     """
     sort_key = _decode(text)
     if sort_key is None or not _SORT_KEY.fullmatch(sort_key) or delivery_id(sort_key) != text:
@@ -117,8 +117,8 @@ def read_delivery_id(text: str) -> str:
     return sort_key
 
 
-class _Reader:
-    """Reads one parameter after the other, and keeps what is wrong with each."""
+class _ParameterReader:
+    """Reads one parameter after the other, and collects the errors."""
 
     def __init__(self, given: Mapping[str, str]) -> None:
         self._left = dict(given)
@@ -149,14 +149,14 @@ class _Reader:
             self.refuse(name, "must be an event name that GET /v1/event-types lists")
         return text
 
-    def moment(self, name: str) -> int | None:
+    def time(self, name: str) -> int | None:
         text = self._left.pop(name, None)
         if text is None:
             return None
-        milliseconds = read_moment(text)
+        milliseconds = parse_time_ms(text)
         if milliseconds is None:
-            has_lost_its_plus = re.search(r" \d\d:\d\d$", text)
-            more = ", and its + written as %2B" if has_lost_its_plus else ""
+            lacks_plus = re.search(r" \d\d:\d\d$", text)
+            more = ", and its + written as %2B" if lacks_plus else ""
             self.refuse(name, f"must be a time such as 2026-11-03T12:00:00Z{more}")
         return milliseconds
 
@@ -169,7 +169,7 @@ class _Reader:
             return default
         return int(text)
 
-    def cursor(self, name: str, filters: str, of: KeyRange) -> str | None:
+    def cursor(self, name: str, filters: str, key_range: KeyRange) -> str | None:
         text = self._left.pop(name, None)
         if text is None:
             return None
@@ -179,16 +179,16 @@ class _Reader:
         except (ValueError, TypeError):
             belongs_to, position = None, None
         is_position = isinstance(position, str) and _SORT_KEY.fullmatch(position)
-        if belongs_to != filters or not is_position or not of.low <= position <= of.high:
+        if belongs_to != filters or not is_position or not key_range.low <= position <= key_range.high:
             self.refuse(name, "must be the nextCursor of a call with the same other parameters")
             return None
         return str(position)
 
 
-def read_moment(text: str) -> int | None:
-    """UTC milliseconds of a time in RFC 3339; None when it is none, or has no offset.
+def parse_time_ms(text: str) -> int | None:
+    """Return the UTC milliseconds of a time in RFC 3339; None when it is none, or has no offset.
 
-    What is before 1970 or after 2286 is the first or the last that a sort key can have: no event is beyond.
+    Times before 1970 or after 2286 become the first or the last that a sort key can have: no event is beyond.
     """
     moment = read_rfc3339(text)
     if moment is None:

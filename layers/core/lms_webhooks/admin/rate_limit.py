@@ -1,18 +1,18 @@
-"""Bound how often an account has something sent: the only module that reads or writes these items.
+"""Limit how often an account makes the system send: the only module that reads or writes these items.
 
 | pk                           | sk           | what                                                        |
 |------------------------------|--------------|-------------------------------------------------------------|
-| LIMIT#<accountId>            | SENDS        | when it had something sent, in the last minute (TTL)        |
+| LIMIT#<accountId>            | SENDS        | its sends in the last minute (TTL)                          |
 | LIMIT#<accountId>            | MAILS#<date> | how many links it had mailed on that day, in UTC (TTL)      |
-| LIMIT#MAIL#<hash of address> | MAILS#<date> | how many links were mailed there, whoever asked for it (TTL)|
+| LIMIT#MAIL#<hash of address> | MAILS#<date> | how many links were mailed there, for all accounts (TTL)    |
 
 No account id has a # in it.
 
-Whatever makes the system send at an admin's word counts here. Requests go to an address of the admin's
-choice, and people are mailed a link before they are mailed notices. Neither must become a way to send many,
-or to try many addresses. Deliveries are not counted: they never come by here.
+Each call that makes the system send counts here. Requests go to an address of the admin's choice, and people
+get a mail with a link before they get notifications. Neither must become a way to send many, or to try many
+addresses. Deliveries are not counted.
 
-A link goes to somebody who did not ask for it. So links are counted by the day, by account and by mailbox.
+A link goes to a person who did not ask for it. So links are counted by the day, by account and by mailbox.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ SENDS_A_MINUTE = 10
 MAILS_A_DAY = 20  # of an account: each of ten people, and each once more
 MAILS_TO_ONE_A_DAY = 3  # of all accounts: the first, one that was lost, one that ended meanwhile
 _WINDOW_MS = 60_000
-_TRIES = 2 * SENDS_A_MINUTE  # of those who collide one gets through each time, and at most ten may
+_TRIES = 2 * SENDS_A_MINUTE  # of calls that collide one succeeds each time, and at most ten may
 
 
 class SendRateLimit:
@@ -44,44 +44,44 @@ class SendRateLimit:
         self._table = table
         self._clock = clock
 
-    def take(self, account_id: str) -> None:
-        """Count one more.
+    def consume(self, account_id: str) -> None:
+        """Count one more send.
 
         Raises:
-            TooManySends: the account has made its ten; says when the next is allowed.
-            Busy: others of the account count at the same moment, again and again.
+            RateLimited: the account has made its ten; says when the next is allowed.
+            Contention: other calls of the account count at the same moment, again and again.
         """
         for _ in range(_TRIES):
             if self._save(self._one_more(account_id, over=self._item(account_id))):
                 return
         raise Contention
 
-    def take_along[T](self, account_id: str, act: "Callable[[TransactWriteItemTypeDef], T]") -> T:
-        """Have `act` count one more in the transaction in which it acts: what is refused does not count.
+    def consume_with[T](self, account_id: str, act: "Callable[[TransactWriteItemTypeDef], T]") -> T:
+        """Run `act` with the write that counts a send, for its transaction. Refused calls do not count.
 
-        Where only the count was in the way, since others of the account counted meanwhile, it acts again.
+        If only the count has changed meanwhile, this runs `act` again.
 
         Raises:
-            TooManySends, Busy: as `take`. What `act` raises comes through.
+            RateLimited, Contention: as `consume`. What `act` raises comes through.
         """
         refusal: IdempotencyInProgress | None = None
         before: Item | None = None
         for _ in range(_TRIES):
             item = self._item(account_id)
             if refusal is not None and item == before:
-                raise refusal  # by what else was written along
+                raise refusal  # the other writes of the transaction caused it
             try:
                 return act({"Put": self._one_more(account_id, over=item)})
             except IdempotencyInProgress as error:
                 refusal, before = error, item
         raise Contention
 
-    def take_mail(self, account_id: str, address: str) -> None:
+    def consume_mail(self, account_id: str, address: str) -> None:
         """Count one link that is mailed to `address`.
 
         Raises:
-            TooManyMails: so many were mailed today, to this mailbox or for this account.
-            Busy: as `take`.
+            MailLimitExceeded: so many were mailed today, to this mailbox or for this account.
+            Contention: as `consume`.
         """
         now = datetime.fromtimestamp(self._clock(), UTC)
         next_day = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -120,7 +120,7 @@ class SendRateLimit:
         ).get("Item")
 
     def _one_more(self, account_id: str, *, over: "Item | None") -> "PutTypeDef":
-        """What writes one more down, if it still says what is `over`."""
+        """Return the write that counts one more send, if the item is still `over`."""
         now_ms = int(self._clock() * 1000)
         made_ms = [int(each["N"]) for each in over["made_at"]["L"]] if over else []
         recent_ms = [each for each in made_ms if each > now_ms - _WINDOW_MS]
@@ -150,10 +150,10 @@ def _key(account_id: str) -> "Item":
 
 
 def _mailbox_hash(address: str) -> str:
-    """The same for all spellings that common providers put in one mailbox.
+    """Return one hash for all spellings that common providers put in one mailbox.
 
-    They leave out what follows a +, and Google the dots too. At other hosts e.v.e and eve may be two people,
-    who then share three links a day.
+    They ignore what follows a +, and Google the dots too. At other hosts e.v.e and eve may be two people, who
+    then share three links a day.
     """
     local, _, host = address.rpartition("@")
     name = local[:1] + local[1:].partition("+")[0]

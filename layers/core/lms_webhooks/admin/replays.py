@@ -1,4 +1,4 @@
-"""Have deliveries sent again for a caller who may: one of them, or all of a time range."""
+"""Redeliver one event, or replay a time range, for a caller. The drainer sends."""
 
 import secrets
 import time
@@ -21,25 +21,25 @@ from lms_webhooks.stores.webhooks import WebhookStore
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
 
-    type Along = Sequence[TransactWriteItemTypeDef]
+    type Writes = Sequence[TransactWriteItemTypeDef]
 
 
-def _record_nothing(_: object) -> "Along":
+def _no_writes(_: object) -> "Writes":
     return ()
 
 
 def audit_redelivery(caller: Caller, webhook_id: str, sort_key: str, *, repeated: bool = False) -> None:
-    """Log that one event is sent again; `repeated` as `audit` has it."""
+    """Log that one event is redelivered; `repeated` as in `audit`."""
     audit(caller, "delivery.redeliver", repeated=repeated, webhookId=webhook_id, sortKey=sort_key)
 
 
 def audit_replay(caller: Caller, webhook_id: str, replay_id: str, *, repeated: bool = False) -> None:
-    """Log that a history is sent again; `repeated` as `audit` has it."""
+    """Log that a replay was started; `repeated` as in `audit`."""
     audit(caller, "webhook.replay", repeated=repeated, webhookId=webhook_id, replayId=replay_id)
 
 
 class ReplayService:
-    """Redeliveries and replays of every account's webhooks. The drainer sends; here it is asked to."""
+    """Redeliveries and replays of every account's webhooks."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class ReplayService:
         backlog: Backlog,
         replays: ReplayStore,
         drain_queue: DrainQueue,
-        limit: SendRateLimit,
+        rate_limit: SendRateLimit,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -57,7 +57,7 @@ class ReplayService:
         self._backlog = backlog
         self._replays = replays
         self._drain_queue = drain_queue
-        self._limit = limit
+        self._rate_limit = rate_limit
         self._clock = clock
 
     def redeliver(
@@ -66,82 +66,83 @@ class ReplayService:
         webhook_id: str,
         sort_key: str,
         *,
-        record: "Callable[[DeliveryView], Along]" = _record_nothing,
+        writes: "Callable[[DeliveryView], Writes]" = _no_writes,
     ) -> DeliveryView:
-        """Send one event once more, after what waits, whatever became of it before; answer how it stands now.
+        """Send one event again, after the pending ones, in one transaction with `writes`.
 
-        One that still waits may be sent ahead of its time in this way. Where nothing may be sent for as long
-        as events are tried, it is not sent. What `record` makes of the answer is done in the same
-        transaction.
+        A pending event may go out earlier this way. If nothing may be sent for as long as events are retried,
+        it is dropped.
+
+        Returns:
+            The delivery as it is now.
 
         Raises:
-            NoSuchWebhook, NoSuchDelivery: there is none.
-            KeyInUse, Busy: as the store does.
-            TooManySends: as the limit does.
+            WebhookNotFound, DeliveryNotFound: it does not exist.
+            IdempotencyInProgress, Contention: as the store does.
+            RateLimited: the account has reached its sends a minute.
         """
-        shown, waiting = self._deliveries.find(caller, webhook_id, sort_key)
-        self._limit.take_along(
+        delivery, pending = self._deliveries.find(caller, webhook_id, sort_key)
+        self._rate_limit.consume_with(
             caller.account_id,
-            lambda count_it: self._replays.redeliver(
+            lambda count: self._replays.redeliver(
                 caller.account_id,
                 webhook_id,
-                waiting,
+                pending,
                 self._backlog,
                 asked_at_ms=int(self._clock() * 1000),
-                along=(*record(shown), count_it),
+                along=(*writes(delivery), count),
             ),
         )
         self._drain_queue.schedule_best_effort(caller.account_id, webhook_id)
         audit_redelivery(caller, webhook_id, sort_key)
-        return shown
+        return delivery
 
     def start(
         self,
         caller: Caller,
         webhook_id: str,
-        wanted: ReplayInput,
+        given: ReplayInput,
         *,
-        record: "Callable[[Replay], Along]" = _record_nothing,
+        writes: "Callable[[Replay], Writes]" = _no_writes,
     ) -> Replay:
-        """Begin to send a part of the history again, oldest first.
+        """Start to send part of the history again, oldest event first; in one transaction with `writes`.
 
-        It covers events until now at most, so it comes to an end while new ones arrive. What `record` makes
-        of the answer is done in the same transaction.
+        It covers events until now at most, so it ends while new ones arrive.
 
         Raises:
-            NoSuchWebhook: the account has none by this id.
-            InvalidFields: it is to begin in the future.
-            ReplayRunning, KeyInUse, Busy: as the store does.
-            TooManySends: as the limit does.
+            WebhookNotFound: the account has no such webhook.
+            InvalidFields: the range begins in the future.
+            ReplayInProgress, IdempotencyInProgress, Contention: as the store does.
+            RateLimited: the account has reached its sends a minute.
         """
         self._store.get(caller.account_id, webhook_id)
         now_ms = int(self._clock() * 1000)
-        if wanted.from_time > now_ms:
+        if given.from_time > now_ms:
             raise InvalidFields((FieldError("/from", "must not be later than now"),))
-        to_ms = now_ms if wanted.to_time is None else min(now_ms, wanted.to_time)
+        to_ms = now_ms if given.to_time is None else min(now_ms, given.to_time)
         replay = Replay(
             replay_id="rp_" + secrets.token_urlsafe(16),
             account_id=caller.account_id,
             webhook_id=webhook_id,
-            of=KeyRange(f"{wanted.from_time:013d}", f"{to_ms:013d}"),
-            outcome=Outcome(wanted.status) if wanted.status is not None else None,
-            event_name=wanted.event_name,
+            of=KeyRange(f"{given.from_time:013d}", f"{to_ms:013d}"),
+            outcome=Outcome(given.status) if given.status is not None else None,
+            event_name=given.event_name,
             started_at_ms=now_ms,
             started_by=caller.user_id,
         )
-        self._limit.take_along(
+        self._rate_limit.consume_with(
             caller.account_id,
-            lambda count_it: self._replays.start(replay, self._backlog, along=(*record(replay), count_it)),
+            lambda count: self._replays.start(replay, self._backlog, along=(*writes(replay), count)),
         )
         self._drain_queue.schedule_best_effort(caller.account_id, webhook_id)
         audit_replay(caller, webhook_id, replay.replay_id)
         return replay
 
     def progress(self, caller: Caller, webhook_id: str) -> Replay:
-        """How far the webhook's replay is, or the last one came.
+        """Return the webhook's running replay, or the last one.
 
         Raises:
-            NoSuchWebhook, NoSuchReplay: there is none.
+            WebhookNotFound, ReplayNotFound: it does not exist.
         """
         self._store.get(caller.account_id, webhook_id)
         replay = self._replays.find(webhook_id)
@@ -153,8 +154,8 @@ class ReplayService:
         """Stop the webhook's replay where it is.
 
         Raises:
-            NoSuchWebhook: the account has none by this id.
-            NoSuchReplay: none is under way.
+            WebhookNotFound: the account has no such webhook.
+            ReplayNotFound: none is under way.
         """
         self._store.get(caller.account_id, webhook_id)
         if not self._replays.cancel(webhook_id, ended_at_ms=int(self._clock() * 1000)):

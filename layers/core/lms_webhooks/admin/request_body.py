@@ -1,6 +1,6 @@
-"""Read a request's body into a model, and name every field that breaks a rule.
+"""Read the body of a call into a model, with an error for each field that breaks a rule.
 
-No answer repeats what was sent: a password in the wrong field would come back, and into logs on its way.
+No error repeats what the caller sent: a password in the wrong field would come back, and pass through logs.
 """
 
 import base64
@@ -50,10 +50,10 @@ _RULES = {
 def read_body[Model: BaseModel](
     model: type[Model], event: Mapping[str, Any], *, context: Mapping[str, object]
 ) -> Model:
-    """The body of `event` (API Gateway's payload 2.0) as a `model`.
+    """Return the body of `event` (API Gateway's payload 2.0) as a `model`.
 
     Raises:
-        BodyTooLarge, UnsupportedMediaType, UnreadableBody: before anything is parsed.
+        BodyTooLarge, UnsupportedMediaType, InvalidJson: the body cannot be read at all.
         InvalidFields: with one error for each bad field, the first 20 of them.
     """
     raw = _raw_body(event)
@@ -78,7 +78,7 @@ def read_body[Model: BaseModel](
 
 
 def _is_utf8_json(content_type: str) -> bool:
-    """Whether it says JSON, and no other character encoding than JSON has (RFC 8259 8.1)."""
+    """Whether a content type is JSON, in the only encoding that JSON has (RFC 8259 8.1)."""
     media_type, *parameters = (each.strip().lower() for each in content_type.split(";"))
     named = [each.partition("=")[2].strip(' "') for each in parameters if each.startswith("charset=")]
     return media_type == "application/json" and all(name in ("utf-8", "utf8") for name in named)
@@ -87,7 +87,7 @@ def _is_utf8_json(content_type: str) -> bool:
 def _raw_body(event: Mapping[str, Any]) -> bytes:
     body: str = event.get("body") or ""
     if not event.get("isBase64Encoded"):
-        # A lone surrogate is no text; let through here, it is refused below as bad UTF-8.
+        # A lone surrogate is no text. It passes here, and is refused below as bad UTF-8.
         return body.encode("utf-8", "surrogatepass")
     try:
         return base64.b64decode(body, validate=True)
@@ -96,13 +96,16 @@ def _raw_body(event: Mapping[str, Any]) -> bytes:
 
 
 def _pairs_of(raw: bytes) -> object:
-    """The JSON with a tuple of pairs for each object: pydantic's parser lets the last of two fields win, and
-    says nothing. Of what that parser took, so it is neither too deep nor anything but JSON."""
+    """Return the JSON with a tuple of pairs for each object.
+
+    pydantic's parser silently lets the last of two fields win. It has parsed `raw` before, so this is JSON,
+    and not too deep.
+    """
     return json.loads(raw.decode(), object_pairs_hook=tuple, parse_int=str)
 
 
 def _repeated(value: object, pointer: str = "") -> Iterator[FieldError]:
-    """An error for each field that its object names before."""
+    """Yield an error for each field that its object has twice."""
     if isinstance(value, list):
         for index, each in enumerate(value):
             yield from _repeated(each, f"{pointer}/{index}")

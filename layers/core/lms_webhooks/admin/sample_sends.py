@@ -1,6 +1,6 @@
-"""Send a sample to a webhook, as it is saved or before it is: the request that a real event would be.
+"""Send a sample event to a saved or a draft webhook, in the request that a real event would get.
 
-Imports the sender, so this is imported by the first call that needs it and not at cold start.
+Imports the sender. So the first call that needs this module imports it, not the cold start.
 """
 
 import json
@@ -24,62 +24,62 @@ TIMEOUTS = Timeouts(connect_seconds=5, response_seconds=5, total_seconds=5)  # a
 
 
 class SampleSender:
-    """The test sends of every account."""
+    """Tests of the webhooks of every account."""
 
     def __init__(
         self,
-        registrations: WebhookService,
+        webhooks: WebhookService,
         webhook_client: WebhookClient,
-        limit: SendRateLimit,
+        rate_limit: SendRateLimit,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._registrations = registrations
+        self._webhooks = webhooks
         self._webhook_client = webhook_client
-        self._limit = limit
+        self._rate_limit = rate_limit
         self._clock = clock
 
     def send_to_saved(self, caller: Caller, webhook_id: str, event_name: str | None) -> SampleResultOutput:
         """Send a sample to a webhook of the caller's account, whatever its status.
 
         Raises:
-            NoSuchWebhook: the account has none by this id.
-            TooManySends, Busy: as the limit does.
+            WebhookNotFound: the account has no such webhook.
+            RateLimited, Contention: as `SendRateLimit.consume`.
         """
-        webhook, _ = self._registrations.get(caller, webhook_id)
+        webhook, _ = self._webhooks.get(caller, webhook_id)
         return self._send(caller, webhook, event_name)
 
-    def send_to_draft(self, caller: Caller, wanted: WebhookInput) -> SampleResultOutput:
-        """Send a sample to what `wanted` would be; nothing is saved.
+    def send_to_draft(self, caller: Caller, given: WebhookInput) -> SampleResultOutput:
+        """Send a sample to a webhook that is not saved, and save nothing.
 
-        A signature is made with a secret that nobody has: only a saved webhook's can be verified.
+        A signature uses a secret that is thrown away: only that of a saved webhook can be verified.
 
         Raises:
-            TooManySends, Busy: as the limit does.
+            RateLimited, Contention: as `SendRateLimit.consume`.
         """
-        webhook, _ = self._registrations.draft(caller, wanted)
+        webhook, _ = self._webhooks.draft(caller, given)
         return self._send(caller, webhook, None)
 
     def _send(self, caller: Caller, webhook: Webhook, event_name: str | None) -> SampleResultOutput:
-        self._limit.take(caller.account_id)
+        self._rate_limit.consume(caller.account_id)
         name = event_name or next(name for name in EVENT_TYPES if name in webhook.events)
-        sent = self._webhook_client.send(
+        result = self._webhook_client.send(
             webhook,
             [self._sample(caller.account_id, name)],
             credentials=self._webhook_client.decrypt_credentials(webhook),
             timeouts=TIMEOUTS,
         )
-        self._webhook_client.log(webhook.account_id, webhook.webhook_id, [sent])
-        answer = sent.response
+        self._webhook_client.log(webhook.account_id, webhook.webhook_id, [result])
+        response = result.response
         audit(caller, "webhook.test", webhookId=webhook.webhook_id)
         return SampleResultOutput(
-            delivered=answer.is_success,
-            status_code=answer.status_code,
-            latency_ms=answer.latency_ms,
-            error_class=answer.error_class,
-            reason=answer.violated_rule or sent.attempt.reason,
-            location=answer.location or None,
-            response_body=answer.body or None,
+            delivered=response.is_success,
+            status_code=response.status_code,
+            latency_ms=response.latency_ms,
+            error_class=response.error_class,
+            reason=response.violated_rule or result.attempt.reason,
+            location=response.location or None,
+            response_body=response.body or None,
         )
 
     def _sample(self, account_id: str, event_name: str) -> Event:

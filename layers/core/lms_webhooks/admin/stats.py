@@ -1,4 +1,4 @@
-"""Count what became of a webhook's events, hour by hour, and what waits: with reads that are bounded."""
+"""Count the outcomes of a webhook's events by the hour, and its pending events, with bounded reads."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -22,12 +22,12 @@ _COUNTED_PENDING = 1000  # as for a single webhook
 
 @dataclass
 class Hour:
-    """The events of one hour, by their own time."""
+    """The outcomes of the events of one hour. The time of the event decides the hour."""
 
     starts_at_ms: int
     outcomes: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
     latencies_ms: list[int] = field(default_factory=list)
-    """Of the attempts that delivered."""
+    """The latency of each successful attempt."""
 
     def add(self, recorded: DeliveryRecord) -> None:
         self.outcomes[recorded.outcome] += 1
@@ -37,7 +37,7 @@ class Hour:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What an admin sees at a glance. Hours in which nothing was recorded are left out; newest first."""
+    """The stats of one webhook. Hours without a record are left out; newest first."""
 
     from_ms: int
     to_ms: int
@@ -47,9 +47,9 @@ class Stats:
     pending: dict[Lane, Count]
     oldest_pending_ms: int | None
     next_expiry_ms: int | None
-    """Nothing that waits expires earlier."""
+    """No pending event expires earlier."""
     next_batch_ms: int
-    """When non-real-time events go out next."""
+    """When the next non-real-time events go out."""
 
 
 class StatsReader:
@@ -71,21 +71,21 @@ class StatsReader:
         self._clock = clock
 
     def read(self, caller: Caller, webhook_id: str, *, hours: int) -> Stats:
-        """The stats of this hour and those before it, `hours` in all.
+        """Return the stats of the last `hours`, the current hour included.
 
         Raises:
-            NoSuchWebhook: the account has none by this id.
+            WebhookNotFound: the account has no such webhook.
         """
         self._store.get(caller.account_id, webhook_id)
         now_ms = int(self._clock() * 1000)
         to_ms = (now_ms // HOUR_MS + 1) * HOUR_MS
         from_ms = to_ms - hours * HOUR_MS
         by_hour, counted_from_ms = self._count(webhook_id, from_ms, to_ms)
-        marks = self._backlog.marks(webhook_id)
-        expiring = [mark.check_at_ms for lane, mark in marks.items() if lane is not Lane.REPLAY]
+        markers = self._backlog.marks(webhook_id)
+        expiring = [marker.check_at_ms for lane, marker in markers.items() if lane is not Lane.REPLAY]
         firsts = [
             each.event.occurred_at_ms
-            for lane in marks
+            for lane in markers
             if lane is not Lane.REPLAY
             # The retry lane is in the order in which events are tried again, so the oldest may be any.
             for each in self._backlog.read(
@@ -97,16 +97,18 @@ class StatsReader:
             to_ms=to_ms,
             counted_from_ms=counted_from_ms,
             hours=by_hour,
-            pending={lane: self._backlog.count(mark, limit=_COUNTED_PENDING) for lane, mark in marks.items()},
+            pending={
+                lane: self._backlog.count(marker, limit=_COUNTED_PENDING) for lane, marker in markers.items()
+            },
             oldest_pending_ms=min(firsts, default=None),
             next_expiry_ms=min(expiring, default=None) if firsts else None,
-            next_batch_ms=self._next_batch_ms(marks.get(Lane.BATCH), now_ms),
+            next_batch_ms=self._next_batch_ms(markers.get(Lane.BATCH), now_ms),
         )
 
-    def _next_batch_ms(self, mark: DueMarker | None, now_ms: int) -> int:
-        """The slot that events wait for already, or the one for those that come now."""
-        if mark is not None and not mark.is_due(now_ms):
-            return mark.due_at_ms
+    def _next_batch_ms(self, marker: DueMarker | None, now_ms: int) -> int:
+        """Return the slot of the pending non-real-time events, or else the next slot."""
+        if marker is not None and not marker.is_due(now_ms):
+            return marker.due_at_ms
         return next_slot_ms(now_ms, every_minutes=self._batch_every_minutes)
 
     def _count(self, webhook_id: str, from_ms: int, to_ms: int) -> tuple[list[Hour], int]:
@@ -124,5 +126,5 @@ class StatsReader:
 
 
 def percentile(sorted_values: Sequence[int], percent: int) -> int:
-    """The smallest of `sorted_values` that `percent` of them do not exceed."""
+    """Return the smallest of `sorted_values` that `percent` of them do not exceed."""
     return sorted_values[max(0, -(-len(sorted_values) * percent // 100) - 1)]

@@ -1,11 +1,11 @@
-"""Have people mailed about an account's webhooks: the only module for these items, and for SNS subscriptions.
+"""Manage who gets notifications by mail: the only module for these items, and for SNS subscriptions.
 
 | pk                        | sk   | what                                            |
 |---------------------------|------|-------------------------------------------------|
-| SUBSCRIPTIONS#<accountId> | MAIL | whom the account has mailed, by subscription id |
+| SUBSCRIPTIONS#<accountId> | MAIL | the mail addresses of the account, by id        |
 
-Each account has an SNS topic of its own, made when it first has somebody mailed. SNS knows an address once
-for a topic: on one for all, accounts that mail the same person would share what they confirmed, and its end.
+Each account has an SNS topic of its own, made for its first subscription. A topic has an address once. On one
+topic for all, accounts that mail the same person would share that person's confirmation, and its end.
 """
 
 import json
@@ -45,12 +45,12 @@ _TRIES = 5
 
 
 class SubscriptionStatus(StrEnum):
-    """Whether somebody is mailed. SNS first mails them a link to confirm with, good for two days."""
+    """The status of a subscription. SNS first mails a link to confirm with, good for two days."""
 
     PENDING = "pending"
     CONFIRMED = "confirmed"
     ENDED = "ended"
-    """They never confirmed, or the unsubscribe link in a notice was opened: by them, or by a mail scanner.
+    """The person did not confirm, or the unsubscribe link in a mail was opened, perhaps by a mail scanner.
 
     The link needs no credentials, unless the subscription was confirmed with `AuthenticateOnUnsubscribe` (SNS
     API). That takes the token that only the person's mail has, so this module cannot do it.
@@ -59,51 +59,51 @@ class SubscriptionStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """Somebody who is mailed about an account's webhooks."""
+    """A person who gets notifications by mail."""
 
     subscription_id: str
     email: str
     created_at: str
     created_by: str
     arn: str = ""
-    """At SNS; empty until SNS has given it."""
+    """Of the SNS subscription; empty until SNS has made it."""
     status: SubscriptionStatus = SubscriptionStatus.PENDING
 
 
 class Subscriptions:
-    """Who is mailed about every account's webhooks; each call is for one caller's account."""
+    """The notification subscriptions of every account. Each method acts on one caller's account."""
 
     def __init__(
         self,
         table: Table,
         client: "SNSClient",
         topic_arn: str,
-        limit: SendRateLimit,
+        rate_limit: SendRateLimit,
         *,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
-        """`topic_arn` is that of all notices; the accounts' topics are named after it."""
+        """`topic_arn` is the topic of all notifications. The topics of accounts are named after it."""
         self._table = table
         self._client = client
         self._topic_arn = topic_arn
-        self._limit = limit
+        self._rate_limit = rate_limit
         self._now = now
 
-    def all(self, caller: Caller) -> list[Subscription]:
-        """Who is mailed about the webhooks of the caller's account, oldest first, with what SNS says."""
-        return [self._shown(each) for each in _known(self._item(caller.account_id)).values()]
+    def list_all(self, caller: Caller) -> list[Subscription]:
+        """Return the subscriptions of the caller's account, oldest first, with their status at SNS."""
+        return [self._with_status(each) for each in _known(self._item(caller.account_id)).values()]
 
     def add(self, caller: Caller, email: str) -> Subscription:
-        """Have `email` mailed. Where they have not confirmed yet, this asks them once more.
+        """Subscribe `email`. If the person has not confirmed yet, this mails another link.
 
         Raises:
             InvalidFields: SNS does not mail such an address.
-            TooManySubscriptions: the account has all that it may have.
-            TooManySends, TooManyMails: as the limit does.
-            Busy: others of the account change the same at this moment.
+            SubscriptionLimitExceeded: the account has all that it may have.
+            RateLimited, MailLimitExceeded: as `SendRateLimit`.
+            Contention: other calls change the same list at this moment.
         """
         account_id = caller.account_id
-        self._limit.take(account_id)
+        self._rate_limit.consume(account_id)
         fresh = Subscription(
             subscription_id="ns_" + secrets.token_urlsafe(16),
             email=email,
@@ -118,12 +118,12 @@ class Subscriptions:
                 raise SubscriptionLimitExceeded(MAX_SUBSCRIPTIONS)
             return known | {fresh.subscription_id: fresh}
 
-        # The list first: whoever dies after it shows one that has ended, and the same call mends that.
+        # The list first. If the call ends after it, the list shows an ended one; a repeat fixes that.
         known = self._change(account_id, with_it)
         added = next(each for each in known.values() if each.email == email)
         try:
             if self._status(added.arn) is not SubscriptionStatus.CONFIRMED:  # then SNS mails a link
-                self._limit.take_mail(account_id, email)
+                self._rate_limit.consume_mail(account_id, email)
             arn = self._subscribe(account_id, email)
         except (MailLimitExceeded, self._client.exceptions.InvalidParameterException) as error:
             if added.subscription_id == fresh.subscription_id:
@@ -134,26 +134,26 @@ class Subscriptions:
         added = replace(added, arn=arn)
         self._change(account_id, lambda known: known | {added.subscription_id: added})
         audit(caller, "notice-subscription.create", subscriptionId=added.subscription_id)
-        return self._shown(added)
+        return self._with_status(added)
 
     def remove(self, caller: Caller, subscription_id: str) -> None:
-        """Have somebody mailed no more.
+        """Remove a subscription.
 
         Raises:
-            NoSuchSubscription: the account has none by this id.
-            Busy: as `add`.
+            SubscriptionNotFound: the account has no such subscription.
+            Contention: as `add`.
         """
         found = _known(self._item(caller.account_id)).get(subscription_id)
         if found is None:
             raise SubscriptionNotFound
         if found.arn:
             self._unsubscribe(found.arn)
-        # The list last: whoever dies before finds it there still, and removes it again.
+        # The list last. If the call ends before, the subscription is still there, to be removed again.
         self._change(caller.account_id, lambda known: _without(known, subscription_id))
         audit(caller, "notice-subscription.delete", subscriptionId=subscription_id)
 
     def _subscribe(self, account_id: str, email: str) -> str:
-        """Both calls answer what is there already; where that is not confirmed, SNS sends the link again."""
+        """Subscribe at SNS, and return the ARN. An unconfirmed subscription gets the link again."""
         name = account_topic(self._topic_arn, account_id).rpartition(":")[2]
         topic_arn = self._client.create_topic(Name=name)["TopicArn"]
         self._client.set_topic_attributes(
@@ -167,28 +167,28 @@ class Subscriptions:
         try:
             self._client.unsubscribe(SubscriptionArn=arn)
         except self._client.exceptions.InvalidParameterException:
-            # Not confirmed yet, so SNS keeps it for up to two days. Confirmed after this, it gets nothing.
+            # Not confirmed yet, so SNS keeps it for up to two days. If confirmed after this, it gets nothing.
             logger.info("subscription silenced, to end by itself", subscriptionArn=arn)
             with suppress(self._client.exceptions.NotFoundException):
                 self._client.set_subscription_attributes(
                     SubscriptionArn=arn, AttributeName="FilterPolicy", AttributeValue='{"accountId": ["-"]}'
                 )
 
-    def _shown(self, subscription: Subscription) -> Subscription:
+    def _with_status(self, subscription: Subscription) -> Subscription:
         return replace(subscription, status=self._status(subscription.arn))
 
     def _status(self, arn: str) -> SubscriptionStatus:
         if not arn:
             return SubscriptionStatus.ENDED
         try:
-            answer = self._client.get_subscription_attributes(SubscriptionArn=arn)
+            response = self._client.get_subscription_attributes(SubscriptionArn=arn)
         except self._client.exceptions.NotFoundException:
             return SubscriptionStatus.ENDED
-        is_pending = answer["Attributes"].get("PendingConfirmation") == "true"
+        is_pending = response["Attributes"].get("PendingConfirmation") == "true"
         return SubscriptionStatus.PENDING if is_pending else SubscriptionStatus.CONFIRMED
 
     def _change(self, account_id: str, change: "Callable[[Known], Known]") -> "Known":
-        """Write what `change` makes of the account's list, as nobody changed it meanwhile; answer that."""
+        """Apply `change` to the account's list, on condition that it is the one read. Return the new list."""
         for _ in range(_TRIES):
             item = self._item(account_id)
             known = _known(item)
@@ -218,14 +218,14 @@ class Subscriptions:
         )
 
     def _item(self, account_id: str) -> "Item":
-        answer = self._table.client.get_item(
+        response = self._table.client.get_item(
             TableName=self._table.name, Key=_key(account_id), ConsistentRead=True
         )
-        return answer.get("Item", {})
+        return response.get("Item", {})
 
 
 def _policy(topic_arn: str) -> str:
-    """In place of SNS's own, by which whoever is in the AWS account may publish: who may says their role."""
+    """Return the policy by which only IAM roles decide. By SNS's own, all of the AWS account may publish."""
     return json.dumps(
         {
             "Version": "2012-10-17",

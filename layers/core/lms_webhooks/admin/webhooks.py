@@ -1,46 +1,28 @@
-"""Create, show, change and delete webhooks for a caller who may: the admin API without its HTTP."""
+"""Create, read, update and delete webhooks for a caller: the admin API without its HTTP."""
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pydantic.alias_generators import to_camel
 
 from lms_webhooks.admin.audit import audit
-from lms_webhooks.admin.caller import Caller
-from lms_webhooks.admin.inputs import (
-    BasicAuthenticationInput,
-    NoAuthenticationInput,
-    SignatureAuthenticationInput,
-    WebhookInput,
-    WebhookPatch,
+from lms_webhooks.admin.authentication import (
+    new_authentication,
+    previous_secret_expires_at,
+    rotated_authentication,
+    updated_authentication,
 )
+from lms_webhooks.admin.caller import Caller
+from lms_webhooks.admin.inputs import WebhookInput, WebhookPatch
 from lms_webhooks.admin.rate_limit import SendRateLimit
 from lms_webhooks.aws.kms import SecretCipher
 from lms_webhooks.aws.sqs import DrainQueue
 from lms_webhooks.model.health import Health
-from lms_webhooks.model.webhooks import (
-    Authentication,
-    BasicAuthentication,
-    NoAuthentication,
-    SignatureAuthentication,
-    Status,
-    Webhook,
-    format_time,
-    utc_now,
-)
-from lms_webhooks.problems import (
-    Contention,
-    FieldError,
-    InvalidFields,
-    NotSigned,
-    RotationInProgress,
-    VersionConflict,
-)
-from lms_webhooks.sending.signing import new_secret
-from lms_webhooks.sending.targets import origin_of
+from lms_webhooks.model.webhooks import SignatureAuthentication, Status, Webhook, format_time, utc_now
+from lms_webhooks.problems import Contention, NotSigned, RotationInProgress, VersionConflict
 from lms_webhooks.stores.backlog import PURGE_DELAY_SECONDS, Backlog, Count, Lane
 from lms_webhooks.stores.webhook_cache import MAX_AGE_SECONDS
 from lms_webhooks.stores.webhooks import WebhookStore, WebhookWithHealth, new_webhook_id
@@ -48,96 +30,95 @@ from lms_webhooks.stores.webhooks import WebhookStore, WebhookWithHealth, new_we
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
 
-    type Record = Callable[[WebhookWithHealth, str | None], Sequence[TransactWriteItemTypeDef]]
+    type ExtraWrites = Callable[[WebhookWithHealth, str | None], Sequence[TransactWriteItemTypeDef]]
 
-SECRET_OVERLAP = timedelta(hours=24)
-_OF_AN_EPOCH = ("target_url", "authentication", "status")
-_CHANGE_TRIES = 5  # for those who do not say what they expect: two admins rarely meet, five never do
+_NEW_EPOCH_FIELDS = ("target_url", "authentication", "status")
+_UPDATE_TRIES = 5  # without If-Match: two admins rarely meet, five never do
 
 
-def _record_nothing(
-    _registered: WebhookWithHealth, _secret: str | None
-) -> "Sequence[TransactWriteItemTypeDef]":
+def _no_writes(_found: WebhookWithHealth, _secret: str | None) -> "Sequence[TransactWriteItemTypeDef]":
     return ()
 
 
-def audit_creation(caller: Caller, wanted: WebhookInput, webhook_id: str, *, repeated: bool = False) -> None:
-    """Log that a webhook was made as `wanted`; `repeated` as `audit` has it."""
-    fields = map(to_camel, wanted.model_fields_set)
+def audit_creation(caller: Caller, given: WebhookInput, webhook_id: str, *, repeated: bool = False) -> None:
+    """Log that a webhook was created; `repeated` as in `audit`."""
+    fields = map(to_camel, given.model_fields_set)
     audit(caller, "webhook.create", changed=fields, repeated=repeated, webhookId=webhook_id)
 
 
 def audit_rotation(caller: Caller, webhook_id: str, *, repeated: bool = False) -> None:
-    """Log that a webhook got a new signing secret; `repeated` as `audit` has it."""
+    """Log that a webhook got a new signing secret; `repeated` as in `audit`."""
     audit(
         caller, "webhook.rotate-secret", changed=["authentication"], repeated=repeated, webhookId=webhook_id
     )
 
 
 class WebhookService:
-    """The webhooks of every account; each call is for one caller and reaches only that caller's account.
+    """The webhooks of every account. Each method acts for one caller, on the caller's account alone.
 
-    A change returns when no older reading of it can be in use: an event put after the answer sees it.
+    A method that changes a webhook returns only when no cache holds an older version of it.
     """
 
     def __init__(
         self,
         store: WebhookStore,
-        secret_box: SecretCipher,
+        cipher: SecretCipher,
         drain_queue: DrainQueue,
         backlog: Backlog,
-        limit: SendRateLimit,
+        rate_limit: SendRateLimit,
         *,
         now: Callable[[], datetime] = utc_now,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._store = store
-        self._secret_box = secret_box
+        self._cipher = cipher
         self._drain_queue = drain_queue
         self._backlog = backlog
-        self._limit = limit
+        self._rate_limit = rate_limit
         self._now = now
         self._sleep = sleep
 
     def create(
-        self, caller: Caller, wanted: WebhookInput, *, record: "Record" = _record_nothing
+        self, caller: Caller, given: WebhookInput, *, writes: "ExtraWrites" = _no_writes
     ) -> tuple[WebhookWithHealth, str | None]:
-        """Register what `wanted` says; also answer its signing secret, when one was made.
+        """Create a webhook, in one transaction with what `writes` makes of the result.
 
-        What `record` makes of the two is done in the same transaction.
+        Returns:
+            The webhook, and its signing secret, if it makes one.
 
         Raises:
-            TooManyWebhooks, TooManyCreations, KeyInUse, Busy: as the store does.
-            TooManySends: as the limit does.
+            WebhookLimitExceeded, CreationLimitExceeded: the account has reached a limit.
+            RateLimited: the account has reached its sends a minute.
+            IdempotencyInProgress, Contention: as the store does.
         """
-        webhook, secret = self.draft(caller, wanted)
-        registered = WebhookWithHealth(webhook, Health(webhook.epoch))
-        self._limit.take_along(
+        webhook, secret = self.draft(caller, given)
+        created = WebhookWithHealth(webhook, Health(webhook.epoch))
+        self._rate_limit.consume_with(
             caller.account_id,
-            lambda count_it: self._store.create(webhook, along=(*record(registered, secret), count_it)),
+            lambda count: self._store.create(webhook, along=(*writes(created, secret), count)),
         )
-        audit_creation(caller, wanted, webhook.webhook_id)
-        self.await_readers()
-        return registered, secret
+        audit_creation(caller, given, webhook.webhook_id)
+        self.wait_for_caches()
+        return created, secret
 
-    def draft(self, caller: Caller, wanted: WebhookInput) -> tuple[Webhook, str | None]:
-        """What `wanted` says, under a new id, and its signing secret. Nothing is written."""
+    def draft(self, caller: Caller, given: WebhookInput) -> tuple[Webhook, str | None]:
+        """Return what `create` would store, under a new id, and its signing secret. Writes nothing."""
         webhook_id = new_webhook_id()
-        authentication, secret = self._encrypt_credentials(
-            caller.account_id, webhook_id, wanted.authentication
+        authentication, secret = new_authentication(
+            self._cipher, caller.account_id, webhook_id, given.authentication
         )
         now = format_time(self._now())
         webhook = Webhook(
             account_id=caller.account_id,
             webhook_id=webhook_id,
-            name=wanted.name,
-            description=wanted.description,
-            target_url=wanted.target_url,
+            name=given.name,
+            description=given.description,
+            target_url=given.target_url,
             authentication=authentication,
-            events=frozenset(wanted.events),
-            status=Status(wanted.status),
-            ordered=wanted.ordered,
-            headers=wanted.headers,
+            events=frozenset(given.events),
+            status=Status(given.status),
+            ordered=given.ordered,
+            headers=given.headers,
             created_at=now,
             updated_at=now,
             created_by=caller.user_id,
@@ -145,39 +126,42 @@ class WebhookService:
         )
         return webhook, secret
 
-    def change(
+    def update(
         self,
         caller: Caller,
         webhook_id: str,
-        change: WebhookPatch,
+        patch: WebhookPatch,
         *,
         is_expected: Callable[[Webhook], bool] | None = None,
     ) -> tuple[WebhookWithHealth, str | None]:
-        """Change what `change` gives; also answer the new signing secret, when one was made.
+        """Change the fields that `patch` has.
 
-        A change of URL, authentication or status starts a new epoch: what is known of the endpoint is
-        forgotten, and what waits is sent for. So does setting a webhook active that the system switched off.
+        A change of URL, authentication or status starts a new epoch: the health is reset, and a drain is
+        scheduled. So does activating a webhook that the system disabled.
 
-        `is_expected` says whether the webhook is still what the caller takes it for; without it the last
+        `is_expected` says whether the stored version is the one that the caller read. Without it the last
         change of a field wins.
 
+        Returns:
+            The webhook, and its signing secret, if the change makes one.
+
         Raises:
-            NoSuchWebhook: as the store does.
-            InvalidFields: a stored password would go to another place.
-            ChangedMeanwhile: it is not what the caller takes it for.
-            TooManySends: as the limit does, where the change has the system send.
-            Busy: as the store does; or others change it, again and again.
+            WebhookNotFound: the account has no such webhook.
+            InvalidFields: a stored password would go to another host.
+            VersionConflict: the stored version is not the expected one.
+            RateLimited: the change makes the system send, and the account has reached its sends a minute.
+            Contention: other changes got in the way, again and again.
         """
-        for _ in range(_CHANGE_TRIES):
-            registered = self._store.find(caller.account_id, webhook_id)
-            if is_expected is not None and not is_expected(registered.webhook):
+        for _ in range(_UPDATE_TRIES):
+            found = self._store.find(caller.account_id, webhook_id)
+            if is_expected is not None and not is_expected(found.webhook):
                 raise VersionConflict
-            changed, secret = self._changed(caller, registered, change)
-            if _is_unchanged(changed, registered.webhook):
-                self.await_readers()  # another call may have made the same change a moment ago
-                return registered, None
+            updated, secret = self._patched(caller, found, patch)
+            if _is_unchanged(updated, found.webhook):
+                self.wait_for_caches()  # another call may have made the same change a moment ago
+                return found, None
             try:
-                self._save(changed, expected=registered.webhook)
+                self._save(updated, expected=found.webhook)
             except VersionConflict:
                 if is_expected is not None:
                     raise
@@ -185,12 +169,12 @@ class WebhookService:
             break
         else:
             raise Contention
-        audit(caller, "webhook.change", changed=map(to_camel, change.model_fields_set), webhookId=webhook_id)
-        if changed.epoch != registered.webhook.epoch:
+        audit(caller, "webhook.change", changed=map(to_camel, patch.model_fields_set), webhookId=webhook_id)
+        if updated.epoch != found.webhook.epoch:
             # Nothing is known of its endpoint: no failure either.
             is_urgent = Lane.REALTIME.is_urgent(failures=0)
             self._drain_queue.schedule_best_effort(caller.account_id, webhook_id, is_urgent=is_urgent)
-        self.await_readers()
+        self.wait_for_caches()
         return self._store.find(caller.account_id, webhook_id), secret
 
     def rotate_secret(
@@ -199,48 +183,42 @@ class WebhookService:
         webhook_id: str,
         *,
         is_expected: Callable[[Webhook], bool] | None = None,
-        record: "Record" = _record_nothing,
+        writes: "ExtraWrites" = _no_writes,
     ) -> tuple[WebhookWithHealth, str | None]:
-        """Make a new signing secret; the one before signs along for a day, any before that no more.
+        """Make a new signing secret, in one transaction with what `writes` makes of the result.
 
-        So while one signs along, only a caller who says what they expect makes another. Of two who call at
-        once without, one alone makes a secret: the other would end what receivers have.
+        The previous secret signs too for a day, and any older one no longer. So while two sign, `is_expected`
+        is needed. Of two calls at once without it, only one makes a secret.
 
-        The endpoint is the same, so its epoch goes on. What `record` makes of the answer is done in the same
-        transaction.
+        The endpoint is the same, so its epoch stays.
 
         Raises:
-            NotSigned: the webhook's authentication is no signature.
-            OverlapRunning: a secret signs along, and the caller does not say what they expect.
-            NoSuchWebhook, ChangedMeanwhile, Busy: as `change`.
+            NotSigned: the webhook does not sign.
+            RotationInProgress: two secrets sign, and the caller expects no version.
+            WebhookNotFound, VersionConflict, Contention: as `update`.
         """
-        for _ in range(_CHANGE_TRIES):
+        for _ in range(_UPDATE_TRIES):
             webhook, health = self._store.find(caller.account_id, webhook_id)
             if is_expected is not None and not is_expected(webhook):
                 raise VersionConflict
             if not isinstance(webhook.authentication, SignatureAuthentication):
                 raise NotSigned
-            if is_expected is None and self.overlap_until(webhook) is not None:
+            if is_expected is None and self.previous_secret_expires_at(webhook) is not None:
                 raise RotationInProgress
-            fresh, secret = self._encrypt_credentials(
-                caller.account_id, webhook_id, SignatureAuthenticationInput(type="signature")
-            )
-            assert isinstance(fresh, SignatureAuthentication)
             now = self._now()
-            changed = replace(
+            authentication, secret = rotated_authentication(
+                self._cipher, webhook, webhook.authentication, now=now
+            )
+            updated = replace(
                 webhook,
-                authentication=replace(
-                    fresh,
-                    previous_secret_ciphertext=webhook.authentication.secret_ciphertext,
-                    previous_secret_until=format_time(now + SECRET_OVERLAP),
-                ),
+                authentication=authentication,
                 updated_at=format_time(now),
                 updated_by=caller.user_id,
                 version=webhook.version + 1,
             )
-            registered = WebhookWithHealth(changed, health)
+            rotated = WebhookWithHealth(updated, health)
             try:
-                self._store.update(changed, expected=webhook, along=record(registered, secret))
+                self._store.update(updated, expected=webhook, along=writes(rotated, secret))
             except VersionConflict:
                 if is_expected is not None:
                     raise
@@ -249,36 +227,33 @@ class WebhookService:
         else:
             raise Contention
         audit_rotation(caller, webhook_id)
-        self.await_readers()
-        return registered, secret
+        self.wait_for_caches()
+        return rotated, secret
 
-    def overlap_until(self, webhook: Webhook) -> str | None:
-        """Until when a webhook's previous secret signs along, in RFC 3339; None when none does."""
-        if not isinstance(webhook.authentication, SignatureAuthentication):
-            return None
-        until = webhook.authentication.previous_secret_until
-        return until if until is not None and until > format_time(self._now()) else None
+    def previous_secret_expires_at(self, webhook: Webhook) -> str | None:
+        """Return until when the previous secret signs too, in RFC 3339; None when none does."""
+        return previous_secret_expires_at(webhook, now=self._now())
 
-    def await_readers(self) -> None:
-        """Wait until every dispatcher and drainer has forgotten what it read before this moment."""
+    def wait_for_caches(self) -> None:
+        """Wait until no dispatcher or drainer uses what it read before this moment."""
         self._sleep(MAX_AGE_SECONDS)
 
     def get(self, caller: Caller, webhook_id: str) -> WebhookWithHealth:
-        """One webhook of the caller's account.
+        """Return one webhook of the caller's account.
 
         Raises:
-            NoSuchWebhook: it has none by this id.
+            WebhookNotFound: the account has no such webhook.
         """
         return self._store.find(caller.account_id, webhook_id)
 
-    def all(self, caller: Caller) -> list[WebhookWithHealth]:
-        """Every webhook of the caller's account, oldest first."""
+    def list_all(self, caller: Caller) -> list[WebhookWithHealth]:
+        """Return every webhook of the caller's account, oldest first."""
         return self._store.read_account(caller.account_id)
 
     def count_pending(self, webhook: Webhook, *, limit: int) -> dict[Lane, Count]:
-        """How many events wait for one webhook, counted up to `limit` a lane."""
-        marks = self._backlog.marks(webhook.webhook_id)
-        return {lane: self._backlog.count(mark, limit=limit) for lane, mark in marks.items()}
+        """Count the pending events of one webhook, up to `limit` a lane."""
+        markers = self._backlog.marks(webhook.webhook_id)
+        return {lane: self._backlog.count(marker, limit=limit) for lane, marker in markers.items()}
 
     def delete(
         self, caller: Caller, webhook_id: str, *, is_expected: Callable[[Webhook], bool] | None = None
@@ -286,12 +261,12 @@ class WebhookService:
         """Delete one webhook of the caller's account.
 
         Raises:
-            NoSuchWebhook, ChangedMeanwhile, Busy: as `change`.
+            WebhookNotFound, VersionConflict, Contention: as `update`.
         """
         stored = self._store.get(caller.account_id, webhook_id)
         if is_expected is not None and not is_expected(stored):
             raise VersionConflict
-        # The sweep has what is pending recorded as failed when a lane is due, and some are due in days. This
+        # The sweep has pending events recorded as failed when a lane is due, and some are due in days. This
         # one is due soon. It is marked first, so that no failure can come between: without a deletion a
         # drainer finds it empty.
         now = self._now()
@@ -308,100 +283,50 @@ class WebhookService:
             expected=None if is_expected is None else stored,
         )
         audit(caller, "webhook.delete", webhookId=webhook_id)
-        self.await_readers()
+        self.wait_for_caches()
 
-    def _save(self, changed: Webhook, *, expected: Webhook) -> None:
-        """Save a change. It counts where it has the system send: what waits at once, and what comes next."""
-        if changed.epoch == expected.epoch or changed.status is not Status.ACTIVE:
-            self._store.update(changed, expected=expected)
+    def _save(self, updated: Webhook, *, expected: Webhook) -> None:
+        """Save an update. It counts as a send if it makes the system send pending events."""
+        if updated.epoch == expected.epoch or updated.status is not Status.ACTIVE:
+            self._store.update(updated, expected=expected)
             return
-        self._limit.take_along(
-            changed.account_id,
-            lambda count_it: self._store.update(changed, expected=expected, along=(count_it,)),
+        self._rate_limit.consume_with(
+            updated.account_id,
+            lambda count: self._store.update(updated, expected=expected, along=(count,)),
         )
 
-    def _changed(
-        self, caller: Caller, registered: WebhookWithHealth, change: WebhookPatch
+    def _patched(
+        self, caller: Caller, found: WebhookWithHealth, patch: WebhookPatch
     ) -> tuple[Webhook, str | None]:
-        """The webhook as `change` makes it, one version on."""
-        webhook, health = registered
-        given: dict[str, Any] = {name: getattr(change, name) for name in change.model_fields_set}
-        secret = None
-        if change.authentication is not None:
-            given["authentication"], secret = self._changed_authentication(webhook, change)
-        elif change.target_url is not None:
-            _keep_password_in_place(webhook, change.target_url)
-        if change.events is not None:
-            given["events"] = frozenset(change.events)
-        if change.status is not None:
-            given["status"] = Status(change.status)
-        changed = replace(
+        """Return the next version of a webhook, and its signing secret, if `patch` makes one."""
+        webhook, health = found
+        fields: dict[str, Any] = {name: getattr(patch, name) for name in patch.model_fields_set}
+        fields["authentication"], secret = updated_authentication(self._cipher, webhook, patch)
+        if patch.events is not None:
+            fields["events"] = frozenset(patch.events)
+        if patch.status is not None:
+            fields["status"] = Status(patch.status)
+        updated = replace(
             webhook,
-            **given,
+            **fields,
             updated_at=format_time(self._now()),
             updated_by=caller.user_id,
             version=webhook.version + 1,
         )
-        begins_anew = health.disabled_reason is not None and given.get("status") is Status.ACTIVE
-        if begins_anew or any(getattr(changed, name) != getattr(webhook, name) for name in _OF_AN_EPOCH):
-            changed = replace(changed, epoch=webhook.epoch + 1)
-        return changed, secret
-
-    def _changed_authentication(
-        self, webhook: Webhook, change: WebhookPatch
-    ) -> tuple[Authentication, str | None]:
-        """Who asks for signatures again keeps the secret: a new one is a call of its own."""
-        is_signed = isinstance(webhook.authentication, SignatureAuthentication)
-        if is_signed and isinstance(change.authentication, SignatureAuthenticationInput):
-            return webhook.authentication, None
-        assert change.authentication is not None
-        return self._encrypt_credentials(webhook.account_id, webhook.webhook_id, change.authentication)
-
-    def _encrypt_credentials(
-        self,
-        account_id: str,
-        webhook_id: str,
-        wanted: NoAuthenticationInput | BasicAuthenticationInput | SignatureAuthenticationInput,
-    ) -> tuple[Authentication, str | None]:
-        match wanted:
-            case NoAuthenticationInput():
-                return NoAuthentication(), None
-            case BasicAuthenticationInput(username=username, password=password):
-                ciphertext = self._secret_box.encrypt(password, account_id=account_id, webhook_id=webhook_id)
-                return BasicAuthentication(username=username, password_ciphertext=ciphertext), None
-            case SignatureAuthenticationInput():
-                secret = new_secret()
-                ciphertext = self._secret_box.encrypt(secret, account_id=account_id, webhook_id=webhook_id)
-                return SignatureAuthentication(secret_ciphertext=ciphertext), secret
+        is_reactivated = health.disabled_reason is not None and fields.get("status") is Status.ACTIVE
+        if is_reactivated or any(
+            getattr(updated, name) != getattr(webhook, name) for name in _NEW_EPOCH_FIELDS
+        ):
+            updated = replace(updated, epoch=webhook.epoch + 1)
+        return updated, secret
 
 
-def _keep_password_in_place(webhook: Webhook, target_url: str) -> None:
-    """See that a stored password goes to no other place than the one that it was given for.
-
-    Nobody can read it through the API; whoever chooses the place could read it there. A signing secret never
-    leaves, only signatures do, and the receiver that moves knows it. Headers are no secret: readers see them.
-
-    Raises:
-        InvalidFields: `target_url` is at another scheme, host or port.
-    """
-    has_password = isinstance(webhook.authentication, BasicAuthentication)
-    if has_password and origin_of(target_url) != origin_of(webhook.target_url):
-        raise InvalidFields(
-            (
-                FieldError(
-                    "/authentication/password",
-                    "must be given again: the stored one is for another scheme, host or port",
-                ),
-            )
-        )
-
-
-def _is_unchanged(changed: Webhook, webhook: Webhook) -> bool:
-    """Whether nothing is different but who said it, and when: then nobody else's version grows old by it."""
-    said = replace(
-        changed,
+def _is_unchanged(updated: Webhook, webhook: Webhook) -> bool:
+    """Whether nothing differs but the author and the time. Then no new version is stored."""
+    same = replace(
+        updated,
         updated_at=webhook.updated_at,
         updated_by=webhook.updated_by,
         version=webhook.version,
     )
-    return said == webhook
+    return same == webhook

@@ -1,0 +1,239 @@
+"""Fill the models of the API's responses from what the stores and services return."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lms_webhooks.admin.deliveries import DeliveryPage, DeliveryView
+from lms_webhooks.admin.outputs import (
+    AttemptOutput,
+    BasicAuthenticationOutput,
+    DeliveryDetailOutput,
+    DeliveryListOutput,
+    DeliveryOutput,
+    DisabledOutput,
+    EventTypeList,
+    EventTypeOutput,
+    HealthOutput,
+    HourOutput,
+    LaneCountOutput,
+    LatencyOutput,
+    NoAuthenticationOutput,
+    PendingOutput,
+    ReplayOutput,
+    SignatureAuthenticationOutput,
+    StatsOutput,
+    SubscriptionOutput,
+    WebhookOutput,
+)
+from lms_webhooks.admin.query_parameters import delivery_id
+from lms_webhooks.admin.stats import Hour, Stats, percentile
+from lms_webhooks.admin.subscriptions import Subscription
+from lms_webhooks.model.attempts import Attempt
+from lms_webhooks.model.event_types import EVENT_TYPES
+from lms_webhooks.model.health import Health
+from lms_webhooks.model.webhooks import (
+    Authentication,
+    BasicAuthentication,
+    NoAuthentication,
+    SignatureAuthentication,
+    Webhook,
+    format_ms,
+)
+from lms_webhooks.stores.backlog import Count, Lane
+from lms_webhooks.stores.deliveries import Outcome
+from lms_webhooks.stores.replays import Replay
+
+
+def present_webhook(
+    webhook: Webhook,
+    health: Health,
+    pending: Mapping[Lane, Count],
+    *,
+    secret: str | None = None,
+    previous_secret_expires_at: str | None = None,
+) -> WebhookOutput:
+    """Present a webhook. `secret` is its signing secret, if this call made one."""
+    return WebhookOutput(
+        webhook_id=webhook.webhook_id,
+        name=webhook.name,
+        description=webhook.description,
+        target_url=webhook.target_url,
+        authentication=_authentication(webhook.authentication, secret, previous_secret_expires_at),
+        events=[name for name in EVENT_TYPES if name in webhook.events],
+        status=webhook.status,
+        ordered=webhook.ordered,
+        headers=webhook.headers,
+        health=_health(health),
+        pending=present_pending(pending),
+        created_at=webhook.created_at,
+        updated_at=webhook.updated_at,
+        created_by=webhook.created_by,
+        updated_by=webhook.updated_by,
+    )
+
+
+def _health(health: Health) -> HealthOutput:
+    disabled = None
+    if health.disabled_reason is not None:
+        disabled = DisabledOutput(reason=health.disabled_reason, at=format_ms(health.disabled_at_ms))
+    return HealthOutput(
+        mode=health.mode,
+        failing_since=format_ms(health.failing_since_ms) if health.failing_since_ms else None,
+        last_error=health.last_error or None,
+        next_attempt_at=format_ms(health.next_attempt_at_ms) if health.failures else None,
+        disabled=disabled,
+    )
+
+
+def present_pending(pending: Mapping[Lane, Count]) -> PendingOutput:
+    """Present the counts of pending events, in the order in which the lanes are served."""
+    lanes = {lane: pending[lane] for lane in Lane if lane in pending and pending[lane].events}
+    return PendingOutput(
+        count=sum(each.events for each in lanes.values()),
+        at_least=not all(each.is_complete for each in lanes.values()),
+        lanes={
+            lane: LaneCountOutput(count=each.events, at_least=not each.is_complete)
+            for lane, each in lanes.items()
+        },
+    )
+
+
+def present_deliveries(page: DeliveryPage) -> DeliveryListOutput:
+    """Present a page of deliveries."""
+    return DeliveryListOutput(
+        deliveries=[DeliveryOutput(**_delivery(each)) for each in page.deliveries],
+        next_cursor=page.next_cursor,
+        incomplete=page.is_incomplete or None,
+    )
+
+
+def present_delivery(delivery: DeliveryView) -> DeliveryDetailOutput:
+    """Present one delivery with its attempts, without its event."""
+    return DeliveryDetailOutput(
+        **_delivery(delivery), attempts=[_attempt(attempt) for attempt in delivery.attempts]
+    )
+
+
+def present_redelivery(delivery: DeliveryView) -> DeliveryOutput:
+    """Present a redelivered delivery, as in a list."""
+    return DeliveryOutput(**_delivery(delivery))
+
+
+def present_replay(replay: Replay) -> ReplayOutput:
+    """Present a replay and its progress."""
+    processed_to_ms = replay.position.partition("#")[0]
+    return ReplayOutput(
+        replay_id=replay.replay_id,
+        state=replay.state,
+        from_time=format_ms(int(replay.of.low)),
+        to_time=format_ms(int(replay.of.high)),
+        status=replay.outcome,
+        event_name=replay.event_name,
+        processed=replay.read,
+        delivered=replay.delivered,
+        rejected=replay.rejected,
+        processed_to=format_ms(int(processed_to_ms)) if processed_to_ms else None,
+        started_at=format_ms(replay.started_at_ms),
+        started_by=replay.started_by,
+        ended_at=format_ms(replay.ended_at_ms) if replay.ended_at_ms else None,
+    )
+
+
+def present_stats(stats: Stats) -> StatsOutput:
+    """Present a webhook's stats."""
+    return StatsOutput(
+        from_time=format_ms(stats.from_ms),
+        to_time=format_ms(stats.to_ms),
+        counted_from=format_ms(stats.counted_from_ms),
+        hours=[_hour(hour) for hour in stats.hours],
+        pending=present_pending(stats.pending),
+        oldest_pending_at=_time_or_none(stats.oldest_pending_ms),
+        next_expiry_at=_time_or_none(stats.next_expiry_ms),
+        next_batch_at=format_ms(stats.next_batch_ms),
+    )
+
+
+def _hour(hour: Hour) -> HourOutput:
+    latencies_ms = sorted(hour.latencies_ms)
+    latency = None
+    if latencies_ms:
+        latency = LatencyOutput(
+            p50=percentile(latencies_ms, 50), p95=percentile(latencies_ms, 95), max=latencies_ms[-1]
+        )
+    return HourOutput(
+        starts_at=format_ms(hour.starts_at_ms),
+        delivered=hour.outcomes[Outcome.DELIVERED],
+        failed=hour.outcomes[Outcome.FAILED],
+        expired=hour.outcomes[Outcome.EXPIRED],
+        latency_ms=latency,
+    )
+
+
+def _time_or_none(milliseconds: int | None) -> str | None:
+    return None if milliseconds is None else format_ms(milliseconds)
+
+
+def _delivery(delivery: DeliveryView) -> dict[str, Any]:
+    occurred_at_ms, _, event_id = delivery.sort_key.partition("#")
+    return {
+        "delivery_id": delivery_id(delivery.sort_key),
+        "event_id": event_id,
+        "event_name": delivery.event_name,
+        "status": delivery.status,
+        "occurred_at": format_ms(int(occurred_at_ms)),
+        "accepted_at": format_ms(delivery.accepted_at_ms),
+        "attempt_count": len(delivery.attempts),
+        "last_attempt": _attempt(delivery.attempts[-1]) if delivery.attempts else None,
+        "next_attempt_at": format_ms(delivery.next_attempt_at_ms) if delivery.next_attempt_at_ms else None,
+        "reason": delivery.reason or None,
+    }
+
+
+def _attempt(attempt: Attempt) -> AttemptOutput:
+    return AttemptOutput(
+        at=format_ms(attempt.started_at_ms),
+        latency_ms=attempt.latency_ms,
+        status_code=attempt.status_code,
+        error_class=attempt.plain_error_class,
+        reason=attempt.reason,
+    )
+
+
+def _authentication(
+    authentication: Authentication, secret: str | None, previous_secret_expires_at: str | None
+) -> NoAuthenticationOutput | BasicAuthenticationOutput | SignatureAuthenticationOutput:
+    match authentication:
+        case NoAuthentication():
+            return NoAuthenticationOutput()
+        case BasicAuthentication():
+            return BasicAuthenticationOutput(username=authentication.username)
+        case SignatureAuthentication():
+            return SignatureAuthenticationOutput(
+                secret=secret, previous_secret_expires_at=previous_secret_expires_at
+            )
+
+
+def present_subscription(subscription: Subscription) -> SubscriptionOutput:
+    """Present one notification subscription."""
+    return SubscriptionOutput(
+        subscription_id=subscription.subscription_id,
+        email=subscription.email,
+        status=subscription.status,
+        created_at=subscription.created_at,
+        created_by=subscription.created_by,
+    )
+
+
+def present_event_types() -> EventTypeList:
+    """Present the catalogue of event types."""
+    return EventTypeList(
+        event_types=[
+            EventTypeOutput(
+                event_name=event_type.name,
+                label=event_type.label,
+                category=event_type.category,
+                sample=dict(event_type.sample),
+            )
+            for event_type in EVENT_TYPES.values()
+        ]
+    )
