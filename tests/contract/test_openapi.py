@@ -68,7 +68,7 @@ def test_a_handler_gets_the_body_that_its_route_declares() -> None:
     for route in ROUTES.routes:
         if not route.is_public:
             (body,) = getattr(Handlers, route.handler).__annotations__["call"].__args__
-            assert body is route.takes, route.handler
+            assert body is (route.takes or type(None)), route.handler
 
 
 def test_every_reference_leads_somewhere_and_every_schema_is_used() -> None:

@@ -103,7 +103,7 @@ def test_who_died_over_a_call_leaves_it_to_the_next(
 ) -> None:
     """Before the transaction nothing has happened; the claim ends when the function must have."""
     with monkeypatch.context() as patch:
-        patch.setattr("lms_webhooks.admin.idempotency.Claim.give_up", lambda _: None)
+        patch.setattr("lms_webhooks.admin.idempotency.Claim.release", lambda _: None)
         patch.setattr(client.store, "create", lambda *_, **__: 1 / 0)
         assert create(client).status == 500
     assert create(client).status == 409

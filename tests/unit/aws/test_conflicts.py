@@ -351,9 +351,9 @@ DRIVERS: dict[str, Callable[[Stage], object]] = {
     "replays.ReplayStore.advance": advance_replay,
     "replays.ReplayStore.forget": forget_replay,
     "idempotency.Claim.finish": finish_claim,
-    "idempotency.Claim.give_up": give_up_claim,
+    "idempotency.Claim.release": give_up_claim,
     "idempotency.Idempotency._put": claim,
-    "rate_limit.SendLimit._save": count_a_send,
+    "rate_limit.SendRateLimit._save": count_a_send,
     "subscriptions.Subscriptions._put": subscribe,
     "erase.erase": erase_an_event,
     "restore.make_health": make_health,
@@ -365,7 +365,7 @@ NOT_RAISED: dict[str, object] = {
     "deliveries.DeliveryStore._add_attempt 2": UNWRITTEN,
     "deliveries.DeliveryStore._put_unless_delivered": UNWRITTEN,
     "idempotency.Claim.finish": None,
-    "idempotency.Claim.give_up": None,
+    "idempotency.Claim.release": None,
 }
 """Where a fault does not reach the caller: those who write many say which are not written, and an answer of
 the admin API that could not be kept for a repetition is given all the same."""

@@ -194,7 +194,7 @@ MUST_BE_CONSISTENT: list[tuple[str, Callable[[Parts], object], list[tuple[str, s
     ),
     (
         "an admin sees whom they have just added",
-        lambda parts: subscriptions(parts).all(ADA),
+        lambda parts: subscriptions(parts).list_all(ADA),
         [("SUBSCRIPTIONS", "GetItem")],
     ),
 ]

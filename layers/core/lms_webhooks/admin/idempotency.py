@@ -119,7 +119,7 @@ class Claim:
         except AWS_ERRORS:
             logger.exception("claim not released")  # it ends by itself
 
-    def _answer_item(self, response: StoredResponse, secret: ResponseSecret | None) -> "Item":
+    def _response_item(self, response: StoredResponse, secret: ResponseSecret | None) -> "Item":
         body = response.body
         item: Item = {
             "status": {"N": str(response.status)},
