@@ -80,22 +80,16 @@ $(DYNAMODB)/ready: requirements/dynamodb.txt tests/engines/package-lock.json .py
 	@$(NPM_CI) $(DYNAMODB)
 	@touch $@
 
-.PHONY: setup format openapi events dashboard test check conformance
+.PHONY: setup format generate test check conformance
 setup: $(READY) ## Make the environments, as every other target does by itself
 
 format: $(READY) ## Format and mend what can be mended
 	@$(BIN)/ruff check --quiet --fix-only $(SOURCES)
 	@$(BIN)/ruff format $(SOURCES)
 
-openapi: $(READY) ## Write the description of the admin API from the code
-	@$(BIN)/python -m tools.openapi
-
-events: $(READY) ## Write what is made of the catalogue: samples, schemas, the description of the API
+generate: $(READY) ## Write what follows from the code: samples in events/, schemas in docs/schemas/, the API's description
 	@$(BIN)/python -m tools.samples
 	@$(BIN)/python -m tools.openapi
-
-dashboard: $(READY) ## Write the CloudWatch dashboard into template.yaml, from the code's metrics and its resources
-	@$(BIN)/python -m tools.dashboard
 
 FAST_TIERS := tests/unit tests/contract tests/scenarios
 test: $(READY) $(if $(FAST),,$(DYNAMODB)/ready) ## Every test; FAST=1 for unit, contract and scenarios on moto, ARGS='-k dispatcher' picks some

@@ -11,9 +11,13 @@ import tempfile
 import xml.etree.ElementTree as ET
 from collections import Counter
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from tests.fuzz.readers import MIN_INPUTS, WHOLE
-from tools.progress import STATE_DIR
+from tests.nag.findings import Finding, accepted_in, problems
+from tools.progress import REPOSITORY, STATE_DIR
 
 FILES = (
     "tests/unit/sending/test_targets.py",
@@ -52,8 +56,9 @@ LEAST_FUZZED = {
 _CHECKOV = (
     str(STATE_DIR / "security" / "bin" / "checkov"),
     *("--file", "template.yaml", "operations/deploy_role.yaml", "--framework", "cloudformation"),
-    *("--skip-download", "--quiet", "--compact"),
+    *("--skip-download", "--quiet", "--compact", "--soft-fail", "--output", "json"),
 )
+_ACCEPTED = REPOSITORY / "tests" / "nag" / "accepted_by_checkov.yaml"
 
 
 def main() -> int:
@@ -65,7 +70,7 @@ def main() -> int:
         counts = Path(folder) / "fuzzed.json"
         is_good &= _holds(sys.executable, "-m", "tests.fuzz.readers", "--counts", str(counts))
         fuzzed = Counter(json.loads(counts.read_text())) if counts.exists() else Counter[str]()
-    is_good &= _holds(*_CHECKOV)
+    is_good &= _checkov_agrees()
     print("\ntried and refused:")
     for name, least in LEAST.items():
         is_enough = counted[name] >= least
@@ -84,6 +89,24 @@ def main() -> int:
 
 def _holds(*command: str) -> bool:
     return subprocess.run(command, check=False).returncode == 0
+
+
+def _checkov_agrees() -> bool:
+    """Whether checkov finds what has its reason in a file, and nothing else."""
+    done = subprocess.run(_CHECKOV, check=False, capture_output=True, text=True)
+    try:
+        reported: Any = json.loads(done.stdout)
+    except ValueError:
+        print(f"checkov did not report: {done.stderr.strip() or done.stdout.strip()}")
+        return False
+    found = {
+        Finding(each["check_id"], each["resource"].rpartition(".")[2]): each["check_name"]
+        for report in (reported if isinstance(reported, list) else [reported])
+        for each in report["results"]["failed_checks"]
+    }
+    wrong = problems(found, accepted_in(yaml.safe_load(_ACCEPTED.read_text())))
+    print("\n".join(wrong) or f"checkov: {len(found)} findings, each with its reason in {_ACCEPTED.name}")
+    return not wrong
 
 
 def _counts(report: Path) -> tuple[Counter[str], int]:

@@ -25,7 +25,7 @@ TESTS_OF_TYPES = (
     "tests/unit/admin/test_console_files.py::test_the_catalogue_is_translated",
     "tests/contract/test_openapi.py::test_what_is_committed_is_what_the_code_says",
     "tests/contract/test_template.py::test_each_event_type_goes_to_the_queue_of_its_category",
-    "tests/contract/test_template.py::test_quarantine_takes_exactly_what_no_other_rule_takes",
+    "tests/contract/test_template.py::test_the_rules_name_the_non_real_time_types_and_no_other",
 )
 
 

@@ -48,7 +48,7 @@ def references(value: Any) -> Iterator[str]:
 
 
 def test_what_is_committed_is_what_the_code_says() -> None:
-    assert openapi.COMMITTED.read_text() == openapi.text(), "run make openapi"
+    assert openapi.COMMITTED.read_text() == openapi.text(), "run make generate"
 
 
 def test_it_is_served_to_everybody(client: AdminClient) -> None:

@@ -64,5 +64,6 @@ def test_what_is_no_reason_is_refused(entries: list[dict[str, Any]]) -> None:
         accepted_in(entries)
 
 
-def test_the_reasons_are_well_formed() -> None:
-    assert accepted_in(yaml.safe_load(Path(__file__).with_name("accepted.yaml").read_text()))
+@pytest.mark.parametrize("name", ["accepted.yaml", "accepted_by_checkov.yaml"])
+def test_the_reasons_are_well_formed(name: str) -> None:
+    assert accepted_in(yaml.safe_load(Path(__file__).with_name(name).read_text()))

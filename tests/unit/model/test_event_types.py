@@ -29,7 +29,7 @@ def test_a_batch_type_carries_what_its_real_time_type_carries() -> None:
 
 @pytest.mark.parametrize("path", files(), ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_a_generated_file_is_what_the_command_writes(path: Path) -> None:
-    assert path.read_text() == files()[path], "run make events"
+    assert path.read_text() == files()[path], "run make generate"
 
 
 @pytest.mark.parametrize("event_type", EVENT_TYPES.values(), ids=lambda event_type: event_type.name)
