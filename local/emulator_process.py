@@ -94,7 +94,7 @@ def start(state_dir: Path, *, port: int | None = None, roles_enforced: bool = Fa
         port = port or free_port()
         with log_file(state_dir).open("w") as log:
             process = subprocess.Popen(
-                [PYTHON, "-P", REPOSITORY / "local" / "emulator.py"],
+                [PYTHON, "-P", REPOSITORY / "local" / "ministack_patch.py"],
                 cwd=work,
                 env=_environment(work, port) | {"AUTH": str(roles_enforced).lower()},
                 stdin=subprocess.DEVNULL,
