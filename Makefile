@@ -63,10 +63,6 @@ emit: $(READY) ## Put one event on the bus; EVENT=COURSE_COMPLETED ACCOUNT=1010
 listen: $(READY) ## A receiver that prints what comes; PORT=8080 SECRET=whsec_... or BASIC=user:password
 	@$(LOCAL) listen $(call GIVEN,PORT,--port) $(call GIVEN,SECRET,--secret) $(call GIVEN,BASIC,--basic)
 
-.PHONY: screenshots
-screenshots: $(READY) ## Take the pictures of the console in docs/images/ again
-	@$(BIN)/python -m tests.e2e.screenshots
-
 ##### Quality
 
 SOURCES := $(wildcard bench docs functions layers local operations tests tools)
@@ -80,10 +76,10 @@ $(DYNAMODB)/ready: requirements/dynamodb.txt tests/engines/package-lock.json .py
 	@$(NPM_CI) $(DYNAMODB)
 	@touch $@
 
-.PHONY: setup format generate test check conformance
-setup: $(READY) ## Make the environments, as every other target does by itself
+.PHONY: format generate test check
+setup: $(READY) # the environments, which every target makes by itself
 
-format: $(READY) ## Format and mend what can be mended
+format: $(READY) ## Format, and fix what can be fixed
 	@$(BIN)/ruff check --quiet --fix-only $(SOURCES)
 	@$(BIN)/ruff format $(SOURCES)
 
@@ -94,9 +90,6 @@ generate: $(READY) ## Write what follows from the code: samples in events/, sche
 FAST_TIERS := tests/unit tests/contract tests/scenarios
 test: $(READY) $(if $(FAST),,$(DYNAMODB)/ready) ## Every test; FAST=1 for unit, contract and scenarios on moto, ARGS='-k dispatcher' picks some
 	@$(BIN)/pytest $(if $(ARGS),$(ARGS),-n auto) $(if $(FAST),-m "not dynamodb_local" $(FAST_TIERS))
-
-conformance: $(READY) ## What hostile receivers do, and what our sender and plain requests make of it
-	@$(BIN)/python -m tests.conformance
 
 # cdk-nag and the CDK have 190 MB, and read the template only.
 NAG := .local/nag
@@ -115,11 +108,6 @@ check: $(READY) $(NAG)/ready ## Format, lint, types, template, and each function
 	$(BIN)/python -m tests.nag
 	@$(LOCAL) check-build
 
-.PHONY: fuzz
-fuzz: $(READY) ## Give what reads text from outside 100,000 inputs; SEED=11 INPUTS=1000000 ONLY=event,cursor
-	@python -m tests.fuzz.readers $(if $(SEED),--seed $(SEED)) $(if $(INPUTS),--inputs $(INPUTS)) \
-	    $(if $(ONLY),--only $(ONLY))
-
 # checkov and pip-audit pin what they need, and neither is needed to build or to test.
 SECURITY := .local/security
 $(SECURITY)/ready: requirements/security.txt .python-version $(READY)
@@ -134,10 +122,6 @@ security: $(SECURITY)/ready ## Hostile targets, foreign ids, forbidden calls, fu
 audit: $(SECURITY)/ready ## Look every locked package up among known vulnerabilities; ends with 2 if one could not be
 	@python -m tools.audit
 
-.PHONY: fuzz-api
-fuzz-api: $(READY) ## Call the API as its description allows, and as it does not, for some minutes; SEED=11
-	@python -m tests.fuzz $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS))
-
 .PHONY: faults
 faults: $(READY) ## Let every call go wrong in every way, kill 50 workers, and see that nothing is lost; SEED=7
 	@$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED))
@@ -146,7 +130,7 @@ faults: $(READY) ## Let every call go wrong in every way, kill 50 workers, and s
 	@$(BIN)/python -m tests.faults.kills $(if $(SEED),--seed $(SEED))
 
 .PHONY: mutants
-mutants: $(READY) $(DYNAMODB)/ready ## Change the code in small ways, and see whether a fast test fails; ONLY=turn,retry SAMPLE=100 SEED=7 FLOOR=85
+mutants: $(READY) $(DYNAMODB)/ready ## Change the code in small ways, and see whether a fast test fails; ONLY=drain_run,retry SAMPLE=100 SEED=7 FLOOR=85
 	@python -m tests.mutants $(if $(ONLY),--only $(ONLY)) $(if $(SAMPLE),--sample $(SAMPLE)) \
 	    $(if $(SEED),--seed $(SEED)) $(if $(FLOOR),--floor $(FLOOR))
 
@@ -158,20 +142,9 @@ $(PEERS)/ready: requirements/bench.txt .python-version $(READY)
 	@touch $@
 
 .PHONY: bench
-bench: $(PEERS)/ready ## What a delivery costs, against the floor and what others write; ONLY=delivery BASELINE=1
-	@python -m bench $(if $(ONLY),--only $(ONLY)) $(if $(BASELINE),--baseline)
-
-.PHONY: bench-backlog
-bench-backlog: $(READY) ## What a failing endpoint costs, and whom; ONLY=outage,poison EVENTS=5000
-	@python -m bench.backlog $(if $(ONLY),--only $(ONLY)) $(if $(EVENTS),--events $(EVENTS))
-
-.PHONY: bench-admin
-bench-admin: $(READY) ## What replays and changes of secrets cost the flow; ONLY=replay EVENTS=2000
-	@python -m bench.admin $(if $(ONLY),--only $(ONLY)) $(if $(EVENTS),--events $(EVENTS))
-
-.PHONY: bench-tenancy
-bench-tenancy: $(READY) ## Whether time tells another account's things from none; CALLS=50
-	@python -m bench.tenancy $(if $(CALLS),--calls $(CALLS))
+bench: $(PEERS)/ready ## What a delivery costs, with goals; ONLY=delivery BASELINE=1, or ONLY=backlog,replay EVENTS=5000, ONLY=tenancy CALLS=50
+	@python -m bench $(if $(ONLY),--only $(ONLY)) $(if $(BASELINE),--baseline) $(if $(EVENTS),--events $(EVENTS)) \
+	    $(if $(CALLS),--calls $(CALLS))
 
 ##### A real account
 
@@ -210,7 +183,7 @@ erase: $(READY) ## Count what is stored of a learner; ACCOUNT=1010 LEARNER=42793
 	@$(BIN)/python -m operations.erase --account="$$ACCOUNT" --learner="$$LEARNER" \
 	    $(if $(STACK),--stack="$$STACK") $(if $(filter 1,$(ERASE)),--erase)
 
-restore: $(READY) ## After a recovery: marks and health anew; STACK=... WEBHOOKS=copy DELIVERIES=copy; APPLY=1 does it
+restore: $(READY) ## After a recovery: set due markers and reset health; STACK=... WEBHOOKS=copy DELIVERIES=copy; APPLY=1 does it
 	@$(BIN)/python -m operations.restore $(if $(STACK),--stack="$$STACK") $(if $(WEBHOOKS),--webhooks="$$WEBHOOKS") \
 	    $(if $(DELIVERIES),--deliveries="$$DELIVERIES") $(if $(filter 1,$(APPLY)),--apply)
 

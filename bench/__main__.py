@@ -3,6 +3,8 @@
     make bench                    all of it
     make bench ONLY=delivery,cold
     make bench BASELINE=1         write bench/baseline.json, which later runs are compared with
+    make bench ONLY=backlog,admin EVENTS=5000   scenarios on the local stack: a failing endpoint, replays
+    make bench ONLY=tenancy CALLS=50            whether the time of a response tells accounts apart
 
 Prints a table for each row, with ✓ or ✗ where there is a goal, and what got worse than the baseline by more
 than noise; writes everything to .local/bench.json. The exit status is 1 when a goal is missed, or when a
@@ -21,6 +23,8 @@ from functools import partial
 from pathlib import Path
 
 from bench import (
+    admin,
+    backlog,
     clients,
     cold,
     cost,
@@ -33,8 +37,10 @@ from bench import (
     lazyhooks,
     noisy_neighbor,
     scale,
+    scenario,
     sending,
     simulation,
+    tenancy,
 )
 from bench.results import Row, as_json, judge, merged, table, this_machine
 from tools.progress import REPOSITORY, STATE_DIR, step
@@ -55,41 +61,63 @@ ROWS: dict[str, tuple[str, Callable[[], Row]]] = {
     "simulation": ("the deployed system, simulated", simulation.measure),
     "scale": ("many at once: the real code, in fake time", scale.measure),
 }
+SCENARIOS = {**backlog.SCENARIOS, **admin.SCENARIOS}
+GROUPS = {"backlog": backlog.SCENARIOS, "admin": admin.SCENARIOS}
+TENANCY = "tenancy"
 BASELINE = Path(__file__).parent / "baseline.json"
 RESULTS = STATE_DIR / "bench.json"
 
 
 def main() -> int:
-    """Run the rows that the command line picks; answer the exit status."""
+    """Run what the command line picks; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", default=",".join(ROWS), help="rows, separated by commas")
+    parser.add_argument("--only", default=",".join(ROWS), help="rows or scenarios, separated by commas")
     parser.add_argument("--baseline", action="store_true", help="write the baseline instead of comparing")
+    parser.add_argument("--events", type=int, default=20_000, help="of the largest scenario")
+    parser.add_argument("--calls", type=int, default=200, help=f"of each kind, in {TENANCY}")
     arguments = parser.parse_args()
+    names = [name for each in arguments.only.split(",") for name in GROUPS.get(each, (each,))]
+    if unknown := [name for name in names if name not in {*ROWS, *SCENARIOS, TENANCY}]:
+        known = ", ".join((*ROWS, *GROUPS, *SCENARIOS, TENANCY))
+        parser.error(f"nothing is named {', '.join(unknown)}; there are {known}")
+    holds = True
+    if picked := {name: SCENARIOS[name] for name in names if name in SCENARIOS}:
+        holds &= scenario.run(picked, events=arguments.events)
+    if TENANCY in names:
+        holds &= tenancy.measure(calls=arguments.calls)
+    is_good = _measure_rows([name for name in names if name in ROWS], baseline=arguments.baseline)
+    return 0 if holds and is_good else 1
+
+
+def _measure_rows(names: list[str], *, baseline: bool) -> bool:
+    """Measure `names`; return whether each reached its goals and is no worse than the baseline."""
+    if not names:
+        return True
     # The tools bring a signer in C with them, which is not deployed. For the processes that measure.
     os.environ["BOTO_DISABLE_CRT"] = "true"
     rows: dict[str, Row] = {}
     print(f"load of this machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors\n", flush=True)
-    for name in arguments.only.split(","):
+    for name in names:
         rows[name] = _measure(name)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(_text(as_json(rows)))
     print(f"written to {RESULTS.relative_to(REPOSITORY)}")
-    baseline = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
+    known = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
     machine = this_machine()
-    if arguments.baseline:
-        BASELINE.write_text(_text(merged(baseline, rows, machine=machine)))
+    if baseline:
+        BASELINE.write_text(_text(merged(known, rows, machine=machine)))
         print(f"written to {BASELINE.relative_to(REPOSITORY)}")
-        baseline = {}
-    verdict = judge(rows, baseline, machine=machine, measure_again=partial(_measure, again=True))
+        known = {}
+    verdict = judge(rows, known, machine=machine, measure_again=partial(_measure, again=True))
     for each in verdict.notes:
         print(f"  note: {each}")
     for each in verdict.missed:
         print(f"✗ goal missed: {each}")
     for each in verdict.slower:
         print(f"✗ worse than the baseline, twice: {each}")
-    return 0 if verdict.is_good else 1
+    return verdict.is_good
 
 
 def _measure(name: str, *, again: bool = False) -> Row:

@@ -1,12 +1,11 @@
 """Measure what an admin's calls do to the flow of events: replay and change of secrets.
 
-    make bench-admin              both, on a stack of their own, about five minutes
-    make bench-admin ONLY=replay EVENTS=2000
+    make bench ONLY=admin        both, on a stack of their own, about five minutes
+    make bench ONLY=replay EVENTS=2000
 
 Each scenario prints what it found and ✓ or ✗ for what must hold; the exit status says whether all did.
 """
 
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from typing import Any
 import standardwebhooks
 
 from bench.results import p99
-from bench.scenario import ACCOUNT_ID, Scenario, arrive, flow, run, wait_until
+from bench.scenario import ACCOUNT_ID, Scenario, arrive, flow, wait_until
 from lms_webhooks.stores.webhook_cache import MAX_AGE_SECONDS
 from tests.e2e.workers import kill, workers
 from tests.fakes.receiver import Receiver, Request
@@ -171,7 +170,3 @@ def end_overlap(scenario: Scenario, webhook_id: str) -> None:
         UpdateExpression="SET authentication.previous_secret_until = :past",
         ExpressionAttributeValues={":past": {"S": "2026-01-01T00:00:00Z"}},
     )
-
-
-if __name__ == "__main__":
-    sys.exit(run(SCENARIOS, __doc__))

@@ -1,20 +1,19 @@
 """Measure what an endpoint that fails costs, and whom: order, delays, requests, neighbours.
 
-    make bench-backlog            all of it, on a stack of its own, about seven minutes
-    make bench-backlog ONLY=outage,poison EVENTS=5000
+    make bench ONLY=backlog      all of it, on a stack of its own, about seven minutes
+    make bench ONLY=outage,poison EVENTS=5000
 
 Each scenario prints what it found and ✓ or ✗ for what must hold; the exit status says whether all did.
 """
 
 import statistics
-import sys
 import threading
 import time
 from collections.abc import Callable
 from itertools import pairwise
 
 from bench.results import p99
-from bench.scenario import Scenario, arrive, flow, run, wait_until, waiting
+from bench.scenario import Scenario, arrive, flow, wait_until, waiting
 from lms_webhooks.stores.webhook_cache import MAX_AGE_SECONDS
 from tests.fakes.receiver import Behaviour, Receiver, Request, answer
 
@@ -196,7 +195,3 @@ SCENARIOS: dict[str, Callable[[Scenario], None]] = {
     "pause": pause,
     "changes": changes,
 }
-
-
-if __name__ == "__main__":
-    sys.exit(run(SCENARIOS, __doc__))

@@ -1,11 +1,10 @@
 """What the scenarios of a benchmark share: a stack, an account of it, and what receivers got."""
 
-import argparse
 import itertools
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -175,27 +174,20 @@ def wait_until(
         time.sleep(every_seconds)
 
 
-def run(scenarios: dict[str, Callable[[Scenario], None]], description: str | None) -> int:
-    """Run those that the command line picks, on a stack of their own; answer the exit status."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--only", default=",".join(scenarios), help="scenarios, separated by commas")
-    parser.add_argument("--events", type=int, default=20_000, help="of the largest scenario")
-    arguments = parser.parse_args()
+def run(scenarios: Mapping[str, Callable[[Scenario], None]], *, events: int) -> bool:
+    """Run `scenarios` on a stack of their own, the largest with `events`; return whether all claims hold."""
     holds = True
     with tempfile.TemporaryDirectory() as folder:
         stack = up(Path(folder))
         try:
-            for name in arguments.only.split(","):
-                measure = scenarios[name]
+            for name, measure in scenarios.items():
                 print(f"\n{name}: {measure.__doc__}", flush=True)
                 began = time.monotonic()
-                scenario = Scenario(stack, stack.id_token(ACCOUNT_ID), arguments.events)
+                scenario = Scenario(stack, stack.id_token(ACCOUNT_ID), events)
                 measure(scenario)
                 scenario.say(f"({time.monotonic() - began:.0f} s)")
                 holds &= scenario.holds
         finally:
             down(Path(folder))
     print("\nall of it holds" if holds else "\nnot all of it holds")
-    return 0 if holds else 1
+    return holds

@@ -1,18 +1,16 @@
 """Measure whether time tells what is another account's from what never was.
 
-    make bench-tenancy            200 calls of each kind for each operation, some minutes
-    make bench-tenancy CALLS=50
+    make bench ONLY=tenancy            200 calls of each kind for each operation, some minutes
+    make bench ONLY=tenancy CALLS=50
 
 Each operation of the API's description is called about another account's things and about made-up ones, in
 turn. That both get the same answer after the same calls of AWS, the tests see to; here it is the time. Prints
 the medians and ✓ or ✗ for each pair within 20 %; the exit status says whether all are.
 """
 
-import argparse
 import http.client
 import json
 import random
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -32,20 +30,17 @@ NEVER_MADE = {
 _UNMEASURED = 10  # calls until processes are warm
 
 
-def main() -> int:
-    """Measure on a stack of its own; answer the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m bench.tenancy")
-    parser.add_argument("--calls", type=int, default=200, help="of each kind, for each operation")
-    arguments = parser.parse_args()
+def measure(*, calls: int) -> bool:
+    """Measure `calls` of each kind for each operation, on a stack of its own. Return whether all hold."""
     with tempfile.TemporaryDirectory(prefix="tenancy-") as directory:
         try:
             system = System(up(Path(directory)))
             _let_it_speak(system)
-            holds = _measure(system, arguments.calls)
+            holds = _measure(system, calls)
         finally:
             down(Path(directory))
     print("\nall of it holds" if holds else "\nnot all of it holds")
-    return 0 if holds else 1
+    return holds
 
 
 def _let_it_speak(system: System) -> None:
@@ -130,7 +125,3 @@ def _compare(
         flush=True,
     )
     return is_alike
-
-
-if __name__ == "__main__":
-    sys.exit(main())

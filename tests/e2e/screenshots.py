@@ -1,4 +1,4 @@
-"""Take the pictures in docs/images: `make screenshots`. A stack, receivers and an account made for it."""
+"""Take the pictures in docs/images, on a stack made for it: `python -m tests.e2e.screenshots`."""
 
 import json
 import math

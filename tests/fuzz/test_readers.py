@@ -1,6 +1,6 @@
 """What reads text from outside keeps its promises for some inputs of each kind, and for all that were kept.
 
-`make fuzz` tries 100,000 and more.
+`python -m tests.fuzz.readers` tries 100,000 and more.
 """
 
 import json

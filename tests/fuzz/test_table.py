@@ -1,4 +1,4 @@
-"""What `make fuzz-api` counts, and when that is enough."""
+"""What `python -m tests.fuzz` counts, and when that is enough."""
 
 import json
 from pathlib import Path
