@@ -21,6 +21,9 @@ CONSOLE = "layers/core/lms_webhooks/admin/console/en.js"
 AREAS = (
     "README.md",
     "docs/concepts.md",
+    "docs/configuration.md",
+    "docs/[d-z]*.md",
+    "docs/receivers/*.py",
     "layers/core/*.py",
 )
 """Where every file keeps the voice."""
