@@ -23,6 +23,7 @@ AREAS = (
     "docs/concepts.md",
     "docs/configuration.md",
     "docs/[d-z]*.md",
+    "docs/decisions/*.md",
     "docs/receivers/*.py",
     "layers/core/*.py",
 )
