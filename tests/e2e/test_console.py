@@ -105,7 +105,7 @@ def test_an_admin_signs_in_with_pkce_and_out_again(
 
     user = system.new_user(account.account_id)
     console.enter(user)
-    expect(page.get_by_role("heading", name="Notices")).to_be_visible()
+    expect(page.get_by_role("heading", name="Notifications")).to_be_visible()
     assert page.url == console.url + "#/notices", "back where we were, with nothing in the address"
     expect(page.locator(".who")).to_contain_text(user)
     expect(page.locator(".who")).to_contain_text(account.account_id)
@@ -114,7 +114,7 @@ def test_an_admin_signs_in_with_pkce_and_out_again(
     assert not any(token in url for url in asked)
     assert page.evaluate("localStorage.length + document.cookie.length") == 0
     page.reload()
-    expect(page.get_by_role("heading", name="Notices")).to_be_visible()
+    expect(page.get_by_role("heading", name="Notifications")).to_be_visible()
 
     press(page, "Sign out")
     expect(page.get_by_role("button", name="Sign in")).to_be_visible()
@@ -204,7 +204,7 @@ def test_a_webhook_is_added_tested_and_gets_its_events(
     page.get_by_label("Description").fill("Who is enrolled in what")
     expect(page.get_by_text("117 characters left")).to_be_visible()
     press(page, "Test webhook")
-    expect(page.locator(".result")).to_contain_text("The receiver took the sample: 200")
+    expect(page.locator(".result")).to_contain_text("The receiver accepted the sample: 200")
     assert account.webhooks() == [], "a test saves nothing"
     press(page, "Test and save")
     expect(page.get_by_role("heading", name="Enrollments to HR")).to_be_visible()
@@ -250,7 +250,7 @@ def test_a_receiver_that_refuses_the_sample_keeps_it_from_being_saved(
     console.open("#/new")
     fill_in(page, receiver)
     press(page, "Test and save")
-    expect(page.locator(".result")).to_contain_text("did not take the sample: 401")
+    expect(page.locator(".result")).to_contain_text("did not accept the sample: 401")
     expect(page.locator(".result pre")).to_have_text("who are you?")
     assert account.webhooks() == []
     press(page, "Save")
@@ -269,7 +269,7 @@ def test_events_are_found_by_their_words_and_chosen_together(console: Console, p
     press(page, "Select all shown")
     expect(page.get_by_text("4 selected")).to_be_visible()
     page.get_by_label("Find events").fill("no such event")
-    expect(page.get_by_text("No event fits.")).to_be_visible()
+    expect(page.get_by_text("No event matches.")).to_be_visible()
     page.get_by_label("Find events").fill("")
     press(page, "Clear all shown")
     expect(page.get_by_text("0 selected")).to_be_visible()
@@ -294,7 +294,7 @@ def test_a_secret_is_generated_downloaded_and_tested_before_the_webhook_is_activ
     expect(page.get_by_role("heading", name="Edit “Enrollments to HR”")).to_be_visible()
 
     press(page, "Test webhook")
-    expect(page.locator(".result")).to_contain_text("The receiver took the sample")
+    expect(page.locator(".result")).to_contain_text("The receiver accepted the sample")
     request = receiver.requests[-1]
     standardwebhooks.Webhook(secret).verify(request.body, dict(request.headers))
     page.get_by_role("switch", name="Activation status").check()
@@ -358,7 +358,7 @@ def test_one_is_paused_and_resumed_without_loss(
     console.open()
     pause = page.get_by_role("button", name="Pause: Enrollments to HR")
     pause.click()
-    said(page, "is paused. Its events wait.")
+    said(page, "is paused. Its events stay pending.")
     resume = page.get_by_role("button", name="Resume: Enrollments to HR")
     expect(resume).to_be_focused()
     expect(page.locator(".card .badge")).to_have_text("Paused")
@@ -431,10 +431,10 @@ def test_a_saved_webhook_is_tested_and_its_secret_changed(
     press(page.get_by_role("dialog"), "Generate")
     dialog = page.get_by_role("dialog", name="Signing secret")
     new = dialog.get_by_label("Signing secret").input_value()
-    expect(dialog).to_contain_text("The previous secret signs along until")
+    expect(dialog).to_contain_text("The previous secret signs too until")
     press(dialog, "Done")
     press(page, "Send test")
-    said(page, "The receiver took the sample: 200")
+    said(page, "The receiver accepted the sample: 200")
     request = receiver.requests[-1]
     for secret in (old, new):
         standardwebhooks.Webhook(secret).verify(request.body, dict(request.headers))
@@ -544,7 +544,7 @@ def test_deliveries_appear_by_themselves_are_filtered_opened_and_sent_again(
 ) -> None:
     webhook = account.create(receiver.url("/hooks"))
     console.open(f"#/webhooks/{webhook['webhookId']}")
-    expect(page.get_by_text("No deliveries fit.")).to_be_visible()
+    expect(page.get_by_text("No deliveries match.")).to_be_visible()
     event = account.event("COURSE_COMPLETED")
     event["data"] = event["data"] | {"score": 17, "note": 'a "quoted": {brace}, and [more]'}
     account.system.put(event)
@@ -556,7 +556,7 @@ def test_deliveries_appear_by_themselves_are_filtered_opened_and_sent_again(
     page.get_by_label("Event", exact=True).select_option("COURSE_COMPLETED")
     expect(rows).to_have_count(1)
     page.get_by_label("Status").select_option("failed")
-    expect(page.get_by_text("No deliveries fit.")).to_be_visible()
+    expect(page.get_by_text("No deliveries match.")).to_be_visible()
     page.get_by_label("Status").select_option("")
     expect(rows).to_have_count(1)
     page.get_by_label("From").fill("2100-01-01T00:00:00")
@@ -577,10 +577,10 @@ def test_deliveries_appear_by_themselves_are_filtered_opened_and_sent_again(
     assert json.loads(request.locator("pre").inner_text()) == json.loads(sent.body)
     attempts = page.locator("section", has_text="Attempts").locator("tbody tr")
     expect(attempts).to_have_count(1)
-    press(page, "Send again")
-    said(page, "It goes out after what waits")
+    press(page, "Redeliver")
+    said(page, "It goes out after the pending events")
     expect(attempts).to_have_count(2, timeout=40_000)
-    said(page, "Sent again. The receiver answered: 200.")
+    said(page, "Redelivered. The receiver responded: 200.")
 
 
 def test_a_part_of_the_history_is_replayed_while_one_looks_on(
@@ -603,7 +603,7 @@ def test_a_part_of_the_history_is_replayed_while_one_looks_on(
     progress = page.locator(".replay")
     expect(progress.get_by_role("progressbar")).to_be_visible()
     expect(progress.get_by_role("status")).to_have_text(
-        "Replay done: 3 read, 3 delivered, 0 rejected.", timeout=40_000
+        "Replay done: 3 processed, 3 delivered, 0 rejected.", timeout=40_000
     )
     until(lambda: sum(len(each.events) for each in receiver.requests) == 6, "all of them again")
 
@@ -629,7 +629,7 @@ def test_numbers_are_drawn_and_there_as_a_table_too(
 
 def test_people_are_subscribed_to_notices_and_removed(console: Console, page: Page) -> None:
     console.open("#/notices")
-    expect(page.get_by_text("Nobody is mailed yet.")).to_be_visible()
+    expect(page.get_by_text("Nobody gets mail yet.")).to_be_visible()
     email = page.get_by_label("Mail address")
     email.fill("nobody")
     press(page, "Subscribe")
@@ -642,7 +642,7 @@ def test_people_are_subscribed_to_notices_and_removed(console: Console, page: Pa
     page.get_by_role("button", name="Remove: team@example.com").click()
     press(page.get_by_role("dialog"), "Remove")
     expect(row).to_have_count(0)
-    expect(page.get_by_text("Nobody is mailed yet.")).to_be_visible()
+    expect(page.get_by_text("Nobody gets mail yet.")).to_be_visible()
 
 
 ##### For everybody

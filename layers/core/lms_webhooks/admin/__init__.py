@@ -1,1 +1,1 @@
-"""The admin API: who asks, what they may ask, and what they are answered."""
+"""The admin API and its console."""

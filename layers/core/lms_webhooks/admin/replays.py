@@ -70,7 +70,7 @@ class ReplayService:
     ) -> DeliveryView:
         """Send one event again, after the pending ones, in one transaction with `writes`.
 
-        A pending event may go out earlier this way. If nothing may be sent for as long as events are retried,
+        A pending event may go out earlier this way. If sending stays impossible until the event would expire,
         it is dropped.
 
         Returns:

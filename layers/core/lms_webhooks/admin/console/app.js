@@ -1,6 +1,6 @@
 // The frame around every screen: who is signed in, which screen the address names, language and theme.
-import { LANGUAGES, allIsWell, button, fail, h, language, speak, t } from './core.js';
-import { finishSignIn, forget, onSessionOver, signIn, signOut, who } from './session.js';
+import { button, clearError, h, language, LANGUAGES, setLanguage, showError, t } from './dom.js';
+import { currentUser, finishSignIn, forgetToken, onSessionOver, signIn, signOut } from './session.js';
 
 const WARN_MS = 5 * 60_000; // time to finish a form
 const SCREENS = [
@@ -9,7 +9,7 @@ const SCREENS = [
   [/^#\/webhooks\/([\w-]+)$/, 'webhook.js'],
   [/^#\/webhooks\/([\w-]+)\/edit$/, 'form.js'],
   [/^#\/webhooks\/([\w-]+)\/deliveries\/([\w-]+)$/, 'delivery.js'],
-  [/^#\/notices$/, 'notices.js'],
+  [/^#\/notices$/, 'notifications.js'],
 ];
 
 const main = document.getElementById('main');
@@ -20,26 +20,26 @@ let person;
 let leave = () => {};
 let endings = [];
 
-/** What a screen may use besides itself. All of it ends when the next screen comes. */
-function stay() {
+/** Return what a screen may use. Its timers end when the next screen is shown. */
+function screenContext() {
   const timers = new Set();
-  let isHere = true;
+  let isCurrent = true;
   leave = () => {
-    isHere = false;
+    isCurrent = false;
     timers.forEach(clearInterval);
   };
   return {
     person,
-    get isHere() {
-      return isHere;
+    get isCurrent() {
+      return isCurrent;
     },
-    /** Again and again, unless nobody looks or the last time has not ended. Answers what stops it. */
+    /** Repeat `act`, unless the page is hidden or the last run has not ended. Returns a function that stops it. */
     every(seconds, act) {
       let isBusy = false;
       const timer = setInterval(async () => {
         if (document.hidden || isBusy) return;
         isBusy = true;
-        // One poll that fails is no news; the next tells.
+        // One failed poll does not matter: the next one follows soon.
         await act().catch(() => {});
         isBusy = false;
       }, seconds * 1000);
@@ -52,24 +52,24 @@ function stay() {
 
 async function show(moveFocus = true) {
   leave();
-  allIsWell();
+  clearError();
   document.querySelectorAll('dialog').forEach((each) => each.close());
   drawBar();
-  if (!person) return showDoor();
-  const screen = SCREENS.map(([pattern, file]) => [location.hash.match(pattern), file]).find(([found]) => found);
-  const here = stay();
+  if (!person) return showSignIn();
+  const target = SCREENS.map(([pattern, file]) => [location.hash.match(pattern), file]).find(([found]) => found);
+  const screen = screenContext();
   main.setAttribute('aria-busy', 'true');
   try {
-    if (!screen) throw { detail: t('nothing-here') };
-    const { draw } = await import(`./${screen[1]}`);
-    const nodes = await draw(here, ...screen[0].slice(1));
-    if (!here.isHere) return;
+    if (!target) throw { detail: t('nothing-here') };
+    const { draw } = await import(`./${target[1]}`);
+    const nodes = await draw(screen, ...target[0].slice(1));
+    if (!screen.isCurrent) return;
     main.replaceChildren(...nodes);
   } catch (error) {
-    if (!here.isHere || error.isSessionOver) return;
+    if (!screen.isCurrent || error.isSessionOver) return;
     if (!error.detail) console.error(error);
     main.replaceChildren(
-      h('h1', { tabindex: -1 }, error.status === 404 || !screen ? t('not-found') : t('failed')),
+      h('h1', { tabindex: -1 }, error.status === 404 || !target ? t('not-found') : t('failed')),
       h('p', {}, error.detail ?? t('fault')),
       h('p', {}, h('a', { href: '#/' }, t('back-to-webhooks'))),
     );
@@ -83,7 +83,7 @@ async function show(moveFocus = true) {
   }
 }
 
-function showDoor(text = t('door')) {
+function showSignIn(text = t('sign-in.text')) {
   document.title = 'LMS Webhooks';
   main.setAttribute('aria-busy', 'false');
   main.replaceChildren(
@@ -109,7 +109,7 @@ function drawBar() {
     h(
       'nav',
       { 'aria-label': t('pages') },
-      [['#/', t('webhooks')], ['#/notices', t('notices')]].map(([href, label]) =>
+      [['#/', t('webhooks')], ['#/notices', t('notifications')]].map(([href, label]) =>
         h('a', { href, 'aria-current': ariaCurrent(href) }, label),
       ),
     ),
@@ -125,7 +125,7 @@ function drawBar() {
         'aria-label': t('language'),
         async onchange(event) {
           localStorage.setItem('language', event.target.value);
-          await speak(event.target.value);
+          await setLanguage(event.target.value);
           await show(false);
           bar.querySelector('select').focus();
         },
@@ -161,7 +161,7 @@ function sessionOver() {
   document.querySelectorAll('dialog').forEach((each) => each.close());
   leave();
   drawBar();
-  showDoor(t('session-over'));
+  showSignIn(t('session-over'));
   main.querySelector('h1').focus();
 }
 
@@ -174,7 +174,7 @@ function watchTheClock() {
       Math.max(0, left - WARN_MS),
     ),
     setTimeout(() => {
-      forget();
+      forgetToken();
       sessionOver();
     }, left),
   ];
@@ -183,7 +183,7 @@ function watchTheClock() {
 async function start() {
   const theme = localStorage.getItem('theme');
   if (theme) document.documentElement.dataset.theme = theme;
-  await speak(localStorage.getItem('language') ?? navigator.language.slice(0, 2));
+  await setLanguage(localStorage.getItem('language') ?? navigator.language.slice(0, 2));
   onSessionOver(sessionOver);
   document.getElementById('skip').addEventListener('click', (event) => {
     event.preventDefault(); // the address names the screen
@@ -191,13 +191,13 @@ async function start() {
   });
   addEventListener('hashchange', () => show());
   const isFine = await finishSignIn();
-  person = await who();
+  person = await currentUser();
   if (person) watchTheClock();
   await show(false);
-  if (!isFine) fail({ detail: t('sign-in-failed') });
+  if (!isFine) showError({ detail: t('sign-in-failed') });
 }
 
 start().catch((error) => {
   main.setAttribute('aria-busy', 'false');
-  fail(error);
+  showError(error);
 });

@@ -1,19 +1,19 @@
-// One delivery, opened: the request as it is sent by itself, and what came of each attempt.
-import { allIsWell, button, errorText, eventLabel, fullTime, h, milliseconds, number, say, shortTime, t, time } from './core.js';
-import { answerOf, reasonOf } from './history.js';
+// One delivery: the request with this event alone, and the result of each attempt.
+import { announce, button, clearError, errorText, eventLabel, fullTime, h, milliseconds, number, shortTime, t, time } from './dom.js';
+import { reasonOf, responseOf } from './history.js';
 import { call, eventTypes } from './session.js';
-import { facts, outcome } from './standing.js';
+import { facts, outcomeBadge } from './status.js';
 
 const PATIENCE_MS = 60_000;
 
-export async function draw(here, webhookId, deliveryId) {
+export async function draw(screen, webhookId, deliveryId) {
   const path = `webhooks/${webhookId}/deliveries/${deliveryId}`;
-  const [answer, webhook, types] = await Promise.all([
+  const [response, webhook, types] = await Promise.all([
     call('GET', path),
     call('GET', `webhooks/${webhookId}`),
     eventTypes(),
   ]);
-  let delivery = answer.body;
+  let delivery = response.body;
   const type = types.find((each) => each.eventName === delivery.eventName);
   const mark = h('span');
   const details = h('div');
@@ -21,7 +21,7 @@ export async function draw(here, webhookId, deliveryId) {
   const none = h('p', { class: 'empty' }, t('attempts.none'));
 
   function update() {
-    mark.replaceChildren(outcome(delivery.status));
+    mark.replaceChildren(outcomeBadge(delivery.status));
     details.replaceChildren(
       facts(
         [
@@ -42,58 +42,58 @@ export async function draw(here, webhookId, deliveryId) {
           {},
           h('th', { scope: 'row' }, number(index + 1)),
           h('td', {}, time(attempt.at, shortTime)),
-          h('td', {}, h('span', { class: `badge ${attempt.statusCode >= 200 && attempt.statusCode < 300 ? 'delivered' : 'failed'}` }, answerOf(attempt)), reasonOf(attempt)),
+          h('td', {}, h('span', { class: `badge ${attempt.statusCode >= 200 && attempt.statusCode < 300 ? 'delivered' : 'failed'}` }, responseOf(attempt)), reasonOf(attempt)),
           h('td', {}, milliseconds(attempt.latencyMs)),
         ),
       ),
     );
   }
 
-  let shown = answer.text;
+  let shown = response.text;
 
   async function load() {
     const now = await call('GET', path);
-    if (now.text === shown) return; // drawn anew, what somebody marks to copy would be let go
+    if (now.text === shown) return; // drawn again, a text selection would be lost
     shown = now.text;
     delivery = now.body;
     update();
   }
 
   async function redeliver() {
-    allIsWell();
+    clearError();
     const before = delivery.attemptCount;
     await call('POST', `${path}/redeliver`);
-    say(t('redeliver.sent'));
-    const giveUpAt = Date.now() + PATIENCE_MS;
-    const stop = here.every(1, async () => {
+    announce(t('redeliver.sent'));
+    const stopAt = Date.now() + PATIENCE_MS;
+    const stop = screen.every(1, async () => {
       await load();
       if (delivery.attemptCount > before) {
         stop();
         const { statusCode, errorClass, reason } = delivery.lastAttempt;
-        say(t('redeliver.done', { answer: statusCode ?? errorText(errorClass, reason) }));
-      } else if (Date.now() > giveUpAt) {
+        announce(t('redeliver.done', { response: statusCode ?? errorText(errorClass, reason) }));
+      } else if (Date.now() > stopAt) {
         stop();
-        say(t('redeliver.waits'));
+        announce(t('redeliver.pending'));
       }
     });
   }
 
   update();
-  here.every(5, load);
+  screen.every(5, load);
   return [
     h('p', { class: 'back' }, h('a', { href: `#/webhooks/${webhookId}` }, `← ${t('back')}`)),
     h(
       'div',
       { class: 'head' },
       h('div', { class: 'top' }, h('h1', { tabindex: -1 }, type ? eventLabel(type) : delivery.eventName), mark),
-      here.person.canWrite && h('div', { class: 'do' }, button(t('redeliver'), redeliver, { class: 'primary' })),
+      screen.person.canWrite && h('div', { class: 'do' }, button(t('redeliver'), redeliver, { class: 'primary' })),
     ),
     h('section', { class: 'panel', 'aria-label': t('delivery') }, h('h2', {}, t('delivery')), details),
     h(
       'section',
       { class: 'panel', 'aria-label': t('attempts') },
       h('h2', {}, t('attempts')),
-      h('table', {}, h('caption', { class: 'unseen' }, t('attempts')), h('thead', {}, h('tr', {}, ['no', 'when', 'answer', 'latency'].map((key) => h('th', { scope: 'col' }, t(key))))), attempts),
+      h('table', {}, h('caption', { class: 'unseen' }, t('attempts')), h('thead', {}, h('tr', {}, ['no', 'when', 'response', 'latency'].map((key) => h('th', { scope: 'col' }, t(key))))), attempts),
       none,
     ),
     h(
@@ -102,15 +102,15 @@ export async function draw(here, webhookId, deliveryId) {
       h('h2', {}, t('request')),
       facts([[t('target-url'), h('code', {}, webhook.body.targetUrl)]], { class: 'settings' }),
       h('p', { class: 'note' }, t('request.note')),
-      h('pre', { tabindex: 0, role: 'region', 'aria-label': t('request.json') }, pretty(bodyOf(here.person.account, eventText(answer.text)))),
+      h('pre', { tabindex: 0, role: 'region', 'aria-label': t('request.json') }, pretty(bodyOf(screen.person.account, eventText(response.text)))),
     ),
   ];
 }
 
-/** The event's own text: read as JSON and written again, 1.10 would be 1.1. The API gives it as the last field. */
+/** Return the event's own text, the last field. Parsed and written again, 1.10 would be 1.1. */
 const eventText = (text) => text.slice(text.indexOf(',"event":{') + 9, -1);
 
-/** What a request with this event alone carries; `compose_body` of messages.py makes it. */
+/** Return the body of a request with this event alone, as `build_body` in `webhook_request` makes it. */
 const bodyOf = (account, event) => `{"accountId":${/^(0|[1-9]\d*)$/.test(account) ? account : JSON.stringify(account)},"events":[${event}]}`;
 
 /** The same JSON with a line for each value: only white space outside of strings is changed. */

@@ -1,11 +1,11 @@
 // Add a webhook, or change one.
-import { allIsWell, button, eventLabel, fail, field, h, mark, rule, say, t } from './core.js';
+import { announce, button, clearError, eventLabel, field, h, rule, showError, showFieldError, t } from './dom.js';
 import { call, eventTypes } from './session.js';
-import { isOverlapping, overlapMayEnd, showSecret, trialText } from './webhook.js';
+import { confirmOverlapEnd, hasTwoSecrets, sampleResultText, showSecret } from './webhook.js';
 
 const MAX_DESCRIPTION = 140;
 
-export async function draw(here, webhookId) {
+export async function draw(screen, webhookId) {
   const [types, known] = await Promise.all([eventTypes(), webhookId && call('GET', `webhooks/${webhookId}`)]);
   const old = known?.body;
   let etag = known?.etag;
@@ -38,7 +38,7 @@ export async function draw(here, webhookId) {
     'authentication/password': authentication.password,
   };
 
-  /** Everything that the form says, as a call that creates takes it. */
+  /** Return all fields, as the body of a call that creates. */
   function everything() {
     const pairs = headers.value.split('\n').filter((line) => line.trim()).map((line) => {
       const at = line.indexOf(':');
@@ -55,7 +55,7 @@ export async function draw(here, webhookId) {
     };
   }
 
-  /** Of that, what differs from what is saved. A password that nobody typed stays. */
+  /** Return the fields that differ from the saved ones. An empty password stays as it is. */
   function changes() {
     const wanted = everything();
     const isKept = authentication.isKept();
@@ -65,12 +65,12 @@ export async function draw(here, webhookId) {
   }
 
   function clearErrors() {
-    allIsWell();
+    clearError();
     result.replaceChildren();
-    Object.values(controls).forEach((control) => mark(control, ''));
+    Object.values(controls).forEach((control) => showFieldError(control, ''));
   }
 
-  /** Each error beside its field, and the focus on the first. */
+  /** Show each error beside its field, and focus the first. */
   function showErrors(problem) {
     if (!problem.errors?.length) throw problem.slug === 'version-conflict' ? Object.assign(problem, { detail: t('version-conflict') }) : problem;
     const marked = new Set();
@@ -82,22 +82,22 @@ export async function draw(here, webhookId) {
       marked.add(key);
       // Many lines are in one field: say which.
       const line = key === 'headers' ? path.slice('headers/'.length).replaceAll('~1', '/').replaceAll('~0', '~') : '';
-      mark(controls[key], (line && `${line}: `) + rule(detail));
+      showFieldError(controls[key], (line && `${line}: `) + rule(detail));
     }
     if (marked.has('headers')) more.open = true;
     const first = Object.keys(controls).sort((one, other) => (controls[one].compareDocumentPosition(controls[other]) & Node.DOCUMENT_POSITION_FOLLOWING ? -1 : 1)).find((key) => marked.has(key));
     controls[first].focus();
-    say(t('see-errors', { n: marked.size }));
+    announce(t('see-errors', { n: marked.size }));
   }
 
-  /** Whether the receiver took a sample. */
+  /** Send a sample; returns whether it was delivered. */
   async function test() {
     clearErrors();
     const wanted = everything();
-    // The saved secret or password is the receiver's; a test of the form alone would not have it.
+    // A test of the saved webhook uses the saved secret or password, which the form does not have.
     const isSaved = old && wanted.targetUrl === old.targetUrl && authentication.isKept() && JSON.stringify(wanted.headers) === JSON.stringify(old.headers);
     if (!isSaved && authentication.isKept() && authentication.type.value === 'basic') {
-      mark(authentication.password, t('password-for-test'));
+      showFieldError(authentication.password, t('password-for-test'));
       authentication.password.focus();
       return false;
     }
@@ -107,7 +107,7 @@ export async function draw(here, webhookId) {
         ? await call('POST', `webhooks/${webhookId}/test`, { body: wanted.events.length ? { eventName: wanted.events[0] } : {} })
         : await call('POST', 'webhooks/test', { body: wanted });
       result.replaceChildren(
-        h('p', { class: body.delivered ? 'good' : 'bad' }, trialText(body)),
+        h('p', { class: body.delivered ? 'good' : 'bad' }, sampleResultText(body)),
         body.responseBody ? h('pre', { tabindex: 0, role: 'region', 'aria-label': t('receiver-said') }, body.responseBody) : '',
         !isSaved && wanted.authentication.type === 'signature' ? h('p', { class: 'hint' }, t('test.unsigned')) : '',
       );
@@ -140,14 +140,14 @@ export async function draw(here, webhookId) {
     const { secret } = saved.authentication;
     if (secret) await showSecret({ webhookId: saved.webhookId, secret }, saved.name);
     location.hash = `#/webhooks/${saved.webhookId}`;
-    say(t('saved', { name: saved.name }));
+    announce(t('saved', { name: saved.name }));
   }
 
-  /** The secret exists with the webhook: a new one is saved, inactive, so that its receiver can be told first. */
+  /** Save a new webhook as inactive, so that its receiver can get the secret first. */
   async function generate() {
     if (old && authentication.isKept()) {
       clearErrors();
-      if (isOverlapping(old) && !(await overlapMayEnd(old))) return undefined;
+      if (hasTwoSecrets(old) && !(await confirmOverlapEnd(old))) return undefined;
       const { body, etag: newTag } = await call('POST', `webhooks/${webhookId}/signature`, { etag });
       etag = newTag;
       old.authentication.previousSecretExpiresAt = body.previousSecretExpiresAt;
@@ -157,9 +157,9 @@ export async function draw(here, webhookId) {
     if (!saved) return undefined;
     if (saved.authentication.secret) await showSecret({ webhookId: saved.webhookId, secret: saved.authentication.secret }, saved.name);
     const next = `#/webhooks/${saved.webhookId}/edit`;
-    if (location.hash === next) return here.again();
+    if (location.hash === next) return screen.again();
     location.hash = next;
-    say(t('saved-inactive'));
+    announce(t('saved-inactive'));
     return undefined;
   }
 
@@ -195,7 +195,7 @@ export async function draw(here, webhookId) {
       h('a', { class: 'button plain', href: old ? `#/webhooks/${webhookId}` : '#/' }, t('cancel')),
     ),
   );
-  if (!here.person.canWrite) fail({ detail: t('reader') });
+  if (!screen.person.canWrite) showError({ detail: t('reader') });
   return [h('p', { class: 'back' }, h('a', { href: old ? `#/webhooks/${webhookId}` : '#/' }, `← ${old ? old.name : t('webhooks')}`)), h('h1', { tabindex: -1 }, old ? t('edit.title', { name: old.name }) : t('add')), form];
 }
 
@@ -223,19 +223,19 @@ function makeAuthentication(old, generate) {
   };
 }
 
-/** Every event type with a box to tick, and a search that leaves those that fit. */
+/** Make a list of event types with checkboxes and a search. */
 function makeEvents(types, chosen) {
   const count = h('span', { class: 'hint', role: 'status' });
   const search = h('input', { type: 'search', autocomplete: 'off', placeholder: t('events.search'), oninput: filter });
   const rows = types.map((type) => {
-    const box = h('input', { type: 'checkbox', value: type.eventName, checked: chosen.includes(type.eventName), onchange: tell });
+    const box = h('input', { type: 'checkbox', value: type.eventName, checked: chosen.includes(type.eventName), onchange: showCount });
     const text = `${eventLabel(type)} ${type.label} ${type.eventName} ${t(type.category)}`.toLowerCase();
     const element = h('li', {}, h('label', {}, box, h('span', {}, eventLabel(type), ' ', h('span', { class: `tag ${type.category}` }, `[${t(type.category)}]`), h('code', {}, type.eventName))));
     return { box, text, element };
   });
   const none = h('li', { class: 'empty', hidden: true }, t('events.none'));
   const shown = () => rows.filter((row) => !row.element.hidden);
-  function tell() {
+  function showCount() {
     count.textContent = t('events.chosen', { n: rows.filter((row) => row.box.checked).length });
   }
   function filter() {
@@ -249,9 +249,9 @@ function makeEvents(types, chosen) {
     shown().forEach((row) => {
       row.box.checked = isTicked;
     });
-    tell();
+    showCount();
   };
-  tell();
+  showCount();
   const element = h(
     'fieldset',
     {},

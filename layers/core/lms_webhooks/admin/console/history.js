@@ -1,12 +1,12 @@
-// The history of one webhook's deliveries: filtered, live, sent again.
-import { allIsWell, button, dialog, eventLabel, fail, field, h, mark, milliseconds, number, rule, say, shortTime, t, time } from './core.js';
+// The deliveries of one webhook: filtered, live, replayed.
+import { button, clearError, dialog, eventLabel, field, h, milliseconds, number, rule, shortTime, showError, showFieldError, t, time } from './dom.js';
 import { call } from './session.js';
-import { outcome } from './standing.js';
+import { outcomeBadge } from './status.js';
 
 const STATUSES = ['pending', 'delivered', 'failed', 'expired'];
 const PAGE = 25;
 
-export const answerOf = (attempt) => (attempt ? (attempt.statusCode ?? t(`error.${attempt.errorClass}`)) : '–');
+export const responseOf = (attempt) => (attempt ? (attempt.statusCode ?? t(`error.${attempt.errorClass}`)) : '–');
 
 export const reasonOf = (attempt) => attempt?.reason && h('small', {}, rule(attempt.reason));
 
@@ -22,12 +22,12 @@ function choices(types) {
   };
 }
 
-export function historyOf(here, webhookId, types) {
+export function historyOf(screen, webhookId, types) {
   const path = `webhooks/${webhookId}`;
   const choose = choices(types);
   const [status, eventName, from, to] = [choose.status(STATUSES), choose.event(), choose.time(), choose.time()];
   const filters = { status, eventName, from, to };
-  // The browser keeps them with the address, for who comes back from a delivery.
+  // The browser keeps them with the address, for the way back from a delivery.
   for (const [name, control] of Object.entries(filters)) control.value = history.state?.filters?.[name] ?? '';
   const body = h('tbody');
   const none = h('p', { class: 'empty', hidden: true }, t('history.none'));
@@ -46,7 +46,7 @@ export function historyOf(here, webhookId, types) {
   async function load(cursor) {
     const asked = query(cursor);
     const page = (await call('GET', `${path}/deliveries?${asked}`)).body;
-    // An answer to what is not asked any more.
+    // The filters have changed since.
     if (String(query(cursor)) !== String(asked)) return;
     const drawn = JSON.stringify(page);
     if (!cursor && drawn === newest) return;
@@ -71,12 +71,12 @@ export function historyOf(here, webhookId, types) {
       load().catch(() => {});
     });
   }
-  // Who has gone on to older pages reads; new rows would push those away.
-  here.every(3, async () => {
+  // Someone who reads older pages would lose their place to new rows.
+  screen.every(3, async () => {
     if (live.checked && rows <= PAGE) await load();
   });
-  load().catch(fail);
-  const progress = progressOf(here, path);
+  load().catch(showError);
+  const progress = progressOf(screen, path);
 
   return h(
     'section',
@@ -85,7 +85,7 @@ export function historyOf(here, webhookId, types) {
       'div',
       { class: 'head' },
       h('h2', {}, t('history')),
-      h('div', { class: 'do' }, h('span', { class: 'switch' }, live, h('label', { for: 'live' }, t('live'))), here.person.canWrite && button(t('replay'), () => askForReplay(path, choose, progress.begin))),
+      h('div', { class: 'do' }, h('span', { class: 'switch' }, live, h('label', { for: 'live' }, t('live'))), screen.person.canWrite && button(t('replay'), () => askForReplay(path, choose, progress.begin))),
     ),
     progress.place,
     h('form', { class: 'filters', onsubmit: (event) => event.preventDefault() }, field(t('status'), status), field(t('event'), eventName), field(t('from'), from), field(t('to'), to)),
@@ -93,7 +93,7 @@ export function historyOf(here, webhookId, types) {
       'table',
       { class: 'history' },
       h('caption', { class: 'unseen' }, t('history')),
-      h('thead', {}, h('tr', {}, [['when', ''], ['event', ''], ['status', ''], ['attempts', 'wide'], ['answer', 'wide'], ['latency', 'wide']].map(([key, name]) => h('th', { scope: 'col', class: name }, t(key))))),
+      h('thead', {}, h('tr', {}, [['when', ''], ['event', ''], ['status', ''], ['attempts', 'wide'], ['response', 'wide'], ['latency', 'wide']].map(([key, name]) => h('th', { scope: 'col', class: name }, t(key))))),
       body,
     ),
     none,
@@ -109,9 +109,9 @@ function row(path, delivery, types) {
     {},
     h('td', {}, time(delivery.occurredAt, shortTime)),
     h('td', {}, h('a', { href: `#/${path}/deliveries/${delivery.deliveryId}`, title: delivery.eventId }, type ? eventLabel(type) : delivery.eventName), h('code', { class: 'wide' }, delivery.eventName)),
-    h('td', {}, outcome(delivery.status), delivery.nextAttemptAt && h('small', {}, t('again-at'), ' ', time(delivery.nextAttemptAt, shortTime))),
+    h('td', {}, outcomeBadge(delivery.status), delivery.nextAttemptAt && h('small', {}, t('again-at'), ' ', time(delivery.nextAttemptAt, shortTime))),
     h('td', { class: 'wide' }, number(delivery.attemptCount)),
-    h('td', { class: 'wide' }, answerOf(lastAttempt), reasonOf(lastAttempt)),
+    h('td', { class: 'wide' }, responseOf(lastAttempt), reasonOf(lastAttempt)),
     h('td', { class: 'wide' }, lastAttempt ? milliseconds(lastAttempt.latencyMs) : '–'),
   );
 }
@@ -119,7 +119,7 @@ function row(path, delivery, types) {
 // Replay
 
 async function askForReplay(path, choose, begin) {
-  allIsWell();
+  clearError();
   const [from, to, status, eventName] = [choose.time(), choose.time(), choose.status(['failed', 'expired', 'delivered']), choose.event()];
   const day = new Date(Date.now() - 86_400_000);
   from.value = new Date(day - day.getTimezoneOffset() * 60_000).toISOString().slice(0, 19);
@@ -133,7 +133,7 @@ async function askForReplay(path, choose, begin) {
       button(
         t('replay.start'),
         async () => {
-          Object.values(controls).forEach((control) => mark(control, ''));
+          Object.values(controls).forEach((control) => showFieldError(control, ''));
           const wanted = { from: moment(from), to: moment(to), status: status.value, eventName: eventName.value };
           try {
             const { body } = await call('POST', `${path}/replay`, { body: Object.fromEntries(Object.entries(wanted).filter(([, value]) => value)) });
@@ -141,7 +141,7 @@ async function askForReplay(path, choose, begin) {
             begin(body);
           } catch (problem) {
             const errors = problem.errors?.length ? problem.errors : [{ pointer: '', detail: problem.detail }];
-            for (const { pointer, detail } of errors) mark(controls[pointer.slice(1)] ?? from, rule(detail));
+            for (const { pointer, detail } of errors) showFieldError(controls[pointer.slice(1)] ?? from, rule(detail));
             (errors[0] && (controls[errors[0].pointer.slice(1)] ?? from)).focus();
           }
         },
@@ -151,8 +151,8 @@ async function askForReplay(path, choose, begin) {
   );
 }
 
-/** How far the replay is that runs, or that begins while this screen is open. */
-function progressOf(here, path) {
+/** Show the progress of a replay that runs, or that starts while this screen is open. */
+function progressOf(screen, path) {
   const bar = h('progress', { max: 1, value: 0, 'aria-label': t('replay') });
   const text = h('p', { role: 'status' });
   const place = h('div', { class: 'replay', hidden: true }, bar, text);
@@ -160,7 +160,7 @@ function progressOf(here, path) {
   function update(replay) {
     const [from, to] = [Date.parse(replay.from), Date.parse(replay.to)];
     const isDone = replay.state === 'done';
-    // How many there are nobody has counted; how far in time it has come is known.
+    // The number of deliveries is unknown; the time that the replay has reached is known.
     bar.value = isDone ? 1 : replay.processedTo ? (Date.parse(replay.processedTo) - from) / Math.max(1, to - from) : 0;
     text.textContent = t(isDone ? 'replay.done' : 'replay.running', { processed: number(replay.processed), delivered: number(replay.delivered), rejected: number(replay.rejected) });
   }
@@ -169,14 +169,14 @@ function progressOf(here, path) {
     place.hidden = false;
     update(replay);
     if (replay.state === 'done') return;
-    const stop = here.every(1, async () => {
+    const stop = screen.every(1, async () => {
       const { body } = await call('GET', `${path}/replay`);
       update(body);
       if (body.state === 'done') stop();
     });
   }
 
-  // None was ever begun: 404, and nothing to show.
+  // 404: there was no replay, and nothing to show.
   call('GET', `${path}/replay`).then(({ body }) => body.state === 'running' && begin(body), () => {});
   return { place, begin };
 }

@@ -1,4 +1,4 @@
-// Who has signed in, and every call of the API. The token lives in this tab's session storage and in no address.
+// The signed-in user, and calls of the API. The token stays in the session storage of this tab, never in an address.
 
 const base = new URL('./', location.href.split('#')[0]);
 const page = location.href.split(/[?#]/)[0];
@@ -24,9 +24,9 @@ export const onSessionOver = (act) => {
 };
 
 async function getJson(url) {
-  const answer = await fetch(url);
-  if (!answer.ok) throw new Problem(answer.status, {});
-  return answer.json();
+  const response = await fetch(url);
+  if (!response.ok) throw new Problem(response.status, {});
+  return response.json();
 }
 
 const settings = async () => (config ??= await getJson(new URL('console/config.json', base)));
@@ -43,7 +43,7 @@ async function provider() {
 const base64url = (bytes) => btoa(String.fromCharCode(...new Uint8Array(bytes))).replace(/[+]/g, '-').replace(/[/]/g, '_').replace(/=+$/, '');
 const random = () => base64url(crypto.getRandomValues(new Uint8Array(32)));
 
-/** Go to the provider, and come back to where we are. */
+/** Sign in at the provider, and come back to this address. */
 export async function signIn() {
   endpoints ??= await provider();
   const [verifier, state, nonce] = [random(), random(), random()];
@@ -62,17 +62,17 @@ export async function signIn() {
   location.assign(`${endpoints.authorize}?${query}`);
 }
 
-/** Finish what `signIn` began, if this is where the provider sent us back to. False: it did not work out. */
+/** Finish what `signIn` began, if the provider sent us back. Returns false if it failed. */
 export async function finishSignIn() {
   const query = new URLSearchParams(location.search);
   if (!query.has('code') && !query.has('error')) return true;
   const begun = JSON.parse(sessionStorage.getItem('signing-in') ?? '{}');
   sessionStorage.removeItem('signing-in');
   history.replaceState(null, '', page + (begun.hash ?? ''));
-  // Another's code, or one that somebody slipped to us, has not our state.
+  // A code that is not ours, or that somebody slipped to us, lacks our state.
   if (query.has('error') || !begun.state || query.get('state') !== begun.state) return false;
   endpoints ??= await provider();
-  const answer = await fetch(endpoints.token, {
+  const response = await fetch(endpoints.token, {
     method: 'POST',
     body: new URLSearchParams({
       grant_type: 'authorization_code',
@@ -82,8 +82,8 @@ export async function finishSignIn() {
       code_verifier: begun.verifier,
     }),
   });
-  if (!answer.ok) return false;
-  const { id_token: idToken } = await answer.json();
+  if (!response.ok) return false;
+  const { id_token: idToken } = await response.json();
   if (!idToken || claimsOf(idToken).nonce !== begun.nonce) return false;
   token = idToken;
   sessionStorage.setItem('token', token);
@@ -95,14 +95,14 @@ function claimsOf(jwt) {
   return JSON.parse(new TextDecoder().decode(Uint8Array.from(text, (letter) => letter.charCodeAt(0))));
 }
 
-/** Who has signed in; undefined when nobody has, or not any more. The API judges anew at each call. */
-export async function who() {
+/** Return the signed-in user, if the token is valid. The API checks it again at each call. */
+export async function currentUser() {
   await settings();
   if (!token) return undefined;
   const claims = claimsOf(token);
   const endsAt = claims.exp * 1000;
   if (endsAt <= Date.now()) {
-    forget();
+    forgetToken();
     return undefined;
   }
   const roles = [claims[config.roleClaim] ?? []].flat().join(' ').split(/[\s,]+/);
@@ -114,49 +114,49 @@ export async function who() {
   };
 }
 
-export function forget() {
+export function forgetToken() {
   token = null;
   sessionStorage.removeItem('token');
 }
 
 export async function signOut() {
-  forget();
+  forgetToken();
   endpoints ??= await provider();
   if (!endpoints.end) return location.reload();
   location.assign(`${endpoints.end}?${new URLSearchParams({ client_id: config.clientId, [endpoints.endsAt]: page })}`);
 }
 
-/** Call the API: answers body, ETag and text. Repeats a POST whose answer was lost, which its key makes safe. */
+/** Call the API: returns body, ETag and text. Repeats a POST whose response was lost, which its key makes safe. */
 export async function call(method, path, { body, etag } = {}) {
   const headers = { authorization: `Bearer ${token}` };
   if (body !== undefined) headers['content-type'] = 'application/json';
   if (etag) headers['if-match'] = etag;
   if (method === 'POST') headers['idempotency-key'] = crypto.randomUUID();
   const ask = () => fetch(new URL(`v1/${path}`, base), { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
-  let answer;
+  let response;
   try {
-    answer = await ask().catch((error) => {
+    response = await ask().catch((error) => {
       if (method !== 'POST') throw error;
       return ask();
     });
   } catch {
     throw new Problem(0, { detail: 'The API cannot be reached.' });
   }
-  const text = await answer.text();
-  if (!answer.ok) {
+  const text = await response.text();
+  if (!response.ok) {
     let document = {};
     try {
       document = JSON.parse(text);
     } catch {
-      // A gateway's own page says nothing that its status does not.
+      // A page of the gateway adds nothing to its status.
     }
-    if (answer.status === 401) {
-      forget();
+    if (response.status === 401) {
+      forgetToken();
       whenOver();
     }
-    throw new Problem(answer.status, document);
+    throw new Problem(response.status, document);
   }
-  return { body: text ? JSON.parse(text) : undefined, etag: answer.headers.get('etag'), text };
+  return { body: text ? JSON.parse(text) : undefined, etag: response.headers.get('etag'), text };
 }
 
 let types;

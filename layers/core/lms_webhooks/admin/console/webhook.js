@@ -1,12 +1,12 @@
-// One webhook: how it does, what it is, its history, and what can be done with it.
-import { allIsWell, button, confirmed, dialog, download, eventLabel, fullTime, h, milliseconds, number, relative, rule, say, shortTime, t, time } from './core.js';
+// One webhook: its status, settings, deliveries and actions.
+import { announce, button, clearError, confirmed, dialog, download, eventLabel, fullTime, h, milliseconds, number, relative, rule, shortTime, t, time } from './dom.js';
 import { historyOf } from './history.js';
 import { call, eventTypes } from './session.js';
-import { badge, charts, facts, standing, statsOf, sums, trouble, pendingText } from './standing.js';
+import { badge, charts, facts, fetchStats, pendingText, problemOf, statusOf, sums } from './status.js';
 
 const RANGES = [24, 48, 168];
 
-export async function draw(here, webhookId) {
+export async function draw(screen, webhookId) {
   const path = `webhooks/${webhookId}`;
   const [first, types] = await Promise.all([call('GET', path), eventTypes()]);
   let { body: webhook, etag } = first;
@@ -26,58 +26,58 @@ export async function draw(here, webhookId) {
   const isOn = () => webhook.status === 'active' && !webhook.health.disabled;
 
   async function setStatus(status) {
-    allIsWell();
+    clearError();
     ({ body: webhook, etag } = await call('PATCH', path, { body: { status }, etag }));
     update();
-    say(t(`now.${status}`, { name: webhook.name }));
+    announce(t(`now.${status}`, { name: webhook.name }));
   }
 
   async function remove() {
     if (!(await confirmed(t('delete.title', { name: webhook.name }), t('delete.text'), t('delete'), { danger: true }))) return;
     await call('DELETE', path);
     location.hash = '#/';
-    say(t('deleted', { name: webhook.name }));
+    announce(t('deleted', { name: webhook.name }));
   }
 
   async function test() {
-    allIsWell();
-    say(t('testing'));
+    clearError();
+    announce(t('testing'));
     const { body } = await call('POST', `${path}/test`, { body: {} });
-    say(trialText(body));
+    announce(sampleResultText(body));
   }
 
   async function rotate() {
-    const isWanted = isOverlapping(webhook) ? await overlapMayEnd(webhook) : await confirmed(t('rotate.title'), t('rotate.text'), t('generate'));
+    const isWanted = hasTwoSecrets(webhook) ? await confirmOverlapEnd(webhook) : await confirmed(t('rotate.title'), t('rotate.text'), t('generate'));
     if (!isWanted) return;
-    allIsWell();
-    const answer = await call('POST', `${path}/signature`, { etag });
-    etag = answer.etag;
-    webhook.authentication.previousSecretExpiresAt = answer.body.previousSecretExpiresAt;
-    await showSecret(answer.body, webhook.name);
+    clearError();
+    const response = await call('POST', `${path}/signature`, { etag });
+    etag = response.etag;
+    webhook.authentication.previousSecretExpiresAt = response.body.previousSecretExpiresAt;
+    await showSecret(response.body, webhook.name);
   }
 
   function update() {
     heading.textContent = webhook.name;
-    mark.replaceChildren(badge(standing(webhook)));
-    const said = trouble(webhook);
+    mark.replaceChildren(badge(statusOf(webhook)));
+    const said = problemOf(webhook);
     problem.hidden = !said;
     problem.replaceChildren(...[said ?? []].flat(2).filter(Boolean));
-    problem.classList.toggle('bad', ['failing', 'disabled'].includes(standing(webhook)));
+    problem.classList.toggle('bad', ['failing', 'disabled'].includes(statusOf(webhook)));
     pause.textContent = t(isOn() ? 'pause' : webhook.status === 'paused' ? 'resume' : 'activate');
     retire.hidden = webhook.status === 'inactive';
     settings.replaceChildren(facts(describe(webhook, types, rotateButton), { class: 'settings' }));
   }
-  const rotateButton = here.person.canWrite && button(t('rotate'), rotate, { class: 'small' });
+  const rotateButton = screen.person.canWrite && button(t('rotate'), rotate, { class: 'small' });
 
   async function load() {
-    const answer = await call('GET', path);
-    if (answer.etag === etag && JSON.stringify(answer.body) === JSON.stringify(webhook)) return;
-    ({ body: webhook, etag } = answer);
+    const response = await call('GET', path);
+    if (response.etag === etag && JSON.stringify(response.body) === JSON.stringify(webhook)) return;
+    ({ body: webhook, etag } = response);
     update();
   }
 
   async function loadStats() {
-    const stats = await statsOf(webhookId, hours);
+    const stats = await fetchStats(webhookId, hours);
     const all = sums(stats);
     const [pending, lanes] = pendingText(stats.pending);
     tiles.replaceChildren(
@@ -119,15 +119,15 @@ export async function draw(here, webhookId) {
 
   update();
   loadStats().catch(() => {});
-  here.every(4, load);
-  here.every(8, loadStats);
+  screen.every(4, load);
+  screen.every(8, loadStats);
   return [
     h('p', { class: 'back' }, h('a', { href: '#/' }, `← ${t('webhooks')}`)),
     h(
       'div',
       { class: 'head' },
       h('div', { class: 'top' }, heading, mark),
-      here.person.canWrite &&
+      screen.person.canWrite &&
         h(
           'div',
           { class: 'do' },
@@ -141,14 +141,14 @@ export async function draw(here, webhookId) {
     webhook.description && h('p', { class: 'description' }, webhook.description),
     problem,
     h('section', { 'aria-label': t('activity'), class: 'panel' }, h('div', { class: 'head' }, h('h2', {}, t('activity')), range), tiles, drawn),
-    historyOf(here, webhookId, types),
+    historyOf(screen, webhookId, types),
     h('section', { 'aria-label': t('settings'), class: 'panel' }, h('h2', {}, t('settings')), settings),
   ].filter(Boolean);
 }
 
-export const trialText = ({ delivered, statusCode, latencyMs, errorClass, reason, location }) =>
+export const sampleResultText = ({ delivered, statusCode, latencyMs, errorClass, reason, location }) =>
   [
-    t(delivered ? 'test.good' : 'test.bad', { answer: statusCode ?? t(`error.${errorClass}`), time: milliseconds(latencyMs) }),
+    t(delivered ? 'test.good' : 'test.bad', { response: statusCode ?? t(`error.${errorClass}`), time: milliseconds(latencyMs) }),
     reason && `${t('reason')}: ${rule(reason)}.`,
     location && t('test.location', { location }),
   ].filter(Boolean).join(' ');
@@ -170,12 +170,12 @@ function describe(webhook, types, rotateButton) {
   ];
 }
 
-/** Whether two secrets sign; a new one would end the older of the two at once. */
-export const isOverlapping = ({ authentication }) => new Date(authentication.previousSecretExpiresAt ?? 0) > new Date();
+/** Whether two secrets sign. A new one would end the older of them at once. */
+export const hasTwoSecrets = ({ authentication }) => new Date(authentication.previousSecretExpiresAt ?? 0) > new Date();
 
-export const overlapMayEnd = ({ authentication }) => confirmed(t('rotate.title'), t('rotate.overlap', { time: fullTime(authentication.previousSecretExpiresAt) }), t('generate'), { danger: true });
+export const confirmOverlapEnd = ({ authentication }) => confirmed(t('rotate.title'), t('rotate.overlap', { time: fullTime(authentication.previousSecretExpiresAt) }), t('generate'), { danger: true });
 
-/** The one time that the secret is there to be seen. */
+/** Show the secret, the only time that it can be seen. */
 export async function showSecret(secret, name) {
   const shown = h('input', { readonly: true, value: secret.secret, 'aria-label': t('secret'), class: 'code', onfocus: (event) => event.target.select() });
   await dialog(
@@ -189,7 +189,7 @@ export async function showSecret(secret, name) {
       button(t('copy'), async () => {
         shown.select();
         await navigator.clipboard.writeText(secret.secret);
-        say(t('copied'));
+        announce(t('copied'));
       }),
       button(t('download'), () => download(`${secret.webhookId}-signing-secret.json`, secret), { class: 'primary' }),
       button(t('done'), () => close('')),

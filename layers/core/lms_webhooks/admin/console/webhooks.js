@@ -1,19 +1,19 @@
-// The account's webhooks: how each does, at a glance.
-import { allIsWell, atLeast, button, h, milliseconds, number, say, t } from './core.js';
+// The webhooks of the account, each with its status.
+import { announce, atLeast, button, clearError, h, milliseconds, number, t } from './dom.js';
 import { call } from './session.js';
-import { badge, facts, spark, standing, statsOf, sums, trouble } from './standing.js';
+import { badge, facts, fetchStats, problemOf, spark, statusOf, sums } from './status.js';
 
 const MOST = 5;
 
-export async function draw(here) {
+export async function draw(screen) {
   const list = h('ul', { class: 'cards' });
   const summary = h('p', { class: 'summary' });
-  const add = here.person.canWrite && h('a', { class: 'button primary', href: '#/new' }, t('add'));
+  const add = screen.person.canWrite && h('a', { class: 'button primary', href: '#/new' }, t('add'));
   const cards = new Map();
 
   async function load() {
     const { webhooks } = (await call('GET', 'webhooks')).body;
-    const known = webhooks.map(standing);
+    const known = webhooks.map(statusOf);
     const counted = ['healthy', 'catching-up', 'failing', 'disabled', 'paused', 'inactive']
       .map((name) => [name, known.filter((each) => each === name).length])
       .filter(([, n]) => n);
@@ -23,7 +23,7 @@ export async function draw(here) {
     );
     if (add) {
       const isFull = webhooks.length >= MOST;
-      // Still there for who comes by keyboard, and says why it leads nowhere.
+      // It stays reachable by keyboard, and says why it is disabled.
       add.setAttribute('aria-disabled', String(isFull));
       if (isFull) add.removeAttribute('href');
       else add.setAttribute('href', '#/new');
@@ -33,7 +33,7 @@ export async function draw(here) {
     for (const [id, card] of cards) if (!ids.has(id)) (card.element.remove(), cards.delete(id));
     for (const webhook of webhooks) {
       if (!cards.has(webhook.webhookId)) {
-        const card = makeCard(here, webhook, load);
+        const card = makeCard(screen, webhook, load);
         cards.set(webhook.webhookId, card);
         list.append(card.element);
       }
@@ -43,40 +43,40 @@ export async function draw(here) {
   }
 
   async function loadStats() {
-    await Promise.all([...cards].map(async ([id, card]) => card.updateStats(await statsOf(id))));
+    await Promise.all([...cards].map(async ([id, card]) => card.updateStats(await fetchStats(id))));
   }
 
   const empty = h('div', { class: 'empty', hidden: true }, h('h2', {}, t('empty')), h('p', {}, t('empty.text')));
   await load();
   loadStats().catch(() => {});
-  here.every(5, load);
-  here.every(20, loadStats);
+  screen.every(5, load);
+  screen.every(20, loadStats);
   return [
     h('div', { class: 'head' }, h('h1', { tabindex: -1 }, t('webhooks')), add),
     summary,
-    !here.person.canWrite && h('p', { class: 'note' }, t('reader')),
+    !screen.person.canWrite && h('p', { class: 'note' }, t('reader')),
     list,
     empty,
   ].filter(Boolean);
 }
 
-/** One webhook. Its buttons stay where they are while what is around them changes, and so does the focus. */
-function makeCard(here, { webhookId }, reload) {
+/** Make the card of one webhook. Updates keep its buttons, and so the focus. */
+function makeCard(screen, { webhookId }, reload) {
   const name = h('a', { href: `#/webhooks/${webhookId}` });
   const mark = h('span');
   const url = h('p', { class: 'url' });
   const problem = h('p', { class: 'note', hidden: true });
   const numbers = h('div', { class: 'numbers' });
-  const pause = here.person.canWrite && button('', toggle);
-  const edit = here.person.canWrite && h('a', { class: 'button', href: `#/webhooks/${webhookId}/edit` }, t('edit'));
+  const pause = screen.person.canWrite && button('', toggle);
+  const edit = screen.person.canWrite && h('a', { class: 'button', href: `#/webhooks/${webhookId}/edit` }, t('edit'));
   let current;
 
   async function toggle() {
-    allIsWell();
+    clearError();
     const isOn = current.status === 'active' && !current.health.disabled;
     const status = isOn ? 'paused' : 'active';
     await call('PATCH', `webhooks/${webhookId}`, { body: { status } });
-    say(t(`now.${status}`, { name: current.name }));
+    announce(t(`now.${status}`, { name: current.name }));
     await reload();
   }
 
@@ -85,12 +85,12 @@ function makeCard(here, { webhookId }, reload) {
     update(webhook) {
       current = webhook;
       name.textContent = webhook.name;
-      mark.replaceChildren(badge(standing(webhook)));
+      mark.replaceChildren(badge(statusOf(webhook)));
       url.textContent = webhook.targetUrl;
-      const said = trouble(webhook);
+      const said = problemOf(webhook);
       problem.hidden = !said;
       problem.replaceChildren(...[said ?? []].flat(2).filter(Boolean));
-      problem.classList.toggle('bad', ['failing', 'disabled'].includes(standing(webhook)));
+      problem.classList.toggle('bad', ['failing', 'disabled'].includes(statusOf(webhook)));
       if (!pause) return;
       const verb = t(webhook.status === 'active' && !webhook.health.disabled ? 'pause' : webhook.status === 'paused' ? 'resume' : 'activate');
       pause.textContent = verb;

@@ -23,7 +23,7 @@ export const s = (name, properties, ...children) =>
 let ids = 0;
 export const newId = (stem) => `${stem}-${(ids += 1)}`;
 
-/** A button that does one thing at a time, and stays where the focus is while it does. */
+/** Return a button that ignores clicks while it acts, and keeps the focus. */
 export function button(label, act, properties = {}) {
   const element = h('button', { type: 'button', ...properties }, label);
   element.addEventListener('click', async () => {
@@ -32,7 +32,7 @@ export function button(label, act, properties = {}) {
     try {
       await act(element);
     } catch (error) {
-      fail(error);
+      showError(error);
     } finally {
       element.removeAttribute('aria-disabled');
     }
@@ -40,7 +40,7 @@ export function button(label, act, properties = {}) {
   return element;
 }
 
-/** Label, control, hint and error, tied together for those who do not see them side by side. */
+/** Return a label, a control, a hint and an error, linked for screen readers. */
 export function field(label, control, { hint, required, aside } = {}) {
   const id = control.id || newId('field');
   control.id = id;
@@ -58,8 +58,8 @@ export function field(label, control, { hint, required, aside } = {}) {
   );
 }
 
-/** Show what is wrong beside a control; with nothing, take it away. */
-export function mark(control, text) {
+/** Show an error beside a control, or remove it if there is no text. */
+export function showFieldError(control, text) {
   const error = document.getElementById(`${control.id}-error`);
   if (text) control.setAttribute('aria-invalid', 'true');
   else control.removeAttribute('aria-invalid');
@@ -67,7 +67,7 @@ export function mark(control, text) {
   error.hidden = !text;
 }
 
-/** A modal dialog; answers what it was closed with. The browser keeps the focus in it and gives it back. */
+/** Show a modal dialog; returns the value that it was closed with. The browser handles the focus. */
 export function dialog(title, body, buttons) {
   const id = newId('dialog');
   const element = h('dialog', { 'aria-labelledby': id });
@@ -95,16 +95,16 @@ export async function confirmed(title, text, action, { danger } = {}) {
 }
 
 let fading;
-/** Say what has happened, to ears as to eyes. */
-export function say(text) {
+/** Announce a success, visibly and to screen readers. */
+export function announce(text) {
   const place = document.getElementById('said');
   clearTimeout(fading);
   place.replaceChildren(h('p', {}, text));
   fading = setTimeout(() => place.replaceChildren(), 8000);
 }
 
-/** Say what went wrong. It stays until it is closed or something goes right. */
-export function fail(error) {
+/** Show an error. It stays until the user closes it or something succeeds. */
+export function showError(error) {
   if (error?.isSessionOver) return;
   if (!error?.detail) console.error(error);
   const text = error?.detail ? rule(error.detail) : t('fault');
@@ -114,7 +114,7 @@ export function fail(error) {
   );
 }
 
-export function allIsWell() {
+export function clearError() {
   document.getElementById('failed').replaceChildren();
 }
 
@@ -131,10 +131,10 @@ export let language = 'en';
 let known = en;
 export let locale = 'en';
 
-export async function speak(code) {
+export async function setLanguage(code) {
   language = code in LANGUAGES ? code : 'en';
   known = language === 'it' ? await import('./it.js') : en;
-  // Of the languages that the browser is set to, the one that says most: en-GB, and its way to write a date.
+  // The most specific language of the browser, such as en-GB, which decides how dates are written.
   locale = navigator.languages.find((each) => each.slice(0, 2) === language) ?? language;
   document.documentElement.lang = language;
   document.getElementById('skip').textContent = t('skip');
@@ -147,13 +147,13 @@ export function t(key, values = {}) {
   return text.replace(/\{(\w+)\}/g, (_, name) => (name === 'n' ? number(values.n) : values[name]));
 }
 
-/** What the API says is in English; what it says of fields often, other languages have too. */
+/** Translate a rule of the API, which is in English, if the language has it. */
 export function rule(detail) {
   const [n] = detail.match(/\d+/) ?? [];
   return known.rules[detail] ?? known.rules[detail.replace(n, '{n}')]?.replace('{n}', n) ?? detail;
 }
 
-/** Why there was no status code: in a word or two, and with the reason, where that is known. */
+/** Describe an error class, with the reason, if known. */
 export const errorText = (errorClass, reason) => t(`error.${errorClass}`) + (reason ? `: ${rule(reason)}` : '');
 
 export const eventLabel = (type) => known.events[type.eventName] ?? type.label;

@@ -1,13 +1,13 @@
-// How a webhook does, as a badge and as charts by the hour.
+// The status of a webhook, as a badge and as charts by the hour.
 import { words } from './en.js';
-import { atLeast, errorText, h, locale, milliseconds, number, s, shortTime, t, time } from './core.js';
+import { atLeast, errorText, h, locale, milliseconds, number, s, shortTime, t, time } from './dom.js';
 import { call } from './session.js';
 
 const HOUR_MS = 3_600_000;
 const OUTCOMES = ['delivered', 'failed', 'expired'];
 
-/** One word for status and health together: the one that its admin should know first. */
-export function standing({ status, health, pending }) {
+/** Return one word for status and health: what an admin should know first. */
+export function statusOf({ status, health, pending }) {
   if (health.disabled) return 'disabled';
   if (status !== 'active') return status;
   if (health.failingSince) return 'failing';
@@ -16,7 +16,7 @@ export function standing({ status, health, pending }) {
 
 export const badge = (name) => h('span', { class: `badge ${name}` }, t(`is.${name}`));
 
-export const outcome = (status) => h('span', { class: `badge ${status}` }, t(`status.${status}`));
+export const outcomeBadge = (status) => h('span', { class: `badge ${status}` }, t(`status.${status}`));
 
 /** Health keeps `HTTP 503`, or the class of an error, with its reason after a colon. */
 function lastError(text) {
@@ -24,10 +24,10 @@ function lastError(text) {
   return `error.${name}` in words ? errorText(name, reason.join(': ')) : text;
 }
 
-/** What is wrong, since when, and what comes next; nothing when all is well. */
-export function trouble(webhook) {
+/** Describe what is wrong, since when, and what comes next; undefined when all is well. */
+export function problemOf(webhook) {
   const { health, pending } = webhook;
-  switch (standing(webhook)) {
+  switch (statusOf(webhook)) {
     case 'disabled':
       return [t(`disabled.${health.disabled.reason}`), ' ', time(health.disabled.at), '. ', t('disabled.then')];
     case 'failing':
@@ -45,9 +45,9 @@ export function trouble(webhook) {
   }
 }
 
-export const statsOf = async (webhookId, hours = 24) => (await call('GET', `webhooks/${webhookId}/stats?hours=${hours}`)).body;
+export const fetchStats = async (webhookId, hours = 24) => (await call('GET', `webhooks/${webhookId}/stats?hours=${hours}`)).body;
 
-/** What the hours add up to; of latency the middle one of the hours' medians, and their highest p95. */
+/** Add up the hours. Latency is the median of their medians, and their highest p95. */
 export function sums(stats) {
   const total = Object.fromEntries(OUTCOMES.map((name) => [name, stats.hours.reduce((sum, hour) => sum + hour[name], 0)]));
   const measured = stats.hours.filter((hour) => hour.latencyMs);
@@ -81,7 +81,7 @@ function bars(hours, width, height) {
   });
 }
 
-/** The last day at a glance, for who sees it; the numbers stand beside it. */
+/** Draw the last day. The numbers beside it are for screen readers. */
 export function spark(stats) {
   return s(
     'svg',
@@ -205,7 +205,7 @@ export function charts(stats) {
 export const facts = (pairs, properties) =>
   h('dl', properties, pairs.filter(Boolean).map(([name, value, extra]) => h('div', {}, h('dt', {}, name), h('dd', {}, value, extra && h('small', {}, extra)))));
 
-/** How many events are pending, and in which lanes. */
+/** Describe how many events are pending, in all and by lane. */
 export const pendingText = (pending) => [
   atLeast(pending),
   Object.entries(pending.lanes).map(([lane, count]) => `${t(`lane.${lane}`)} ${atLeast({ atLeast: false, ...count })}`).join(', '),

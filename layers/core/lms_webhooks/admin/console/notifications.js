@@ -1,11 +1,11 @@
-// Who is mailed when a webhook fails, is switched off, or works again.
-import { allIsWell, button, confirmed, field, h, mark, rule, say, shortTime, t, time } from './core.js';
+// Who gets mail when a webhook fails, is disabled, or works again.
+import { announce, button, clearError, confirmed, field, h, rule, shortTime, showFieldError, t, time } from './dom.js';
 import { call } from './session.js';
 
-export async function draw(here) {
+export async function draw(screen) {
   const list = h('tbody');
-  const table = h('table', {}, h('caption', { class: 'unseen' }, t('notices')), h('thead', {}, h('tr', {}, [['mail', ''], ['status', ''], ['since', 'wide'], ['actions', 'end']].map(([key, name]) => h('th', { scope: 'col', class: name }, t(key))))), list);
-  const none = h('p', { class: 'empty', hidden: true }, t('notices.none'));
+  const table = h('table', {}, h('caption', { class: 'unseen' }, t('notifications')), h('thead', {}, h('tr', {}, [['mail', ''], ['status', ''], ['since', 'wide'], ['actions', 'end']].map(([key, name]) => h('th', { scope: 'col', class: name }, t(key))))), list);
+  const none = h('p', { class: 'empty', hidden: true }, t('notifications.none'));
   let drawn;
 
   async function load() {
@@ -22,7 +22,7 @@ export async function draw(here) {
           h('th', { scope: 'row' }, email.replace(/@.*/, '@'), h('wbr'), email.replace(/.*@/, '')),
           h('td', {}, h('span', { class: `badge ${status}` }, t(`mail.${status}`))),
           h('td', { class: 'wide' }, time(createdAt, shortTime)),
-          h('td', {}, h('div', { class: 'do' }, here.person.canWrite && [
+          h('td', {}, h('div', { class: 'do' }, screen.person.canWrite && [
             status !== 'confirmed' && button(t('mail.again'), () => add(email), { class: 'small', 'aria-label': `${t('mail.again')}: ${email}` }),
             button(t('remove'), () => remove(subscriptionId, email), { class: 'small danger', 'aria-label': `${t('remove')}: ${email}` }),
           ])),
@@ -32,41 +32,41 @@ export async function draw(here) {
   }
 
   async function add(email) {
-    allIsWell();
+    clearError();
     await call('POST', 'notice-subscriptions', { body: { email } });
-    say(t('mail.sent', { email }));
+    announce(t('mail.sent', { email }));
     await load();
   }
 
   async function remove(id, email) {
     if (!(await confirmed(t('remove'), t('mail.remove', { email }), t('remove'), { danger: true }))) return;
-    allIsWell();
+    clearError();
     await call('DELETE', `notice-subscriptions/${id}`);
-    say(t('mail.removed', { email }));
+    announce(t('mail.removed', { email }));
     await load();
     main.focus();
   }
 
   const email = h('input', { type: 'email', autocomplete: 'email', maxlength: 254 });
   const submit = button(t('mail.add'), async () => {
-    mark(email, '');
+    showFieldError(email, '');
     try {
       await add(email.value.trim());
       email.value = '';
     } catch (problem) {
       if (!problem.errors?.length) throw problem;
-      mark(email, rule(problem.errors[0].detail));
+      showFieldError(email, rule(problem.errors[0].detail));
       email.focus();
     }
   }, { class: 'primary' });
   const form = h('form', { class: 'inline', novalidate: true, onsubmit: (event) => { event.preventDefault(); submit.click(); } }, field(t('mail'), email, { required: true }), submit);
 
   await load();
-  here.every(5, load);
+  screen.every(5, load);
   return [
-    h('h1', { tabindex: -1 }, t('notices')),
-    h('p', { class: 'description' }, t('notices.text')),
-    h('section', { class: 'panel', 'aria-label': t('notices') }, here.person.canWrite && form, table, none),
+    h('h1', { tabindex: -1 }, t('notifications')),
+    h('p', { class: 'description' }, t('notifications.text')),
+    h('section', { class: 'panel', 'aria-label': t('notifications') }, screen.person.canWrite && form, table, none),
   ];
 }
 
