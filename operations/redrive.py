@@ -10,6 +10,9 @@ catalogue grew or the source was corrected, goes to the queue that the bus would
 the bus: its text stays as it came, an archive of the bus gets no second copy, and nobody else who listens
 there hears of it twice.
 
+SQS's own mover (StartMessageMoveTask) does not do this. It is for dead letters of queues, and ours hold those
+of EventBridge rules too. It shows no reason, keeps no limit, and neither the emulator nor moto has it.
+
 RedriveError (an Exception: its text is for the person who called)
 """
 

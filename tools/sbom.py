@@ -1,6 +1,9 @@
 """Write down what is in the built layer, as CycloneDX 1.6: `.aws-sam/sbom.json`, made by `make build`.
 
 From what was installed, not from what was asked for. The same layer gives the same bytes.
+
+No tool of the field writes it: cyclonedx-py describes the environment of an interpreter, and the layer is a
+folder without one. pip-audit takes a folder, and asks a service on the network about each package.
 """
 
 import json
