@@ -1,4 +1,4 @@
-"""What CONTRIBUTING.md says of adding an event type is enough: its steps, taken literally, in a copy."""
+"""Follow the recipes of CONTRIBUTING.md literally, in a copy: nothing that they leave out is needed."""
 
 import os
 import re
@@ -15,18 +15,40 @@ from tests.contract.template import REPOSITORY
 
 COPIED = ("docs", "events", "functions", "layers", "local", "operations", "tests", "tools")
 BIN = Path(sys.executable).parent
-# Those that look at the catalogue as a whole, or at one type after the other.
-TESTS_OF_TYPES = (
-    "tests/unit/model/test_event_types.py",
-    "tests/unit/tools/test_schemas.py::test_each_schema_is_one_and_takes_the_sample_of_its_type_alone",
-    "tests/unit/tools/test_schemas.py::test_the_request_s_schema_is_one_and_takes_every_sample",
-    "tests/unit/model/test_events.py::test_every_type_of_the_catalogue_is_read",
-    "tests/unit/operations/test_erase.py::test_every_type_of_the_catalogue_that_names_a_learner_is_found",
-    "tests/unit/admin/test_console_files.py::test_the_catalogue_is_translated",
-    "tests/contract/test_openapi.py::test_what_is_committed_is_what_the_code_says",
-    "tests/contract/test_template.py::test_each_event_type_goes_to_the_queue_of_its_category",
-    "tests/contract/test_template.py::test_the_rules_name_the_non_real_time_types_and_no_other",
-)
+TESTS = {
+    "Add an event type": (
+        "tests/unit/model/test_event_types.py",
+        "tests/unit/tools/test_schemas.py::test_each_schema_is_one_and_takes_the_sample_of_its_type_alone",
+        "tests/unit/tools/test_schemas.py::test_the_request_s_schema_is_one_and_takes_every_sample",
+        "tests/unit/model/test_events.py::test_every_type_of_the_catalogue_is_read",
+        "tests/unit/operations/test_erase.py::test_every_type_of_the_catalogue_that_names_a_learner_is_found",
+        "tests/unit/admin/test_console_files.py::test_the_catalogue_is_translated",
+        "tests/contract/test_openapi.py::test_what_is_committed_is_what_the_code_says",
+        "tests/contract/test_template.py::test_each_event_type_goes_to_the_queue_of_its_category",
+        "tests/contract/test_template.py::test_the_rules_name_the_non_real_time_types_and_no_other",
+    ),
+    "Add a setting": (
+        "tests/contract/test_template.py::test_a_function_is_told_exactly_what_its_settings_read",
+        "tests/contract/test_template.py::test_the_parameters_defaults_can_be_read",
+        "tests/contract/test_documents.py::test_every_variable_of_a_function_is_explained",
+    ),
+    "Add a metric": (
+        "tests/contract/test_dashboard.py",
+        "tests/contract/test_documents.py::test_every_metric_is_explained",
+    ),
+    "Add an alarm": (
+        "tests/contract/test_dashboard.py",
+        "tests/contract/test_template.py::test_every_alarm_is_heard_and_says_what_to_think_of_it",
+        "tests/contract/test_template.py::test_alarms_on_our_own_metrics_name_ones_that_the_code_emits",
+        "tests/contract/test_documents.py::test_every_alarm_is_explained",
+        "tests/contract/test_documents.py::test_the_runbook_has_commands_for_every_alarm",
+    ),
+    "Add a document": (
+        "tests/contract/test_documents.py::test_every_link_leads_somewhere",
+        "tests/contract/test_documents.py::test_a_page_is_in_the_readme_relies_on_the_concepts_and_lists_its_headings",
+    ),
+}
+"""For each recipe the tests that fail while one of its steps is missing."""
 
 
 @pytest.fixture
@@ -50,13 +72,16 @@ def blocks(heading: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def apply(diff: list[str], folder: Path) -> None:
-    """Add what a block says: `--- file`, `@@ line under which to look`, ` line after which`, `+line`."""
+    """Add what a block says: `--- file`, `@@ line under which to look`, ` line after which`, `+line`.
+
+    The start of a line is enough after `@@`. A file that is not there begins empty.
+    """
     file = folder / diff[0].removeprefix("--- ")
-    lines = file.read_text().splitlines(keepends=True)
+    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
     at = 0
     for line in diff[1:]:
         if line.startswith("@@ "):
-            at = next(n for n, each in enumerate(lines, 1) if each.strip() == line[3:])
+            at = next(n for n, each in enumerate(lines, 1) if each.strip().startswith(line[3:]))
         elif line.startswith("+"):
             lines.insert(at, line[1:] + "\n")
             at += 1
@@ -65,8 +90,9 @@ def apply(diff: list[str], folder: Path) -> None:
     file.write_text("".join(lines))
 
 
-def test_an_event_type_is_added_by_what_the_page_says(checkout: Path) -> None:
-    for kind, lines in blocks("Add an event type"):
+@pytest.mark.parametrize("recipe", TESTS)
+def test_a_recipe_is_enough(recipe: str, checkout: Path) -> None:
+    for kind, lines in blocks(recipe):
         if kind == "diff":
             apply(lines, checkout)
         else:
@@ -74,7 +100,7 @@ def test_an_event_type_is_added_by_what_the_page_says(checkout: Path) -> None:
             run([*command.split(), "READY=", f"BIN={BIN}"], checkout)
     run([str(BIN / "ruff"), "format", "--check", "--no-cache", "layers", "tools"], checkout)
     run(
-        [sys.executable, "-m", "pytest", "-n0", "-p", "no:cacheprovider", "-x", "-q", *TESTS_OF_TYPES],
+        [sys.executable, "-m", "pytest", "-n0", "-p", "no:cacheprovider", "-x", "-q", *TESTS[recipe]],
         checkout,
     )
 

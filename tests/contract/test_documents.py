@@ -67,11 +67,13 @@ DOCUMENTS = sorted(
     for path in (*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md"))
     if "node_modules" not in path.parts
 )
+PAGES = sorted((REPOSITORY / "docs").glob("*.md"))
+MAX_LINES_WITHOUT_CONTENTS = 100
 EXAMPLES = sorted(
     path for path in (REPOSITORY / "docs" / "receivers").iterdir() if path.suffix in (".py", ".js")
 )
 
-_FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+_FENCED = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _OF_FOLDER = {str(properties["CodeUri"]).rpartition("/")[2] for properties in FUNCTIONS.values()}
@@ -419,6 +421,17 @@ def test_every_link_leads_somewhere(document: Path) -> None:
         if anchor:
             headings = _HEADING.findall(_FENCED.sub("", target.read_text()))
             assert anchor in {slug(heading) for heading in headings}, link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_a_page_is_in_the_readme_relies_on_the_concepts_and_lists_its_headings(page: Path) -> None:
+    text = page.read_text()
+    assert f"(docs/{page.name})" in section(README, "Where to read on")
+    assert page.name == "concepts.md" or "(concepts.md)" in text
+    if text.count("\n") > MAX_LINES_WITHOUT_CONTENTS:
+        contents = text.partition("\n## ")[0]
+        headings = re.findall(r"^## (.+)$", _FENCED.sub("", text), re.MULTILINE)
+        assert [each for each in headings if f"](#{slug(each)})" not in contents] == []
 
 
 @pytest.mark.parametrize("number", range(1, len(DECISIONS) + 1))

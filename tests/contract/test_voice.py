@@ -20,6 +20,8 @@ MAX_EXCEPTIONS = 10
 CONSOLE = "layers/core/lms_webhooks/admin/console/en.js"
 AREAS = (
     "README.md",
+    "CONTRIBUTING.md",
+    "tests/conformance/README.md",
     "docs/concepts.md",
     "docs/configuration.md",
     "docs/[d-z]*.md",
