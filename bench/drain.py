@@ -75,7 +75,7 @@ def drain(drainer: Function, account_id: str, webhook_id: str) -> None:
 def fill(account_id: str, webhook_id: str, count: int) -> None:
     """Put events into the lane, and mark it, as the dispatcher does."""
     from lms_webhooks.model.events import read_event  # noqa: PLC0415
-    from lms_webhooks.stores.backlog import Lane, PendingEvent  # noqa: PLC0415  # after `prepare`
+    from lms_webhooks.model.lanes import Lane, PendingEvent  # noqa: PLC0415  # after `prepare`
 
     backlog: Any = _backlog()
     now_ms = time.time_ns() // 1_000_000
@@ -87,7 +87,7 @@ def fill(account_id: str, webhook_id: str, count: int) -> None:
 
 
 def _is_left(webhook_id: str) -> bool:
-    from lms_webhooks.stores.backlog import Lane  # noqa: PLC0415  # after `prepare`
+    from lms_webhooks.model.lanes import Lane  # noqa: PLC0415  # after `prepare`
 
     return bool(_backlog().read(webhook_id, Lane.REALTIME, limit=1))
 

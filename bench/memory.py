@@ -114,7 +114,8 @@ def page_to_purge() -> str:
 
 def _end_all(*, texts: Callable[[int], str]) -> str:
     from lms_webhooks.drainer.outcomes import OutcomeRecorder  # noqa: PLC0415
-    from lms_webhooks.stores.backlog import Backlog, Lane  # noqa: PLC0415
+    from lms_webhooks.model.lanes import Lane  # noqa: PLC0415
+    from lms_webhooks.stores.backlog import Backlog  # noqa: PLC0415
     from lms_webhooks.stores.deliveries import DeliveryStore, Outcome  # noqa: PLC0415
 
     page = _page(texts)
@@ -142,8 +143,9 @@ def request_of_many() -> str:
     """The next request of a lane with a hundred events that compress four-hundredfold."""
     from lms_webhooks.drainer.choosing import request_of  # noqa: PLC0415
     from lms_webhooks.model.health import Health  # noqa: PLC0415
+    from lms_webhooks.model.lanes import Lane  # noqa: PLC0415
     from lms_webhooks.sending.webhook_request import build_body  # noqa: PLC0415
-    from lms_webhooks.stores.backlog import Backlog, Lane  # noqa: PLC0415
+    from lms_webhooks.stores.backlog import Backlog  # noqa: PLC0415
 
     page = _page(_compressible)[:100]
     backlog = Backlog(_table(lambda *_: {"Items": page, "Count": len(page)}), retention_days=7)
@@ -156,7 +158,8 @@ def request_of_many() -> str:
 def batch_for_five() -> str:
     """An SQS batch of six megabytes, all that Lambda takes, which is put into five backlogs at once."""
     from lms_webhooks.model.events import read_event  # noqa: PLC0415
-    from lms_webhooks.stores.backlog import Backlog, Lane, PendingEvent  # noqa: PLC0415
+    from lms_webhooks.model.lanes import Lane, PendingEvent  # noqa: PLC0415
+    from lms_webhooks.stores.backlog import Backlog  # noqa: PLC0415
 
     bodies = [_message(number) for number in range(25)]
     size = sum(map(len, bodies))
@@ -179,11 +182,12 @@ def admin_pages() -> str:
     from lms_webhooks.admin.caller import Caller  # noqa: PLC0415
     from lms_webhooks.admin.deliveries import Deliveries  # noqa: PLC0415
     from lms_webhooks.admin.inputs import WebhookInput  # noqa: PLC0415
+    from lms_webhooks.admin.problems import BodyTooLarge, InvalidFields, InvalidJson  # noqa: PLC0415
     from lms_webhooks.admin.query_parameters import read_delivery_query  # noqa: PLC0415
     from lms_webhooks.admin.request_body import MAX_BODY_BYTES, read_body  # noqa: PLC0415
     from lms_webhooks.admin.stats import StatsReader  # noqa: PLC0415
-    from lms_webhooks.problems import BodyTooLarge, InvalidFields, InvalidJson  # noqa: PLC0415
-    from lms_webhooks.stores.backlog import Backlog, Lane  # noqa: PLC0415
+    from lms_webhooks.model.lanes import Lane  # noqa: PLC0415
+    from lms_webhooks.stores.backlog import Backlog  # noqa: PLC0415
     from lms_webhooks.stores.deliveries import DeliveryStore  # noqa: PLC0415
     from lms_webhooks.stores.webhooks import WebhookStore  # noqa: PLC0415
 
@@ -235,7 +239,8 @@ def sweep() -> str:
     from lms_webhooks.aws.clients import sns, sqs  # noqa: PLC0415
     from lms_webhooks.aws.sqs import DrainQueue, SweepQueue  # noqa: PLC0415
     from lms_webhooks.batch.sweep import Sweep  # noqa: PLC0415
-    from lms_webhooks.stores.backlog import Backlog, ShardPart  # noqa: PLC0415
+    from lms_webhooks.model.lanes import ShardPart  # noqa: PLC0415
+    from lms_webhooks.stores.backlog import Backlog  # noqa: PLC0415
     from lms_webhooks.stores.health import HealthStore  # noqa: PLC0415
     from lms_webhooks.stores.outbox import NotificationOutbox, Notifier  # noqa: PLC0415
     from lms_webhooks.stores.webhook_states import WebhookStates  # noqa: PLC0415

@@ -23,7 +23,7 @@ from bench.servers import DELIVERIES, WEBHOOKS, Aws
 from tests.contract.template import FUNCTIONS
 
 if TYPE_CHECKING:
-    from lms_webhooks.stores.backlog import PendingEvent
+    from lms_webhooks.model.lanes import PendingEvent
     from tests.scenarios.world import Call, World
 
 # Nothing of lms_webhooks is imported here: the measured process needs the environment that `prepare` makes.
@@ -75,7 +75,8 @@ def _measured() -> float:
         from lms_webhooks.aws.sqs import DrainMessage  # noqa: PLC0415
         from lms_webhooks.drainer.outcomes import OutcomeRecorder  # noqa: PLC0415
         from lms_webhooks.drainer.purge import Purger  # noqa: PLC0415
-        from lms_webhooks.stores.backlog import Backlog, Lane  # noqa: PLC0415
+        from lms_webhooks.model.lanes import Lane  # noqa: PLC0415
+        from lms_webhooks.stores.backlog import Backlog  # noqa: PLC0415
         from lms_webhooks.stores.deliveries import DeliveryStore  # noqa: PLC0415
         from lms_webhooks.stores.webhook_cache import WebhookCache  # noqa: PLC0415
         from lms_webhooks.stores.webhooks import WebhookStore  # noqa: PLC0415
@@ -100,7 +101,7 @@ def _measured() -> float:
 
 def _samples(events: int, now_ms: int) -> "Iterator[PendingEvent]":
     from lms_webhooks.model.events import Event  # noqa: PLC0415
-    from lms_webhooks.stores.backlog import PendingEvent  # noqa: PLC0415
+    from lms_webhooks.model.lanes import PendingEvent  # noqa: PLC0415
 
     text = json.dumps({"note": "x" * _SAMPLE_BYTES})  # one for all: a million are in memory
     for number in range(events):
@@ -109,7 +110,7 @@ def _samples(events: int, now_ms: int) -> "Iterator[PendingEvent]":
 
 
 def _fill(world: "World", webhook: str, events: int) -> None:
-    from lms_webhooks.stores.backlog import Lane  # noqa: PLC0415
+    from lms_webhooks.model.lanes import Lane  # noqa: PLC0415
 
     for chunk in batched(_samples(events, int(world.now * 1000)), 1000, strict=False):
         world.put(webhook, Lane.REALTIME, *chunk)

@@ -116,7 +116,8 @@ def _measured() -> tuple[float, float, float]:
         (webhook_id,) = register("1", "https://hooks.example.com/")
         from lms_webhooks.aws import clients  # noqa: PLC0415  # after `prepare`
         from lms_webhooks.aws.dynamodb import Table  # noqa: PLC0415
-        from lms_webhooks.stores.backlog import SHARDS, ShardPart  # noqa: PLC0415
+        from lms_webhooks.model.lanes import ShardPart  # noqa: PLC0415
+        from lms_webhooks.stores.backlog import SHARDS  # noqa: PLC0415
 
         dynamodb = clients.dynamodb()
         webhooks, deliveries = Table(dynamodb, WEBHOOKS), Table(dynamodb, DELIVERIES)

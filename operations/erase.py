@@ -22,7 +22,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from lms_webhooks.aws.clients import retry_conflicts
 from lms_webhooks.aws.dynamodb import key_item
-from lms_webhooks.stores.backlog import Lane, place_in_retry
+from lms_webhooks.model.lanes import Lane
+from lms_webhooks.stores.backlog import place_in_retry
 from lms_webhooks.stores.items import read_event_item
 from operations.stacks import find_stack
 

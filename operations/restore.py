@@ -22,7 +22,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from lms_webhooks.aws.clients import retry_conflicts
 from lms_webhooks.aws.dynamodb import Table, conditional_write, item_key, key_item, transact
 from lms_webhooks.model.health import Health, Mode
-from lms_webhooks.stores.backlog import Backlog, Lane
+from lms_webhooks.model.lanes import Lane
+from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.deliveries import DeliveryStore
 from lms_webhooks.stores.health import health_attributes, health_key
 from lms_webhooks.stores.replays import ReplayState

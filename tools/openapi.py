@@ -17,10 +17,10 @@ from pydantic.json_schema import models_json_schema
 
 from lms_webhooks.admin import inputs, query_parameters, stats
 from lms_webhooks.admin.handlers import ROUTES
+from lms_webhooks.admin.problems import Problem
 from lms_webhooks.admin.routes import Route
 from lms_webhooks.drainer import drain_run
 from lms_webhooks.model.event_types import EVENT_TYPES
-from lms_webhooks.problems import Problem
 from lms_webhooks.timestamps import RFC3339
 from tools.progress import REPOSITORY
 
@@ -451,7 +451,7 @@ def _schemas() -> dict[str, Schema]:
 
 
 def _problem_name(problem: type[Problem]) -> str:
-    return f"{problem.__name__}Problem"
+    return f"{problem.__name__.removesuffix('Problem')}Problem"
 
 
 def _problem(problem: type[Problem]) -> Schema:

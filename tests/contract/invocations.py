@@ -19,9 +19,10 @@ from lms_webhooks.aws import clients as aws_clients
 from lms_webhooks.aws.dynamodb import Table
 from lms_webhooks.aws.sqs import DrainMessage, DrainQueue, read_drain_message
 from lms_webhooks.model.event_types import EVENT_TYPES
+from lms_webhooks.model.lanes import Lane
 from lms_webhooks.model.webhooks import NoAuthentication, Status, Webhook
 from lms_webhooks.observability import metrics
-from lms_webhooks.stores.backlog import Backlog, Lane
+from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.deliveries import DeliveryStore
 from lms_webhooks.stores.webhooks import WebhookStore
 from tests.contract.privileges import missing

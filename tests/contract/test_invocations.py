@@ -10,7 +10,7 @@ import pytest
 
 from lms_webhooks.batch import sweep
 from lms_webhooks.model.events import read_event
-from lms_webhooks.stores.backlog import Lane, PendingEvent
+from lms_webhooks.model.lanes import Lane, PendingEvent
 from tests.contract.invocations import ACCOUNT, Aws, of_function, sample
 from tests.contract.template import PARAMETERS, RULES, event_sources, name_in, of_type
 from tests.fakes.receiver import Receiver

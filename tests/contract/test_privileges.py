@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lms_webhooks.stores.backlog import Lane
+from lms_webhooks.model.lanes import Lane
 from tests.contract.privileges import missing
 from tests.contract.template import FUNCTIONS, as_list, statements
 

@@ -14,8 +14,9 @@ from types import MappingProxyType
 from typing import Any
 
 from lms_webhooks.model.event_types import REAL_TIME
+from lms_webhooks.model.lanes import Lane
 from lms_webhooks.model.webhooks import format_ms
-from lms_webhooks.stores.backlog import PURGE_DELAY_SECONDS, Lane
+from lms_webhooks.stores.backlog import PURGE_DELAY_SECONDS
 from local import deploy
 from local.emit import make_event
 from local.stack import Stack

@@ -23,14 +23,15 @@ from botocore.exceptions import ReadTimeoutError
 from lms_webhooks.admin import webhooks
 from lms_webhooks.admin.deliveries import Deliveries
 from lms_webhooks.admin.inputs import ReplayInput, WebhookPatch
+from lms_webhooks.admin.problems import Problem, problem_for
 from lms_webhooks.admin.rate_limit import SendRateLimit
 from lms_webhooks.admin.replays import ReplayService
 from lms_webhooks.admin.webhooks import WebhookService
 from lms_webhooks.aws.sqs import DrainQueue
+from lms_webhooks.errors import StoreError, UnreadableWebhook
 from lms_webhooks.model.attempts import ErrorClass
 from lms_webhooks.model.health import Health
 from lms_webhooks.observability import logger
-from lms_webhooks.problems import Problem
 from lms_webhooks.sending.sender import PostResult, Timeouts
 from lms_webhooks.sending.webhook_request import WebhookRequest
 from lms_webhooks.stores import backlog
@@ -38,7 +39,6 @@ from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.deliveries import DeliveryStore
 from lms_webhooks.stores.outbox import NotificationKind
 from lms_webhooks.stores.replays import ReplayState, ReplayStore
-from lms_webhooks.stores.webhooks import UnreadableWebhook
 from tests.faults.audit import Audit, Key, written
 from tests.scenarios.endpoints import Endpoint
 from tests.scenarios.world import ACCOUNT, MINUTE, Call, Function, Handler, World, admin_of
@@ -492,6 +492,8 @@ class FaultWorld(World):
                 event["call"](admin)
             except Problem as problem:
                 return {"status": problem.status}
+            except StoreError as error:
+                return {"status": problem_for(error).status}
             except UnreadableWebhook:
                 return {"status": 500}
             return {"status": 200}

@@ -13,8 +13,9 @@ from lms_webhooks.drainer.drainer import Drainer
 from lms_webhooks.drainer.outcomes import OutcomeRecorder
 from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.health import Health
+from lms_webhooks.model.lanes import DueMarker, Lane, PendingEvent
 from lms_webhooks.stores import health, webhook_cache
-from lms_webhooks.stores.backlog import Backlog, DueMarker, Lane, PendingEvent
+from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.deliveries import DeliveryStore
 from lms_webhooks.stores.health import HealthStore, read_health_item
 from tests.faults.exhaust import Row, exhaust

@@ -3,8 +3,8 @@
 import pytest
 
 from lms_webhooks.model.health import Mode
+from lms_webhooks.model.lanes import Lane
 from lms_webhooks.model.slots import next_slot_ms
-from lms_webhooks.stores.backlog import Lane
 from lms_webhooks.stores.replays import ReplayState
 from tests.scenarios.endpoints import Reply, always
 from tests.scenarios.test_replay import progress, start

@@ -10,8 +10,8 @@ import pytest
 
 from lms_webhooks.model.events import Event
 from lms_webhooks.model.health import DisabledReason, Mode
+from lms_webhooks.model.lanes import Lane, PendingEvent
 from lms_webhooks.model.webhooks import Status
-from lms_webhooks.stores.backlog import Lane, PendingEvent
 from tests.scenarios.endpoints import DOWN, OK, Reply, always
 from tests.scenarios.world import ACCOUNT, DAY, HOUR, MINUTE, NON_REAL_TIME, REAL_TIME, Call, World
 

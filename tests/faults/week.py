@@ -15,10 +15,10 @@ from typing import Any, cast
 
 from lms_webhooks.admin.caller import Caller
 from lms_webhooks.admin.inputs import ReplayInput, WebhookPatch
+from lms_webhooks.admin.problems import Problem
 from lms_webhooks.aws.sqs import read_drain_message
 from lms_webhooks.clocks import ExpiringCache
-from lms_webhooks.problems import Problem
-from lms_webhooks.stores.backlog import Lane, PendingEvent
+from lms_webhooks.model.lanes import Lane, PendingEvent
 from lms_webhooks.stores.health import TICKET_GRACE_SECONDS
 from tests.faults.audit import written
 from tests.faults.faults import Admin, FaultWorld

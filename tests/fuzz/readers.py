@@ -27,6 +27,14 @@ from hypothesis import strategies as st
 from lms_webhooks.admin.caller import identify
 from lms_webhooks.admin.http_responses import etag, if_match_holds
 from lms_webhooks.admin.inputs import ReplayInput, SampleInput, SubscriptionInput, WebhookInput, WebhookPatch
+from lms_webhooks.admin.problems import (
+    BodyTooLarge,
+    DeliveryNotFound,
+    Forbidden,
+    InvalidFields,
+    InvalidJson,
+    InvalidParameters,
+)
 from lms_webhooks.admin.query_parameters import (
     delivery_id,
     parse_time_ms,
@@ -47,14 +55,6 @@ from lms_webhooks.model.events import (
 )
 from lms_webhooks.model.retry import MAX_PROBE_DELAY_SECONDS, retry_after_seconds
 from lms_webhooks.observability import logger
-from lms_webhooks.problems import (
-    BodyTooLarge,
-    DeliveryNotFound,
-    Forbidden,
-    InvalidFields,
-    InvalidJson,
-    InvalidParameters,
-)
 from lms_webhooks.sending.webhook_request import build_body
 from tests.operations import operations
 from tests.scenarios.world import ACCOUNT, REAL_TIME, World, event_message
@@ -210,7 +210,7 @@ def check_query(given_: dict[str, str]) -> None:
         if not named <= {name[:80] for name in given_}:
             raise
         return
-    assert query.key_range.low <= query.key_range.high
+    assert query.key_range.start <= query.key_range.end
     assert 1 <= query.limit <= 100
     again = write_cursor(query.filters, f"{NOW_MS:013d}#e1")
     assert again.isascii()

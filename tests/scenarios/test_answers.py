@@ -7,7 +7,7 @@ import pytest
 
 from lms_webhooks.model.attempts import ErrorClass
 from lms_webhooks.model.health import DisabledReason, Mode
-from lms_webhooks.stores.backlog import Lane
+from lms_webhooks.model.lanes import Lane
 from tests.scenarios.endpoints import (
     DOWN,
     GONE,

@@ -1,7 +1,7 @@
 """Non-real-time events wait for their slot; then the drainer sends them, in either mode."""
 
 from lms_webhooks.model.health import Mode
-from lms_webhooks.stores.backlog import Lane
+from lms_webhooks.model.lanes import Lane
 from tests.scenarios.endpoints import DOWN, HANGS, OK, Reply, always, in_turn, rejecting, until
 from tests.scenarios.world import HOUR, MINUTE, NON_REAL_TIME, START, World
 

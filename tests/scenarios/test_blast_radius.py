@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from lms_webhooks.stores.backlog import Lane
+from lms_webhooks.model.lanes import Lane
 from tests.scenarios.world import ACCOUNT, HOUR, MINUTE, WEBHOOKS, World
 
 OTHER = "2020"

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from lms_webhooks.aws.dynamodb import key_item
+from lms_webhooks.model.lanes import Lane
 from lms_webhooks.model.webhooks import Status
-from lms_webhooks.stores.backlog import Backlog, Lane
+from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.health import TICKET_GRACE_SECONDS, HealthStore, Ticket, health_key
 from tests.scenarios.endpoints import DOWN, OK, Reply, always, in_turn, until
 from tests.scenarios.queues import Message

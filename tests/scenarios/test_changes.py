@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from lms_webhooks.model.health import Mode
+from lms_webhooks.model.lanes import Lane
 from lms_webhooks.model.webhooks import Status
-from lms_webhooks.stores.backlog import Lane
 from lms_webhooks.stores.webhook_cache import MAX_AGE_SECONDS
 from tests.scenarios.endpoints import DOWN, OK, Reply, always, until
 from tests.scenarios.world import DAY, HOUR, MINUTE, NON_REAL_TIME, SIGNED, Call, World

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from lms_webhooks.model.health import Mode
+from lms_webhooks.model.lanes import Lane
 from lms_webhooks.observability import logger
-from lms_webhooks.stores.backlog import Lane
 from tests.engines.dynamodb import Engine
 from tests.logged import Line, logged_lines
 from tests.scenarios.endpoints import DOWN, HANGS, OK, Endpoint, Reply, always, in_turn, until

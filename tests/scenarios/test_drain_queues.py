@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from lms_webhooks.aws.sqs import DrainMessage
-from lms_webhooks.stores.backlog import Lane
+from lms_webhooks.model.lanes import Lane
 from tests.scenarios.endpoints import DOWN, HANGS, OK, always, rejecting, until
 from tests.scenarios.world import ACCOUNT, HOUR, MINUTE, NON_REAL_TIME, Call, World
 

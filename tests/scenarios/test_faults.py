@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from lms_webhooks.model.health import Mode
+from lms_webhooks.model.lanes import Lane
 from lms_webhooks.model.webhooks import SignatureAuthentication, Status
-from lms_webhooks.stores.backlog import Lane
 from lms_webhooks.stores.health import TICKET_GRACE_SECONDS
 from tests.scenarios.endpoints import DOWN, OK, Reply, Script, always, in_turn, until
 from tests.scenarios.world import DAY, HOUR, MINUTE, NON_REAL_TIME, SIGNED, Call, World

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from lms_webhooks.model.health import DisabledReason, Mode
+from lms_webhooks.model.lanes import Lane
 from lms_webhooks.sending.sender import Sender
-from lms_webhooks.stores.backlog import Lane
 from tests.fakes.receiver import Receiver, answer, gone, redirect, reset_before_answer, too_many_requests
 from tests.scenarios.world import MINUTE, World
 

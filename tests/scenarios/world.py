@@ -34,7 +34,6 @@ from lms_webhooks.admin.inputs import WebhookInput, WebhookPatch
 from lms_webhooks.admin.rate_limit import SendRateLimit
 from lms_webhooks.admin.webhooks import WebhookService
 from lms_webhooks.aws import clients
-from lms_webhooks.aws.clients import AWS_ERRORS
 from lms_webhooks.aws.dynamodb import Table
 from lms_webhooks.aws.kms import SecretCipher
 from lms_webhooks.aws.sqs import (
@@ -51,8 +50,10 @@ from lms_webhooks.drainer.drain_run import DrainRun
 from lms_webhooks.drainer.drainer import Drainer
 from lms_webhooks.drainer.outcomes import OutcomeRecorder
 from lms_webhooks.drainer.purge import HANDS
+from lms_webhooks.errors import AWS_ERRORS
 from lms_webhooks.model.event_types import EVENT_TYPES, Category
 from lms_webhooks.model.health import Health
+from lms_webhooks.model.lanes import DueMarker, Lane, PendingEvent
 from lms_webhooks.model.webhooks import Status, Webhook
 from lms_webhooks.observability import metrics
 from lms_webhooks.sending.sender import PostResult, Sender, Timeouts
@@ -60,7 +61,7 @@ from lms_webhooks.sending.webhook_client import SendKind, WebhookClient
 from lms_webhooks.sending.webhook_request import WebhookRequest
 from lms_webhooks.stores import backlog
 from lms_webhooks.stores import deliveries as delivery_store
-from lms_webhooks.stores.backlog import Backlog, DueMarker, Lane, PendingEvent
+from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.deliveries import DeliveryStore
 from lms_webhooks.stores.health import TICKET_GRACE_SECONDS, HealthStore, health_key
 from lms_webhooks.stores.items import read_attempts

@@ -22,12 +22,13 @@ from lms_webhooks.drainer.outcomes import OutcomeRecorder
 from lms_webhooks.model.attempts import Attempt, ErrorClass
 from lms_webhooks.model.events import Event
 from lms_webhooks.model.health import Health
+from lms_webhooks.model.lanes import Lane, PendingEvent
 from lms_webhooks.model.webhooks import Webhook
 from lms_webhooks.observability import metrics
 from lms_webhooks.sending.sender import PostResult, Timeouts
 from lms_webhooks.sending.webhook_client import SendResult, WebhookClient
 from lms_webhooks.sending.webhook_request import Credentials
-from lms_webhooks.stores.backlog import Backlog, Lane, PendingEvent
+from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.deliveries import DeliveryStore
 from lms_webhooks.stores.health import HealthStore
 from lms_webhooks.stores.replays import ReplayRunner, ReplayStore

@@ -7,7 +7,7 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 from aws_lambda_powertools.metrics import MetricUnit
 
-from lms_webhooks.aws.clients import AWS_ERRORS
+from lms_webhooks.errors import AWS_ERRORS
 
 _KNOWN_ANYHOW = ("function_memory_size", "function_arn")
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from lms_webhooks.model.event_types import EVENT_TYPES
+from lms_webhooks.model.lanes import Lane
 from lms_webhooks.model.webhooks import BasicAuthentication, SignatureAuthentication
-from lms_webhooks.stores.backlog import Lane
 from tests.operations import Operation, operations
 from tests.unit.admin_client import ADMIN_CLAIMS, VALID, AdminClient, admin_client, etag
 

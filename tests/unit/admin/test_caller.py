@@ -3,8 +3,8 @@
 import pytest
 
 from lms_webhooks.admin.caller import Caller, identify
+from lms_webhooks.admin.problems import Forbidden
 from lms_webhooks.model.events import MAX_ACCOUNT_ID_LENGTH
-from lms_webhooks.problems import Forbidden
 from tests.unit.admin_client import ADMIN_CLAIMS, admin_settings
 
 

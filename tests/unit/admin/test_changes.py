@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from lms_webhooks.aws.dynamodb import Table
+from lms_webhooks.errors import VersionConflict
 from lms_webhooks.model.health import DisabledReason, Health, Mode
 from lms_webhooks.model.webhooks import Webhook
-from lms_webhooks.problems import VersionConflict
 from lms_webhooks.stores.health import HealthStore
 from tests.engines.dynamodb import Engine
 from tests.unit.admin_client import ADMIN_CLAIMS, NOW, AdminClient, admin_client, etag

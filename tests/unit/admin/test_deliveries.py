@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from lms_webhooks.model.attempts import Attempt
-from lms_webhooks.stores.backlog import Lane, PendingEvent
+from lms_webhooks.model.lanes import Lane, PendingEvent
 from lms_webhooks.stores.deliveries import Delivery, Outcome
 from tests.engines.dynamodb import Engine
 from tests.unit.admin_client import ADMIN_CLAIMS, AdminClient, Answer, admin_client

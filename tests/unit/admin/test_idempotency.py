@@ -9,10 +9,11 @@ from botocore.exceptions import ClientError
 
 from lms_webhooks.admin.caller import Caller
 from lms_webhooks.admin.idempotency import Claim, Idempotency, ResponseSecret, StoredResponse
+from lms_webhooks.admin.problems import IdempotencyKeyReused
 from lms_webhooks.admin.query_parameters import delivery_id
 from lms_webhooks.aws.dynamodb import Table, transact
+from lms_webhooks.errors import Contention, IdempotencyInProgress
 from lms_webhooks.model.webhooks import Webhook
-from lms_webhooks.problems import Contention, IdempotencyInProgress, IdempotencyKeyReused
 from lms_webhooks.stores.deliveries import Delivery, Outcome
 from lms_webhooks.stores.webhook_cache import MAX_AGE_SECONDS
 from tests.engines.dynamodb import Engine

@@ -5,7 +5,7 @@ from itertools import batched
 
 import pytest
 
-from lms_webhooks.stores.backlog import Lane, PendingEvent
+from lms_webhooks.model.lanes import Lane, PendingEvent
 from tests.engines.dynamodb import Engine
 from tests.unit.admin_client import AdminClient, admin_client
 from tests.unit.tables import NOW_MS, event

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from lms_webhooks.admin.problems import RateLimited
 from lms_webhooks.admin.rate_limit import SendRateLimit
 from lms_webhooks.aws.dynamodb import Table
-from lms_webhooks.problems import Contention, RateLimited
+from lms_webhooks.errors import Contention
 from tests.engines.dynamodb import Engine
 from tests.unit.tables import before, tables
 

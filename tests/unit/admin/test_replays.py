@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from lms_webhooks.model.attempts import Attempt
-from lms_webhooks.stores.backlog import Lane, PendingEvent
+from lms_webhooks.model.lanes import Lane, PendingEvent
 from lms_webhooks.stores.deliveries import Delivery, Outcome
 from lms_webhooks.stores.replays import ReplayRunner, ReplayStore
 from tests.engines.dynamodb import Engine

@@ -7,8 +7,8 @@ import pytest
 from lms_webhooks.admin import stats
 from lms_webhooks.admin.stats import percentile
 from lms_webhooks.model.attempts import Attempt
+from lms_webhooks.model.lanes import Lane, PendingEvent
 from lms_webhooks.model.webhooks import format_ms
-from lms_webhooks.stores.backlog import Lane, PendingEvent
 from lms_webhooks.stores.deliveries import Delivery, Outcome
 from tests.engines.dynamodb import Engine
 from tests.unit.admin_client import ADMIN_CLAIMS, AdminClient, admin_client

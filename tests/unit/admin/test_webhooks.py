@@ -11,20 +11,21 @@ from botocore.exceptions import ClientError
 
 from lms_webhooks.admin.caller import Caller
 from lms_webhooks.admin.inputs import WebhookInput, WebhookPatch
+from lms_webhooks.admin.problems import NotSigned, RotationInProgress
 from lms_webhooks.admin.rate_limit import SendRateLimit
 from lms_webhooks.admin.webhooks import WebhookService
 from lms_webhooks.aws.dynamodb import Table
 from lms_webhooks.aws.kms import SecretCipher
 from lms_webhooks.drainer.drainer import LEASE_SECONDS
+from lms_webhooks.errors import Contention, VersionConflict, WebhookNotFound
 from lms_webhooks.model.health import DisabledReason, Health, Mode
+from lms_webhooks.model.lanes import Count, Lane
 from lms_webhooks.model.webhooks import (
     BasicAuthentication,
     NoAuthentication,
     SignatureAuthentication,
     Webhook,
 )
-from lms_webhooks.problems import Contention, NotSigned, RotationInProgress, VersionConflict, WebhookNotFound
-from lms_webhooks.stores.backlog import Count, Lane
 from lms_webhooks.stores.webhook_cache import MAX_AGE_SECONDS
 from lms_webhooks.stores.webhooks import WebhookWithHealth
 from tests.logged import logged_lines

@@ -28,9 +28,11 @@ from lms_webhooks.admin.subscriptions import Subscriptions
 from lms_webhooks.aws import clients
 from lms_webhooks.aws.dynamodb import KeyRange, Table, conditional_write, item_key, key_item
 from lms_webhooks.aws.kms import SecretCipher
+from lms_webhooks.errors import AWS_ERRORS
 from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.health import Health, enter_backlog_mode
-from lms_webhooks.stores.backlog import Backlog, Lane, PendingEvent
+from lms_webhooks.model.lanes import Lane, PendingEvent
+from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.deliveries import Delivery, DeliveryStore, Outcome
 from lms_webhooks.stores.health import HealthStore, Ticket
 from lms_webhooks.stores.outbox import Notification, NotificationKind, NotificationOutbox
@@ -332,7 +334,7 @@ def bring_back_a_delivery(stage: Stage) -> object:
 
 DRIVERS: dict[str, Callable[[Stage], object]] = {
     "backlog.Backlog.mark": Stage.mark,
-    "backlog.Backlog.unmark": clear_marker,
+    "backlog.Backlog.clear_marker": clear_marker,
     "backlog.Backlog.add_attempt": add_attempt_to_a_waiting_event,
     "backlog.Backlog._remove_sent_again": remove_one_that_was_sent_again,
     "backlog.Backlog._advance": mark_for_an_earlier_event,
@@ -346,7 +348,7 @@ DRIVERS: dict[str, Callable[[Stage], object]] = {
     "health.HealthStore._save": save_health,
     "health.HealthStore.take_ticket": take_ticket,
     "health.HealthStore.drop_ticket": drop_ticket,
-    "outbox.NoticeBox.remove": remove_notice,
+    "outbox.NotificationOutbox.remove": remove_notice,
     "replays.ReplayStore.cancel": cancel_replay,
     "replays.ReplayStore.advance": advance_replay,
     "replays.ReplayStore.forget": forget_replay,
@@ -409,7 +411,7 @@ def test_a_write_that_is_held_for_good_is_a_fault_in_bounded_time(site: Site, wa
     if site.name in NOT_RAISED:
         assert tell(site, refusals=99).answer == NOT_RAISED[site.name]
     else:
-        with pytest.raises(clients.AWS_ERRORS) as raised:
+        with pytest.raises(AWS_ERRORS) as raised:
             tell(site, refusals=99)
         assert clients.is_conflict(raised.value)
     assert waits == LONGEST_WAITS

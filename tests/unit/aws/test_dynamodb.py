@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from lms_webhooks.aws.clients import AWS_ERRORS
 from lms_webhooks.aws.dynamodb import Key, KeyRange, Table, conditional_write, item_key, key_item, transact
-from lms_webhooks.problems import Contention
+from lms_webhooks.errors import AWS_ERRORS, Contention
 from tests.engines.dynamodb import Engine
 from tests.unit.tables import Fails, Throttled, Unprocessed, before, keep_requests, stand_in, tables
 

@@ -17,7 +17,7 @@ from lms_webhooks.drainer.choosing import (
     stand_in,
 )
 from lms_webhooks.model.health import Health
-from lms_webhooks.stores.backlog import Lane, PendingEvent
+from lms_webhooks.model.lanes import Lane, PendingEvent
 from tests.unit.flow import waiting
 
 LOWER = (Lane.BATCH, Lane.RETRY, Lane.REPLAY)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lms_webhooks.drainer.expiry import PAUSE_MS, PORTION_PAGES, Expiry
-from lms_webhooks.stores.backlog import DueMarker, Lane, PendingEvent
+from lms_webhooks.model.lanes import DueMarker, Lane, PendingEvent
 from tests.unit.flow import ACCOUNT, ID, RETENTION_DAYS, RETENTION_MS, Flow, flow, waiting
 from tests.unit.tables import DAY_MS, NOW_MS, before
 

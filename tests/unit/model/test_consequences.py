@@ -8,7 +8,7 @@ import pytest
 from lms_webhooks.model.attempts import Attempt, ErrorClass
 from lms_webhooks.model.consequences import Consequence, Fate, decide, is_suspect_when_retried, set_aside
 from lms_webhooks.model.health import DisabledReason, Health, Mode
-from lms_webhooks.stores.backlog import PendingEvent
+from lms_webhooks.model.lanes import PendingEvent
 from tests.unit.tables import DAY_MS, NOW_MS, event
 
 FALLEN = Health(mode=Mode.BACKLOG, backlog_since_ms=NOW_MS - 1000, request_size=10)

@@ -11,7 +11,8 @@ import pytest
 from lms_webhooks.aws.dynamodb import Table
 from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.event_types import EVENT_TYPES
-from lms_webhooks.stores.backlog import Backlog, Lane, PendingEvent
+from lms_webhooks.model.lanes import Lane, PendingEvent
+from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.deliveries import Delivery, DeliveryStore, Outcome
 from operations.erase import _ARCHIVE, _QUEUES, System, is_about, main, run
 from tests.contract.template import TEMPLATE

@@ -14,17 +14,9 @@ from hypothesis import strategies as st
 
 from lms_webhooks.aws.dynamodb import KeyRange, Table, key_item
 from lms_webhooks.model.attempts import Attempt
+from lms_webhooks.model.lanes import Count, DueMarker, Lane, PendingEvent, ShardPart
 from lms_webhooks.observability import Metric
-from lms_webhooks.stores.backlog import (
-    Backlog,
-    Count,
-    DueMarker,
-    Lane,
-    PendingEvent,
-    ShardPart,
-    _shard,
-    parts_of_all_shards,
-)
+from lms_webhooks.stores.backlog import Backlog, _shard, parts_of_all_shards
 from tests.engines.dynamodb import Engine
 from tests.unit.tables import DAY_MS, NOW_MS, Fails, before, empty, event, keep_requests, tables
 
@@ -381,10 +373,10 @@ def due_markers(
         rest: ShardPart | None = part
         while rest is not None:
             page = backlog.due_markers(rest, now_ms=NOW_MS, limit=limit)
-            found += page.marks
+            found += page.markers
             if counted is not None:
                 counted.append(page.read)
-            rest = page.rest
+            rest = page.remaining
     return found
 
 
@@ -417,15 +409,15 @@ def test_a_part_of_a_shard_can_be_gone_on_with_from_any_mark(backlog: Backlog) -
     webhook_ids = sorted([each for each in map("wh_{}".format, range(200)) if _shard(each) == 3][:6])
     for webhook_id in webhook_ids:
         backlog.mark("1010", webhook_id, Lane.REALTIME, accepted_at_ms=NOW_MS)
-    part = ShardPart(3, start=webhook_ids[2], low=webhook_ids[2])
+    part = ShardPart(3, start=webhook_ids[2], next_key=webhook_ids[2])
     page = backlog.due_markers(part, now_ms=NOW_MS, limit=1000)
-    assert [each.webhook_id for each in page.marks] == webhook_ids[2:]
-    again = backlog.due_markers(part.from_mark(page.marks[2]), now_ms=NOW_MS, limit=1000)
-    assert [each.webhook_id for each in again.marks] == webhook_ids[4:]
-    assert again.rest is not None
-    last = backlog.due_markers(again.rest, now_ms=NOW_MS, limit=1000)
-    assert [each.webhook_id for each in last.marks] == webhook_ids[:2]
-    assert last.rest is None
+    assert [each.webhook_id for each in page.markers] == webhook_ids[2:]
+    again = backlog.due_markers(part.from_marker(page.markers[2]), now_ms=NOW_MS, limit=1000)
+    assert [each.webhook_id for each in again.markers] == webhook_ids[4:]
+    assert again.remaining is not None
+    last = backlog.due_markers(again.remaining, now_ms=NOW_MS, limit=1000)
+    assert [each.webhook_id for each in last.markers] == webhook_ids[:2]
+    assert last.remaining is None
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from lms_webhooks.admin.rate_limit import SendRateLimit
 from lms_webhooks.admin.subscriptions import Subscriptions
 from lms_webhooks.aws.dynamodb import KeyRange, Table
 from lms_webhooks.drainer.outcomes import OutcomeRecorder
-from lms_webhooks.stores.backlog import Backlog, Lane, PendingEvent, ShardPart, parts_of_all_shards
+from lms_webhooks.model.lanes import Lane, PendingEvent, ShardPart
+from lms_webhooks.stores.backlog import Backlog, parts_of_all_shards
 from lms_webhooks.stores.deliveries import DeliveryStore
 from lms_webhooks.stores.health import HealthStore
 from lms_webhooks.stores.outbox import NotificationOutbox
@@ -242,7 +243,7 @@ def due_markers(backlog: Backlog) -> None:
     for part in parts_of_all_shards("wh_"):
         rest: ShardPart | None = part
         while rest is not None:
-            rest = backlog.due_markers(rest, now_ms=NOW_MS, limit=1000).rest
+            rest = backlog.due_markers(rest, now_ms=NOW_MS, limit=1000).remaining
 
 
 @pytest.fixture

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from lms_webhooks.aws.dynamodb import KeyRange, Table, UnprocessedKeys, key_item
+from lms_webhooks.errors import Contention
 from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.health import DisabledReason, Health, Mode
-from lms_webhooks.problems import Contention
-from lms_webhooks.stores.backlog import Backlog, Lane, PendingEvent
+from lms_webhooks.model.lanes import Lane, PendingEvent
+from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.health import HealthStore
 from lms_webhooks.stores.outbox import (
     NotificationKind,

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from lms_webhooks.aws.dynamodb import KeyRange, Table
+from lms_webhooks.errors import IdempotencyInProgress, ReplayInProgress
 from lms_webhooks.model.attempts import Attempt
-from lms_webhooks.problems import IdempotencyInProgress, ReplayInProgress
-from lms_webhooks.stores.backlog import Backlog, Lane, PendingEvent
+from lms_webhooks.model.lanes import Lane, PendingEvent
+from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.deliveries import Delivery, DeliveryRecord, DeliveryStore, Outcome
 from lms_webhooks.stores.replays import Replay, ReplayBatch, ReplayRunner, ReplayState, ReplayStore
 from tests.engines.dynamodb import Engine

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
+from lms_webhooks.admin.problems import problem_for
 from lms_webhooks.aws.dynamodb import Table
+from lms_webhooks.errors import (
+    Contention,
+    CreationLimitExceeded,
+    IdempotencyInProgress,
+    UnreadableWebhook,
+    VersionConflict,
+    WebhookLimitExceeded,
+    WebhookNotFound,
+)
 from lms_webhooks.model.health import Health, Mode
 from lms_webhooks.model.webhooks import (
     Authentication,
@@ -22,17 +32,9 @@ from lms_webhooks.model.webhooks import (
     format_ms,
     format_time,
 )
-from lms_webhooks.problems import (
-    Contention,
-    CreationLimitExceeded,
-    IdempotencyInProgress,
-    VersionConflict,
-    WebhookLimitExceeded,
-    WebhookNotFound,
-)
 from lms_webhooks.stores import webhooks
 from lms_webhooks.stores.health import HealthStore, health_attributes
-from lms_webhooks.stores.webhooks import Tombstone, UnreadableWebhook, WebhookStore, new_webhook_id
+from lms_webhooks.stores.webhooks import Tombstone, WebhookStore, new_webhook_id
 from tests.engines.dynamodb import Engine
 from tests.unit.admin_client import TABLE, make_table
 from tests.unit.held_items import Collisions
@@ -457,8 +459,8 @@ def test_an_account_makes_a_thousand_webhooks_a_day(
         make()
     with pytest.raises(CreationLimitExceeded) as refused:
         make()
-    assert refused.value.headers == {"Retry-After": "1"}
-    assert "at most 7 webhooks a day" in refused.value.detail
+    assert problem_for(refused.value).headers == {"Retry-After": "1"}
+    assert "at most 7 webhooks a day" in problem_for(refused.value).detail
     assert store.read_account("1010") == []
     make("2020")
     make(created_at="2026-11-04T00:00:00.000Z")
@@ -476,7 +478,7 @@ def test_when_the_next_day_begins_is_said(store: WebhookStore, monkeypatch: pyte
     store.create(replace(webhook(), created_at=at_midnight))
     with pytest.raises(CreationLimitExceeded) as refused:
         store.create(replace(webhook(), created_at=at_midnight))
-    assert refused.value.headers == {"Retry-After": "86400"}
+    assert problem_for(refused.value).headers == {"Retry-After": "86400"}
 
 
 def refused_along(key: str) -> list[Any]:

@@ -12,19 +12,21 @@ from lms_webhooks.admin.caller import identify
 from lms_webhooks.admin.handlers import ROUTES, Handlers, Services
 from lms_webhooks.admin.http_responses import problem_response
 from lms_webhooks.admin.inputs import EmptyInput
-from lms_webhooks.admin.query_parameters import read_no_parameters
-from lms_webhooks.admin.request_body import read_body
-from lms_webhooks.admin.routes import Call, Route
-from lms_webhooks.aws.clients import is_conflict
-from lms_webhooks.observability import logger
-from lms_webhooks.problems import (
-    Contention,
+from lms_webhooks.admin.problems import (
+    ContentionProblem,
     Forbidden,
     InternalError,
     MethodNotAllowed,
     PathNotFound,
     Problem,
+    problem_for,
 )
+from lms_webhooks.admin.query_parameters import read_no_parameters
+from lms_webhooks.admin.request_body import read_body
+from lms_webhooks.admin.routes import Call, Route
+from lms_webhooks.aws.clients import is_conflict
+from lms_webhooks.errors import StoreError
+from lms_webhooks.observability import logger
 from lms_webhooks.settings import AdminApiSettings
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -49,12 +51,13 @@ def build_api(services: Services, settings: AdminApiSettings) -> APIGatewayHttpR
 
     def respond_to_error(error: Exception) -> Response[str]:
         if is_conflict(error):
-            return problem_response(Contention())
+            return problem_response(ContentionProblem())
         logger.exception("The call failed")
         return problem_response(InternalError(app.lambda_context.aws_request_id))
 
     app.not_found(lambda _: problem_response(_not_found(app.current_event.raw_event)))
     app.exception_handler(Problem)(problem_response)
+    app.exception_handler(StoreError)(lambda error: problem_response(problem_for(error)))
     app.exception_handler(Exception)(respond_to_error)
     return app
 

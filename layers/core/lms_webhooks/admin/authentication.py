@@ -9,6 +9,7 @@ from lms_webhooks.admin.inputs import (
     SignatureAuthenticationInput,
     WebhookPatch,
 )
+from lms_webhooks.admin.problems import FieldError, InvalidFields
 from lms_webhooks.aws.kms import SecretCipher
 from lms_webhooks.model.webhooks import (
     Authentication,
@@ -18,7 +19,6 @@ from lms_webhooks.model.webhooks import (
     Webhook,
     format_time,
 )
-from lms_webhooks.problems import FieldError, InvalidFields
 from lms_webhooks.sending.signing import new_secret
 from lms_webhooks.sending.targets import origin_of
 

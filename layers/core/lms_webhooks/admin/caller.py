@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from lms_webhooks.admin.problems import Forbidden
 from lms_webhooks.model.events import is_account_id
-from lms_webhooks.problems import Forbidden
 from lms_webhooks.settings import AdminApiSettings
 
 # The best for people first. The token of a machine (client credentials) has only the last two.

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from lms_webhooks.admin.http_responses import SAFETY_HEADERS
-from lms_webhooks.problems import PathNotFound
+from lms_webhooks.admin.problems import PathNotFound
 from lms_webhooks.settings import AdminApiSettings
 
 FOLDER = Path(__file__).with_name("console")

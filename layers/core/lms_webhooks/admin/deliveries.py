@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from lms_webhooks.admin.caller import Caller
+from lms_webhooks.admin.problems import DeliveryNotFound
 from lms_webhooks.admin.query_parameters import DeliveryQuery, DeliveryStatus, write_cursor
 from lms_webhooks.aws.dynamodb import KeyRange, Page
 from lms_webhooks.model.attempts import Attempt
-from lms_webhooks.problems import DeliveryNotFound
-from lms_webhooks.stores.backlog import Backlog, Lane, PendingEvent
+from lms_webhooks.model.lanes import Lane, PendingEvent
+from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.deliveries import DeliveryRecord, DeliveryStore, Outcome
 from lms_webhooks.stores.webhooks import WebhookStore
 
@@ -113,7 +114,7 @@ class Deliveries:
             _of_pending(each)
             for page in read[:_RETRY_PAGES]
             for each in page
-            if key_range.low <= each.event.sort_key < key_range.high
+            if key_range.start <= each.event.sort_key < key_range.end
         ]
         return [*pages, Page(retried, None)], len(read) > _RETRY_PAGES
 

@@ -52,23 +52,23 @@ from lms_webhooks.admin.presenters import (
     present_subscription,
     present_webhook,
 )
+from lms_webhooks.admin.problems import (
+    ContentionProblem,
+    CreationLimitExceededProblem,
+    MailLimitExceeded,
+    NotSigned,
+    ReplayInProgressProblem,
+    ReplayNotFound,
+    RotationInProgress,
+    SubscriptionLimitExceeded,
+    WebhookLimitExceededProblem,
+)
 from lms_webhooks.admin.query_parameters import read_delivery_id, read_delivery_query, read_hours
 from lms_webhooks.admin.replays import ReplayService, audit_redelivery, audit_replay
 from lms_webhooks.admin.routes import Call, RouteTable
 from lms_webhooks.admin.stats import DEFAULT_HOURS, MAX_HOURS, StatsReader
 from lms_webhooks.admin.webhooks import WebhookService, audit_creation, audit_rotation
 from lms_webhooks.model.webhooks import SignatureAuthentication
-from lms_webhooks.problems import (
-    Contention,
-    CreationLimitExceeded,
-    MailLimitExceeded,
-    NotSigned,
-    ReplayInProgress,
-    ReplayNotFound,
-    RotationInProgress,
-    SubscriptionLimitExceeded,
-    WebhookLimitExceeded,
-)
 from lms_webhooks.settings import AdminApiSettings
 from lms_webhooks.stores.replays import Replay
 from lms_webhooks.stores.webhooks import WebhookWithHealth
@@ -148,7 +148,7 @@ class Handlers:
         headers=("Location", "ETag"),
         is_idempotent=True,
         is_rate_limited=True,
-        raises=(WebhookLimitExceeded, CreationLimitExceeded),
+        raises=(WebhookLimitExceededProblem, CreationLimitExceededProblem),
     )
     def create_webhook(self, call: Call[WebhookInput]) -> Response[str]:
         def respond(created: WebhookWithHealth, secret: str | None) -> Response[str]:
@@ -342,7 +342,7 @@ class Handlers:
         headers=("Location",),
         is_idempotent=True,
         is_rate_limited=True,
-        raises=(ReplayInProgress,),
+        raises=(ReplayInProgressProblem,),
     )
     def start_replay(self, call: Call[ReplayInput], webhook_id: str) -> Response[str]:
         location = {"Location": f"/v1/webhooks/{webhook_id}/replay"}
@@ -392,7 +392,10 @@ class Handlers:
         )
 
     @ROUTES.add(
-        "DELETE", "/v1/notice-subscriptions/<subscription_id>", HTTPStatus.NO_CONTENT, raises=(Contention,)
+        "DELETE",
+        "/v1/notice-subscriptions/<subscription_id>",
+        HTTPStatus.NO_CONTENT,
+        raises=(ContentionProblem,),
     )
     def delete_notification_subscription(self, call: Call[None], subscription_id: str) -> Response[str]:
         self._services.subscriptions().remove(call.caller, subscription_id)

@@ -10,8 +10,8 @@ from aws_lambda_powertools.event_handler import Response
 from pydantic import BaseModel
 
 from lms_webhooks.admin.idempotency import Claim, ResponseSecret, StoredResponse
+from lms_webhooks.admin.problems import Problem
 from lms_webhooks.model.webhooks import Webhook
-from lms_webhooks.problems import Problem
 from lms_webhooks.stores.webhooks import WebhookWithHealth
 
 if TYPE_CHECKING:

@@ -20,17 +20,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lms_webhooks.admin.caller import Caller
-from lms_webhooks.aws.clients import AWS_ERRORS
+from lms_webhooks.admin.problems import IdempotencyKeyReused, InvalidParameters, ParameterError
 from lms_webhooks.aws.dynamodb import Table, conditional_write, key_item
 from lms_webhooks.aws.kms import SecretCipher
+from lms_webhooks.errors import AWS_ERRORS, Contention, IdempotencyInProgress
 from lms_webhooks.observability import logger
-from lms_webhooks.problems import (
-    Contention,
-    IdempotencyInProgress,
-    IdempotencyKeyReused,
-    InvalidParameters,
-    ParameterError,
-)
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, TransactWriteItemTypeDef

@@ -31,6 +31,7 @@ from lms_webhooks.admin.subscriptions import Subscription
 from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.event_types import EVENT_TYPES
 from lms_webhooks.model.health import Health
+from lms_webhooks.model.lanes import Count, Lane
 from lms_webhooks.model.webhooks import (
     Authentication,
     BasicAuthentication,
@@ -39,7 +40,6 @@ from lms_webhooks.model.webhooks import (
     Webhook,
     format_ms,
 )
-from lms_webhooks.stores.backlog import Count, Lane
 from lms_webhooks.stores.deliveries import Outcome
 from lms_webhooks.stores.replays import Replay
 
@@ -125,8 +125,8 @@ def present_replay(replay: Replay) -> ReplayOutput:
     return ReplayOutput(
         replay_id=replay.replay_id,
         state=replay.state,
-        from_time=format_ms(int(replay.of.low)),
-        to_time=format_ms(int(replay.of.high)),
+        from_time=format_ms(int(replay.of.start)),
+        to_time=format_ms(int(replay.of.end)),
         status=replay.outcome,
         event_name=replay.event_name,
         processed=replay.read,

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
+from lms_webhooks.admin.problems import DeliveryNotFound, InvalidParameters, ParameterError
 from lms_webhooks.aws.dynamodb import KeyRange
 from lms_webhooks.model.event_types import EVENT_TYPES
-from lms_webhooks.problems import DeliveryNotFound, InvalidParameters, ParameterError
 from lms_webhooks.timestamps import read_rfc3339
 
 MAX_PAGE = 100
@@ -65,8 +65,8 @@ def read_delivery_query(given: Mapping[str, str], *, account_id: str, webhook_id
         read.refuse("to", "must be later than from")
     limit = read.number("limit", default=DEFAULT_PAGE, maximum=MAX_PAGE)
     filters = _fingerprint(account_id, webhook_id, status, event_name, from_ms, to_ms)
-    low = EVERYTHING.low if from_ms is None else f"{from_ms:013d}"
-    high = EVERYTHING.high if to_ms is None else f"{to_ms:013d}"
+    low = EVERYTHING.start if from_ms is None else f"{from_ms:013d}"
+    high = EVERYTHING.end if to_ms is None else f"{to_ms:013d}"
     position = read.cursor("cursor", filters, KeyRange(low, high))
     read.finish()
     return DeliveryQuery(
@@ -179,7 +179,7 @@ class _ParameterReader:
         except (ValueError, TypeError):
             belongs_to, position = None, None
         is_position = isinstance(position, str) and _SORT_KEY.fullmatch(position)
-        if belongs_to != filters or not is_position or not key_range.low <= position <= key_range.high:
+        if belongs_to != filters or not is_position or not key_range.start <= position <= key_range.end:
             self.refuse(name, "must be the nextCursor of a call with the same other parameters")
             return None
         return str(position)

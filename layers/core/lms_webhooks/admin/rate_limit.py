@@ -22,8 +22,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from lms_webhooks.admin.problems import MailLimitExceeded, RateLimited
 from lms_webhooks.aws.dynamodb import Key, Table, conditional_write, key_item, transact
-from lms_webhooks.problems import Contention, IdempotencyInProgress, MailLimitExceeded, RateLimited
+from lms_webhooks.errors import Contention, IdempotencyInProgress
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, PutTypeDef, TransactWriteItemTypeDef

@@ -9,10 +9,10 @@ from lms_webhooks.admin.audit import audit
 from lms_webhooks.admin.caller import Caller
 from lms_webhooks.admin.deliveries import Deliveries, DeliveryView
 from lms_webhooks.admin.inputs import ReplayInput
+from lms_webhooks.admin.problems import FieldError, InvalidFields, ReplayNotFound
 from lms_webhooks.admin.rate_limit import SendRateLimit
 from lms_webhooks.aws.dynamodb import KeyRange
 from lms_webhooks.aws.sqs import DrainQueue
-from lms_webhooks.problems import FieldError, InvalidFields, ReplayNotFound
 from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.deliveries import Outcome
 from lms_webhooks.stores.replays import Replay, ReplayStore

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
-from lms_webhooks.problems import (
+from lms_webhooks.admin.problems import (
     BodyTooLarge,
     FieldError,
     InvalidFields,

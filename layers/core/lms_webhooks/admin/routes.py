@@ -15,13 +15,12 @@ from pydantic.alias_generators import to_camel
 
 from lms_webhooks.admin.caller import Caller
 from lms_webhooks.admin.http_responses import if_match_holds, json_response
-from lms_webhooks.model.webhooks import Webhook
-from lms_webhooks.problems import (
+from lms_webhooks.admin.problems import (
     BodyTooLarge,
-    Contention,
+    ContentionProblem,
     DeliveryNotFound,
     Forbidden,
-    IdempotencyInProgress,
+    IdempotencyInProgressProblem,
     IdempotencyKeyReused,
     InternalError,
     InvalidFields,
@@ -32,9 +31,10 @@ from lms_webhooks.problems import (
     RateLimited,
     SubscriptionNotFound,
     UnsupportedMediaType,
-    VersionConflict,
-    WebhookNotFound,
+    VersionConflictProblem,
+    WebhookNotFoundProblem,
 )
+from lms_webhooks.model.webhooks import Webhook
 
 _OF_EVERY_CALL: tuple[type[Problem], ...] = (
     InvalidParameters,  # a call without query parameters refuses them
@@ -47,12 +47,12 @@ _OF_EVERY_CALL: tuple[type[Problem], ...] = (
 )
 # An id with a character that no id has is no such path.
 _OF_A_PATH: dict[str, tuple[type[Problem], ...]] = {
-    "<webhook_id>": (WebhookNotFound, PathNotFound),
+    "<webhook_id>": (WebhookNotFoundProblem, PathNotFound),
     "<delivery_id>": (DeliveryNotFound,),
     "<subscription_id>": (SubscriptionNotFound, PathNotFound),
 }
-_IF_IDEMPOTENT = (IdempotencyInProgress, IdempotencyKeyReused, Contention)
-_IF_CONDITIONAL = (VersionConflict, Contention)
+_IF_IDEMPOTENT = (IdempotencyInProgressProblem, IdempotencyKeyReused, ContentionProblem)
+_IF_CONDITIONAL = (VersionConflictProblem, ContentionProblem)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

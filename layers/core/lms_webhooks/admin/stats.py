@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 from lms_webhooks.admin.caller import Caller
 from lms_webhooks.aws.dynamodb import KeyRange
+from lms_webhooks.model.lanes import Count, DueMarker, Lane
 from lms_webhooks.model.slots import next_slot_ms
-from lms_webhooks.stores.backlog import Backlog, Count, DueMarker, Lane
+from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.deliveries import DeliveryRecord, DeliveryStore, Outcome
 from lms_webhooks.stores.webhooks import WebhookStore
 
@@ -121,8 +122,8 @@ class StatsReader:
                 by_hour.setdefault(starts_at_ms, Hour(starts_at_ms)).add(recorded)
             if page.read_to is None:
                 return list(by_hour.values()), from_ms
-            of = KeyRange(of.low, page.read_to)
-        return list(by_hour.values()), int(of.high[:13])
+            of = KeyRange(of.start, page.read_to)
+        return list(by_hour.values()), int(of.end[:13])
 
 
 def percentile(sorted_values: Sequence[int], percent: int) -> int:

@@ -19,18 +19,18 @@ from typing import TYPE_CHECKING
 
 from lms_webhooks.admin.audit import audit
 from lms_webhooks.admin.caller import Caller
-from lms_webhooks.admin.rate_limit import SendRateLimit
-from lms_webhooks.aws.dynamodb import Table, conditional_write, key_item
-from lms_webhooks.model.webhooks import format_time, utc_now
-from lms_webhooks.observability import logger
-from lms_webhooks.problems import (
-    Contention,
+from lms_webhooks.admin.problems import (
     FieldError,
     InvalidFields,
     MailLimitExceeded,
     SubscriptionLimitExceeded,
     SubscriptionNotFound,
 )
+from lms_webhooks.admin.rate_limit import SendRateLimit
+from lms_webhooks.aws.dynamodb import Table, conditional_write, key_item
+from lms_webhooks.errors import Contention
+from lms_webhooks.model.webhooks import format_time, utc_now
+from lms_webhooks.observability import logger
 from lms_webhooks.stores.outbox import account_topic
 
 if TYPE_CHECKING:

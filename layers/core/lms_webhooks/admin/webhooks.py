@@ -17,13 +17,15 @@ from lms_webhooks.admin.authentication import (
 )
 from lms_webhooks.admin.caller import Caller
 from lms_webhooks.admin.inputs import WebhookInput, WebhookPatch
+from lms_webhooks.admin.problems import NotSigned, RotationInProgress
 from lms_webhooks.admin.rate_limit import SendRateLimit
 from lms_webhooks.aws.kms import SecretCipher
 from lms_webhooks.aws.sqs import DrainQueue
+from lms_webhooks.errors import Contention, VersionConflict
 from lms_webhooks.model.health import Health
+from lms_webhooks.model.lanes import Count, Lane
 from lms_webhooks.model.webhooks import SignatureAuthentication, Status, Webhook, format_time, utc_now
-from lms_webhooks.problems import Contention, NotSigned, RotationInProgress, VersionConflict
-from lms_webhooks.stores.backlog import PURGE_DELAY_SECONDS, Backlog, Count, Lane
+from lms_webhooks.stores.backlog import PURGE_DELAY_SECONDS, Backlog
 from lms_webhooks.stores.webhook_cache import MAX_AGE_SECONDS
 from lms_webhooks.stores.webhooks import WebhookStore, WebhookWithHealth, new_webhook_id
 

@@ -8,7 +8,7 @@ import random
 from typing import TYPE_CHECKING, Any, cast
 
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 from botocore.session import get_session
 
 from lms_webhooks import __version__
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from mypy_boto3_kms import KMSClient
     from mypy_boto3_sns import SNSClient
     from mypy_boto3_sqs import SQSClient
-
-AWS_ERRORS = (BotoCoreError, ClientError)
-"""What a call of AWS raises: a fault of ours, never charged to an endpoint."""
 
 # Retries are botocore's. A call that hangs must not eat the time that deliveries need, so each try
 # is short: DynamoDB, SQS and KMS answer in milliseconds or not at all.

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from lms_webhooks.aws.clients import AWS_ERRORS, conflict_wait_seconds
+from lms_webhooks.aws.clients import conflict_wait_seconds
+from lms_webhooks.errors import AWS_ERRORS, Contention
 from lms_webhooks.observability import report
-from lms_webhooks.problems import Contention
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -41,17 +41,17 @@ _FIRST_WAIT_SECONDS = 0.05
 
 
 class UnprocessedKeys(BotoCoreError):
-    """DynamoDB answered each try, and left keys unread each time. One of `aws.AWS_ERRORS`."""
+    """DynamoDB answered each try, and left keys unread each time. One of `errors.AWS_ERRORS`."""
 
     fmt = "left unread: {keys} keys of {table}"
 
 
 @dataclass(frozen=True, slots=True)
 class KeyRange:
-    """Which sort keys are asked for: from `low` on, and below `high`."""
+    """Which sort keys are asked for: from `start` on, and below `end`."""
 
-    low: str
-    high: str
+    start: str
+    end: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,15 +144,15 @@ class Table:
             ExpressionAttributeNames=names if attributes else {"#pk": "pk", "#sk": "sk"},
             ExpressionAttributeValues={
                 ":pk": {"S": partition},
-                ":low": {"S": of.low},
-                ":high": {"S": of.high},  # BETWEEN takes it in, so what stands there is dropped below
+                ":low": {"S": of.start},
+                ":high": {"S": of.end},  # BETWEEN takes it in, so what stands there is dropped below
             },
             ScanIndexForward=not newest_first,
             ConsistentRead=consistent,
             Limit=limit + 1,
             **projection,  # type: ignore[arg-type]  # one of query's own parameters
         )
-        items = [item for item in answer["Items"] if item["sk"]["S"] != of.high]
+        items = [item for item in answer["Items"] if item["sk"]["S"] != of.end]
         if "LastEvaluatedKey" not in answer and len(items) <= limit:
             return Page(items, None)
         items = items[:limit]

@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import batched
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from lms_webhooks.aws.clients import AWS_ERRORS
+from lms_webhooks.errors import AWS_ERRORS
+from lms_webhooks.model.lanes import ShardPart
 from lms_webhooks.observability import logger
-from lms_webhooks.stores.backlog import ShardPart
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -150,15 +150,20 @@ class SweepQueue:
             self._client.send_message_batch(
                 QueueUrl=self._url,
                 Entries=[
-                    {"Id": str(index), "MessageBody": json.dumps(asdict(part))}
+                    {"Id": str(index), "MessageBody": _sweep_message(part)}
                     for index, part in enumerate(chunk)
                 ],
             )
 
 
+def _sweep_message(part: ShardPart) -> str:
+    return json.dumps({"shard": part.shard, "start": part.start, "low": part.next_key})
+
+
 def read_sweep_message(body: str) -> ShardPart:
     """The part that `SweepQueue` was given."""
-    return ShardPart(**json.loads(body))
+    part = json.loads(body)
+    return ShardPart(part["shard"], part["start"], next_key=part["low"])
 
 
 def _refuse_constant(name: str) -> NoReturn:

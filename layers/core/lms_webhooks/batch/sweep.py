@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from itertools import batched
 from typing import TYPE_CHECKING, Any
 
-from lms_webhooks.aws.clients import AWS_ERRORS
 from lms_webhooks.aws.sqs import SEND_LIMIT, DrainMessage, DrainQueue, SweepQueue, read_sweep_message
+from lms_webhooks.errors import AWS_ERRORS
+from lms_webhooks.model.lanes import DueMarker, ShardPart
 from lms_webhooks.observability import Metric, count, report
-from lms_webhooks.stores.backlog import Backlog, DueMarker, ShardPart, parts_of_all_shards
+from lms_webhooks.stores.backlog import Backlog, parts_of_all_shards
 from lms_webhooks.stores.health import TICKET_GRACE_SECONDS, HealthStore, Ticket
 from lms_webhooks.stores.webhook_states import WebhookState, WebhookStates
 from lms_webhooks.stores.webhooks import new_webhook_id
@@ -106,11 +107,11 @@ class Sweep:
                 return rest
             due = self._backlog.due_markers(rest, now_ms=self._now_ms(), limit=_READ_AT_ONCE)
             run.lanes += due.read
-            for marks in batched(due.marks, _AT_ONCE, strict=False):
+            for marks in batched(due.markers, _AT_ONCE, strict=False):
                 if self._clock() >= run.ends_at:
-                    return rest.from_mark(marks[0])
+                    return rest.from_marker(marks[0])
                 self._try(marks, run)
-            rest = due.rest
+            rest = due.remaining
         return None
 
     def _try(self, marks: Sequence[DueMarker], run: "_Run") -> None:
@@ -141,7 +142,7 @@ class Sweep:
                     mark, "", now_ms=now_ms, until_ms=now_ms + TICKET_GRACE_SECONDS * 1000
                 ):
                     due[_id(mark)] = DrainMessage(*_id(mark))
-            elif _is_due(mark, standing, now_ms):
+            elif _needs_drainer(mark, standing, now_ms):
                 is_urgent = mark.is_due(now_ms) and mark.lane.is_urgent(failures=standing.failures)
                 ticket = standing.ticket or secrets.token_urlsafe(12)
                 if is_urgent or _id(mark) not in due:
@@ -230,11 +231,9 @@ def _id(mark: DueMarker) -> _Id:
     return mark.account_id, mark.webhook_id
 
 
-def _is_due(mark: DueMarker, standing: WebhookState, now_ms: int) -> bool:
+def _needs_drainer(mark: DueMarker, standing: WebhookState, now_ms: int) -> bool:
     if standing.next_attempt_at_ms > now_ms:
         return False
     if standing.lease_until_ms >= now_ms or standing.ticket_until_ms >= now_ms:
-        return False  # somebody is at it, or on the way
-    if mark.check_at_ms <= now_ms:
-        return True  # something expires, whether or not it may be sent
-    return standing.may_send and mark.is_due(now_ms)
+        return False  # a drainer has it, or is scheduled
+    return mark.needs_drainer(now_ms, may_send=standing.may_send)

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 from lms_webhooks.aws.sqs import QuarantineQueue
 from lms_webhooks.model.events import Event, MalformedEvent, read_event
+from lms_webhooks.model.lanes import Lane
 from lms_webhooks.model.routing import Route, lane_for, route
 from lms_webhooks.model.webhooks import Webhook, format_ms
 from lms_webhooks.observability import Metric, count, logger, report
 from lms_webhooks.sending.webhook_client import SendResult
 from lms_webhooks.sending.webhook_request import Credentials
-from lms_webhooks.stores.backlog import Lane
 from lms_webhooks.stores.deliveries import Delivery
 from lms_webhooks.stores.webhook_cache import WebhookCache
 from lms_webhooks.stores.webhooks import Tombstone

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lms_webhooks.model.health import MAX_REQUEST_SIZE, Health
-from lms_webhooks.stores.backlog import Lane, PendingEvent
+from lms_webhooks.model.lanes import Lane, PendingEvent
 
 REALTIME_IN_A_ROW = 3
 """Requests of the real-time lane while a lower one is due. So that one gets one in four."""

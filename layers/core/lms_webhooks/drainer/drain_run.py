@@ -25,11 +25,12 @@ from lms_webhooks.model import health as endpoint
 from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.consequences import Fate, decide, is_suspect_when_retried
 from lms_webhooks.model.health import MAX_REJECTIONS_IN_A_ROW, Health
+from lms_webhooks.model.lanes import DueMarker, Lane, PendingEvent
 from lms_webhooks.model.webhooks import Status, Webhook
 from lms_webhooks.observability import Metric, count
 from lms_webhooks.sending.sender import Timeouts
 from lms_webhooks.sending.webhook_client import WebhookClient
-from lms_webhooks.stores.backlog import Backlog, DueMarker, Lane, PendingEvent
+from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.replays import ReplayBatch, ReplayRunner
 from lms_webhooks.stores.webhook_cache import WebhookCache
 
@@ -173,7 +174,7 @@ class DrainRun:
         has_looked = False
         for lane, mark in marks.items():
             is_sent_instead = self._endpoint_answers() and mark.is_due(self._now_ms())
-            if lane in self._checked_lanes or is_sent_instead or not self._expiry.is_due(mark):
+            if lane in self._checked_lanes or is_sent_instead or not mark.is_check_due(self._now_ms()):
                 continue
             has_looked = True
             self._checked_lanes.add(lane)

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from lms_webhooks.drainer.outcomes import OutcomeRecorder
+from lms_webhooks.model.lanes import Check, DueMarker, Lane, PendingEvent
 from lms_webhooks.observability import logger
-from lms_webhooks.stores.backlog import Backlog, Check, DueMarker, Lane, PendingEvent, place_of
+from lms_webhooks.stores.backlog import Backlog, place_of
 from lms_webhooks.stores.deliveries import Outcome
 from lms_webhooks.stores.replays import ReplayRunner
 
@@ -40,10 +41,6 @@ class Expiry:
         self._days = retention_days
         self.retention_ms = retention_days * 86_400_000
         self._clock = clock
-
-    def is_due(self, mark: DueMarker) -> bool:
-        """Whether something in a lane may have expired."""
-        return mark.check_at_ms <= self._now_ms()
 
     def look_through(
         self, mark: DueMarker, *, endpoint_answers: bool, last_error: str, has_time: Callable[[], bool]

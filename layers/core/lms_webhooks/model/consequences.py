@@ -15,8 +15,8 @@ from enum import StrEnum
 from lms_webhooks.model import health as endpoint
 from lms_webhooks.model.attempts import Attempt, ErrorClass, ResponseClass, classify
 from lms_webhooks.model.health import MAX_REJECTIONS_IN_A_ROW, DisabledReason, Health
+from lms_webhooks.model.lanes import PendingEvent
 from lms_webhooks.model.retry import backoff_seconds, rejection_delay_seconds, retry_after_seconds
-from lms_webhooks.stores.backlog import PendingEvent
 
 _AFTER_THE_REQUEST = frozenset({ErrorClass.TIMEOUT, ErrorClass.CONNECTION_LOST, ErrorClass.INVALID_RESPONSE})
 

@@ -26,14 +26,22 @@ any drainer may send what is there, and what comes while it does goes out with i
 import secrets
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lms_webhooks.aws.clients import AWS_ERRORS
 from lms_webhooks.aws.dynamodb import Key, KeyRange, Page, Table, conditional_write, item_key, key_item
+from lms_webhooks.errors import AWS_ERRORS
 from lms_webhooks.model.attempts import Attempt
-from lms_webhooks.model.events import Event
+from lms_webhooks.model.lanes import (
+    Check,
+    Count,
+    DueMarker,
+    DueMarkers,
+    Lane,
+    PendingEvent,
+    ShardPart,
+    marker_sort_key,
+)
 from lms_webhooks.observability import report
 from lms_webhooks.stores.items import (
     IS_NEW_ATTEMPT,
@@ -54,119 +62,6 @@ if TYPE_CHECKING:
 PURGE_DELAY_SECONDS = 80
 """From a webhook's deletion until its lanes are purged: longer than the lease of a drainer."""
 SHARDS = 16  # the marks of one shard are one partition: 16 of them take 16,000 appends a second
-_FIRST_KEY, _LAST_KEY = "!", "~"  # the sort keys of marks are printable ASCII
-
-
-class Lane(StrEnum):
-    """Where events wait, in the order in which they are served."""
-
-    REALTIME = "realtime"
-    BATCH = "batch"
-    RETRY = "retry"
-    REPLAY = "replay"
-
-    def is_urgent(self, *, failures: int) -> bool:
-        """Whether a drainer for this lane is sent for by the urgent queue: it has real-time events, and its
-        endpoint answers. A probe may hang, and the other lanes may wait, so they have a queue and drainers of
-        their own."""
-        return self is Lane.REALTIME and not failures
-
-
-@dataclass(frozen=True, slots=True)
-class PendingEvent:
-    """One event in a lane."""
-
-    event: Event
-    tries: int = 0
-    """How often its receiver rejected it."""
-    due_at_ms: int = 0
-    """Retry lane, or one to be sent again that also waits there: not before."""
-    attempts: tuple[Attempt, ...] = ()
-    """Those that concerned this event alone."""
-    token: str = ""
-    """Of one to be sent again: who asks for the same once more gives it another."""
-    pending_in: Lane | None = None
-    """Of one to be sent again: the lane in which it also waits, with the attempts that it has there."""
-    asked_at_ms: int = 0
-    """Of one to be sent again: when somebody asked. The event is on record; that it is to be sent again ends
-    as an event does that waits."""
-
-
-@dataclass(frozen=True, slots=True)
-class Count:
-    """How many events stand in a lane, or how many at least."""
-
-    events: int
-    is_complete: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """How far a lane was looked through for events that expired, by who could not go on to its end."""
-
-    position: str
-    """The sort key of the last event that was looked at."""
-    first_ms: int
-    """From when on the first of those before it waits; 0 when there are none."""
-    token: str
-    """The mark's, when the look began."""
-
-
-@dataclass(frozen=True, slots=True)
-class DueMarker:
-    """Says that a lane has events. Times in UTC milliseconds."""
-
-    account_id: str
-    webhook_id: str
-    lane: Lane
-    token: str
-    due_at_ms: int
-    """Nothing in the lane is to be sent earlier."""
-    check_at_ms: int
-    """When the first of its events may expire."""
-    check: Check | None = None
-    """The look that goes on."""
-    purge_until_ms: int = 0
-    """Of a deleted webhook: until then somebody purges the lane, or is on the way."""
-
-    def is_due(self, now_ms: int) -> bool:
-        """Whether something in the lane may be sent."""
-        return self.due_at_ms <= now_ms
-
-
-@dataclass(frozen=True, slots=True)
-class ShardPart:
-    """The marks of one shard that are still to be read: from `low` on to the last, then from the first on to
-    `start`. Readings that begin at different places leave out no mark every time."""
-
-    shard: int
-    start: str
-    low: str
-
-    @property
-    def high(self) -> str:
-        """The end of the stretch that is read now."""
-        return _LAST_KEY if self.low >= self.start else self.start
-
-    def from_mark(self, mark: DueMarker) -> "ShardPart":
-        """What is left from a mark on."""
-        return replace(self, low=_sort_key_of_mark(mark.webhook_id, mark.lane))
-
-    def behind(self, sort_key: str | None) -> "ShardPart | None":
-        """What is left behind `sort_key`, or behind the whole stretch; None when all is read."""
-        if sort_key is not None:
-            return replace(self, low=f"{sort_key} ")  # no lane's name has a blank: no mark is in between
-        return replace(self, low=_FIRST_KEY) if self.low >= self.start else None
-
-
-@dataclass(frozen=True, slots=True)
-class DueMarkers:
-    """Some marks of a shard: those of them for which there may be something to do."""
-
-    marks: list[DueMarker]
-    read: int
-    """How many there are, due or not."""
-    rest: ShardPart | None
 
 
 class Backlog:
@@ -354,14 +249,14 @@ class Backlog:
             FilterExpression="NOT (due_at > :now AND check_at > :now)",
             ExpressionAttributeValues={
                 ":pk": {"S": f"DUE#{part.shard}"},
-                ":low": {"S": part.low},
-                ":high": {"S": part.high},
+                ":low": {"S": part.next_key},
+                ":high": {"S": part.end_key},
                 ":now": {"N": str(now_ms)},
             },
             Limit=limit,
         )
         last = answer["LastEvaluatedKey"]["sk"]["S"] if "LastEvaluatedKey" in answer else None
-        return DueMarkers(list(_marks(answer["Items"])), answer["ScannedCount"], part.behind(last))
+        return DueMarkers(list(_marks(answer["Items"])), answer["ScannedCount"], part.after(last))
 
     def clear_marker(self, mark: DueMarker) -> bool:
         """Remove `mark` unless events were appended since it was read; answer whether it is gone."""
@@ -584,11 +479,7 @@ def _shard(webhook_id: str) -> int:
 
 
 def _mark_key(webhook_id: str, lane: Lane) -> "Item":
-    return key_item((f"DUE#{_shard(webhook_id)}", _sort_key_of_mark(webhook_id, lane)))
-
-
-def _sort_key_of_mark(webhook_id: str, lane: Lane) -> str:
-    return f"{webhook_id}#{lane}"
+    return key_item((f"DUE#{_shard(webhook_id)}", marker_sort_key(webhook_id, lane)))
 
 
 def parts_of_all_shards(start: str) -> list[ShardPart]:

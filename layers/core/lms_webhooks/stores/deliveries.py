@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from lms_webhooks.aws.clients import AWS_ERRORS
 from lms_webhooks.aws.dynamodb import Key, KeyRange, Page, Table, conditional_write, item_key, key_item
+from lms_webhooks.errors import AWS_ERRORS
 from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.events import Event
 from lms_webhooks.observability import logger

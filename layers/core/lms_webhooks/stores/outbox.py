@@ -19,12 +19,13 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 from typing import TYPE_CHECKING
 
-from lms_webhooks.aws.clients import AWS_ERRORS
 from lms_webhooks.aws.dynamodb import Key, Table, key_item, transact
+from lms_webhooks.errors import AWS_ERRORS
 from lms_webhooks.model.health import Health
+from lms_webhooks.model.lanes import Lane
 from lms_webhooks.model.webhooks import Webhook, format_ms
 from lms_webhooks.observability import logger, report
-from lms_webhooks.stores.backlog import Backlog, Lane
+from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.webhook_states import WebhookState, WebhookStates
 
 if TYPE_CHECKING:

@@ -18,12 +18,12 @@ from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lms_webhooks.aws.clients import AWS_ERRORS
 from lms_webhooks.aws.dynamodb import KeyRange, Table, conditional_write, key_item, transact
+from lms_webhooks.errors import AWS_ERRORS, IdempotencyInProgress, ReplayInProgress
 from lms_webhooks.model.attempts import Attempt
+from lms_webhooks.model.lanes import Lane, PendingEvent
 from lms_webhooks.observability import Metric, count, logger, measure_ms
-from lms_webhooks.problems import IdempotencyInProgress, ReplayInProgress
-from lms_webhooks.stores.backlog import Backlog, Lane, PendingEvent
+from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.deliveries import DeliveryRecord, DeliveryStore, Outcome
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Replay:
     @property
     def left(self) -> KeyRange:
         """What it has still to read."""
-        return KeyRange(self.position + "\x00", self.of.high) if self.position else self.of
+        return KeyRange(self.position + "\x00", self.of.end) if self.position else self.of
 
     def wants(self, recorded: DeliveryRecord) -> bool:
         """Whether a delivery is one that it sends."""
@@ -380,8 +380,8 @@ def _item(replay: Replay) -> "Item":
         **_key(replay.webhook_id),
         "replay_id": {"S": replay.replay_id},
         "account_id": {"S": replay.account_id},
-        "low": {"S": replay.of.low},
-        "high": {"S": replay.of.high},
+        "low": {"S": replay.of.start},
+        "high": {"S": replay.of.end},
         "started_at": {"N": str(replay.started_at_ms)},
         "started_by": {"S": replay.started_by},
         "state": {"S": replay.state.value},

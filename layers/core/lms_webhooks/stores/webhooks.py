@@ -19,6 +19,14 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from lms_webhooks.aws.dynamodb import Key, key_item, transact
+from lms_webhooks.errors import (
+    CreationLimitExceeded,
+    IdempotencyInProgress,
+    UnreadableWebhook,
+    VersionConflict,
+    WebhookLimitExceeded,
+    WebhookNotFound,
+)
 from lms_webhooks.model.health import Health, Mode
 from lms_webhooks.model.webhooks import (
     MAX_WEBHOOKS_PER_ACCOUNT,
@@ -32,13 +40,6 @@ from lms_webhooks.model.webhooks import (
     format_time,
 )
 from lms_webhooks.observability import report
-from lms_webhooks.problems import (
-    CreationLimitExceeded,
-    IdempotencyInProgress,
-    VersionConflict,
-    WebhookLimitExceeded,
-    WebhookNotFound,
-)
 from lms_webhooks.stores.health import health_attributes, health_key, read_health_item
 
 if TYPE_CHECKING:
@@ -74,10 +75,6 @@ class Unreadable(NamedTuple):
     webhook_id: str
     events: frozenset[str] | None
     """What it takes; None where not even that can be read."""
-
-
-class UnreadableWebhook(Exception):
-    """The webhook is there, and this version cannot read it."""
 
 
 class Tombstone(NamedTuple):

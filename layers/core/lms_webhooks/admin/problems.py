@@ -1,38 +1,40 @@
 """What the admin API answers when it cannot do what it was asked, as RFC 9457 problem documents.
 
 Problem
-├── UnreadableBody        400  not JSON, or not UTF-8
-├── InvalidParameters     400  one error for each bad header or query parameter
-├── Forbidden             403  the token lacks what the call needs
-├── NotFound              404
-│   ├── NoSuchPath
-│   ├── NoSuchWebhook          of another account, deleted, or never made: not told apart
-│   ├── NoSuchDelivery
-│   ├── NoSuchReplay
-│   └── NoSuchSubscription
-├── MethodNotAllowed      405
-├── TooManyWebhooks       409
-├── TooManySubscriptions  409
-├── ReplayRunning         409  one replay a webhook at a time
-├── NotSigned             409  the webhook has no signing secret to change
-├── OverlapRunning        409  its last secret but one would end before its time
-├── KeyInUse              409  a call with the same Idempotency-Key is under way
-├── ChangedMeanwhile      412  somebody else was faster
-├── BodyTooLarge          413
-├── UnsupportedMediaType  415
-├── InvalidFields         422  one error for each bad field
-├── KeyReused             422  the Idempotency-Key came before, with another call
-├── TooManySends          429  ten a minute of what is sent at an admin's word
-├── TooManyMails          429  links to confirm with, a day
-├── TooManyCreations      429  a thousand webhooks a day
-├── InternalError         500
-└── Busy                  503  others change the same account at this moment
+├── InvalidJson                   400  not JSON, or not UTF-8
+├── InvalidParameters             400  one error for each bad header or query parameter
+├── Forbidden                     403  the token lacks what the call needs
+├── NotFound                      404
+│   ├── PathNotFound
+│   ├── WebhookNotFoundProblem         of another account, deleted, or never made: the caller learns not which
+│   ├── DeliveryNotFound
+│   ├── ReplayNotFound
+│   └── SubscriptionNotFound
+├── MethodNotAllowed              405
+├── WebhookLimitExceededProblem   409
+├── SubscriptionLimitExceeded     409
+├── ReplayInProgressProblem       409  one replay a webhook at a time
+├── NotSigned                     409  the webhook has no signing secret to change
+├── RotationInProgress            409  its last secret but one would end before its time
+├── IdempotencyInProgressProblem  409  a call with the same Idempotency-Key has not ended
+├── VersionConflictProblem        412  another change was faster
+├── BodyTooLarge                  413
+├── UnsupportedMediaType          415
+├── InvalidFields                 422  one error for each bad field
+├── IdempotencyKeyReused          422  the Idempotency-Key came before, with another call
+├── RateLimited                   429  ten a minute of what is sent for an admin
+├── MailLimitExceeded             429  links to confirm with, a day
+├── CreationLimitExceededProblem  429  a thousand webhooks a day
+├── InternalError                 500
+└── ContentionProblem             503  others change the same account at this moment
 
-The stores raise these too: a limit that only a transaction can see needs no second name on its way up.
+What stores raise is no problem yet, see `errors.py`: `problem_for` has the problem of each.
 """
 
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
+
+from lms_webhooks import errors
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ class PathNotFound(NotFound):
         super().__init__("The API has no such path.")
 
 
-class WebhookNotFound(NotFound):
+class WebhookNotFoundProblem(NotFound):
     """The account has no such webhook."""
 
     slug = "no-such-webhook"
@@ -183,7 +185,7 @@ class MethodNotAllowed(Problem):
         super().__init__(f"This path knows {methods}.", headers={"Allow": methods})
 
 
-class WebhookLimitExceeded(Problem):
+class WebhookLimitExceededProblem(Problem):
     """The account has all the webhooks that it may have."""
 
     status = 409
@@ -210,7 +212,7 @@ class SubscriptionLimitExceeded(Problem):
         )
 
 
-class ReplayInProgress(Problem):
+class ReplayInProgressProblem(Problem):
     """The webhook has a replay under way."""
 
     status = 409
@@ -247,7 +249,7 @@ class RotationInProgress(Problem):
         )
 
 
-class IdempotencyInProgress(Problem):
+class IdempotencyInProgressProblem(Problem):
     """A call with this Idempotency-Key has not ended yet."""
 
     status = 409
@@ -261,7 +263,7 @@ class IdempotencyInProgress(Problem):
         )
 
 
-class VersionConflict(Problem):
+class VersionConflictProblem(Problem):
     """The webhook is not what the caller took it for when asking for the change."""
 
     status = 412
@@ -351,7 +353,7 @@ class MailLimitExceeded(Problem):
         )
 
 
-class CreationLimitExceeded(Problem):
+class CreationLimitExceededProblem(Problem):
     """The account has made all the webhooks that it may make in a day."""
 
     status = 429
@@ -376,7 +378,7 @@ class InternalError(Problem):
         super().__init__(f"The call failed on our side. Support finds it by request id {request_id}.")
 
 
-class Contention(Problem):
+class ContentionProblem(Problem):
     """Changes of the same account got in each other's way for too long."""
 
     status = 503
@@ -388,3 +390,19 @@ class Contention(Problem):
             "Other changes of this account are under way, and got in the way of this one. Try again.",
             headers={"Retry-After": "1"},
         )
+
+
+_PROBLEMS: dict[type[errors.StoreError], type[Problem]] = {
+    errors.WebhookNotFound: WebhookNotFoundProblem,
+    errors.WebhookLimitExceeded: WebhookLimitExceededProblem,
+    errors.CreationLimitExceeded: CreationLimitExceededProblem,
+    errors.VersionConflict: VersionConflictProblem,
+    errors.IdempotencyInProgress: IdempotencyInProgressProblem,
+    errors.ReplayInProgress: ReplayInProgressProblem,
+    errors.Contention: ContentionProblem,
+}
+
+
+def problem_for(error: errors.StoreError) -> Problem:
+    """Return the problem that tells a caller of `error`."""
+    return _PROBLEMS[type(error)](*error.args)
