@@ -6,8 +6,8 @@
     make bench ONLY=backlog,admin EVENTS=5000   scenarios on the local stack: a failing endpoint, replays
     make bench ONLY=tenancy CALLS=50            whether the time of a response tells accounts apart
 
-Prints a table for each row, with ✓ or ✗ where there is a goal, and what got worse than the baseline by more
-than noise; writes everything to .local/bench.json. The exit status is 1 when a goal is missed, or when a
+Prints a table for each row, with ✓ or ✗ where there is a goal. Prints what got worse than the baseline by
+more than noise. Writes everything to .local/bench.json. The exit status is 1 when a goal is missed, or when a
 figure is worse than the baseline of this machine in two measurements. A baseline of another machine only
 gives notes. docs/performance.md explains the figures.
 """

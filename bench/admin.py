@@ -83,8 +83,10 @@ def replay(scenario: Scenario) -> None:
 
 
 def start_a_drainer(scenario: Scenario, webhook_id: str, receiver: Receiver) -> None:
-    """Have one event sent again. A function's first process takes a second of the two processors that all of
-    this shares; in AWS it starts on a machine of its own."""
+    """Redeliver one event, so that a drainer runs before the measurement.
+
+    A function's first process takes a second of the two processors here. On AWS it has its own machine.
+    """
     base = f"/v1/webhooks/{webhook_id}/deliveries"
     listed = scenario.stack.call("GET", f"{base}?limit=1", token=scenario.token).body["deliveries"]
     sent = len(receiver.requests)
@@ -95,7 +97,10 @@ def start_a_drainer(scenario: Scenario, webhook_id: str, receiver: Receiver) -> 
 def watch_replay(
     scenario: Scenario, path: str, sent: SentAgain, *, kill_at: int | None
 ) -> tuple[dict[str, Any], list[tuple[int, int, int]]]:
-    """Follow a replay to its end, kill its drainer on the way; answer its last progress, and wrong ones."""
+    """Follow a replay to its end, killing its drainer on the way.
+
+    Returns its last progress, and each look at which progress was wrong.
+    """
     wrong: list[tuple[int, int, int]] = []
     while True:
         before = sent.count()

@@ -19,7 +19,7 @@ from tests.fakes.receiver import Behaviour, Receiver, Request, answer
 
 
 def failing_then_well(scenario: Scenario) -> None:
-    """An endpoint that answers 500 three times, then 200, beside a neighbour of the same account."""
+    """An endpoint that responds with 500 three times, then 200, beside a neighbour of the same account."""
     failures = iter([500, 500, 500])
     with Receiver() as good, Receiver(lambda _: answer(next(failures, 200))) as bad:
         good_id = scenario.register("good", good.url())

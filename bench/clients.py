@@ -28,7 +28,7 @@ _HEADERS = {
 }
 
 type Post = Callable[[], int]
-"""Sends one; answers the status."""
+"""Send one; return the status."""
 
 
 def measure() -> Row:

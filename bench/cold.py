@@ -5,7 +5,7 @@ The unit is `import boto3` and one client: boto3 as pip installs it, compiled. T
 - in a fresh Python without site-packages, as `make check` imports the functions: the function's build and the
   layer's, bytecode as shipped, nothing written. Processor time: others work beside it
 - under the emulator of Lambda's runtime interface, by the client that AWS's runtime has: its INIT, and the
-  processor time until the first invocation was answered
+  processor time until the first invocation ended
 
 And of one: as shipped, where nothing can be written, against where Python has left its own bytecode.
 """

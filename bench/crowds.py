@@ -31,7 +31,7 @@ class Waits:
     of: int
 
     def figures(self, name: str, *, at_most: float) -> list[Figure]:
-        """What one run answers. An event that never came counts as one that waits for ever."""
+        """What one run returns. An event that never came counts as one that waits for ever."""
         missing = [float("inf")] * (self.of - len(self.each))
         waits = self.each + missing
         return [

@@ -1,7 +1,7 @@
 """How fast the drainer empties a backlog of 20,000 events, and in how many POSTs.
 
-The drainer's handler as deployed, with lease, history and removals, until the lane is empty; a webhook of its
-own each round, so that each begins with a POST of one event. In turn with what sends an event a POST: the
+The drainer's handler as deployed, with lease, history and removals, until the lane is empty. Each round has a
+webhook of its own, and so begins with a POST of one event. In turn with what sends an event a POST: the
 floor, a pool of bare `requests.Session`, and the loop of the row `delivery`.
 """
 

@@ -1,7 +1,8 @@
 """Which term grows, and how: one thing at a time made ten and a hundred times as much.
 
-Processor time for each delivery (or event of a backlog) against events in a row, accounts, webhooks, the size
-of an event and the length of a backlog. The exponent is the slope on a log-log scale: 0 constant, 1 linear.
+Measures the processor time of a delivery against events in a row, accounts, webhooks and the size of an
+event. Measures that of an event in a backlog against the backlog's length. The exponent is the slope on a
+log-log scale: 0 constant, 1 linear.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Events a second to one receiver that takes 50 ms for each answer: from a backlog, and in direct mode.
+"""Events a second to one receiver that takes 50 ms for each response: from a backlog, and in direct mode.
 
 One webhook, and one process each. In direct mode each event is a request of its own, one after the other;
 from a backlog a request carries up to a hundred.

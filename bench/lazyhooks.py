@@ -1,9 +1,9 @@
 """Deliveries a second, ten at a time, against lazyhooks: a sender of webhooks from PyPI.
 
-Ours is the dispatcher's handler with all its bookkeeping on, in batches of ten events: for one webhook, which
-gets them one after the other; for five; and of ten accounts with a webhook each, so that ten are under way at
-once here too and none shares anything with another. lazyhooks signs and posts, ten at a time, and writes
-nothing down. It runs in the environment of requirements/bench.txt.
+Ours is the dispatcher's handler with all its bookkeeping on, in SQS batches of ten events. They are for one
+webhook, which gets them one after the other; for five; and for ten accounts with a webhook each. With ten, as
+many requests are in flight as lazyhooks has, and none shares anything with another. lazyhooks signs and
+posts, ten at a time, and writes nothing down. It runs in the environment of requirements/bench.txt.
 """
 
 import json

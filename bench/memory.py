@@ -1,7 +1,7 @@
 """Measure how much memory the functions take at the worst that tenants can do.
 
 Each case runs in a process of its own: the product's code over botocore, whose wire is cut. What AWS would
-answer is made here, and is parsed as ever. Receivers are in another process. The figure is the most that the
+return is made here, and is parsed as ever. Receivers are in another process. The figure is the most that the
 process ever took: VmHWM, for ru_maxrss counts what the process took that started it. The functions have
 512 MB (the template's MemorySize).
 """
@@ -40,7 +40,7 @@ _REQUEST_BYTES = 256 * 1024
 _PAGE_BYTES = 1024 * 1024  # of a query's answer
 
 type Answers = Callable[[str, dict[str, Any]], dict[str, Any]]
-"""What DynamoDB answers to an operation with its parameters."""
+"""What DynamoDB returns for an operation with its parameters."""
 
 
 def worst() -> list[Figure]:
@@ -282,7 +282,7 @@ def sweep() -> str:
 
 
 def hostile_answers() -> str:
-    """Fifty receivers at once, whose answers are as long as may be, and whose bodies are gzip bombs."""
+    """Fifty receivers at once, whose responses are as long as may be, and whose bodies are gzip bombs."""
     from lms_webhooks.sending.sender import Sender, Timeouts  # noqa: PLC0415
     from lms_webhooks.sending.webhook_request import WebhookRequest  # noqa: PLC0415
 

@@ -2,14 +2,13 @@
 
 Ten accounts have five webhooks each, and each batch an event of each account.
 
-The first batch meets the endpoints that hang: the time of all of it is held against the deadline of a POST,
-and the slowest of the others against the slowest of a batch in which all answer at once. From the second
-batch on those that hang are in backlog mode, and out of the dispatcher's way.
+The first batch meets the endpoints that hang. Its whole time is held against the deadline of a POST. The
+slowest of the others is held against the slowest of a batch in which all respond at once. From the second
+batch on the endpoints that hang are in backlog mode, and the dispatcher sends nothing to them.
 
-Of a flood each batch has nine events of the ten thousand, and one of an account with five webhooks. When each
-of the five has answered is held against the same batches where nobody floods, and the nine are of nine
-accounts. Against the one event alone is for reading: that is what a full batch costs, whoever filled it. How
-long a batch waits for a dispatcher is the queue's affair: the row `flood`.
+Of a flood each batch has nine events of the ten thousand, and one of an account with five webhooks. The times
+of the five are held against the same batches where the nine are of nine accounts. The times of the one event
+alone show what a full batch costs. How long a batch is on the queue is measured by the row `simulation`.
 """
 
 import statistics
@@ -123,7 +122,7 @@ def _flood(function: Function, events: Events, receiver: Receiver) -> list[Figur
         register(account, f"{receiver.url}/calm/{account}")
 
     def run(beside: list[str]) -> list[float]:
-        """In milliseconds, each answer of the five."""
+        """In milliseconds, each response of the five."""
         answering = _WEBHOOKS + len(set(beside))
         took: list[float] = []
         for _ in range(_FLOOD // len(_CALM)):
@@ -154,7 +153,7 @@ def _patience_seconds() -> float:
 def _batch(
     function: Function, events: Events, receiver: Receiver, accounts: list[str], answering: int
 ) -> tuple[float, dict[str, float]]:
-    """How many seconds the batch took, and each path until its last answer."""
+    """How many seconds the batch took, and each path until its last response."""
     batch = events.batch(*accounts)
     receiver.seen()
     began = time.monotonic()

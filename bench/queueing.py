@@ -1,8 +1,8 @@
 """The real-time queue, as SQS hands out what waits in it: for the simulation, and where the emulator cannot.
 
 Amazon SQS Developer Guide, "Amazon SQS fair queues": while a message group has more than its share of what is
-under way, messages of the other groups are handed out first. SQS finds out which group that is; here it is
-told. Whether SQS would put messages of both kinds into a batch is not documented; here it does not.
+under way, messages of the other groups are handed out first. SQS finds out which group that is; here the
+caller says so. Whether SQS would put messages of both kinds into a batch is not documented; here it does not.
 """
 
 from collections import deque

@@ -47,7 +47,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Row:
-    """What one benchmark answers: its figures, and text that goes below its table."""
+    """What one benchmark returns: its figures, and text that goes below its table."""
 
     figures: list[Figure]
     notes: list[str] = field(default_factory=list)
@@ -63,7 +63,7 @@ class Sample:
 
 
 def sample(work: Callable[[], int]) -> Sample:
-    """Do `work`, which answers how many things it did."""
+    """Do `work`, which returns how many things it did."""
     wall, cpu = time.perf_counter(), time.process_time()
     done = work()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
@@ -82,7 +82,7 @@ def turns[T](contenders: Mapping[str, Callable[[], T]], *, count: int = ROUNDS) 
 
 
 def rounds(contenders: Mapping[str, Callable[[], int]], *, count: int = ROUNDS) -> dict[str, list[Sample]]:
-    """The same, for work that answers how many things it did."""
+    """The same, for work that returns how many things it did."""
     return turns({name: partial(sample, work) for name, work in contenders.items()}, count=count)
 
 

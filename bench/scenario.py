@@ -40,7 +40,7 @@ class Scenario:
         return str(self.create(name, url, **more)["webhookId"])
 
     def create(self, name: str, url: str, **more: Any) -> dict[str, Any]:
-        """A new webhook, as the API answers it."""
+        """A new webhook, as the API returns it."""
         body = {
             "name": name,
             "targetUrl": url,
@@ -69,7 +69,7 @@ class Scenario:
             time.sleep(1)
 
     def emit(self, prefix: str, count: int, *, per_second: float = 0) -> list[str]:
-        """Emit `count` events, whose ids and times are in one order; answer the ids."""
+        """Emit `count` events, whose ids and times are in one order; return the ids."""
         first_ms = time.time_ns() // 1_000_000
         ids = [f"{prefix}{index:06d}" for index in range(count)]
         for start in range(0, count, 10):
@@ -139,7 +139,7 @@ def flow(scenario: Scenario, prefix: str, *, per_second: float) -> Iterator[None
 
 
 def arrive(receiver: Receiver, prefix: str, count: int, *, timeout_seconds: float = 120) -> None:
-    """Wait until `count` different events whose ids start with `prefix` came in requests answered 2xx."""
+    """Wait until `count` different events whose ids start with `prefix` came in requests that got a 2xx."""
 
     def have_arrived() -> bool:
         return len({id_ for r in receiver.requests for id_ in r.event_ids if id_.startswith(prefix)}) >= count

@@ -1,8 +1,8 @@
 """One POST over a new TLS connection against the least that makes one, and servers that stall against the
 deadline.
 
-The least is a raw socket with a TLS context that was made once: connect, send, read the answer. Both ask the
-same server, which closes after each answer.
+The least is a raw socket with a TLS context that was made once: connect, send, read the response. Both ask
+the same server, which closes after each response.
 """
 
 import socket
@@ -116,7 +116,7 @@ def _serve_tls(listener: socket.socket, certificate: Path) -> None:
 
 
 def _silent(_sock: socket.socket) -> None:
-    """Takes the request and never answers; takes a connection and says nothing to TLS; reads nothing."""
+    """Takes the request and never responds; takes a connection and says nothing to TLS; reads nothing."""
 
 
 def _trickle_status(sock: socket.socket) -> None:

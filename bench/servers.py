@@ -1,7 +1,7 @@
 """What a measured function talks to, each in a process of its own so that only the function's work is seen.
 
-`Receiver` acknowledges every POST with as little work as a server can do. `Aws` answers DynamoDB, SQS and KMS
-from tables in memory: at once, and without the network's share.
+`Receiver` acknowledges every POST with as little work as a server can do. `Aws` stands in for DynamoDB, SQS
+and KMS with tables in memory: at once, and without the network's share.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ SEEN = "/seen"  # GET: when each path was last answered, and how many POSTs ther
 _ACKNOWLEDGED = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 
 type Answer = Callable[[str, dict[str, str], bytes], bytes | None]
-"""Path, headers and body of a request in; the whole answer out, or None for none ever."""
+"""Path, headers and body of a request in; the whole response out, or None for none ever."""
 
 
 @dataclass
@@ -189,7 +189,7 @@ def _serve_endpoints(listener: socket.socket) -> None:
 
 
 def _read(connection: _Connection, answer: Answer) -> bool:
-    """Answer each complete request; answer False when the connection is at its end."""
+    """Respond to each complete request; return False when the connection is at its end."""
     try:
         piece = connection.sock.recv(1 << 20)
         if not piece:

@@ -1,9 +1,9 @@
 """The deployed system as a simulation of discrete events: what it does at rates that no one machine makes.
 
 An event is put on the bus, waits in the real-time queue for a dispatcher (batches of ten), and is posted by
-it. How many dispatchers run follows Lambda's scaling of SQS pollers up to the template's MaximumConcurrency;
-how long one takes follows from the endpoints' latencies and from DynamoDB, whose partitions admit so much a
-second. Direct mode only: an endpoint that is slow or fails leaves it, and costs the queue less from then on.
+it. How many dispatchers run follows Lambda's scaling of SQS pollers, up to the template's MaximumConcurrency.
+How long one takes follows from the endpoints' latencies and from what DynamoDB's partitions admit a second.
+Direct mode only: an endpoint that is slow or fails leaves it, and costs the queue less from then on.
 Each constant says where it is from: AWS's documentation as of November 2026, the template, or this benchmark.
 """
 
@@ -83,7 +83,7 @@ class Outcome:
 
 
 def latency_of(account: int, mix: Sequence[tuple[float, float]] = MIX) -> float:
-    """In which an account's endpoint answers. The kinds are spread evenly: few accounts show the mix."""
+    """In which an account's endpoint responds. The kinds are spread evenly: few accounts show the mix."""
     place = account * _GOLDEN % 1
     for share, seconds in mix:
         place -= share
@@ -297,8 +297,10 @@ def measure() -> Row:
 
 
 def _measured(whose: Sequence[Sequence[int]]) -> tuple[list[float], float]:
-    """Deliveries a second of one dispatcher, whose endpoints answer as `_LOCAL_MIX` says, round by round; and
-    its processor time for each."""
+    """Return the deliveries a second of one dispatcher, round by round, and its processor time for each.
+
+    Its endpoints respond as `_LOCAL_MIX` says.
+    """
     with Aws() as aws, Endpoints() as endpoints:
         prepare(aws.url)
         function, events = Function("dispatcher"), Events()

@@ -108,8 +108,10 @@ def _background(most: int) -> int:
 
 
 def _measured() -> tuple[float, float, float]:
-    """Microseconds of the processor for each webhook of a shard that is due, for each that is not, and the
-    most megabytes that this process had."""
+    """Return the processor's microseconds for each webhook of a shard that is due, and for each that is not.
+
+    The third number is the most megabytes that this process had.
+    """
     with Aws() as aws:
         prepare(aws.url)
         function = Function("batch")

@@ -4,7 +4,7 @@
     make bench ONLY=tenancy CALLS=50
 
 Each operation of the API's description is called about another account's things and about made-up ones, in
-turn. That both get the same answer after the same calls of AWS, the tests see to; here it is the time. Prints
+turn. Tests see that both get the same response after the same calls of AWS. Here it is the time. Prints
 the medians and ✓ or ✗ for each pair within 20 %; the exit status says whether all are.
 """
 

@@ -23,7 +23,7 @@ _INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main() -> int:
-    """Run one command; answers the exit code."""
+    """Run one command; return the exit code."""
     arguments = _parse()
     for sign in _INTERRUPTS:
         signal.signal(sign, _interrupt)
@@ -119,7 +119,7 @@ def _logs() -> None:
     if stack is not None:
         stack.save_logs()
     elif log_file.exists():
-        # Not among the logs: whoever pipes them on wants nothing else.
+        # Not among the logs: a pipe should get nothing else.
         print("The stack is not up; this is what the last one logged until it was stopped.", file=sys.stderr)
     else:
         raise StepFailedError(

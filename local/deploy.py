@@ -54,7 +54,7 @@ _KEPT_OF_CLIENT = (
 
 
 def build(state_dir: Path, *, template: Path = REPOSITORY / "template.yaml") -> Path:
-    """Build `template`; answers the built template.
+    """Build `template`; return the built template.
 
     Every state folder gets a copy of one cached build, so that what did not change is not built again.
     """
@@ -87,7 +87,7 @@ def _forget_publication(built_template: Path) -> None:
 
 
 def deploy(state_dir: Path, emulator: Emulator, tls: Tls, built_template: Path) -> dict[str, Any]:
-    """Deploy and write `stack.json`; answers what is in it."""
+    """Deploy and write `stack.json`; return what is in it."""
     outputs = deploy_stack(state_dir, emulator.endpoint_url, built_template, trusted_ca_file=tls.ca_file)
     with step("making the admins of accounts " + " and ".join(ACCOUNT_IDS), log=log_file(state_dir)):
         _lead_sign_in_here(emulator, outputs)
@@ -108,7 +108,7 @@ def deploy_stack(
     stack_name: str = STACK_NAME,
     parameters: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
-    """Deploy the built template, with `parameters` besides those that this machine asks for; answers its
+    """Deploy the built template, with `parameters` besides those that this machine asks for; return its
     outputs."""
     # A bucket of our own: `resolve_s3` would deploy a second stack just to have one.
     bucket = f"{STACK_NAME}-artifacts"

@@ -81,7 +81,7 @@ def running(state_dir: Path) -> Emulator | None:
 
 
 def start(state_dir: Path, *, port: int | None = None, roles_enforced: bool = False) -> Emulator:
-    """Start an empty emulator and wait until it answers. With `roles_enforced` functions may do what their
+    """Start an empty emulator and wait until it responds. With `roles_enforced` functions may do what their
     roles say and no more."""
     work = state_dir / "run"
     shutil.rmtree(work, ignore_errors=True)
@@ -167,7 +167,7 @@ def _wait_until_ready(emulator: Emulator, process: subprocess.Popen[bytes], log:
                 return
         except (URLError, OSError):
             time.sleep(0.05)
-    raise failure("emulator", f"no answer after {_START_SECONDS:.0f} s", log)
+    raise failure("emulator", f"no response after {_START_SECONDS:.0f} s", log)
 
 
 def _end(pid: int, state_dir: Path) -> None:

@@ -1,7 +1,7 @@
 """ministack, with one thing about as fast as in DynamoDB: a query of a long partition.
 
-DynamoDB reads the range that is asked for. ministack reads the text of the key condition anew for each item
-of the partition: 300 ms for 10,000 of them, in which nothing else is answered. Run by the emulator's Python.
+DynamoDB reads the range that is asked for. ministack parses the key condition again for each item
+of the partition: 300 ms for 10,000 of them, in which it serves nothing else. Run by the emulator's Python.
 """
 
 import re

@@ -28,7 +28,7 @@ class Received:
     problem: str | None
     """Why it should not be trusted or cannot be read; None when all is as it should be."""
     is_refused: bool = False
-    """It was answered with 503, as a receiver that is down."""
+    """It got a 503, as from a receiver that is down."""
 
     @property
     def events(self) -> list[dict[str, Any]]:

@@ -1,8 +1,8 @@
 """Make a built template's roles such as the emulator can enforce.
 
-It knows neither the leading keys and attributes of DynamoDB nor the encryption context of KMS, and takes a
-condition on what it does not know for a refusal. And it takes SendMessageBatch for an action of its own; in
-AWS sqs:SendMessage covers it. Apart from that, actions and resources stay as they are. What the conditions
+It knows neither DynamoDB's leading keys and attributes nor KMS's encryption context. A condition on what it
+does not know is a refusal to it. It takes SendMessageBatch for an action of its own; in AWS sqs:SendMessage
+covers it. Apart from that, actions and resources stay as they are. What the conditions
 say is tested where the calls are made in one process: `tests/contract/privileges.py`.
 """
 

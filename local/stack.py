@@ -85,7 +85,7 @@ class Stack:
         return str(signed_in["AuthenticationResult"]["IdToken"])
 
     def call(self, method: str, path: str, *, token: str, body: object = None) -> Answer:
-        """Call the admin API at `path`, such as `/v1/webhooks`. An error status is an answer too."""
+        """Call the admin API at `path`, such as `/v1/webhooks`. An error status is a response too."""
         request = urllib.request.Request(  # noqa: S310  # loopback
             self.api_url + path,
             method=method,
@@ -135,7 +135,7 @@ def current(state_dir: Path) -> Stack | None:
 
 
 def up(state_dir: Path, *, port: int | None = None, roles_enforced: bool = False) -> Stack:
-    """Build, start, deploy; answers when the stack is ready to use. Nothing is left of a failed try.
+    """Build, start, deploy; return when the stack is ready to use. Nothing is left of a failed try.
 
     With `roles_enforced` functions are held to their roles, apart from conditions: see `roles`.
     """

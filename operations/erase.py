@@ -5,7 +5,7 @@
     make erase ACCOUNT=1010 LEARNER=4279332 STACK=lms-webhooks ERASE=1
 
 Reads the whole deliveries table: what was delivered, and what still waits. A learner is known by a `userId`,
-by an `email`, or by the `id` of something whose `type` is `user`, wherever it stands in an event's `data`.
+an `email`, or the `id` of an object whose `type` is `user`, anywhere in an event's `data`.
 """
 
 import argparse
@@ -153,7 +153,7 @@ def _people(data: object) -> Iterator[str]:
 
 
 def main() -> int:
-    """Print what is stored of a learner, and erase it when told to; answer 0 when nothing is left."""
+    """Print what is stored of a learner, and erase it with ERASE=1; return 0 when nothing is left."""
     parser = argparse.ArgumentParser(prog="python -m operations.erase")
     parser.add_argument("--account", required=True)
     parser.add_argument("--learner", required=True, help="a userId or an email")

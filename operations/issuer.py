@@ -1,7 +1,7 @@
 """See whether API Gateway will be able to verify the tokens of an OpenID Connect issuer.
 
-It reads the issuer's discovery document and keys, takes RSA keys only, and compares a token's `iss` with the
-parameter to the letter (API Gateway guide, "Control access to HTTP APIs with JWT authorizers").
+API Gateway reads the issuer's discovery document and keys, and takes RSA keys only. It compares a token's
+`iss` with the parameter letter by letter (its guide, "Control access to HTTP APIs with JWT authorizers").
 
 IssuerFault (an Exception: its text says what is wrong, and the next step)
 """

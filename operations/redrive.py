@@ -2,13 +2,12 @@
 
     python -m operations.redrive RealtimeDeadLetterQueue --stack lms-webhooks --dry-run
 
-Each message is sent before it is deleted, so whatever interrupts this leaves duplicates, which receivers know
-how to take, and loses nothing. What came after the start stays: it may be what was sent, failed again.
+Each message is sent before it is deleted. An interruption loses nothing and leaves duplicates, which
+receivers recognize. What came after the start stays: it may be what was sent, failed again.
 
-Dead letters go to the queue they came from. A quarantined event that would be accepted now, because the
-catalogue grew or the source was corrected, goes to the queue that the bus would have put it on, and not on
-the bus: its text stays as it came, an archive of the bus gets no second copy, and nobody else who listens
-there hears of it twice.
+Dead letters go to the queue they came from. A quarantined event may be acceptable now, because the catalogue
+grew or the source was corrected. It goes to the queue that the bus would have put it on, not on the bus. So
+its text stays as it came, and neither an archive of the bus nor another rule there gets it twice.
 
 SQS's own mover (StartMessageMoveTask) does not do this. It is for dead letters of queues, and ours hold those
 of EventBridge rules too. It shows no reason, keeps no limit, and neither the emulator nor moto has it.
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
 
-AWS_FAULTS = (BotoCoreError, ClientError)
+AWS_ERRORS = (BotoCoreError, ClientError)
 HELD_SECONDS = 600  # out of anybody's sight while this works; what stays is shown again at the end
 MAX_BATCH_BYTES = 256 * 1024  # SendMessageBatch takes 1 MiB by now, and this much everywhere
 PROGRESS_SECONDS = 5
@@ -127,11 +126,11 @@ class Redrive:
         self._started_at_ms = int(clock() * 1000)
 
     def look(self) -> None:
-        """Show each message and the way it would go, and leave all of them."""
+        """Show each message with its destination, and leave all of them."""
         self._see_to(self._keep_all)
 
     def send(self) -> None:
-        """Send each message that has a way to go, at most `rate` a second, and delete it then."""
+        """Send each message that has a destination, at most `rate` a second, then delete it."""
         self._see_to(self._send_batch)
 
     def _see_to(self, handle: Callable[[list[tuple[Message, Destination]]], None]) -> None:
@@ -147,7 +146,7 @@ class Redrive:
         left = 10 if self._limit is None else min(10, self._limit - self.tally.seen)
         if left <= 0:
             return []
-        answer = self._sqs.receive_message(
+        received = self._sqs.receive_message(
             QueueUrl=self._queue_url,
             MaxNumberOfMessages=left,
             VisibilityTimeout=HELD_SECONDS,
@@ -155,7 +154,7 @@ class Redrive:
             AttributeNames=["All"],
             MessageAttributeNames=["All"],
         )
-        messages = [_read(each) for each in answer.get("Messages", [])]
+        messages = [_read(each) for each in received.get("Messages", [])]
         new = [each for each in messages if each.message_id not in self._held]
         self._held |= {each.message_id: each.receipt_handle for each in messages}
         return new  # none where this took so long that what stays came round again
@@ -205,7 +204,7 @@ class Redrive:
     def _let_go(self) -> None:
         handles = list(self._held.values())
         for start in range(0, len(handles), 10):
-            with suppress(*AWS_FAULTS):  # they show again by themselves, a little later
+            with suppress(*AWS_ERRORS):  # they show again by themselves, a little later
                 self._sqs.change_message_visibility_batch(
                     QueueUrl=self._queue_url,
                     Entries=[
@@ -217,7 +216,9 @@ class Redrive:
 
 def _read(message: Any) -> Message:
     attributes = message["Attributes"]
-    told = {name: each.get("StringValue", "") for name, each in message.get("MessageAttributes", {}).items()}
+    attached = {
+        name: each.get("StringValue", "") for name, each in message.get("MessageAttributes", {}).items()
+    }
     return Message(
         message["MessageId"],
         message["ReceiptHandle"],
@@ -225,7 +226,7 @@ def _read(message: Any) -> Message:
         int(attributes["SentTimestamp"]),
         int(attributes.get("ApproximateReceiveCount", 1)),
         attributes.get("MessageGroupId", ""),
-        " ".join(told[name] for name in ("ERROR_CODE", "ERROR_MESSAGE") if told.get(name)),
+        " ".join(attached[name] for name in ("ERROR_CODE", "ERROR_MESSAGE") if attached.get(name)),
     )
 
 
@@ -244,7 +245,7 @@ def _chunks(going: Sequence[tuple[Message, str]]) -> Iterator[list[tuple[Message
         yield chunk
 
 
-# The ways
+# The destinations
 
 
 def back_to(queue_url: str) -> Route:
@@ -363,13 +364,13 @@ class Deployed:
 
 
 def main() -> int:
-    """Do what the command line says; answers the exit code."""
+    """Do what the command line says; return the exit code."""
     arguments = _parse()
     for sign in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(sign, _interrupt)
     try:
         return _run(arguments)
-    except (RedriveError, *AWS_FAULTS) as error:
+    except (RedriveError, *AWS_ERRORS) as error:
         print(f"Failed: {error}", file=sys.stderr)
         return 1
 

@@ -1,12 +1,12 @@
-"""Bring back what a table lost, and let what waits go out again.
+"""Restore what a table lost, and let the backlog be sent again.
 
     make restore STACK=lms-webhooks                                   counts what would be done
     make restore STACK=lms-webhooks APPLY=1                           due marks, and health of endpoints
     make restore STACK=lms-webhooks WEBHOOKS=... DELIVERIES=... APPLY=1   what is missing first, from copies
 
 Copies are tables that point-in-time recovery made of those of the stack. What the stack has is never changed
-by what they have: it is newer. What moves by itself is not copied but made anew: a lane that has events gets
-its due mark, a webhook without health a fresh one that nobody has the lease of. The sweep does the rest.
+by what they have: it is newer. What changes by itself is not copied but set again. A lane with events gets
+its due marker, a webhook without health a new one without a lease. The sweep does the rest.
 """
 
 import argparse
@@ -40,7 +40,7 @@ _AT_ONCE = 16
 """Writes in flight: some thousand a second, and the flow of the stack keeps its share."""
 _WEBHOOK, _HEALTH, _TOMBSTONE = "WEBHOOK#", "HEALTH#", "TOMBSTONE#"
 _LASTING = ("TOMBSTONE#", "SUBSCRIPTIONS#")
-"""Of the webhooks table, besides registrations. Limits and answers by key are over by now."""
+"""Of the webhooks table, besides registrations. Rate limits and stored responses have expired by now."""
 
 type Done = Counter[str]
 """How often something was done, by what it was."""
@@ -197,7 +197,7 @@ def _fresh_health(webhook: "Item") -> "Item":
 
 
 def _put_if_missing(dynamodb: "DynamoDBClient", table: str, item: "Item", *, applying: bool = True) -> bool:
-    """Put an item where none is; answer whether there was none."""
+    """Put an item where none is; return whether there was none."""
     if not applying:
         answer = dynamodb.get_item(
             TableName=table, Key=key_item(item_key(item)), ConsistentRead=True, ProjectionExpression="pk"
@@ -238,7 +238,7 @@ def _scan(dynamodb: "DynamoDBClient", table: str) -> "Iterator[Item]":
 
 
 def run(system: System, *, webhooks_copy: str, deliveries_copy: str, applying: bool) -> int:
-    """Do all of it, registrations first: whoever finds events of no webhook records them as failed."""
+    """Do all of it, webhooks first: a drainer records events of no webhook as failed."""
     done: Done = Counter()
     if webhooks_copy:
         done += bring_webhooks(system, webhooks_copy, applying=applying)
@@ -249,14 +249,14 @@ def run(system: System, *, webhooks_copy: str, deliveries_copy: str, applying: b
     for what, count in done.items():
         print(f"{what}: {count}")
     if applying:
-        print("The sweep sends for drainers within a minute.")
+        print("The sweep schedules drains within a minute.")
     else:
         print("Nothing was changed (APPLY=1 does it).")
     return 0
 
 
 def main() -> int:
-    """Print what is to be done, and do it when told to."""
+    """Print what is to be done, and do it with APPLY=1."""
     parser = argparse.ArgumentParser(prog="python -m operations.restore")
     parser.add_argument("--stack", help="a stack on AWS; without it the one of `make up`")
     parser.add_argument("--webhooks", default="", help="a copy of the webhooks table")

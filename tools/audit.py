@@ -1,7 +1,7 @@
 """Look every locked package up among the known vulnerabilities. `python -m tools.audit`; see `make audit`.
 
-Ends with 0 when each was looked up and none is vulnerable, with 1 when one is, and else with 2 when one could
-not be looked up: not to know is not to be safe.
+Ends with 0 when each was looked up and none is vulnerable. Ends with 1 when one is vulnerable, and else with
+2 when one could not be looked up: not to know is not to be safe.
 """
 
 import json
@@ -39,7 +39,7 @@ _VERDICTS = {
 
 
 def main() -> int:
-    """Audit each lock, the layer's first; answers the exit code."""
+    """Audit each lock, the layer's first; return the exit code."""
     codes = set()
     for lock in (*LOCKS, *NPM_LOCKS):
         print(f"looking up {lock} ...", flush=True)
@@ -80,8 +80,8 @@ def judge(
     lines = [f"{lock}: {len(locked)} packages, {looked_up} looked up, {len(vulnerable)} vulnerable"]
     for each in vulnerable:
         for found in each["vulns"]:
-            mended = ", ".join(found["fix_versions"]) or "none"
-            lines.append(f"  VULNERABLE {each['name']} {each['version']}: {found['id']}, mended in {mended}")
+            fixed = ", ".join(found["fix_versions"]) or "none"
+            lines.append(f"  VULNERABLE {each['name']} {each['version']}: {found['id']}, fixed in {fixed}")
     lines += [f"  NOT AUDITED {name}: {reason}" for name, reason in sorted(unknown.items())]
     if not locked:
         lines.append("  NOT AUDITED: it names no package")

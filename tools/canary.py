@@ -19,7 +19,7 @@ from tools.template import read_template
 BUILT = REPOSITORY / ".aws-sam" / "build" / "template.yaml"
 ALIAS = "live"
 
-# Alarms that a new version itself can bring. One of age or dead letters may stand while its mending is
+# Alarms that a new version itself can bring. One of age or dead letters may stand while its fix is
 # deployed, and CodeDeploy would refuse that.
 _ALARMS = {
     "DispatcherFunction": ("DispatcherErrorsAlarm", "InternalErrorsAlarm"),

@@ -76,5 +76,5 @@ def failure(title: str, reason: str, log: Path | None) -> StepFailedError:
     if log is None:
         return StepFailedError(f"{title}: {reason}")
     lines = log.read_text(errors="replace").splitlines()[-_LOG_LINES_SHOWN:] if log.exists() else []
-    told = "".join(f"    {line}\n" for line in lines)
-    return StepFailedError(f"{title}: {reason}\n{told}  log: {log}")
+    shown = "".join(f"    {line}\n" for line in lines)
+    return StepFailedError(f"{title}: {reason}\n{shown}  log: {log}")

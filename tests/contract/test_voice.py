@@ -28,9 +28,15 @@ AREAS = (
     "docs/decisions/*.md",
     "docs/receivers/*.py",
     "layers/core/*.py",
+    "bench/*.py",
+    "local/*.py",
+    "operations/*.py",
+    "tools/*.py",
 )
 """Where every file keeps the voice."""
 
+_COMMAND = re.compile(r"^ {4}(?:make|python|aws|sam) .*$", re.MULTILINE)
+"""A line of a docstring that shows how to call the program."""
 _NOT_PROSE = re.compile(r"^ *```.*?^ *```$|^[|<][^\n]*$", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"``.+?``|`[^`]*`", re.DOTALL)
 _LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
@@ -54,7 +60,7 @@ def texts(file: Path) -> Iterator[tuple[int, str]]:
             body = getattr(node, "body", None)
             for each in body if isinstance(body, list) else []:
                 if isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant):
-                    yield each.lineno, str(each.value.value)
+                    yield each.lineno, _COMMAND.sub("", str(each.value.value))
     elif file.suffix == ".js":
         for match in _CONSOLE_TEXT.finditer(content):
             yield content.count("\n", 0, match.start()) + 1, match[1]
