@@ -374,16 +374,16 @@ def test_admins_are_told_how_long_a_request_that_had_started_may_take() -> None:
     most = max(
         each.total_seconds for each in (dispatcher.TIMEOUTS, drain_run.TIMEOUTS, sample_sends.TIMEOUTS)
     )
-    told = section(ADMIN_API, "Before the first call")
+    told = section(ADMIN_API, "Authentication and conventions")
     documents = told, TEXTS_OF_THE_API["delete_webhook"].description, section(CHANGELOG, "[Unreleased]")
     for text in documents:
         assert re.findall(r"may still arrive, within (\d+)\s+seconds", text) == [str(most)], text
-    assert f"So {most} seconds after the answer nothing" in told
+    assert f"So {most} seconds after the response nothing" in told
 
 
 def test_it_is_said_how_many_connections_one_counted_act_may_open() -> None:
     addresses = f"up to {MAX_ADDRESSES_TRIED}"
-    assert f"{addresses} are tried until one of them accepts" in section(ADMIN_API, "Before the first call")
+    assert f"{addresses} are tried until one of them accepts" in section(ADMIN_API, "Authentication and conventions")
     told = section(SECURITY, "Threats and mitigations")
     assert f"to {addresses} addresses of its host name" in told
     assert f"from {retry.FIRST_DELAY_SECONDS} to {retry.MAX_BACKOFF_SECONDS} seconds" in told
