@@ -383,7 +383,8 @@ def test_admins_are_told_how_long_a_request_that_had_started_may_take() -> None:
 
 def test_it_is_said_how_many_connections_one_counted_act_may_open() -> None:
     addresses = f"up to {MAX_ADDRESSES_TRIED}"
-    assert f"{addresses} are tried until one of them accepts" in section(ADMIN_API, "Authentication and conventions")
+    conventions = section(ADMIN_API, "Authentication and conventions")
+    assert f"{addresses} are tried until one of them accepts" in conventions
     told = section(SECURITY, "Threats and mitigations")
     assert f"to {addresses} addresses of its host name" in told
     assert f"from {retry.FIRST_DELAY_SECONDS} to {retry.MAX_BACKOFF_SECONDS} seconds" in told

@@ -71,7 +71,7 @@ class Console:
         self.page.locator("main[aria-busy=false] h1").first.wait_for()
 
     def sign_in(self, account_id: str, group: str | None = ADMIN) -> str:
-        """Through the pages of the sign-in, as a new user of an account; answers the user's name."""
+        """Through the pages of the sign-in, as a new user of an account; returns the user's name."""
         user = self.system.new_user(account_id, group)
         self.page.goto(self.url)
         self.page.get_by_role("button", name="Sign in").click()

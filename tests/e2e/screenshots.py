@@ -115,7 +115,7 @@ def _with_few_colours(picture: Image.Image) -> Image.Image:
 
 
 def _furnish(account: Account, good: Receiver, bad: Receiver) -> str:
-    """Four webhooks, each of which does otherwise; answers the id of the one that is looked at closely."""
+    """Make four webhooks, each with another status; return the id of the one to look at closely."""
     busy = account.create(
         good.url("/lms"),
         name="Enrollments to HR",

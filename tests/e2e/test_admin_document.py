@@ -1,7 +1,7 @@
-"""docs/admin-api.md holds: each call of it is made, in its order, and answers what stands there.
+"""Make each call of docs/admin-api.md, in its order, and compare the response.
 
-Ids, times and secrets differ from one run to the next. The first time that the document names an id, it
-stands for what was answered in that place; from then on it must be the same.
+Ids, times and secrets differ from run to run. The first time that the document names an id, it stands for the
+id of the response. From then on it must be the same.
 """
 
 import json
@@ -69,7 +69,7 @@ class Reader:
         self.known.setdefault(tags[0][1], tags[1][1])
 
     def check(self, documented: Any, real: Any, note: str, at: str = "") -> None:
-        """Whether what stands in the document was answered."""
+        """Compare the response with that of the document."""
         if isinstance(documented, dict):
             partial = note.removeprefix("only: ").split(" ")
             if note.startswith("only: ") and not at and len(partial) == 1:
@@ -125,7 +125,7 @@ def deliver_two(account: Account, reader: Reader) -> None:
 
 
 def replayed(reader: Reader, request: str) -> Answer:
-    """The answer of the replay's path, once it has ended."""
+    """Return the response of the replay's path, once the replay has ended."""
 
     def ended() -> Answer | None:
         answered = reader.call(request)
@@ -141,7 +141,7 @@ def script(request: Request) -> Behaviour:
 
 
 def follow(account: Account, receiver: Receiver, compare: Callable[[Reader, Step, Answer], None]) -> None:
-    """Make every call of the document, and `compare` each answer with it."""
+    """Make every call of the document, and `compare` each response with it."""
     receiver.script = script
     # The emulator mails nobody, and takes everybody for confirmed.
     reader = Reader(account, {"https://hooks.example.com": receiver.url(""), "pending": "confirmed"})

@@ -37,7 +37,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def call(package: str, operation: str, account: Account, *path: str, **arguments: Any) -> Any:
-    """The parsed answer of an operation, named as `<tag>.<operation>`."""
+    """The parsed response of an operation, named as `<tag>.<operation>`."""
     client_module = importlib.import_module(f"{package}.client")
     client = client_module.AuthenticatedClient(base_url=account.system.stack.api_url, token=account.token)
     with client:

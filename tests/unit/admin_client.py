@@ -164,7 +164,7 @@ class AdminClient:
         )
         self.posted: list[WebhookRequest] = []
         self.answer: PostResult = PostResult(204, None, 12)
-        """What receivers answer to test sends."""
+        """How receivers respond to tests."""
         self.sender: Sender | None = None
         """A real one, where test sends shall go out."""
         sample_sends = SampleSender(

@@ -141,7 +141,7 @@ def test_whoever_has_another_s_mail_address_in_a_token_is_not_given_their_secret
 
 
 def have_sent(client: AdminClient, ask: Callable[[int], Answer], times: int = 20) -> list[Answer]:
-    """Ask in a row, a second apart; answer those that were refused for being too many."""
+    """Make the calls in a row, a second apart; return those that were refused as too many."""
     answers = []
     for number in range(times):
         answers.append(ask(number))

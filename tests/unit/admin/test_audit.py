@@ -60,7 +60,7 @@ class Mine:
         claims: dict[str, object] | None = None,
         headers: dict[str, str] | None = None,
     ) -> tuple[Answer, list[Line]]:
-        """Do it, and answer the lines that it left in the audit trail."""
+        """Make the call, and return the lines that it left in the audit log."""
         path = operation.path(**(ids or self.ids))
         with logged_lines() as lines:
             answer = self.client.call(operation.method, path, operation.body, claims=claims, headers=headers)
@@ -129,7 +129,7 @@ def test_a_change_leaves_one_line(operation: Operation, mine: Mine) -> None:
 def test_a_repeated_call_leaves_one_more_where_the_first_may_have_died_before_its_own(
     operation: Operation, mine: Mine
 ) -> None:
-    """Where the change is one transaction with its answer, its line comes after; elsewhere before."""
+    """If one transaction makes the change and stores the response, the line comes after it; else before."""
     key = {"idempotency-key": "once"}
     _, first = mine.call(operation, headers=key)
     again, second = mine.call(operation, headers=key)

@@ -64,7 +64,7 @@ def test_what_is_given_changes_and_nothing_else(
     client: AdminClient, path: str, change: dict[str, Any], begins_anew: bool
 ) -> None:
     """Only URL, authentication and status say something about the endpoint: they begin a new epoch, in
-    backlog mode, and a drainer is sent for."""
+    backlog mode, and a drain is scheduled."""
     before = client.call("GET", path).body
     answer = client.call("PATCH", path, change)
     assert (answer.status, answer.headers["ETag"]) == (200, etag(before["webhookId"], 2)), answer.text

@@ -247,7 +247,7 @@ def _part(part: ast.expr, module: ModuleType) -> str:
 
 
 def test_each_rule_that_a_form_can_break_is_translated_and_no_other() -> None:
-    """A rule that is worded anew would be shown in English again."""
+    """A rule with a new wording would be shown in English."""
     answered = {rule for module in RULED for rule in sentences(module)}
     assert len(answered) > 30
     assert answered >= NOT_TYPED

@@ -1,4 +1,4 @@
-"""A POST under an Idempotency-Key happens once, whoever sends it again and however often."""
+"""A POST under an Idempotency-Key happens once, however often it is repeated."""
 
 import json
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ def everything_stored(client: AdminClient) -> str:
 
 
 def test_a_repeated_create_answers_the_same_and_makes_one_webhook(client: AdminClient) -> None:
-    """The secret too: whoever lost the answer lost the only copy."""
+    """The secret too: a caller who lost the response lost the only copy."""
     first = create(client)
     second = create(client)
     assert first.status == second.status == 201
@@ -228,7 +228,7 @@ def test_a_repeated_change_of_secret_makes_one(client: AdminClient) -> None:
 
 @pytest.mark.parametrize("path", ["/v1/webhooks", "/v1/webhooks/{webhookId}/signature"])
 def test_a_repeated_call_waits_as_the_first_does(client: AdminClient, path: str) -> None:
-    """It may be answered first: then too what is put on the bus after the answer sees the change."""
+    """A repeat may get its response first. Then too an event that is put after it sees the change."""
     webhook_id = client.call("POST", "/v1/webhooks", SIGNED).body["webhookId"]
     body = SIGNED if path == "/v1/webhooks" else None
     for _ in range(3):
@@ -385,7 +385,7 @@ def test_of_two_who_begin_at_once_one_makes_the_call(
 def test_a_claim_whose_call_botocore_repeats_is_its_own(
     client: AdminClient, calls: Idempotency, monkeypatch: pytest.MonkeyPatch, story: str
 ) -> None:
-    """The answer to the first call was lost on the way. Nobody else is at it."""
+    """The response to the first call was lost. No other call is under way."""
     if story == "a takeover":
         claim(calls)
         client.now_seconds += 21
@@ -401,8 +401,10 @@ def test_a_claim_whose_call_botocore_repeats_is_its_own(
 
 
 def test_who_lost_its_claim_writes_and_removes_nothing(client: AdminClient, calls: Idempotency) -> None:
-    """Two functions that stood still wake up after a third made the call in their place: one would note its
-    answer, the other do its work and note that in one transaction."""
+    """Two functions that stood still go on after a third made the call in their place.
+
+    One would store its response, the other would act and store its response in one transaction.
+    """
     late = claim(calls)
     client.now_seconds += 21
     other_late = claim(calls)
@@ -421,7 +423,7 @@ def test_who_lost_its_claim_writes_and_removes_nothing(client: AdminClient, call
 def test_an_answer_that_is_noted_is_neither_replaced_nor_given_up(
     client: AdminClient, calls: Idempotency
 ) -> None:
-    """The transaction took effect and its answer was lost: the call is made, whatever its maker believes."""
+    """The transaction took effect and its response was lost: the call is made all the same."""
     made = claim(calls)
     assert transact(client._dynamodb, made.record(FIRST)) == set()
     assert transact(client._dynamodb, made.record(SECOND)) == {0}

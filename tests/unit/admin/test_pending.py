@@ -51,7 +51,7 @@ def test_what_waits_is_counted_by_lane_in_the_order_of_service(client: AdminClie
 
 
 def test_a_list_counts_less_far_than_a_single_webhook(client: AdminClient) -> None:
-    """An outage may leave millions waiting: then the answer says how many at least."""
+    """An outage may leave millions pending: then the response says how many at least."""
     webhook_id = client.create().body["webhookId"]
     wait(client, webhook_id, Lane.REALTIME, 1001)
     single = client.call("GET", f"/v1/webhooks/{webhook_id}").body["pending"]

@@ -230,7 +230,7 @@ def test_a_replay_begun_twice_under_one_key_is_one(client: AdminClient, webhook_
 def test_an_attempt_is_added_once_however_often_the_call_is_repeated(
     client: AdminClient, webhook_id: str
 ) -> None:
-    """botocore repeats a call that took effect and whose answer was lost."""
+    """botocore repeats a call that took effect and whose response was lost."""
     events = [event("e0", at_ms=NOW_MS - 60_000), event("new", at_ms=NOW_MS)]
     sent = [(webhook_id, each, (OK,)) for each in events]
     for _ in range(2):

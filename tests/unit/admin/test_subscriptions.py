@@ -100,7 +100,7 @@ def test_one_that_is_not_confirmed_is_pending(client: AdminClient) -> None:
 def test_one_that_is_removed_before_it_is_confirmed_stays_silent(
     client: AdminClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SNS keeps it for two days, and whoever follows the link then would be mailed."""
+    """SNS keeps it for two days, and a person who follows the link then would get mail."""
     added = client.call("POST", PATH, {"email": "team@example.com"}).body
     (found,) = client.sns.list_subscriptions()["Subscriptions"]
 

@@ -1,7 +1,7 @@
-"""What is another account's looks exactly like what never was: same answer, same work, nothing changed.
+"""What belongs to another account looks exactly like what does not exist: same response, same work.
 
-Each operation of the API's description is called by one account about another's things, and about things
-that nobody has. Who could tell the two apart would know that the other account has them.
+One account makes each call of the API about the things of another, and about things that do not exist. If the
+two differed, it would know that the other account has them.
 """
 
 import json
@@ -213,7 +213,7 @@ def test_a_tag_is_good_for_its_webhook_alone(operation: Operation, mine: Mine) -
 
 
 def test_the_same_idempotency_key_is_another_in_another_account(mine: Mine) -> None:
-    """Even of the same person, who is an admin of both: the answer that is kept has a secret in it."""
+    """Even of the same person, who is an admin of both: the stored response has a secret in it."""
     body = {**VALID, "authentication": {"type": "signature"}}
     key = {"idempotency-key": "same"}
     first = mine.client.call("POST", "/v1/webhooks", body, headers=key)
