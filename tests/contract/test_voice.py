@@ -44,7 +44,7 @@ AREAS = (
 
 _COMMAND = re.compile(r"^ {4}(?:make|python|aws|sam) .*$", re.MULTILINE)
 """A line of a docstring that shows how to call the program."""
-_NOT_PROSE = re.compile(r"^ *```.*?^ *```$|^[|<][^\n]*$", re.MULTILINE | re.DOTALL)
+_NOT_PROSE = re.compile(r"^ *```.*?^ *```$|^[|<├└│][^\n]*$", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"``.+?``|`[^`]*`", re.DOTALL)
 _LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
 _NEW_PARAGRAPH = re.compile(r"\n\s*\n|\n\s*(?=[-*#] |#+ |\d+\. )")

@@ -138,7 +138,9 @@ def test_an_account_has_ten_and_makes_ten_a_minute(client: AdminClient) -> None:
     client.now_seconds += 61
     full = client.call("POST", PATH, {"email": "more@example.com"})
     assert (full.status, full.body["type"]) == (409, "urn:lms-webhooks:problem:too-many-subscriptions")
-    assert full.body["detail"].startswith("An account has at most 10 notice subscriptions. Delete one to")
+    assert full.body["detail"].startswith(
+        "An account has at most 10 notification subscriptions. Delete one to"
+    )
     assert "more@example.com" not in mailed(client)
     assert client.call("POST", PATH, {"email": "3@example.com"}).status == 201
 

@@ -1,4 +1,4 @@
-"""What the admin API answers when it cannot do what it was asked, as RFC 9457 problem documents.
+"""Define the error responses of the API, as RFC 9457 problem documents.
 
 Problem
 ├── InvalidJson                   400  not JSON, or not UTF-8
@@ -6,29 +6,29 @@ Problem
 ├── Forbidden                     403  the token lacks what the call needs
 ├── NotFound                      404
 │   ├── PathNotFound
-│   ├── WebhookNotFoundProblem         of another account, deleted, or never made: the caller learns not which
+│   ├── WebhookNotFoundProblem         of another account, deleted, or never made
 │   ├── DeliveryNotFound
 │   ├── ReplayNotFound
 │   └── SubscriptionNotFound
 ├── MethodNotAllowed              405
 ├── WebhookLimitExceededProblem   409
 ├── SubscriptionLimitExceeded     409
-├── ReplayInProgressProblem       409  one replay a webhook at a time
+├── ReplayInProgressProblem       409  a webhook has one replay at a time
 ├── NotSigned                     409  the webhook has no signing secret to change
-├── RotationInProgress            409  its last secret but one would end before its time
+├── RotationInProgress            409  the older secret would end before its time
 ├── IdempotencyInProgressProblem  409  a call with the same Idempotency-Key has not ended
-├── VersionConflictProblem        412  another change was faster
+├── VersionConflictProblem        412  the webhook changed since the caller read it
 ├── BodyTooLarge                  413
 ├── UnsupportedMediaType          415
 ├── InvalidFields                 422  one error for each bad field
-├── IdempotencyKeyReused          422  the Idempotency-Key came before, with another call
-├── RateLimited                   429  ten a minute of what is sent for an admin
+├── IdempotencyKeyReused          422  the Idempotency-Key belongs to another call
+├── RateLimited                   429  ten sends a minute
 ├── MailLimitExceeded             429  links to confirm with, a day
 ├── CreationLimitExceededProblem  429  a thousand webhooks a day
 ├── InternalError                 500
 └── ContentionProblem             503  others change the same account at this moment
 
-What stores raise is no problem yet, see `errors.py`: `problem_for` has the problem of each.
+Stores raise the errors of `errors.py`; `problem_for` maps each to its problem.
 """
 
 from dataclasses import asdict, dataclass
@@ -39,7 +39,7 @@ from lms_webhooks import errors
 
 @dataclass(frozen=True)
 class FieldError:
-    """What is wrong with one field. `pointer` is a JSON pointer (RFC 6901) into the request's body."""
+    """The violated rule of one field. `pointer` is a JSON pointer (RFC 6901) into the body."""
 
     pointer: str
     detail: str
@@ -47,14 +47,14 @@ class FieldError:
 
 @dataclass(frozen=True)
 class ParameterError:
-    """What is wrong with one query parameter or header."""
+    """The violated rule of one query parameter or header."""
 
     parameter: str
     detail: str
 
 
 class Problem(Exception):
-    """An answer of 4xx or 5xx. `detail` is for the caller: no secret and nothing of another account in it."""
+    """An error response. The caller sees `detail`, so it has no secret and nothing of another account."""
 
     status: ClassVar[int]
     slug: ClassVar[str]
@@ -73,7 +73,7 @@ class Problem(Exception):
         self.headers = headers or {}
 
     def document(self) -> dict[str, Any]:
-        """The problem as RFC 9457 writes it.
+        """Return the problem document.
 
         `type` is a URN, not a URL: a problem means the same on every deployment, whatever its host.
         """
@@ -89,7 +89,7 @@ class Problem(Exception):
 
 
 class InvalidJson(Problem):
-    """The body cannot be read as JSON at all."""
+    """The body is not JSON."""
 
     status = 400
     slug = "unreadable-body"
@@ -97,7 +97,7 @@ class InvalidJson(Problem):
 
 
 class InvalidParameters(Problem):
-    """Query parameters or headers break their rules."""
+    """Query parameters or headers violate a rule."""
 
     status = 400
     slug = "invalid-parameters"
@@ -144,7 +144,7 @@ class WebhookNotFoundProblem(NotFound):
 
 
 class DeliveryNotFound(NotFound):
-    """The webhook has no such delivery, or has it no more."""
+    """The webhook has no such delivery, or its record has expired."""
 
     slug = "no-such-delivery"
     title = "No such delivery"
@@ -154,27 +154,27 @@ class DeliveryNotFound(NotFound):
 
 
 class ReplayNotFound(NotFound):
-    """The webhook's history was never replayed, or not for long."""
+    """The webhook had no replay in the last 30 days."""
 
     slug = "no-such-replay"
     title = "No such replay"
 
-    def __init__(self, detail: str = "There has been no replay of this webhook in the last 30 days.") -> None:
+    def __init__(self, detail: str = "No replay of this webhook in the last 30 days.") -> None:
         super().__init__(detail)
 
 
 class SubscriptionNotFound(NotFound):
-    """The account has no such notice subscription."""
+    """The account has no such notification subscription."""
 
     slug = "no-such-subscription"
-    title = "No such notice subscription"
+    title = "No such notification subscription"
 
     def __init__(self) -> None:
-        super().__init__("This account has no notice subscription with this id.")
+        super().__init__("This account has no notification subscription with this id.")
 
 
 class MethodNotAllowed(Problem):
-    """The path exists, the method does not."""
+    """The path does not support this method."""
 
     status = 405
     slug = "method-not-allowed"
@@ -182,7 +182,7 @@ class MethodNotAllowed(Problem):
 
     def __init__(self, allowed: tuple[str, ...]) -> None:
         methods = ", ".join(allowed)
-        super().__init__(f"This path knows {methods}.", headers={"Allow": methods})
+        super().__init__(f"This path supports {methods}.", headers={"Allow": methods})
 
 
 class WebhookLimitExceededProblem(Problem):
@@ -199,16 +199,16 @@ class WebhookLimitExceededProblem(Problem):
 
 
 class SubscriptionLimitExceeded(Problem):
-    """As many people are mailed as may be."""
+    """The account has as many subscriptions as it may have."""
 
     status = 409
     slug = "too-many-subscriptions"
-    title = "Too many notice subscriptions"
+    title = "Too many notification subscriptions"
 
     def __init__(self, limit: int) -> None:
         super().__init__(
-            f"An account has at most {limit} notice subscriptions. Delete one to make another; a mailing"
-            " list counts as one."
+            f"An account has at most {limit} notification subscriptions. Delete one to make another."
+            " A mailing list counts as one."
         )
 
 
@@ -224,18 +224,18 @@ class ReplayInProgressProblem(Problem):
 
 
 class NotSigned(Problem):
-    """The webhook's requests are not signed, so there is no secret to make anew."""
+    """The webhook's requests are not signed, so there is no secret to rotate."""
 
     status = 409
     slug = "not-signed"
     title = "The webhook does not sign"
 
     def __init__(self) -> None:
-        super().__init__("Set the webhook's authentication to signature first; that makes a secret as well.")
+        super().__init__("Set the webhook's authentication to signature first. That makes a secret too.")
 
 
 class RotationInProgress(Problem):
-    """The webhook's secret was changed in the last 24 hours; another change now would end the overlap."""
+    """The secret was rotated in the last 24 hours. Another rotation would end the overlap."""
 
     status = 409
     slug = "rotation-in-progress"
@@ -243,9 +243,9 @@ class RotationInProgress(Problem):
 
     def __init__(self) -> None:
         super().__init__(
-            "The secret was changed less than 24 hours ago, and the one before signs along. Another change"
-            " would end that: receivers that know only that one would refuse requests. To change it all the"
-            " same, send If-Match with the webhook's ETag."
+            "The secret was rotated less than 24 hours ago, and the previous one signs too. Another rotation"
+            " would end that, and receivers that know only the previous one would refuse requests. To rotate"
+            " it anyway, send If-Match with the webhook's ETag."
         )
 
 
@@ -258,20 +258,20 @@ class IdempotencyInProgressProblem(Problem):
 
     def __init__(self) -> None:
         super().__init__(
-            "A call with this Idempotency-Key is under way. Ask again, and get its answer.",
+            "A call with this Idempotency-Key is under way. Repeat it to get its response.",
             headers={"Retry-After": "1"},
         )
 
 
 class VersionConflictProblem(Problem):
-    """The webhook is not what the caller took it for when asking for the change."""
+    """The webhook changed since the caller read it."""
 
     status = 412
     slug = "version-conflict"
-    title = "Changed meanwhile"
+    title = "The webhook has changed"
 
     def __init__(self) -> None:
-        super().__init__("The webhook was changed since you read it. Read it again, and decide anew.")
+        super().__init__("The webhook changed since you read it. Read it again before you change it.")
 
 
 class BodyTooLarge(Problem):
@@ -286,7 +286,7 @@ class BodyTooLarge(Problem):
 
 
 class UnsupportedMediaType(Problem):
-    """The body says that it is something else than JSON in UTF-8."""
+    """The content type is not JSON in UTF-8."""
 
     status = 415
     slug = "unsupported-media-type"
@@ -300,7 +300,7 @@ class UnsupportedMediaType(Problem):
 
 
 class InvalidFields(Problem):
-    """The body is JSON, but fields of it break their rules."""
+    """Fields of the body violate a rule."""
 
     status = 422
     slug = "invalid-fields"
@@ -311,18 +311,18 @@ class InvalidFields(Problem):
 
 
 class IdempotencyKeyReused(Problem):
-    """This Idempotency-Key came in the last 24 hours, with another path or body."""
+    """The Idempotency-Key was used in the last 24 hours, with another path or body."""
 
     status = 422
     slug = "idempotency-key-reused"
     title = "The idempotency key belongs to another call"
 
     def __init__(self) -> None:
-        super().__init__("This Idempotency-Key came with another path or body before. Use a fresh one.")
+        super().__init__("This Idempotency-Key was used with another path or body. Use a new one.")
 
 
 class RateLimited(Problem):
-    """The account has had sent all that it may in a minute."""
+    """The account has reached its sends a minute."""
 
     status = 429
     slug = "rate-limited"
@@ -330,15 +330,15 @@ class RateLimited(Problem):
 
     def __init__(self, limit: int, wait_seconds: int) -> None:
         super().__init__(
-            f"An account has the system send at most {limit} times in any 60 seconds. Test sends, new"
-            " webhooks, redeliveries, replays, notice subscriptions, and changes of URL, authentication or"
-            f" status that leave a webhook active count together. Try again in {wait_seconds} s.",
+            f"An account has {limit} sends in any 60 seconds. Tests, new webhooks, redeliveries, replays,"
+            " notification subscriptions, and changes of URL, authentication or status that leave a webhook"
+            f" active count together. Try again in {wait_seconds} s.",
             headers={"Retry-After": str(wait_seconds)},
         )
 
 
 class MailLimitExceeded(Problem):
-    """As many links to confirm with were mailed today as may be, to this mailbox or for this account."""
+    """The mailbox or the account has reached its confirmation links a day."""
 
     status = 429
     slug = "too-many-mails"
@@ -346,15 +346,15 @@ class MailLimitExceeded(Problem):
 
     def __init__(self, to_one: int, of_an_account: int, wait_seconds: int) -> None:
         super().__init__(
-            f"A mailbox gets at most {to_one} links to confirm with a day (UTC), and an account has at most"
-            f" {of_an_account} mailed. A link is good for two days: look for it in the spam folder."
+            f"A mailbox gets at most {to_one} links a day (UTC), and an account mails at most"
+            f" {of_an_account}. A link is good for two days: look for it in the spam folder."
             f" Or try again in {wait_seconds} s.",
             headers={"Retry-After": str(wait_seconds)},
         )
 
 
 class CreationLimitExceededProblem(Problem):
-    """The account has made all the webhooks that it may make in a day."""
+    """The account has created as many webhooks as it may in a day."""
 
     status = 429
     slug = "too-many-creations"
@@ -362,13 +362,13 @@ class CreationLimitExceededProblem(Problem):
 
     def __init__(self, limit: int, wait_seconds: int) -> None:
         super().__init__(
-            f"An account makes at most {limit} webhooks a day (UTC). Try again in {wait_seconds} s.",
+            f"An account creates at most {limit} webhooks a day (UTC). Try again in {wait_seconds} s.",
             headers={"Retry-After": str(wait_seconds)},
         )
 
 
 class InternalError(Problem):
-    """A fault of ours. The log has it under `request_id`; the caller learns no more than that."""
+    """Our error. The log has it under `request_id`, and the caller gets only that id."""
 
     status = 500
     slug = "internal-error"
@@ -379,7 +379,7 @@ class InternalError(Problem):
 
 
 class ContentionProblem(Problem):
-    """Changes of the same account got in each other's way for too long."""
+    """Other changes of the same account got in the way, again and again."""
 
     status = 503
     slug = "busy"
@@ -387,7 +387,7 @@ class ContentionProblem(Problem):
 
     def __init__(self) -> None:
         super().__init__(
-            "Other changes of this account are under way, and got in the way of this one. Try again.",
+            "Other changes of this account got in the way of this one. Try again.",
             headers={"Retry-After": "1"},
         )
 
@@ -404,5 +404,5 @@ _PROBLEMS: dict[type[errors.StoreError], type[Problem]] = {
 
 
 def problem_for(error: errors.StoreError) -> Problem:
-    """Return the problem that tells a caller of `error`."""
+    """Return the problem for an error of a store."""
     return _PROBLEMS[type(error)](*error.args)
