@@ -62,7 +62,7 @@ _ACCEPTED = REPOSITORY / "tests" / "nag" / "accepted_by_checkov.yaml"
 
 
 def main() -> int:
-    """Run it; answer the exit status."""
+    """Run it; return the exit status."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         is_good = _holds(sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", *FILES)

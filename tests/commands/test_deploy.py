@@ -135,7 +135,7 @@ def black_hole() -> Iterator[str]:
 
 
 def test_without_credentials_it_ends_with_one_sentence_before_it_builds(tmp_path: Path) -> None:
-    """Where no instance answers for its metadata, too: botocore by itself would wait for it twice."""
+    """Where no instance serves metadata, too: botocore by itself would wait for it twice."""
     with black_hole() as url:
         variables = environment(tmp_path, AWS_EC2_METADATA_SERVICE_ENDPOINT=url)
         del variables["AWS_EC2_METADATA_DISABLED"]

@@ -1,4 +1,4 @@
-"""What is mistyped at a command on this machine is answered in words, not with a traceback."""
+"""What is mistyped at a command on this machine is explained in words, not by a traceback."""
 
 import os
 import re
@@ -121,7 +121,7 @@ sys.exit(local.main())
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_interrupt_leaves_nothing_behind(sign: signal.Signals) -> None:
-    """Ctrl-C stops what was started; another one while it stops is answered, and no more."""
+    """Ctrl-C stops what was started; another one while it stops prints a line, and no more."""
     with subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -19,7 +19,7 @@ def answer(
     version: str = "1.1",
     keep_alive: bool = True,
 ) -> Behaviour:
-    """A well-formed answer."""
+    """A well-formed response."""
     lines = {"content-length": str(len(body)), **(headers or {})}
     if not keep_alive:
         lines["connection"] = "close"
@@ -35,7 +35,7 @@ def answer(
 
 
 def redirect(location: str, status: int = 302) -> Behaviour:
-    """An answer that points elsewhere."""
+    """A response that points elsewhere."""
     return answer(status, {"location": location})
 
 
@@ -45,12 +45,12 @@ def gone() -> Behaviour:
 
 
 def too_many_requests(retry_after: int | str | timedelta | None = None) -> Behaviour:
-    """429. A time as timedelta is told as an HTTP date, counted from the answer."""
+    """429. A time as timedelta is given as an HTTP date, counted from the response."""
     return wait(429, retry_after)
 
 
 def wait(status: int, retry_after: int | str | timedelta | None) -> Behaviour:
-    """An answer with Retry-After. A time as timedelta is told as an HTTP date, counted from the answer."""
+    """A response with Retry-After. A timedelta is given as an HTTP date, counted from the response."""
 
     def act(wire: Wire) -> bool:
         told = retry_after
@@ -75,7 +75,7 @@ def raw(*parts: bytes, pause_seconds: float = 0, keep_alive: bool = False, name:
 
 
 def hang() -> Behaviour:
-    """Take the request and never answer."""
+    """Take the request and never respond."""
     return _then("hang", b"", lambda wire: wire.hang())
 
 
@@ -133,7 +133,7 @@ def reset_in_body(status: int = 200) -> Behaviour:
 
 
 def reset_after_answer(status: int = 200, body: bytes = b"") -> Behaviour:
-    """Reset after a complete answer that promised to keep the connection."""
+    """Reset after a complete response that promised to keep the connection."""
     return _then(
         "reset after answer", _head(status, {"content-length": str(len(body))}) + body, _reset_when_read
     )
@@ -145,12 +145,12 @@ def close_before_answer() -> Behaviour:
 
 
 def close_after_answer(status: int = 200) -> Behaviour:
-    """A complete answer that promised to keep the connection; then an end."""
+    """A complete response that promised to keep the connection; then an end."""
     return raw(_head(status, {"content-length": "0"}), name="close after answer")
 
 
 def half_close(*, answering: bool = True) -> Behaviour:
-    """End the sending side, after an answer or instead of one, and read on."""
+    """End the sending side, after a response or instead of one, and read on."""
 
     def act(wire: Wire) -> None:
         wire.end_sending()
@@ -170,7 +170,7 @@ def truncated_status_line() -> Behaviour:
 
 
 def early(status: int, *, then: str = "reads on") -> Behaviour:
-    """An answer as soon as the request's header is in, and before its body is read.
+    """A response as soon as the request's header is in, and before its body is read.
 
     Then it "reads on" as RFC 9112 9.6 advises, "closes", or "holds" the connection and reads nothing.
     """
@@ -228,7 +228,7 @@ def greets(greeting: bytes, *, name: str) -> Behaviour:
 
 
 def instead_of_tls(reply: bytes = b"", *, name: str, hanging: bool = False) -> Behaviour:
-    """Take the TLS greeting and answer it with these bytes."""
+    """Take the TLS greeting and send these bytes."""
 
     def act(wire: Wire) -> bool:
         wire.read()
@@ -277,12 +277,12 @@ def gated(gate: threading.Event, then: Behaviour) -> Behaviour:
 
 
 def endless_interim(status: int = 103) -> Behaviour:
-    """Interim answers without end, as fast as they are read."""
+    """Interim responses without end, as fast as they are read."""
     return _then(f"endless interim {status}", b"", lambda wire: _flood(wire, _head(status, {}) * 1000))
 
 
 def interim(*statuses: int, then: Behaviour | None = None) -> Behaviour:
-    """Interim (1xx) answers before the real one."""
+    """Interim (1xx) responses before the real one."""
     head = b"".join(_head(status, {"x-interim": "yes"}) for status in statuses)
     last = then or answer()
 

@@ -179,7 +179,7 @@ class Receiver[R: Request]:
 
     @property
     def ended(self) -> int:
-        """How many requests are over, answered or not."""
+        """How many requests are over, with a response or not."""
         with self._changed:
             return self._ended
 

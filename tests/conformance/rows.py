@@ -3,7 +3,7 @@
 Each row stands on its own. What it expects is what follows from three rules:
 
 - A complete header of a 2xx within the deadline acknowledges. Whatever its body does, the event was taken.
-- Anything else is no acknowledgement: of no answer, a broken one, or another status, none may be lost.
+- Anything else is no acknowledgement: of no response, a broken one, or another status, none may be lost.
 - A sender that serves many receivers gives none of them more time or memory than it means to.
 """
 
@@ -21,7 +21,7 @@ from tests.conformance.receiver import Behaviour, Stage
 DEADLINE_SECONDS = 0.5
 """What a sender gets where the receiver never comes to an end."""
 LONG_SECONDS = 20.0
-"""What it gets where the receiver does: a busy machine must not turn an answer into a time-out."""
+"""What it gets where the receiver does: a busy machine must not turn a response into a time-out."""
 MARGIN_SECONDS = 2.0
 """How much later than its deadline a sender may return; a busy machine again."""
 
@@ -40,7 +40,7 @@ class Verdict(StrEnum):
 
 
 class Fault(StrEnum):
-    """Why there was no answer. A sender need not tell them apart; one that does is held to it."""
+    """Why there was no response. A sender need not tell them apart; one that does is held to it."""
 
     CONNECT = "connect"
     TLS = "tls"
@@ -75,9 +75,9 @@ class Row:
     tls: Tls = Tls.GOOD
     listens: bool = True
     before: Behaviour | None = None
-    """Answers an earlier POST, which leaves a connection behind."""
+    """Serves an earlier POST, which leaves a connection behind."""
     after: Behaviour | None = None
-    """Answers whatever else the sender asks for during this POST."""
+    """Serves whatever else the sender asks for during this POST."""
     requests: tuple[int, ...] = (1,)
     """How many whole requests may come, the earlier POST's not counted."""
     deadline_seconds: float = LONG_SECONDS
@@ -105,17 +105,17 @@ def gone() -> Outcome:
 
 
 def endpoint(status_code: int, *, wait: tuple[float, float] | None = None) -> Outcome:
-    """An answer that speaks of the endpoint."""
+    """A response that speaks of the endpoint."""
     return Outcome(Verdict.ENDPOINT, status_code, wait_seconds=wait)
 
 
 def event(status_code: int) -> Outcome:
-    """An answer that speaks of the event."""
+    """A response that speaks of the event."""
     return Outcome(Verdict.EVENT, status_code)
 
 
 def unanswered(fault: Fault) -> Outcome:
-    """No answer."""
+    """No response."""
     return Outcome(Verdict.ENDPOINT, None, fault)
 
 
@@ -406,7 +406,7 @@ def _not_http() -> Iterator[Row]:
 
 
 def _early() -> Iterator[Row]:
-    """Answers before the body of the request is read."""
+    """Responds before the body of the request is read."""
     large = 4 * _A_MEBIBYTE
     yield Row(does.early(413), (event(413), LOST), "RFC 9112 9.6", requests=(0,), body_bytes=large)
     yield Row(does.early(200), (delivered(), LOST), requests=(0,), body_bytes=large)

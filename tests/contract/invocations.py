@@ -72,7 +72,7 @@ class Aws:
     drain_queue: DrainQueue
 
     def register(self, url: str, *, webhook_id: str = WEBHOOK_ID) -> None:
-        """A webhook for every type: the one of the samples, unless told otherwise."""
+        """A webhook for every type: the one of the samples, by default."""
         self.webhooks.create(
             Webhook(
                 account_id=ACCOUNT,
@@ -155,7 +155,7 @@ def told_as(value: Any, resources: dict[str, str]) -> str:
 @pytest.fixture
 def invoke(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Invokes the function of a folder with an event, after a cold start. Targets on this machine are allowed
-    unless told otherwise: receivers are there."""
+    by default: receivers are there."""
 
     def invoke(folder: str, event: dict[str, Any], *, loopback_allowed: bool = True) -> dict[str, Any]:
         (function,) = [name for name, each in FUNCTIONS.items() if Path(each["CodeUri"]).name == folder]

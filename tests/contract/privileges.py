@@ -29,7 +29,7 @@ _SERVICES = {"dynamodb", "kms", "sns", "sqs"}
 def missing(folder: str, service: str, operation: str, parameters: dict[str, Any]) -> list[str]:
     """What the function of `folder` may not do of a call; nothing when IAM would let it through.
 
-    Tables, queues, keys and topics are told apart by what their names have in them: `webhooks`, `drain`.
+    Tables, queues, keys and topics are distinguished by what their names have in them: `webhooks`, `drain`.
     """
     assert service in _SERVICES, service
     refused = []

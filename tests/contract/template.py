@@ -1,4 +1,4 @@
-"""Read template.yaml as CloudFormation does, in few lines, and answer what the contract tests ask of it."""
+"""Read template.yaml as CloudFormation does, in few lines, and return what the contract tests ask of it."""
 
 import json
 from collections.abc import Iterator
@@ -91,7 +91,7 @@ def app_source(function: str) -> str:
 
 
 def environment(function: str) -> Properties:
-    """What a function is told, without what Powertools reads."""
+    """What a function reads, without what Powertools reads."""
     shared = GLOBALS.get("Environment", {}).get("Variables", {})
     own = FUNCTIONS[function].get("Environment", {}).get("Variables", {})
     return {name: value for name, value in (shared | own).items() if not name.startswith("POWERTOOLS_")}

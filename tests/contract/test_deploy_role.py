@@ -1,7 +1,7 @@
 """operations/deploy_role.yaml lets a workflow deploy template.yaml, and do nothing else.
 
 What it must allow follows from the template: its resource types, after SAM's transform, and what the handlers
-of each ask for (`aws_reference`). So a new type of resource fails here until the role may make it, and a
+of each ask for (`aws_reference`). So a new type of resource fails here until the role may make it. A
 permission that no type needs any more fails until it is gone. AWS itself has not judged any of it.
 """
 

@@ -64,7 +64,7 @@ REDELIVERIES = 50  # an outage of ours must not push events into dead letters
 OPEN_ROUTES = {"GET /openapi.json", "GET /console", "GET /console/{file}"}
 """Route keys that need no token."""
 ONLY_NAMED = {"UserPoolClient", "UserPoolDomain"}
-"""What the console is told of, and no function calls."""
+"""What the console reads, and no function calls."""
 
 each_function = pytest.mark.parametrize("function", FUNCTIONS)
 each_table = pytest.mark.parametrize("table", TABLES)
@@ -716,7 +716,7 @@ def test_nothing_of_the_stack_lets_anybody_administer_its_users() -> None:
 
 
 def test_no_page_of_another_origin_may_call_the_api() -> None:
-    """A page of the stack's own origin needs no CORS. The code answers no OPTIONS and sets no such header."""
+    """A page of the stack's own origin needs no CORS. The code handles no OPTIONS and sets no such header."""
     for api in of_type("AWS::ApiGatewayV2::Api").values():
         assert "CorsConfiguration" not in api
     for path in (REPOSITORY / "layers" / "core" / "lms_webhooks").rglob("*.py"):

@@ -1,4 +1,4 @@
-"""Look for secrets in all that a stack wrote: tables, queues, logs, metrics, notices and answers.
+"""Look for secrets in all that a stack wrote: tables, queues, logs, metrics, notices and responses.
 
 Every secret that a call of the tests hands over or gets is known here, by `System.call`. At the end of the
 run none of them may stand anywhere in a form that one could read.
@@ -23,7 +23,7 @@ type Text = tuple[str, bytes]
 
 
 class KnownSecrets:
-    """The secrets of a run, in each form in which one could read them; and answers that gave one away."""
+    """The secrets of a run, in each form in which one could read them; and responses that gave one away."""
 
     def __init__(self) -> None:
         self._names: dict[bytes, str] = {}
@@ -45,7 +45,7 @@ class KnownSecrets:
                 self._only_in_logs.add(form)
 
     def note_call(self, sent: str | None, answer: str, *, is_repeated: bool) -> None:
-        """Know the secrets of a call, and see that its answer gives none away that were known before."""
+        """Know the secrets of a call, and see that its response gives none away that were known before."""
         if not is_repeated:
             self.given_away += self.found_in([("an answer", answer.encode())])
         for secret in _SIGNING_SECRET.findall(answer):

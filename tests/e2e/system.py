@@ -33,7 +33,7 @@ PATIENCE_SECONDS = 90
 
 
 def until[T](condition: Callable[[], T], what: str, *, seconds: float = PATIENCE_SECONDS) -> T:
-    """Ask again and again until the answer is true, and give it."""
+    """Ask again and again until the result is true, and return it."""
     give_up_at = time.monotonic() + seconds
     while not (answer := condition()):
         assert time.monotonic() < give_up_at, f"after {seconds:.0f} s still waiting for {what}"
@@ -43,7 +43,7 @@ def until[T](condition: Callable[[], T], what: str, *, seconds: float = PATIENCE
 
 @dataclass(frozen=True)
 class Answer:
-    """What the admin API answered; header names are in lower case."""
+    """What the admin API returned; header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -155,7 +155,7 @@ class System:
     def put(
         self, *entries: dict[str, Any], detail_type: str | None = None, source: str | None = None
     ) -> None:
-        """Put events on the bus, up to ten, under their own name and our source unless told otherwise."""
+        """Put events on the bus, up to ten, under their own name and our source by default."""
         answer = self._events.put_events(
             Entries=[
                 {
@@ -192,12 +192,12 @@ class System:
 
     @cached_property
     def notice_topic(self) -> str:
-        """The ARN of the topic that has every notice, whoever is mailed about it."""
+        """The ARN of the topic that has every notification, of all accounts."""
         description = self.stack.description
         return deploy.outputs_of(description["endpointUrl"], description["stackName"])["NoticeTopicArn"]
 
     def check_secrets(self) -> None:
-        """No secret of the run stands in what this stack wrote, or was given away by an answer."""
+        """No secret of the run stands in what this stack wrote, or was given away by a response."""
         found = leaks.everywhere(self.stack, self.secrets) + self.secrets.given_away
         assert not found, "\n".join(found)
 
@@ -333,7 +333,7 @@ class Account:
         return {name: value for name, value in (body | changes).items() if value is not None}
 
     def create(self, target_url: str, **changes: Any) -> dict[str, Any]:
-        """Create a webhook; answers what the API showed."""
+        """Create a webhook; return what the API showed."""
         answer = self.call("POST", "/v1/webhooks", self.webhook(target_url, **changes))
         assert answer.status == 201, answer
         created: dict[str, Any] = answer.body
@@ -360,7 +360,7 @@ class Account:
         return {name: value for name, value in event.items() if value is not None}
 
     def emit(self, event_name: str = "COURSE_ENROLLMENT", **changes: Any) -> dict[str, Any]:
-        """Put one event on the bus; answers it."""
+        """Put one event on the bus; return it."""
         event = self.event(event_name, **changes)
         self.system.put(event)
         return event

@@ -1,5 +1,5 @@
-"""Nobody calls the admin API who may not, by the pool of the stack or by an issuer of the deployer's own; and
-no webhook of a stack that is not this machine's points to this machine.
+"""Nobody calls the admin API who may not, by the stack's pool or by the deployer's own issuer. No webhook
+of a stack that is not this machine's points to this machine.
 
 Every refusal says that it is one, and nothing else.
 """
@@ -91,7 +91,8 @@ def test_who_has_neither_role_may_do_nothing(operation: Operation, account: Acco
 
 @pytest.mark.parametrize("method", ["GET", "OPTIONS"])
 def test_a_page_of_another_origin_is_allowed_nothing(method: str, account: Account) -> None:
-    """With a token and without, asking before and asking at once: no answer has a header that says it may."""
+    """With a token and without, with a preflight and without: no response has a header that allows
+    it."""
     asked = {"Origin": "https://evil.example", "Access-Control-Request-Method": "DELETE"}
     for token in (account.token, None):
         for path in ("/v1/webhooks", "/openapi.json"):

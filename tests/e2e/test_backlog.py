@@ -14,7 +14,7 @@ SCHEDULE_SECONDS = 150  # a slot comes every minute, and the sweep within a minu
 
 
 def emit_in_order(account: Account, count: int) -> list[str]:
-    """Events whose own times are a millisecond apart, on the bus; answers their ids."""
+    """Events whose own times are a millisecond apart, on the bus; return their ids."""
     events = [account.event() for _ in range(count)]
     first_ms = events[0]["timestamp"]
     events = [event | {"timestamp": first_ms + offset} for offset, event in enumerate(events)]
@@ -166,7 +166,7 @@ def test_one_poison_event_holds_nothing_up(account: Account) -> None:
 
 
 def test_a_receiver_that_is_gone_is_switched_off_until_an_admin_says_otherwise(account: Account) -> None:
-    """It answers 410; its health says so. It takes nothing new. Set active again, it gets what waited."""
+    """It responds 410; its health says so. It takes nothing new. Set active again, it gets what waited."""
     with Receiver(gone()) as receiver:
         webhook = account.create(receiver.url())
         path = f"/v1/webhooks/{webhook['webhookId']}"

@@ -1,7 +1,7 @@
 """Nobody gives themselves another account or role: by every call of Cognito that needs no IAM credentials.
 
-Each is called without a signature, by a reader who says, wherever the call takes anything of the kind, that
-they are an admin of another account; then they sign in again. The emulator lets two of them through and does
+Each is called without a signature. Its reader says, wherever the call takes it, that they are an admin of
+another account. Then they sign in again. The emulator lets two of them through and does
 not know some: AWS refuses what these ask for if the pool is as a contract test says, which is run with them.
 """
 
@@ -163,7 +163,7 @@ def sign_in(cognito: Any, system: System, name: str) -> dict[str, Any]:
 
 
 def claims(answer: Mapping[str, Any]) -> tuple[str | None, list[str]]:
-    """The account and the roles that the ID token in an answer names."""
+    """The account and the roles that the ID token in a response names."""
     part = answer["AuthenticationResult"]["IdToken"].split(".")[1]
     told = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
     return told.get("custom:accountId"), told.get("cognito:groups", [])

@@ -1,4 +1,4 @@
-"""What the README shows of `make listen` and `make emit` is what whoever follows it sees."""
+"""What the README shows of `make listen` and `make emit` is what its reader sees."""
 
 import os
 import re

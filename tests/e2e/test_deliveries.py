@@ -218,7 +218,8 @@ def test_a_deleted_webhook_gets_nothing(account: Account, receiver: Receiver) ->
 def test_what_is_put_after_the_answer_of_a_change_sees_it(
     new_account: Callable[[], Account], receiver: Receiver
 ) -> None:
-    """Dispatchers remember the account's webhooks as they were; the API answers when none does any more."""
+    """Dispatchers remember the account's webhooks as they were; the API responds when none does any
+    more."""
     account = new_account()
     ended = account.create(receiver.url("/ended"))["webhookId"]
     account.create(receiver.url("/kept"))

@@ -20,7 +20,7 @@ type Run = Callable[[str], str]
 
 @pytest.fixture
 def run(system: System, tmp_path: Path) -> Run:
-    """Runs a program of the page as its section *Test your producer* says; answers what it prints."""
+    """Runs a program of the page as its section *Test your producer* says; return what it prints."""
     (tmp_path / ".local").mkdir()
     (tmp_path / ".local" / "stack.json").symlink_to(system.stack.state_dir / "stack.json")
     described = system.stack.description

@@ -73,7 +73,7 @@ class Example:
         return [event_id for _, _, event_id in self.inbox()]
 
     def start(self, *secrets: str) -> None:
-        """Start it, or start it again, with these `account=secret`; answers when it listens."""
+        """Start it, or start it again, with these `account=secret`; return when it listens."""
         self._launch(" ".join(secrets))
         until(self._is_listening, f"{self.name} to listen: {self.folder}/output.log")
 
@@ -104,11 +104,11 @@ class Example:
             self._process = None
 
     def post(self, body: bytes, headers: dict[str, str]) -> int:
-        """Send it a request that is not the system's; answers the status code."""
+        """Send it a request that is not the system's; return the status code."""
         return self.exchange(body, headers)[0]
 
     def exchange(self, body: bytes, headers: dict[str, str]) -> tuple[int, str]:
-        """Send it a request that is not the system's; answers status code and body."""
+        """Send it a request that is not the system's; return status code and body."""
         request = urllib.request.Request(self.url, data=body, headers=headers)  # noqa: S310  # loopback
         try:
             with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310

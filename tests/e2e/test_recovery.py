@@ -37,7 +37,7 @@ def deployed(system: System) -> Deployed:
 
 @pytest.fixture
 def redrive(system: System) -> Redrive:
-    """Runs the command against the stack; answers what it printed."""
+    """Runs the command against the stack; return what it printed."""
 
     def run(queue: str, *options: str, exit_code: int = 0) -> str:
         done = subprocess.run(

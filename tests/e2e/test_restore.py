@@ -10,7 +10,7 @@ from tests.fakes.receiver import Receiver
 
 
 def copy(system: System, table: str) -> str:
-    """A new table with all that is in one, as point-in-time recovery makes one; answers its name."""
+    """A new table with all that is in one, as point-in-time recovery makes one; return its name."""
     dynamodb = system.client("dynamodb")
     described = dynamodb.describe_table(TableName=system.stack.description["tables"][table])["Table"]
     name = f"{described['TableName']}-copy"

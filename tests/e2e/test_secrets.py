@@ -38,7 +38,7 @@ def notices(system: System) -> Callable[[], list[dict[str, Any]]]:
 def test_secrets_go_every_way_and_the_search_would_find_them(
     account: Account, receiver: Receiver, notices: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    """Sent, rejected, refused, tried, rotated, repeated under a key, switched off and told of."""
+    """Sent, rejected, refused, tried, rotated, repeated under a key, disabled and notified."""
     system = account.system
     password, header, answered, learner = (marker(kind) for kind in ("pass", "header", "answer", "learner"))
     system.secrets.add(header, "a header's value", only_in_logs=True)

@@ -1,6 +1,6 @@
-"""The life of an installation, as docs/deploy.md tells it: a guided deployment with the answers that it
-offers, an upgrade with one answer and the way back with none, while events come, and its removal, which
-leaves the data."""
+"""The life of an installation, as docs/deploy.md tells it: a guided deployment with the values that it
+offers, an upgrade, the way back, and its removal. Events come meanwhile, and the removal leaves the
+data."""
 
 import os
 import pty
@@ -51,7 +51,7 @@ class Installation:
     def deploy(
         self, build: Path, answers: list[str], *options: str, meanwhile: Callable[[], None] = lambda: None
     ) -> str:
-        """Deploy a build at a terminal, and do something again and again until it has ended; answer what was
+        """Deploy a build at a terminal, and do something again and again until it has ended; return what was
         printed."""
         log = self.config_file.with_name("deploy.log")
         primary, terminal = pty.openpty()

@@ -23,7 +23,7 @@ def workers(stack: Stack, function: str) -> list[int]:
 
 
 def kill(process_id: int) -> bool:
-    """End a process at once; answer whether it was there to be ended."""
+    """End a process at once; return whether it was there to be ended."""
     try:
         os.kill(process_id, signal.SIGKILL)
     except ProcessLookupError:

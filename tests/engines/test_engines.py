@@ -69,7 +69,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def call(client: Any, operation: str, params: dict[str, Any]) -> str | None:
-    """The code of the error that an empty table answers with."""
+    """The code of the error that an empty table returns."""
     make_table(client)
     is_of_a_table = operation not in ("batch_write_item", "transact_write_items")
     try:
@@ -97,7 +97,7 @@ def test_it_is_asked_and_not_moto(dynamodb_local: DynamoDbLocal) -> None:
 
 
 def test_only_this_machine_reaches_it(dynamodb_local: DynamoDbLocal) -> None:
-    """127.0.0.2 is another address of it: who listens on all addresses answers there too."""
+    """127.0.0.2 is another address of it: a server on all addresses responds there too."""
     with dynamodb_local() as client:
         port = urlsplit(client.meta.endpoint_url).port
     socket.create_connection(("127.0.0.1", port)).close()

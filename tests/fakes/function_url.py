@@ -1,8 +1,8 @@
-"""A Lambda function URL: HTTP comes in, the handler gets an event of payload format 2.0, its answer goes out.
+"""A Lambda function URL: HTTP in, an event of payload format 2.0 for the handler, its response out.
 
     PORT=8080 python -m tests.fakes.function_url docs/receivers/lambda_function.py
 
-As AWS does, it passes text as it is and everything else in base64, and answers 502 when the handler raises.
+As AWS does, it passes text as it is and everything else in base64, and responds 502 when the handler raises.
 """
 
 import base64

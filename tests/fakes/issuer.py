@@ -1,6 +1,6 @@
 """An OpenID Connect issuer: discovery and keys over HTTP on loopback, and tokens of every kind.
 
-It signs what it is told to, so that a test can make every token that a gateway must refuse.
+It signs anything, so that a test can make every token that a gateway must refuse.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""A name server that answers what a test says: real DNS over UDP.
+"""A name server that returns what a test says: real DNS over UDP.
 
     with NameServer({"same.example": ["8.8.8.8", "::1"], "turns.example": [["8.8.8.8"], ["10.0.0.1"]]}): ...
 

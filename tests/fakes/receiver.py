@@ -56,7 +56,7 @@ type Script = kit.Script[Request]
 
 
 class Receiver(kit.Receiver[Request]):
-    """Answers 200 unless a script says otherwise. A context manager."""
+    """Responds 200 unless a script says otherwise. A context manager."""
 
     def __init__(
         self,

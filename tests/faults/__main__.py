@@ -4,8 +4,8 @@
     python -m tests.faults --only drain,replay
     python -m tests.faults --only week --days 2 --seed 7
 
-Events are counted as lost when they have no end on record, as stranded when they wait where nobody looks, and
-as duplicates when a receiver got them once more because they were in flight when the fault struck. The exit
+Events without an outcome on record are counted as lost. Events pending where nobody looks are counted as
+stranded. Events in flight at the fault that a receiver got again are counted as duplicates. The exit
 status says whether all that must hold held.
 """
 
@@ -32,7 +32,7 @@ _HEAD = ("calls", "points", "lost", "stranded", "duplicates", "problems")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run it; answer the exit status."""
+    """Run it; return the exit status."""
     parser = argparse.ArgumentParser(prog="make faults")
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
     parser.add_argument("--only", default="", help="some of the stories, by name, with commas between")

@@ -56,7 +56,7 @@ class Audit:
         """Webhook and event ids of what was ever recorded as delivered."""
         self._owners: dict[Process, str] = {}
         self._tickets: defaultdict[tuple[Process, float], set[str]] = defaultdict(set)
-        """Those that each invocation took. It is told apart by when it would be killed."""
+        """Those that each invocation took. It is distinguished by when it would be killed."""
         self._reads: defaultdict[tuple[Process, float], dict[tuple[str, str], _Read]] = defaultdict(dict)
         """The last of each lane since the POST before, by invocation."""
         self._has_sent: set[tuple[Process, float]] = set()

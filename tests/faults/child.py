@@ -1,7 +1,7 @@
 """A function's environment as a process of its own, that really dies: `os._exit`, in the middle of a call.
 
-The world stays in the parent: tables, queues, receivers and the time. The child has the code of ours and
-nothing else; each of its calls goes over a pipe, and where the parent's fault says that it dies, it is gone:
+The world stays in the parent: tables, queues, receivers and the time. The child has our code and nothing
+else, and each of its calls goes over a pipe. Where the parent's fault says that it dies, it is gone:
 no `finally`, no `except`, no `atexit` of it runs.
 """
 
@@ -102,7 +102,8 @@ class ChildWorld(FaultWorld):
         return handle
 
     def _do(self, kind: str, what: list[Any]) -> tuple[Any, ...]:
-        """Do for a child what it asks for. It hears of a fault of AWS as botocore would have told it."""
+        """Do for a child what it asks for. It hears of a fault of AWS as botocore would have raised
+        it."""
         try:
             match kind:
                 case "sleep":

@@ -10,7 +10,7 @@ from tests.faults.stories import Story
 
 @dataclass(frozen=True)
 class Telling:
-    """A story told once: what was called, and what did not hold."""
+    """A story that ran once: what was called, and what did not hold."""
 
     seen: list[tuple[str, str]]
     invocations: int

@@ -5,7 +5,7 @@
         world.settle(at_most=HOUR)
         print(world.verdict())
 
-While the story is told an audit watches each call, see `audit`; at its end the world says what does not hold.
+While the story runs an audit watches each call, see `audit`; at its end the world says what does not hold.
 """
 
 import logging
@@ -58,7 +58,7 @@ _HELD_LONG_SECONDS = 6.0  # DynamoDB brings one that stands still to an end afte
 
 
 class Fault(StrEnum):
-    """What goes wrong at one call. At a POST, no answer stands for a refusal."""
+    """What goes wrong at one call. At a POST, no response stands for a refusal."""
 
     DIES_BEFORE = "dies before"
     DIES_AFTER = "dies after"
@@ -66,7 +66,7 @@ class Fault(StrEnum):
     ANSWER_LOST = "answer lost"
     """It takes effect, and then times out."""
     REPEATED = "repeated"
-    """It takes effect, its answer is lost, and botocore repeats it."""
+    """It takes effect, its response is lost, and botocore repeats it."""
     PARTLY_DONE = "partly done"
     """A batch of which some is left unprocessed."""
     PARTLY_FOR_GOOD = "partly, for good"
@@ -143,7 +143,7 @@ class FaultWorld(World):
         self.may_repeat: set[str] = set()
         """The events that were in flight when the fault struck."""
         self.asking = 0
-        """How many calls of the admin API are not answered yet."""
+        """How many calls of the admin API are without a response yet."""
         self.owners: dict[str, str] = {}
         """The webhook whose receiver is at a URL."""
         self.must_quarantine = 0
@@ -191,7 +191,7 @@ class FaultWorld(World):
         self.expected |= {(webhook_id, event_id): set(outcomes) for event_id in event_ids}
 
     def ask_admin(self, call: Callable[[Admin], object]) -> None:
-        """Call the admin API as a client does that repeats a call until it is answered with no 5xx, and makes
+        """Call the admin API as a client does that repeats a call until it gets no 5xx, and makes
         the next one then."""
         self.asking += 1
         self._asks.append(call)

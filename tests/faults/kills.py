@@ -3,9 +3,9 @@
     make faults SEED=7         this is its second part: 5,000 events, 20 webhooks, 50 kills and more
     python -m tests.faults.kills --events 1000 --kills 10
 
-The deployed stack, real sockets, SIGKILL. Prints what became of each webhook's events, and ends with 0 only
-when every endpoint that does well again has all of its events, every other event is visible as failed with
-its reason, and no more came twice than were in flight at the kills: than receivers had taken, and the history
+The deployed stack, real sockets, SIGKILL. Prints the outcomes of each webhook's events. Ends with 0 only if
+every endpoint that recovered has all of its events, and every other event is failed with its reason. No
+more events may come twice than were in flight at the kills: than receivers had taken, and the history
 did not have.
 """
 
@@ -112,7 +112,7 @@ def _run(system: System, chance: random.Random, events: int, kills: int) -> int:
         return answer(204)
 
     def requests(endpoint: Endpoint) -> list[Request]:
-        """Those that were answered with 2xx, or are about to be."""
+        """Those that got a 2xx, or are about to be."""
         return [each for each in receiver.requests_to(endpoint.path) if each.number in acknowledged]
 
     def taken(endpoint: Endpoint) -> Counter[str]:

@@ -1,7 +1,7 @@
 """Everything at once and in any order: events, faults, deaths, admins, receivers. hypothesis picks the steps.
 
-Whatever they are, what must always hold holds after each, and when the dust has settled every event that was
-accepted for a webhook has its outcome there. Where a step leads astray, hypothesis looks for the shortest way
+Whatever they are, what must always hold holds after each. At the end every event that was accepted for a
+webhook has its outcome there. Where a step leads astray, hypothesis looks for the shortest way
 there and prints it.
 """
 

@@ -1,6 +1,6 @@
 """Stories: what happens to a few events on their way, each up to the end that it must have.
 
-They are short, for each is told again for each call that can go wrong in it. Most begin with time in which
+They are short, for each runs again for each call that can go wrong in it. Most begin with time in which
 nothing goes wrong (`prelude`), so that the calls which count are those that the story is about.
 """
 
@@ -19,7 +19,7 @@ from tests.scenarios.world import DAY, HOUR, MINUTE, NON_REAL_TIME, SIGNED
 
 @dataclass(frozen=True)
 class Story:
-    """One story, and how long it may take, after it is told, until all is settled."""
+    """One story, and how long it may take, after it began, until all is settled."""
 
     name: str
     play: Callable[[FaultWorld], None]
@@ -42,7 +42,7 @@ def direct_failure(world: FaultWorld) -> None:
 
 
 def slow_answers(world: FaultWorld) -> None:
-    """Three slow answers in a row."""
+    """Three slow responses in a row."""
     endpoint = world.endpoint()
     webhook = world.register(endpoint)
     endpoint.script = always(Reply(seconds=1.5))
@@ -222,7 +222,7 @@ def switched_off(world: FaultWorld) -> None:
 
 
 def long_failure(world: FaultWorld) -> None:
-    """An endpoint fails for so long that its owner is told of it, and of its end."""
+    """An endpoint fails for so long that its owner is notified, and then recovers."""
     endpoint = world.endpoint()
     webhook = world.register(endpoint)
     endpoint.script = until(world.now + 24 * MINUTE, DOWN)
@@ -291,7 +291,7 @@ def deletion(world: FaultWorld) -> None:
 
 
 def deletion_whose_message_is_lost(world: FaultWorld) -> None:
-    """The sweep sends for the purger."""
+    """The sweep schedules the purger."""
     endpoint = world.endpoint()
     webhook = world.register(endpoint)
     endpoint.script = always(DOWN)

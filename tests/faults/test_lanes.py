@@ -21,8 +21,8 @@ STREAMS = [
 def test_every_lane_is_served_beside_a_stream_that_takes_all_of_the_time(
     world: World, every: float, seconds: float, *, ordered: bool
 ) -> None:
-    """A webhook in backlog mode gets real-time events as fast as its receiver answers. It has a batch of 300,
-    an event that was rejected, and a replay of 300."""
+    """A webhook in backlog mode gets real-time events as fast as its receiver responds. It has a batch of
+    300, an event that was rejected, and a replay of 300."""
     slot = next_slot_ms(int(world.now * 1000), every_minutes=BATCH_EVERY_MINUTES) / 1000
     world.run(slot - 5 * MINUTE - world.now)
     endpoint = world.endpoint()

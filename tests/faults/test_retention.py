@@ -37,8 +37,9 @@ def test_events_expire_seven_days_after_they_were_accepted(world: World) -> None
 
 
 def test_seven_days_of_failure_expire_events_and_switch_the_webhook_off(world: World) -> None:
-    """An endpoint is down for good. Each event expires after its seven days with the last error; after seven
-    days of failure the webhook is switched off, but what comes waits for one retention period more. Then
+    """An endpoint is down for good. Each event expires after its seven days with the last error; after
+    seven days of failure the webhook is disabled. Later events stay pending for one retention period
+    more. Then
     nothing new is taken."""
     endpoint = world.endpoint()
     webhook = world.register(endpoint)

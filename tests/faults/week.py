@@ -118,7 +118,7 @@ class Week:
         self.subjects: dict[str, Subject] = {}
 
     def live(self, days: float) -> list[str]:
-        """Let it happen; answer what did not hold."""
+        """Let it happen; return what did not hold."""
         with self.world, self._faults:
             for name in USUAL:
                 self._register(name)
@@ -274,7 +274,7 @@ class Week:
     # What must hold
 
     def _look(self) -> None:
-        """See whether a lane starves whose endpoint answers, and whether all that must hold does."""
+        """See whether a lane starves whose endpoint responds, and whether all that must hold does."""
         self.problems += self.world.audit.problems
         self.world.audit.problems.clear()
         if self.world.now < self._fault_until:

@@ -1,6 +1,6 @@
 """Call the deployed API as its description allows, and as it does not, with every check of schemathesis.
 
-Prints how often each operation was called and how it answered. Ends with 0 only when every answer was as
+Prints how often each operation was called and how it responded. Ends with 0 only when every response was as
 described, and each operation was done at least 20 times in at least 2,000 cases.
 """
 
@@ -98,7 +98,7 @@ def _run(system: System, pool: Path, seed: int, seconds: int, report: Path, only
 
 
 class Case(NamedTuple):
-    """One request that was answered, and the answer checked."""
+    """One request and its checked response."""
 
     method: str
     path: str
@@ -130,7 +130,7 @@ def done_too_seldom(cases: list[Case]) -> list[str]:
 
 
 def print_table(cases: list[Case]) -> bool:
-    """Print the table; answer whether there is enough in it, and no 5xx."""
+    """Print the table; return whether there is enough in it, and no 5xx."""
     operations = [
         (method.upper(), path) for path, methods in describe()["paths"].items() for method in methods
     ]

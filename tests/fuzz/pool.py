@@ -16,8 +16,8 @@ from typing import Any
 import schemathesis
 
 POOL: list[dict[str, Any]] = json.loads(Path(os.environ["FUZZ_POOL"]).read_text())
-"""For each account its `token`, a webhook `active` with its `deliveryIds`, one `paused` in the middle of a
-replay, and one to `spare`; and a `subscription`. The first two webhooks are signed, and stay as they are."""
+"""For each account its `token`, three webhooks (`active` with its `deliveryIds`, one `paused` in the middle
+of a replay, one to `spare`), and a `subscription`. The first two webhooks are signed, and stay as they are."""
 
 _account_of = {account[name]: account for account in POOL for name in ("active", "paused", "spare")}
 _owner_of = _account_of | {account["subscription"]: account for account in POOL}
@@ -62,7 +62,7 @@ def _role(operation: Any) -> str:
 
 @schemathesis.hook
 def map_headers(context: Any, headers: Any) -> Any:
-    """A fresh key each time: under a used one a call answers what it made then, which may be gone by now.
+    """A fresh key each time: under a used one a call returns what it made then, which may be gone by now.
 
     And a secret that was changed is changed again only for who says what they expect.
     """

@@ -1,9 +1,9 @@
 """What reads text from outside, and what must hold whatever the text is: its documented errors, or a result.
 
-Each reader has a strategy that makes inputs, mostly good ones with something wrong in them, and a check that
+Each reader has a strategy that makes inputs, mostly good ones with something wrong in them. Its check
 raises for an input that breaks its promise. `python -m tests.fuzz.readers` gives those of `WHOLE` 100,000
-inputs, and the others some more; the suite gives them some, and every input in `corpus/` that once broke one,
-or is of a kind that might.
+inputs, and the others some more. The suite gives them some. It also gives every input in `corpus/`, which once
+broke one or is of a kind that might.
 """
 
 import argparse
@@ -403,7 +403,7 @@ def keep(reader: str, input_: Any) -> Path:
 
 
 def main(given_: Sequence[str] | None = None) -> int:
-    """Give every reader its share of inputs; answer 0 when each got it and none broke a promise."""
+    """Give every reader its share of inputs; return 0 when each got it and none broke a promise."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.readers")
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4)))
     parser.add_argument("--inputs", type=int, default=MIN_INPUTS)
@@ -434,7 +434,7 @@ def count_for(name: str, inputs: int) -> int:
 
 
 def _give(name: str, count: int, seed_: int, counted: Counter[str]) -> bool:
-    """`count` different inputs for one reader; a broken promise is shown, shrunk, and kept. Answers whether
+    """`count` different inputs for one reader; a broken promise is shown, shrunk, and kept. Return whether
     all were given and none broke it."""
     reader = READERS[name]
     broken: list[Any] = []

@@ -14,8 +14,8 @@ _TOOL = 4  # of sys.monitoring; 0 to 2 and 5 have names of their own
 class Watch:
     """Notes lines as `file:line`, relative to `root`. Each line costs something once a test.
 
-    Writes what it noted of one file of tests when it comes to the next, so that a run that is broken off was
-    not in vain. `keys` goes along: what the file was when it ran.
+    Writes what it noted of one file of tests when it comes to the next. So an aborted run was not in
+    vain. `keys` goes along: what the file was when it ran.
     """
 
     def __init__(self, root: Path, folder: Path, keys: Mapping[str, str]) -> None:

@@ -30,7 +30,7 @@ _CHOSEN = {
 
 
 def main() -> int:
-    """Print what is wrong; answer the exit status."""
+    """Print what is wrong; return the exit status."""
     with tempfile.TemporaryDirectory() as folder:
         template = Path(folder) / "template.json"
         template.write_text(json.dumps(plain(_with_chosen_parameters())))

@@ -1,4 +1,4 @@
-"""Receivers in fake time: each answers as its script says, and remembers what it got."""
+"""Receivers in fake time: each responds as its script says, and remembers what it got."""
 
 import json
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from lms_webhooks.sending.webhook_request import WebhookRequest
 
 @dataclass(frozen=True)
 class Reply:
-    """What a receiver answers, and after how many seconds. `error` stands for no answer at all."""
+    """What a receiver responds, and after how many seconds. `error` stands for no response at all."""
 
     status: int | None = 200
     seconds: float = 0.02

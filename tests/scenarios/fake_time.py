@@ -1,8 +1,8 @@
 """Fake time for several processes at once. Each has threads, of which one runs at any moment.
 
-A process runs until it sleeps; then the clock jumps to whatever comes next. So what takes a week takes
-milliseconds, two runs of a test do the same in the same order, and what happens during a POST really does
-happen during it.
+A process runs until it sleeps; then the clock jumps to whatever comes next. So a week takes milliseconds,
+and two runs of a test do the same in the same order. What happens during a POST really does happen during
+it.
 """
 
 import heapq
@@ -16,7 +16,7 @@ _MAX_STEPS_AT_ONCE = 100_000  # at one moment of fake time: more is a loop that 
 
 
 class Killed(BaseException):
-    """This process is dead. No `except Exception` may answer that with another call."""
+    """This process is dead. No `except Exception` may make another call then."""
 
 
 class Process:

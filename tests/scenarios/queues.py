@@ -36,7 +36,7 @@ class Message:
 
 
 type Consumer = Callable[[list[dict[str, Any]], Callable[[dict[str, Any] | None], None]], None]
-"""Takes records, and says later what the function answered: None when it died or raised."""
+"""Takes records, and says later what the function returned: None when it died or raised."""
 
 
 @dataclass
@@ -84,7 +84,7 @@ class Queue:
         self.time.at(self.time.now, self._hand_out)
 
     def lose_all(self) -> int:
-        """Forget every message that nobody works at, as SQS never does; answer how many."""
+        """Forget every message that nobody works at, as SQS never does; return how many."""
         lost = len(self._waiting)
         self._waiting.clear()
         return lost

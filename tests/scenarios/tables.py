@@ -1,6 +1,6 @@
 """DynamoDB's tables in memory: what this product calls, with the same conditions and the same errors.
 
-The engines of `tests.engines.dynamodb` do this too and know far more, at 2 to 5 ms a call; a week of probes
+The engines of `tests.engines.dynamodb` do this too and know far more, at 2 to 5 ms a call. A week of probes
 and a crash at each step need it a hundred times faster. Every scenario can run on an engine, and
 `test_tables.py` holds the tables in memory against each.
 """
@@ -87,7 +87,7 @@ class _Table:
 
 
 class _Replica:
-    """A table as it was a moment ago, which an eventually consistent read may answer with."""
+    """A table as it was a moment ago, which an eventually consistent read may return."""
 
     def __init__(self) -> None:
         self.table = _Table()
@@ -107,7 +107,7 @@ class _Replica:
 
 
 class Tables:
-    """`call` is what botocore's `_make_api_call` is: an operation's name and parameters in, an answer out.
+    """`call` is what botocore's `_make_api_call` is: an operation's name and parameters in, a response out.
 
     With a `clock`, a read through `call_lagging` that does not ask for consistency sees the tables as they
     were `lag_seconds` ago.

@@ -1,4 +1,4 @@
-"""What follows each kind of answer, row by row of the table in `retry`, as a receiver sees it."""
+"""What follows each kind of response, row by row of the table in `retry`, as a receiver sees it."""
 
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -266,7 +266,7 @@ def test_a_413_halves_the_bytes_of_what_comes_after_it(world: World) -> None:
 
 
 def test_ten_rejections_in_a_row_are_an_endpoint_failure_from_the_dispatcher(world: World) -> None:
-    """A receiver answers 400 to everything. The first ten are set aside, from then on all wait."""
+    """A receiver responds 400 to everything. The first ten are set aside, from then on all wait."""
     endpoint = world.endpoint()
     webhook = world.register(endpoint)
     endpoint.script = always(Reply(400))
@@ -348,7 +348,7 @@ def test_one_request_in_forty_that_hangs_does_not_make_requests_small(world: Wor
 
 
 def test_an_endpoint_that_fails_on_large_batches_gets_smaller_ones(world: World) -> None:
-    """It answers 502 to more than twenty events, as a gateway before a slow service does. What it can take
+    """It responds 502 to more than twenty events, as a gateway before a slow service does. What it can take
     still goes out: every probe after a failure is small."""
     endpoint = world.endpoint()
     webhook = world.register(endpoint)
@@ -365,7 +365,7 @@ def test_an_endpoint_that_fails_on_large_batches_gets_smaller_ones(world: World)
 def test_an_event_that_comes_again_after_it_was_rejected_is_set_aside_once(
     world: World, *, ordered: bool
 ) -> None:
-    """It begins anew with its delays, and its history has all attempts."""
+    """It begins its delays again, and its history has all attempts."""
     endpoint = world.endpoint()
     webhook = world.register(endpoint, ordered=ordered)
     endpoint.script = always(Reply(422))

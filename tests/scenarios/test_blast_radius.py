@@ -20,7 +20,7 @@ UNKNOWN = {
 
 
 def unreadable(world: World, webhook: str, kind: str, attributes: dict[str, Any]) -> dict[str, Any]:
-    """Let an item of a webhook say what this version does not know; answer what stood there."""
+    """Let an item of a webhook say what this version does not know; return what stood there."""
     return world.rewrite(WEBHOOKS, f"ACCOUNT#{ACCOUNT}", f"{kind}#{webhook}", **attributes)
 
 

@@ -26,7 +26,7 @@ from tests.scenarios.world import HOUR, MINUTE, NON_REAL_TIME, SIGNED, Call, Wor
 
 @dataclass
 class Chain:
-    """What was sent for a world's webhooks, and how many messages of one webhook waited together at most."""
+    """The drains scheduled for a world's webhooks, and at most how many messages of one waited together."""
 
     sent_by: Counter[str] = field(default_factory=Counter)
     most_at_once: int = 0
@@ -531,7 +531,7 @@ def test_a_purger_that_is_lost_before_the_last_lane_is_replaced(world: World) ->
 
 
 def test_a_purger_that_dies_is_replaced(world: World) -> None:
-    """By the sweep, when its claim is over; or, where it died before it sent for its successor, by its own
+    """By the sweep, when its claim is over; or, where it died before it scheduled its successor, by its own
     message that comes again."""
     webhook = world.register(world.endpoint(), status=Status.PAUSED)
     world.emit(200)

@@ -177,8 +177,8 @@ def test_a_burial_that_cannot_be_written_down_comes_again(world: World) -> None:
 
 
 def test_a_changed_url_gets_the_rest_of_a_drain(world: World) -> None:
-    """The URL changes while a drain is under way: nothing more goes to the old one once that is seen, and
-    the new one gets all the others, in order, beginning with a single event."""
+    """The URL changes while a drain is under way: nothing more goes to the old one once that is seen. The
+    new one gets all the others, in order, beginning with a single event."""
     old, new = world.endpoint("old"), world.endpoint("new")
     webhook = world.register(old)
     old.script = until(world.now + 4, DOWN, Reply(seconds=0.5))

@@ -272,7 +272,7 @@ def test_a_message_that_comes_twice_is_delivered_once(world: World) -> None:
 
 
 def test_ten_events_of_an_endpoint_that_answers_at_the_last_moment(world: World) -> None:
-    """Each answer takes 4.9 s: three make it slow, and the others leave the dispatcher in time."""
+    """Each response takes 4.9 s: three make it slow, and the others leave the dispatcher in time."""
     endpoint = world.endpoint()
     webhook = world.register(endpoint)
     endpoint.script = always(Reply(seconds=4.9))

@@ -85,7 +85,7 @@ def test_one_kind_of_call_that_fails_for_a_while(world: World, operation: str) -
 
 
 def test_answers_that_are_lost_after_the_call_took_effect(world: World) -> None:
-    """Every third call of DynamoDB is done, but its answer does not come back, for five minutes."""
+    """Every third call of DynamoDB is done, but its response does not come back, for five minutes."""
     endpoint = world.endpoint()
     webhook = world.register(endpoint)
     endpoint.script = until(world.now + 30, DOWN)

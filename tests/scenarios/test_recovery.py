@@ -79,7 +79,7 @@ def test_a_steady_stream_finds_its_way_back_to_direct(world: World) -> None:
 
 
 def test_three_slow_answers_in_a_row_send_a_webhook_to_the_backlog(world: World) -> None:
-    """4 s an answer. After three it costs the dispatcher nothing more; quick again, it comes back."""
+    """4 s a response. After three it costs the dispatcher nothing more; quick again, it comes back."""
     endpoint = world.endpoint()
     webhook = world.register(endpoint)
     endpoint.script = always(Reply(seconds=4))
@@ -128,7 +128,7 @@ def test_now_and_then_a_slow_answer_is_nothing(world: World) -> None:
 
 
 def test_one_slow_receiver_and_fifty_fast_ones(world: World) -> None:
-    """One receiver takes 4 s an answer. The other fifty do not notice."""
+    """One receiver takes 4 s a response. The other fifty do not notice."""
     slow = world.endpoint("slow")
     slow.script = always(Reply(seconds=4))
     world.register(slow, account="1")
@@ -156,7 +156,7 @@ def test_one_slow_receiver_and_fifty_fast_ones(world: World) -> None:
 
 
 def test_a_drain_that_takes_longer_than_one_drainer_lives(world: World) -> None:
-    """Each answer takes 4.5 s. No POST starts with less than 20 s left, nobody is killed, and one drainer
+    """Each response takes 4.5 s. No POST starts with less than 20 s left, nobody is killed, and one drainer
     follows the other."""
     endpoint = world.endpoint()
     world.register(endpoint, ordered=True)

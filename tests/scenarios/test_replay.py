@@ -174,7 +174,7 @@ def test_what_is_only_rejected_is_sent_again_slowly_and_live_events_do_not_suffe
 
 def test_a_replay_that_meets_a_failure_does_not_wait_for_what_was_set_aside(world: World) -> None:
     """Ten events are due once more at which their receiver always fails, and nothing else waits. A probe that
-    was chosen from these alone would never see that the endpoint answers."""
+    was chosen from these alone would never see that the endpoint responds."""
     endpoint = world.endpoint()
     webhook = world.register(endpoint)
     old = world.emit(40)
@@ -219,8 +219,8 @@ def test_events_in_a_row_that_fail_in_a_replay_do_not_hold_up_what_was_set_aside
 def test_a_replay_that_was_cancelled_while_its_endpoint_failed_leaves_no_failure(
     world: World, reply: Reply
 ) -> None:
-    """Nothing is left to try with, so nobody learns that the endpoint does well again. Days later one answer,
-    of whichever kind, says nothing of the days between."""
+    """Nothing is left to try with, so nobody learns that the endpoint does well again. Days later one
+    response, of whichever kind, says nothing of the days between."""
     endpoint = world.endpoint()
     webhook = world.register(endpoint)
     world.emit(3)
@@ -358,7 +358,7 @@ def test_one_delivery_is_sent_again(world: World) -> None:
 
 
 def test_what_waits_to_be_tried_again_can_be_sent_at_once(world: World) -> None:
-    """Set aside for an hour; the receiver is mended, and the admin need not wait. It is not sent twice."""
+    """Set aside for an hour; the receiver is fixed, and the admin need not wait. It is not sent twice."""
     endpoint = world.endpoint()
     webhook = world.register(endpoint)
     endpoint.script = always(Reply(422))
@@ -406,7 +406,7 @@ def test_what_waits_and_is_rejected_ahead_of_its_time_goes_on_waiting(
 def run(hit: int, *, after: bool) -> tuple[int, int, bool]:
     """Replay twelve events with a death at one call of the drainers.
 
-    Answers how many calls there were, how many events went out twice, and whether that was to be.
+    Return how many calls there were, how many events went out twice, and whether that was to be.
     """
     with World() as world:
         endpoint = world.endpoint()

@@ -1,4 +1,4 @@
-"""The tables in memory answer as those of each engine: the same calls to both, and the same answers."""
+"""The tables in memory behave as those of each engine: the same calls to both, and the same responses."""
 
 from collections.abc import Iterator
 from itertools import count

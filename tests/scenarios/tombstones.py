@@ -15,7 +15,7 @@ _COMES_AGAIN_SECONDS = 360  # the visibility timeout of the queue
 class Redelivery:
     """A dispatcher dies over an event of the account, whose message comes again among the neighbour's.
 
-    Its readings take as long as botocore needs for what they answer.
+    Its readings take as long as botocore needs for what they return.
     """
 
     def __init__(self, world: World) -> None:
@@ -24,11 +24,11 @@ class Redelivery:
         world.register(self.theirs, account=NEIGHBOUR)
         self.event_ids: list[str] = []
         self.looked: list[int] = []
-        """How many items each query answered."""
+        """How many items each query returned."""
         self._world = world
 
     def happen(self, count: int, *, over_seconds: float, is_old: bool = False) -> list[float]:
-        """Answer how long each of the neighbour's events waited. The account deleted `count` webhooks in the
+        """Return how long each of the neighbour's events waited. The account deleted `count` webhooks in the
         last `over_seconds`; with `is_old` a version deleted them whose tombstones are in no order."""
         world = self._world
         world.taps.append(self._die)

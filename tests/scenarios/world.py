@@ -139,9 +139,9 @@ class Call:
 
 
 type Tap = Callable[[Call, Callable[[], Any]], Any]
-"""Gets a call, and what does it; answers what the caller gets."""
+"""Gets a call, and what does it. Returns what the caller gets."""
 type Engine = Callable[[str, dict[str, Any]], dict[str, Any]]
-"""Does what a service does: an operation and its parameters in, the answer out."""
+"""Does what a service does: an operation and its parameters in, the response out."""
 type Handler = Callable[[dict[str, Any], Callable[[], int]], dict[str, Any]]
 
 
@@ -165,7 +165,7 @@ class Recorded:
 
     @property
     def statuses(self) -> list[int | None]:
-        """Of its attempts; None where there was no answer."""
+        """Of its attempts; None where there was no response."""
         return [attempt.status_code for attempt in read_attempts(self.item["attempts"])]
 
 
@@ -225,7 +225,7 @@ class Function:
 class World:
     """Everything from the queues to the receivers. A context manager.
 
-    `moto` keeps the tables in moto instead of `tables`; `sender` sends for real instead of to `endpoints`.
+    `moto` keeps the tables in moto instead of `tables`; `sender` really sends instead of to `endpoints`.
     """
 
     def __init__(
@@ -326,7 +326,7 @@ class World:
         self.sweep_queue = self._queue("SweepQueue")
         self.quarantined: list[str] = []
         self.told: list[dict[str, Any]] = []
-        """What owners were told, as programs get it."""
+        """What owners were sent, as programs get it."""
         # The test's own way to what admins do, and to the tables. The admin API's answer waits until all see
         # a change; a test's does not, for what happens meanwhile is a scenario of its own.
         self._webhook_service = self._build_webhook_service(sleep=lambda _: None)
@@ -371,7 +371,7 @@ class World:
         self.run(2)  # for what is still to be written down
 
     def endpoint(self, name: str = "hooks") -> Endpoint:
-        """A receiver that answers 200 until it is told otherwise."""
+        """A receiver that responds 200 by default."""
         url = f"https://{name}.example.com/"
         return self.endpoints.setdefault(url, Endpoint(url))
 
@@ -385,7 +385,7 @@ class World:
         ordered: bool = False,
         authentication: Mapping[str, str] = UNSIGNED,
     ) -> str:
-        """Register a webhook as the admin API does; answer its id."""
+        """Register a webhook as the admin API does; return its id."""
         wanted = _taken(
             WebhookInput,
             name="test",
@@ -427,7 +427,7 @@ class World:
         prefix: str = "e",
         data_bytes: int = 0,
     ) -> list[str]:
-        """Let the LMS emit `count` events, a millisecond of their own time apart; answer their ids.
+        """Let the LMS emit `count` events, a millisecond of their own time apart; return their ids.
 
         With `accepted_at` their messages come late.
         """
@@ -455,7 +455,7 @@ class World:
         )
 
     def rewrite(self, table: str, pk: str, sk: str, /, **attributes: Any) -> dict[str, Any]:
-        """Write attributes over those of an item, as a newer version or damage would; answer the old item."""
+        """Write attributes over those of an item, as a newer version or damage would; return the old item."""
         self.may_break = True
         old = self.stored(table, pk, sk)
         assert old is not None
@@ -492,11 +492,11 @@ class World:
             yield
 
     def lose_drain_messages(self) -> int:
-        """Forget every one that nobody works at; answer how many."""
+        """Forget every one that nobody works at; return how many."""
         return sum(queue.lose_all() for queue in self.drain_queues)
 
     def kill(self, function: str) -> int:
-        """Kill every process of a function that runs at the moment; answer how many there were."""
+        """Kill every process of a function that runs at the moment; return how many there were."""
         running = [process for process in self._running if process.name == function]
         for process in running:
             self._die(process)
@@ -508,7 +508,7 @@ class World:
         raise Killed
 
     def aws_error(self, code: str, call: Call) -> ClientError:
-        """What botocore raises when AWS answers `code`."""
+        """What botocore raises when AWS returns `code`."""
         return ClientError({"Error": {"Code": code, "Message": "test"}}, call.operation)
 
     @contextmanager
@@ -519,7 +519,7 @@ class World:
         operations: Sequence[str] = (),
         code: str = "ThrottlingException",
     ) -> Iterator[None]:
-        """AWS answers nothing but errors: of these services, to this function or to all, for these operations
+        """AWS returns nothing but errors: of these services, to this function or to all, for these operations
         or for all."""
 
         def refuse(call: Call, proceed: Callable[[], Any]) -> Any:

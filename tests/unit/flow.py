@@ -1,4 +1,5 @@
-"""The parts that the flow is made of, on tables in memory, and an endpoint that answers as a test says.
+"""The parts that the flow is made of, on tables in memory, and an endpoint that responds as a test
+says.
 
 Not on moto: a flow is made for each of hundreds of tests, and moto's takes a hundred times as long.
 `tests/scenarios/test_tables.py` holds these tables against moto's.
@@ -53,7 +54,7 @@ type Reply = int | ErrorClass
 
 
 class Endpoint:
-    """Stands in for courier and receiver: answers the replies of a test in turn, the last one for ever."""
+    """Stands in for courier and receiver: returns the replies of a test in turn, the last one for ever."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self.replies: list[Reply] = [200]

@@ -1,6 +1,6 @@
 """DynamoDB's part while somebody's transaction holds an item: it refuses every other write of it.
 
-moto knows no ongoing transaction. So `held_items` answers in its place, with DynamoDB's own words; all that
+moto knows no ongoing transaction. So `held_items` stands in for it, with DynamoDB's own words; all that
 botocore makes of them is its own. `Collisions` does so for transactions.
 """
 

@@ -400,4 +400,4 @@ HOSTILE_NAMES: dict[str, list[str]] = {
     "mixed-families-v4-forbidden": ["10.0.0.1", PUBLIC_V6],
     "mixed-beyond-those-tried": ["8.8.8.8", "8.8.4.4", "1.1.1.1", "1.0.0.1", "9.9.9.9", "127.0.0.1"],
 }
-"""First label of a name that looks like any other, and the addresses that its name server answers."""
+"""First label of a name that looks like any other, and the addresses that its name server returns."""

@@ -129,7 +129,7 @@ def webhook(**changes: Any) -> Webhook:
 
 
 def stand_in(table: Table, name: str, call: Callable[..., Any]) -> None:
-    """Let a test answer a table's calls of this name."""
+    """Let a test serve a table's calls of this name."""
     before(table).answers[name] = call
 
 
@@ -143,11 +143,11 @@ class Unprocessed:
         self.sizes: list[int] = []
 
     def write(self, RequestItems: Any) -> Any:  # noqa: N803  # as boto3 has it
-        """Answer a BatchWriteItem."""
+        """Serve a BatchWriteItem."""
         return self._part(RequestItems, self._client.batch_write_item, "UnprocessedItems")
 
     def read(self, RequestItems: Any) -> Any:  # noqa: N803
-        """Answer a BatchGetItem."""
+        """Serve a BatchGetItem."""
         return self._part(RequestItems, self._client.batch_get_item, "UnprocessedKeys")
 
     def _part(self, wanted: Any, call: Any, unprocessed: str) -> Any:

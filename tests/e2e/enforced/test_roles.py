@@ -150,7 +150,7 @@ class Role:
         )
 
     def is_denied(self, action: str, at: str) -> bool:
-        """Try it. An answer, or an error that speaks of the matter itself, is none by IAM."""
+        """Try it. A response, or an error that speaks of the matter itself, is none by IAM."""
         try:
             (CALLS | ELSEWHERE)[action](self, at)
         except ClientError as error:
@@ -303,7 +303,7 @@ def test_owners_are_told(
     system: System, account: Account, receiver: Receiver, resources: dict[str, str]
 ) -> None:
     """What the calls of the API do not show: the batch function publishes, to programs and to the account's
-    people, and takes what it told off its list."""
+    people, and takes what it sent off its list."""
     sns = system.client("sns")
     people = account_topic(resources["NoticeTopic"], account.account_id)
     sns.create_topic(Name=people.rpartition(":")[2])

@@ -369,8 +369,8 @@ NOT_RAISED: dict[str, object] = {
     "idempotency.Claim.finish": None,
     "idempotency.Claim.release": None,
 }
-"""Where a fault does not reach the caller: those who write many say which are not written, and an answer of
-the admin API that could not be kept for a repetition is given all the same."""
+"""Where a fault does not reach the caller: those who write many say which are not written. A response of
+the admin API that could not be kept for a repetition is returned all the same."""
 
 
 class Told(NamedTuple):

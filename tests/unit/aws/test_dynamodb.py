@@ -1,4 +1,4 @@
-"""Many items are read and written in as many calls as it takes, and what was not is told."""
+"""Many items are read and written in as many calls as it takes, and what was not is reported."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -289,7 +289,7 @@ def test_a_page_is_of_a_range_without_its_end(
 
 
 def test_a_page_that_a_megabyte_ended_says_how_far_it_is(table: Table) -> None:
-    """So that whoever reads on gets all of it, once."""
+    """So that a reader gets all of it, once."""
     table.put_all(items(9, padding={"S": "x" * 300_000}))
     got: list[str] = []
     low, pages = "0", 0

@@ -126,7 +126,7 @@ def test_many_drainers_are_sent_for_ten_at_a_time(count: int, sizes: list[int]) 
 
 
 def test_those_that_sqs_takes_not_are_told_apart() -> None:
-    """It answers for each entry of a batch by itself."""
+    """It reports on each entry of a batch by itself."""
     sent: Any = Sent()
     sent.refused = [["0"], [], ["1", "4"]]
     messages = [DrainMessage("1010", f"wh_{number}") for number in range(25)]

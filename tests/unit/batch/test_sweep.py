@@ -1,4 +1,4 @@
-"""A drainer is sent for where something is due and nobody is at it; and nowhere else."""
+"""A drainer is scheduled where something is due and nobody is at it; and nowhere else."""
 
 import json
 from collections import Counter
@@ -325,7 +325,7 @@ def test_where_nothing_waits_nobody_is_sent(world: World) -> None:
 
 
 def test_a_webhook_is_another_account_s_only_if_that_account_says_so(world: World) -> None:
-    """Its id with another account's is no webhook: what waits there is buried, and nothing is read of it."""
+    """Its id with another account's is no webhook: what waits there is purged, and nothing is read of it."""
     world.store.create(replace(WEBHOOK, status=Status.PAUSED))
     world.mark(webhook=replace(WEBHOOK, account_id="2020"))
     assert world.sweep.sweep_all() == 1

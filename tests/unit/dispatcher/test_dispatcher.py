@@ -552,7 +552,7 @@ def test_where_an_event_goes(
 
 
 def test_a_webhook_that_is_deleted_between_two_posts_gets_no_more(world: Dispatching) -> None:
-    """What it had asked for is put where it is buried with the rest."""
+    """What it had asked for is put where it is purged with the rest."""
     world.register()
 
     def delete() -> None:

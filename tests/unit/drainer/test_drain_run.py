@@ -566,7 +566,7 @@ def poison(*which: str, reply: Any = 500) -> Callable[[list[str]], Any]:
 
 
 def probes(world: Turns, count: int) -> list[list[str]]:
-    """Let so many turns take place, each when its probe is due; answer what they sent."""
+    """Let so many turns take place, each when its probe is due; return what they sent."""
     sent = len(world.endpoint.posts)
     for _ in range(count):
         world.drain()
@@ -1116,7 +1116,7 @@ def test_the_retry_lane_is_marked_before_an_event_is_put_there(world: Turns) -> 
 
 
 def test_the_retry_lane_is_marked_once_more_when_the_event_is_there(world: Turns) -> None:
-    """One who buries a deleted webhook may have taken the first mark away."""
+    """One who purges a deleted webhook may have taken the first mark away."""
     world.begin()
     world.put(Lane.REALTIME, *some(1))
     world.endpoint.replies = [422]

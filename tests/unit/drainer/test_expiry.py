@@ -28,7 +28,7 @@ class Looks(Flow):
         return self.backlog.marks(ID)[lane]
 
     def in_pages(self) -> list[str]:
-        """Let each page be one event, as if it had a megabyte; answer their ids, as they are read."""
+        """Let each page be one event, as if it had a megabyte; return their ids, as they are read."""
         read: list[str] = []
         read_all = self.backlog.read_all
 

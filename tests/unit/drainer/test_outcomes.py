@@ -132,7 +132,7 @@ def test_what_cannot_be_written_for_a_deleted_webhook_keeps_its_place(
 
 
 def test_a_delivery_that_stays_unread_is_not_written_over(world: Flow) -> None:
-    """DynamoDB answers, and leaves the key unread, however often it is asked."""
+    """DynamoDB responds, and leaves the key unread, however often it is asked."""
     world.put(Lane.REALTIME, FIRST)
     stand_in(
         world.deliveries_table,

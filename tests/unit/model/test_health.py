@@ -1,4 +1,4 @@
-"""How an endpoint does follows from what it answered, and from nothing else."""
+"""How an endpoint does follows from what it responded, and from nothing else."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -101,7 +101,7 @@ def test_one_event_that_timed_out_says_nothing_of_batches() -> None:
 def catch_up(
     health: Health, answers: Callable[[int, int], bool], *, requests: int
 ) -> tuple[Health, list[int]]:
-    """Make so many requests, each as large as it may be. The endpoint answers in time or not: by the number
+    """Make so many requests, each as large as it may be. The endpoint responds in time or not: by the number
     of the request, and of its events.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What follows an answer, row by row."""
+"""What follows a response, row by row."""
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime

@@ -147,7 +147,7 @@ def test_large_messages_go_in_several_calls(queues: Queues) -> None:
 
 
 class Calls:
-    """SQS with what a test puts in the way: `before` and `after` each call, or an answer of its own."""
+    """SQS with what a test puts in the way: `before` and `after` each call, or a response of its own."""
 
     def __init__(
         self,

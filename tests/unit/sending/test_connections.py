@@ -1,6 +1,6 @@
-"""What is read of an answer, where it ends, and whether its connection serves the next request.
+"""What is read of a response, where it ends, and whether its connection serves the next request.
 
-Over real sockets: a test writes an answer's bytes, and what comes of them is read as a POST reads them.
+Over real sockets: a test writes a response's bytes, and what comes of them is read as a POST reads them.
 """
 
 import socket
@@ -32,7 +32,7 @@ class Peer:
     sockets: list[socket.socket] = field(default_factory=list)
 
     def answer(self, sent: bytes, *, closes: bool = False, seconds: float = 5) -> HttpResponse:
-        """The answer that begins with `sent`, as soon as its header is complete."""
+        """The response that begins with `sent`, as soon as its header is complete."""
         ours, theirs = socket.socketpair()
         self.sockets += [ours, theirs]
 
@@ -96,7 +96,7 @@ def test_a_line_that_never_ends_is_not_read_for_ever(peer: Peer) -> None:
 
 @pytest.mark.parametrize(("beyond", "refused"), [(0, False), (1, True)])
 def test_all_lines_of_an_answer_have_256_kib_at_most(peer: Peer, beyond: int, refused: bool) -> None:
-    """Each without its LF. Those of interim answers and of chunks count too."""
+    """Each without its LF. Those of interim responses and of chunks count too."""
     long = b"x: " + b"v" * (64 * KIB - 4) + b"\r"
     assert len(long) == 64 * KIB
     rest = 64 * KIB - len(OK) + 1 - 1  # the status line, and the CR of the empty line
@@ -235,7 +235,7 @@ def test_http_1_0_keeps_a_connection_only_if_it_says_so(
 def test_an_answer_that_has_no_body_has_none_whatever_it_announces(
     peer: Peer, status: int, head: bytes, is_kept: bool
 ) -> None:
-    """What it announces may still come, and would be taken for the next answer."""
+    """What it announces may still come, and would be taken for the next response."""
     answer = peer.answer(b"HTTP/1.1 %d X\r\n" % status + head + b"\r\n")
     assert (answer.is_complete, answer.read(10)) == (True, b"")
     answer.close()

@@ -1,6 +1,6 @@
 """No request leaves for where a webhook must not point: when it is made, changed, tried, and sent to.
 
-In a network in which every address would answer, with a name server of its own, and with the switch for
+In a network in which every address would respond, with a name server of its own, and with the switch for
 loopback off. What was connected to is read off the wire.
 """
 

@@ -61,7 +61,7 @@ def sender(certificates: Certificates) -> Iterator[Sender]:
 
 
 def within(seconds: float) -> Timeouts:
-    """As long for the connection, for the answer, and in all: what the dispatcher allows."""
+    """As long for the connection, for the response, and in all: what the dispatcher allows."""
     return Timeouts(seconds, seconds, seconds)
 
 
@@ -371,7 +371,7 @@ def test_a_reused_connection_that_is_lost_late_is_a_failure(
 def test_the_second_try_has_time_to_connect_whatever_the_first_took(
     sender: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The answer must be there a second after the request; the name server alone takes longer than that."""
+    """The response must be there a second after the request; the name server alone takes longer than that."""
     look_up = socket.getaddrinfo
     with Receiver([answer(), fake.close_before_answer(), answer(201)]) as receiver:
         message = WebhookRequest(receiver.url(host="localhost"), {}, BODY)
@@ -787,7 +787,7 @@ def test_addresses_beyond_the_fourth_are_left_out(post: Post, monkeypatch: pytes
 
 @contextlib.contextmanager
 def black_hole(host: str = "127.0.0.1") -> Iterator[int]:
-    """A port that answers no connection attempt: its queue is full."""
+    """A port that accepts no connection attempt: its queue is full."""
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(socket.create_server((host, 0), backlog=0))
         for _ in range(4):
@@ -885,7 +885,7 @@ def test_each_of_many_calls_ends_in_its_own_time(post: Post) -> None:
 def test_an_answer_has_its_own_time_however_long_the_connection_might_have_taken(
     sender: Sender, receive: Receive
 ) -> None:
-    """The drainer's patience: a receiver that accepts at once and then says nothing is cut by the answer's
+    """The drainer's patience: a receiver that accepts at once and then says nothing is cut by the response's
     time, not by what the connection left over."""
     receiver = receive(fake.hang())
     started = time.monotonic()
@@ -898,7 +898,7 @@ def test_an_answer_has_its_own_time_however_long_the_connection_might_have_taken
 
 
 def test_an_answer_may_take_longer_than_a_connection(sender: Sender, receive: Receive) -> None:
-    """Connected in time, and the answer comes after the time for connecting is over."""
+    """Connected in time, and the response comes after the time for connecting is over."""
     receiver = receive(answer(200, delay_seconds=0.6))
     got = sender.post(
         WebhookRequest(receiver.url(), {}, BODY),
@@ -908,7 +908,7 @@ def test_an_answer_may_take_longer_than_a_connection(sender: Sender, receive: Re
 
 
 def test_all_of_it_together_has_a_limit_too(sender: Sender, receive: Receive) -> None:
-    """The dispatcher's patience: what connecting took is not given to the answer again."""
+    """The dispatcher's patience: what connecting took is not given to the response again."""
     receiver = receive(fake.trickle_header())
     started = time.monotonic()
     got = sender.post(

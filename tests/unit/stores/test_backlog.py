@@ -224,7 +224,7 @@ def test_a_mark_that_may_be_missing_is_told(backlog: Backlog, table: Table) -> N
 def test_who_made_a_mark_is_told_though_the_call_was_repeated(
     backlog: Backlog, table: Table, was_marked: bool
 ) -> None:
-    """The answer to the first call was lost. A drainer too many does no harm; one too few is a minute lost.
+    """The response to the first call was lost. A drainer too many does no harm; one too few is a minute lost.
     And the mark says the earliest, whichever of the two calls found it."""
     if was_marked:
         mark(backlog, Lane.RETRY, accepted_at_ms=NOW_MS, due_at_ms=900)
@@ -527,8 +527,8 @@ actors = st.tuples(st.sampled_from(["append", "drain"]), st.integers(0, 3))
 def test_no_interleaving_leaves_events_without_a_mark(
     table: Table, lane: Lane, kinds: list[tuple[str, int]], turns: list[int]
 ) -> None:
-    """Whose turn it is, Hypothesis draws. What was appended and marked stays marked until it is taken out,
-    and the mark never says a later time than the first of them is due."""
+    """Whose turn it is, Hypothesis draws. What was appended and marked stays marked until it is taken out.
+    The mark never says a later time than the first of them is due."""
     empty(table)
     race = Race(table, lane)
     running = [race.actor(*each) for each in kinds]
@@ -820,7 +820,7 @@ def test_a_lane_is_claimed_by_one_until_the_claim_ends(backlog: Backlog) -> None
 
 
 def test_a_claim_is_given_on(backlog: Backlog) -> None:
-    """The sweep claims under no name, for whoever gets its message."""
+    """The sweep claims under no name, for the drainer that gets its message."""
     mark(backlog, Lane.REALTIME, accepted_at_ms=NOW_MS)
     marked = backlog.marks("wh_1")[Lane.REALTIME]
     assert backlog.claim(marked, "", now_ms=0, until_ms=70)

@@ -1,7 +1,7 @@
 """Each read is as consistent as what follows from it needs, as DynamoDB is asked for it.
 
-No stand-in for DynamoDB lags behind its writes. So a read that became eventually consistent, which the real
-one answers with what stood a moment ago, would go unnoticed anywhere but here.
+No stand-in for DynamoDB lags behind its writes. So a read that became eventually consistent, which returns
+what stood a moment ago, would go unnoticed anywhere but here.
 """
 
 from collections.abc import Callable, Iterator
@@ -231,8 +231,8 @@ def test_what_matters_is_read_as_it_stands_now(
     ids=["of each direct event", "by each sweep", "by each sweep, notices", "of what is only shown"],
 )
 def test_what_may_lag_costs_half(parts: Parts, read: Callable[[Parts], object], expected: list[Read]) -> None:
-    """A direct event may be sent a second time, a sweep comes each minute, and a number that is shown is old
-    when it is seen."""
+    """A direct event may be sent a second time, and a sweep comes each minute. A number that is shown is
+    old when it is seen."""
     reads = keep_reads(parts.webhooks.client)
     read(parts)
     assert reads == expected

@@ -272,7 +272,7 @@ def test_a_success_after_five_hundred_attempts_is_a_success(store: DeliveryStore
 def test_at_most_five_hundred_attempts_of_a_delivery_are_kept(
     store: DeliveryStore, kept_before: int, kept_after: int
 ) -> None:
-    """An item has 400 KB, and whoever clicks on Redeliver every day must not fill it."""
+    """An item has 400 KB, and a person who clicks on Redeliver every day must not fill it."""
     kept = delivery(outcome=Outcome.FAILED, attempts=MANY[:kept_before])
     record(store, kept)
     assert send_again(store, kept, REJECTED, is_delivered=False) == set()

@@ -135,7 +135,7 @@ def test_what_is_stored_is_read(store: HealthStore) -> None:
 
 
 def test_each_write_is_a_revision_of_its_own(store: HealthStore, table: Table) -> None:
-    """Whoever read revision 0 notices, though what stands looks as it did then."""
+    """The process that read revision 0 notices, though what stands looks as it did then."""
     assert store.save(*WEBHOOK, Health(failures=1), revision=0)
     assert store.save(*WEBHOOK, Health(), revision=1)
     assert not store.save(*WEBHOOK, Health(failures=9), revision=0)
@@ -194,7 +194,7 @@ def test_the_lease_is_held_by_one_until_it_ends(store: HealthStore) -> None:
 
 
 def test_a_call_that_took_effect_unseen_gets_the_lease_when_it_is_tried_again(store: HealthStore) -> None:
-    """botocore repeats a call whose answer was lost: the lease that it finds is its own."""
+    """botocore repeats a call whose response was lost: the lease that it finds is its own."""
     assert acquire(store, ME, now_ms=0) == Health()
     assert acquire(store, ME, now_ms=1) == Health()
     assert acquire(store, OTHER, now_ms=2) is None
@@ -314,7 +314,7 @@ def take(store: HealthStore, text: str, *, now_ms: int = 0, due_ms: int | None =
 
 
 def come(store: HealthStore, ticket: str, *, message_id: str = "", now_ms: int = 0) -> bool:
-    """A drainer that got a message with this ticket wants the lease; answer whether it gets it."""
+    """A drainer that got a message with this ticket wants the lease; return whether it gets it."""
     leased = store.acquire(
         *WEBHOOK,
         owner=f"o{now_ms}",
@@ -392,7 +392,7 @@ def test_a_message_that_comes_again_takes_the_place_of_its_successor(store: Heal
 def test_a_ticket_that_was_taken_unseen_is_got_when_the_call_is_tried_again(
     store: HealthStore, table: Table
 ) -> None:
-    """botocore repeats a call whose answer was lost: the ticket that it finds is its own."""
+    """botocore repeats a call whose response was lost: the ticket that it finds is its own."""
     client = before(table)
 
     def update_twice(**call: Any) -> Any:

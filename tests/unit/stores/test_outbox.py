@@ -147,7 +147,7 @@ def failing_notice(*, at_ms: int = NOW_MS + 15 * MINUTE_MS, **changes: Any) -> A
 def test_it_is_told_once_to_people_and_to_programs(
     table: Table, notifier: Callable[[Topic], Notifier]
 ) -> None:
-    """Each probe of the same failure finds the same to tell; what waits is counted when it is told."""
+    """Each probe of the same failure finds the same to tell; what waits is counted when it is sent."""
     box, topic = NotificationOutbox(table), Topic()
     backlog = Backlog(table, retention_days=7)
     webhook_id = webhook().webhook_id
@@ -197,7 +197,7 @@ def test_each_day_is_told(table: Table) -> None:
 
 
 def test_a_notice_whose_transaction_collides_is_put_all_the_same(table: Table) -> None:
-    """With the sweep, say, which removes a notice that it told."""
+    """With the sweep, say, which removes a notice that it sent."""
     colliding = Collisions(table.client, first=3)
     waits: list[float] = []
     box = NotificationOutbox(Table(cast("DynamoDBClient", colliding), table.name), sleep=waits.append)
@@ -233,7 +233,7 @@ def test_a_switch_off_that_was_not_written_is_not_told(
     table: Table, webhooks: Table, notifier: Callable[[Topic], Notifier]
 ) -> None:
     """The drainer puts its notice first. While it lives it may still write what it found; if it died, the
-    endpoint may answer the next one with 200."""
+    endpoint may respond to the next one with 200."""
     box, topic, health = NotificationOutbox(table), Topic(), HealthStore(webhooks)
     ids = webhook().account_id, webhook().webhook_id
     now_ms = int(time.time() * 1000)
@@ -257,7 +257,7 @@ def test_a_switch_off_that_was_not_written_is_not_told(
 def test_what_is_known_of_a_webhook_is_no_old_news_while_that_cannot_be_read(
     table: Table, webhooks: Table, notifier: Callable[[Topic], Notifier], item: str
 ) -> None:
-    """DynamoDB answers, and leaves keys unread each time it is asked."""
+    """DynamoDB responds, and leaves keys unread each time it is asked."""
     box, topic = NotificationOutbox(table), Topic()
     (notice,) = notifications_for(webhook(), WELL, GONE, now_ms=NOW_MS)
     box.put(notice)
@@ -601,7 +601,7 @@ def test_a_sweep_tells_a_hundred_and_the_next_one_the_rest(
 
 
 def test_notices_are_read_a_hundred_at_a_time_and_a_thousand_in_all(table: Table) -> None:
-    """Where many cannot be told, those behind them still can; but a sweep does not read without end."""
+    """Where many cannot be sent, those behind them still can; but a sweep does not read without end."""
     items: list[Any] = [
         {
             **key_item(("NOTICES", f"{number:04d}")),

@@ -64,7 +64,7 @@ def delivery(number: int, outcome: Outcome = Outcome.DELIVERED, **changes: Any) 
 
 
 def fill(history: DeliveryStore, *deliveries: Delivery) -> list[str]:
-    """Record them; answer their sort keys."""
+    """Record them; return their sort keys."""
     assert history.record(deliveries, recorded_at_seconds=NOW_MS // 1000) == set()
     return [each.event.sort_key for each in deliveries]
 
@@ -126,7 +126,7 @@ def test_a_replay_that_begins_is_marked_and_one_that_does_not_begin_is_not(
 
 
 def test_a_step_is_counted_once(store: ReplayStore, backlog: Backlog) -> None:
-    """botocore repeats a call whose answer was lost; a drainer that was frozen wakes up."""
+    """botocore repeats a call whose response was lost; a drainer that was frozen wakes up."""
     store.start(STARTED, backlog)
     step: dict[str, Any] = {"read": 3, "delivered": 2, "rejected": 1, "ended_at_ms": 0}
     assert store.advance(STARTED, "0007", **step)

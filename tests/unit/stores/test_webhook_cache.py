@@ -71,7 +71,7 @@ def world() -> World:
 
 
 def test_it_is_as_fresh_as_the_design_asks() -> None:
-    """An admin waits as long for an answer: a second is no more than one takes for the call itself."""
+    """An admin waits as long for a response: a second is no more than one takes for the call itself."""
     assert MAX_AGE_SECONDS == 1
 
 

@@ -1,4 +1,4 @@
-"""What the sweep is told of many webhooks at once."""
+"""What the sweep reads of many webhooks at once."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,7 +1,7 @@
 """The JSON Schemas and the code that reads events agree, wherever a schema can tell.
 
-Four things no schema can: the size of an event, characters that do not print beyond the control
-characters, days that the calendar lacks, and where a century ends in UTC. About three it is stricter than the
+Four things no schema can: the size of an event, unprintable characters beyond the control characters, days
+that the calendar lacks, and where a century ends in UTC. About three it is stricter than the
 code: integers that the bus itself refuses, forms of ISO 8601 that nobody should start with, and what
 `eventInfo` and `data` hold.
 """
