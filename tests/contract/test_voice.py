@@ -20,28 +20,19 @@ EXCEPTIONS: dict[str, str] = {}
 MAX_EXCEPTIONS = 10
 CONSOLE = "layers/core/lms_webhooks/admin/console/en.js"
 AREAS = (
-    "README.md",
-    "CONTRIBUTING.md",
-    "tests/conformance/README.md",
-    "docs/admin-api.md",
-    "tests/**/*.py",
-    "functions/**/*.py",
-    "docs/concepts.md",
-    "docs/configuration.md",
-    "docs/console.md",
-    "docs/[d-z]*.md",
-    "docs/decisions/*.md",
+    "*.md",
+    "docs/**/*.md",
     "docs/receivers/*.py",
-    "functions/admin_api/*.py",
+    "functions/**/*.py",
     "layers/core/*.py",
-    "bench/*.py",
-    "local/*.py",
-    "operations/*.py",
-    "tools/*.py",
     "layers/core/lms_webhooks/admin/*.py",
     CONSOLE,
-    "tests/operations.py",
-    "tests/unit/admin/*.py",
+    "operations/**/*.py",
+    "local/**/*.py",
+    "tools/**/*.py",
+    "bench/**/*.py",
+    "tests/**/*.py",
+    "tests/**/*.md",
 )
 """Where every file keeps the voice."""
 
@@ -94,7 +85,11 @@ def faults(file: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("area", AREAS)
 def test_an_area_keeps_the_voice(area: str) -> None:
-    files = sorted(path for path in REPOSITORY.glob(area) if "node_modules" not in path.parts)
+    files = sorted(
+        path
+        for path in REPOSITORY.glob(area)
+        if "node_modules" not in path.parts and path.name != "CHANGELOG.md"
+    )
     assert files
     found = [fault for file in files for fault in faults(file)]
     assert not found, "\n".join(found)

@@ -17,7 +17,7 @@ import schemathesis
 
 POOL: list[dict[str, Any]] = json.loads(Path(os.environ["FUZZ_POOL"]).read_text())
 """For each account its `token`, three webhooks (`active` with its `deliveryIds`, one `paused` in the middle
-of a replay, one to `spare`), and a `subscription`. The first two webhooks are signed, and stay as they are."""
+of a replay, one to `spare`), and a `subscription`. The first two webhooks are signed, and stay so."""
 
 _account_of = {account[name]: account for account in POOL for name in ("active", "paused", "spare")}
 _owner_of = _account_of | {account["subscription"]: account for account in POOL}

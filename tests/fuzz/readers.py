@@ -2,8 +2,8 @@
 
 Each reader has a strategy that makes inputs, mostly good ones with something wrong in them. Its check
 raises for an input that breaks its promise. `python -m tests.fuzz.readers` gives those of `WHOLE` 100,000
-inputs, and the others some more. The suite gives them some. It also gives every input in `corpus/`, which once
-broke one or is of a kind that might.
+inputs, and the others some more. The suite gives them some. It also gives every input in `corpus/`, which
+once broke one or is of a kind that might.
 """
 
 import argparse
