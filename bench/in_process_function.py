@@ -82,8 +82,9 @@ class Function:
 def register(account_id: str, *urls: str, ordered: bool = False) -> list[str]:
     """Register a webhook with a signature for each of `urls`; return their ids."""
     from lms_webhooks.aws import clients  # noqa: PLC0415  # after `prepare`
-    from lms_webhooks.model.webhooks import SignatureAuthentication, Status, Webhook, format_time  # noqa: PLC0415
+    from lms_webhooks.model.webhooks import SignatureAuthentication, Status, Webhook  # noqa: PLC0415
     from lms_webhooks.stores.webhooks import WebhookStore, new_webhook_id  # noqa: PLC0415
+    from lms_webhooks.timestamps import format_time  # noqa: PLC0415
 
     store = WebhookStore(clients.dynamodb(), WEBHOOKS)
     now = format_time(datetime.now(UTC))

@@ -114,9 +114,10 @@ def page_to_purge() -> str:
 
 def _end_all(*, texts: Callable[[int], str]) -> str:
     from lms_webhooks.drainer.outcomes import OutcomeRecorder  # noqa: PLC0415
+    from lms_webhooks.model.deliveries import Outcome  # noqa: PLC0415
     from lms_webhooks.model.lanes import Lane  # noqa: PLC0415
     from lms_webhooks.stores.backlog import Backlog  # noqa: PLC0415
-    from lms_webhooks.stores.deliveries import DeliveryStore, Outcome  # noqa: PLC0415
+    from lms_webhooks.stores.deliveries import DeliveryStore  # noqa: PLC0415
 
     page = _page(texts)
     left = 10
@@ -238,11 +239,12 @@ def sweep() -> str:
     """The batch function: a shard with 5,000 lanes of as many webhooks that are due, then its notices."""
     from lms_webhooks.aws.clients import sns, sqs  # noqa: PLC0415
     from lms_webhooks.aws.sqs import DrainQueue, SweepQueue  # noqa: PLC0415
+    from lms_webhooks.batch.notifier import Notifier  # noqa: PLC0415
     from lms_webhooks.batch.sweep import Sweep  # noqa: PLC0415
     from lms_webhooks.model.lanes import ShardPart  # noqa: PLC0415
     from lms_webhooks.stores.backlog import Backlog  # noqa: PLC0415
     from lms_webhooks.stores.health import HealthStore  # noqa: PLC0415
-    from lms_webhooks.stores.outbox import NotificationOutbox, Notifier  # noqa: PLC0415
+    from lms_webhooks.stores.outbox import NotificationOutbox  # noqa: PLC0415
     from lms_webhooks.stores.webhook_states import WebhookStates  # noqa: PLC0415
 
     left = 5

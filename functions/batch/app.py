@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 from lms_webhooks.aws import clients
 from lms_webhooks.aws.dynamodb import Table
 from lms_webhooks.aws.sqs import DrainQueue, SweepQueue
+from lms_webhooks.batch.notifier import Notifier
 from lms_webhooks.batch.sweep import Sweep, sweep_for
 from lms_webhooks.observability import logger, metrics
 from lms_webhooks.settings import BatchSettings, read
 from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.health import HealthStore
-from lms_webhooks.stores.outbox import NotificationOutbox, Notifier
+from lms_webhooks.stores.outbox import NotificationOutbox
 from lms_webhooks.stores.webhook_states import WebhookStates
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from lms_webhooks.aws.sqs import DrainQueue
 from lms_webhooks.drainer.drain_run import DrainRun
 from lms_webhooks.drainer.drainer import Drainer
 from lms_webhooks.drainer.outcomes import OutcomeRecorder
+from lms_webhooks.drainer.replay_runner import ReplayRunner
 from lms_webhooks.observability import logger, metrics
 from lms_webhooks.sending.sender import Sender
 from lms_webhooks.sending.webhook_client import SendKind, WebhookClient
@@ -18,7 +19,7 @@ from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.deliveries import DeliveryStore
 from lms_webhooks.stores.health import HealthStore
 from lms_webhooks.stores.outbox import NotificationOutbox
-from lms_webhooks.stores.replays import ReplayRunner, ReplayStore
+from lms_webhooks.stores.replays import ReplayStore
 from lms_webhooks.stores.webhook_cache import WebhookCache
 from lms_webhooks.stores.webhooks import WebhookStore
 

@@ -16,8 +16,9 @@ from playwright.sync_api import FloatRect
 
 from lms_webhooks.aws.dynamodb import Table
 from lms_webhooks.model.attempts import Attempt
+from lms_webhooks.model.deliveries import Delivery, Outcome
 from lms_webhooks.model.events import read_event
-from lms_webhooks.stores.deliveries import Delivery, DeliveryStore, Outcome
+from lms_webhooks.stores.deliveries import DeliveryStore
 from local.stack import Stack, current, down, up
 from tests.e2e.browser import NARROW, WIDE, Console, browser
 from tests.e2e.system import Account, System, until

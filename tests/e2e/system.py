@@ -15,8 +15,8 @@ from typing import Any
 
 from lms_webhooks.model.event_types import REAL_TIME
 from lms_webhooks.model.lanes import Lane
-from lms_webhooks.model.webhooks import format_ms
 from lms_webhooks.stores.backlog import PURGE_DELAY_SECONDS
+from lms_webhooks.timestamps import format_ms
 from local import deploy
 from local.emit import make_event
 from local.stack import Stack

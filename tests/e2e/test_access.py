@@ -18,9 +18,10 @@ import pytest
 import yaml
 
 from lms_webhooks.aws.dynamodb import Table
-from lms_webhooks.model.webhooks import NoAuthentication, Status, Webhook, format_time, utc_now
+from lms_webhooks.model.webhooks import NoAuthentication, Status, Webhook
 from lms_webhooks.stores.health import HealthStore
 from lms_webhooks.stores.webhooks import WebhookStore, new_webhook_id
+from lms_webhooks.timestamps import format_time, utc_now
 from local import deploy
 from local.emit import make_event
 from local.stack import Stack

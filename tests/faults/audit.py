@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lms_webhooks.aws.sqs import DrainMessage, read_drain_message
+from lms_webhooks.model.deliveries import Outcome
 from lms_webhooks.model.lanes import Lane
 from lms_webhooks.model.webhooks import Status
 from lms_webhooks.sending.webhook_request import WebhookRequest
-from lms_webhooks.stores.deliveries import Outcome
 from tests.scenarios.fake_time import Process
 from tests.scenarios.world import DAY, Environment
 

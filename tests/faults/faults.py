@@ -31,13 +31,13 @@ from lms_webhooks.aws.sqs import DrainQueue
 from lms_webhooks.errors import StoreError, UnreadableWebhook
 from lms_webhooks.model.attempts import ErrorClass
 from lms_webhooks.model.health import Health
+from lms_webhooks.model.notifications import NotificationKind
 from lms_webhooks.observability import logger
 from lms_webhooks.sending.sender import PostResult, Timeouts
 from lms_webhooks.sending.webhook_request import WebhookRequest
 from lms_webhooks.stores import backlog
 from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.deliveries import DeliveryStore
-from lms_webhooks.stores.outbox import NotificationKind
 from lms_webhooks.stores.replays import ReplayState, ReplayStore
 from tests.faults.audit import Audit, Key, written
 from tests.scenarios.endpoints import Endpoint

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from lms_webhooks.admin.inputs import WebhookPatch
 from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.health import Mode, after_failure
+from lms_webhooks.model.notifications import NotificationKind
 from lms_webhooks.model.webhooks import Status
-from lms_webhooks.stores.outbox import NotificationKind
 from tests.faults.faults import ADMIN, FaultWorld
 from tests.scenarios.endpoints import DOWN, GONE, OK, Reply, always, in_turn, rejecting, until
 from tests.scenarios.world import DAY, HOUR, MINUTE, NON_REAL_TIME, SIGNED

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lms_webhooks.stores.outbox import NotificationKind
+from lms_webhooks.model.notifications import NotificationKind
 from tests.scenarios.endpoints import DOWN, OK, Reply, always, until
 from tests.scenarios.world import DAY, HOUR, MINUTE, World
 

@@ -9,10 +9,11 @@ import pytest
 
 from lms_webhooks.aws.dynamodb import KeyRange
 from lms_webhooks.aws.sqs import DrainMessage, DrainQueue
+from lms_webhooks.model.deliveries import Outcome
 from lms_webhooks.model.lanes import Lane, PendingEvent
 from lms_webhooks.model.webhooks import Status
 from lms_webhooks.stores.backlog import Backlog
-from lms_webhooks.stores.deliveries import DeliveryStore, Outcome
+from lms_webhooks.stores.deliveries import DeliveryStore
 from lms_webhooks.stores.replays import Replay, ReplayState, ReplayStore
 from tests.engines.dynamodb import Engine
 from tests.scenarios.endpoints import DOWN, OK, Reply, always, in_turn, rejecting, until

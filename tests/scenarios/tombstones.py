@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from lms_webhooks.model.webhooks import format_ms
 from lms_webhooks.stores.webhooks import new_webhook_id
+from lms_webhooks.timestamps import format_ms
 from tests.scenarios.world import ACCOUNT, REAL_TIME, WEBHOOKS, Call, World
 
 NEIGHBOUR = "2020"

@@ -43,6 +43,7 @@ from lms_webhooks.aws.sqs import (
     SweepQueue,
     read_drain_message,
 )
+from lms_webhooks.batch.notifier import Notifier
 from lms_webhooks.batch.sweep import Sweep, sweep_for
 from lms_webhooks.clocks import Clocks
 from lms_webhooks.dispatcher.dispatcher import Dispatcher
@@ -50,6 +51,7 @@ from lms_webhooks.drainer.drain_run import DrainRun
 from lms_webhooks.drainer.drainer import Drainer
 from lms_webhooks.drainer.outcomes import OutcomeRecorder
 from lms_webhooks.drainer.purge import HANDS
+from lms_webhooks.drainer.replay_runner import ReplayRunner
 from lms_webhooks.errors import AWS_ERRORS
 from lms_webhooks.model.event_types import EVENT_TYPES, Category
 from lms_webhooks.model.health import Health
@@ -65,8 +67,8 @@ from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.deliveries import DeliveryStore
 from lms_webhooks.stores.health import TICKET_GRACE_SECONDS, HealthStore, health_key
 from lms_webhooks.stores.items import read_attempts
-from lms_webhooks.stores.outbox import NotificationOutbox, Notifier
-from lms_webhooks.stores.replays import ReplayRunner, ReplayStore
+from lms_webhooks.stores.outbox import NotificationOutbox
+from lms_webhooks.stores.replays import ReplayStore
 from lms_webhooks.stores.webhook_cache import WebhookCache
 from lms_webhooks.stores.webhook_states import WebhookStates
 from lms_webhooks.stores.webhooks import WebhookStore

@@ -20,6 +20,7 @@ from lms_webhooks.aws.dynamodb import Table
 from lms_webhooks.aws.sqs import DrainMessage, DrainQueue, QuarantineQueue, read_drain_message
 from lms_webhooks.clocks import Clocks
 from lms_webhooks.drainer.outcomes import OutcomeRecorder
+from lms_webhooks.drainer.replay_runner import ReplayRunner
 from lms_webhooks.model.attempts import Attempt, ErrorClass
 from lms_webhooks.model.events import Event
 from lms_webhooks.model.health import Health
@@ -32,7 +33,7 @@ from lms_webhooks.sending.webhook_request import Credentials
 from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.deliveries import DeliveryStore
 from lms_webhooks.stores.health import HealthStore
-from lms_webhooks.stores.replays import ReplayRunner, ReplayStore
+from lms_webhooks.stores.replays import ReplayStore
 from lms_webhooks.stores.webhook_cache import WebhookCache
 from lms_webhooks.stores.webhooks import WebhookStore
 from tests.scenarios.tables import Refused, Tables

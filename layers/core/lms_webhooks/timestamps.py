@@ -1,7 +1,7 @@
-"""Read times as RFC 3339 writes them. Pure."""
+"""Read and write times as RFC 3339 says."""
 
 import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 AFTER_YEAR = (
     "-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01]))[Tt]((?:[01][0-9]|2[0-3]):[0-5][0-9])"
@@ -34,3 +34,21 @@ def read_rfc3339(text: str) -> datetime | None:
         return moment + timedelta(seconds=is_leap)
     except OverflowError:
         return moment  # no second comes after
+
+
+def utc_now() -> datetime:
+    """Return the present moment in UTC."""
+    return datetime.now(UTC)
+
+
+def format_ms(milliseconds: int) -> str:
+    """Return a moment in UTC milliseconds since 1970 as `format_time` writes it."""
+    return format_time(datetime.fromtimestamp(milliseconds / 1000, UTC))
+
+
+def format_time(moment: datetime) -> str:
+    """Return `moment` in UTC to the millisecond: `2026-11-03T12:00:00.000Z`.
+
+    All results have the same length, so they sort as the times do.
+    """
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

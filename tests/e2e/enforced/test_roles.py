@@ -12,7 +12,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from lms_webhooks.stores.outbox import account_topic
+from lms_webhooks.aws.sns import account_topic
 from local.deploy import REGION
 from tests.contract.privileges import WITHOUT_RESOURCE
 from tests.contract.template import FUNCTIONS, RESOURCES, as_list, name_in, names_in, statements

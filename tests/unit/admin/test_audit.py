@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from lms_webhooks.model.attempts import Attempt
-from lms_webhooks.stores.deliveries import Delivery, Outcome
+from lms_webhooks.model.deliveries import Delivery, Outcome
 from tests.logged import Line, logged_lines
 from tests.operations import Operation, operations
 from tests.unit.admin_client import ADMIN_CLAIMS, VALID, AdminClient, Answer, admin_client

@@ -10,8 +10,8 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from lms_webhooks.model.attempts import Attempt
+from lms_webhooks.model.deliveries import Delivery, Outcome
 from lms_webhooks.model.lanes import Lane, PendingEvent
-from lms_webhooks.stores.deliveries import Delivery, Outcome
 from tests.engines.dynamodb import Engine
 from tests.unit.admin_client import ADMIN_CLAIMS, AdminClient, Answer, admin_client
 from tests.unit.tables import NOW_MS, event

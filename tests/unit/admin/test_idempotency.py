@@ -13,8 +13,8 @@ from lms_webhooks.admin.problems import IdempotencyKeyReused
 from lms_webhooks.admin.query_parameters import delivery_id
 from lms_webhooks.aws.dynamodb import Table, transact
 from lms_webhooks.errors import Contention, IdempotencyInProgress
+from lms_webhooks.model.deliveries import Delivery, Outcome
 from lms_webhooks.model.webhooks import Webhook
-from lms_webhooks.stores.deliveries import Delivery, Outcome
 from lms_webhooks.stores.webhook_cache import MAX_AGE_SECONDS
 from tests.engines.dynamodb import Engine
 from tests.logged import logged_lines

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
+from lms_webhooks.drainer.replay_runner import ReplayRunner
 from lms_webhooks.model.attempts import Attempt
+from lms_webhooks.model.deliveries import Delivery, Outcome
 from lms_webhooks.model.lanes import Lane, PendingEvent
-from lms_webhooks.stores.deliveries import Delivery, Outcome
-from lms_webhooks.stores.replays import ReplayRunner, ReplayStore
+from lms_webhooks.stores.replays import ReplayStore
 from tests.engines.dynamodb import Engine
 from tests.unit.admin_client import ADMIN_CLAIMS, NOW, AdminClient, admin_client
 from tests.unit.tables import DAY_MS, NOW_MS, event

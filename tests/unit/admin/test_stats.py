@@ -7,9 +7,9 @@ import pytest
 from lms_webhooks.admin import stats
 from lms_webhooks.admin.stats import percentile
 from lms_webhooks.model.attempts import Attempt
+from lms_webhooks.model.deliveries import Delivery, Outcome
 from lms_webhooks.model.lanes import Lane, PendingEvent
-from lms_webhooks.model.webhooks import format_ms
-from lms_webhooks.stores.deliveries import Delivery, Outcome
+from lms_webhooks.timestamps import format_ms
 from tests.engines.dynamodb import Engine
 from tests.unit.admin_client import ADMIN_CLAIMS, AdminClient, admin_client
 from tests.unit.tables import DAY_MS, NOW_MS, event

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lms_webhooks.stores.outbox import account_topic
+from lms_webhooks.aws.sns import account_topic
 from tests.engines.dynamodb import Engine
 from tests.logged import logged_lines
 from tests.unit.admin_client import ADMIN_CLAIMS, NOW, AdminClient, admin_client

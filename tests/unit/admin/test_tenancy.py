@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from lms_webhooks.model.attempts import Attempt
+from lms_webhooks.model.deliveries import Delivery, Outcome
 from lms_webhooks.model.lanes import Lane, PendingEvent
-from lms_webhooks.stores.deliveries import Delivery, Outcome
 from tests.operations import Operation, operations
 from tests.unit.admin_client import ADMIN_CLAIMS, VALID, AdminClient, Answer, admin_client
 from tests.unit.tables import NOW_MS, event

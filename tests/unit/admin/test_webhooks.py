@@ -25,9 +25,9 @@ from lms_webhooks.model.webhooks import (
     NoAuthentication,
     SignatureAuthentication,
     Webhook,
+    WebhookWithHealth,
 )
 from lms_webhooks.stores.webhook_cache import MAX_AGE_SECONDS
-from lms_webhooks.stores.webhooks import WebhookWithHealth
 from tests.logged import logged_lines
 from tests.unit.flow import ACCOUNT, WHEN, Flow, client_over, flow, waiting
 from tests.unit.tables import NOW_MS, Fails, before

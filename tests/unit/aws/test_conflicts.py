@@ -30,12 +30,14 @@ from lms_webhooks.aws.dynamodb import KeyRange, Table, conditional_write, item_k
 from lms_webhooks.aws.kms import SecretCipher
 from lms_webhooks.errors import AWS_ERRORS
 from lms_webhooks.model.attempts import Attempt
+from lms_webhooks.model.deliveries import Delivery, Outcome
 from lms_webhooks.model.health import Health, enter_backlog_mode
 from lms_webhooks.model.lanes import Lane, PendingEvent
+from lms_webhooks.model.notifications import Notification, NotificationKind
 from lms_webhooks.stores.backlog import Backlog
-from lms_webhooks.stores.deliveries import Delivery, DeliveryStore, Outcome
+from lms_webhooks.stores.deliveries import DeliveryStore
 from lms_webhooks.stores.health import HealthStore, Ticket
-from lms_webhooks.stores.outbox import Notification, NotificationKind, NotificationOutbox
+from lms_webhooks.stores.outbox import NotificationOutbox
 from lms_webhooks.stores.replays import Replay, ReplayStore
 from lms_webhooks.stores.webhooks import WebhookStore
 from operations import erase, restore

@@ -7,9 +7,9 @@ import pytest
 
 from lms_webhooks.dispatcher.batch_reader import BatchReader, are_different
 from lms_webhooks.model.health import Health
-from lms_webhooks.model.webhooks import format_ms
-from lms_webhooks.stores.webhooks import Tombstone, Unreadable, WebhookWithHealth
+from lms_webhooks.model.webhooks import Tombstone, Unreadable, WebhookWithHealth
 from lms_webhooks.thread_pool import ThreadPool
+from lms_webhooks.timestamps import format_ms
 from tests.unit.tables import NOW_MS, Throttled, webhook
 
 KEPT = webhook(webhook_id="wh_kept")

@@ -10,12 +10,12 @@ from botocore.exceptions import ClientError
 
 from lms_webhooks.dispatcher.dispatcher import SQS_BATCH_SIZE, Dispatcher
 from lms_webhooks.model.attempts import Attempt, ErrorClass
+from lms_webhooks.model.deliveries import Delivery, Outcome
 from lms_webhooks.model.health import DisabledReason, Health, Mode
 from lms_webhooks.model.lanes import Lane
 from lms_webhooks.model.webhooks import Status
 from lms_webhooks.sending.sender import Timeouts
 from lms_webhooks.sending.sockets import OutOfResources
-from lms_webhooks.stores.deliveries import Delivery, Outcome
 from tests.unit.flow import (
     ACCOUNT,
     BATCH,

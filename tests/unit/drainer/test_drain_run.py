@@ -13,11 +13,11 @@ from lms_webhooks.aws.sqs import DrainMessage
 from lms_webhooks.drainer.drain_run import DrainRun
 from lms_webhooks.drainer.drainer import LEASE_SECONDS, Drainer
 from lms_webhooks.model.attempts import Attempt, ErrorClass
+from lms_webhooks.model.deliveries import Delivery, Outcome
 from lms_webhooks.model.health import DisabledReason, Health, Mode
 from lms_webhooks.model.lanes import Lane, PendingEvent
 from lms_webhooks.model.webhooks import Status
 from lms_webhooks.sending.sender import Timeouts
-from lms_webhooks.stores.deliveries import Delivery, Outcome
 from lms_webhooks.stores.outbox import NotificationOutbox
 from lms_webhooks.stores.replays import Replay, ReplayState
 from tests.unit.flow import (

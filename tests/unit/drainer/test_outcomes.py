@@ -6,8 +6,8 @@ import pytest
 
 from lms_webhooks.aws.dynamodb import UnprocessedKeys
 from lms_webhooks.model.attempts import Attempt
+from lms_webhooks.model.deliveries import Delivery, Outcome
 from lms_webhooks.model.lanes import Lane
-from lms_webhooks.stores.deliveries import Delivery, Outcome
 from tests.unit.flow import ID, Flow, flow, refuse_writes, waiting
 from tests.unit.tables import NOW_MS, Fails, before, keep_requests, stand_in
 

@@ -10,10 +10,11 @@ import pytest
 
 from lms_webhooks.aws.dynamodb import Table
 from lms_webhooks.model.attempts import Attempt
+from lms_webhooks.model.deliveries import Delivery, Outcome
 from lms_webhooks.model.event_types import EVENT_TYPES
 from lms_webhooks.model.lanes import Lane, PendingEvent
 from lms_webhooks.stores.backlog import Backlog
-from lms_webhooks.stores.deliveries import Delivery, DeliveryStore, Outcome
+from lms_webhooks.stores.deliveries import DeliveryStore
 from operations.erase import _ARCHIVE, _QUEUES, System, is_about, main, run
 from tests.contract.template import TEMPLATE
 from tests.engines.dynamodb import REGION, Engine

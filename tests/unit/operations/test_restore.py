@@ -8,10 +8,11 @@ import pytest
 
 from lms_webhooks.aws.dynamodb import KeyRange, Table
 from lms_webhooks.model.attempts import Attempt
+from lms_webhooks.model.deliveries import Delivery, Outcome
 from lms_webhooks.model.health import Health, Mode
 from lms_webhooks.model.lanes import Lane, PendingEvent
 from lms_webhooks.stores.backlog import Backlog
-from lms_webhooks.stores.deliveries import Delivery, DeliveryStore, Outcome
+from lms_webhooks.stores.deliveries import DeliveryStore
 from lms_webhooks.stores.health import HealthStore
 from lms_webhooks.stores.replays import Replay, ReplayStore
 from lms_webhooks.stores.webhooks import WebhookStore

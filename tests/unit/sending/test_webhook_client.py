@@ -18,12 +18,12 @@ from lms_webhooks.model.webhooks import (
     SignatureAuthentication,
     Status,
     Webhook,
-    format_ms,
 )
 from lms_webhooks.observability import logger
 from lms_webhooks.sending.sender import Sender, Timeouts
 from lms_webhooks.sending.signing import new_secret
 from lms_webhooks.sending.webhook_client import SendKind, SendResult, WebhookClient
+from lms_webhooks.timestamps import format_ms
 from tests.fakes.receiver import Receiver, answer
 from tests.logged import Line, logged_lines
 

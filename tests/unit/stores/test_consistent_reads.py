@@ -15,12 +15,13 @@ from lms_webhooks.admin.rate_limit import SendRateLimit
 from lms_webhooks.admin.subscriptions import Subscriptions
 from lms_webhooks.aws.dynamodb import KeyRange, Table
 from lms_webhooks.drainer.outcomes import OutcomeRecorder
+from lms_webhooks.drainer.replay_runner import ReplayRunner
 from lms_webhooks.model.lanes import Lane, PendingEvent, ShardPart
 from lms_webhooks.stores.backlog import Backlog, parts_of_all_shards
 from lms_webhooks.stores.deliveries import DeliveryStore
 from lms_webhooks.stores.health import HealthStore
 from lms_webhooks.stores.outbox import NotificationOutbox
-from lms_webhooks.stores.replays import Replay, ReplayRunner, ReplayStore
+from lms_webhooks.stores.replays import Replay, ReplayStore
 from lms_webhooks.stores.webhook_cache import WebhookCache
 from lms_webhooks.stores.webhook_states import WebhookStates
 from lms_webhooks.stores.webhooks import WebhookStore

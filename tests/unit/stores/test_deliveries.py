@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from lms_webhooks.aws.dynamodb import KeyRange, Table, key_item
 from lms_webhooks.model.attempts import Attempt
+from lms_webhooks.model.deliveries import Delivery, Outcome
 from lms_webhooks.model.event_types import EVENT_TYPES
 from lms_webhooks.model.events import read_event
-from lms_webhooks.stores.deliveries import Delivery, DeliveryStore, Outcome
+from lms_webhooks.stores.deliveries import DeliveryStore
 from lms_webhooks.stores.items import read_attempts, read_event_item
 from tests.engines.dynamodb import Engine
 from tests.unit.tables import DAY_MS, NOW_MS, Fails, before, event, keep_requests, tables

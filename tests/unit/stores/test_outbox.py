@@ -11,19 +11,16 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from lms_webhooks.aws.dynamodb import KeyRange, Table, UnprocessedKeys, key_item
+from lms_webhooks.aws.sns import account_topic
+from lms_webhooks.batch.notifier import Notifier
 from lms_webhooks.errors import Contention
 from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.health import DisabledReason, Health, Mode
 from lms_webhooks.model.lanes import Lane, PendingEvent
+from lms_webhooks.model.notifications import NotificationKind, notifications_for
 from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.health import HealthStore
-from lms_webhooks.stores.outbox import (
-    NotificationKind,
-    NotificationOutbox,
-    Notifier,
-    account_topic,
-    notifications_for,
-)
+from lms_webhooks.stores.outbox import NotificationOutbox
 from lms_webhooks.stores.webhook_states import WebhookStates
 from lms_webhooks.stores.webhooks import WebhookStore
 from tests.engines.dynamodb import Engine

@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 
 from lms_webhooks.aws.dynamodb import KeyRange, Table
+from lms_webhooks.drainer.replay_runner import ReplayBatch, ReplayRunner
 from lms_webhooks.errors import IdempotencyInProgress, ReplayInProgress
 from lms_webhooks.model.attempts import Attempt
+from lms_webhooks.model.deliveries import Delivery, DeliveryRecord, Outcome
 from lms_webhooks.model.lanes import Lane, PendingEvent
 from lms_webhooks.stores.backlog import Backlog
-from lms_webhooks.stores.deliveries import Delivery, DeliveryRecord, DeliveryStore, Outcome
-from lms_webhooks.stores.replays import Replay, ReplayBatch, ReplayRunner, ReplayState, ReplayStore
+from lms_webhooks.stores.deliveries import DeliveryStore
+from lms_webhooks.stores.replays import Replay, ReplayState, ReplayStore
 from tests.engines.dynamodb import Engine
 from tests.unit.tables import NOW_MS, Fails, before, event, tables
 
@@ -386,10 +388,11 @@ def test_what_was_sent_again_is_counted_in_the_metrics(
 ) -> None:
     counted: list[tuple[str, float]] = []
     monkeypatch.setattr(
-        "lms_webhooks.stores.replays.count", lambda metric, number: counted.append((metric.value, number))
+        "lms_webhooks.drainer.replay_runner.count",
+        lambda metric, number: counted.append((metric.value, number)),
     )
     monkeypatch.setattr(
-        "lms_webhooks.stores.replays.measure_ms", lambda metric, ms: counted.append((metric.value, ms))
+        "lms_webhooks.drainer.replay_runner.measure_ms", lambda metric, ms: counted.append((metric.value, ms))
     )
     fill(history, delivery(0), delivery(1))
     store.start(STARTED, backlog)

@@ -13,10 +13,9 @@ from lms_webhooks.errors import UnreadableWebhook
 from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.event_types import EVENT_TYPES
 from lms_webhooks.model.health import Health
-from lms_webhooks.model.webhooks import Webhook
+from lms_webhooks.model.webhooks import Unreadable, Webhook, WebhookWithHealth
 from lms_webhooks.stores import webhook_cache as registry_module
 from lms_webhooks.stores.webhook_cache import MAX_AGE_SECONDS, WebhookCache
-from lms_webhooks.stores.webhooks import Unreadable, WebhookWithHealth
 from tests.unit.tables import Throttled, webhook
 
 

@@ -28,13 +28,13 @@ from lms_webhooks.model.webhooks import (
     NoAuthentication,
     SignatureAuthentication,
     Status,
+    Tombstone,
     Webhook,
-    format_ms,
-    format_time,
 )
 from lms_webhooks.stores import webhooks
 from lms_webhooks.stores.health import HealthStore, health_attributes
-from lms_webhooks.stores.webhooks import Tombstone, WebhookStore, new_webhook_id
+from lms_webhooks.stores.webhooks import WebhookStore, new_webhook_id
+from lms_webhooks.timestamps import format_ms, format_time
 from tests.engines.dynamodb import Engine
 from tests.unit.admin_client import TABLE, make_table
 from tests.unit.held_items import Collisions

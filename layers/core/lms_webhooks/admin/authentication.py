@@ -17,10 +17,10 @@ from lms_webhooks.model.webhooks import (
     NoAuthentication,
     SignatureAuthentication,
     Webhook,
-    format_time,
 )
 from lms_webhooks.sending.signing import new_secret
 from lms_webhooks.sending.targets import origin_of
+from lms_webhooks.timestamps import format_time
 
 SECRET_OVERLAP = timedelta(hours=24)
 

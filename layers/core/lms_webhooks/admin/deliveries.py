@@ -13,9 +13,10 @@ from lms_webhooks.admin.problems import DeliveryNotFound
 from lms_webhooks.admin.query_parameters import DeliveryQuery, DeliveryStatus, write_cursor
 from lms_webhooks.aws.dynamodb import KeyRange, Page
 from lms_webhooks.model.attempts import Attempt
+from lms_webhooks.model.deliveries import DeliveryRecord, Outcome
 from lms_webhooks.model.lanes import Lane, PendingEvent
 from lms_webhooks.stores.backlog import Backlog
-from lms_webhooks.stores.deliveries import DeliveryRecord, DeliveryStore, Outcome
+from lms_webhooks.stores.deliveries import DeliveryStore
 from lms_webhooks.stores.webhooks import WebhookStore
 
 _READ_OF_FILTERED = 300  # entries of each source, however many of them are shown

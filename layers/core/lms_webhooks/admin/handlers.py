@@ -68,10 +68,9 @@ from lms_webhooks.admin.replays import ReplayService, audit_redelivery, audit_re
 from lms_webhooks.admin.routes import Call, RouteTable
 from lms_webhooks.admin.stats import DEFAULT_HOURS, MAX_HOURS, StatsReader
 from lms_webhooks.admin.webhooks import WebhookService, audit_creation, audit_rotation
-from lms_webhooks.model.webhooks import SignatureAuthentication
+from lms_webhooks.model.webhooks import SignatureAuthentication, WebhookWithHealth
 from lms_webhooks.settings import AdminApiSettings
 from lms_webhooks.stores.replays import Replay
-from lms_webhooks.stores.webhooks import WebhookWithHealth
 
 if TYPE_CHECKING:
     from lms_webhooks.admin.sample_sends import SampleSender

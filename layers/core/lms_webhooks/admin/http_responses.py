@@ -11,8 +11,7 @@ from pydantic import BaseModel
 
 from lms_webhooks.admin.idempotency import Claim, ResponseSecret, StoredResponse
 from lms_webhooks.admin.problems import Problem
-from lms_webhooks.model.webhooks import Webhook
-from lms_webhooks.stores.webhooks import WebhookWithHealth
+from lms_webhooks.model.webhooks import Webhook, WebhookWithHealth
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef

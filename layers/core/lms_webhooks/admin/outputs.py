@@ -7,11 +7,11 @@ from pydantic.alias_generators import to_camel
 
 from lms_webhooks.admin.query_parameters import DeliveryStatus
 from lms_webhooks.admin.subscriptions import SubscriptionStatus
+from lms_webhooks.model.deliveries import Outcome
 from lms_webhooks.model.event_types import Category
 from lms_webhooks.model.health import DisabledReason, Mode
 from lms_webhooks.model.lanes import Lane
 from lms_webhooks.model.webhooks import Status
-from lms_webhooks.stores.deliveries import Outcome
 from lms_webhooks.stores.replays import ReplayState
 
 

@@ -29,6 +29,7 @@ from lms_webhooks.admin.query_parameters import delivery_id
 from lms_webhooks.admin.stats import Hour, Stats, percentile
 from lms_webhooks.admin.subscriptions import Subscription
 from lms_webhooks.model.attempts import Attempt
+from lms_webhooks.model.deliveries import Outcome
 from lms_webhooks.model.event_types import EVENT_TYPES
 from lms_webhooks.model.health import Health
 from lms_webhooks.model.lanes import Count, Lane
@@ -38,10 +39,9 @@ from lms_webhooks.model.webhooks import (
     NoAuthentication,
     SignatureAuthentication,
     Webhook,
-    format_ms,
 )
-from lms_webhooks.stores.deliveries import Outcome
 from lms_webhooks.stores.replays import Replay
+from lms_webhooks.timestamps import format_ms
 
 
 def present_webhook(

@@ -13,8 +13,8 @@ from lms_webhooks.admin.problems import FieldError, InvalidFields, ReplayNotFoun
 from lms_webhooks.admin.rate_limit import SendRateLimit
 from lms_webhooks.aws.dynamodb import KeyRange
 from lms_webhooks.aws.sqs import DrainQueue
+from lms_webhooks.model.deliveries import Outcome
 from lms_webhooks.stores.backlog import Backlog
-from lms_webhooks.stores.deliveries import Outcome
 from lms_webhooks.stores.replays import Replay, ReplayStore
 from lms_webhooks.stores.webhooks import WebhookStore
 

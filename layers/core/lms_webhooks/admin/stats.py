@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 
 from lms_webhooks.admin.caller import Caller
 from lms_webhooks.aws.dynamodb import KeyRange
+from lms_webhooks.model.deliveries import DeliveryRecord, Outcome
 from lms_webhooks.model.lanes import Count, DueMarker, Lane
 from lms_webhooks.model.slots import next_slot_ms
 from lms_webhooks.stores.backlog import Backlog
-from lms_webhooks.stores.deliveries import DeliveryRecord, DeliveryStore, Outcome
+from lms_webhooks.stores.deliveries import DeliveryStore
 from lms_webhooks.stores.webhooks import WebhookStore
 
 HOUR_MS = 3_600_000

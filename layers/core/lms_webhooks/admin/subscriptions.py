@@ -28,10 +28,10 @@ from lms_webhooks.admin.problems import (
 )
 from lms_webhooks.admin.rate_limit import SendRateLimit
 from lms_webhooks.aws.dynamodb import Table, conditional_write, key_item
+from lms_webhooks.aws.sns import account_topic
 from lms_webhooks.errors import Contention
-from lms_webhooks.model.webhooks import format_time, utc_now
 from lms_webhooks.observability import logger
-from lms_webhooks.stores.outbox import account_topic
+from lms_webhooks.timestamps import format_time, utc_now
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef

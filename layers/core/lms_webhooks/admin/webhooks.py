@@ -24,10 +24,11 @@ from lms_webhooks.aws.sqs import DrainQueue
 from lms_webhooks.errors import Contention, VersionConflict
 from lms_webhooks.model.health import Health
 from lms_webhooks.model.lanes import Count, Lane
-from lms_webhooks.model.webhooks import SignatureAuthentication, Status, Webhook, format_time, utc_now
+from lms_webhooks.model.webhooks import SignatureAuthentication, Status, Webhook, WebhookWithHealth
 from lms_webhooks.stores.backlog import PURGE_DELAY_SECONDS, Backlog
 from lms_webhooks.stores.webhook_cache import MAX_AGE_SECONDS
-from lms_webhooks.stores.webhooks import WebhookStore, WebhookWithHealth, new_webhook_id
+from lms_webhooks.stores.webhooks import WebhookStore, new_webhook_id
+from lms_webhooks.timestamps import format_time, utc_now
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef

@@ -26,7 +26,7 @@ from lms_webhooks.stores.webhooks import new_webhook_id
 from lms_webhooks.thread_pool import ThreadPool
 
 if TYPE_CHECKING:
-    from lms_webhooks.stores.outbox import Notifier
+    from lms_webhooks.batch.notifier import Notifier
 
 # Marks that are not due cost no more than their part of a read unit, so that few calls find those that are.
 _READ_AT_ONCE = 1000

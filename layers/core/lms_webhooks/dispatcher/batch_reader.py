@@ -6,17 +6,17 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from lms_webhooks.aws.sqs import QuarantineQueue
+from lms_webhooks.model.deliveries import Delivery
 from lms_webhooks.model.events import Event, MalformedEvent, read_event
 from lms_webhooks.model.lanes import Lane
 from lms_webhooks.model.routing import Route, lane_for, route
-from lms_webhooks.model.webhooks import Webhook, format_ms
+from lms_webhooks.model.webhooks import Tombstone, Webhook
 from lms_webhooks.observability import Metric, count, logger, report
 from lms_webhooks.sending.webhook_client import SendResult
 from lms_webhooks.sending.webhook_request import Credentials
-from lms_webhooks.stores.deliveries import Delivery
 from lms_webhooks.stores.webhook_cache import WebhookCache
-from lms_webhooks.stores.webhooks import Tombstone
 from lms_webhooks.thread_pool import ThreadPool
+from lms_webhooks.timestamps import format_ms
 
 CONFLICTING_EVENT = "eventId is that of another event with this timestamp"
 """The quarantine's reason for an event whose id and time another event already has.

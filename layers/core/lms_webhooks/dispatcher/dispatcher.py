@@ -19,22 +19,22 @@ from lms_webhooks.errors import AWS_ERRORS, UnreadableWebhook
 from lms_webhooks.model import health as endpoint
 from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.consequences import Consequence, Fate, decide, set_aside
+from lms_webhooks.model.deliveries import Delivery, DeliveryKey, Outcome
 from lms_webhooks.model.events import Event
 from lms_webhooks.model.health import Health
 from lms_webhooks.model.lanes import Lane, PendingEvent
 from lms_webhooks.model.routing import Route, lane_for, route
 from lms_webhooks.model.slots import next_slot_ms
-from lms_webhooks.model.webhooks import MAX_WEBHOOKS_PER_ACCOUNT
+from lms_webhooks.model.webhooks import MAX_WEBHOOKS_PER_ACCOUNT, WebhookWithHealth
 from lms_webhooks.observability import Metric, count, logger, measure_ms, report
 from lms_webhooks.sending.sender import Timeouts
 from lms_webhooks.sending.webhook_client import WebhookClient
 from lms_webhooks.sending.webhook_request import Credentials
 from lms_webhooks.stores.backlog import Backlog
-from lms_webhooks.stores.deliveries import Delivery, DeliveryKey, DeliveryStore, Outcome
+from lms_webhooks.stores.deliveries import DeliveryStore
 from lms_webhooks.stores.health import HealthStore
 from lms_webhooks.stores.items import read_text
 from lms_webhooks.stores.webhook_cache import WebhookCache
-from lms_webhooks.stores.webhooks import WebhookWithHealth
 from lms_webhooks.thread_pool import ThreadPool
 
 if TYPE_CHECKING:

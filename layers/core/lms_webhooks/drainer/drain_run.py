@@ -21,6 +21,7 @@ from lms_webhooks.drainer.choosing import (
 )
 from lms_webhooks.drainer.expiry import Expiry
 from lms_webhooks.drainer.outcomes import OutcomeRecorder
+from lms_webhooks.drainer.replay_runner import ReplayBatch, ReplayRunner
 from lms_webhooks.model import health as endpoint
 from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.consequences import Fate, decide, is_suspect_when_retried
@@ -31,7 +32,6 @@ from lms_webhooks.observability import Metric, count
 from lms_webhooks.sending.sender import Timeouts
 from lms_webhooks.sending.webhook_client import WebhookClient
 from lms_webhooks.stores.backlog import Backlog
-from lms_webhooks.stores.replays import ReplayBatch, ReplayRunner
 from lms_webhooks.stores.webhook_cache import WebhookCache
 
 CLOSING_SECONDS = 20  # no POST starts later: 15 s for it, 5 s to settle it and to give the lease back

@@ -22,16 +22,17 @@ from lms_webhooks.aws.sqs import DrainMessage, DrainQueue, read_drain_message
 from lms_webhooks.drainer.drain_run import CLOSING_SECONDS, DrainRun, OurDelay
 from lms_webhooks.drainer.outcomes import OutcomeRecorder
 from lms_webhooks.drainer.purge import Purger
+from lms_webhooks.drainer.replay_runner import ReplayRunner
 from lms_webhooks.errors import AWS_ERRORS, Contention
 from lms_webhooks.model.health import Health, without_unnotified_transition
 from lms_webhooks.model.lanes import Lane
+from lms_webhooks.model.notifications import notifications_for
 from lms_webhooks.model.retry import backoff_seconds
 from lms_webhooks.model.webhooks import Webhook
 from lms_webhooks.observability import Metric, count, logger, report
 from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.health import HealthStore, Ticket
-from lms_webhooks.stores.outbox import NotificationOutbox, notifications_for
-from lms_webhooks.stores.replays import ReplayRunner
+from lms_webhooks.stores.outbox import NotificationOutbox
 from lms_webhooks.stores.webhook_cache import WebhookCache
 
 TIMEOUT_SECONDS = 60  # the template's Timeout for this function

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from lms_webhooks.drainer.outcomes import OutcomeRecorder
+from lms_webhooks.drainer.replay_runner import ReplayRunner
+from lms_webhooks.model.deliveries import Outcome
 from lms_webhooks.model.lanes import Check, DueMarker, Lane, PendingEvent
 from lms_webhooks.observability import logger
 from lms_webhooks.stores.backlog import Backlog, place_of
-from lms_webhooks.stores.deliveries import Outcome
-from lms_webhooks.stores.replays import ReplayRunner
 
 PORTION_PAGES = 10  # megabytes of a lane; were it all of it, a long one would leave no time to send
 PAUSE_MS = 600_000

@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.consequences import set_aside
+from lms_webhooks.model.deliveries import Delivery, Outcome
 from lms_webhooks.model.lanes import Lane, PendingEvent
 from lms_webhooks.observability import Metric, count, measure_ms
 from lms_webhooks.stores.backlog import Backlog
-from lms_webhooks.stores.deliveries import Delivery, DeliveryStore, Outcome
+from lms_webhooks.stores.deliveries import DeliveryStore
 
 
 class Ended(NamedTuple):

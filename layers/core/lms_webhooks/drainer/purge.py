@@ -20,13 +20,13 @@ from itertools import batched
 from lms_webhooks.aws.sqs import DrainMessage, DrainQueue
 from lms_webhooks.drainer.drain_run import CLOSING_SECONDS
 from lms_webhooks.drainer.outcomes import Ended, OutcomeRecorder
+from lms_webhooks.drainer.replay_runner import ReplayRunner
 from lms_webhooks.errors import AWS_ERRORS
 from lms_webhooks.model.lanes import DueMarker, Lane, PendingEvent
 from lms_webhooks.model.retry import backoff_seconds
 from lms_webhooks.observability import Metric, count, logger
 from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.health import TICKET_GRACE_SECONDS
-from lms_webhooks.stores.replays import ReplayRunner
 from lms_webhooks.stores.webhook_cache import WebhookCache
 from lms_webhooks.stores.webhooks import MAX_DELETED
 from lms_webhooks.thread_pool import ThreadPool

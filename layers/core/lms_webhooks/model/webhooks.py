@@ -1,8 +1,10 @@
 """The registration of a webhook: what an admin said, as the rest of the system reads it. Pure."""
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from enum import StrEnum
+from typing import NamedTuple
+
+from lms_webhooks.model.health import Health
 
 MAX_WEBHOOKS_PER_ACCOUNT = 5  # Adobe Learning Manager: "up to five webhooks"
 
@@ -65,16 +67,26 @@ class Webhook:
     """Raised by every change; in its ETag."""
 
 
-def utc_now() -> datetime:
-    """This moment."""
-    return datetime.now(UTC)
+class WebhookWithHealth(NamedTuple):
+    """A webhook, and the health of its endpoint."""
+
+    webhook: Webhook
+    health: Health
 
 
-def format_ms(milliseconds: int) -> str:
-    """A moment in UTC milliseconds since 1970, as `format_time` writes it."""
-    return format_time(datetime.fromtimestamp(milliseconds / 1000, UTC))
+class Unreadable(NamedTuple):
+    """A webhook that this version cannot read. It is damaged, or a newer version wrote it."""
+
+    webhook_id: str
+    events: frozenset[str] | None
+    """The events it subscribes to. None where these cannot be read either."""
 
 
-def format_time(moment: datetime) -> str:
-    """`moment` in UTC to the millisecond, `2026-11-03T12:00:00.000Z`: of one width, so text sorts as time."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+class Tombstone(NamedTuple):
+    """A deleted webhook."""
+
+    webhook_id: str
+    events: frozenset[str]
+    """The events it subscribed to."""
+    deleted_at: str
+    """RFC 3339 in UTC, always of the same length: such texts compare as times do."""

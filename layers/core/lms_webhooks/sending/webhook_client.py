@@ -10,10 +10,11 @@ from itertools import groupby
 from lms_webhooks.aws.kms import SecretCipher
 from lms_webhooks.model.attempts import Attempt, ErrorClass, TlsFault, classify
 from lms_webhooks.model.events import Event
-from lms_webhooks.model.webhooks import BasicAuthentication, SignatureAuthentication, Webhook, format_ms
+from lms_webhooks.model.webhooks import BasicAuthentication, SignatureAuthentication, Webhook
 from lms_webhooks.observability import logger
 from lms_webhooks.sending.sender import PostResult, Sender, Timeouts
 from lms_webhooks.sending.webhook_request import Credentials, build_request
+from lms_webhooks.timestamps import format_ms
 
 
 class SendKind(StrEnum):

@@ -10,13 +10,12 @@ The key follows from the event alone, so a message that arrives twice meets its 
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from lms_webhooks.aws.dynamodb import Key, KeyRange, Page, Table, conditional_write, item_key, key_item
 from lms_webhooks.errors import AWS_ERRORS
 from lms_webhooks.model.attempts import Attempt
+from lms_webhooks.model.deliveries import Delivery, DeliveryKey, DeliveryRecord, Outcome
 from lms_webhooks.model.events import Event
 from lms_webhooks.observability import logger
 from lms_webhooks.stores.items import (
@@ -40,53 +39,8 @@ _WRITERS = 16  # conditional writes at once: they have no batch form
 # most so long, since a turn has five seconds to write down a request of a hundred.
 _MAX_REST_SECONDS = 0.01
 
-type DeliveryKey = tuple[str, str]
-"""Webhook id and sort key of the event."""
-
 type SentAgain = tuple[str, Event, tuple[Attempt, ...]]
 """Webhook id, event, and the attempts that it had while it waited, which are on no record yet."""
-
-
-class Outcome(StrEnum):
-    """How a delivery ended."""
-
-    DELIVERED = "delivered"
-    FAILED = "failed"
-    EXPIRED = "expired"
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """One event for one webhook, with its outcome."""
-
-    webhook_id: str
-    event: Event
-    outcome: Outcome
-    attempts: tuple[Attempt, ...]
-    reason: str = ""
-
-    @property
-    def key(self) -> DeliveryKey:
-        return self.webhook_id, self.event.sort_key
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryRecord:
-    """A delivery of the history, without its event's text."""
-
-    sort_key: str
-    event_name: str
-    accepted_at_ms: int
-    outcome: Outcome
-    attempts: tuple[Attempt, ...]
-    reason: str = ""
-    replay_id: str = ""
-    """The last replay that sent it."""
-
-    @property
-    def first_success(self) -> Attempt | None:
-        """The attempt that delivered it; those after it were asked for."""
-        return next((attempt for attempt in self.attempts if attempt.is_success), None)
 
 
 class DeliveryStore:

@@ -12,19 +12,16 @@ A replay only adds: what was delivered stays delivered, whatever its receiver sa
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import partial
 from typing import TYPE_CHECKING
 
 from lms_webhooks.aws.dynamodb import KeyRange, Table, conditional_write, key_item, transact
-from lms_webhooks.errors import AWS_ERRORS, IdempotencyInProgress, ReplayInProgress
-from lms_webhooks.model.attempts import Attempt
-from lms_webhooks.model.lanes import Lane, PendingEvent
-from lms_webhooks.observability import Metric, count, logger, measure_ms
+from lms_webhooks.errors import IdempotencyInProgress, ReplayInProgress
+from lms_webhooks.model.deliveries import DeliveryRecord, Outcome
+from lms_webhooks.model.lanes import PendingEvent
 from lms_webhooks.stores.backlog import Backlog
-from lms_webhooks.stores.deliveries import DeliveryRecord, DeliveryStore, Outcome
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, TransactWriteItemTypeDef
@@ -32,7 +29,6 @@ if TYPE_CHECKING:
     type Item = dict[str, AttributeValueTypeDef]
 
 KEPT_DAYS = 30  # the outcome of a replay, after it ended
-_READ_AT_ONCE = 100  # deliveries of the history, of which a filter may let few through
 
 
 class ReplayState(StrEnum):
@@ -79,27 +75,6 @@ class Replay:
         return (self.outcome is None or recorded.outcome is self.outcome) and (
             self.event_name is None or recorded.event_name == self.event_name
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """One delivery that a replay comes by."""
-
-    sort_key: str
-    must_send: bool = False
-    was_delivered: bool | None = None
-    """When it was sent in this replay already."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayBatch:
-    """What is to be sent next. `waiting` may be empty: then the replay came by deliveries of no concern."""
-
-    webhook_id: str
-    waiting: list[PendingEvent]
-    replay: Replay | None = None
-    steps: tuple[_Step, ...] = ()
-    is_last: bool = False
 
 
 class ReplayStore:
@@ -225,150 +200,6 @@ class ReplayStore:
     def forget(self, webhook_id: str) -> None:
         """Remove what is known of a deleted webhook's replay."""
         self._table.client.delete_item(TableName=self._table.name, Key=_key(webhook_id))
-
-
-class ReplayRunner:
-    """Portion by portion, what is to be sent again; and what came of it."""
-
-    def __init__(
-        self,
-        store: ReplayStore,
-        deliveries: DeliveryStore,
-        backlog: Backlog,
-        *,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._store = store
-        self._deliveries = deliveries
-        self._backlog = backlog
-        self._clock = clock
-
-    def next_batch(self, webhook_id: str, *, limit: int) -> ReplayBatch | None:
-        """At most `limit` events to send again: single ones first. None when there is nothing to do.
-
-        Raises:
-            AWS_ERRORS: something could not be read.
-        """
-        waiting = self._backlog.read(webhook_id, Lane.REPLAY, limit=limit)
-        if waiting:
-            return ReplayBatch(webhook_id, waiting)
-        replay = self._store.find(webhook_id)
-        if replay is None or replay.state is not ReplayState.RUNNING:
-            return None
-        read_at_once = _READ_AT_ONCE if replay.is_filtered else limit
-        page = self._deliveries.walk(webhook_id, replay.left, limit=read_at_once)
-        steps: list[_Step] = []
-        for recorded, event in page.entries:
-            step = _step(replay, recorded)
-            if step.must_send:
-                if len(waiting) == limit:
-                    return ReplayBatch(webhook_id, waiting, replay, tuple(steps))
-                waiting.append(PendingEvent(event))
-            steps.append(step)
-        return ReplayBatch(webhook_id, waiting, replay, tuple(steps), is_last=page.read_to is None)
-
-    def is_running(self, webhook_id: str) -> bool:
-        """Whether a replay of the webhook has more to send.
-
-        Raises:
-            AWS_ERRORS: it could not be read.
-        """
-        replay = self._store.find(webhook_id)
-        return replay is not None and replay.state is ReplayState.RUNNING
-
-    def pass_over(self, portion: ReplayBatch) -> None:
-        """Move on where there was nothing to send."""
-        self._advance(portion, set(), is_delivered=False)
-
-    def settle(
-        self, portion: ReplayBatch, sent: Sequence[PendingEvent], attempt: Attempt, *, is_delivered: bool
-    ) -> bool:
-        """Add an attempt to what was `sent` of a portion, and move on; answer whether all is recorded."""
-        unwritten = self._deliveries.add_attempt(
-            [(portion.webhook_id, each.event, each.attempts) for each in sent],
-            attempt,
-            is_delivered=is_delivered,
-            recorded_at_seconds=int(self._clock()),
-            replay_id=portion.replay.replay_id if portion.replay is not None else "",
-        )
-        written = [each for each in sent if (portion.webhook_id, each.event.sort_key) not in unwritten]
-        if is_delivered:
-            count(Metric.DELIVERIES, len(written))
-            measure_ms(Metric.DELIVERY_LATENCY, attempt.latency_ms)
-        if portion.replay is None:
-            for each in written:
-                self._settle_where_it_waits(portion.webhook_id, each, attempt, is_delivered=is_delivered)
-            is_removed = self._backlog.remove(portion.webhook_id, Lane.REPLAY, written)
-            return is_removed and not unwritten
-        self._advance(portion, {each.event.sort_key for each in written}, is_delivered=is_delivered)
-        return not unwritten
-
-    def _settle_where_it_waits(
-        self, webhook_id: str, sent: PendingEvent, attempt: Attempt, *, is_delivered: bool
-    ) -> None:
-        """One that was sent ahead of its time need not wait any more, or waits on with one attempt more.
-
-        By a fault, or by its drainer, who moved it, this may fail: then that drainer finds it delivered.
-        """
-        if sent.pending_in is None:
-            return
-        try:
-            if is_delivered:
-                self._backlog.remove(webhook_id, sent.pending_in, [sent])
-            else:
-                self._backlog.add_attempt(webhook_id, sent.pending_in, sent, attempt)
-        except AWS_ERRORS:
-            logger.exception("attempt not added", webhookId=webhook_id)
-
-    def bury(self, webhook_id: str, waiting: Iterable[PendingEvent]) -> bool:
-        """Forget what of a deleted webhook was to be sent again: its history says what became of that before.
-
-        Answers whether all is gone.
-        """
-        is_gone = self._backlog.remove(webhook_id, Lane.REPLAY, list(waiting))
-        self._store.forget(webhook_id)
-        return is_gone
-
-    def _advance(self, portion: ReplayBatch, sent: set[str], *, is_delivered: bool) -> None:
-        """Past everything up to the first that was to be sent and was not."""
-        replay = portion.replay
-        assert replay is not None
-        outcomes: list[bool] = []
-        read = 0
-        position = replay.position
-        for step in portion.steps:
-            if step.must_send and step.sort_key not in sent:
-                break
-            read += 1
-            position = step.sort_key
-            if step.must_send:
-                outcomes.append(is_delivered)
-            elif step.was_delivered is not None:
-                outcomes.append(step.was_delivered)
-        has_ended = portion.is_last and read == len(portion.steps)
-        if not read and not has_ended:
-            return
-        advance = partial(
-            self._store.advance,
-            replay,
-            position,
-            read=read,
-            delivered=outcomes.count(True),
-            rejected=outcomes.count(False),
-        )
-        # One that was cancelled meanwhile stays so, and this last step of it counts.
-        if not has_ended or not advance(ended_at_ms=int(self._clock() * 1000)):
-            advance(ended_at_ms=0)
-
-
-def _step(replay: Replay, recorded: DeliveryRecord) -> _Step:
-    if recorded.replay_id == replay.replay_id:
-        # By whoever died before the job moved on.
-        return _Step(recorded.sort_key, was_delivered=recorded.attempts[-1].is_success)
-    first_success = recorded.first_success
-    if first_success is not None and first_success.started_at_ms >= replay.started_at_ms:
-        return _Step(recorded.sort_key)  # went out for the first time while the replay was under way
-    return _Step(recorded.sort_key, must_send=replay.wants(recorded))
 
 
 def _key(webhook_id: str) -> "Item":

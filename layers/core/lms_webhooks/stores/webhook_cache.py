@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 from lms_webhooks.clocks import Clocks, ExpiringCache
 from lms_webhooks.errors import UnreadableWebhook
-from lms_webhooks.stores.webhooks import Tombstone, Unreadable, WebhookStore, WebhookWithHealth
+from lms_webhooks.model.webhooks import Tombstone, Unreadable, WebhookWithHealth
+from lms_webhooks.stores.webhooks import WebhookStore
 
 MAX_AGE_SECONDS = 1.0
 """The admin API answers a change after this time, so that an event put after the answer sees the change.

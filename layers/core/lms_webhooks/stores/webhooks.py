@@ -16,7 +16,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from lms_webhooks.aws.dynamodb import Key, key_item, transact
 from lms_webhooks.errors import (
@@ -35,12 +35,14 @@ from lms_webhooks.model.webhooks import (
     NoAuthentication,
     SignatureAuthentication,
     Status,
+    Tombstone,
+    Unreadable,
     Webhook,
-    format_ms,
-    format_time,
+    WebhookWithHealth,
 )
 from lms_webhooks.observability import report
 from lms_webhooks.stores.health import health_attributes, health_key, read_health_item
+from lms_webhooks.timestamps import format_ms, format_time
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -60,31 +62,6 @@ _WEBHOOK_ID = re.compile(r"wh_[A-Za-z0-9_-]{22}")
 def new_webhook_id() -> str:
     """A fresh id: opaque, not guessable, safe in a URL."""
     return "wh_" + secrets.token_urlsafe(16)
-
-
-class WebhookWithHealth(NamedTuple):
-    """A webhook as its admin wants it, and how its endpoint does."""
-
-    webhook: Webhook
-    health: Health
-
-
-class Unreadable(NamedTuple):
-    """A webhook whose items this version cannot read: a newer one wrote them, or they are damaged."""
-
-    webhook_id: str
-    events: frozenset[str] | None
-    """What it takes; None where not even that can be read."""
-
-
-class Tombstone(NamedTuple):
-    """A webhook that is no more."""
-
-    webhook_id: str
-    events: frozenset[str]
-    """Those it took until then."""
-    deleted_at: str
-    """As RFC 3339 has it, in UTC and of one length, so that texts compare as times do."""
 
 
 class WebhookStore:

@@ -1,0 +1,52 @@
+"""Describe deliveries: how an event ended for a webhook, and the attempts before that. Pure."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from lms_webhooks.model.attempts import Attempt
+from lms_webhooks.model.events import Event
+
+type DeliveryKey = tuple[str, str]
+"""Webhook id and sort key of the event."""
+
+
+class Outcome(StrEnum):
+    """How a delivery ended."""
+
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One event for one webhook, with its outcome."""
+
+    webhook_id: str
+    event: Event
+    outcome: Outcome
+    attempts: tuple[Attempt, ...]
+    reason: str = ""
+
+    @property
+    def key(self) -> DeliveryKey:
+        return self.webhook_id, self.event.sort_key
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRecord:
+    """A delivery of the history, without its event's text."""
+
+    sort_key: str
+    event_name: str
+    accepted_at_ms: int
+    outcome: Outcome
+    attempts: tuple[Attempt, ...]
+    reason: str = ""
+    replay_id: str = ""
+    """The last replay that sent it."""
+
+    @property
+    def first_success(self) -> Attempt | None:
+        """The attempt that delivered it; those after it were asked for."""
+        return next((attempt for attempt in self.attempts if attempt.is_success), None)
