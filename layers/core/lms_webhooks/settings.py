@@ -15,7 +15,7 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True)
 class AdminApiSettings:
-    """What admin_api is told by the template."""
+    """What the template passes to admin_api."""
 
     webhooks_table: str
     deliveries_table: str
@@ -39,7 +39,7 @@ class AdminApiSettings:
 
 @dataclass(frozen=True)
 class DispatcherSettings:
-    """What the dispatcher is told by the template."""
+    """What the template passes to the dispatcher."""
 
     webhooks_table: str
     deliveries_table: str
@@ -57,7 +57,7 @@ class DispatcherSettings:
 
 @dataclass(frozen=True)
 class BatchSettings:
-    """What the batch function is told by the template."""
+    """What the template passes to the batch function."""
 
     webhooks_table: str
     deliveries_table: str
@@ -70,7 +70,7 @@ class BatchSettings:
 
 @dataclass(frozen=True)
 class DrainerSettings:
-    """What the drainer is told by the template."""
+    """What the template passes to the drainer."""
 
     webhooks_table: str
     deliveries_table: str

@@ -106,8 +106,8 @@ class BatchReader:
         """Group the events of an SQS batch by webhook.
 
         Returns:
-            A batch for each webhook that may want one of the events, and the ids of the messages that SQS
-            must redeliver because they could not be grouped.
+            A batch for each webhook that may want one of the events. Then the ids of the messages that could
+            not be grouped, which SQS must redeliver.
         """
         batches: dict[str, WebhookBatch] = {}
         failed: set[str] = set()

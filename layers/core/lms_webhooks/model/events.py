@@ -179,7 +179,7 @@ _decode = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=_refus
 
 def _members(text: str, start: int, *, inner: str = "") -> tuple[dict[str, _Member], int]:
     """The members of the object that starts at `start`, and where it ends. If the one called `inner` is an
-    object, its value is what this answers of it.
+    object, its value is what this returns of it.
 
     Raises:
         ValueError: when it is no object, is cut short, or has a key twice (which counts would be

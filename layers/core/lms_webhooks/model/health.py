@@ -23,13 +23,13 @@ nothing is known of the time between, such as after a replay that was cancelled 
 MIN_STAY_SECONDS = 60
 MAX_STAY_SECONDS = 900
 SLOW_MS = 1000
-"""Ten answers this slow hold a dispatcher for 10 s; from the backlog they cost one request at a time."""
+"""Ten responses this slow hold a dispatcher for 10 s; from the backlog they cost one request at a time."""
 QUICK_MS = SLOW_MS * 3 // 4
 """Well under the threshold."""
 CEILING_TRIALS = 4
-"""So many requests as large as the ceiling are answered in time before a larger one is tried."""
+"""So many requests as large as the ceiling get a response in time before a larger one is tried."""
 MAX_CEILING_TRIALS = 64
-"""The same for an endpoint that never answers the larger one in time. Each trial costs it ten seconds."""
+"""The same for an endpoint that never responds to the larger one in time. Each trial costs it ten seconds."""
 SUSPECTS = 5
 """Of one request that failed."""
 MAX_SUSPECTS = 2 * SUSPECTS
@@ -47,7 +47,7 @@ class DisabledReason(StrEnum):
     """Why the system stopped sending to a webhook."""
 
     GONE = "gone"
-    """It answered 410: it takes nothing new, as if the admin had retired it."""
+    """It responded 410: it takes nothing new, as if the admin had retired it."""
     FAILING = "failing"
     """It failed for as long as events are kept: what comes waits one retention period more."""
 
@@ -74,8 +74,8 @@ class Health:
     request_size_ceiling: int = MAX_REQUEST_SIZE
     """The most events of a request: half as many as one had that timed out."""
     ceiling_left: int = 0
-    """How many requests of that size must be answered in time until it is doubled; 0 when it was doubled, and
-    the next one is a trial."""
+    """How many requests of that size must get a response in time until it is doubled. 0 when it was
+    doubled, and the next one is a trial."""
     ceiling_trials: int = CEILING_TRIALS
     """What `ceiling_left` begins with."""
     max_bytes: int = 0
@@ -115,7 +115,7 @@ def enter_backlog_mode(health: Health, *, now_ms: int) -> Health:
 def after_failure(health: Health, attempt: Attempt, *, now_ms: int, delay_seconds: float) -> Health:
     """An endpoint failure: backlog mode, and the next probe after `delay_seconds`, of one event.
 
-    Were it as large as what failed, whoever fails on large requests would fail for ever.
+    Were it as large as what failed, an endpoint that fails on large requests would never recover.
     """
     last_at_ms = health.attempts[-1].started_at_ms if health.attempts else 0
     goes_on = health.failing_since_ms and attempt.started_at_ms - last_at_ms <= FAILURE_GAP_MS
@@ -165,7 +165,7 @@ def with_smaller_requests(health: Health, sent_events: int) -> Health:
 
 
 def with_lower_size_ceiling(health: Health, sent_events: int) -> Health:
-    """A request timed out: none is as large until several of half its size were answered in time.
+    """A request timed out: none is as large until several of half its size got a response in time.
 
     An endpoint that always times out above some size is tried there less and less often. One event says
     nothing of size. Nor does an endpoint that failed before: an outage would be followed by small requests.
@@ -186,7 +186,7 @@ def with_lower_size_ceiling(health: Health, sent_events: int) -> Health:
 
 
 def _with_tried_ceiling(health: Health) -> Health:
-    """A request as large as the ceiling was answered in time."""
+    """A request as large as the ceiling got a response in time."""
     if health.ceiling_left == 0 or health.request_size_ceiling == MAX_REQUEST_SIZE:
         return replace(health, ceiling_left=CEILING_TRIALS, ceiling_trials=CEILING_TRIALS)
     if health.ceiling_left > 1:
@@ -243,17 +243,17 @@ def disable(health: Health, why: DisabledReason, *, now_ms: int) -> Health:
 
 
 def enter_direct_mode(health: Health, *, now_ms: int) -> Health:
-    """The endpoint answers, and little or nothing waits in the real-time lane."""
+    """The endpoint responds, and little or nothing waits in the real-time lane."""
     return replace(
         health, mode=Mode.DIRECT, recovered_at_ms=now_ms, backlog_since_ms=0, nearly_empty_since_ms=0
     )
 
 
 def without_unnotified_transition(before: Health, after: Health) -> Health:
-    """`after`, which follows from `before`, but for what its owners would have to be told of: the next turn
+    """`after`, which follows from `before`, without what owners would have to be notified of: the next run
     then finds the same again.
 
-    A failure that goes on is told of as long as it does, so that nothing else need be forgotten.
+    A failure that goes on is notified as long as it does, so that nothing else need be forgotten.
     """
     return replace(
         after,
@@ -273,7 +273,7 @@ def is_ready_for_direct(health: Health, *, is_empty: bool, now_ms: int) -> bool:
     """Whether a webhook may get its real-time events directly again.
 
     Their lane is empty, or nearly so for as long as it must stay: what is left goes out beside. The webhook
-    stayed long enough, and its endpoint answered well under the threshold of slowness since it fell back: at
+    stayed long enough, and its endpoint responded well under the threshold of slowness since it fell back: at
     its best, for a batch rightly takes longer than one event.
     """
     stay_ms = health.min_stay_seconds * 1000

@@ -20,8 +20,8 @@ class Route(Enum):
 def route(webhook: Webhook, health: Health, event: Event, *, retention_ms: int) -> Route:
     """The way of `event` to `webhook`, which is of the same account, as things stand.
 
-    A webhook that was switched off for failing still takes events for one retention period, so that an
-    endpoint that comes back loses nothing; one that answered 410 takes none, like one that was retired.
+    A webhook that was disabled for failing still takes events for one retention period, so that a
+    recovering endpoint loses nothing. One that responded 410 takes none, like an inactive one.
     What counts is when the event was accepted: its message may have been held up for long.
     """
     if event.event_name not in webhook.events or webhook.status is Status.INACTIVE:

@@ -62,7 +62,8 @@ class Webhook:
     ordered: bool = False
     headers: dict[str, str] = field(default_factory=dict)
     epoch: int = 1
-    """Raised by each change of URL, authentication or status, so that news about the old is told apart."""
+    """Raised by each change of URL, authentication or status, so that news about the old is
+    recognized."""
     version: int = 1
     """Raised by every change; in its ETag."""
 
