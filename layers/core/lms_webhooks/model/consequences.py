@@ -4,8 +4,8 @@ The dispatcher and the drain run both ask here, so they treat the same response 
 dispatcher skips it after a success, because a success in direct mode does not change the health.
 
 A receiver may respond 500 to one event and 200 to every other. So each event of a failed request is a
-suspect. Once another event got through and the suspect fails again, alone, the suspect counts as rejected. That is so
-for every status code.
+suspect. Once another event got through and the suspect fails again, alone, the suspect counts as
+rejected. That is so for every status code.
 """
 
 from collections.abc import Sequence

@@ -43,7 +43,7 @@ class Notification:
     name: str
     kind: NotificationKind
     key: str
-    """The same whenever the same is to be told."""
+    """The same for the same transition."""
     epoch: int
     """Of the registration that it is about."""
     at_ms: int
@@ -55,10 +55,10 @@ class Notification:
 def notifications_for(
     webhook: Webhook, before: Health, after: Health, *, now_ms: int
 ) -> Iterator[Notification]:
-    """What is to be told when the health of `webhook` went from `before` to `after`. Pure.
+    """Return the notification that is due when the health of `webhook` went from `before` to `after`. Pure.
 
-    A failure is told after 15 minutes and then each day, as long as it goes on: again and again under the
-    same key, so that one lost with a drainer is told by the next.
+    A failure is notified after 15 minutes and then each day, as long as it goes on. Each has the same key again
+    and again, so that the next drainer sends one that was lost with a drainer.
     """
 
     def notice(kind: NotificationKind, since_ms: int, key: str) -> Notification:
@@ -92,7 +92,7 @@ def notifications_for(
 
 
 def _recovered(before: Health, after: Health) -> bool:
-    """Whether a failure that was told of has ended; another may have begun since."""
+    """Whether a failure that was notified has ended; another may have begun since."""
     if not before.failing_since_ms or after.failing_since_ms == before.failing_since_ms:
         return False
     last_failed_ms = max(
