@@ -57,8 +57,8 @@ def notifications_for(
 ) -> Iterator[Notification]:
     """Return the notification that is due when the health of `webhook` went from `before` to `after`. Pure.
 
-    A failure is notified after 15 minutes and then each day, as long as it goes on. Each has the same key again
-    and again, so that the next drainer sends one that was lost with a drainer.
+    A failure is notified after 15 minutes and then each day, as long as it goes on. Its key stays
+    the same, so that the next drainer sends one that was lost with a drainer.
     """
 
     def notice(kind: NotificationKind, since_ms: int, key: str) -> Notification:
