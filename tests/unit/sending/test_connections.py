@@ -305,7 +305,7 @@ def test_a_body_gets_no_more_time_than_it_is_given(peer: Peer) -> None:
     answer = peer.answer(OK + b"content-length: 5\r\n\r\nhe", seconds=30)
     assert answer.read(5) == b"he"
     started = time.monotonic()
-    answer.limit_seconds(0.05)
+    answer.limit_body_seconds(0.05)
     assert answer.read(5) == b""
     assert time.monotonic() - started < 5
     answer.close()
@@ -389,7 +389,7 @@ def test_what_came_while_it_was_idle_ends_it(pool: ConnectionPool, peer: Peer) -
 def test_two_hundred_are_kept_and_the_oldest_makes_room(pool: ConnectionPool, peer: Peer) -> None:
     made = [idle(pool, peer, host=f"h{number}.example.com") for number in range(201)]
     assert pool._take_idle(Origin("http", "h0.example.com", 80)) is None
-    assert made[0]._wire._sock.fileno() == -1  # type: ignore[union-attr]  # no TLS here
+    assert made[0]._socket._sock.fileno() == -1  # type: ignore[union-attr]  # no TLS here
     assert pool._take_idle(Origin("http", "h1.example.com", 80)) is made[1]
     assert pool._take_idle(Origin("http", "h200.example.com", 80)) is made[200]
     pool._keep(made[1])
@@ -400,5 +400,5 @@ def test_two_hundred_are_kept_and_the_oldest_makes_room(pool: ConnectionPool, pe
 def test_closing_closes_each_that_is_idle(pool: ConnectionPool, peer: Peer) -> None:
     made = idle(pool, peer)
     pool.close()
-    assert made._wire._sock.fileno() == -1  # type: ignore[union-attr]
+    assert made._socket._sock.fileno() == -1  # type: ignore[union-attr]
     assert pool._take_idle(HERE) is None

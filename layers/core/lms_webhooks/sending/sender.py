@@ -1,8 +1,8 @@
-"""Send one POST and say what came back. The only module that uses requests.
+"""Send one POST and return its result. The only module that uses requests.
 
-What it looks for by itself in each request and answer (cookies, proxies, redirects, encodings) costs more
-than the rest of a delivery, so only its ends are used: a prepared request goes in and a response comes out,
-through a transport adapter of ours over `connections`.
+In each request and response, requests looks for cookies, proxies, redirects and encodings. That costs more
+than the rest of a delivery. So only its ends are used: a prepared request goes in and a response comes out,
+through our own transport adapter over `connections`.
 """
 
 import codecs
@@ -27,14 +27,14 @@ from lms_webhooks.sending.webhook_request import WebhookRequest
 
 MAX_RESPONSE_BYTES = 64 * 1024
 KEPT_RESPONSE_BYTES = 1024
-BODY_READ_SECONDS = 0.2  # a receiver that dawdles over the body of its 2xx holds up nobody but itself
+BODY_READ_SECONDS = 0.2  # a slow body after a 2xx holds up only the connection's reuse
 _KEPT_LOCATION_CHARACTERS = 1024
 _REMEMBERED_URLS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long a POST may take: to open a connection, then for the answer's header, and in all."""
+    """How long a POST may take: to connect, then for the response's header, and in all."""
 
     connect_seconds: float
     response_seconds: float
@@ -43,20 +43,20 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class PostResult:
-    """What came of one POST: a status code, or the class of error that stood in its way."""
+    """The result of one POST: a status code, or the class of the error that prevented one."""
 
     status_code: int | None
     error_class: ErrorClass | None
     latency_ms: int
-    """Until the answer's header was complete, or it was clear that there would be none."""
+    """Until the response's header was complete, or it was clear that there would be none."""
     retry_after: str = ""
     body: str = ""
-    """The first KiB of a failure's body; nothing of a success."""
+    """The first KiB of a failure's body; empty after a success."""
     violated_rule: str = ""
-    """Of a forbidden address: the rule of `targets`, in words for the admin."""
+    """For a forbidden address: the rule of `targets`, in words for the admin."""
     tls_fault: TlsFault | None = None
     location: str = ""
-    """Where a redirect, which is not followed, would lead."""
+    """The target of a redirect, which is not followed."""
 
     @property
     def is_success(self) -> bool:
@@ -72,22 +72,22 @@ class Sender:
             ConnectionPool(_tls_context(trusted_ca_file), loopback_allowed=loopback_allowed)
         )
 
-    def post(self, message: WebhookRequest, *, timeouts: Timeouts) -> PostResult:
-        """Send `message`, and wait for a complete answer header as long as `timeouts` lasts.
+    def post(self, webhook_request: WebhookRequest, *, timeouts: Timeouts) -> PostResult:
+        """POST `webhook_request`, and wait for a complete response header as long as `timeouts` allows.
 
-        What the receiver or the network does is an expected outcome, and raises nothing.
+        Nothing that the receiver or the network does raises an exception.
 
         Raises:
-            wires.OutOfResources: our own error; nothing is known of the receiver.
+            OutOfResources: our own error, which says nothing about the receiver.
         """
         started = time.perf_counter()
         request = requests.PreparedRequest()
-        # Not PreparedRequest.prepare: it would parse and quote the URL anew, and bytes and headers are ready.
-        request.method, request.url, request.body = "POST", message.url, message.body
-        request.headers = message.headers  # type: ignore[assignment]  # our adapter only lists them
+        # Not PreparedRequest.prepare: it would parse and quote the URL again, and all is ready.
+        request.method, request.url, request.body = "POST", webhook_request.url, webhook_request.body
+        request.headers = webhook_request.headers  # type: ignore[assignment]  # our adapter only lists them
         try:
-            _check_url(message.url, loopback_allowed=self._loopback_allowed)
-            response = self._adapter.send(request, stream=True, timeout=timeouts)
+            _check_url(webhook_request.url, loopback_allowed=self._loopback_allowed)
+            sent = self._adapter.send(request, stream=True, timeout=timeouts)
         except ForbiddenTarget as forbidden:
             latency_ms = _milliseconds_since(started)
             return PostResult(None, ErrorClass.FORBIDDEN_ADDRESS, latency_ms, violated_rule=forbidden.rule)
@@ -97,12 +97,12 @@ class Sender:
         except ValueError:
             return PostResult(None, ErrorClass.INVALID_RESPONSE, _milliseconds_since(started))
         latency_ms = _milliseconds_since(started)
-        exchange = cast("HttpResponse", response.raw)
+        response = cast("HttpResponse", sent.raw)
         body = ""
         if 200 <= response.status_code < 300:
-            _discard_body(exchange)
+            _discard_body(response)
         else:
-            body = _read(exchange)
+            body = _read_start(response)
         retry_after = response.headers.get("retry-after", "")
         location = ""
         if 300 <= response.status_code < 400:
@@ -111,7 +111,7 @@ class Sender:
 
 
 class _Adapter(BaseAdapter):
-    """A transport adapter of requests over connections of our own."""
+    """A transport adapter of requests over our own connections."""
 
     def __init__(self, connections: ConnectionPool) -> None:
         super().__init__()
@@ -120,22 +120,24 @@ class _Adapter(BaseAdapter):
     def send(
         self, request: requests.PreparedRequest, *_: Any, timeout: Any = None, **__: Any
     ) -> requests.Response:
-        """Send `request` as it is. `timeout` is a Patience; `raw` of what comes back is an Exchange.
+        """Send `request` unchanged.
+
+        `timeout` is a `Timeouts`. The `raw` attribute of the returned response is an `HttpResponse`.
 
         Raises:
-            Failed, ForbiddenTarget, OutOfResources: as Connections.exchange.
+            TransportError, ForbiddenTarget, OutOfResources: as ConnectionPool.request.
             ValueError: a header, or the URL, cannot be put into a request.
         """
         timeouts: Timeouts = timeout
-        origin, first_lines = _start_of(request.url or "")
-        exchange = self._connections.exchange(
+        origin, first_lines = _origin_and_first_lines(request.url or "")
+        response = self._connections.request(
             origin,
-            _bytes_of(request, first_lines),
+            _encode_request(request, first_lines),
             Deadline(timeouts.total_seconds),
             connect_seconds=timeouts.connect_seconds,
             response_seconds=timeouts.response_seconds,
         )
-        return _Response(request, exchange)
+        return _Response(request, response)
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -143,23 +145,23 @@ class _Adapter(BaseAdapter):
 
 
 class _Response(requests.Response):
-    """What of a response is looked at here. Requests would make a cookie jar and more for each."""
+    """The parts of a response that are used here. Requests would make a cookie jar and more for each."""
 
-    def __init__(self, request: requests.PreparedRequest, exchange: HttpResponse) -> None:
+    def __init__(self, request: requests.PreparedRequest, response: HttpResponse) -> None:
         self.request = request
         self.url = request.url or ""
-        self.status_code = exchange.status_code
-        self.headers = exchange.headers  # type: ignore[assignment]  # in lower case, as we ask for them
-        self.raw = exchange
+        self.status_code = response.status_code
+        self.headers = response.headers  # type: ignore[assignment]  # in lower case, as we ask for them
+        self.raw = response
 
 
-# What only the text of a URL decides, of the targets that are sent to at the moment.
+# Checks the text of a URL only. It is cached for the targets of the moment.
 _check_url = lru_cache(_REMEMBERED_URLS)(check_url)
 
 
 @lru_cache(_REMEMBERED_URLS)
-def _start_of(url: str) -> tuple[Origin, str]:
-    """Where a request goes, and the lines that it begins with."""
+def _origin_and_first_lines(url: str) -> tuple[Origin, str]:
+    """Return the origin of a URL, and the first lines of a request to it."""
     parsed = parse_url(url)
     if parsed.scheme not in PORTS or not parsed.host:
         raise ValueError("not an http or https URL")
@@ -174,7 +176,7 @@ def _start_of(url: str) -> tuple[Origin, str]:
     return Origin(parsed.scheme, parsed.host, port), first_lines
 
 
-def _bytes_of(request: requests.PreparedRequest, first_lines: str) -> bytes:
+def _encode_request(request: requests.PreparedRequest, first_lines: str) -> bytes:
     body = request.body or b""
     assert isinstance(body, bytes)
     lines = [f"{name}: {value}" for name, value in request.headers.items()]
@@ -186,20 +188,20 @@ def _bytes_of(request: requests.PreparedRequest, first_lines: str) -> bytes:
     return head.encode("latin-1") + body  # one packet, if it fits: the receiver wakes up once
 
 
-def _discard_body(exchange: HttpResponse) -> None:
-    """Read the rest of an answer that acknowledges, so that its connection can be used again; no more."""
-    if not exchange.is_complete:
-        exchange.limit_seconds(BODY_READ_SECONDS)
+def _discard_body(response: HttpResponse) -> None:
+    """Read the rest of a 2xx, up to a limit, so that its connection can be used again."""
+    if not response.is_complete:
+        response.limit_body_seconds(BODY_READ_SECONDS)
     read_bytes = 0
-    while read_bytes < MAX_RESPONSE_BYTES and (piece := exchange.read(MAX_RESPONSE_BYTES - read_bytes)):
+    while read_bytes < MAX_RESPONSE_BYTES and (piece := response.read(MAX_RESPONSE_BYTES - read_bytes)):
         read_bytes += len(piece)
-    exchange.close()
+    response.close()
 
 
-def _read(exchange: HttpResponse) -> str:
-    """The start of a body. Reads no more than MAX_ANSWER_BYTES, decompressed; what breaks off is cut."""
-    encoding = {"content-encoding": exchange.headers.get("content-encoding", "")}
-    raw = HTTPResponse(exchange, encoding, preload_content=False)  # type: ignore[arg-type]  # has read, close
+def _read_start(response: HttpResponse) -> str:
+    """Return the start of a body, decompressed. Reads at most MAX_RESPONSE_BYTES."""
+    encoding = {"content-encoding": response.headers.get("content-encoding", "")}
+    raw = HTTPResponse(response, encoding, preload_content=False)  # type: ignore[arg-type]  # has read, close
     kept = b""
     read_bytes = 0
     try:
@@ -211,8 +213,8 @@ def _read(exchange: HttpResponse) -> str:
             kept += piece[: KEPT_RESPONSE_BYTES - len(kept)]
     except (HTTPError, ValueError):
         pass  # compressed otherwise than it says
-    exchange.close()
-    # Incremental, and never told that this is the end: a character that is cut is left out.
+    response.close()
+    # Incremental and without an end, so that a character that is cut is left out.
     return codecs.getincrementaldecoder("utf-8")("replace").decode(kept)
 
 
@@ -222,7 +224,7 @@ def _milliseconds_since(started: float) -> int:
 
 @cache
 def _tls_context(trusted_ca_file: str) -> ssl.SSLContext:
-    """One for all senders of a process: the authorities take 10 ms to load."""
+    """Return the one TLS context of a process: the authorities take 10 ms to load."""
     context = ssl.create_default_context(cafile=certifi.where())
     if trusted_ca_file:
         context.load_verify_locations(cafile=trusted_ca_file)

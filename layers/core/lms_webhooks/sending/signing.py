@@ -1,4 +1,4 @@
-"""Sign requests as Standard Webhooks says (https://www.standardwebhooks.com, symmetric `v1`). Pure."""
+"""Sign requests by Standard Webhooks (https://www.standardwebhooks.com, symmetric `v1`). Pure."""
 
 import base64
 import hashlib
@@ -11,14 +11,14 @@ SECRET_BYTES = 32  # Standard Webhooks: between 24 and 64; 32 is the strength of
 
 
 def new_secret() -> str:
-    """A fresh signing secret in the form that receivers' libraries read."""
+    """Create a signing secret in the form that receivers' libraries read."""
     return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
 
 
 def sign(signing_secrets: Iterable[str], *, message_id: str, timestamp_seconds: int, body: bytes) -> str:
-    """The value of `webhook-signature`: one `v1,<base64>` a secret, separated by spaces.
+    """Compute the `webhook-signature` header: one `v1,<base64>` for each secret, separated by spaces.
 
-    Two secrets sign during a rotation, so a receiver that knows either of them verifies the request.
+    Two secrets sign during a rotation, so a receiver that knows either can verify the request.
     """
     signed = f"{message_id}.{timestamp_seconds}.".encode() + body
     return " ".join(

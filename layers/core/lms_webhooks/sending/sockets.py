@@ -1,7 +1,7 @@
-"""Open a socket to a stranger, with or without TLS, and pass bytes, within a deadline.
+"""Open a socket to an untrusted host, with or without TLS, and pass bytes within a deadline.
 
-Where the sockets are at hand, each wait for one is for what is left of the call's time, and the address rule
-of `targets` is held at the moment one is opened.
+Each wait for a socket lasts no longer than the rest of the call's time. The address rule of `targets` is
+checked when a socket is opened.
 """
 
 import encodings.idna  # noqa: F401  # for getaddrinfo: where its own import fails once, it fails for ever
@@ -25,7 +25,7 @@ _READ_BYTES = 16 * 1024  # at once: a record of TLS at most
 
 
 class TransportError(Exception):
-    """There is no answer."""
+    """A request got no response."""
 
     def __init__(self, error_class: ErrorClass, tls_fault: TlsFault | None = None) -> None:
         super().__init__(error_class)
@@ -34,29 +34,29 @@ class TransportError(Exception):
 
 
 class OutOfResources(Exception):
-    """This process may open no further socket, or start no further thread: our own error.
+    """This process can open no further socket, or start no further thread: our own error.
 
-    It says nothing of the endpoint, so it is no `TransportError`, and callers charge nobody with it.
+    It says nothing about the endpoint, so it is no `TransportError`, and it charges no endpoint.
     """
 
 
 # Of the process or the machine: descriptors, memory, buffers. Not EADDRNOTAVAIL, which also says that this
 # machine has no address of the target's family.
-_OUR_OWN = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+_OWN_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
 
 class Deadline:
-    """When a call, or the part of it that it is in, must have ended."""
+    """The time by which a call, or its present part, must end."""
 
     def __init__(self, total_seconds: float) -> None:
         self._latest = self._ends_at = time.monotonic() + total_seconds
 
     def restart(self, seconds: float) -> None:
-        """Give the rest of the call `seconds` from now, but never more than the whole call has."""
+        """Give the next part of the call `seconds` from now, but never more than the whole call has."""
         self._ends_at = min(time.monotonic() + seconds, self._latest)
 
     def remaining_seconds(self) -> float:
-        """More than zero.
+        """Return the rest of the time, which is more than zero.
 
         Raises:
             TimeoutError: there is no time left.
@@ -68,7 +68,7 @@ class Deadline:
 
 
 class Origin(NamedTuple):
-    """Where a connection leads."""
+    """Scheme, host and port of a connection."""
 
     scheme: str
     host: str
@@ -79,29 +79,29 @@ class Origin(NamedTuple):
 def connect(
     origin: Origin, deadline: Deadline, tls_context: ssl.SSLContext, *, loopback_allowed: bool
 ) -> "DeadlineSocket | TlsSocket":
-    """A connection to `origin`, with TLS if its scheme says so.
+    """Connect to `origin`, with TLS if its scheme is https.
 
     Raises:
-        Failed: there is none.
-        ForbiddenTarget: the origin's name leads to an address that is not allowed.
+        TransportError: there is no connection.
+        ForbiddenTarget: the origin's name resolves to an address that is not allowed.
         OutOfResources: this process cannot open one.
     """
-    wire = DeadlineSocket(_connect(origin, deadline, loopback_allowed=loopback_allowed))
+    plain_socket = DeadlineSocket(_connect(origin, deadline, loopback_allowed=loopback_allowed))
     if origin.scheme != "https":
-        return wire
+        return plain_socket
     # A name may end in the root's dot; certificates and SNI leave it out (RFC 6066 3).
     host = origin.host.strip("[]").removesuffix(".")
     try:
-        return TlsSocket(wire, tls_context, host, deadline)
+        return TlsSocket(plain_socket, tls_context, host, deadline)
     except (OSError, ValueError) as error:
-        wire.close()
+        plain_socket.close()
         raise error_from(error) from None
 
 
 class DeadlineSocket:
-    """A socket that never blocks: each wait for it is for what is left of a deadline.
+    """A socket that never blocks: each wait lasts no longer than a deadline.
 
-    Python's own time-out would have to be set anew before each call, and is waited for before each send too.
+    Python's own time-out would have to be set again before each call, and it waits before each send too.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -111,7 +111,7 @@ class DeadlineSocket:
         self._readable.register(sock, select.POLLIN)
 
     def send(self, data: bytes, deadline: Deadline) -> None:
-        """All of `data`."""
+        """Send all of `data`."""
         rest = memoryview(data)
         while rest:
             try:
@@ -122,7 +122,7 @@ class DeadlineSocket:
                 writable.poll(deadline.remaining_seconds() * 1000)
 
     def receive(self, deadline: Deadline) -> bytes:
-        """What comes next; nothing at the end."""
+        """Return the next bytes; none at the end."""
         while True:
             self._readable.poll(deadline.remaining_seconds() * 1000)
             try:
@@ -131,7 +131,7 @@ class DeadlineSocket:
                 pass  # the next wait says whether there is time left
 
     def has_no_input(self) -> bool:
-        """Whether nothing waits to be received, the end neither."""
+        """Return whether there is nothing to receive, not even the end."""
         return not self._readable.poll(0)
 
     def close(self) -> None:
@@ -139,72 +139,76 @@ class DeadlineSocket:
 
 
 class TlsSocket:
-    """TLS over a wire, piece by piece, so that the deadline is looked at between them.
+    """TLS over a socket, piece by piece, so that the deadline is checked between the pieces.
 
-    Not ssl's own sockets: a server that sends what carries no data (HelloRequest, KeyUpdate) faster than it
-    is read would keep one call of theirs busy, whatever their time-out.
+    The sockets of ssl do not do that. A server that sends records without data (HelloRequest, KeyUpdate)
+    faster than they are read would keep one call busy, whatever its time-out.
     """
 
-    def __init__(self, wire: DeadlineSocket, context: ssl.SSLContext, host: str, deadline: Deadline) -> None:
-        self._wire = wire
+    def __init__(
+        self, plain_socket: DeadlineSocket, context: ssl.SSLContext, host: str, deadline: Deadline
+    ) -> None:
+        self._socket = plain_socket
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
-        self._step(self._tls.do_handshake, deadline)
+        self._run(self._tls.do_handshake, deadline)
         self._flush(deadline)
 
     def send(self, data: bytes, deadline: Deadline) -> None:
         sent_bytes = 0
         while sent_bytes < len(data):
             rest = memoryview(data)[sent_bytes:]
-            sent_bytes += self._step(partial(self._tls.write, rest), deadline)
+            sent_bytes += self._run(partial(self._tls.write, rest), deadline)
             self._flush(deadline)
 
     def receive(self, deadline: Deadline) -> bytes:
         try:
-            return self._step(partial(self._tls.read, _READ_BYTES), deadline)
+            return self._run(partial(self._tls.read, _READ_BYTES), deadline)
         except ssl.SSLEOFError:
-            return b""  # many end without saying so; a body's length tells whether it is whole
+            return (
+                b""  # many servers end without a close_notify; the body's length tells
+            )
 
     def has_no_input(self) -> bool:
-        return not self._incoming.pending and not self._tls.pending() and self._wire.has_no_input()
+        return not self._incoming.pending and not self._tls.pending() and self._socket.has_no_input()
 
     def close(self) -> None:
-        self._wire.close()
+        self._socket.close()
 
-    def _step[T](self, act: Callable[[], T], deadline: Deadline) -> T:
-        """Do `act`, with as much of what comes as it needs.
+    def _run[T](self, operation: Callable[[], T], deadline: Deadline) -> T:
+        """Run an `operation` of TLS, with as much input as it needs.
 
-        What TLS would send after that is left to the next wait, or to the caller: an answer that was read
-        must not be lost because its server has gone.
+        What TLS would send after that is left to the next wait, or to the caller: a response that was read
+        must not be lost because its server is gone.
         """
         while True:
             try:
-                return act()
+                return operation()
             except ssl.SSLWantReadError:
                 self._flush(deadline)
             except ssl.SSLError:
                 with suppress(OSError):
-                    self._flush(deadline)  # the alert, by which the server's operator learns why
+                    self._flush(deadline)  # the alert, which shows the server's operator the reason
                 raise
-            if data := self._wire.receive(deadline):
+            if data := self._socket.receive(deadline):
                 self._incoming.write(data)
             else:
                 self._incoming.write_eof()
 
     def _flush(self, deadline: Deadline) -> None:
         if self._outgoing.pending:
-            self._wire.send(self._outgoing.read(), deadline)
+            self._socket.send(self._outgoing.read(), deadline)
 
 
 def error_from(error: OSError | ValueError) -> TransportError | OutOfResources:
-    """What an exception of a wire, or of making one, says of the call."""
+    """Translate an exception of a socket, or of opening one, into the error of the call."""
     if isinstance(error, TimeoutError):
         return TransportError(ErrorClass.TIMEOUT)
     if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return TransportError(ErrorClass.CONNECTION_LOST)
     if isinstance(error, (ssl.SSLError, ValueError)):  # ValueError: a host that TLS cannot name
         return TransportError(ErrorClass.TLS, _tls_fault(error))
-    if error.errno in _OUR_OWN:
+    if error.errno in _OWN_ERRNOS:
         return OutOfResources(str(error))
     return TransportError(ErrorClass.CONNECTION_LOST)
 
@@ -233,7 +237,7 @@ _BY_REASON = {
     "HTTP_REQUEST": TlsFault.NO_TLS,
     "TLSV1_UNRECOGNIZED_NAME": TlsFault.WRONG_NAME,
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": TlsFault.CLIENT_CERTIFICATE,
-    # OpenSSL and Go answer a TLS 1.2 handshake without a client certificate by the first, Java and older Go
+    # OpenSSL and Go reject a TLS 1.2 handshake without a client certificate by the first, Java and older Go
     # by the second; the other three are of servers that judge certificates by themselves.
     "SSLV3_ALERT_HANDSHAKE_FAILURE": TlsFault.REFUSED,
     "SSLV3_ALERT_BAD_CERTIFICATE": TlsFault.CERTIFICATE_REFUSED,
@@ -260,7 +264,7 @@ def _connect(origin: Origin, deadline: Deadline, *, loopback_allowed: bool) -> s
         try:
             sock = socket.socket(family, socket.SOCK_STREAM)
         except OSError as error:
-            if error.errno in _OUR_OWN:
+            if error.errno in _OWN_ERRNOS:
                 raise OutOfResources(str(error)) from None
             continue  # this machine does not speak the address's family
         try:
@@ -269,7 +273,7 @@ def _connect(origin: Origin, deadline: Deadline, *, loopback_allowed: bool) -> s
             sock.connect(address)
         except OSError as error:
             sock.close()
-            if error.errno in _OUR_OWN:
+            if error.errno in _OWN_ERRNOS:
                 raise OutOfResources(str(error)) from None
             error_class = ErrorClass.TIMEOUT if isinstance(error, TimeoutError) else ErrorClass.CONNECT
         else:
@@ -281,22 +285,22 @@ type _Address = tuple[socket.AddressFamily, tuple[str | int, ...] | tuple[int, b
 
 
 def _resolve(origin: Origin, deadline: Deadline) -> list[_Address]:
-    """getaddrinfo knows no time-out, so it runs in a thread that is left behind when it is late."""
-    answers: queue.SimpleQueue[list[_Address]] = queue.SimpleQueue()
+    """Resolve a name. getaddrinfo has no time-out, so it runs in a thread that is abandoned when late."""
+    results: queue.SimpleQueue[list[_Address]] = queue.SimpleQueue()
 
     def look_up() -> None:
         try:
             found = socket.getaddrinfo(origin.host.strip("[]"), origin.port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError):
             found = []
-        answers.put([(family, address) for family, _, _, _, address in found])
+        results.put([(family, address) for family, _, _, _, address in found])
 
     try:
         threading.Thread(target=look_up, name="dns", daemon=True).start()
-        addresses = answers.get(timeout=deadline.remaining_seconds())
+        addresses = results.get(timeout=deadline.remaining_seconds())
     except (queue.Empty, TimeoutError):
         raise TransportError(ErrorClass.TIMEOUT) from None
-    except RuntimeError as error:  # those that name servers let hang have used up the process's threads
+    except RuntimeError as error:  # lookups that hang have used up the process's threads
         raise OutOfResources(str(error)) from None
     if not addresses:
         _check_descriptors()
@@ -305,7 +309,7 @@ def _resolve(origin: Origin, deadline: Deadline) -> list[_Address]:
 
 
 def _check_descriptors() -> None:
-    """See whether a socket can be opened: without one, getaddrinfo says that there is no such name.
+    """Check that a socket can be opened: without one, getaddrinfo reports that there is no such name.
 
     Raises:
         OutOfResources: none can be.

@@ -1,11 +1,11 @@
-"""Decide where a webhook may point: the one rule for create, test and send.
+"""Decide which URLs a webhook may point to: one rule for create, test and send.
 
-Two halves. `check_url` judges the text, when an admin types it and again before each POST: what was stored
-under an older rule is held to this one. `check_addresses` judges what the name
-resolved to, at the moment a socket is opened; the connection then goes to an address that passed, so
-a second, different answer of the name server (DNS rebinding) changes nothing.
+The rule has two halves. `check_url` judges the text, when an admin saves it and again before each POST. So a
+URL that was saved under an older rule must keep the present one. `check_addresses` judges the addresses that
+the name resolves to, when a socket is opened. The connection then goes to one of those addresses, so a second
+DNS lookup with another result (DNS rebinding) changes nothing.
 
-ForbiddenTarget (an Exception; `rule` says which rule was broken, in words for the admin)
+ForbiddenTarget (an Exception; `rule` is the rule that was violated, in words for the admin)
 """
 
 import ipaddress
@@ -24,12 +24,12 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 # outside holds wrappings of IPv4 addresses that some stacks still undo: IPv4-compatible (::/96, RFC 4291
 # 2.5.5.1) and IPv4-translated ones (::ffff:0:0:0/96, RFC 2765). Inside it, the 6bone was given
 # back (RFC 3701).
-_GIVEN_OUT = ipaddress.IPv6Network("2000::/3")
+_ALLOCATED_IPV6 = ipaddress.IPv6Network("2000::/3")
 _MISSING_RANGES = ("3ffe::/16",)
 # ISATAP (RFC 5214 6.1): the IPv4 address in the last 32 bits is where a tunnel would lead.
 _ISATAP_MARKS = (0x00005EFE, 0x02005EFE)
 
-# Names that no public name server answers for: reserved by RFC 6761 and its successors, by ICANN, or those
+# Names that no public name server knows: reserved by RFC 6761 and its successors, by ICANN, or those
 # that RFC 6762 (appendix G) saw in use within networks. What others stand for shows when they are resolved.
 _PRIVATE_NAMES = (
     ".localhost", ".localhost4", ".localhost6", ".local", ".localdomain", ".localdomain4", ".localdomain6",
@@ -52,7 +52,7 @@ _SERVICE_PORTS = frozenset({
     5985, 5986, 6379, 6380, 6443, 8883, 9042, 9092, 9200, 9300, 10250, 10255, 11211, 27017, 27018, 27019,
 })  # fmt: skip
 PORTS = {"http": 80, "https": 443}
-"""Where a URL leads that names no port."""
+"""The port of a URL that names none."""
 _FORM_RULE = "must be a URL such as https://example.com/hooks"
 _UP_TO_PATH = re.compile(r"(?:[^/?#]*//)?[^/?#]+")
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
@@ -73,7 +73,7 @@ class ForbiddenTarget(Exception):
 
 
 def check_url(url: str, *, loopback_allowed: bool) -> SplitResult:
-    """Judge the text of a target URL and return its parts. Resolves nothing.
+    """Check the text of a target URL and return its parts. Resolves nothing.
 
     `loopback_allowed` is the local stack's switch: plain http and this machine are then fine too.
 
@@ -113,13 +113,13 @@ def check_url(url: str, *, loopback_allowed: bool) -> SplitResult:
 
 
 def origin_of(url: str) -> tuple[str, str, int]:
-    """Scheme, host and port of a URL that `check_url` let through: who gets what is sent there."""
+    """Return scheme, host and port of a URL that passed `check_url`."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname or "", parts.port or PORTS[parts.scheme]
 
 
 def check_addresses(addresses: Iterable[str], *, loopback_allowed: bool) -> None:
-    """Judge every address that a name resolved to: one that is forbidden condemns them all.
+    """Check every address that a name resolved to. One forbidden address forbids them all.
 
     Raises:
         ForbiddenTarget: naming the rule; never the address, which would let an admin map a network.
@@ -167,10 +167,10 @@ def _check_host(host: str) -> None:
 
 
 def _is_international(label: str) -> bool:
-    """Whether what follows `xn--` stands for text that no plain label can (RFC 3492), in its one spelling.
+    """Return whether an `xn--` label encodes an international name (RFC 3492) in its one valid spelling.
 
-    What does not is read as one name here and as another there. Whether a registry would take the text is
-    not asked: some take what IDNA 2008 does not, such as emoji.
+    Programs read any other label as different names. Whether a registry would accept the name is not checked:
+    some accept what IDNA 2008 does not, such as emoji.
     """
     try:
         text = label[4:].encode().decode("punycode")
@@ -189,7 +189,7 @@ def _check_address(address: Address) -> None:
     if (
         not address.is_global
         or any(address in network for network in _forbidden_networks() if network.version == address.version)
-        or (address.version == 6 and not _is_given_out(address))
+        or (address.version == 6 and not _is_allocated(address))
     ):
         raise ForbiddenTarget(
             "must be a public address: private, loopback, link-local, metadata and other special ones are not"
@@ -205,8 +205,8 @@ def _forbidden_networks() -> tuple[Network, ...]:
     return tuple(ipaddress.ip_network(text) for text in texts)
 
 
-def _is_given_out(address: ipaddress.IPv6Address) -> bool:
-    return address in _GIVEN_OUT and (int(address) >> 32) & 0xFFFFFFFF not in _ISATAP_MARKS
+def _is_allocated(address: ipaddress.IPv6Address) -> bool:
+    return address in _ALLOCATED_IPV6 and (int(address) >> 32) & 0xFFFFFFFF not in _ISATAP_MARKS
 
 
 def _is_this_machine(host: str) -> bool:

@@ -1,4 +1,4 @@
-"""Send events to one webhook: its secrets, the request, the POST, and the log's line about it."""
+"""Send events to one webhook: decrypt its secrets, build and POST the request, and log the attempt."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from lms_webhooks.timestamps import format_ms
 
 
 class SendKind(StrEnum):
-    """What a request is for, as the log says it."""
+    """The `kind` of a request in the log."""
 
     DIRECT = "direct"
     BACKLOG = "backlog"
@@ -27,7 +27,7 @@ class SendKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SendResult:
-    """One POST, and what came of it."""
+    """One POST and its response."""
 
     events: Sequence[Event]
     body_bytes: int
@@ -36,7 +36,7 @@ class SendResult:
 
 
 class WebhookClient:
-    """Carries events to webhooks. Safe to share between threads."""
+    """Sends events to webhooks. Safe to share between threads."""
 
     def __init__(
         self, secrets: SecretCipher, sender: Sender, *, kind: SendKind, clock: Callable[[], float] = time.time
@@ -47,7 +47,9 @@ class WebhookClient:
         self._clock = clock
 
     def decrypt_credentials(self, webhook: Webhook) -> Credentials:
-        """What `webhook` proves itself with. KMS may take its time: check afterwards what may have changed.
+        """Decrypt the credentials of `webhook`.
+
+        KMS may take seconds, so the caller checks afterwards whether the webhook changed.
 
         Raises:
             AWS_ERRORS: a secret could not be decrypted.
@@ -58,10 +60,10 @@ class WebhookClient:
             return Credentials(basic=(authentication.username, password))
         if isinstance(authentication, SignatureAuthentication):
             secrets = [self._decrypt(webhook, authentication.secret_ciphertext)]
-            if authentication.previous_secret_ciphertext and self._is_ahead(
+            if authentication.previous_secret_ciphertext and self._is_in_future(
                 authentication.previous_secret_until
             ):
-                # The one that signs along. It may be lost, and a new secret would help nobody for a day then.
+                # A lost previous secret must not stop the new one from signing.
                 previous = self._secrets.decrypt_unless_lost(
                     authentication.previous_secret_ciphertext,
                     account_id=webhook.account_id,
@@ -74,38 +76,38 @@ class WebhookClient:
     def send(
         self, webhook: Webhook, events: Sequence[Event], *, credentials: Credentials, timeouts: Timeouts
     ) -> SendResult:
-        """POST `events` to `webhook`, in their order, in one request. It is not in the log yet.
+        """POST `events` to `webhook`, in their order, in one request. `log` logs it later.
 
         Raises:
-            wires.OutOfResources: this process has no socket for it, or no thread.
+            OutOfResources: this process has no socket left, or no thread.
         """
-        started_at = self._clock()
-        message = build_request(
+        began_at = self._clock()
+        request = build_request(
             webhook.target_url,
             events,
             webhook_id=webhook.webhook_id,
             credentials=credentials,
             headers=webhook.headers,
-            timestamp_seconds=int(started_at),
+            timestamp_seconds=int(began_at),
             is_test=self._kind is SendKind.TEST,
         )
-        answer = self._sender.post(message, timeouts=timeouts)
+        response = self._sender.post(request, timeouts=timeouts)
         attempt = Attempt(
-            started_at_ms=int(started_at * 1000),
-            latency_ms=answer.latency_ms,
-            status_code=answer.status_code,
-            error_class=f"{answer.error_class}/{answer.tls_fault}"
-            if answer.tls_fault
-            else answer.error_class,
+            started_at_ms=int(began_at * 1000),
+            latency_ms=response.latency_ms,
+            status_code=response.status_code,
+            error_class=f"{response.error_class}/{response.tls_fault}"
+            if response.tls_fault
+            else response.error_class,
         )
-        return SendResult(events, len(message.body), answer, attempt)
+        return SendResult(events, len(request.body), response, attempt)
 
-    def log(self, account_id: str, webhook_id: str, sent: Sequence[SendResult]) -> None:
-        """Write down what was sent to one webhook: a line for those in a row with one answer.
+    def log(self, account_id: str, webhook_id: str, results: Sequence[SendResult]) -> None:
+        """Log what was sent to one webhook: one line for attempts in a row with the same response.
 
-        A line for each would be a fifth of the time that a delivery takes, and a tenth of its price.
+        A line for each attempt would be a fifth of a delivery's time, and a tenth of its price.
         """
-        for (status_code, error_class, violated_rule, tls_fault), alike in groupby(sent, key=_answer_of):
+        for (status_code, error_class, violated_rule, tls_fault), alike in groupby(results, key=_result_key):
             attempts = list(alike)
             latencies_ms = [each.attempt.latency_ms for each in attempts]
             events = [event for each in attempts for event in each.events]
@@ -118,7 +120,7 @@ class WebhookClient:
                 attempts=len(attempts),
                 eventName=events[0].event_name,
                 events=len(events),
-                eventIds=[event.event_id for event in events],  # one of many could not be followed otherwise
+                eventIds=[event.event_id for event in events],  # so that a search finds each of them
                 bytes=sum(each.body_bytes for each in attempts),
                 responseClass=classify(status_code),
                 statusCode=status_code,
@@ -132,12 +134,12 @@ class WebhookClient:
     def _decrypt(self, webhook: Webhook, ciphertext: bytes) -> str:
         return self._secrets.decrypt(ciphertext, account_id=webhook.account_id, webhook_id=webhook.webhook_id)
 
-    def _is_ahead(self, until: str | None) -> bool:
+    def _is_in_future(self, until: str | None) -> bool:
         return until is not None and datetime.fromisoformat(until) > datetime.fromtimestamp(
             self._clock(), UTC
         )
 
 
-def _answer_of(sent: SendResult) -> tuple[int | None, ErrorClass | None, str, TlsFault | None]:
-    answer = sent.response
-    return answer.status_code, answer.error_class, answer.violated_rule, answer.tls_fault
+def _result_key(result: SendResult) -> tuple[int | None, ErrorClass | None, str, TlsFault | None]:
+    response = result.response
+    return response.status_code, response.error_class, response.violated_rule, response.tls_fault

@@ -1,4 +1,4 @@
-"""Compose the request that a receiver gets. Pure: what is signed here is what is sent."""
+"""Build the signed HTTP request that a receiver gets. Pure: the signed bytes are the bytes sent."""
 
 import base64
 import hashlib
@@ -14,7 +14,7 @@ from lms_webhooks.sending.signing import sign
 USER_AGENT = f"lms-webhooks/{__version__}"
 
 TEST_ID_PREFIX = "test_"
-"""What the `webhook-id` of a test begins with, and of nothing else. It is signed; no emitter decides it."""
+"""The prefix of a test's `webhook-id`. No other request has it, and the signature covers it."""
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]*")
@@ -22,7 +22,7 @@ _WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]*")
 
 @dataclass(frozen=True, slots=True)
 class WebhookRequest:
-    """One POST: where, with which headers, and the exact bytes. Its repr keeps them out of logs."""
+    """One POST: its URL, headers and exact body. Its repr keeps them out of logs."""
 
     url: str = field(repr=False)
     headers: dict[str, str] = field(repr=False)
@@ -31,7 +31,7 @@ class WebhookRequest:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The secrets of one webhook in clear, for as long as a request takes. At most one kind is set."""
+    """The decrypted secrets of one webhook, kept only in memory. At most one kind is set."""
 
     basic: tuple[str, str] | None = None
     signing_secrets: tuple[str, ...] = ()
@@ -50,7 +50,7 @@ def build_request(
     timestamp_seconds: int,
     is_test: bool = False,
 ) -> WebhookRequest:
-    """The POST that carries `events`, which are of one account and at least one."""
+    """Build the POST that carries `events`: at least one, all of one account."""
     body = build_body(events)
     message_id = TEST_ID_PREFIX * is_test + _message_id(webhook_id, events)
     sent_headers = {
@@ -71,14 +71,17 @@ def build_request(
 
 
 def build_body(events: Sequence[Event]) -> bytes:
-    """`{"accountId":...,"events":[...]}` with each event's own text."""
+    """Build `{"accountId":...,"events":[...]}`, with each event's text as it came from the bus."""
     account_id = events[0].account_id
     account = account_id if _WHOLE_NUMBER.fullmatch(account_id) else json.dumps(account_id)
     return f'{{"accountId":{account},"events":[{",".join(event.text for event in events)}]}}'.encode()
 
 
 def _message_id(webhook_id: str, events: Sequence[Event]) -> str:
-    """The event's own id where a header can carry it, so that a retry of the same events has the same id."""
+    """Return the `webhook-id`: a retry of the same events has the same one.
+
+    A single event gives its own id, hashed where a header cannot carry it.
+    """
     if len(events) == 1:
         event_id = events[0].event_id
         is_safe = _SAFE_ID.fullmatch(event_id) and not event_id.startswith(TEST_ID_PREFIX)
