@@ -46,7 +46,7 @@ class Peer:
 
         threading.Thread(target=send, daemon=True).start()
         connection = _Connection(HERE, DeadlineSocket(ours), Clocks().now())
-        return HttpResponse(connection, Deadline(seconds), keep=self.kept.append)
+        return HttpResponse(connection, Deadline(seconds), on_reusable=self.kept.append)
 
 
 @pytest.fixture

@@ -169,7 +169,7 @@ class _Connection:
         self.has_received = self.has_received or bool(data)
         return data
 
-    def rest(self, now: Moment) -> None:
+    def mark_idle(self, now: Moment) -> None:
         """Mark the connection as idle from `now` on."""
         self.idle_since = now
         self.has_received = False
@@ -216,9 +216,7 @@ class HttpResponse:
             if not self._is_chunked:
                 self._left_bytes = _length(length)
         elif coding or length not in {"", "0"}:
-            self._is_kept_alive = (
-                False  # the announced body may still come, like a next response
-            )
+            self._is_kept_alive = False  # the announced body may still come, like a next response
         self._is_first_chunk = True
         self.is_complete = not self._is_chunked and self._left_bytes == 0
         """Whether the whole body was read."""

@@ -165,9 +165,7 @@ class TlsSocket:
         try:
             return self._run(partial(self._tls.read, _READ_BYTES), deadline)
         except ssl.SSLEOFError:
-            return (
-                b""  # many servers end without a close_notify; the body's length tells
-            )
+            return b""  # many servers end without a close_notify; the body's length tells
 
     def has_no_input(self) -> bool:
         return not self._incoming.pending and not self._tls.pending() and self._socket.has_no_input()

@@ -1,4 +1,4 @@
-"""Pieces of work that wait for each other's end, if they do, never come to one."""
+"""The thread pool runs all of the work, on as many threads as it may have."""
 
 import gc
 import threading
@@ -11,10 +11,10 @@ PATIENT_SECONDS = 30
 
 
 def threads_named(name: str) -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == name]
+    return [thread for thread in threading.enumerate() if thread.name.startswith(f"{name}_")]
 
 
-def test_all_of_it_is_done_at_the_same_time() -> None:
+def test_it_works_on_all_items_at_the_same_time() -> None:
     all_there = threading.Barrier(20)
     done: list[int] = []
 
@@ -26,7 +26,7 @@ def test_all_of_it_is_done_at_the_same_time() -> None:
     assert sorted(done) == list(range(20))
 
 
-def test_nothing_and_one_piece_need_no_thread() -> None:
+def test_nothing_and_one_item_need_no_thread() -> None:
     threads = ThreadPool("none", size=50)
     threads.run_all(lambda _: pytest.fail("there is nothing to do"), [])
     done: list[threading.Thread] = []
@@ -50,10 +50,16 @@ def test_its_threads_stay_for_the_next_time() -> None:
     assert len(seen) == 4
 
 
-def test_beyond_its_size_pieces_wait_for_a_thread() -> None:
+def test_beyond_its_size_items_wait_for_a_thread() -> None:
     threads = ThreadPool("few", size=3)
+    all_there = threading.Barrier(4)
     done: list[int] = []
-    threads.run_all(done.append, range(100))
+
+    def work(item: int) -> None:
+        all_there.wait(PATIENT_SECONDS)
+        done.append(item)
+
+    threads.run_all(work, range(100))
     assert sorted(done) == list(range(100))
     assert len(threads_named("few")) == 3
 
@@ -78,7 +84,7 @@ def test_with_fewer_threads_than_it_wants_it_does_all_of_it(
     assert len(started) == allowed
 
 
-def test_what_a_piece_raises_comes_when_the_others_are_done() -> None:
+def test_an_error_is_raised_when_the_other_items_are_done() -> None:
     has_failed = threading.Event()
     done: list[int] = []
 
@@ -99,11 +105,12 @@ def test_what_a_piece_raises_comes_when_the_others_are_done() -> None:
 
 def test_its_threads_end_with_it() -> None:
     threads = ThreadPool("ends", size=50)
-    threads.run_all(lambda _: None, range(5))
-    hands = threads_named("ends")
-    assert len(hands) == 4
+    all_there = threading.Barrier(5)
+    threads.run_all(lambda _: all_there.wait(PATIENT_SECONDS), range(5))
+    started = threads_named("ends")
+    assert len(started) == 4
     del threads
     gc.collect()
-    for hand in hands:
-        hand.join(PATIENT_SECONDS)
-        assert not hand.is_alive()
+    for each in started:
+        each.join(PATIENT_SECONDS)
+        assert not each.is_alive()
