@@ -29,6 +29,7 @@ AREAS = (
     "layers/core/lms_webhooks/admin/*.py",
     "layers/core/lms_webhooks/dispatcher/*.py",
     "layers/core/lms_webhooks/model/*.py",
+    "layers/core/lms_webhooks/sending/*.py",
     CONSOLE,
     "operations/**/*.py",
     "local/**/*.py",
