@@ -74,7 +74,7 @@ def test_a_mark_that_is_removed_though_events_came(monkeypatch: pytest.MonkeyPat
         return remove(self, current) if current is not None else True
 
     remove: Callable[..., bool] = Backlog.clear_marker
-    monkeypatch.setattr(Backlog, "unmark", clear_marker)
+    monkeypatch.setattr(Backlog, "clear_marker", clear_marker)
     assert broken("crowd", Fault.STALLS).stranded
 
 

@@ -55,7 +55,7 @@ type Reply = int | ErrorClass
 
 
 class Endpoint:
-    """Stands in for courier and receiver: returns the replies of a test in turn, the last one for ever."""
+    """Stands in for webhook client and receiver: returns the replies of a test in turn, and repeats the last."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self.replies: list[Reply] = [200]

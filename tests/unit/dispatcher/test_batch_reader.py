@@ -50,7 +50,7 @@ def message(event_id: str, *, receives: int = 1) -> dict[str, Any]:
 
 
 def read_batch(cache: Cache, *records: dict[str, Any]) -> tuple[dict[str, set[str]], set[str]]:
-    """The ids of the events in each webhook's share, and the messages that must come again."""
+    """The ids of the events in each webhook's batch, and the failed messages."""
     stand_in: Any = cache
     reader = BatchReader(stand_in, quarantine_queue=None, event_source="lms", retention_ms=86_400_000)  # type: ignore[arg-type]
     batches, failed = reader.read(records, ThreadPool("looks", size=10))

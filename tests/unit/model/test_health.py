@@ -379,7 +379,7 @@ def test_failing_began_with_the_first_attempt_that_failed_not_when_it_was_given_
 
 
 def test_a_failure_whose_end_could_not_be_told_goes_on_with_its_error() -> None:
-    """The next turn then finds the same end again; and one that goes on has the newer error."""
+    """The next drain run then finds the same end again; and one that goes on has the newer error."""
     failing = endpoint.after_failure(Health(), attempt(503), now_ms=NOW_MS, delay_seconds=5)
     ended = endpoint.after_success(failing, attempt(), sent_events=1)
     kept = endpoint.without_unnotified_transition(failing, ended)

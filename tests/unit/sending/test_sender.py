@@ -885,7 +885,7 @@ def test_each_of_many_calls_ends_in_its_own_time(post: Post) -> None:
 def test_an_answer_has_its_own_time_however_long_the_connection_might_have_taken(
     sender: Sender, receive: Receive
 ) -> None:
-    """The drainer's patience: a receiver that accepts at once and then says nothing is cut by the response's
+    """The drainer's timeouts: a receiver that accepts at once and then says nothing is cut by the response's
     time, not by what the connection left over."""
     receiver = receive(fake.hang())
     started = time.monotonic()
@@ -908,7 +908,7 @@ def test_an_answer_may_take_longer_than_a_connection(sender: Sender, receive: Re
 
 
 def test_all_of_it_together_has_a_limit_too(sender: Sender, receive: Receive) -> None:
-    """The dispatcher's patience: what connecting took is not given to the response again."""
+    """The dispatcher's timeouts: what connecting took is not given to the response again."""
     receiver = receive(fake.trickle_header())
     started = time.monotonic()
     got = sender.post(
