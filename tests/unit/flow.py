@@ -55,7 +55,7 @@ type Reply = int | ErrorClass
 
 
 class Endpoint:
-    """Stands in for webhook client and receiver: returns the replies of a test in turn, and repeats the last."""
+    """Stands in for client and receiver: returns the replies of a test in turn, and repeats the last."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self.replies: list[Reply] = [200]
