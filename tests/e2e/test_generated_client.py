@@ -59,7 +59,7 @@ def test_a_generated_client_registers_tries_changes_and_deletes(
     assert (tried.delivered, tried.status_code) == (True, 200)
     change = models.WebhookPatch.from_dict({"status": "paused"})
     changed = call(
-        generated, "webhooks.change_webhook", account, created.webhook_id, body=change, if_match="*"
+        generated, "webhooks.update_webhook", account, created.webhook_id, body=change, if_match="*"
     )
     assert changed.status == "paused"
     assert [each.webhook_id for each in call(generated, "webhooks.list_webhooks", account).webhooks] == [
@@ -67,7 +67,7 @@ def test_a_generated_client_registers_tries_changes_and_deletes(
     ]
     call(generated, "webhooks.delete_webhook", account, created.webhook_id)
     gone = call(generated, "webhooks.get_webhook", account, created.webhook_id)
-    assert isinstance(gone, models.NoSuchWebhookProblem)
+    assert isinstance(gone, models.WebhookNotFoundProblem)
 
 
 def test_a_generated_client_reads_the_history_and_sends_again(
@@ -97,9 +97,9 @@ def test_a_generated_client_tells_refusals_apart(generated: str, account: Accoun
     assert isinstance(refused, models.InvalidFieldsProblem)
     assert [error.pointer for error in refused.errors] == ["/targetUrl"]
     email = models.SubscriptionInput(email="team@example.com")
-    added = call(generated, "notices.add_notice_subscription", account, body=email)
-    listed = call(generated, "notices.list_notice_subscriptions", account).subscriptions
+    added = call(generated, "notifications.create_notification_subscription", account, body=email)
+    listed = call(generated, "notifications.list_notification_subscriptions", account).subscriptions
     assert [each.subscription_id for each in listed] == [added.subscription_id]
-    call(generated, "notices.remove_notice_subscription", account, added.subscription_id)
-    gone = call(generated, "notices.remove_notice_subscription", account, added.subscription_id)
-    assert isinstance(gone, models.NoSuchSubscriptionProblem)
+    call(generated, "notifications.delete_notification_subscription", account, added.subscription_id)
+    gone = call(generated, "notifications.delete_notification_subscription", account, added.subscription_id)
+    assert isinstance(gone, models.SubscriptionNotFoundProblem)
