@@ -1,4 +1,4 @@
-"""Send non-real-time events on their way at their slots, and a drainer wherever one is missing.
+"""Schedule drains of non-real-time events at their slots, and wherever one is missing.
 
 Triggers: BatchSweepSchedule (an EventBridge rule, every minute) and SweepQueue (SQS).
 """
@@ -20,7 +20,7 @@ from lms_webhooks.stores.webhook_states import WebhookStates
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-# Built at cold start: a broken environment fails loudly at once, not on some event later.
+# Built at cold start: a broken environment fails at once, not on some event later.
 settings = read(BatchSettings)
 dynamodb = clients.dynamodb()
 sqs = clients.sqs()
@@ -43,5 +43,5 @@ sweep = Sweep(
 @metrics.log_metrics
 @logger.inject_lambda_context
 def lambda_handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
-    """Sweep all shards for the schedule, or go on with one for the queue."""
+    """Sweep all shards for the schedule, or the rest of one shard for the queue."""
     return sweep_for(event, sweep, notifier, remaining_ms=context.get_remaining_time_in_millis)

@@ -1,4 +1,7 @@
-"""Send what waits for a webhook, one a message. Triggers: DrainQueue and BackgroundDrainQueue (SQS)."""
+"""Send the pending events of the webhook that a message names.
+
+Triggers: DrainQueue and BackgroundDrainQueue (SQS).
+"""
 
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -26,7 +29,7 @@ from lms_webhooks.stores.webhooks import WebhookStore
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-# Built at cold start: a broken environment fails loudly at once, not on some delivery later.
+# Built at cold start: a broken environment fails at once, not on some delivery later.
 settings = read(DrainerSettings)
 dynamodb = clients.dynamodb()
 deliveries_table = Table(dynamodb, settings.deliveries_table)
@@ -63,6 +66,6 @@ drainer = Drainer(
 @metrics.log_metrics
 @logger.inject_lambda_context
 def lambda_handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
-    """Drain the webhook that each message names. What nobody expected costs its own message alone."""
+    """Drain the webhook that each message names. An unexpected error fails only its own message."""
     failed = drainer.drain_all(event["Records"], remaining_ms=context.get_remaining_time_in_millis)
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}

@@ -1,7 +1,7 @@
-"""Say how old a remembered thing is. All that is remembered from one invocation to the next uses this.
+"""Measure the age of cached values. Every cache that outlives an invocation uses this module.
 
 Lambda freezes a process between its invocations. Its monotonic clock may stand still meanwhile. Its wall
-clock goes on, but may be set back. So the age of a thing is the larger one of what the two clocks say.
+clock goes on, but may be set back. So an age is the larger one of what the two clocks measure.
 """
 
 import threading
@@ -28,11 +28,11 @@ class Clocks:
         self._monotonic = monotonic
 
     def now(self) -> Moment:
-        """The present moment."""
+        """Read both clocks."""
         return Moment(self._monotonic(), self._wall())
 
     def seconds_since(self, moment: Moment) -> float:
-        """How long ago `moment` was, by the clock that says more."""
+        """Return how long ago `moment` was, by the clock that measures more."""
         return max(self._monotonic() - moment.monotonic, self._wall() - moment.wall)
 
 
@@ -43,7 +43,7 @@ class _Entry[V](NamedTuple):
 
 
 class ExpiringCache[K: Hashable, V]:
-    """Remember values for a time, as many as weigh no more than allowed. Safe to share between threads."""
+    """Keeps values for a time, up to a total weight. Safe to share between threads."""
 
     def __init__(self, *, max_age_seconds: float, max_weight: int, clocks: Clocks | None = None) -> None:
         self.clocks = clocks or Clocks()
@@ -58,11 +58,11 @@ class ExpiringCache[K: Hashable, V]:
 
     @property
     def weight(self) -> int:
-        """Of all that is remembered together."""
+        """The total weight of the values."""
         return self._weight
 
     def get(self, key: K) -> V | None:
-        """Return the value at `key`; None when there is none that is young enough."""
+        """Return the value at `key`; None when there is none, or it is too old."""
         with self._lock:
             entry = self._entries.get(key)
             if entry is None:
@@ -74,9 +74,9 @@ class ExpiringCache[K: Hashable, V]:
             return entry.value
 
     def put(self, key: K, value: V, *, since: Moment | None = None, weight: int = 1) -> None:
-        """Remember `value`, aged from `since` or from now. What is old, or too much, is forgotten for it.
+        """Keep `value`, aged from `since` or from now, and evict what is too old or too much.
 
-        A value that alone weighs more than allowed is not remembered.
+        A value that alone weighs more than allowed is not kept.
         """
         entry = _Entry(value, since or self.clocks.now(), weight)
         with self._lock:

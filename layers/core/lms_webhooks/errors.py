@@ -13,7 +13,7 @@ StoreError
 from botocore.exceptions import BotoCoreError, ClientError
 
 AWS_ERRORS = (BotoCoreError, ClientError)
-"""What a call of AWS raises. It is our error, and never counts as a failure of an endpoint."""
+"""What a call to AWS raises. It is our error, and never counts as a failure of an endpoint."""
 
 
 class StoreError(Exception):
@@ -32,7 +32,7 @@ class WebhookLimitExceeded(StoreError):
 
 
 class CreationLimitExceeded(StoreError):
-    """The account made as many webhooks as it may make in a day."""
+    """The account created as many webhooks as it may create in a day."""
 
     def __init__(self, limit: int, wait_seconds: int) -> None:
         super().__init__(limit, wait_seconds)
@@ -51,7 +51,7 @@ class ReplayInProgress(StoreError):
 
 
 class Contention(StoreError):
-    """Other writes to the same items got in the way at each try."""
+    """Other writes to the same items conflicted with each try."""
 
 
 class UnreadableWebhook(Exception):

@@ -1,4 +1,4 @@
-"""Say what happens: structured logs and metrics, with the same names everywhere."""
+"""Write structured logs and metrics, with the same names everywhere."""
 
 from enum import StrEnum
 from typing import Any
@@ -13,7 +13,7 @@ _KNOWN_ANYHOW = ("function_memory_size", "function_arn")
 
 
 class _Formatter(LambdaPowertoolsFormatter):
-    """Powertools' own, without what nobody asks for and each line would be paid for."""
+    """Powertools' formatter without fields that nobody queries: each byte of a line costs money."""
 
     def serialize(self, log: Any) -> str:
         for key in _KNOWN_ANYHOW:
@@ -22,7 +22,7 @@ class _Formatter(LambdaPowertoolsFormatter):
 
 
 # Service, level and namespace come from POWERTOOLS_* variables, which Powertools reads itself. Messages are
-# text: to look for JSON in each is a fifth of the time that a line takes.
+# text: to parse each as JSON would add a fifth to the time of a line.
 logger = Logger(logger_formatter=_Formatter(json_deserializer=str))
 metrics = Metrics()
 
@@ -51,7 +51,7 @@ def count(metric: Metric, value: int = 1) -> None:
 
 
 def report(error: Exception, what: str, **ids: Any) -> None:
-    """Log `error`, which costs only what `ids` name. Count it too, unless AWS raised it.
+    """Log `error`, which affects only what `ids` name. Count it too, unless AWS raised it.
 
     For the few places that catch every exception, so that one account, webhook or item does not take others
     with it. What AWS does not raise is a bug, damage, an item of a newer version, or our lack of descriptors.

@@ -1,7 +1,7 @@
-"""Read the environment: the only module that does. One class a function, one field a variable.
+"""Read the environment variables: one class for each function, one field for each variable.
 
-A field's name in capitals is the variable's name. A missing or malformed variable raises at cold
-start, so a broken deployment fails at once and loudly, not on some delivery later.
+No other module reads them. The name of a field in capitals is that of its variable. A missing or malformed
+variable raises at cold start, so a broken deployment fails at once, not on some delivery later.
 """
 
 import os
@@ -84,7 +84,7 @@ class DrainerSettings:
 
 
 def read[T](settings_type: type[T], environ: Mapping[str, str] = os.environ) -> T:
-    """Build `settings_type` from `environ`.
+    """Read `settings_type` from `environ`.
 
     Raises:
         SettingsError: naming the variable, what it holds and what was expected.

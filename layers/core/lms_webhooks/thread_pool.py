@@ -1,4 +1,4 @@
-"""Run work that mostly waits for the network on many threads, which stay ready for the next call."""
+"""Run work that mostly waits for the network on several threads, which stay for the next call."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -35,8 +35,8 @@ class ThreadPool:
                         errors.append(error)
 
         started: list[Future[None]] = []
-        # The process may have no thread left. Then those that it has do it all. The executor keeps the call
-        # that it could not start. A thread that takes it later finds nothing pending.
+        # If the process may start no more threads, those that it has do all the work. The executor keeps the
+        # call that it could not start. A thread that takes it later finds nothing pending.
         with suppress(RuntimeError):
             for _ in range(min(len(items) - 1, self._size)):
                 started.append(self._executor.submit(work_off))  # noqa: PERF401  # keeps what was started

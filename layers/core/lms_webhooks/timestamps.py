@@ -1,4 +1,4 @@
-"""Read and write times as RFC 3339 says."""
+"""Read and write times in the format of RFC 3339."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -8,17 +8,17 @@ AFTER_YEAR = (
     ":([0-5][0-9]|60)([.][0-9]+)?([Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
 )
 RFC3339 = "((?:[0-9]{3}[1-9]|[0-9]{2}[1-9]0|[0-9][1-9]00|[1-9]000)" + AFTER_YEAR
-"""Section 5.6, where letters may be small, without the year 0000, which Python has not.
+"""A time by section 5.6, with small letters too. Without the year 0000, which Python does not have.
 
-The JSON Schemas have it too: what it says must be the same in ECMAScript, and in engines without look-ahead.
+The JSON Schemas use it too. It must mean the same in ECMAScript, and in engines without look-ahead.
 """
 _RFC3339 = re.compile(RFC3339)
 
 
 def read_rfc3339(text: str) -> datetime | None:
-    """The moment that `text` names; None when it is no time, or has no offset.
+    """Parse `text`; None when it is no time, or has no offset.
 
-    A second of 60 is the one after: a leap second, of which Python knows nothing, or a time that was rounded.
+    A second of 60 is read as the next second: a leap second, which Python does not know, or a rounded time.
     """
     match = _RFC3339.fullmatch(text)
     if match is None:

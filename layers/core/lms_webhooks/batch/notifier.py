@@ -32,8 +32,10 @@ class _Verdict(Enum):
 
 
 class Notifier:
-    """Tells what is to be told: programs through one topic, by whose attributes they choose; and people
-    through the topic of their account."""
+    """Publishes notifications to the topic of all accounts, for programs, and to each account's, for people.
+
+    Programs filter by the message attributes.
+    """
 
     def __init__(
         self,
@@ -53,16 +55,19 @@ class Notifier:
         self._clock = clock
 
     def send(self) -> int:
-        """Tell it; answer how much was told. One that dies between telling and noting it tells it twice.
+        """Publish the pending notifications. A process that dies before it removes one publishes it twice.
+
+        Returns:
+            How many were published.
 
         Raises:
-            AWS_ERRORS: some of it could not be told, and is the next sweep's.
+            AWS_ERRORS: some could not be published. The next sweep tries again.
         """
         told = 0
         faults: list[Exception] = []
         for notices in self._box.read():
             ids = [(notice.account_id, notice.webhook_id) for notice in notices]
-            # One that was not read is not deleted, and what there is to tell of it no old news.
+            # A webhook that was not read must not pass for deleted: its notifications are not out of date.
             standings = self._standings.read(list(dict.fromkeys(ids)), whole=True)
             for notice in notices:
                 standing = standings.get((notice.account_id, notice.webhook_id))
@@ -74,8 +79,8 @@ class Notifier:
                         case _Verdict.OPEN:
                             continue
                     self._box.remove(notice)
-                except Exception as error:  # noqa: BLE001  # whatever it is, it costs no other notice
-                    report(error, "notice not told", webhookId=notice.webhook_id, kind=notice.kind)
+                except Exception as error:  # noqa: BLE001  # an error costs no other notification
+                    report(error, "notification not sent", webhookId=notice.webhook_id, kind=notice.kind)
                     if isinstance(error, AWS_ERRORS):
                         faults.append(error)
             if told >= PAGE_SIZE:
@@ -85,17 +90,18 @@ class Notifier:
         return told
 
     def _judge(self, notice: Notification, standing: WebhookState | None) -> "_Verdict":
-        """Whether what a notice says is still so, or ever came to be."""
+        """Return whether a notification is still true, out of date, or not yet decided."""
         if standing is None or standing.epoch != notice.epoch:
             return _Verdict.OLD
         if notice.kind is not NotificationKind.DISABLED or standing.is_switched_off:
             return _Verdict.TRUE
-        # Put, and not written: the drainer has still to, or it died and the next one may find another answer.
+        # Saved before the health was written. The drainer may still write it. Or it died, and the next one
+        # may see another response.
         return _Verdict.OPEN if standing.lease_until_ms >= self._clock() * 1000 else _Verdict.OLD
 
     def _tell(self, notice: Notification) -> None:
         marks = self._backlog.marks(notice.webhook_id)
-        marks.pop(Lane.REPLAY, None)  # what is sent again waits for nothing
+        marks.pop(Lane.REPLAY, None)  # redeliveries are not pending events
         pending = [self._backlog.count(mark, limit=_COUNTED_PENDING) for mark in marks.values()]
         facts = _facts(
             notice,
@@ -116,12 +122,12 @@ class Notifier:
             "Message": json.dumps({"default": json.dumps(facts), "email": _mail(notice, facts)}),
             "MessageStructure": "json",
         }
-        # People first: should theirs fail, programs are not told again with every sweep.
-        with suppress(self._client.exceptions.NotFoundException):  # an account that has nobody mailed
+        # People first. If that fails, programs do not get the same notification with every sweep.
+        with suppress(self._client.exceptions.NotFoundException):  # an account without mail subscriptions
             topic_arn = account_topic(self._topic_arn, notice.account_id)
             self._client.publish(TopicArn=topic_arn, MessageAttributes=attributes, **message)
         self._client.publish(TopicArn=self._topic_arn, MessageAttributes=attributes, **message)
-        logger.info("notice", webhookId=notice.webhook_id, kind=notice.kind)
+        logger.info("notification sent", webhookId=notice.webhook_id, kind=notice.kind)
 
 
 _HEADLINES = {

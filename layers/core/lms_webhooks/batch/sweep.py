@@ -1,11 +1,12 @@
-"""Send for drainers where something is due. Triggers: the batch function's schedule, and the sweep queue.
+"""Schedule drains where something is due. Triggers: the batch function's schedule, and the sweep queue.
 
-Most drainers are sent for by whoever appended, or by the drainer before them. What remains is what waits for
-its slot or longer than an SQS message can, what was lost with a process, and what an admin set free again.
-The sweep takes a webhook's ticket before it sends, so that it sends nothing where a message is on its way.
+The process that appends events, or the drainer before, schedules most drains. The sweep schedules the others:
+for events with a slot, for delays longer than SQS allows, after a process died, and for webhooks that an
+admin enabled again. It takes a webhook's ticket first, so it sends nothing where a message is on its way.
 
-The schedule's invocation sweeps all shards while little is due. What it has no time for goes on by the sweep
-queue, each shard in an invocation of its own. Each sweep begins at another place, and sends as it goes.
+The schedule's invocation sweeps all shards while little is due. For the rest it sends a message for each
+shard to the sweep queue, each for an invocation of its own. Each sweep begins at another place, and schedules
+as it reads.
 """
 
 import secrets
@@ -28,13 +29,13 @@ from lms_webhooks.thread_pool import ThreadPool
 if TYPE_CHECKING:
     from lms_webhooks.batch.notifier import Notifier
 
-# Marks that are not due cost no more than their part of a read unit, so that few calls find those that are.
+# Markers that are not due cost only their part of a read unit, so few calls find those that are due.
 _READ_AT_ONCE = 1000
 _AT_ONCE = 100  # BatchGetItem
-_HANDS = 10  # calls at once: they wait for AWS, and then for 0.29 of a processor
-# Of the schedule's invocation: time for some thousand webhooks. With more, sixteen invocations are faster.
+_HANDS = 10  # threads: they wait for AWS, and then for 0.29 of a processor
+# Time of the schedule's invocation for some thousand webhooks. With more, sixteen invocations are faster.
 _OWN_SECONDS = 5.0
-_CLOSING_SECONDS = 15.0  # for the hundred that are in hand, and to say where to go on
+_CLOSING_SECONDS = 15.0  # for the hundred markers in work, and to send where to continue
 
 
 type _Id = tuple[str, str]
@@ -42,7 +43,7 @@ type _Id = tuple[str, str]
 
 
 class Sweep:
-    """Looks at every due mark there is. One invocation at a time."""
+    """Reads every due marker, and schedules the drains that are missing. One invocation at a time."""
 
     def __init__(
         self,
@@ -65,15 +66,18 @@ class Sweep:
         self._crew = ThreadPool("sweep", size=_HANDS)
 
     def sweep_all(self) -> int:
-        """Send for a drainer wherever something is due and nobody is at it; answer for how many webhooks.
+        """Schedule a drain of each webhook where events are due and no drainer is scheduled or at work.
+
+        Returns:
+            The number of webhooks.
 
         Raises:
-            AWS_ERRORS: some could not be looked at, or sent for. The next sweep will.
+            AWS_ERRORS: a read failed, or a drain could not be scheduled. The next sweep tries again.
         """
         return self._sweep(parts_of_all_shards(self._new_start()), _OWN_SECONDS)
 
     def sweep_part(self, part: ShardPart, *, remaining_seconds: float) -> int:
-        """Go on with one shard, as `sweep_all` does."""
+        """Sweep the rest of one shard, as `sweep_all` does."""
         return self._sweep([part], remaining_seconds - _CLOSING_SECONDS)
 
     def _sweep(self, parts: Sequence[ShardPart], seconds: float) -> int:
@@ -84,7 +88,7 @@ class Sweep:
             try:
                 rest = self._sweep_part(part, run)
             except AWS_ERRORS as fault:
-                report(fault, "marks not read", shard=part.shard)
+                report(fault, "markers not read", shard=part.shard)
                 run.faults.append(fault)
                 continue
             if rest is None:
@@ -100,7 +104,7 @@ class Sweep:
         return len(run.sent_for)
 
     def _sweep_part(self, part: ShardPart, run: "_Run") -> ShardPart | None:
-        """Sweep one shard; answer what of it there was no time for."""
+        """Sweep one shard; return the part for which there was no time."""
         rest: ShardPart | None = part
         while rest is not None:
             if self._clock() >= run.ends_at:
@@ -115,21 +119,21 @@ class Sweep:
         return None
 
     def _try(self, marks: Sequence[DueMarker], run: "_Run") -> None:
-        """Send for the drainers of some marks. What fails costs these, or the one mark that it is about."""
+        """Schedule drains for some markers. An error costs these markers, or only the one that raises it."""
         try:
             self._send_for_drainers(marks, run)
         except AWS_ERRORS as fault:
-            report(fault, "drainers not sent for", marks=len(marks))
+            report(fault, "drains not scheduled", marks=len(marks))
             run.faults.append(fault)
-        except Exception as error:  # noqa: BLE001  # whatever it is, it costs the one mark that it is about
+        except Exception as error:  # noqa: BLE001  # it costs only the marker that raises it
             if len(marks) > 1:
                 for mark in marks:
                     self._try([mark], run)
             else:
-                report(error, "mark not swept", webhookId=marks[0].webhook_id)
+                report(error, "marker not swept", webhookId=marks[0].webhook_id)
 
     def _send_for_drainers(self, marks: Sequence[DueMarker], run: "_Run") -> None:
-        """Send for a drainer for these marks where one is missing, once for each webhook."""
+        """Schedule a drain for these markers where one is missing, one for each webhook."""
         standings = self._standings.read(list(dict.fromkeys(map(_id, marks))))
         now_ms = self._now_ms()
         due: dict[_Id, DrainMessage] = {}
@@ -137,7 +141,7 @@ class Sweep:
             standing = standings.get(_id(mark))
             if _id(mark) in run.sent_for:
                 continue
-            if standing is None:  # a deleted webhook has no health, to keep a ticket on
+            if standing is None:  # a deleted webhook has no health, and so no ticket
                 if mark.purge_until_ms < now_ms and self._backlog.claim(
                     mark, "", now_ms=now_ms, until_ms=now_ms + TICKET_GRACE_SECONDS * 1000
                 ):
@@ -147,7 +151,7 @@ class Sweep:
                 ticket = standing.ticket or secrets.token_urlsafe(12)
                 if is_urgent or _id(mark) not in due:
                     due[_id(mark)] = DrainMessage(*_id(mark), ticket, is_urgent=is_urgent)
-        # Ten are one call: of one queue, so that all of them were sent, or none.
+        # Ten messages are one call, all to the same queue: SQS takes all of them, or none.
         tens = [
             ten
             for is_urgent in (True, False)
@@ -163,7 +167,7 @@ class Sweep:
         try:
             messages.extend(each for each in ten if self._may_send(each))
         except AWS_ERRORS:
-            self._send(messages, run)  # they have their tickets
+            self._send(messages, run)  # their tickets are taken
             raise
         self._send(messages, run)
 
@@ -175,7 +179,7 @@ class Sweep:
         return self._health.take_ticket(message.account_id, message.webhook_id, ticket, now_ms=now_ms)
 
     def _send(self, messages: Sequence[DrainMessage], run: "_Run") -> None:
-        """Send messages. For those that SQS does not take the next sweep sends again."""
+        """Send messages. The next sweep repeats those that SQS does not take."""
         try:
             refused = self._queue.send_all(messages)
         except AWS_ERRORS:
@@ -196,10 +200,10 @@ class Sweep:
 def sweep_for(
     event: Mapping[str, Any], sweep: Sweep, notifier: "Notifier", *, remaining_ms: Callable[[], int]
 ) -> dict[str, Any]:
-    """Sweep all shards for the schedule, and tell owners what there is to tell; or go on for the queue.
+    """Sweep all shards and publish notifications for the schedule, or sweep one shard for the queue.
 
     Returns:
-        For the schedule, how many webhooks there was something to do for. For the queue, that nothing failed.
+        For the schedule, the number of webhooks with a scheduled drain. For the queue, no failed messages.
 
     Raises:
         AWS_ERRORS: as `Sweep.sweep_all` and `Notifier.send`. The function fails then, which has an alarm.
@@ -208,7 +212,7 @@ def sweep_for(
         try:
             sent_for = sweep.sweep_all()
         except Exception:
-            notifier.send()  # what fails with some events keeps nobody from being told
+            notifier.send()  # an error of the sweep holds up no notification
             raise
         notifier.send()
         return {"webhooks": sent_for}
@@ -219,7 +223,7 @@ def sweep_for(
 
 @dataclass
 class _Run:
-    """What one invocation did."""
+    """What one invocation did so far."""
 
     ends_at: float
     lanes: int = 0

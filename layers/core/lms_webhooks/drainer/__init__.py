@@ -1,1 +1,1 @@
-"""The drainer function: what is pending, until it is delivered or ends."""
+"""The drainer function: deliver pending events until each has an outcome."""

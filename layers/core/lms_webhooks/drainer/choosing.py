@@ -1,4 +1,4 @@
-"""Choose what a drain run sends next, of what it found in the lanes. Pure."""
+"""Choose which of the due lanes and pending events a drain run sends next. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,24 +7,24 @@ from lms_webhooks.model.health import MAX_REQUEST_SIZE, Health
 from lms_webhooks.model.lanes import Lane, PendingEvent
 
 REALTIME_IN_A_ROW = 3
-"""Requests of the real-time lane while a lower one is due. So that one gets one in four."""
+"""Real-time requests in a row while a lower lane is due. The lower lane gets one request in four."""
 FAILURES_OF_FIRST = 3
-"""So often an endpoint fails at the first event, before it gets another one."""
+"""Failures of the first event before a probe sends another event too."""
 OTHERS_AT_FIRST = 4
-"""So many it gets then, one at each probe."""
+"""Other events that are sent then, one at each probe."""
 FAILURES_UNTIL_AGAIN = 3
-"""So often from then on until it gets the next one. A quarter of an hour of probes, 300 s apart."""
+"""Failures between other events from then on: a quarter of an hour of probes, 300 s apart."""
 CHOSEN_FROM = MAX_REQUEST_SIZE
-"""So many events of a lane another one is chosen from."""
+"""Events of a lane from which the other event is chosen."""
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
 _LOWER_LANES = (Lane.BATCH, Lane.RETRY, Lane.REPLAY)
 
 
 def next_lane(due: Sequence[Lane], health: Health) -> Lane:
-    """The lane that is served next, of at least one that is due.
+    """Choose the lane of the next request. At least one lane is due.
 
-    Lower lanes take turns. The one that was due first would not do: a replay is due until it ends, which may
-    take days, and the others would wait for that.
+    Lower lanes take turns. To take the lane that was due first would not do. A replay is due until it ends,
+    which may take days, and would keep the other lanes from their requests.
     """
     lower = [lane for lane in _LOWER_LANES if lane in due]
     if Lane.REALTIME in due and (not lower or health.realtime_in_a_row < REALTIME_IN_A_ROW):
@@ -35,14 +35,14 @@ def next_lane(due: Sequence[Lane], health: Health) -> Lane:
 
 
 def after_request(health: Health, lane: Lane) -> Health:
-    """`health` after a request of `lane`."""
+    """Return `health` after a request of `lane`."""
     if lane is Lane.REALTIME:
         return replace(health, realtime_in_a_row=health.realtime_in_a_row + 1)
     return replace(health, realtime_in_a_row=0, lower_lane=lane.value)
 
 
 def request_of(waiting: Sequence[PendingEvent], health: Health, *, most_bytes: int) -> list[PendingEvent]:
-    """The first events of a lane that go into one request: one at least, and a suspect alone."""
+    """Return the first events of a lane that go into one request: at least one, and a suspect alone."""
     together: list[PendingEvent] = []
     size = 0
     for each in waiting:
@@ -57,19 +57,22 @@ def request_of(waiting: Sequence[PendingEvent], health: Health, *, most_bytes: i
 
 
 def lanes_to_probe(due: Sequence[Lane]) -> list[Lane]:
-    """Lanes that are due, in the order in which a failing endpoint is probed with their events.
+    """Return the due lanes in the order in which their events probe a failing endpoint.
 
-    The retry lane comes last. Its events failed before, each alone while others got through. So they may well
-    fail again, and say nothing of the endpoint; in front of a replay they would hold it up.
+    The retry lane comes last. Its events failed before, each alone, while others were delivered. They may
+    well fail again, which says nothing of the endpoint. In front of a replay they would hold it up.
     """
     return sorted(due, key=lambda lane: lane is Lane.RETRY)
 
 
 def number_of_stand_in(failures: int) -> int | None:
-    """Which of the other events follows the first one, counted from 0, when that failed so often alone.
+    """Return the number, from 0, of the other event to send after so many `failures` of the first event.
 
-    From its third failure to its sixth each time, then each third time. Another request each time would make
-    twice as many to an endpoint that is down. None when no other event follows.
+    From its third failure to its sixth another event follows each time, then each third time. To send one
+    each time would double the requests to an endpoint that is down.
+
+    Returns:
+        None when no other event follows.
     """
     number = failures - FAILURES_OF_FIRST
     if number < OTHERS_AT_FIRST:
@@ -79,12 +82,14 @@ def number_of_stand_in(failures: int) -> int | None:
 
 
 def stand_in(number: int, lanes: Sequence[Lane]) -> tuple[list[Lane], float]:
-    """Where to look for the other event with this `number`: in these lanes, the first that has one; and how
-    far from its beginning, from 0 to 1.
+    """Choose where to look for the other event with this `number`.
 
-    The lanes take turns. The retry lane has none: it gives an event when no other lane can. Within each, the
-    places are spread by the golden ratio: the first one, then places that halve what is between those before.
-    So no row of such events, in one lane or in all, is in the way for long.
+    The lanes take turns. The retry lane gives an event only when no other lane has one. Within a lane, the
+    golden ratio spreads the places: the first event, then places between those before. So no run of events
+    that fail, in one lane or in all, blocks a webhook for long.
+
+    Returns:
+        The lanes in the order in which to try them, and a place in the lane from 0 (its first event) to 1.
     """
     lanes_in_turn = [lane for lane in lanes if lane is not Lane.RETRY]
     turn, which = divmod(number, len(lanes_in_turn) or 1)

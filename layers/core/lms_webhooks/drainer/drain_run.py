@@ -1,8 +1,8 @@
-"""One turn at draining a webhook: send what waits, oldest first, several events a request.
+"""Drain one webhook for a while: send its pending events, oldest first, several in each request.
 
-A turn reads the marks of the lanes, chooses a lane, sends the first of its events, and settles them. It
-removes the mark of a lane that it found empty, unless events were appended since. What it learns about the
-endpoint is `health`, for whoever holds the lease to write when the turn is over.
+A drain run reads the due markers, chooses a lane, sends its first events, and records their outcome. It
+clears the marker of an empty lane, unless events were appended since. What it learns about the endpoint is
+`health`, which the drainer writes after the run, because the drainer holds the lease.
 """
 
 import random
@@ -34,28 +34,28 @@ from lms_webhooks.sending.webhook_client import WebhookClient
 from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.webhook_cache import WebhookCache
 
-CLOSING_SECONDS = 20  # no POST starts later: 15 s for it, 5 s to settle it and to give the lease back
+CLOSING_SECONDS = 20  # no POST starts later: 15 s for it, 5 s to record its outcome and to release the lease
 TIMEOUTS = Timeouts(
     connect_seconds=10, response_seconds=5, total_seconds=15
 )  # Adobe Learning Manager's two time-outs
 MAX_BYTES = 256 * 1024  # of a POST
 _BYTES_AROUND_EVENTS = 256
-_REPLAY_PAUSE_SECONDS = 60  # a replay that is only rejected goes on as the sweep comes by
+_REPLAY_PAUSE_SECONDS = 60  # a replay that is only rejected continues with the next sweep
 
 type DelaySeconds = float
-"""How long the successor waits."""
+"""How long the successor's message is delayed."""
 
 
 class OurDelay(float):
-    """A delay after an error of our own. The drainer makes it longer for as long as the error lasts."""
+    """A delay after an error of our own. The drainer makes it longer while the error lasts."""
 
 
-FAULT_DELAY_SECONDS = OurDelay(5)  # when DynamoDB or KMS fail us: rather wait than send it again at once
+FAULT_DELAY_SECONDS = OurDelay(5)  # after an error of DynamoDB or KMS: do not send the same again at once
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """The first events of a lane that may be sent; `portion` is where those of a replay come from."""
+    """The first events of a lane that may be sent. Those of a replay come from `portion`."""
 
     mark: DueMarker
     waiting: list[PendingEvent]
@@ -63,7 +63,7 @@ class _Found:
 
 
 class DrainRun:
-    """One turn. `before` is the health that `health` follows from."""
+    """Sends the pending events of one webhook. `health` follows from `before`."""
 
     def __init__(
         self,
@@ -98,12 +98,12 @@ class DrainRun:
         self.before = health
         self.health = health
         self.is_urgent = False
-        """It serves the real-time lane, and others beside it, but not others alone: see `Lane.is_urgent`."""
+        """Whether the run ends when no real-time event is due: see `Lane.is_urgent`."""
         self.has_real_time = False
-        """Whether real-time events were due when the lanes were looked at last."""
+        """Whether real-time events were due when the run last read the markers."""
 
     def may_send(self) -> bool:
-        """Whether the admin, and what the endpoint said, let anything be sent."""
+        """Return whether the webhook is active and not disabled."""
         return (
             self._webhook is not None
             and self._webhook.status is Status.ACTIVE
@@ -111,17 +111,17 @@ class DrainRun:
         )
 
     def serve(self) -> DelaySeconds | None:
-        """Send until nothing is left, the endpoint fails, or the time is up.
+        """Send pending events until none is due, the endpoint fails, or the time is up.
 
         Returns:
-            How long a successor is to wait; None when there is nothing for one to do.
+            The delay of a successor; None when there is nothing for one to do.
 
         Raises:
-            AWS_ERRORS: something could not be read; what was sent is settled or will be sent again.
+            AWS_ERRORS: a read failed. What was sent is recorded, or will be sent again.
         """
         while self._has_time():
             if not self._look_up():
-                break  # deleted: the successor will bury what waits
+                break  # deleted: the successor will purge the lanes
             marks = self._backlog.marks(self._webhook_id)
             if self._end_expired(marks):
                 continue
@@ -146,11 +146,15 @@ class DrainRun:
         return self._remaining_seconds() > 0
 
     def _look_up(self) -> bool:
-        """See whether the registration changed since the last POST; answer whether there still is one."""
+        """Read the webhook again, which may have changed since the last POST.
+
+        Returns:
+            Whether the webhook still exists.
+        """
         registered = self._webhook_cache.find(self._account_id, self._webhook_id)
         if registered is not None and registered.webhook.epoch != self.health.epoch:
-            # Either what was learnt is about an endpoint that is not this webhook's any more, or the
-            # registration that is remembered is older than the lease.
+            # Either the run's health is about an endpoint that the webhook had before, or the cached webhook
+            # is older than the lease.
             registered = self._webhook_cache.find(self._account_id, self._webhook_id, fresh=True)
             if registered is not None:
                 self.before = self.health = registered.health
@@ -158,7 +162,7 @@ class DrainRun:
         return registered is not None
 
     def _goes_direct(self, marks: dict[Lane, DueMarker]) -> bool:
-        """Return to direct mode when it is time. The turn ends then: it is in force once it is written."""
+        """Return to direct mode when it is time, and end the run: the mode counts once it is written."""
         assert self._webhook is not None
         now_ms = self._now_ms()
         is_empty = Lane.REALTIME not in marks
@@ -170,7 +174,11 @@ class DrainRun:
         return True
 
     def _end_expired(self, marks: dict[Lane, DueMarker]) -> bool:
-        """Look through the lanes whose look is due, each once a turn; answer whether there was one."""
+        """Check lanes for expired events where that is due, each lane once a run.
+
+        Returns:
+            Whether a lane was checked.
+        """
         has_looked = False
         for lane, mark in marks.items():
             is_sent_instead = self._endpoint_answers() and mark.is_due(self._now_ms())
@@ -190,7 +198,11 @@ class DrainRun:
         return self.may_send() and not self.health.failures
 
     def _serve_lane(self, due: Sequence[DueMarker]) -> DelaySeconds | None:
-        """Send the first events of one of the lanes that are `due`; answer a delay when the turn must end."""
+        """Send the first events of one of the lanes that are `due`.
+
+        Returns:
+            A delay when the run must end.
+        """
         lane = next_lane([mark.lane for mark in due], self.health)
         mark = next(mark for mark in due if mark.lane is lane)
         limit = 1 if lane is Lane.RETRY else self.health.request_size
@@ -205,9 +217,9 @@ class DrainRun:
         return self._send(found, together)
 
     def _probe(self, due: Sequence[DueMarker]) -> DelaySeconds | None:
-        """Send the first event to an endpoint that fails; and now and then another, see `stand_in`.
+        """Send the first event to an endpoint that fails, and at times another event too: see `stand_in`.
 
-        The first one comes first nevertheless: when the endpoint is well again, nothing has overtaken it.
+        The first event is always sent first. So nothing overtakes it when the endpoint works again.
         """
         assert self._webhook is not None
         marks = {mark.lane: mark for mark in due}
@@ -226,8 +238,10 @@ class DrainRun:
         return delay if other is None else self._stand_in(other, delay)
 
     def _stand_in(self, found: _Found, delay: DelaySeconds) -> DelaySeconds | None:
-        """Send another event than the one that just failed. Without a 2xx both are one failure: one that is
-        rejected does not spare the endpoint the pause."""
+        """Send another event than the one that just failed.
+
+        Without a 2xx both count as one failure. A rejection does not shorten the pause of the endpoint.
+        """
         failed = self.health
         self.health = uncounted = replace(failed, failures=max(failed.failures - 1, 1))
         other_delay = self._send(found, found.waiting)
@@ -235,14 +249,14 @@ class DrainRun:
             self.health = failed
             return delay
         if not self.health.failures or self.health.epoch != failed.epoch:
-            return None  # it got through, so the next round sees what is wrong with the first one
+            return None  # it was delivered, so the next request shows what is wrong with the first one
         failures = max(failed.failures, self.health.failures)
         next_ms = max(failed.next_attempt_at_ms, self.health.next_attempt_at_ms)
         self.health = replace(self.health, failures=failures, next_attempt_at_ms=next_ms)
         return max(delay, other_delay or 0)
 
     def _find_other(self, first: str, number: int, marks: Sequence[DueMarker]) -> _Found | None:
-        """Another event than the `first` one, at which the endpoint failed; None when there is none."""
+        """Find another event than the `first` one, at which the endpoint failed; None when there is none."""
         by_lane = {mark.lane: mark for mark in marks}
         lanes, depth = stand_in(number, [*by_lane])
         for lane in lanes:
@@ -253,12 +267,12 @@ class DrainRun:
         return None
 
     def _find(self, mark: DueMarker, *, limit: int) -> _Found | None:
-        """The first events of a lane that is due; None when none of them is to be sent now."""
+        """Find the first events to send of a due lane; None when none of them is to be sent now."""
         found = self._read(mark, limit=limit)
         return found and self._settled(found)
 
     def _read(self, mark: DueMarker, *, limit: int) -> _Found | None:
-        """The first events of a lane that are due; None when none is."""
+        """Read the first due events of a lane; None when none is due."""
         if mark.lane is Lane.REPLAY:
             return self._read_replay(mark, limit=limit)
         waiting = self._backlog.read(self._webhook_id, mark.lane, limit=limit)
@@ -271,7 +285,7 @@ class DrainRun:
         return _Found(mark, [each for each in waiting if each.due_at_ms <= self._now_ms()])
 
     def _read_replay(self, mark: DueMarker, *, limit: int) -> _Found | None:
-        """The next events that an admin wants sent again."""
+        """Read the next events that an admin asked to redeliver or replay."""
         portion = self._replays.next_batch(self._webhook_id, limit=limit)
         if portion is None:
             self._backlog.clear_marker(mark)
@@ -282,14 +296,14 @@ class DrainRun:
         return None
 
     def _settled(self, found: _Found) -> _Found | None:
-        """Without what has ended; None when nothing is left. What is sent again has ended, mostly."""
+        """Drop events that have an outcome, except from a replay; None when none is left."""
         if found.portion is not None:
             return found
         left = self._without_ended(found.mark.lane, found.waiting)
         return replace(found, waiting=left) if left else None
 
     def _without_ended(self, lane: Lane, waiting: list[PendingEvent]) -> list[PendingEvent]:
-        """Settle those that expired or were delivered by another way; answer the others."""
+        """Record what expired, remove what was delivered by another way, and return the other events."""
         delivered = self._settler.already_delivered(self._webhook_id, waiting)
         is_settled = self._backlog.remove(
             self._webhook_id, lane, [each for each in waiting if each.event.sort_key in delivered]
@@ -300,7 +314,7 @@ class DrainRun:
         ended = delivered | {each.event.sort_key for each in expired}
         self.health = endpoint.without_suspects(self.health, ended)
         left = [each for each in waiting if each.event.sort_key not in ended]
-        # The next round would find the same, and ask DynamoDB for the same, at once.
+        # The next read would find the same events, and repeat the same writes, at once.
         self._has_fault = not left and not is_settled
         return left
 
@@ -308,7 +322,7 @@ class DrainRun:
         webhook, lane = self._webhook, found.mark.lane
         assert webhook is not None
         credentials = self._webhook_client.decrypt_credentials(webhook)
-        # KMS, or DynamoDB before, may have taken long: what may have changed is looked at last.
+        # KMS, or DynamoDB before, may have taken long. So check last whether the webhook changed.
         if not self._look_up() or self._webhook != webhook or not self._has_time():
             return None
         sent = self._webhook_client.send(
@@ -336,11 +350,11 @@ class DrainRun:
         return then.delay_seconds
 
     def _suspecting(self, webhook: Webhook) -> Health:
-        """What is known of the endpoint. An `ordered` webhook waits for its first event, whatever it is."""
+        """Return the health to decide by. An `ordered` webhook has no suspects: its first event blocks it."""
         return replace(self.health, suspects={}) if webhook.ordered else self.health
 
     def _settle(self, found: _Found, waiting: list[PendingEvent], fate: Fate, attempt: Attempt) -> bool:
-        """Record what became of the events of one POST; answer whether all of it is recorded."""
+        """Record the outcome of the events of one POST; return whether all of it is recorded."""
         lane = found.mark.lane
         if fate is Fate.PENDING:
             return True
@@ -354,12 +368,12 @@ class DrainRun:
     def _settle_replay(
         self, mark: DueMarker, portion: ReplayBatch, waiting: list[PendingEvent], fate: Fate, attempt: Attempt
     ) -> bool:
-        """One event is asked for once more, not until it succeeds."""
+        """Record what a replay sent. It sends each event once, not until it succeeds."""
         is_delivered = fate is Fate.DELIVERED
         self._replay_rejections = 0 if is_delivered else self._replay_rejections + 1
         is_settled = self._replays.settle(portion, waiting, attempt, is_delivered=is_delivered)
         if self._replay_rejections >= MAX_REJECTIONS_IN_A_ROW:
-            # No endpoint failure, or a replay of what is not wanted any more would slow down live events.
+            # Not an endpoint failure: a replay of unwanted events must not delay live events.
             self._replay_rejections = 0
             self._backlog.set_due(mark, self._now_ms() + _REPLAY_PAUSE_SECONDS * 1000)
         return is_settled

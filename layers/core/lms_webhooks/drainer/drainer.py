@@ -1,14 +1,14 @@
-"""Take turns at draining webhooks: the lease, the turn, and who comes next. Trigger: the drain queue.
+"""Drain one webhook for each message of the drain queue: take its lease, run, schedule the successor.
 
-One drainer at a time holds a webhook's lease, longer than it can live, and gives it back before it sends
-for its successor. With the lease it leaves a ticket, which its successor's message carries: whoever comes
-without it ends silently, and the sweep sends nobody. Should anything of this be lost with a process, the
-marks are still there, and when the ticket has ended the sweep sends for a drainer.
+One drainer at a time holds the lease of a webhook, which lasts longer than a drainer can. It releases the
+lease before it schedules its successor. With the lease it leaves a ticket, which the successor's message
+carries. A drainer without the ticket ends silently, and the sweep schedules none. If a process dies, the due
+markers are still there, and the sweep schedules a drain once the ticket has expired.
 
 So a drainer sends to the queue that invoked it. AWS would stop that loop after some 16 messages (Lambda
 guide, recursive loop detection), and the template allows it. Three rules bound it. A message has at most one
-successor. Nobody gets the lease before the next attempt is due, or while another message is on its way. And
-the pauses grow for as long as an endpoint fails, or we do. `tests/scenarios/test_loop.py` and
+successor. No drainer gets the lease before the next attempt is due, or while another message is on its way.
+The pauses grow while an endpoint fails, or while our own errors last. `tests/scenarios/test_loop.py` and
 `tests/scenarios/test_chains.py` prove it.
 """
 
@@ -36,12 +36,12 @@ from lms_webhooks.stores.outbox import NotificationOutbox
 from lms_webhooks.stores.webhook_cache import WebhookCache
 
 TIMEOUT_SECONDS = 60  # the template's Timeout for this function
-LEASE_SECONDS = TIMEOUT_SECONDS + 10  # longer than a drainer can live, whatever happens to it
-_EARLY_SECONDS = 2.0  # SQS delays whole seconds; what is missing to the exact moment is waited for here
+LEASE_SECONDS = TIMEOUT_SECONDS + 10  # longer than a drainer can live
+_EARLY_SECONDS = 2.0  # SQS delays whole seconds; the drainer sleeps for the rest
 
 
 class Drainer:
-    """Drains one webhook after the other, as the messages of the drain queue ask for it."""
+    """Drains the webhooks that the messages of the drain queue name, one after the other."""
 
     def __init__(
         self,
@@ -78,7 +78,10 @@ class Drainer:
     def drain_all(
         self, records: Sequence[Mapping[str, Any]], *, remaining_ms: Callable[[], int]
     ) -> list[str]:
-        """Drain the webhook that each of SQS's `records` names; answer the ids of those that must come again.
+        """Drain the webhook that each of SQS's `records` names.
+
+        Returns:
+            The ids of the messages that SQS must deliver again.
 
         Raises:
             AWS_ERRORS: as `drain`. The function fails then, which has an alarm of its own.
@@ -95,12 +98,12 @@ class Drainer:
         return failed
 
     def drain(self, message: DrainMessage, *, remaining_ms: Callable[[], int]) -> None:
-        """Send what waits for a webhook while there is time, and see to it that the rest is sent.
+        """Send pending events of a webhook while there is time, and schedule a successor for the rest.
 
-        An urgent drainer leaves a webhook that has only lower lanes to one of the background.
+        An urgent drainer leaves a webhook that has only lower lanes due to a background drainer.
 
         Raises:
-            AWS_ERRORS: not even the successor could be sent for; this message comes again.
+            AWS_ERRORS: not even the successor could be scheduled. SQS redelivers this message.
         """
         account_id, webhook_id = message.account_id, message.webhook_id
         try:
@@ -137,8 +140,8 @@ class Drainer:
             _note_fault(webhook_id)
             leased = None
         if leased is None:
-            # Where another is at it, or on the way, this changes nothing. But it may have become too early
-            # meanwhile, or we failed: then the ticket must not stand there without a message.
+            # Where another drainer has the lease, or is scheduled, this changes nothing. But the next attempt
+            # may have moved, or our call failed. Then the ticket must not stay without a message.
             self._come_later(message)
             return
         turn = self._turn(webhook, leased, lambda: remaining_ms() / 1000 - CLOSING_SECONDS)
@@ -146,8 +149,8 @@ class Drainer:
         is_held_up = False
         try:
             delay_seconds = turn.serve()
-        except Exception as error:  # noqa: BLE001  # whatever it is, it charges no endpoint, and the lease ends
-            report(error, "turn broke off", accountId=account_id, webhookId=webhook_id)
+        except Exception as error:  # noqa: BLE001  # no error of ours counts against an endpoint or keeps the lease
+            report(error, "drain run aborted", accountId=account_id, webhookId=webhook_id)
             count(Metric.DRAIN_RUNS_ABORTED)
             delay_seconds = None
             is_held_up = True
@@ -165,9 +168,9 @@ class Drainer:
     def _give_back(
         self, successor: DrainMessage, owner: str, turn: DrainRun, health: Health, delay_seconds: float | None
     ) -> None:
-        """Give the lease back, and send for the successor, if there is something for one to do.
+        """Release the lease, and schedule a successor if there is something for one to do.
 
-        In this order: a successor that came before would find the lease taken and end silently.
+        In this order: an earlier successor would find the lease taken and end silently.
         """
         account_id, webhook_id = successor.account_id, successor.webhook_id
         ticket = None
@@ -179,10 +182,10 @@ class Drainer:
             )
         except AWS_ERRORS:
             _note_fault(webhook_id)
-            is_last_word = False  # or it is, and its answer was lost
-        # Where something changed meanwhile, or was appended, who sent for a drainer found the lease taken.
+            is_last_word = False  # or it was released, and the response was lost
+        # The webhook changed, or events were appended, and the drainer for that found the lease taken.
         if not is_last_word:
-            # Mostly an admin mended something, so that nothing is known of failures.
+            # Mostly an admin fixed the webhook, so the failures before say nothing.
             self._hand_on(_for(successor, [Lane.REALTIME], failures=0), delay_seconds=0)
         elif delay_seconds is not None:
             lanes = [Lane.REALTIME] if turn.has_real_time else []
@@ -195,7 +198,7 @@ class Drainer:
         self._hand_on(message, delay_seconds=_pause_seconds(message.broken_off))
 
     def _hand_on(self, message: DrainMessage, *, delay_seconds: float) -> None:
-        """Send a message in the place of `message`, unless somebody else is at the webhook or on the way."""
+        """Schedule a successor with `message`, unless another drainer has the webhook or is scheduled."""
         now_ms = self._now_ms()
         message = replace(message, ticket=message.ticket or message.message_id)
         ticket = Ticket(message.ticket, now_ms + int(delay_seconds * 1000))
@@ -210,17 +213,17 @@ class Drainer:
             raise
 
     def _save_notifications(self, webhook: Webhook, turn: DrainRun) -> bool:
-        """Have its owners told what the turn found; answer whether they will be."""
+        """Save the notifications that follow from the run; return whether all are saved."""
         try:
             for notice in notifications_for(webhook, turn.before, turn.health, now_ms=self._now_ms()):
                 self._notices.put(notice)
         except (*AWS_ERRORS, Contention):
-            logger.exception("notice not noted", webhookId=webhook.webhook_id)
+            logger.exception("notification not saved", webhookId=webhook.webhook_id)
             return False
         return True
 
     def _due_lanes(self, webhook_id: str) -> list[Lane]:
-        """Where events were appended while we held the lease: their own drainer found it taken."""
+        """Return the lanes that became due during the run: their drainer found the lease taken."""
         now_ms = self._now_ms()
         return [lane for lane, mark in self._backlog.marks(webhook_id).items() if mark.is_due(now_ms)]
 
@@ -229,22 +232,24 @@ class Drainer:
 
 
 def _for(message: DrainMessage, lanes: Sequence[Lane], *, failures: int) -> DrainMessage:
-    """`message`, by the queue that is right for a webhook with these lanes due."""
+    """Return `message` for the queue that suits a webhook with these lanes due."""
     return replace(message, is_urgent=any(lane.is_urgent(failures=failures) for lane in lanes))
 
 
 def _note_fault(webhook_id: str) -> None:
-    """For an except clause: a call of AWS failed."""
-    logger.exception("turn broke off", webhookId=webhook_id)
+    """Log and count an error of AWS. For an except clause."""
+    logger.exception("drain run aborted", webhookId=webhook_id)
     count(Metric.DRAIN_RUNS_ABORTED)
 
 
 def _pause_seconds(broken_off: int) -> float:
-    """How long to wait when so many turns in a row broke off: as long as for an endpoint that fails."""
+    """Return the pause after so many aborted runs in a row: the same as for an endpoint that fails."""
     return backoff_seconds(broken_off, jitter=0)
 
 
 def _got_on(turn: DrainRun) -> bool:
-    """Whether a turn that broke off did something for good: it sends no second request before the first is
-    written down."""
+    """Return whether an aborted run made progress.
+
+    It sends no second request before the outcome of the first is recorded.
+    """
     return len(set(turn.health.attempts) - set(turn.before.attempts)) > 1

@@ -1,8 +1,8 @@
-"""End what was pending for too long: look through lanes for events that expired. Apart from sending.
+"""Find pending events that expired, and record them as expired. Sends nothing.
 
-Lanes are in the order of the events' own time, so an event that was accepted long ago may stand anywhere.
-A lane is looked through when its mark says that the first of its events may expire. A long one is looked
-through in portions, each by another drain run, and the mark says how far.
+A lane is in the order of the events' own time, so an event that was accepted long ago may be anywhere in it.
+A drain run checks a lane when its due marker says that an event may have expired. Several runs share the
+check of a long lane, and the marker keeps the position.
 """
 
 import time
@@ -16,15 +16,15 @@ from lms_webhooks.model.lanes import Check, DueMarker, Lane, PendingEvent
 from lms_webhooks.observability import logger
 from lms_webhooks.stores.backlog import Backlog, place_of
 
-PORTION_PAGES = 10  # megabytes of a lane; were it all of it, a long one would leave no time to send
+PORTION_PAGES = 10  # of a megabyte; to check a long lane at once would leave no time to send
 PAUSE_MS = 600_000
-"""No lane is looked through again sooner, or one whose events expire one by one would be read each minute."""
+"""The least time between two checks. A lane whose events expire one by one is not read each minute."""
 _APPENDED_MS = 86_400_000
-"""Where something was appended during the look: what was accepted before all that was seen is found then."""
+"""The next check where events were appended during this one: they may be older than all that it saw."""
 
 
 class Expiry:
-    """Ends what was pending for as long as the deployment keeps it. Safe to share between threads."""
+    """Expires events that were pending for the retention period. Safe to share between threads."""
 
     def __init__(
         self,
@@ -45,10 +45,10 @@ class Expiry:
     def look_through(
         self, mark: DueMarker, *, endpoint_answers: bool, last_error: str, has_time: Callable[[], bool]
     ) -> None:
-        """End what expired in a lane, from where the last look ended; remove the mark of one that is empty.
+        """Expire events of a lane from where the last check ended; clear the marker of an empty lane.
 
         Raises:
-            AWS_ERRORS: something could not be read or written; the look stays due.
+            AWS_ERRORS: a read or a write failed; the check stays due.
         """
         lane = mark.lane
         check = mark.check or Check("", 0, mark.token)
@@ -61,7 +61,7 @@ class Expiry:
                 return
             expired = self.expired(lane, waiting, endpoint_answers=endpoint_answers)
             if not self.end(mark.webhook_id, lane, expired, last_error=last_error):
-                return  # the look stays due
+                return  # the check stays due
             ended = {each.event.sort_key for each in expired}
             kept = [_since_ms(lane, each) for each in waiting if each.event.sort_key not in ended]
             first_ms = min([*kept, *([check.first_ms] if check.first_ms else [])], default=0)
@@ -71,18 +71,18 @@ class Expiry:
     def expired(
         self, lane: Lane, waiting: Sequence[PendingEvent], *, endpoint_answers: bool
     ) -> list[PendingEvent]:
-        """Those of a lane that expired. None that was never tried, while its endpoint answers: it is sent."""
+        """Return the expired events of a lane: none that was never tried, while the endpoint works."""
         if endpoint_answers and lane is not Lane.RETRY:
             return []
         oldest_ms = self._now_ms() - self.retention_ms
         return [each for each in waiting if _since_ms(lane, each) <= oldest_ms]
 
     def end(self, webhook_id: str, lane: Lane, expired: Sequence[PendingEvent], *, last_error: str) -> bool:
-        """Record what expired, and take it out of its lane; answer whether all of it is."""
+        """Record expired events, and remove them from their lane; return whether all of it is done."""
         if not expired:
             return True
-        if lane is Lane.REPLAY:  # the history says what became of these; only that they be sent again ends
-            logger.info("not sent again", webhookId=webhook_id, events=len(expired))
+        if lane is Lane.REPLAY:  # their outcome stands in the history; only the redelivery expires
+            logger.info("redelivery expired", webhookId=webhook_id, events=len(expired))
             return self._backlog.remove(webhook_id, lane, expired)
         reason = f"not delivered within {self._days} days"
         if last_error:
@@ -90,11 +90,11 @@ class Expiry:
         return self._settler.end(webhook_id, lane, expired, Outcome.EXPIRED, reason)
 
     def _finish(self, mark: DueMarker, check: Check) -> None:
-        """Say when the lane is to be looked through again, or that it is empty."""
+        """Set the time of the next check, or clear the marker of an empty lane."""
         now_ms = self._now_ms()
         first_ms = check.first_ms
         if mark.lane is Lane.REPLAY and self._replays.is_running(mark.webhook_id):
-            first_ms = first_ms or now_ms  # it needs the mark, and does not expire itself
+            first_ms = first_ms or now_ms  # it needs the marker, and does not expire itself
         as_it_was = replace(mark, token=check.token)
         if not first_ms and self._backlog.clear_marker(as_it_was):
             return
@@ -107,5 +107,5 @@ class Expiry:
 
 
 def _since_ms(lane: Lane, waiting: PendingEvent) -> int:
-    """From when on it waits, for what ends after some time."""
+    """Return when the retention period of an event, or of its redelivery, began."""
     return waiting.asked_at_ms if lane is Lane.REPLAY else waiting.event.accepted_at_ms

@@ -1,7 +1,7 @@
-"""Settle what became of events that waited: record it first, then take them out of their lane.
+"""Record the outcome of pending events: write the history first, then remove them from their lane.
 
-In this order a crash between the two leaves an event in its lane that is recorded already, and the next
-drainer only has to remove it. An event that is set aside is written to the retry lane first, in the same way.
+After a crash between the two, a recorded event is still in its lane, and the next drainer only removes it.
+In the same way, an event that is set aside is written to the retry lane first.
 """
 
 import time
@@ -19,12 +19,12 @@ from lms_webhooks.stores.deliveries import DeliveryStore
 
 
 class Ended(NamedTuple):
-    """What was done for events that will not be delivered."""
+    """What was recorded of events that will not be delivered."""
 
     recorded: int
-    """How many the history has now as such."""
+    """How many the history now has as failed."""
     is_all: bool
-    """Whether each of them is on record, and out of its lane."""
+    """Whether all of them are recorded, and removed from their lane."""
 
 
 class OutcomeRecorder:
@@ -38,7 +38,7 @@ class OutcomeRecorder:
         self._clock = clock
 
     def already_delivered(self, webhook_id: str, waiting: Sequence[PendingEvent]) -> set[str]:
-        """The sort keys of those that the history has as delivered (consistent read).
+        """Return the sort keys of events that the history has as delivered (consistent read).
 
         Raises:
             AWS_ERRORS: the history could not be read.
@@ -47,7 +47,7 @@ class OutcomeRecorder:
         return {sort_key for _, sort_key in self._deliveries.find_delivered(keys, consistent=True)}
 
     def deliver(self, webhook_id: str, lane: Lane, waiting: Sequence[PendingEvent], attempt: Attempt) -> bool:
-        """Settle events that one POST delivered; answer whether all of them are recorded."""
+        """Record events that one POST delivered; return whether all of them are recorded."""
         unwritten = self._deliveries.record(
             [
                 Delivery(webhook_id, each.event, Outcome.DELIVERED, (*each.attempts, attempt))
@@ -63,18 +63,19 @@ class OutcomeRecorder:
     def set_aside(
         self, account_id: str, webhook_id: str, lane: Lane, waiting: PendingEvent, attempt: Attempt
     ) -> bool:
-        """Let an event that its receiver rejected be tried alone, later and later; or end it as failed.
+        """Move an event that its receiver rejected to the retry lane; record it as failed after its last try.
 
-        Answers whether that is written down.
+        Returns:
+            Whether that is written.
         """
         later, is_tried_again = set_aside(waiting, attempt, now_ms=int(self._clock() * 1000))
         if not is_tried_again:
             reason = f"rejected {later.tries} times, at last with {attempt.summary}"
             ended = replace(waiting, attempts=later.attempts)  # as it stands in its lane
             return self.end(webhook_id, lane, [ended], Outcome.FAILED, reason)
-        # The first mark is for who dies before the second: tried from its old lane, the event may be
-        # delivered, and its place in this one would be seen by nobody. The second is the one that whoever
-        # buries a deleted webhook, without our lease, cannot have taken away before the event was there.
+        # The first marker is for a process that dies before it sets the second. The event may then be
+        # delivered from its old lane, and only a marker leads to its copy in the retry lane. A purger works
+        # without our lease, and may clear the first marker before the event is there, but not the second.
         self._mark_retry(account_id, webhook_id, later)
         if self._backlog.append(webhook_id, Lane.RETRY, [later]):
             return False
@@ -94,7 +95,11 @@ class OutcomeRecorder:
     def end(
         self, webhook_id: str, lane: Lane, waiting: Sequence[PendingEvent], outcome: Outcome, reason: str
     ) -> bool:
-        """Settle events that will not be delivered; answer whether all are recorded and out of their lane."""
+        """Record events that will not be delivered.
+
+        Returns:
+            Whether all are recorded and removed from their lane.
+        """
         unwritten = self._deliveries.record_unless_delivered(
             [Delivery(webhook_id, each.event, outcome, each.attempts, reason) for each in waiting],
             recorded_at_seconds=int(self._clock()),
@@ -105,9 +110,9 @@ class OutcomeRecorder:
         return is_removed and not unwritten
 
     def bury(self, webhook_id: str, lane: Lane, waiting: Sequence[PendingEvent], reason: str) -> Ended:
-        """Settle events of a deleted webhook as failed, when nobody else writes its history any more.
+        """Record events of a deleted webhook as failed, once no other process writes its history.
 
-        It counts nothing: it is called by several threads.
+        It counts nothing, because several threads call it.
 
         Raises:
             AWS_ERRORS: the history could not be read.

@@ -1,14 +1,14 @@
-"""Record what still waits for a deleted webhook as failed, and take it out of its lanes.
+"""Record the pending events of a deleted webhook as failed, and remove them from their lanes.
 
-A purge begins when every process that had the webhook in hand at its deletion has ended: from then on nobody
-else writes its history. So the history can be read and written in batches. Writes on condition have none, and
-0.29 of a processor makes 350 such calls a second, a third of what a partition takes.
+A purge begins when every process that worked on the webhook at its deletion has ended. From then on no other
+process writes its history, so the purge can read and write it in batches. Conditional writes have no batches,
+and 0.29 of a processor makes 350 such calls a second: a third of what a partition takes.
 
-One purger has a lane at a time. A deleted webhook has no health, so its claim stands on the lane's due mark:
-an owner, and until when. It is given on as a ticket is, see `health_store`. The sweep claims a lane for the
-message that it sends, under no name; the purger that gets the message claims it for as long as it can live;
-when its time is up it claims it for its successor, under the id of its own message, and sends for that one.
-Where somebody dies, the claim ends and the sweep sends again.
+One purger has a lane at a time. A deleted webhook has no health, so the claim is on the lane's due marker: an
+owner, and an end. A claim passes from one process to the next as a ticket does, see `stores/health.py`. The
+sweep claims a lane, without an owner, for the message that it sends. The purger that gets the message claims
+the lane for its own lifetime. When its time is up, it claims the lane for its successor, under the id of its
+own message, and schedules it. If a process dies, the claim ends and the sweep schedules another purge.
 """
 
 import secrets
@@ -32,8 +32,8 @@ from lms_webhooks.stores.webhooks import MAX_DELETED
 from lms_webhooks.thread_pool import ThreadPool
 
 _AT_ONCE = 25  # BatchWriteItem
-# While some wait for the partition of the history, others write to that of the lane. Eight that take 25 each
-# fill both at 1,000 writes a second, though each has three calls to wait for (`bench/purge.py`).
+# While some threads wait for the partition of the history, others write to that of the lane. Eight threads
+# with 25 events each fill both at 1,000 writes a second, with three calls for each (`bench/purge.py`).
 HANDS = 8
 _REASON = "the webhook was deleted"
 
@@ -52,7 +52,7 @@ class Purger:
         claim_seconds: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`claim_seconds` is longer than a purger can live, and than whoever sends to a webhook."""
+        """`claim_seconds` is longer than a purger lives, and than any process that sends to a webhook."""
         self._webhook_cache = webhook_cache
         self._backlog = backlog
         self._settler = settler
@@ -63,10 +63,10 @@ class Purger:
         self._crew = ThreadPool("purge", size=HANDS - 1)
 
     def purge(self, message: DrainMessage, *, remaining_ms: Callable[[], int]) -> None:
-        """Purge the lanes that nobody else purges while there is time, and send for a successor.
+        """Purge the lanes that no other purger has while there is time; schedule a successor for the rest.
 
         Raises:
-            AWS_ERRORS: not even the successor could be sent for; this message comes again.
+            AWS_ERRORS: not even the successor could be scheduled. SQS redelivers this message.
         """
         owner = secrets.token_urlsafe(12)
         mine: list[DueMarker] = []
@@ -80,7 +80,7 @@ class Purger:
             if not is_early:
                 self._purge_lanes(mine, done, remaining_ms)
         except AWS_ERRORS:
-            logger.exception("purge broke off", webhookId=message.webhook_id)
+            logger.exception("purge aborted", webhookId=message.webhook_id)
             count(Metric.DRAIN_RUNS_ABORTED)
         if len(done) == len(mine) and all(done):
             return
@@ -88,22 +88,22 @@ class Purger:
         if is_early:
             seconds = self._claim_seconds
         elif remaining_ms() >= CLOSING_SECONDS * 1000:
-            # With time left, something could not be written: it may not be possible for a while.
+            # With time left, a write failed, and may fail for a while.
             broken_off = message.broken_off + 1
             seconds = backoff_seconds(broken_off, jitter=0)
         self._hand_on(replace(message, broken_off=broken_off), mine, owner, seconds=seconds)
 
     def _was_just_deleted(self, message: DrainMessage) -> bool:
-        """Whether somebody may still write down what was sent before the deletion."""
+        """Return whether a process may still record what it sent before the deletion."""
         since_ms = int((self._clock() - self._claim_seconds) * 1000)
         deleted = self._webhook_cache.deleted(message.account_id, since_ms=since_ms)
-        # Of more than so many nobody can say.
+        # A full list may lack this webhook.
         return len(deleted) == MAX_DELETED or any(each.webhook_id == message.webhook_id for each in deleted)
 
     def _hand_on(
         self, message: DrainMessage, mine: Sequence[DueMarker], owner: str, *, seconds: float
     ) -> None:
-        """Send for a successor after some seconds, who gets the claims that are still `mine`."""
+        """Schedule a successor after some seconds, and pass it the claims that are still `mine`."""
         successor = message.message_id
         left = [mark for mark in mine if self._claim(mark, successor, seconds + TICKET_GRACE_SECONDS, owner)]
         if left:
@@ -117,10 +117,10 @@ class Purger:
     def _purge_lanes(
         self, marks: Sequence[DueMarker], done: list[bool], remaining_ms: Callable[[], int]
     ) -> None:
-        """Say of each lane whether all of it is settled, and its mark gone.
+        """Add to `done`, for each lane, whether it is purged and its marker cleared.
 
-        The replay lane is the last, and its mark stays as long as another's does. The deletion made that mark
-        due: should this purger be lost, it brings the next one, whenever the other lanes are due.
+        The replay lane is the last, and its marker stays as long as any other. The deletion made that marker
+        due. If this purger dies, it brings the next one, even where the other lanes are due much later.
         """
         for mark in sorted(marks, key=_is_of_replay):
             done.append((all(done) or not _is_of_replay(mark)) and self._purge_lane(mark, remaining_ms))
@@ -128,7 +128,7 @@ class Purger:
     def _purge_lane(self, mark: DueMarker, remaining_ms: Callable[[], int]) -> bool:
         is_settled = True
         for page in self._backlog.read_all(mark.webhook_id, mark.lane):
-            # Where a replay is to be forgotten its lane may be empty.
+            # A replay may have to be deleted although its lane is empty.
             pieces = list(batched(page, _AT_ONCE, strict=False)) or [()]
             ended: list[Ended] = []
 

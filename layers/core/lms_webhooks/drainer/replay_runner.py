@@ -1,8 +1,8 @@
-"""Take the next events to redeliver or replay, and record what came of them.
+"""Read the next events to redeliver or replay, and record the result.
 
-Redelivered events are in the replay lane, as other events are in theirs. A replay copies nothing into it: the
-runner reads the history, and the stored replay keeps the place. What is sent gains an attempt and the
-replay's id before the replay moves on. So a process that continues after a crash sees what was sent.
+Events to redeliver are in the replay lane. A replay copies nothing into it: the runner reads the history, and
+the stored replay keeps the position. What was sent gains an attempt and the replay's id before the replay
+advances. So a process that continues after a crash sees what was sent.
 
 A replay only adds: a delivered event stays delivered, whatever the receiver's second response is.
 """
@@ -21,22 +21,22 @@ from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.deliveries import DeliveryStore
 from lms_webhooks.stores.replays import Replay, ReplayState, ReplayStore
 
-_READ_AT_ONCE = 100  # deliveries of the history, of which a filter may let few through
+_READ_AT_ONCE = 100  # deliveries of the history, of which a filter may match few
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """One delivery that a replay comes by."""
+    """One delivery of the history that a replay reads."""
 
     sort_key: str
     must_send: bool = False
     was_delivered: bool | None = None
-    """When it was sent in this replay already."""
+    """The result, when this replay sent it already."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayBatch:
-    """What is to be sent next. `waiting` may be empty: then the replay came by deliveries of no concern."""
+    """The next events to send. `waiting` is empty where a replay read only deliveries that it skips."""
 
     webhook_id: str
     waiting: list[PendingEvent]
@@ -46,7 +46,7 @@ class ReplayBatch:
 
 
 class ReplayRunner:
-    """Portion by portion, what is to be sent again; and what came of it."""
+    """Reads the events to redeliver or replay, batch by batch, and records the result of each."""
 
     def __init__(
         self,
@@ -62,10 +62,10 @@ class ReplayRunner:
         self._clock = clock
 
     def next_batch(self, webhook_id: str, *, limit: int) -> ReplayBatch | None:
-        """At most `limit` events to send again: single ones first. None when there is nothing to do.
+        """Return at most `limit` events to send again, redeliveries first; None when there is nothing to do.
 
         Raises:
-            AWS_ERRORS: something could not be read.
+            AWS_ERRORS: a read failed.
         """
         waiting = self._backlog.read(webhook_id, Lane.REPLAY, limit=limit)
         if waiting:
@@ -86,22 +86,22 @@ class ReplayRunner:
         return ReplayBatch(webhook_id, waiting, replay, tuple(steps), is_last=page.read_to is None)
 
     def is_running(self, webhook_id: str) -> bool:
-        """Whether a replay of the webhook has more to send.
+        """Return whether a replay of the webhook has more to send.
 
         Raises:
-            AWS_ERRORS: it could not be read.
+            AWS_ERRORS: the replay could not be read.
         """
         replay = self._store.find(webhook_id)
         return replay is not None and replay.state is ReplayState.RUNNING
 
     def pass_over(self, portion: ReplayBatch) -> None:
-        """Move on where there was nothing to send."""
+        """Advance past a batch that has nothing to send."""
         self._advance(portion, set(), is_delivered=False)
 
     def settle(
         self, portion: ReplayBatch, sent: Sequence[PendingEvent], attempt: Attempt, *, is_delivered: bool
     ) -> bool:
-        """Add an attempt to what was `sent` of a portion, and move on; answer whether all is recorded."""
+        """Add an attempt to what was `sent` of a batch, and advance; return whether all is recorded."""
         unwritten = self._deliveries.add_attempt(
             [(portion.webhook_id, each.event, each.attempts) for each in sent],
             attempt,
@@ -124,9 +124,9 @@ class ReplayRunner:
     def _settle_where_it_waits(
         self, webhook_id: str, sent: PendingEvent, attempt: Attempt, *, is_delivered: bool
     ) -> None:
-        """One that was sent ahead of its time need not wait any more, or waits on with one attempt more.
+        """Update an event that is still pending in a lane: remove it once delivered, or add the attempt.
 
-        By a fault, or by its drainer, who moved it, this may fail: then that drainer finds it delivered.
+        This may fail by an error of ours, or because a drainer moved the event. It then finds it delivered.
         """
         if sent.pending_in is None:
             return
@@ -139,16 +139,17 @@ class ReplayRunner:
             logger.exception("attempt not added", webhookId=webhook_id)
 
     def bury(self, webhook_id: str, waiting: Iterable[PendingEvent]) -> bool:
-        """Forget what of a deleted webhook was to be sent again: its history says what became of that before.
+        """Discard the redeliveries and the replay of a deleted webhook. Their outcomes stay in its history.
 
-        Answers whether all is gone.
+        Returns:
+            Whether all is removed.
         """
         is_gone = self._backlog.remove(webhook_id, Lane.REPLAY, list(waiting))
         self._store.forget(webhook_id)
         return is_gone
 
     def _advance(self, portion: ReplayBatch, sent: set[str], *, is_delivered: bool) -> None:
-        """Past everything up to the first that was to be sent and was not."""
+        """Advance the replay to just before the first delivery that it must send and did not."""
         replay = portion.replay
         assert replay is not None
         outcomes: list[bool] = []
@@ -174,14 +175,14 @@ class ReplayRunner:
             delivered=outcomes.count(True),
             rejected=outcomes.count(False),
         )
-        # One that was cancelled meanwhile stays so, and this last step of it counts.
+        # A replay that was cancelled meanwhile stays cancelled, and still counts this last step.
         if not has_ended or not advance(ended_at_ms=int(self._clock() * 1000)):
             advance(ended_at_ms=0)
 
 
 def _step(replay: Replay, recorded: DeliveryRecord) -> _Step:
     if recorded.replay_id == replay.replay_id:
-        # By whoever died before the job moved on.
+        # Sent by a process that died before the replay advanced.
         return _Step(recorded.sort_key, was_delivered=recorded.attempts[-1].is_success)
     first_success = recorded.first_success
     if first_success is not None and first_success.started_at_ms >= replay.started_at_ms:
