@@ -4,18 +4,21 @@ A test fails while the committed description differs from what this generates. T
 and the rules that are code in the models.
 """
 
+import ast
+import inspect
 import json
 import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import models_json_schema
 
-from lms_webhooks.admin import inputs, query_parameters, stats
+from lms_webhooks.admin import inputs, outputs, query_parameters, stats
 from lms_webhooks.admin.handlers import ROUTES
 from lms_webhooks.admin.problems import Problem
 from lms_webhooks.admin.routes import Route
@@ -119,7 +122,8 @@ TEXTS: dict[str, Text] = {
     "test_webhook": Text(
         "Webhooks",
         "Send a sample to a webhook, whatever its status",
-        "A response that is repeated under its key is without responseBody." + _COUNTED,
+        "A repeat under the same Idempotency-Key gets the first response without its responseBody."
+        + _COUNTED,
     ),
     "rotate_signing_secret": Text(
         "Webhooks",
@@ -148,8 +152,8 @@ TEXTS: dict[str, Text] = {
     "start_replay": Text(
         "Deliveries",
         "Send part of the history again, oldest event first",
-        "A webhook has one replay at a time. It goes out after the pending events. Without `to` it covers"
-        " events until now." + _COUNTED,
+        "A webhook has one replay at a time. It goes out after the pending events. Without `to`, or with a"
+        " later one, it covers events until now." + _COUNTED,
         _REPLAY_LINKS,
     ),
     "list_notification_subscriptions": Text(
@@ -160,12 +164,12 @@ TEXTS: dict[str, Text] = {
         "Mail a person when a webhook fails, keeps failing, is disabled, or works again",
         "The person first gets a link to confirm with, good for two days. The same call again sends another"
         " link. An account has at most ten subscriptions. A mailbox gets at most three links a day, and an"
-        " account has at most 20 mailed." + _COUNTED,
+        " account mails at most 20." + _COUNTED,
         _ADDED_SUBSCRIPTION_LINKS,
     ),
     "delete_notification_subscription": Text("Notifications", "Remove a notification subscription"),
     "cancel_replay": Text(
-        "Deliveries", "Stop the webhook's replay where it is", "A request that has started still arrives."
+        "Deliveries", "Stop the webhook's replay where it is", "A request that had started may still arrive."
     ),
     "get_replay": Text("Deliveries", "Get the progress of the webhook's replay, or the last one"),
 }
@@ -191,24 +195,26 @@ _PARAMETERS: dict[str, Schema] = {
     },
     "If-Match": {
         "in": "header",
-        "description": "The ETag that you read. The call fails if the webhook has changed since.",
+        "description": "The ETag that you read. If the webhook has changed since, the response is 412.",
         "schema": {"type": "string"},
         "example": '"3-a3963681"',
     },
     "Idempotency-Key": {
         "in": "header",
-        "description": "A value of your choice. Calls that are repeated under it are made once in 24 hours.",
+        "description": "Such as a UUID. The same call under the same key is made once in 24 hours.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
     },
     "status": {
         "in": "query",
+        "description": "Deliveries with this status.",
         "schema": {"type": "string", "enum": list(query_parameters.DeliveryStatus)},
     },
-    "eventName": {"in": "query", "schema": _EVENT_NAME},
+    "eventName": {"in": "query", "description": "Deliveries of this event type.", "schema": _EVENT_NAME},
     "from": {"in": "query", "description": "Events at or after this time.", "schema": _MOMENT},
     "to": {"in": "query", "description": "Events before this time.", "schema": _MOMENT},
     "limit": {
         "in": "query",
+        "description": "How many deliveries a page has at most.",
         "schema": {
             "type": "integer",
             "minimum": 1,
@@ -243,7 +249,7 @@ _HEADERS: dict[str, Schema] = {
         "description": "true when this is the response to an earlier call under the same key.",
         "schema": {"type": "string", "const": "true"},
     },
-    "Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}},
+    "Retry-After": {"description": "Seconds to wait before the next try.", "schema": {"type": "integer"}},
     "Allow": {"description": "The methods of this path.", "schema": {"type": "string"}},
 }
 _SENT_HEADERS = {
@@ -263,7 +269,8 @@ _WEBHOOK_RULES: dict[str, Schema] = {
     "name": {
         "pattern": _TRIMMED,
         "description": (
-            "At least one visible character, and none that is invisible or changes the direction of text."
+            "On one line, without white space at its ends. At least one visible character, and none that is"
+            " invisible or changes the direction of text."
             " Joiners and variation selectors only in words of Arabic, Indic and related scripts, and emoji."
         ),
     },
@@ -281,7 +288,18 @@ _WEBHOOK_RULES: dict[str, Schema] = {
             " address. The local stack also takes http and loopback."
         ),
     },
-    "events": {"uniqueItems": True, "items": _EVENT_NAME},
+    "events": {
+        "uniqueItems": True,
+        "items": _EVENT_NAME,
+        "description": "The trigger events: names that GET /v1/event-types lists.",
+    },
+    "ordered": {"description": "Whether events go through the backlog, in order, one request at a time."},
+    "status": {
+        "description": (
+            "active sends events, paused keeps them pending, inactive takes no new ones. active also enables"
+            " a webhook that the system disabled."
+        )
+    },
     "headers": {
         "propertyNames": {"pattern": r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}$"},
         "additionalProperties": {
@@ -385,11 +403,12 @@ def _operation(route: Route) -> Schema:
 
 
 def _responses(route: Route, text: Text) -> Iterator[tuple[int, Schema]]:
-    success: Schema = {"description": text.summary + "."}
+    success: Schema = {"description": "No content."}
     headers = (*route.headers, *(["Idempotency-Replayed"] if route.is_idempotent else []))
     if headers:
         success["headers"] = {name: _HEADERS[name] for name in headers}
     if route.gives is not None:
+        success["description"] = inspect.getdoc(route.gives)
         success["content"] = {"application/json": {"schema": _ref(_name(route.gives))}}
     if text.links:
         success["links"] = text.links
@@ -442,12 +461,37 @@ def _schemas() -> dict[str, Schema]:
         if name not in parts
     }
     assert len(schemas) == len(definitions["$defs"]) - len(parts), "two models have one short name"
+    for name, property_name, said in _texts_of_results():
+        if name in schemas:
+            schemas[name]["properties"][property_name]["description"] = said
     for name, rules in _RULES.items():
         for property_name, rule in rules.items():
             schemas[name]["properties"].setdefault(property_name, {}).update(rule)
     schemas["DeliveryDetail"]["required"].append("event")
     refusals = {problem for route in routes for problem in route.problems()}
     return schemas | _PROBLEM_SCHEMAS | {_problem_name(each): _problem(each) for each in refusals}
+
+
+def _texts_of_results() -> Iterator[tuple[str, str, str]]:
+    """Yield the docstring of each field of the responses, after the names of its schema and property."""
+    models = [
+        each for each in vars(outputs).values() if isinstance(each, type) and issubclass(each, BaseModel)
+    ]
+    for model in models:
+        for base in model.__mro__:
+            if base.__module__ != outputs.__name__:
+                continue
+            (declared,) = ast.parse(inspect.getsource(base)).body
+            assert isinstance(declared, ast.ClassDef)
+            for one, following in pairwise(declared.body):
+                match one, following:
+                    case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(
+                        value=ast.Constant(value=str(said))
+                    ):
+                        property_name = model.model_fields[name].alias or to_camel(name)
+                        yield _name(model), property_name, " ".join(said.split())
+                    case _:
+                        pass
 
 
 def _problem_name(problem: type[Problem]) -> str:
@@ -473,7 +517,9 @@ def _problem(problem: type[Problem]) -> Schema:
 _PROBLEM_SCHEMAS: dict[str, Schema] = {
     "ProblemError": {
         "type": "object",
-        "description": "A violated rule, with a JSON pointer to the field or the name of the parameter.",
+        "description": (
+            "A violated rule, with a JSON pointer to the field, or the name of the parameter or the header."
+        ),
         "properties": {
             "pointer": {"type": "string"},
             "parameter": {"type": "string"},

@@ -126,7 +126,7 @@ def of_request(example: Mapping[str, Any]) -> Schema:
         "properties": {
             "accountId": _ACCOUNT_ID_RECEIVED,
             "events": {
-                "description": "At least one. Several when events waited, or are of a non-real-time type",
+                "description": "At least one. Several when events were pending or are non-real-time",
                 "type": "array",
                 "minItems": 1,
                 "maxItems": MAX_REQUEST_SIZE,

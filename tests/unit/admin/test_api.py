@@ -253,7 +253,7 @@ KNOWN_EVENT = "must be an event name that GET /v1/event-types lists"
         ),
         (
             {"headers": {"X-A": "1", "x-a": "2"}},
-            {"/headers/x-a": "must not be there twice, in whatever case"},
+            {"/headers/x-a": "must not be given twice, in upper or lower case"},
         ),
         (
             {"headers": {"x a": "1", "good": "v", "a/b~c": "1", "Host": "v"}},

@@ -47,7 +47,7 @@ _BARRED_HEADERS = frozenset(
     }
 )
 _BARRED_PREFIXES = ("webhook-", "proxy-")
-_REPEATED = "must not be there twice, in whatever case"
+_REPEATED = "must not be given twice, in upper or lower case"
 
 # A mail address as people have them (RFC 5321's dot-string), at a host with a dot: SNS says what it can mail.
 _ADDRESS = re.compile(

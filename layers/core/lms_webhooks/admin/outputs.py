@@ -57,14 +57,17 @@ class WebhookOutput(_Output):
     target_url: str
     authentication: NoAuthenticationOutput | BasicAuthenticationOutput | SignatureAuthenticationOutput
     events: list[str]
+    """The trigger events: names of event types."""
     status: Status
     ordered: bool
+    """Whether every event goes through the backlog, in order, one request at a time."""
     headers: dict[str, str]
     health: "HealthOutput"
     pending: "PendingOutput"
     created_at: str
     updated_at: str
     created_by: str
+    """The admin, as the token names them."""
     updated_by: str
 
 
@@ -80,8 +83,11 @@ class HealthOutput(_Output):
 
     mode: Mode
     failing_since: str | None = None
+    """When the first of the failures in a row was."""
     last_error: str | None = None
+    """Text for people: `HTTP 503`, or the error class, with the reason where it is known."""
     next_attempt_at: str | None = None
+    """When the next request is sent to the endpoint, to see whether it works again."""
     disabled: DisabledOutput | None = None
 
 
@@ -112,15 +118,18 @@ class SigningSecretOutput(_Output):
     webhook_id: str
     secret: Annotated[str, Field(repr=False)]
     previous_secret_expires_at: str
+    """Until then the previous secret signs too."""
 
 
 class SampleResultOutput(_Output):
     """The result of a test: a status code, or the class of the error."""
 
     delivered: bool
+    """Whether the receiver responded with a 2xx."""
     status_code: int | None = None
     latency_ms: int
     error_class: str | None = None
+    """Why there is no status code, such as `dns`, `connect`, `tls` or `timeout`."""
     reason: str | None = None
     """With `forbidden-address`, the rule that the target breaks. With `tls`, the fault, where known."""
     location: str | None = None
@@ -133,9 +142,11 @@ class AttemptOutput(_Output):
     """One POST: a status code, or the class of the error."""
 
     at: str
+    """When it started."""
     latency_ms: int
     status_code: int | None = None
     error_class: str | None = None
+    """Why there is no status code, such as `dns`, `connect`, `tls` or `timeout`."""
     reason: str | None = None
     """With `tls`, the fault, where known."""
 
@@ -150,10 +161,13 @@ class DeliveryOutput(_Output):
     occurred_at: str
     """The time of the event itself."""
     accepted_at: str
+    """When the event reached this system. It expires after a time from then on."""
     attempt_count: int
     last_attempt: AttemptOutput | None = None
     next_attempt_at: str | None = None
+    """When a rejected event is retried."""
     reason: str | None = None
+    """Text for people: why the delivery failed or expired."""
 
 
 class DeliveryDetailOutput(DeliveryOutput):
@@ -174,6 +188,7 @@ class ReplayOutput(_Output):
     processed: int
     """Deliveries read so far. It sends those that match."""
     delivered: int
+    """Events that got a 2xx."""
     rejected: int
     """Events that the receiver rejected. A replay does not retry them."""
     processed_to: str | None = None
@@ -188,6 +203,7 @@ class DeliveryListOutput(_Output):
 
     deliveries: list[DeliveryOutput]
     next_cursor: str | None = None
+    """Send it as `cursor`, with the same filters, to get the next page."""
     incomplete: bool | None = None
     """True when the retry lane holds more events than one call reads. Some may be missing here."""
 
@@ -216,7 +232,7 @@ class StatsOutput(_Output):
     from_time: Annotated[str, Field(alias="from")]
     to_time: Annotated[str, Field(alias="to")]
     counted_from: str
-    """Later than `from` when there is more than one call can count."""
+    """The counts begin here. It is later than `from` if there is more than one call can count."""
     hours: list[HourOutput]
     pending: PendingOutput
     oldest_pending_at: str | None = None

@@ -130,7 +130,7 @@ class PathNotFound(NotFound):
     title = "No such path"
 
     def __init__(self) -> None:
-        super().__init__("The API has no such path.")
+        super().__init__("The API has no such path. GET /openapi.json lists those that it has.")
 
 
 class WebhookNotFoundProblem(NotFound):
@@ -213,14 +213,17 @@ class SubscriptionLimitExceeded(Problem):
 
 
 class ReplayInProgressProblem(Problem):
-    """The webhook has a replay under way."""
+    """The webhook has a running replay."""
 
     status = 409
     slug = "replay-running"
-    title = "A replay is under way"
+    title = "A replay is running"
 
     def __init__(self) -> None:
-        super().__init__("This webhook has a replay under way. GET this path for its progress.")
+        super().__init__(
+            "A webhook has one replay at a time, and one is running. GET this path for its progress. To start"
+            " another now, DELETE it first."
+        )
 
 
 class NotSigned(Problem):
@@ -250,15 +253,15 @@ class RotationInProgress(Problem):
 
 
 class IdempotencyInProgressProblem(Problem):
-    """A call with this Idempotency-Key has not ended yet."""
+    """A call with this Idempotency-Key is still running."""
 
     status = 409
     slug = "idempotency-key-in-use"
-    title = "The call is under way"
+    title = "The call is still running"
 
     def __init__(self) -> None:
         super().__init__(
-            "A call with this Idempotency-Key is under way. Repeat it to get its response.",
+            "A call with this Idempotency-Key is still running. Repeat it in a second to get its response.",
             headers={"Retry-After": "1"},
         )
 
@@ -271,7 +274,9 @@ class VersionConflictProblem(Problem):
     title = "The webhook has changed"
 
     def __init__(self) -> None:
-        super().__init__("The webhook changed since you read it. Read it again before you change it.")
+        super().__init__(
+            "The webhook changed since you read it. Read it again, and send its new ETag as If-Match."
+        )
 
 
 class BodyTooLarge(Problem):
@@ -315,10 +320,13 @@ class IdempotencyKeyReused(Problem):
 
     status = 422
     slug = "idempotency-key-reused"
-    title = "The idempotency key belongs to another call"
+    title = "The Idempotency-Key belongs to another call"
 
     def __init__(self) -> None:
-        super().__init__("This Idempotency-Key was used with another path or body. Use a new one.")
+        super().__init__(
+            "This Idempotency-Key was used in the last 24 hours, with another path or body. Use a new key for"
+            " a new call."
+        )
 
 
 class RateLimited(Problem):
@@ -342,11 +350,11 @@ class MailLimitExceeded(Problem):
 
     status = 429
     slug = "too-many-mails"
-    title = "Too many mails"
+    title = "Too many confirmation links"
 
     def __init__(self, to_one: int, of_an_account: int, wait_seconds: int) -> None:
         super().__init__(
-            f"A mailbox gets at most {to_one} links a day (UTC), and an account mails at most"
+            f"A mailbox gets at most {to_one} confirmation links a day (UTC), and an account mails at most"
             f" {of_an_account}. A link is good for two days: look for it in the spam folder."
             f" Or try again in {wait_seconds} s.",
             headers={"Retry-After": str(wait_seconds)},
@@ -358,11 +366,12 @@ class CreationLimitExceededProblem(Problem):
 
     status = 429
     slug = "too-many-creations"
-    title = "Too many creations"
+    title = "Too many new webhooks"
 
     def __init__(self, limit: int, wait_seconds: int) -> None:
         super().__init__(
-            f"An account creates at most {limit} webhooks a day (UTC). Try again in {wait_seconds} s.",
+            f"An account creates at most {limit} webhooks a day (UTC), deleted ones included."
+            f" Try again in {wait_seconds} s.",
             headers={"Retry-After": str(wait_seconds)},
         )
 
@@ -387,7 +396,7 @@ class ContentionProblem(Problem):
 
     def __init__(self) -> None:
         super().__init__(
-            "Other changes of this account got in the way of this one. Try again.",
+            "Other changes of this account got in the way of this one, and nothing changed. Try again.",
             headers={"Retry-After": "1"},
         )
 

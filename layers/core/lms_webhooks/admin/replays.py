@@ -159,5 +159,5 @@ class ReplayService:
         """
         self._store.get(caller.account_id, webhook_id)
         if not self._replays.cancel(webhook_id, ended_at_ms=int(self._clock() * 1000)):
-            raise ReplayNotFound("No replay of this webhook is under way.")
+            raise ReplayNotFound("No replay of this webhook is running.")
         audit(caller, "webhook.cancel-replay", webhookId=webhook_id)

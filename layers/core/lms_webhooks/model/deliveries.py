@@ -11,7 +11,7 @@ type DeliveryKey = tuple[str, str]
 
 
 class Outcome(StrEnum):
-    """How a delivery ended."""
+    """How a delivery ended: with a 2xx, given up, or pending for too long."""
 
     DELIVERED = "delivered"
     FAILED = "failed"

@@ -37,19 +37,19 @@ MAX_SUSPECTS = 2 * SUSPECTS
 
 
 class Mode(StrEnum):
-    """How a webhook gets its real-time events."""
+    """How a webhook gets real-time events: `direct` sends each at once, `backlog` sends them in order."""
 
     DIRECT = "direct"
     BACKLOG = "backlog"
 
 
 class DisabledReason(StrEnum):
-    """Why the system stopped sending to a webhook."""
+    """Why the system disabled a webhook: a 410 (`gone`), or days of failure without one 2xx (`failing`)."""
 
     GONE = "gone"
-    """It responded 410: it takes nothing new, as if the admin had retired it."""
+    """It responded 410: it takes no new events, as if it were inactive."""
     FAILING = "failing"
-    """It failed for as long as events are kept: what comes waits one retention period more."""
+    """It failed for as long as events are kept: new events stay pending for one retention period more."""
 
 
 @dataclass(frozen=True, slots=True)

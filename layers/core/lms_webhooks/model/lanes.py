@@ -10,7 +10,7 @@ _FIRST_KEY, _LAST_KEY = "!", "~"  # the sort keys of due markers are printable A
 
 
 class Lane(StrEnum):
-    """A queue of pending events of one webhook, in the order in which lanes are served."""
+    """A part of a backlog: real-time, non-real-time, rejected, and replayed or redelivered events."""
 
     REALTIME = "realtime"
     BATCH = "batch"

@@ -10,7 +10,7 @@ MAX_WEBHOOKS_PER_ACCOUNT = 5  # Adobe Learning Manager: "up to five webhooks"
 
 
 class Status(StrEnum):
-    """What the admin wants: send, hold, or retire."""
+    """What the admin wants: `active` sends, `paused` keeps events pending, `inactive` takes no new ones."""
 
     ACTIVE = "active"
     PAUSED = "paused"

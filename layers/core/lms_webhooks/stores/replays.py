@@ -32,7 +32,7 @@ KEPT_DAYS = 30  # the outcome of a replay, after it ended
 
 
 class ReplayState(StrEnum):
-    """Whether there is more to send."""
+    """The state of a replay: it still sends, it has sent everything, or an admin stopped it."""
 
     RUNNING = "running"
     DONE = "done"

@@ -233,7 +233,7 @@ export const rules = {
   'must be a mail address such as team@example.com': 'deve essere un indirizzo e-mail come team@example.com',
   'must be a time such as 2026-11-03T12:00:00Z': 'deve essere una data con ora',
   'must be later than from': 'deve venire dopo l’inizio',
-  'must not be there twice, in whatever case': 'non può esserci due volte, né in maiuscole né in minuscole',
+  'must not be given twice, in upper or lower case': 'non può esserci due volte, né in maiuscole né in minuscole',
   'must have a value of 1 to 1024 visible ASCII characters, with spaces or tabs only between them': 'il valore deve avere da 1 a 1024 caratteri ASCII visibili, con spazi o tabulazioni solo fra loro',
   'must not contain control characters or line breaks': 'non può contenere caratteri di controllo o interruzioni di riga',
   'must not contain control characters other than line breaks': 'non può contenere caratteri di controllo, a parte le interruzioni di riga',
