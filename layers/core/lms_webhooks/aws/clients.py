@@ -1,7 +1,7 @@
-"""Make AWS clients: one way to retry, to wait and to pool, for every service.
+"""Create AWS clients with the same retries, timeouts and connection pools for every service.
 
-By botocore's session, not boto3's: the clients are the same, and boto3 would import its transfer manager
-and resources with them, a third of a cold start.
+The session is botocore's, not boto3's. The clients are the same, but boto3 would also import its transfer
+manager and resources, a third of a cold start.
 """
 
 import random
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from mypy_boto3_sns import SNSClient
     from mypy_boto3_sqs import SQSClient
 
-# Retries are botocore's. A call that hangs must not eat the time that deliveries need, so each try
-# is short: DynamoDB, SQS and KMS answer in milliseconds or not at all.
-# botocore would hold every value of every item against its model first: a third of the time that a write of
-# ten takes. mypy does that here, from the same models, and what it cannot see DynamoDB refuses.
+# botocore retries. A call that hangs must not use the time that deliveries need, so each try is short:
+# DynamoDB, SQS and KMS respond in milliseconds or not at all.
+# Without validation, botocore saves a third of the time of a write of ten items. mypy checks the calls here,
+# from the same models, and DynamoDB refuses what mypy cannot see.
 _CONFIG = Config(
     connect_timeout=2,
     read_timeout=5,
     retries={"mode": "standard", "total_max_attempts": 4},
     max_pool_connections=64,
     parameter_validation=False,
-    # botocore would compose its own, twice for each call: a tenth of the time that the call takes.
+    # botocore would compose its own twice for each call, a tenth of the time of the call.
     user_agent=f"lms-webhooks/{__version__}",
 )
 _session = get_session()
@@ -43,32 +43,32 @@ _MAX_WAIT_SECONDS = 0.4
 
 
 def dynamodb() -> "DynamoDBClient":
-    """A DynamoDB client, safe to share between threads."""
+    """Return a DynamoDB client. Safe to share between threads."""
     return retry_conflicts(cast("DynamoDBClient", _session.create_client("dynamodb", config=_CONFIG)))
 
 
 def sqs() -> "SQSClient":
-    """An SQS client, safe to share between threads."""
+    """Return an SQS client. Safe to share between threads."""
     return cast("SQSClient", _session.create_client("sqs", config=_CONFIG))
 
 
 def kms() -> "KMSClient":
-    """A KMS client, safe to share between threads."""
+    """Return a KMS client. Safe to share between threads."""
     return cast("KMSClient", _session.create_client("kms", config=_CONFIG))
 
 
 def sns() -> "SNSClient":
-    """An SNS client, safe to share between threads."""
+    """Return an SNS client. Safe to share between threads."""
     return cast("SNSClient", _session.create_client("sns", config=_CONFIG))
 
 
 def retry_conflicts(client: "DynamoDBClient") -> "DynamoDBClient":
     """Make `client` retry a single write while a transaction holds its item.
 
-    DynamoDB answers PutItem, UpdateItem and DeleteItem with TransactionConflictException then, and writes
+    DynamoDB then refuses PutItem, UpdateItem and DeleteItem with TransactionConflictException, and writes
     nothing (its API model). So a retry is safe. botocore's retry modes do not know this error, and no setting
-    adds one. botocore asks them by the event `needs-retry`, and this too. Its guide to events does not name
-    that one: `tests/unit/aws/test_conflicts.py` fails with a version that no longer asks.
+    adds it. botocore emits the event `needs-retry` for its own modes and for this handler. Its guide does not
+    document the event: `tests/unit/aws/test_conflicts.py` fails with a version that no longer emits it.
 
     Returns:
         The same client.
@@ -81,7 +81,7 @@ def retry_conflicts(client: "DynamoDBClient") -> "DynamoDBClient":
 
 
 def is_conflict(error: BaseException) -> bool:
-    """Tell whether a transaction held the item of a write until the last retry."""
+    """Return whether a transaction held the item of a write until the last retry."""
     return isinstance(error, ClientError) and error.response["Error"]["Code"] == _CONFLICT
 
 

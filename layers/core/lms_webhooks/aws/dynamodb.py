@@ -1,6 +1,6 @@
-"""Read and write many items of a table at once, and see to it that the whole of it happened.
+"""Read and write many items of a table at once, and retry those that DynamoDB leaves unprocessed.
 
-botocore retries calls that DynamoDB refuses, but not the items that an accepted call leaves unprocessed.
+botocore retries a call that DynamoDB refuses, but not the items that an accepted call leaves unprocessed.
 """
 
 import random
@@ -28,27 +28,27 @@ if TYPE_CHECKING:
     type Item = dict[str, AttributeValueTypeDef]
 
 type Key = tuple[str, str]
-"""pk and sk."""
+"""The values of pk and sk."""
 
 _GET_LIMIT = 100  # BatchGetItem
 _WRITE_LIMIT = 25  # BatchWriteItem
 _TRIES = 5
-# Of twenty transactions on one item at once, each round lets at least one through, so twelve rounds with
-# spread-out waits (about 3 s at worst) are far more than admins can need.
+# Of twenty transactions on one item at once, at least one succeeds in each round. So twelve rounds, with
+# random waits of about 3 s at worst, are far more than admins can need.
 _TRANSACT_TRIES = 12
 _PASSING_REASONS = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
 _FIRST_WAIT_SECONDS = 0.05
 
 
 class UnprocessedKeys(BotoCoreError):
-    """DynamoDB answered each try, and left keys unread each time. One of `errors.AWS_ERRORS`."""
+    """DynamoDB left keys unread at each try. One of `errors.AWS_ERRORS`."""
 
     fmt = "left unread: {keys} keys of {table}"
 
 
 @dataclass(frozen=True, slots=True)
 class KeyRange:
-    """Which sort keys are asked for: from `start` on, and below `end`."""
+    """A range of sort keys: from `start` on, and below `end`."""
 
     start: str
     end: str
@@ -56,15 +56,15 @@ class KeyRange:
 
 @dataclass(frozen=True, slots=True)
 class Page[T]:
-    """Some of what a range holds, in its order."""
+    """Some entries of a range, in its order."""
 
     entries: list[T]
     read_to: str | None
-    """The sort key up to which all of it is there; None when that is the whole range."""
+    """The sort key of the last entry that was read; None when the whole range was read."""
 
 
 class Table:
-    """One table with the keys `pk` and `sk`. Safe to share between threads."""
+    """A table with the keys `pk` and `sk`. Safe to share between threads."""
 
     def __init__(
         self, client: "DynamoDBClient", name: str, *, sleep: Callable[[float], None] = time.sleep
@@ -82,13 +82,13 @@ class Table:
         names: Mapping[str, str] | None = None,
         whole: bool = False,
     ) -> "list[Item]":
-        """The items that exist of `keys`, in no order, with their keys and `attributes`.
+        """Return the items of `keys` that exist, in no order, with their keys and `attributes`.
 
-        `names` says what stands for an attribute whose name is a reserved word. What stays unread counts as
-        absent, unless the `whole` is wanted.
+        `names` are the placeholders of attributes whose names are reserved words. An item that DynamoDB
+        leaves unread counts as absent, unless `whole` is set.
 
         Raises:
-            AWS_ERRORS: DynamoDB did not answer, or not the `whole`.
+            AWS_ERRORS: the items could not be read. With `whole`, also when some were left unread.
         """
         found: list[Item] = []
         wanted: KeysAndAttributesTypeDef = {
@@ -108,17 +108,17 @@ class Table:
                 asked = list(unread["Keys"]) if unread else []
                 if not asked:
                     break
-            # Who sends takes it for absent: a second send is allowed, a lost event is not.
+            # A sender takes an unread record for absent: a second delivery is allowed, a lost event is not.
             if asked and whole:
                 raise UnprocessedKeys(keys=len(asked), table=self.name)
         return found
 
     def put_all(self, items: "Sequence[Item]") -> set[Key]:
-        """Write `items`, each with a key of its own; answer the keys of those that were not written."""
+        """Write `items`, whose keys all differ. Return the keys of those that were not written."""
         return self._write({item_key(item): {"PutRequest": {"Item": item}} for item in items})
 
     def delete_all(self, keys: Sequence[Key]) -> set[Key]:
-        """Delete what stands at `keys`; answer those where it may still stand."""
+        """Delete the items at `keys`. Return the keys of those that may still exist."""
         return self._write({key: {"DeleteRequest": {"Key": key_item(key)}} for key in keys})
 
     def page(
@@ -131,10 +131,12 @@ class Table:
         attributes: Sequence[str] = (),
         consistent: bool = False,
     ) -> "Page[Item]":
-        """At most `limit` items, and a megabyte, of a range; with their keys and `attributes`, or all.
+        """Return at most `limit` items, and a megabyte, of a range.
+
+        Each has its keys and `attributes`, or all its attributes if none are named.
 
         Raises:
-            AWS_ERRORS: DynamoDB did not answer.
+            AWS_ERRORS: the range could not be read.
         """
         names = {f"#{name}": name for name in ("pk", "sk", *attributes)}
         projection: dict[str, str] = {"ProjectionExpression": ", ".join(names)} if attributes else {}
@@ -145,7 +147,7 @@ class Table:
             ExpressionAttributeValues={
                 ":pk": {"S": partition},
                 ":low": {"S": of.start},
-                ":high": {"S": of.end},  # BETWEEN takes it in, so what stands there is dropped below
+                ":high": {"S": of.end},  # BETWEEN includes it, so an item there is dropped below
             },
             ScanIndexForward=not newest_first,
             ConsistentRead=consistent,
@@ -183,7 +185,7 @@ class Table:
                 }
                 if not left:
                     break
-        except Exception as error:  # noqa: BLE001  # whatever is in one item, it costs no other
+        except Exception as error:  # noqa: BLE001  # one bad item must not stop the others
             if len(left) > 1 and _is_of_one_item(error):
                 return set().union(*(self._write_chunk({key: requests[key]}) for key in left))
             report(error, "items not written", table=self.name)
@@ -195,19 +197,19 @@ class Table:
 
 
 def _is_of_one_item(error: Exception) -> bool:
-    """Whether an error of a call may come of a single item: DynamoDB refuses all of it then."""
+    """Return whether a single item may have caused an error: DynamoDB then refuses the whole call."""
     if isinstance(error, ClientError):
         return error.response["Error"]["Code"] == "ValidationException"
     return not isinstance(error, AWS_ERRORS)
 
 
 def key_item(key: Key) -> "Item":
-    """`key` as DynamoDB writes it."""
+    """Return `key` as attributes."""
     return {"pk": {"S": key[0]}, "sk": {"S": key[1]}}
 
 
 def item_key(item: "Item") -> Key:
-    """The key of `item`."""
+    """Return the key of `item`."""
     return item["pk"]["S"], item["sk"]["S"]
 
 
@@ -217,14 +219,17 @@ def transact(
     *,
     sleep: Callable[[float], None] = time.sleep,
 ) -> set[int]:
-    """Do all `actions`, or none: then the answer says which of them had a condition that failed.
+    """Do all `actions` in one transaction, or none of them.
 
-    Transactions that touch the same item collide; that says nothing about the conditions, so they are tried
-    again after a random wait.
+    Transactions on the same item collide, whether their conditions hold or not. So they are tried again after
+    a random wait.
+
+    Returns:
+        The indexes of the actions whose conditions failed. If there are any, nothing was changed.
 
     Raises:
-        Busy: it collided, or was throttled, at every try. Nothing was changed.
-        botocore.exceptions.ClientError: anything else that DynamoDB answers.
+        Contention: the transaction collided, or was throttled, at every try. Nothing was changed.
+        botocore.exceptions.ClientError: any other error of DynamoDB.
     """
     for tried in range(_TRANSACT_TRIES):
         if tried:
@@ -244,7 +249,7 @@ def transact(
 
 
 def conditional_write(change: Callable[[], object], client: "DynamoDBClient") -> bool:
-    """Make a conditional `change`; answer whether its condition held."""
+    """Make a conditional `change`. Return whether its condition held."""
     try:
         change()
     except client.exceptions.ConditionalCheckFailedException:

@@ -1,7 +1,7 @@
-"""Keep what webhooks prove themselves with: passwords and signing secrets, under KMS.
+"""Encrypt and decrypt passwords and signing secrets with KMS.
 
-Each ciphertext is bound to its account and webhook (the encryption context), so one that is copied to
-another item decrypts to nothing, and CloudTrail says whose secret was read.
+Each ciphertext is bound to its account and webhook by the encryption context. A ciphertext that is copied to
+another item cannot be decrypted there. CloudTrail records whose secret was decrypted.
 """
 
 from typing import TYPE_CHECKING
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 REMEMBERED_SECRETS = 1000
 MAX_AGE_SECONDS = 3600
-"""When a key is disabled, deliveries with its secrets end within this time."""
+"""When a key is disabled, deliveries with its secrets stop within this time."""
 
 
 class SecretCipher:
     """Encrypt and decrypt secrets with one KMS key. Safe to share between threads.
 
-    Plaintexts are remembered, the least recently used forgotten first, so that deliveries do not each
-    cost a call of KMS. A changed secret has a new ciphertext, so no plaintext is out of date.
+    Plaintexts are cached, so that not every delivery costs a call of KMS. A changed secret has a new
+    ciphertext, so no cached plaintext is out of date.
     """
 
     def __init__(self, client: "KMSClient", key_id: str, *, clocks: Clocks | None = None) -> None:
@@ -37,10 +37,10 @@ class SecretCipher:
         )
 
     def encrypt(self, plaintext: str, *, account_id: str, webhook_id: str) -> bytes:
-        """The ciphertext of `plaintext`, at most 4,096 bytes of UTF-8.
+        """Return the ciphertext of `plaintext`, which has at most 4,096 bytes of UTF-8.
 
         Raises:
-            botocore.exceptions.ClientError: KMS refused, was throttled or down.
+            botocore.exceptions.ClientError: KMS refused or throttled the call, or is down.
         """
         answer = self._client.encrypt(
             KeyId=self._key_id,
@@ -50,7 +50,7 @@ class SecretCipher:
         return answer["CiphertextBlob"]
 
     def decrypt(self, ciphertext: bytes, *, account_id: str, webhook_id: str) -> str:
-        """What `encrypt` was given for the same account and webhook.
+        """Return the plaintext that was encrypted for the same account and webhook.
 
         Raises:
             botocore.exceptions.ClientError: as `encrypt`; also when account or webhook differ
@@ -65,7 +65,9 @@ class SecretCipher:
         return plaintext
 
     def decrypt_unless_lost(self, ciphertext: bytes, *, account_id: str, webhook_id: str) -> str | None:
-        """As `decrypt`; None where a key that was replaced encrypted it. KMS is not asked each time for that.
+        """Return the plaintext, or None if the secret was encrypted with a key that was replaced.
+
+        A lost secret is cached too, so that not every delivery calls KMS for it.
 
         Raises:
             botocore.exceptions.ClientError: as `decrypt`, for any other reason.

@@ -1,4 +1,4 @@
-"""Put messages on queues: the only module that talks to SQS."""
+"""Send messages to SQS. No other module does."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,28 +13,28 @@ from lms_webhooks.observability import logger
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-MAX_MESSAGE_DELAY_SECONDS = 900  # of an SQS message
-SEND_LIMIT = 10  # messages of a SendMessageBatch
+MAX_MESSAGE_DELAY_SECONDS = 900  # the limit of SQS
+SEND_LIMIT = 10  # messages in a SendMessageBatch
 
 
 class QuarantineQueue:
-    """Where events go that cannot be delivered, for a person to find."""
+    """The queue of invalid events, for an operator to find."""
 
     def __init__(self, client: "SQSClient", url: str) -> None:
         self._client = client
         self._url = url
 
     def keep(self, message: str, *, reason: str) -> None:
-        """Keep `message` as it came, with the reason why nothing could be done with it.
+        """Send a message with an invalid event to the quarantine queue, unchanged, with the reason.
 
-        Its form is the one that the bus's own quarantine rule writes: `{"reason": ..., "event": {...}}`,
-        or `"message"` with the text where that is no JSON.
+        Its form is that of the bus's own quarantine rule: `{"reason": ..., "event": {...}}`. If the text is
+        not JSON, it has `"message"` with the text instead.
 
         Raises:
-            AWS_ERRORS: SQS did not take it.
+            AWS_ERRORS: SQS did not accept it.
         """
         try:
-            message.encode()  # SQS takes no lone surrogate; below, it is written as an escape
+            message.encode()  # SQS refuses a lone surrogate; below, it is written as an escape
             json.loads(message, parse_int=str, parse_constant=_refuse_constant)
             kept = f'"event":{message}'
         except (ValueError, RecursionError):
@@ -44,22 +44,22 @@ class QuarantineQueue:
 
 @dataclass(frozen=True, slots=True)
 class DrainMessage:
-    """Sends a drainer to one webhook."""
+    """A message that schedules a drain of one webhook."""
 
     account_id: str
     webhook_id: str
     ticket: str = ""
-    """See `health_store`. Older versions write none. Neither does the process that made a mark or changed a
-    webhook."""
+    """See `stores/health.py`. Older versions write none. Neither does a process that set a marker or changed
+    a webhook."""
     broken_off: int = 0
-    """How many turns in a row broke off on an error of our own."""
+    """How many drain runs in a row were aborted by an internal error."""
     message_id: str = ""
-    """Of one that was received. It stays the same when the message comes again."""
+    """Of a received message. It stays the same when the message is redelivered."""
     is_urgent: bool = False
-    """By which queue it goes, see `Lane.is_urgent`."""
+    """Whether it goes to the urgent queue, see `Lane.is_urgent`."""
 
     def body(self) -> str:
-        """As it stands on the queue."""
+        """Return the body of the SQS message."""
         body: dict[str, str | int] = {"accountId": self.account_id, "webhookId": self.webhook_id}
         if self.ticket:
             body["ticket"] = self.ticket
@@ -71,7 +71,7 @@ class DrainMessage:
 
 
 def read_drain_message(record: Mapping[str, Any]) -> DrainMessage:
-    """The message of one of SQS's records, see `DrainMessage.body`."""
+    """Return the message of an SQS record, see `DrainMessage.body`."""
     body = json.loads(record["body"])
     return DrainMessage(
         body["accountId"],
@@ -84,9 +84,9 @@ def read_drain_message(record: Mapping[str, Any]) -> DrainMessage:
 
 
 class DrainQueue:
-    """Where drainers are sent for: a queue for what is urgent, see `Lane.is_urgent`, and one for the rest.
+    """The two queues of drain messages: one for urgent lanes, see `Lane.is_urgent`, and one for the others.
 
-    A message on the wrong one is late at worst, so the rest is what nobody says more about.
+    A message on the wrong queue is late at worst. So a message is not urgent unless it says so.
     """
 
     def __init__(self, client: "SQSClient", urgent_url: str, background_url: str) -> None:
@@ -94,10 +94,10 @@ class DrainQueue:
         self._urls = {True: urgent_url, False: background_url}
 
     def send(self, message: DrainMessage, *, delay_seconds: float) -> None:
-        """Send for one drainer, after at most MAX_DELAY_SECONDS.
+        """Schedule one drain, after at most MAX_MESSAGE_DELAY_SECONDS.
 
         Raises:
-            AWS_ERRORS: SQS did not take it; the sweep will send again.
+            AWS_ERRORS: SQS did not accept the message; the sweep will schedule a drain.
         """
         self._client.send_message(
             QueueUrl=self._urls[message.is_urgent],
@@ -106,18 +106,24 @@ class DrainQueue:
         )
 
     def schedule_best_effort(self, account_id: str, webhook_id: str, *, is_urgent: bool = False) -> None:
-        """Send for one drainer now, for a change that is made already: an error would say that it is not.
-        When SQS does not take it, the sweep sends within a minute."""
+        """Schedule one drain now, and only log an error of SQS.
+
+        The caller has already made its change, and an error would deny that. The sweep schedules the drain
+        within a minute.
+        """
         try:
             self.send(DrainMessage(account_id, webhook_id, is_urgent=is_urgent), delay_seconds=0)
         except AWS_ERRORS:
-            logger.exception("drainer not sent for", webhookId=webhook_id)
+            logger.exception("drain not scheduled", webhookId=webhook_id)
 
     def send_all(self, messages: Sequence[DrainMessage]) -> list[DrainMessage]:
-        """Send for a drainer for each, now; answer those that SQS did not take.
+        """Schedule a drain for each of `messages` now.
+
+        Returns:
+            The messages that SQS did not accept.
 
         Raises:
-            AWS_ERRORS: it took none, or none from some ten on.
+            AWS_ERRORS: SQS accepted none, or only the first tens.
         """
         refused: list[DrainMessage] = []
         for is_urgent, url in self._urls.items():
@@ -134,17 +140,17 @@ class DrainQueue:
 
 
 class SweepQueue:
-    """Where a sweep goes on that had more to do than time."""
+    """The queue of sweeps that did not end in time."""
 
     def __init__(self, client: "SQSClient", url: str) -> None:
         self._client = client
         self._url = url
 
     def send_all(self, parts: Sequence[ShardPart]) -> None:
-        """Have each part swept by an invocation of its own.
+        """Schedule the sweep of each part, in an invocation of its own.
 
         Raises:
-            AWS_ERRORS: SQS did not take them all; the next sweep begins elsewhere.
+            AWS_ERRORS: SQS did not accept them all; the next sweep begins elsewhere.
         """
         for chunk in batched(parts, SEND_LIMIT, strict=False):
             self._client.send_message_batch(
@@ -161,7 +167,7 @@ def _sweep_message(part: ShardPart) -> str:
 
 
 def read_sweep_message(body: str) -> ShardPart:
-    """The part that `SweepQueue` was given."""
+    """Return the part that `SweepQueue.send_all` sent."""
     part = json.loads(body)
     return ShardPart(part["shard"], part["start"], next_key=part["low"])
 

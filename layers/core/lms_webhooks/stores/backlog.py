@@ -1,26 +1,27 @@
-"""Keep the events that wait, and the marks that say where some do: the only module for these items.
+"""Store the pending events of every lane, and the due markers of lanes that have some.
 
 | pk                         | sk                              | what                                      |
 |----------------------------|---------------------------------|-------------------------------------------|
-| BACKLOG#<webhookId>#<lane> | <13 digits of UTC ms>#<eventId> | an event that waits; oldest first         |
-| BACKLOG#<webhookId>#replay | as the first                    | one to be sent again, see `replay`        |
+| BACKLOG#<webhookId>#<lane> | <13 digits of UTC ms>#<eventId> | a pending event; oldest first             |
+| BACKLOG#<webhookId>#replay | as the first                    | one to redeliver, see `replays`           |
 | BACKLOG#<webhookId>#retry  | <due, 13 digits>#<as above>     | one that its receiver rejected; due first |
-| RETRY#<webhookId>          | <as the first>                  | where an event stands in the retry lane   |
-| DUE#<shard 0-15>           | <webhookId>#<lane>              | the due mark of a lane that has events;   |
-|                            |                                 | of a deleted webhook, who purges it       |
+| RETRY#<webhookId>          | <as the first>                  | the place of an event in the retry lane   |
+| DUE#<shard 0-15>           | <webhookId>#<lane>              | the due marker of a lane that has events; |
+|                            |                                 | after a deletion, also its purger         |
 
-No event and no mark has a TTL: what waits ends delivered, failed or expired, and is removed only after that
-is recorded.
+No other module reads or writes these items. Events and markers have no TTL. A pending event ends delivered,
+failed or expired, and is removed only after that is recorded.
 
-An event stands in the retry lane once. Its key there begins with a time, so an item says which one: who sets
-the event aside again finds its earlier place by that, and takes it. The item goes by itself.
+An event is in the retry lane once. Its key there begins with a time, and its RETRY item names that time. When
+the event is rejected again, the retry lane finds the earlier place by this item and replaces it. The RETRY
+item itself has a TTL.
 
-An append sets the lane's mark, with a fresh token, after it wrote the events. Who finds a lane empty
-removes the mark only if its token is still the one read before: an append in between changed it. Who dies
-between the two leaves events that nobody sees: so whoever gets the same message again marks the lanes anew.
+An append writes the events, then sets the lane's marker with a new token. A drainer that finds the lane empty
+clears the marker only if the token is unchanged. An append in between changed it. If a process dies between
+the append and the marker, the redelivered message sets the marker again.
 
-The mark of a batch lane is due at the slot after its first event. Nothing opens a lane: from its due time on
-any drainer may send what is there, and what comes while it does goes out with it.
+The marker of a batch lane is due at the slot after its first event. Nothing opens a lane: from its due time
+on, any drainer may send its events. Events that arrive during a drain are sent in it.
 """
 
 import secrets
@@ -61,21 +62,24 @@ if TYPE_CHECKING:
 
 PURGE_DELAY_SECONDS = 80
 """From a webhook's deletion until its lanes are purged: longer than the lease of a drainer."""
-SHARDS = 16  # the marks of one shard are one partition: 16 of them take 16,000 appends a second
+SHARDS = 16  # the markers of a shard are one partition: 16 of them take 16,000 appends a second
 
 
 class Backlog:
-    """The lanes of every webhook. Safe to share between threads."""
+    """Read and write the lanes of every webhook. Safe to share between threads."""
 
     def __init__(self, table: Table, *, retention_days: int) -> None:
         self._table = table
         self._retention_ms = retention_days * 86_400_000
 
     def append(self, webhook_id: str, lane: Lane, waiting: Sequence[PendingEvent]) -> set[str]:
-        """Add events to a lane; answer the sort keys of the events that were not written.
+        """Add events to a lane.
 
-        The caller sets the mark then, before it acknowledges what brought the events. An event that stands in
-        the retry lane already takes its attempts along to its new place there.
+        The caller then sets the marker, before it acknowledges the message with the events. An event that is
+        already in the retry lane keeps its attempts at its new place there.
+
+        Returns:
+            The sort keys of the events that were not written.
         """
         if lane is Lane.RETRY:
             return self._set_aside(webhook_id, waiting)
@@ -89,10 +93,10 @@ class Backlog:
         return {keys[key] for key in unwritten if key in keys}
 
     def _set_aside(self, webhook_id: str, waiting: Sequence[PendingEvent]) -> set[str]:
-        """Put events into the retry lane, each instead of its item that stands there.
+        """Put events into the retry lane, each in place of its earlier item there.
 
-        Who dies before the earlier item is removed leaves two, until that one is tried: it takes the place of
-        the later one.
+        A process that dies before it removes the earlier item leaves two. The next try of the earlier one
+        replaces the later one.
         """
         try:
             earlier = self._find_set_aside(webhook_id, waiting)
@@ -110,11 +114,15 @@ class Backlog:
         return unwritten
 
     def _find_set_aside(self, webhook_id: str, waiting: Sequence[PendingEvent]) -> "dict[str, Item]":
-        """The keys, texts and attempts of those that stand in the retry lane, by sort key. Not another event
-        under the same id and time: it would vanish.
+        """Find the events that are already in the retry lane.
+
+        Another event with the same id and time is not among them: it would be lost.
+
+        Returns:
+            Their items, with keys, texts and attempts, by sort key.
 
         Raises:
-            AWS_ERRORS: DynamoDB did not answer.
+            AWS_ERRORS: the retry lane could not be read.
         """
         texts = {each.event.sort_key: each.event.text for each in waiting}
         places = self._table.get_all(
@@ -143,13 +151,16 @@ class Backlog:
     def mark(
         self, account_id: str, webhook_id: str, lane: Lane, *, accepted_at_ms: int, due_at_ms: int = 0
     ) -> bool:
-        """Say that a lane has events; answer whether it had no mark before.
+        """Set the due marker of a lane, with a new token.
 
-        `accepted_at_ms` is the earliest acceptance among those appended: it says when the first may
-        expire. `due_at_ms` is when the first of them is to be sent.
+        `accepted_at_ms` is the earliest acceptance among the appended events. It determines when the first
+        one may expire. `due_at_ms` is when the first of them is to be sent.
+
+        Returns:
+            Whether the lane had no marker before.
 
         Raises:
-            AWS_ERRORS: the mark may be missing; the events must come again.
+            AWS_ERRORS: the marker may be missing; the events must be redelivered.
         """
         token = secrets.token_urlsafe(12)
         answer = self._table.client.update_item(
@@ -175,19 +186,20 @@ class Backlog:
             ("due_at", due_at_ms),
             ("check_at", accepted_at_ms + self._retention_ms),
         ):
-            # A damaged mark may lack one, and has it now.
+            # A damaged marker may have lacked one; it has it now.
             if attribute in old and int(old[attribute]["N"]) > wanted:
                 self._advance(webhook_id, lane, attribute, wanted)
-        # Our own token: botocore repeated a call that may have made the mark, and nobody else would send for
-        # a drainer.
+        # Our own token: botocore repeated a call that may have made the marker, and no other process would
+        # schedule a drain.
         return old.get("token") == {"S": token}
 
     def marker_write(
         self, account_id: str, webhook_id: str, *, asked_at_ms: int
     ) -> "TransactWriteItemTypeDef":
-        """What marks the replay lane, to be part of a transaction.
+        """Return the write that sets the marker of the replay lane, to be part of a transaction.
 
-        Who asked first says when the lane is looked through: one that asks later changes nothing of that.
+        The first request determines when the lane is searched for expired events. Later ones do not change
+        it.
         """
         return {
             "Update": {
@@ -208,12 +220,12 @@ class Backlog:
         }
 
     def append_write(self, webhook_id: str, waiting: PendingEvent) -> "TransactWriteItemTypeDef":
-        """What puts an event into the replay lane, to be part of the transaction that marks it."""
+        """Return the write that puts an event into the replay lane, for the transaction that marks it."""
         item = _item(webhook_id, Lane.REPLAY, waiting) | {"token": {"S": secrets.token_urlsafe(12)}}
         return {"Put": {"TableName": self._table.name, "Item": item}}
 
     def marks(self, webhook_id: str) -> dict[Lane, DueMarker]:
-        """The marks of one webhook, as they stand now (consistent read)."""
+        """Return the due markers of one webhook, by a consistent read."""
         answer = self._table.client.query(
             TableName=self._table.name,
             KeyConditionExpression="pk = :pk AND begins_with(sk, :prefix)",
@@ -226,7 +238,7 @@ class Backlog:
         return {mark.lane: mark for mark in _marks(answer["Items"])}
 
     def all_markers(self) -> Iterator[DueMarker]:
-        """Every mark there is, shard by shard."""
+        """Return the due markers of all webhooks, shard by shard."""
         paginator = self._table.client.get_paginator("query")
         for shard in range(SHARDS):
             pages = paginator.paginate(
@@ -238,14 +250,14 @@ class Backlog:
                 yield from _marks(page["Items"])
 
     def due_markers(self, part: ShardPart, *, now_ms: int, limit: int) -> DueMarkers:
-        """The marks among the next `limit` of a shard that are due, or whose first event may expire.
+        """Return those of the next `limit` markers of a shard that are due, or whose first event may expire.
 
-        DynamoDB reads all of them, at a half read unit for some sixty, and hands over those that are due.
+        DynamoDB reads all of them, at half a read unit for about sixty, and returns those that are due.
         """
         answer = self._table.client.query(
             TableName=self._table.name,
             KeyConditionExpression="pk = :pk AND sk BETWEEN :low AND :high",
-            # A mark that lacks one of these is handed over too, to be noticed.
+            # A marker that lacks one of these is returned too, so that it is noticed.
             FilterExpression="NOT (due_at > :now AND check_at > :now)",
             ExpressionAttributeValues={
                 ":pk": {"S": f"DUE#{part.shard}"},
@@ -259,7 +271,7 @@ class Backlog:
         return DueMarkers(list(_marks(answer["Items"])), answer["ScannedCount"], part.after(last))
 
     def clear_marker(self, mark: DueMarker) -> bool:
-        """Remove `mark` unless events were appended since it was read; answer whether it is gone."""
+        """Remove a marker, unless events were appended since it was read. Return whether it was removed."""
         return self._change(
             lambda: self._table.client.delete_item(
                 TableName=self._table.name,
@@ -273,10 +285,13 @@ class Backlog:
     def claim(
         self, mark: DueMarker, owner: str, *, now_ms: int, until_ms: int, instead_of: Collection[str] = ()
     ) -> bool:
-        """Claim the lane of a deleted webhook for its one purger; answer whether nobody else has it.
+        """Claim the lane of a deleted webhook for its one purger.
 
-        Whoever has it may give it to another `owner`: `instead_of` are the names under which the caller may
-        have it.
+        The purger that has the lane may pass it to another `owner`. `instead_of` are the names under which
+        the caller may have it.
+
+        Returns:
+            Whether no other purger has it.
         """
         names = {f":mine{number}": name for number, name in enumerate((owner, *instead_of))}
         return self._change(
@@ -298,17 +313,20 @@ class Backlog:
         )
 
     def set_due(self, mark: DueMarker, due_at_ms: int) -> bool:
-        """Nothing in the lane is due before `due_at_ms`. Not if something was appended since."""
+        """Set when the first event of the lane is due. Return False if events were appended since."""
         return self._set(mark, "due_at", {"N": str(due_at_ms)})
 
     def set_check(self, mark: DueMarker, check_at_ms: int, *, is_forced: bool = False) -> bool:
-        """The lane was looked through: nothing in it expires before `check_at_ms`. Not if something was
-        appended since the mark had its token, unless it `is_forced`."""
+        """Set when the first event of the lane may expire, after the lane was searched for expired events.
+
+        Returns:
+            False if events were appended since the marker was read, unless the change `is_forced`.
+        """
         value: AttributeValueTypeDef = {"N": str(check_at_ms)}
         return self._set(mark, "check_at", value, is_forced=is_forced, obsolete="check")
 
     def keep_check(self, mark: DueMarker, check: Check) -> bool:
-        """Remember how far the lane was looked through."""
+        """Store how far the lane was searched for expired events."""
         kept: Item = {
             "position": {"S": check.position},
             "first": {"N": str(check.first_ms)},
@@ -317,7 +335,7 @@ class Backlog:
         return self._set(mark, "check", {"M": kept}, is_forced=True)
 
     def read(self, webhook_id: str, lane: Lane, *, limit: int) -> list[PendingEvent]:
-        """The first `limit` events of a lane, as they stand now (consistent read)."""
+        """Return the first `limit` events of a lane, by a consistent read."""
         answer = self._table.client.query(
             TableName=self._table.name,
             KeyConditionExpression="pk = :pk",
@@ -328,14 +346,14 @@ class Backlog:
         return [_waiting(item, lane) for item in answer["Items"]]
 
     def page(self, webhook_id: str, lane: Lane, of: KeyRange, *, limit: int) -> Page[PendingEvent]:
-        """At most `limit` events of a range of a lane, the last ones first."""
+        """Return at most `limit` events of a range of a lane, the last ones first."""
         page = self._table.page(
             _lane_key(webhook_id, lane), of, limit=limit, newest_first=True, consistent=True
         )
         return Page([_waiting(item, lane) for item in page.entries], page.read_to)
 
     def find(self, webhook_id: str, lane: Lane, sort_key: str) -> PendingEvent | None:
-        """One event of a lane that is in the order of its events' sort keys: not the retry lane."""
+        """Return one event of a lane, or None. Not for the retry lane, which has keys of another form."""
         answer = self._table.client.get_item(
             TableName=self._table.name,
             Key=key_item((_lane_key(webhook_id, lane), sort_key)),
@@ -346,11 +364,13 @@ class Backlog:
     def find_texts(
         self, places: Sequence[tuple[str, Lane, str]]
     ) -> "dict[tuple[str, str], AttributeValueTypeDef | None]":
-        """Which events already wait where others are to wait: by webhook id and sort key, the text, see
-        `event_items.read_text`. Not in the retry lane, whose keys are others.
+        """Find which places in lanes already have an event. Not for the retry lane, whose keys differ.
+
+        Returns:
+            The stored texts, see `items.read_text`, by webhook id and sort key.
 
         Raises:
-            AWS_ERRORS: DynamoDB did not answer.
+            AWS_ERRORS: the lanes could not be read.
         """
         if not places:
             return {}
@@ -359,9 +379,9 @@ class Backlog:
         return {(keys[item_key(item)], item["sk"]["S"]): item.get("event") for item in items}
 
     def count(self, mark: DueMarker, *, limit: int) -> Count:
-        """How many events stand in a marked lane, counted up to `limit` or a megabyte of them.
+        """Count the events of a lane that has a marker, up to `limit` or a megabyte of them.
 
-        A lane without a mark is empty, or about to be marked.
+        A lane without a marker is empty, or is about to get one.
         """
         answer = self._table.client.query(
             TableName=self._table.name,
@@ -374,8 +394,10 @@ class Backlog:
         return Count(min(counted, limit), is_complete=counted <= limit and "LastEvaluatedKey" not in answer)
 
     def read_all(self, webhook_id: str, lane: Lane, *, behind: str = "") -> Iterator[list[PendingEvent]]:
-        """Every event of a lane that stands `behind` a sort key, in pages of at most a megabyte (consistent
-        reads)."""
+        """Return every event of a lane after the sort key `behind`, in pages of at most a megabyte.
+
+        The reads are consistent.
+        """
         pages = self._table.client.get_paginator("query").paginate(
             TableName=self._table.name,
             KeyConditionExpression="pk = :pk AND sk BETWEEN :low AND :high",
@@ -390,9 +412,12 @@ class Backlog:
             yield [_waiting(item, lane) for item in page["Items"]]
 
     def remove(self, webhook_id: str, lane: Lane, waiting: Sequence[PendingEvent]) -> bool:
-        """Take events out of a lane, after what became of them is recorded; answer whether all are out.
+        """Remove events from a lane, after their outcome is recorded.
 
-        One that was asked for again meanwhile stays in the replay lane.
+        An event whose redelivery was requested again since then stays in the replay lane.
+
+        Returns:
+            Whether all were removed.
         """
         if lane is Lane.REPLAY:
             for each in waiting:
@@ -403,10 +428,10 @@ class Backlog:
         )
 
     def add_attempt(self, webhook_id: str, lane: Lane, waiting: PendingEvent, attempt: Attempt) -> bool:
-        """Add an attempt to an event that goes on waiting where it is; answer whether it was added.
+        """Add an attempt to an event that stays pending. Return whether it was added.
 
         Raises:
-            AWS_ERRORS: it may be missing.
+            AWS_ERRORS: the attempt may be missing.
         """
         return self._change(
             lambda: self._table.client.update_item(
@@ -452,7 +477,7 @@ class Backlog:
         is_forced: bool = False,
         obsolete: str = "",
     ) -> bool:
-        """Set an attribute of a mark, if nothing was appended or it `is_forced`; remove an `obsolete` one."""
+        """Set an attribute of a marker, if nothing was appended or it `is_forced`; remove `obsolete`."""
         names = {"#attribute": attribute, "#token": "token"}
         update = "SET #attribute = :value"
         if obsolete:
@@ -483,18 +508,18 @@ def _mark_key(webhook_id: str, lane: Lane) -> "Item":
 
 
 def parts_of_all_shards(start: str) -> list[ShardPart]:
-    """Every mark there is, from `start` on, in the shard where that would stand and in each after it."""
+    """Return the parts that cover all markers, beginning at `start` in its shard."""
     first = _shard(start)
     return [ShardPart((first + number) % SHARDS, start, start) for number in range(SHARDS)]
 
 
 def _marks(items: "Iterable[Item]") -> Iterator[DueMarker]:
-    """Read marks. One that is damaged, or of a newer version, is left alone: the others are read."""
+    """Read markers, except any that is damaged or was written by a newer version."""
     for item in items:
         try:
             yield _mark(item)
         except (KeyError, ValueError) as error:
-            report(error, "mark not read", shard=item["pk"]["S"], mark=item["sk"]["S"])
+            report(error, "due marker not read", shard=item["pk"]["S"], marker=item["sk"]["S"])
 
 
 def _mark(item: "Item") -> DueMarker:
@@ -521,12 +546,12 @@ def _lane_key(webhook_id: str, lane: Lane) -> str:
 
 
 def place_in_retry(webhook_id: str, sort_key: str) -> Key:
-    """The key of the item that says where an event stands in the retry lane."""
+    """Return the key of the item that says where an event is in the retry lane."""
     return f"RETRY#{webhook_id}", sort_key
 
 
 def _with_attempts(waiting: PendingEvent, earlier: "Item | None") -> PendingEvent:
-    """`waiting` with the attempts of its `earlier` item, each once, in their order; the last ones."""
+    """Return `waiting` with the attempts of its `earlier` item too: each once, in order, the last ones."""
     if earlier is None or "attempts" not in earlier:
         return waiting
     attempts = {*read_attempts(earlier["attempts"]), *waiting.attempts}
@@ -535,7 +560,7 @@ def _with_attempts(waiting: PendingEvent, earlier: "Item | None") -> PendingEven
 
 
 def place_of(waiting: PendingEvent, lane: Lane) -> str:
-    """Where an event stands in a lane: its sort key there."""
+    """Return the sort key of an event in a lane."""
     if lane is Lane.RETRY:
         return f"{waiting.due_at_ms:013d}#{waiting.event.sort_key}"
     return waiting.event.sort_key

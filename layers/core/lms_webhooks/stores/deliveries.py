@@ -1,10 +1,10 @@
-"""Keep the history of deliveries: the only module that reads or writes these items.
+"""Store the history of deliveries. No other module reads or writes these items.
 
 | pk                   | sk                              | what                                              |
 |----------------------|---------------------------------|---------------------------------------------------|
 | DELIVERY#<webhookId> | <13 digits of UTC ms>#<eventId> | outcome, attempts and event of one delivery (TTL) |
 
-The key follows from the event alone, so a message that arrives twice meets its own record.
+The key follows from the event alone, so a redelivered message finds its own record.
 """
 
 import time
@@ -34,17 +34,17 @@ if TYPE_CHECKING:
 
 _RECORDED = ("event_name", "accepted_at", "outcome", "attempts", "reason")
 _WRITERS = 16  # conditional writes at once: they have no batch form
-# A webhook's history is one partition, which takes 1,000 writes a second. What is sent again leaves most of
-# it, and of all else that it shares, to live events: it rests after each write as long as the write took. At
-# most so long, since a turn has five seconds to write down a request of a hundred.
+# A webhook's history is one partition, which takes 1,000 writes a second. Redeliveries leave most of these,
+# and of everything else they share, to live events: they pause after each write for as long as it took. The
+# pause is limited, since a drain run has five seconds to record a request of a hundred events.
 _MAX_REST_SECONDS = 0.01
 
-type SentAgain = tuple[str, Event, tuple[Attempt, ...]]
-"""Webhook id, event, and the attempts that it had while it waited, which are on no record yet."""
+type Redelivery = tuple[str, Event, tuple[Attempt, ...]]
+"""Webhook id, event, and its attempts while it was pending, which are not in the history yet."""
 
 
 class DeliveryStore:
-    """The history of every webhook. Safe to share between threads."""
+    """Read and write the history of every webhook. Safe to share between threads."""
 
     def __init__(
         self, table: Table, *, retention_days: int, sleep: Callable[[float], None] = time.sleep
@@ -56,10 +56,12 @@ class DeliveryStore:
     def find_delivered(
         self, keys: Iterable[DeliveryKey], *, consistent: bool, whole: bool = False
     ) -> set[DeliveryKey]:
-        """Which of `keys` are recorded as delivered. What stays unread is not, unless the `whole` is wanted.
+        """Find which of `keys` are recorded as delivered.
+
+        A key that DynamoDB leaves unread counts as not delivered, unless `whole` is set.
 
         Raises:
-            AWS_ERRORS: DynamoDB did not answer, or not the `whole`.
+            AWS_ERRORS: the history could not be read. With `whole`, also when keys were left unread.
         """
         items = self._table.get_all(
             [_key(webhook_id, sort_key) for webhook_id, sort_key in keys],
@@ -72,12 +74,13 @@ class DeliveryStore:
     def find_recorded(
         self, keys: Iterable[DeliveryKey]
     ) -> "dict[DeliveryKey, tuple[bool, AttributeValueTypeDef | None]]":
-        """Which of `keys` are recorded: whether as delivered, and the event's text, see `read_text`.
+        """Find which of `keys` are in the history, for the dispatcher, whose events are seldom there.
 
-        For the dispatcher, whose events are seldom there. So it reads no more than whether they are.
+        Returns:
+            Of each that is, whether it was delivered, and the event's stored text, see `items.read_text`.
 
         Raises:
-            AWS_ERRORS: DynamoDB did not answer.
+            AWS_ERRORS: the history could not be read.
         """
         items = self._table.get_all(
             [_key(webhook_id, sort_key) for webhook_id, sort_key in keys],
@@ -87,7 +90,7 @@ class DeliveryStore:
         return {_delivery_key(item_key(item)): (_is_delivered(item), item.get("event")) for item in items}
 
     def page(self, webhook_id: str, of: KeyRange, *, limit: int) -> Page[DeliveryRecord]:
-        """At most `limit` deliveries of a range, newest first.
+        """Return at most `limit` deliveries of a range, newest first.
 
         Raises:
             AWS_ERRORS: the history could not be read.
@@ -103,7 +106,7 @@ class DeliveryStore:
         return Page([_recorded(item) for item in page.entries], page.read_to)
 
     def walk(self, webhook_id: str, of: KeyRange, *, limit: int) -> Page[tuple[DeliveryRecord, Event]]:
-        """At most `limit` deliveries of a range with their events, oldest first, as they stand now.
+        """Return at most `limit` deliveries of a range with their events, oldest first, by a consistent read.
 
         Raises:
             AWS_ERRORS: the history could not be read.
@@ -115,7 +118,7 @@ class DeliveryStore:
         )
 
     def find(self, webhook_id: str, sort_key: str) -> tuple[DeliveryRecord, Event] | None:
-        """One delivery with its event; None when the history has none.
+        """Return one delivery with its event, or None when the history has none.
 
         Raises:
             AWS_ERRORS: the history could not be read.
@@ -127,7 +130,7 @@ class DeliveryStore:
         return (_recorded(item), read_event_item(item, sort_key)) if item else None
 
     def record(self, deliveries: Sequence[Delivery], *, recorded_at_seconds: int) -> set[DeliveryKey]:
-        """Write `deliveries`, whatever stands there; answer the keys of those that were not written."""
+        """Write `deliveries` over any earlier records. Return the keys of those that were not written."""
         expires_at = recorded_at_seconds + self._retention_seconds
         unwritten = self._table.put_all([_item(delivery, expires_at) for delivery in deliveries])
         return {_delivery_key(key) for key in unwritten}
@@ -135,13 +138,14 @@ class DeliveryStore:
     def record_unless_delivered(
         self, deliveries: Sequence[Delivery], *, recorded_at_seconds: int
     ) -> set[DeliveryKey]:
-        """Write `deliveries` that ended in another way, but never over one that is recorded as delivered.
+        """Write `deliveries` that failed or expired, but never over one that is recorded as delivered.
 
-        Answers the keys of those that were not written and should have been.
+        Returns:
+            The keys of those that should have been written and were not.
         """
         expires_at = recorded_at_seconds + self._retention_seconds
 
-        def is_safe(delivery: Delivery) -> bool:
+        def is_written(delivery: Delivery) -> bool:
             try:
                 conditional_write(
                     lambda: self._put_unless_delivered(_item(delivery, expires_at)), self._table.client
@@ -152,26 +156,29 @@ class DeliveryStore:
             return True
 
         with ThreadPoolExecutor(_WRITERS) as writers:
-            safe = list(writers.map(is_safe, deliveries))
-        return {delivery.key for delivery, written in zip(deliveries, safe, strict=True) if not written}
+            written = list(writers.map(is_written, deliveries))
+        return {delivery.key for delivery, is_done in zip(deliveries, written, strict=True) if not is_done}
 
     def add_attempt(
         self,
-        sent: Sequence[SentAgain],
+        sent: Sequence[Redelivery],
         attempt: Attempt,
         *,
         is_delivered: bool,
         recorded_at_seconds: int,
         replay_id: str = "",
     ) -> set[DeliveryKey]:
-        """Add `attempt` to the deliveries of events that were sent again (by `replay_id`).
+        """Add `attempt` to the deliveries of events that were redelivered, or replayed by `replay_id`.
 
-        What is delivered stays so; with `is_delivered` it is from now on. Rejected, what is on no record gets
-        none: it still waits, or was forgotten in time. Answers the keys of those that were not written.
+        A delivery that is recorded as delivered stays so. With `is_delivered`, the others become delivered.
+        A rejected event without a record gets none: it is still pending, or its record expired.
+
+        Returns:
+            The keys of those that were not written.
         """
         expires_at = recorded_at_seconds + self._retention_seconds
 
-        def is_safe(delivery: SentAgain) -> bool:
+        def is_written(delivery: Redelivery) -> bool:
             try:
                 self._add_attempt(
                     *delivery,
@@ -185,15 +192,15 @@ class DeliveryStore:
                 return False
             return True
 
-        safe: list[bool] = []
+        written: list[bool] = []
         for each in sent:
             began = time.monotonic()
-            safe.append(is_safe(each))
+            written.append(is_written(each))
             self._sleep(min(time.monotonic() - began, _MAX_REST_SECONDS))
         return {
             (webhook_id, event.sort_key)
-            for (webhook_id, event, _), written in zip(sent, safe, strict=True)
-            if not written
+            for (webhook_id, event, _), is_done in zip(sent, written, strict=True)
+            if not is_done
         }
 
     def _add_attempt(
@@ -220,7 +227,7 @@ class DeliveryStore:
             values[":outcome"] = {"S": Outcome.DELIVERED}
             values[":expires"] = {"N": str(expires_at)}
             update += "expires_at = if_not_exists(expires_at, :expires), #outcome = :outcome"
-            # Its record may have passed its retention meanwhile: then this makes a new one.
+            # Its record may have expired since it was read: then this makes a new one.
             for name, value in event_attributes(event).items():
                 names[f"#{name}"] = name
                 values[f":{name}"] = value
@@ -241,7 +248,7 @@ class DeliveryStore:
             self._table.client,
         )
         if not is_added and is_delivered:
-            # Unless it was erased, or its retention passed, in this moment.
+            # Unless the record was erased, or expired, at this moment.
             conditional_write(
                 lambda: self._table.client.update_item(
                     TableName=self._table.name,
@@ -268,7 +275,7 @@ def _key(webhook_id: str, sort_key: str) -> Key:
 
 
 def _is_delivered(item: "Item") -> bool:
-    """Not a damaged one without an outcome: a second send is allowed, a lost event is not."""
+    """Return whether the outcome is delivered. A damaged item without an outcome is sent again, not lost."""
     return item.get("outcome") == {"S": Outcome.DELIVERED}
 
 

@@ -1,20 +1,20 @@
-"""Keep the health of webhooks, the lease of their drainer and the ticket of its message: the only module that
-changes these items.
+"""Store the health of webhooks, the lease of their drainer, and the ticket of the drainer's message.
 
 | pk                  | sk                 | what                                                          |
 |---------------------|--------------------|---------------------------------------------------------------|
-| ACCOUNT#<accountId> | HEALTH#<webhookId> | how the endpoint does, who drains its backlog until when, and |
-|                     |                    | the ticket of the drain message that is on its way            |
+| ACCOUNT#<accountId> | HEALTH#<webhookId> | health of the endpoint, drainer of its backlog until when,    |
+|                     |                    | and the ticket of the drain message that is on its way        |
 
-A ticket says that one drain message is on its way, and until when that message is not taken for lost. While
-it lives, no other message gets the lease, and nobody sends another one. A ticket is used once: it ends with
-the lease that its message takes. So whatever fails, or comes twice, a webhook has one chain of messages.
+A ticket says that one drain message is on its way, and until when that message does not count as lost. While
+the ticket lives, no other message gets the lease, and no process sends another message. A ticket is used
+once: it is removed when its message takes the lease. So a webhook has one chain of messages, even when a
+message fails or is redelivered.
 
-The ticket that a drainer leaves to its successor is the id of the message that it got itself. Should it die
-before the successor is sent, its own message comes again, and takes the successor's place.
+The ticket that a drainer leaves to its successor is the id of the drainer's own message. If the drainer dies
+before it sends the successor, its own message is redelivered and replaces the successor.
 
-`webhook_store` makes the item with its webhook and deletes it with it, so that a change on condition that
-the item exists is one on condition that the webhook does.
+`webhooks` makes the item with its webhook, resets it, and deletes it with the webhook. So a write on
+condition that the item exists is a write on condition that the webhook exists.
 """
 
 from collections.abc import Sequence
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     type Item = dict[str, AttributeValueTypeDef]
 
 TICKET_GRACE_SECONDS = 900
-"""How long a message may wait in its queue, from when it is due, before it is taken for lost. 2,500 receivers
-that hang keep 100 drainers busy for 375 s a round, 15 s each. A longer time costs who was lost: its webhook
-waits for so long."""
+"""How long after its due time a message may stay in its queue before it counts as lost. 2,500 receivers that
+hang keep 100 drainers busy for 375 s a round, 15 s each. A longer grace delays a webhook whose message was
+really lost."""
 
 _NUMBERS = (
     "failures",
@@ -64,7 +64,7 @@ _STORED_NAMES = {
 
 
 class Ticket(NamedTuple):
-    """What a drain message carries, and from when on it can be received. Time in UTC milliseconds."""
+    """The text that a drain message carries, and when it can be received first, in UTC milliseconds."""
 
     text: str
     due_ms: int
@@ -76,22 +76,25 @@ _TICKET_IS_FREE = "(attribute_not_exists(ticket_until_ms) OR ticket_until_ms < :
 
 
 class HealthStore:
-    """The health of every webhook. Safe to share between threads."""
+    """Read and write the health, lease and ticket of every webhook. Safe to share between threads."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
 
     def read(self, account_id: str, webhook_id: str) -> Health | None:
-        """How a webhook does now (consistent read); None when the webhook is gone."""
+        """Return the health of a webhook by a consistent read, or None when the webhook is deleted."""
         answer = self._table.client.get_item(
             TableName=self._table.name, Key=key_item(health_key(account_id, webhook_id)), ConsistentRead=True
         )
         return read_health_item(answer["Item"]) if "Item" in answer else None
 
     def save(self, account_id: str, webhook_id: str, health: Health, *, revision: int) -> bool:
-        """Write `health`, which follows from revision `revision`; answer whether that was still the last.
+        """Write `health`, which was computed from revision `revision`.
 
-        A later epoch resets the revision's item, so what belongs to an earlier one is not written either.
+        A health of an earlier epoch is not written either: a new epoch resets the item.
+
+        Returns:
+            Whether it was written: `revision` was still the last one.
 
         Raises:
             AWS_ERRORS: nothing may have been written.
@@ -109,13 +112,14 @@ class HealthStore:
         ticket: str = "",
         message_id: str = "",
     ) -> Health | None:
-        """Take the lease of a webhook for who got a message with this `ticket` and id. The ticket that stands
-        there, its own or that of its successor, is used up with it.
+        """Take the lease of a webhook for the drainer that received a message with this `ticket` and id.
 
-        Each `owner` is fresh, so that one who has it already is this call, tried again by botocore.
+        This uses up the stored ticket: that of the message, or that of its successor. Each call of a drainer
+        has a new `owner`. If that owner has the lease already, botocore repeated this call.
 
-        Returns its health, or None when another drains it, another message is on its way, it is too early, or
-        the webhook is gone.
+        Returns:
+            The health. None when another drainer has the lease, another message is on its way, it is too
+            early, or the webhook is deleted.
         """
         values: Item = {
             ":owner": {"S": owner},
@@ -153,11 +157,13 @@ class HealthStore:
         before: Health,
         ticket: Ticket | None = None,
     ) -> bool:
-        """Give the lease back, with what the holder learnt (`before` became `health`), and with the `ticket`
-        of the message that is sent next.
+        """Give the lease back, and write the new health and the `ticket` of the message that is sent next.
 
-        What it learnt is dropped when something else changed meanwhile: a new epoch, or a dispatcher that
-        saw the endpoint fail. So is the ticket then. Answers whether they were written, or nothing was new.
+        The drain run changed the health from `before` to `health`. This change and the ticket are dropped if
+        another process changed the item in between: a new epoch, or a dispatcher that saw the endpoint fail.
+
+        Returns:
+            Whether they were written, or the health had not changed.
         """
         if health != before:
             if self._save(
@@ -180,13 +186,15 @@ class HealthStore:
         return health == before
 
     def take_ticket(self, account_id: str, webhook_id: str, ticket: Ticket, *, now_ms: int) -> bool:
-        """Write down that a message with `ticket` is sent next; answer whether it may be.
+        """Record that a message with `ticket` is sent next.
 
-        It may not when another message is on its way, somebody drains the webhook, or it is gone.
+        A message that replaces an early or lost one gets the same text. So the one that is received first
+        counts. If the earlier one lost its ticket, messages that are queued longer than a ticket lives would
+        all be useless.
 
-        One that is sent in the place of another, which came early or is taken for lost, gets the same text.
-        So whichever comes first is the one. Were the earlier one worth nothing any more, messages that wait
-        for longer than a ticket lives would all come too late.
+        Returns:
+            Whether the message may be sent. It may not when another message is on its way, a drainer has the
+            lease, or the webhook is deleted.
         """
         return conditional_write(
             lambda: self._table.client.update_item(
@@ -206,10 +214,10 @@ class HealthStore:
         )
 
     def drop_ticket(self, account_id: str, webhook_id: str, ticket: str) -> None:
-        """Take a ticket back whose message could not be sent: the sweep then sends within a minute.
+        """Remove a ticket whose message could not be sent. The sweep then sends one within a minute.
 
         Raises:
-            AWS_ERRORS: the ticket may live until its end.
+            AWS_ERRORS: the ticket may stay until it expires.
         """
         conditional_write(
             lambda: self._table.client.update_item(
@@ -258,12 +266,12 @@ class HealthStore:
 
 
 def health_key(account_id: str, webhook_id: str) -> tuple[str, str]:
-    """Where the health of a webhook stands, in the webhooks table."""
+    """Return the key of a webhook's health in the webhooks table."""
     return f"ACCOUNT#{account_id}", f"HEALTH#{webhook_id}"
 
 
 def _ticket_sets(ticket: Ticket | None) -> "tuple[list[str], Item]":
-    """What of an update writes a ticket, and its values."""
+    """Return the parts of an update that write a ticket, and their values."""
     if ticket is None:
         return [], {}
     values: Item = {":ticket": {"S": ticket.text}, ":ticket_until": {"N": str(_until_ms(ticket))}}
@@ -279,7 +287,7 @@ def _update(sets: Sequence[str]) -> str:
 
 
 def health_attributes(health: Health) -> "Item":
-    """`health` as attributes, without the lease and the ticket, which are no part of it."""
+    """Return `health` as attributes, without the lease and the ticket, which are not part of it."""
     return {
         **{
             _STORED_NAMES.get(name, name): {"N": str(getattr(health, name))}
@@ -296,7 +304,7 @@ def health_attributes(health: Health) -> "Item":
 
 
 def read_health_item(item: "Item") -> Health:
-    """The health that `health_attributes` wrote."""
+    """Return the health that `health_attributes` wrote."""
     numbers = {
         name: int(item[_STORED_NAMES.get(name, name)]["N"]) for name in ("epoch", "revision", *_NUMBERS)
     }

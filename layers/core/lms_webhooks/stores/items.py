@@ -17,16 +17,16 @@ _NOTHING = "-"
 _EARLIER_ERROR_CLASSES = {"broken-answer": ErrorClass.INVALID_RESPONSE.value}
 """Error classes as earlier versions wrote them, with their present names."""
 KEPT_ATTEMPTS = 500
-"""Of one event: some 30 KB, and an item has 400 KB. An admin may ask ten times a minute for one more."""
+"""Of one event: about 30 KB of the 400 KB of an item. An admin may request ten more a minute."""
 IS_NEW_ATTEMPT = (
     "(attribute_not_exists(#attempts) OR (size(#attempts) < :most AND NOT contains(#attempts, :one)))"
 )
-"""The condition on which an attempt is added to an item, see `added_attempt`: a call that botocore repeats
-must not add it twice, and there is a bound."""
+"""The condition on which an attempt is added to an item, see `added_attempt`. A call that botocore repeats
+must not add it twice, and the number is limited."""
 
 
 def event_attributes(event: Event) -> "Item":
-    """All of `event` but its time and id, which are its sort key."""
+    """Return the attributes of `event`, except its time and id, which are its sort key."""
     return {
         "account_id": {"S": event.account_id},
         "event_name": {"S": event.event_name},
@@ -36,7 +36,7 @@ def event_attributes(event: Event) -> "Item":
 
 
 def read_event_item(item: "Item", sort_key: str) -> Event:
-    """The event that `event_attributes` wrote."""
+    """Return the event that `event_attributes` wrote."""
     occurred_at_ms, _, event_id = sort_key.partition("#")
     known = (
         item["account_id"]["S"],
@@ -50,27 +50,27 @@ def read_event_item(item: "Item", sort_key: str) -> Event:
 
 
 def read_text(attribute: "AttributeValueTypeDef") -> str:
-    """The text of an event, from the attribute `event` that `event_attributes` wrote."""
+    """Return the text of an event from the attribute `event` that `event_attributes` wrote."""
     return attribute["S"] if "S" in attribute else zlib.decompress(bytes(attribute["B"])).decode()
 
 
 def attempts_attribute(attempts: Iterable[Attempt]) -> "AttributeValueTypeDef":
-    """A list of texts such as `1793707200000 80 503 -` or `1793707200000 5000 - timeout`: when it began, how
-    many milliseconds it took, status code, error class.
+    """Return a list of texts such as `1793707200000 80 503 -` or `1793707200000 5000 - timeout`.
 
-    Not maps: botocore takes some 4 us for each value of an item, and a kilobyte more is a write unit more.
+    They say when an attempt began, its milliseconds, its status code and its error class. Maps would cost
+    more: botocore takes about 4 us for each value of an item, and each kilobyte is a write unit.
     """
     return {"L": [{"S": _attempt_text(attempt)} for attempt in attempts]}
 
 
 def added_attempt(attempt: Attempt) -> "Item":
-    """The values of an update that adds `attempt`, `:added` to the list, on the condition IS_NEW_ATTEMPT."""
+    """Return the values of an update that appends `:added` on the condition IS_NEW_ATTEMPT."""
     added = attempts_attribute([attempt])
     return {":added": added, ":one": added["L"][0], ":most": {"N": str(KEPT_ATTEMPTS)}}
 
 
 def read_attempts(attribute: "AttributeValueTypeDef") -> tuple[Attempt, ...]:
-    """The attempts that `attempts_attribute` wrote, or that of 0.1.0 did."""
+    """Return the attempts that `attempts_attribute` wrote, also that of 0.1.0."""
     return tuple(_read_attempt(each) for each in attribute["L"])
 
 
@@ -102,7 +102,7 @@ def _read_error_class(written: str) -> str:
 
 
 def _text_attribute(text: str) -> "AttributeValueTypeDef":
-    """As it is, or compressed where that is smaller: a written KB costs as much as a whole delivery."""
+    """Return the text, compressed if that is smaller: a written KB costs as much as a whole delivery."""
     plain = text.encode()
     if len(plain) >= _COMPRESS_FROM_BYTES:
         compressed = zlib.compress(plain)

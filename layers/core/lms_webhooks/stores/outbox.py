@@ -1,13 +1,13 @@
-"""Tell the owners of a webhook that it fails, was switched off, or does well again.
+"""Store the notifications for the owners of webhooks: one fails, was disabled, or works again.
 
-| pk                 | sk                     | what                                                   |
-|--------------------|------------------------|--------------------------------------------------------|
-| NOTICE#<webhookId> | <what, since when>     | that this was to be told: so it is told once (TTL)     |
-| NOTICES            | <when>#<webhookId>#... | what is still to be told, oldest first                 |
+| pk                 | sk                     | what                                                     |
+|--------------------|------------------------|----------------------------------------------------------|
+| NOTICE#<webhookId> | <what, since when>     | this notification was put, so it is not put twice (TTL)  |
+| NOTICES            | <when>#<webhookId>#... | a notification that is still to be sent, oldest first    |
 
-The drainer, who alone knows, writes both in one transaction before it gives the lease back. The sweep sends
-what is to be told, and removes it; unless the admin changed the webhook since, for then it is old news, or
-never came true: what the drainer learnt is not written after such a change.
+The drainer writes both in one transaction, before it gives the lease back. The sweep sends and removes what
+is to be sent. If the admin changed the webhook since, the sweep removes the notification unsent. It is out
+of date then, or never came true: after such a change, the health that the drainer computed is not written.
 """
 
 import time
@@ -24,39 +24,41 @@ if TYPE_CHECKING:
     type Item = dict[str, AttributeValueTypeDef]
 
 _KEPT_SECONDS = 90 * 86_400  # far longer than any failure goes on
-PAGE_SIZE = 100  # notices a sweep: publishing takes some 20 ms each, and the next sweep is a minute away
-_LOOKED_AT = 1000  # where many cannot be told, those behind them still can
+PAGE_SIZE = 100  # a sweep: publishing takes about 20 ms each, and the next sweep is a minute away
+_LOOKED_AT = 1000  # where many cannot be sent, those behind them still can
 
 
 class NotificationOutbox:
-    """What is to be told of every webhook."""
+    """The notifications of every webhook that are still to be sent."""
 
     def __init__(self, table: Table, *, sleep: Callable[[float], None] = time.sleep) -> None:
         self._table = table
         self._sleep = sleep
 
-    def put(self, notice: Notification) -> bool:
-        """Have `notice` told, unless it was put before; answer whether it is new.
+    def put(self, notification: Notification) -> bool:
+        """Store `notification` for the sweep to send, unless it was put before. Return whether it is new.
 
         Raises:
-            AWS_ERRORS, Busy: it may not have been written; the next drainer finds the same to tell.
+            AWS_ERRORS, Contention: it may not have been written; the next drainer puts the same one.
         """
-        told: Item = {
-            **key_item((f"NOTICE#{notice.webhook_id}", notice.key)),
-            "expires_at": {"N": str(notice.at_ms // 1000 + _KEPT_SECONDS)},
+        once: Item = {
+            **key_item((f"NOTICE#{notification.webhook_id}", notification.key)),
+            "expires_at": {"N": str(notification.at_ms // 1000 + _KEPT_SECONDS)},
         }
-        put_told: TransactWriteItemTypeDef = {
+        put_once: TransactWriteItemTypeDef = {
             "Put": {
                 "TableName": self._table.name,
-                "Item": told,
+                "Item": once,
                 "ConditionExpression": "attribute_not_exists(pk)",
             }
         }
-        put_it: TransactWriteItemTypeDef = {"Put": {"TableName": self._table.name, "Item": _item(notice)}}
-        return not transact(self._table.client, [put_told, put_it], sleep=self._sleep)
+        put_it: TransactWriteItemTypeDef = {
+            "Put": {"TableName": self._table.name, "Item": _item(notification)}
+        }
+        return not transact(self._table.client, [put_once, put_it], sleep=self._sleep)
 
     def read(self) -> Iterator[list[Notification]]:
-        """What is still to be told, some at a time."""
+        """Return the notifications that are still to be sent, in pages."""
         pages = self._table.client.get_paginator("query").paginate(
             TableName=self._table.name,
             KeyConditionExpression="pk = :pk",
@@ -64,42 +66,42 @@ class NotificationOutbox:
             PaginationConfig={"PageSize": PAGE_SIZE, "MaxItems": _LOOKED_AT},
         )
         for page in pages:
-            yield [notice for item in page["Items"] if (notice := _read_notice(item)) is not None]
+            yield [each for item in page["Items"] if (each := _read_notification(item)) is not None]
 
-    def remove(self, notice: Notification) -> None:
-        """It has been told."""
-        self._table.client.delete_item(TableName=self._table.name, Key=key_item(_place(notice)))
-
-
-def _place(notice: Notification) -> Key:
-    return "NOTICES", f"{notice.at_ms:013d}#{notice.webhook_id}#{notice.key}"
+    def remove(self, notification: Notification) -> None:
+        """Remove a notification that was sent or is out of date."""
+        self._table.client.delete_item(TableName=self._table.name, Key=key_item(_place(notification)))
 
 
-def _item(notice: Notification) -> "Item":
+def _place(notification: Notification) -> Key:
+    return "NOTICES", f"{notification.at_ms:013d}#{notification.webhook_id}#{notification.key}"
+
+
+def _item(notification: Notification) -> "Item":
     return {
-        **key_item(_place(notice)),
-        "account_id": {"S": notice.account_id},
-        "webhook_id": {"S": notice.webhook_id},
-        "webhook_name": {"S": notice.name},
-        "kind": {"S": notice.kind.stored},
-        "key": {"S": notice.key},
-        "epoch": {"N": str(notice.epoch)},
-        "at": {"N": str(notice.at_ms)},
-        "since": {"N": str(notice.since_ms)},
-        "last_error": {"S": notice.last_error},
+        **key_item(_place(notification)),
+        "account_id": {"S": notification.account_id},
+        "webhook_id": {"S": notification.webhook_id},
+        "webhook_name": {"S": notification.name},
+        "kind": {"S": notification.kind.stored},
+        "key": {"S": notification.key},
+        "epoch": {"N": str(notification.epoch)},
+        "at": {"N": str(notification.at_ms)},
+        "since": {"N": str(notification.since_ms)},
+        "last_error": {"S": notification.last_error},
     }
 
 
-def _read_notice(item: "Item") -> Notification | None:
-    """The notice of an item; None where this version cannot read it. That item stays as it is."""
+def _read_notification(item: "Item") -> Notification | None:
+    """Return the notification of an item, or None where this version cannot read it. The item stays."""
     try:
-        return _notice(item)
-    except Exception as error:  # noqa: BLE001  # whatever is in it, it costs no other notice
-        report(error, "notice not read", webhookId=str(item.get("webhook_id", {}).get("S")))
+        return _notification(item)
+    except Exception as error:  # noqa: BLE001  # a damaged item must not stop the others
+        report(error, "notification not read", webhookId=str(item.get("webhook_id", {}).get("S")))
         return None
 
 
-def _notice(item: "Item") -> Notification:
+def _notification(item: "Item") -> Notification:
     return Notification(
         account_id=item["account_id"]["S"],
         webhook_id=item["webhook_id"]["S"],

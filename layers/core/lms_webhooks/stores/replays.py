@@ -1,14 +1,14 @@
-"""Send again what is in the history: single deliveries, or all of a time range. The drainer's part of it.
+"""Store the replay of a webhook, and request redeliveries of single events.
 
 | pk                 | sk  | what                                                                  |
 |--------------------|-----|-----------------------------------------------------------------------|
-| REPLAY#<webhookId> | JOB | the webhook's replay: what it sends, how far it is, what came of it   |
+| REPLAY#<webhookId> | JOB | the webhook's replay: its range and filters, position and counts      |
 
-Single deliveries stand in the replay lane as other events do in theirs. A replay is not copied there: the
-drainer walks the history itself, and the job remembers the place. What it sends gains an attempt, and the
-job's id, before the job moves on: so who comes after a crash sees what was sent already.
+A single redelivery is an item of the replay lane, like the events of other lanes. A replay is not copied into
+the lane: the drainer reads the history itself, and the job stores the position. Each delivery it sends gains
+an attempt and the job's id before the position moves on. So the drain run after a crash sees what was sent.
 
-A replay only adds: what was delivered stays delivered, whatever its receiver says the second time.
+A replay only adds: a delivered event stays delivered, even if its receiver now rejects it.
 """
 
 import time
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     type Item = dict[str, AttributeValueTypeDef]
 
-KEPT_DAYS = 30  # the outcome of a replay, after it ended
+KEPT_DAYS = 30  # a replay, after its end
 
 
 class ReplayState(StrEnum):
@@ -54,7 +54,7 @@ class Replay:
     started_by: str
     state: ReplayState = ReplayState.RUNNING
     position: str = ""
-    """The sort key of the last delivery that is behind it."""
+    """The sort key of the last delivery that was processed."""
     read: int = 0
     delivered: int = 0
     rejected: int = 0
@@ -62,30 +62,30 @@ class Replay:
 
     @property
     def is_filtered(self) -> bool:
-        """Whether it comes by deliveries that it does not send."""
+        """Return whether the range may contain deliveries that it does not send."""
         return self.outcome is not None or self.event_name is not None
 
     @property
     def left(self) -> KeyRange:
-        """What it has still to read."""
+        """Return the range that is still to be read."""
         return KeyRange(self.position + "\x00", self.of.end) if self.position else self.of
 
     def wants(self, recorded: DeliveryRecord) -> bool:
-        """Whether a delivery is one that it sends."""
+        """Return whether the replay sends this delivery."""
         return (self.outcome is None or recorded.outcome is self.outcome) and (
             self.event_name is None or recorded.event_name == self.event_name
         )
 
 
 class ReplayStore:
-    """The replay of every webhook: one at a time, the last one remembered."""
+    """Read and write the replay of every webhook: the one that runs, or the last one."""
 
     def __init__(self, table: Table, *, sleep: Callable[[float], None] = time.sleep) -> None:
         self._table = table
         self._sleep = sleep
 
     def find(self, webhook_id: str) -> Replay | None:
-        """The webhook's replay that runs, or the last one that did (consistent read)."""
+        """Return the webhook's replay that runs, or else the last one, by a consistent read."""
         answer = self._table.client.get_item(
             TableName=self._table.name, Key=_key(webhook_id), ConsistentRead=True
         )
@@ -94,13 +94,14 @@ class ReplayStore:
     def start(
         self, replay: Replay, backlog: Backlog, *, along: "Sequence[TransactWriteItemTypeDef]" = ()
     ) -> None:
-        """Begin a replay, and mark the lane in the same transaction: one without the other would never move.
-        What is to be done `along` with it is in that too.
+        """Start a replay, and set the lane's marker in the same transaction. Neither works without the other.
+
+        The transaction also contains the writes `along`.
 
         Raises:
-            ReplayRunning: the webhook has one under way.
-            KeyInUse: a condition of `along` failed: the call is made elsewhere.
-            Busy: the lane's mark changed each time at the same moment. Nothing was begun.
+            ReplayInProgress: a replay of the webhook runs.
+            IdempotencyInProgress: a condition of `along` failed: another process handles the same call.
+            Contention: other writes changed the lane's marker at each try. Nothing was written.
         """
         put_it: TransactWriteItemTypeDef = {
             "Put": {
@@ -128,10 +129,10 @@ class ReplayStore:
         asked_at_ms: int,
         along: "Sequence[TransactWriteItemTypeDef]" = (),
     ) -> None:
-        """Put one event into the replay lane and mark that, and do what is to be done `along` with it.
+        """Put one event into the replay lane and set its marker, in one transaction with the writes `along`.
 
         Raises:
-            KeyInUse, Busy: as `start`.
+            IdempotencyInProgress, Contention: as `start`.
         """
         append_it = backlog.append_write(webhook_id, replace(waiting, asked_at_ms=asked_at_ms))
         mark_it = backlog.marker_write(account_id, webhook_id, asked_at_ms=asked_at_ms)
@@ -139,7 +140,7 @@ class ReplayStore:
             raise IdempotencyInProgress
 
     def cancel(self, webhook_id: str, *, ended_at_ms: int) -> bool:
-        """Stop a replay where it is; answer whether one was under way. What is in flight still arrives."""
+        """Cancel the replay that runs. Return whether one ran. A request in flight still arrives."""
         return conditional_write(
             lambda: self._table.client.update_item(
                 TableName=self._table.name,
@@ -160,9 +161,10 @@ class ReplayStore:
     def advance(
         self, replay: Replay, position: str, *, read: int, delivered: int, rejected: int, ended_at_ms: int
     ) -> bool:
-        """Move on to `position` and count what was passed; with `ended_at_ms` it is the end.
+        """Move on to `position` and add the counts. With `ended_at_ms`, the replay ends.
 
-        Answers whether it stood where `replay` says: one step is counted once.
+        Returns:
+            Whether the stored position was still that of `replay`: each step is counted once.
         """
         values: Item = {
             ":id": {"S": replay.replay_id},
@@ -176,7 +178,7 @@ class ReplayStore:
         condition = "replay_id = :id AND #position = :from"
         update = "SET #position = :to"
         if ended_at_ms:
-            # One that was cancelled meanwhile keeps that.
+            # A replay that was cancelled in between stays cancelled.
             names["#state"] = "state"
             condition += " AND #state = :running"
             update += ", #state = :done, ended_at = :ended, expires_at = :expires"
@@ -198,7 +200,7 @@ class ReplayStore:
         )
 
     def forget(self, webhook_id: str) -> None:
-        """Remove what is known of a deleted webhook's replay."""
+        """Delete the replay of a deleted webhook."""
         self._table.client.delete_item(TableName=self._table.name, Key=_key(webhook_id))
 
 

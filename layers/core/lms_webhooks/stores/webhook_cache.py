@@ -1,4 +1,4 @@
-"""Remember what the webhooks table says of an account for a moment, so that not every event reads it."""
+"""Cache the webhooks of each account for a moment, so that not every event reads the table."""
 
 from typing import NamedTuple
 
@@ -8,8 +8,8 @@ from lms_webhooks.model.webhooks import Tombstone, Unreadable, WebhookWithHealth
 from lms_webhooks.stores.webhooks import WebhookStore
 
 MAX_AGE_SECONDS = 1.0
-"""The admin API answers a change after this time, so that an event put after the answer sees the change.
-At 100 events/s readings cost 0.03 read units an event (`bench/cost.py`), and twice that at half the age.
+"""The admin API responds to a change after this time, so an event put after the response sees the change.
+At 100 events/s, reads cost 0.03 read units an event (`bench/cost.py`), and twice that at half the age.
 """
 MAX_BYTES = 32 * 1024 * 1024  # of the functions' 512 MB: a hundred of the largest accounts, or thousands
 
@@ -29,7 +29,7 @@ class WebhookCache:
         )
 
     def for_account(self, account_id: str, *, fresh: bool = False) -> tuple[WebhookWithHealth, ...]:
-        """Every webhook of an account; `fresh` reads it now.
+        """Return the webhooks of an account; with `fresh`, read them now.
 
         Raises:
             AWS_ERRORS: they could not be read.
@@ -37,7 +37,7 @@ class WebhookCache:
         return self._read(account_id, fresh=fresh).registered
 
     def unreadable(self, account_id: str) -> tuple[Unreadable, ...]:
-        """The webhooks of an account that this version cannot read; they are not among the others.
+        """Return the webhooks of an account that this version cannot read. `for_account` leaves them out.
 
         Raises:
             AWS_ERRORS: they could not be read.
@@ -45,20 +45,20 @@ class WebhookCache:
         return self._read(account_id).unreadable
 
     def cached(self, account_id: str) -> tuple[WebhookWithHealth, ...] | None:
-        """Every webhook of an account, if that was read a moment ago."""
+        """Return the webhooks of an account if they are cached, else None."""
         reading = self._readings.get(account_id)
         return None if reading is None else reading.registered
 
     def forget(self, account_id: str) -> None:
-        """What was read of an account is known to be out of date."""
+        """Drop the cached webhooks of an account, because they are out of date."""
         self._readings.discard(account_id)
 
     def find(self, account_id: str, webhook_id: str, *, fresh: bool = False) -> WebhookWithHealth | None:
-        """One webhook of an account, or None when it is gone.
+        """Return one webhook of an account, or None when it is deleted.
 
         Raises:
             UnreadableWebhook: it is there, and this version cannot read it.
-            AWS_ERRORS: it could not be looked up.
+            AWS_ERRORS: it could not be read.
         """
         reading = self._read(account_id, fresh=fresh)
         for each in reading.registered:
@@ -69,8 +69,9 @@ class WebhookCache:
         return None
 
     def deleted(self, account_id: str, *, since_ms: int) -> list[Tombstone]:
-        """The webhooks that an account deleted at `since_ms` or later, as many as `WebhookStore.deleted`
-        gives; read now.
+        """Return the webhooks that an account deleted at `since_ms` or later, see `WebhookStore.deleted`.
+
+        They are not cached.
 
         Raises:
             AWS_ERRORS: they could not be read.
@@ -80,7 +81,7 @@ class WebhookCache:
     def _read(self, account_id: str, *, fresh: bool = False) -> _Reading:
         if not fresh and (remembered := self._readings.get(account_id)) is not None:
             return remembered
-        # Aged from before the read: a change during it may be missing from what it gave.
+        # The age counts from before the read, which may miss a change that happens during it.
         began = self._readings.clocks.now()
         registered, unreadable = self._store.read_each(account_id)
         reading = _Reading(tuple(registered), tuple(unreadable))
@@ -89,7 +90,7 @@ class WebhookCache:
         return reading
 
 
-# What tracemalloc says that Python takes (3.13), rounded up. `tests/unit/stores/test_webhook_cache.py`
+# Measured with tracemalloc on Python 3.13, rounded up. `tests/unit/stores/test_webhook_cache.py`
 # measures it.
 _BYTES_OF_AN_ACCOUNT = 1_000
 _BYTES_OF_A_WEBHOOK = 4_000
@@ -99,7 +100,7 @@ _BYTES_OF_AN_ATTEMPT = 250
 
 
 def _bytes_of(registered: WebhookWithHealth) -> int:
-    """About how much memory a webhook takes."""
+    """Estimate the memory that a webhook takes."""
     webhook, health = registered
     texts = (
         webhook.name,

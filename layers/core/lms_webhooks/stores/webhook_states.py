@@ -1,4 +1,4 @@
-"""Read, for many webhooks at once, whether a drainer could do something for them now."""
+"""Read for many webhooks at once what the sweep must know to schedule drains."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,26 +28,26 @@ _ATTRIBUTES = (
 
 @dataclass(frozen=True, slots=True)
 class WebhookState:
-    """What the sweep must know of a webhook. Times in UTC milliseconds."""
+    """The state of one webhook that the sweep needs. Times in UTC milliseconds."""
 
     may_send: bool
-    """Active, and not switched off by the system."""
+    """Active, and not disabled by the system."""
     lease_until_ms: int
     next_attempt_at_ms: int
     epoch: int = 1
-    """Of its registration."""
+    """Of the webhook."""
     is_switched_off: bool = False
     """By the system."""
     ticket: str = ""
-    """Of the drain message that was sent last, if nobody got it yet."""
+    """Of the last drain message, if no drainer received it yet."""
     ticket_until_ms: int = 0
-    """Until then that message is on its way."""
+    """Until then, that message does not count as lost."""
     failures: int = 0
     """Endpoint failures in a row."""
 
 
 class WebhookStates:
-    """The standing of every webhook."""
+    """Read the states of webhooks."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
@@ -55,12 +55,12 @@ class WebhookStates:
     def read(
         self, ids: Sequence[tuple[str, str]], *, whole: bool = False
     ) -> dict[tuple[str, str], WebhookState]:
-        """The standings of webhooks, by account id and webhook id; deleted webhooks have none.
+        """Return the states of webhooks, by account id and webhook id. Deleted webhooks have none.
 
-        Nor has one that DynamoDB left unread, unless the `whole` is wanted.
+        A webhook that DynamoDB leaves unread has none either, unless `whole` is set.
 
         Raises:
-            AWS_ERRORS: they could not be read.
+            AWS_ERRORS: they could not be read. With `whole`, also when some were left unread.
         """
         keys = [key(*each) for each in ids for key in (webhook_key, health_key)]
         items = {
@@ -70,13 +70,13 @@ class WebhookStates:
             )
         }
         return {
-            each: _standing(items[webhook_key(*each)], items.get(health_key(*each), {}))
+            each: _state(items[webhook_key(*each)], items.get(health_key(*each), {}))
             for each in ids
             if webhook_key(*each) in items
         }
 
 
-def _standing(webhook: "Item", health: "Item") -> WebhookState:
+def _state(webhook: "Item", health: "Item") -> WebhookState:
     def number(name: str) -> int:
         return int(health[name]["N"]) if name in health else 0
 

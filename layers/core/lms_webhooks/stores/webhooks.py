@@ -1,13 +1,13 @@
-"""Keep registrations in the webhooks table: the only module that reads or writes these items.
+"""Store webhooks in the webhooks table. No other module writes these items, except health.
 
 | pk                    | sk                            | what                                               |
 |-----------------------|-------------------------------|----------------------------------------------------|
-| ACCOUNT#<accountId>   | WEBHOOK#<webhookId>           | one registration                                   |
-| ACCOUNT#<accountId>   | HEALTH#<webhookId>            | made and deleted with it, changed by health_store  |
+| ACCOUNT#<accountId>   | WEBHOOK#<webhookId>           | one webhook                                        |
+| ACCOUNT#<accountId>   | HEALTH#<webhookId>            | made, reset and deleted here; changed by `health`  |
 | ACCOUNT#<accountId>   | ACCOUNT                       | the ids of the account's webhooks, for the limit   |
-| LIMIT#<accountId>     | CREATIONS#<date>              | how many it made on that day, in UTC (TTL)         |
-| TOMBSTONE#<accountId> | <13 digits of ms>#<webhookId> | one deleted then, as long as its history may live  |
-| TOMBSTONE#<accountId> | WEBHOOK#<webhookId>           | the same, by a version that put no time in the key |
+| LIMIT#<accountId>     | CREATIONS#<date>              | how many it created on that UTC day (TTL)          |
+| TOMBSTONE#<accountId> | <13 digits of ms>#<webhookId> | a deleted webhook, while its history may exist     |
+| TOMBSTONE#<accountId> | WEBHOOK#<webhookId>           | the same, by a version without a time in the key   |
 """
 
 import math
@@ -50,8 +50,8 @@ if TYPE_CHECKING:
 
     type Item = dict[str, AttributeValueTypeDef]
 
-CREATIONS_A_DAY = 1000  # of an account, in UTC: far more than admins make, and each leaves a tombstone
-MAX_DELETED = 100  # what one message that comes again may cost: each is looked through by itself
+CREATIONS_A_DAY = 1000  # of an account, in UTC: far more than admins create, and each leaves a tombstone
+MAX_DELETED = 100  # limits the cost of a redelivered message: the history of each is searched
 TOMBSTONE_DAYS = 366  # the longest that DeliveryRetentionDays allows, and one more: TTL deletes late
 
 _OLD_TOMBSTONE = "WEBHOOK#"
@@ -60,12 +60,12 @@ _WEBHOOK_ID = re.compile(r"wh_[A-Za-z0-9_-]{22}")
 
 
 def new_webhook_id() -> str:
-    """A fresh id: opaque, not guessable, safe in a URL."""
+    """Return a new id: opaque, not guessable, safe in a URL."""
     return "wh_" + secrets.token_urlsafe(16)
 
 
 class WebhookStore:
-    """The registrations of every account. Safe to share between threads."""
+    """Read and write the webhooks of every account. Safe to share between threads."""
 
     def __init__(
         self, client: "DynamoDBClient", table_name: str, *, sleep: Callable[[float], None] = time.sleep
@@ -75,13 +75,13 @@ class WebhookStore:
         self._sleep = sleep
 
     def create(self, webhook: Webhook, *, along: "Sequence[TransactWriteItemTypeDef]" = ()) -> None:
-        """Add `webhook`, if its account has room for it; and do what is to be done `along` with it.
+        """Create `webhook`, in one transaction with the writes `along`.
 
         Raises:
-            TooManyWebhooks: the account has its five.
-            TooManyCreations: it made CREATIONS_A_DAY on this day already.
-            KeyInUse: a condition of `along` failed: the call is made elsewhere.
-            Busy: see `transact`.
+            WebhookLimitExceeded: the account has as many webhooks as it may have.
+            CreationLimitExceeded: it created CREATIONS_A_DAY on this day already.
+            IdempotencyInProgress: a condition of `along` failed: another process handles the same call.
+            Contention: see `transact`.
         """
         count_it: TransactWriteItemTypeDef = {
             "Update": {
@@ -138,13 +138,13 @@ class WebhookStore:
             raise RuntimeError(f"webhook id {webhook.webhook_id} exists already; ids are 128 random bits")
 
     def get(self, account_id: str, webhook_id: str) -> Webhook:
-        """One registration, as it stands now (consistent read).
+        """Return one webhook by a consistent read.
 
         Raises:
-            NoSuchWebhook: the account has none by this id.
-            UnreadableWebhook: it is there, and this version cannot read it.
+            WebhookNotFound: the account has none with this id.
+            UnreadableWebhook: it exists, but this version cannot read it.
         """
-        # Anything else is no id of ours, and may be longer than a key can be.
+        # Any other text is not one of our ids, and may be longer than a key can be.
         if not _WEBHOOK_ID.fullmatch(webhook_id):
             raise WebhookNotFound
         answer = self._client.get_item(
@@ -164,17 +164,16 @@ class WebhookStore:
         expected: Webhook,
         along: "Sequence[TransactWriteItemTypeDef]" = (),
     ) -> None:
-        """Write `webhook` over `expected`, the registration that the change was made from; and do what is to
-        be done `along` with it.
+        """Write `webhook` over `expected`, from which it was made, in one transaction with `along`.
 
-        A new epoch resets what is known of the endpoint. Its events go through the backlog until what waits
-        there has gone out; whoever drains at this moment keeps the lease. The message that is on its way
-        loses its ticket, so that one which is sent now is heard at once.
+        A new epoch resets the health of the endpoint. New events go to the backlog until the pending ones are
+        sent. A drainer that runs at this moment keeps the lease. The drain message that is on its way loses
+        its ticket, so that a message sent now gets the lease at once.
 
         Raises:
-            ChangedMeanwhile: the registration is not `expected` any more.
-            KeyInUse: as `create`.
-            Busy: see `transact`.
+            VersionConflict: the stored webhook is not `expected` any more.
+            IdempotencyInProgress: as `create`.
+            Contention: see `transact`.
         """
         put_it: TransactWriteItemTypeDef = {
             "Put": {
@@ -195,7 +194,7 @@ class WebhookStore:
                         "UpdateExpression": (
                             "SET "
                             + ", ".join(f"#{name} = :{name}" for name in fresh)
-                            # The drain message that is on its way may come in minutes: another is sent.
+                            # That drain message may arrive in minutes: the caller sends another.
                             + " REMOVE ticket, ticket_until_ms"
                         ),
                         "ExpressionAttributeNames": {f"#{name}": name for name in fresh},
@@ -210,12 +209,14 @@ class WebhookStore:
             raise VersionConflict
 
     def read_account(self, account_id: str) -> list[WebhookWithHealth]:
-        """The webhooks of an account, as they stand now (consistent read), oldest first; but those that this
-        version cannot read."""
+        """Return the webhooks of an account by a consistent read, oldest first.
+
+        Those that this version cannot read are left out.
+        """
         return self.read_each(account_id)[0]
 
     def read_each(self, account_id: str) -> tuple[list[WebhookWithHealth], list[Unreadable]]:
-        """Every webhook of an account; apart, those that this version cannot read."""
+        """Return the webhooks of an account, and separately those that this version cannot read."""
         pages = self._client.get_paginator("query").paginate(
             TableName=self._table_name,
             KeyConditionExpression="pk = :pk",
@@ -232,18 +233,18 @@ class WebhookStore:
             try:
                 webhook = _webhook(item)
                 registered.append(WebhookWithHealth(webhook, _health(webhook, items)))
-            except Exception as error:  # noqa: BLE001  # whatever is in it, it costs no other webhook
+            except Exception as error:  # noqa: BLE001  # a damaged item must not stop the others
                 report(error, "webhook not read", accountId=account_id, webhookId=webhook_id)
                 unreadable.append(Unreadable(webhook_id, _events_of_unreadable(item)))
         registered.sort(key=lambda each: (each.webhook.created_at, each.webhook.webhook_id))
         return registered, unreadable
 
     def find(self, account_id: str, webhook_id: str) -> WebhookWithHealth:
-        """One webhook as it stands now (consistent read).
+        """Return one webhook with its health by a consistent read.
 
         Raises:
-            NoSuchWebhook: the account has none by this id.
-            UnreadableWebhook: it is there, and this version cannot read it.
+            WebhookNotFound: the account has none with this id.
+            UnreadableWebhook: it exists, but this version cannot read it.
         """
         registered, unreadable = self.read_each(account_id)
         if any(each.webhook_id == webhook_id for each in unreadable):
@@ -262,12 +263,12 @@ class WebhookStore:
         deleted_by: str,
         expected: Webhook | None = None,
     ) -> None:
-        """Remove a registration and leave its tombstone, by which its history stays explicable.
+        """Delete a webhook and leave a tombstone, which explains its history.
 
         Raises:
-            NoSuchWebhook: the account has none by this id.
-            ChangedMeanwhile: the registration is not `expected` any more.
-            Busy: see `transact`.
+            WebhookNotFound: the account has none with this id.
+            VersionConflict: the stored webhook is not `expected` any more.
+            Contention: see `transact`.
         """
         if not _WEBHOOK_ID.fullmatch(webhook_id):
             raise WebhookNotFound
@@ -313,7 +314,7 @@ class WebhookStore:
             raise WebhookNotFound if expected is None else VersionConflict
 
     def deleted(self, account_id: str, *, since_ms: int) -> list[Tombstone]:
-        """The webhooks that an account deleted at `since_ms` or later, the first MAX_DELETED of them.
+        """Return the first MAX_DELETED webhooks that an account deleted at `since_ms` or later.
 
         Those that an older version deleted come after all others.
         """
@@ -333,7 +334,7 @@ class WebhookStore:
 
 
 def read_tombstone(item: "Item") -> Tombstone:
-    """What a tombstone says, one of an older version too."""
+    """Return the tombstone of an item, also of one that an older version wrote."""
     return Tombstone(
         webhook_id=item["sk"]["S"].rpartition("#")[2],
         events=frozenset(item.get("events", {"SS": []})["SS"]),
@@ -342,7 +343,7 @@ def read_tombstone(item: "Item") -> Tombstone:
 
 
 def webhook_key(account_id: str, webhook_id: str) -> Key:
-    """Where the registration of a webhook stands."""
+    """Return the key of a webhook."""
     return f"ACCOUNT#{account_id}", f"WEBHOOK#{webhook_id}"
 
 
@@ -355,8 +356,11 @@ def _webhook_key(account_id: str, webhook_id: str) -> "Item":
 
 
 def _health(webhook: Webhook, items: "Mapping[str, Item]") -> Health:
-    """The health that belongs to `webhook`. What is known of another epoch is about an endpoint that it has
-    no more; until its own is there, nothing goes out directly."""
+    """Return the health of `webhook`.
+
+    A stored health of another epoch describes an endpoint that the webhook no longer has. Until its own is
+    stored, the webhook is in backlog mode.
+    """
     item = items.get(f"HEALTH#{webhook.webhook_id}")
     health = read_health_item(item) if item else None
     return health if health and health.epoch == webhook.epoch else Health(webhook.epoch, mode=Mode.BACKLOG)
