@@ -369,7 +369,7 @@ def test_a_message_that_comes_early_is_sent_again_for_when_it_is_due(world: Worl
 
 def test_the_harness_sees_a_second_message(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sweep that asks for no ticket sends one each minute, as it did once."""
-    monkeypatch.setattr("lms_webhooks.batch.sweep._is_due", lambda *_: True)
+    monkeypatch.setattr("lms_webhooks.batch.sweep._needs_drainer", lambda *_: True)
     monkeypatch.setattr(HealthStore, "take_ticket", lambda *_, **__: True)
     with World() as world:
         world.register(world.endpoint(), ordered=True, authentication=SIGNED)
@@ -421,7 +421,7 @@ def test_the_harness_sees_a_ticket_that_was_taken_from_its_message(monkeypatch: 
         )
         return True
 
-    monkeypatch.setattr("lms_webhooks.batch.sweep._is_due", lambda *_: True)
+    monkeypatch.setattr("lms_webhooks.batch.sweep._needs_drainer", lambda *_: True)
     monkeypatch.setattr(HealthStore, "take_ticket", take)
     with World() as world:
         world.register(world.endpoint(), ordered=True, authentication=SIGNED)
