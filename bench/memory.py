@@ -132,10 +132,12 @@ def _end_all(*, texts: Callable[[int], str]) -> str:
 
     table = _table(answer)
     backlog = Backlog(table, retention_days=7)
-    settler = OutcomeRecorder(backlog, DeliveryStore(table, retention_days=30))
+    recorder = OutcomeRecorder(backlog, DeliveryStore(table, retention_days=30))
     ended = 0
     for waiting in backlog.read_all(_WEBHOOK, Lane.REALTIME):
-        assert settler.end(_WEBHOOK, Lane.REALTIME, waiting, Outcome.EXPIRED, "not delivered within 7 days")
+        assert recorder.record_undelivered(
+            _WEBHOOK, Lane.REALTIME, waiting, Outcome.EXPIRED, "not delivered within 7 days"
+        )
         ended += len(waiting)
     return f"ten pages of a lane, {ended:,} events of {len(texts(0)) / 1000:.0f} KB"
 
@@ -270,15 +272,17 @@ def sweep() -> str:
         return _response(request, {"Successful": [{"Id": each["Id"]} for each in entries], "Failed": []})
 
     cast("Any", queues.meta.events).register("before-send.sqs.*", send)
-    backlog, standings = Backlog(table, retention_days=7), WebhookStates(table)
+    backlog, webhook_states = Backlog(table, retention_days=7), WebhookStates(table)
     swept = Sweep(
         backlog=backlog,
-        standings=standings,
+        webhook_states=webhook_states,
         health=HealthStore(table),
         queue=DrainQueue(queues, "https://sqs.test/drain", "https://sqs.test/background"),
         sweep_queue=SweepQueue(queues, "https://sqs.test/sweep"),
     ).sweep_part(ShardPart(1, "wh_", "wh_"), remaining_seconds=3600)
-    Notifier(NotificationOutbox(table), backlog, standings, sns(), "arn:aws:sns:us-east-1:1:topic").send()
+    Notifier(
+        NotificationOutbox(table), backlog, webhook_states, sns(), "arn:aws:sns:us-east-1:1:topic"
+    ).send()
     assert not left
     return f"a sweep of {swept:,} webhooks that are due"
 

@@ -86,7 +86,7 @@ def _measured() -> float:
         purger = Purger(
             webhook_cache=WebhookCache(WebhookStore(dynamodb, WEBHOOKS)),
             backlog=backlog,
-            settler=OutcomeRecorder(backlog, DeliveryStore(Table(dynamodb, DELIVERIES), retention_days=30)),
+            recorder=OutcomeRecorder(backlog, DeliveryStore(Table(dynamodb, DELIVERIES), retention_days=30)),
             replays=cast("Any", SimpleNamespace()),  # nothing is to be sent again
             queue=cast("Any", SimpleNamespace()),  # nor is there a successor
             claim_seconds=70,

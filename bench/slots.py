@@ -277,13 +277,13 @@ class _Slot:
         dynamodb, sqs = self._client("dynamodb"), self._client("sqs")
         self._sweep = Sweep(
             backlog=Backlog(Table(dynamodb, DELIVERIES), retention_days=7),
-            standings=WebhookStates(Table(dynamodb, WEBHOOKS)),
+            webhook_states=WebhookStates(Table(dynamodb, WEBHOOKS)),
             health=HealthStore(Table(dynamodb, WEBHOOKS)),
             queue=DrainQueue(sqs, "drain", "background-drain"),
             sweep_queue=SweepQueue(sqs, "sweep"),
             clock=self.time.clock,
         )
-        self._sweep._crew = cast("Any", Threads(self.time))  # noqa: SLF001  # threads in fake time
+        self._sweep._threads = cast("Any", Threads(self.time))  # noqa: SLF001  # threads in fake time
 
     def run(self, *, seconds: float = 15 * _MINUTE) -> None:
         """Let the schedule come each minute, until all is done."""

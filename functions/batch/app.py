@@ -27,13 +27,13 @@ sqs = clients.sqs()
 deliveries_table = Table(dynamodb, settings.deliveries_table)
 backlog = Backlog(deliveries_table, retention_days=settings.backlog_retention_days)
 webhooks_table = Table(dynamodb, settings.webhooks_table)
-standings = WebhookStates(webhooks_table)
+webhook_states = WebhookStates(webhooks_table)
 notifier = Notifier(
-    NotificationOutbox(deliveries_table), backlog, standings, clients.sns(), settings.notice_topic_arn
+    NotificationOutbox(deliveries_table), backlog, webhook_states, clients.sns(), settings.notice_topic_arn
 )
 sweep = Sweep(
     backlog=backlog,
-    standings=standings,
+    webhook_states=webhook_states,
     health=HealthStore(webhooks_table),
     queue=DrainQueue(sqs, settings.drain_queue_url, settings.background_drain_queue_url),
     sweep_queue=SweepQueue(sqs, settings.sweep_queue_url),

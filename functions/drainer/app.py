@@ -36,7 +36,7 @@ deliveries_table = Table(dynamodb, settings.deliveries_table)
 webhook_cache = WebhookCache(WebhookStore(dynamodb, settings.webhooks_table))
 backlog = Backlog(deliveries_table, retention_days=settings.backlog_retention_days)
 deliveries = DeliveryStore(deliveries_table, retention_days=settings.delivery_retention_days)
-settler = OutcomeRecorder(backlog, deliveries)
+recorder = OutcomeRecorder(backlog, deliveries)
 replays = ReplayRunner(ReplayStore(deliveries_table), deliveries, backlog)
 webhook_client = WebhookClient(
     SecretCipher(clients.kms(), settings.kms_key_id),
@@ -47,15 +47,15 @@ drainer = Drainer(
     webhook_cache=webhook_cache,
     health=HealthStore(Table(dynamodb, settings.webhooks_table)),
     backlog=backlog,
-    settler=settler,
+    recorder=recorder,
     replays=replays,
-    notices=NotificationOutbox(deliveries_table),
+    outbox=NotificationOutbox(deliveries_table),
     queue=DrainQueue(clients.sqs(), settings.drain_queue_url, settings.background_drain_queue_url),
-    turn=partial(
+    new_run=partial(
         DrainRun,
         webhook_cache=webhook_cache,
         backlog=backlog,
-        settler=settler,
+        recorder=recorder,
         webhook_client=webhook_client,
         replays=replays,
         retention_days=settings.backlog_retention_days,

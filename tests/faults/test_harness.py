@@ -32,7 +32,7 @@ def broken(name: str, fault: Fault) -> Row:
 
 
 def test_events_that_are_taken_out_before_they_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    deliver = OutcomeRecorder.deliver
+    deliver = OutcomeRecorder.record_delivered
 
     def deliver_last(
         self: OutcomeRecorder, webhook_id: str, lane: Lane, waiting: Sequence[PendingEvent], attempt: Attempt
@@ -40,7 +40,7 @@ def test_events_that_are_taken_out_before_they_are_recorded(monkeypatch: pytest.
         self._backlog.remove(webhook_id, lane, waiting)
         return deliver(self, webhook_id, lane, waiting, attempt)
 
-    monkeypatch.setattr(OutcomeRecorder, "deliver", deliver_last)
+    monkeypatch.setattr(OutcomeRecorder, "record_delivered", deliver_last)
     row = broken("drain", Fault.DIES_BEFORE)
     assert row.lost
     assert any("has no outcome" in problem for problem in row.problems), "not only the audit sees it"

@@ -50,7 +50,7 @@ from lms_webhooks.dispatcher.dispatcher import Dispatcher
 from lms_webhooks.drainer.drain_run import DrainRun
 from lms_webhooks.drainer.drainer import Drainer
 from lms_webhooks.drainer.outcomes import OutcomeRecorder
-from lms_webhooks.drainer.purge import HANDS
+from lms_webhooks.drainer.purge import THREADS
 from lms_webhooks.drainer.replay_runner import ReplayRunner
 from lms_webhooks.errors import AWS_ERRORS
 from lms_webhooks.model.event_types import EVENT_TYPES, Category
@@ -706,22 +706,22 @@ class World:
         webhook_cache = self._webhook_cache()
         backlog = Backlog(self._table(_DELIVERIES), retention_days=self._retention_days)
         deliveries = self._delivery_store()
-        settler = OutcomeRecorder(backlog, deliveries, clock=self.time.clock)
+        recorder = OutcomeRecorder(backlog, deliveries, clock=self.time.clock)
         replay_store = ReplayStore(self._table(_DELIVERIES), sleep=self.time.sleep)
         replays = ReplayRunner(replay_store, deliveries, backlog, clock=self.time.clock)
         drainer = Drainer(
             webhook_cache=webhook_cache,
             health=HealthStore(self._table(WEBHOOKS)),
             backlog=backlog,
-            settler=settler,
+            recorder=recorder,
             replays=replays,
-            notices=NotificationOutbox(self._table(_DELIVERIES), sleep=self.time.sleep),
+            outbox=NotificationOutbox(self._table(_DELIVERIES), sleep=self.time.sleep),
             queue=DrainQueue(self._sqs, _DRAIN_URL, _BACKGROUND_DRAIN_URL),
-            turn=partial(
+            new_run=partial(
                 DrainRun,
                 webhook_cache=webhook_cache,
                 backlog=backlog,
-                settler=settler,
+                recorder=recorder,
                 webhook_client=self._webhook_client(SendKind.BACKLOG),
                 replays=replays,
                 retention_days=self._retention_days,
@@ -731,7 +731,7 @@ class World:
             clock=self.time.clock,
             sleep=self.time.sleep,
         )
-        drainer._purger._crew = cast("Any", Threads(self.time, most=HANDS))
+        drainer._purger._threads = cast("Any", Threads(self.time, most=THREADS))
 
         def handle(event: dict[str, Any], remaining_ms: Callable[[], int]) -> dict[str, Any]:
             failed = drainer.drain_all(event["Records"], remaining_ms=remaining_ms)
@@ -742,13 +742,18 @@ class World:
     def _build_batch(self) -> Handler:
         table = self._table(_DELIVERIES)
         backlog = Backlog(table, retention_days=self._retention_days)
-        standings = WebhookStates(self._table(WEBHOOKS))
+        webhook_states = WebhookStates(self._table(WEBHOOKS))
         notifier = Notifier(
-            NotificationOutbox(table), backlog, standings, self._sns, _NOTICE_TOPIC, clock=self.time.clock
+            NotificationOutbox(table),
+            backlog,
+            webhook_states,
+            self._sns,
+            _NOTICE_TOPIC,
+            clock=self.time.clock,
         )
         sweep = Sweep(
             backlog=backlog,
-            standings=standings,
+            webhook_states=webhook_states,
             health=HealthStore(self._table(WEBHOOKS)),
             queue=DrainQueue(self._sqs, _DRAIN_URL, _BACKGROUND_DRAIN_URL),
             sweep_queue=SweepQueue(self._sqs, _SWEEP_URL),
@@ -757,7 +762,7 @@ class World:
                 f"wh_{int(self.now) % 7919:04x}"
             ),  # elsewhere each time, and the same in each run
         )
-        sweep._crew = cast("Any", Threads(self.time))
+        sweep._threads = cast("Any", Threads(self.time))
 
         def handle(event: dict[str, Any], remaining_ms: Callable[[], int]) -> dict[str, Any]:
             return sweep_for(event, sweep, notifier, remaining_ms=remaining_ms)

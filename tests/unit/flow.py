@@ -114,7 +114,7 @@ class Flow:
         self.health_store = HealthStore(webhooks)
         self.backlog = Backlog(deliveries, retention_days=RETENTION_DAYS)
         self.history = DeliveryStore(deliveries, retention_days=30, sleep=lambda _: None)
-        self.settler = OutcomeRecorder(self.backlog, self.history, clock=self.clock)
+        self.recorder = OutcomeRecorder(self.backlog, self.history, clock=self.clock)
         self.replay_store = ReplayStore(deliveries, sleep=lambda _: None)
         self.replays = ReplayRunner(self.replay_store, self.history, self.backlog, clock=self.clock)
         self.webhook_cache = WebhookCache(self.store, clocks=Clocks(wall=self.clock, monotonic=self.clock))

@@ -93,15 +93,15 @@ def test_a_replay_is_begun_shown_and_ends(client: AdminClient, webhook_id: str) 
     drainer = replays(client)
     first = drainer.next_batch(webhook_id, limit=1)
     assert first is not None
-    assert [each.event.event_id for each in first.waiting] == ["e0"]
-    assert drainer.settle(first, first.waiting, AGAIN, is_delivered=True)
+    assert [each.event.event_id for each in first.pending] == ["e0"]
+    assert drainer.record(first, first.pending, AGAIN, is_delivered=True)
     half = client.call("GET", path).body
     assert half["processedTo"] == "2026-11-03T11:59:00.000Z"
     assert (half["state"], half["processed"], half["delivered"]) == ("running", 1, 1)
     rest = drainer.next_batch(webhook_id, limit=100)
     assert rest is not None
-    assert [each.event.event_id for each in rest.waiting] == ["e1"]
-    assert drainer.settle(rest, rest.waiting, AGAIN, is_delivered=False)
+    assert [each.event.event_id for each in rest.pending] == ["e1"]
+    assert drainer.record(rest, rest.pending, AGAIN, is_delivered=False)
     ended = client.call("GET", path).body
     assert (ended["state"], ended["processed"], ended["delivered"], ended["rejected"]) == ("done", 2, 1, 1)
     assert ended["endedAt"] == "2026-11-03T12:00:09.000Z"
@@ -122,16 +122,16 @@ def test_one_replay_at_a_time(client: AdminClient, webhook_id: str) -> None:
     refused = client.call("POST", path, body)
     assert (refused.status, refused.body["type"]) == (409, "urn:lms-webhooks:problem:replay-running")
     drainer = replays(client)
-    portion = drainer.next_batch(webhook_id, limit=100)
-    assert portion is not None
-    assert drainer.settle(portion, portion.waiting, AGAIN, is_delivered=True)
+    batch = drainer.next_batch(webhook_id, limit=100)
+    assert batch is not None
+    assert drainer.record(batch, batch.pending, AGAIN, is_delivered=True)
     client.now_seconds += 60
     second = client.call("POST", path, body)
     assert second.status == 202
     assert second.body["replayId"] != first.body["replayId"]
-    portion = drainer.next_batch(webhook_id, limit=100)
-    assert portion is not None
-    assert len(portion.waiting) == 3, "what the first replay sent, the second sends as well"
+    batch = drainer.next_batch(webhook_id, limit=100)
+    assert batch is not None
+    assert len(batch.pending) == 3, "what the first replay sent, the second sends as well"
 
 
 def test_one_that_is_asked_for_again_while_it_is_sent_is_sent_again(
@@ -144,11 +144,11 @@ def test_one_that_is_asked_for_again_while_it_is_sent_is_sent_again(
     in_flight = drainer.next_batch(webhook_id, limit=10)
     assert in_flight is not None
     assert client.call("POST", path).status == 202
-    assert drainer.settle(in_flight, in_flight.waiting, AGAIN, is_delivered=False)
+    assert drainer.record(in_flight, in_flight.pending, AGAIN, is_delivered=False)
     again = drainer.next_batch(webhook_id, limit=10)
     assert again is not None
-    assert [each.event.event_id for each in again.waiting] == ["e2"]
-    assert drainer.settle(again, again.waiting, AGAIN, is_delivered=True)
+    assert [each.event.event_id for each in again.pending] == ["e2"]
+    assert drainer.record(again, again.pending, AGAIN, is_delivered=True)
     assert drainer.next_batch(webhook_id, limit=10) is None
 
 
@@ -162,9 +162,9 @@ def test_a_rejected_redelivery_of_what_still_waits_is_one_attempt_more_and_no_ou
     ]
     client.call("POST", f"/v1/webhooks/{webhook_id}/deliveries/{listed['deliveryId']}/redeliver")
     drainer = replays(client)
-    portion = drainer.next_batch(webhook_id, limit=10)
-    assert portion is not None
-    assert drainer.settle(portion, portion.waiting, AGAIN, is_delivered=False)
+    batch = drainer.next_batch(webhook_id, limit=10)
+    assert batch is not None
+    assert drainer.record(batch, batch.pending, AGAIN, is_delivered=False)
     assert client.call("GET", f"/v1/webhooks/{webhook_id}/deliveries?status=failed").body["deliveries"] == []
     (still, *_) = client.call("GET", f"/v1/webhooks/{webhook_id}/deliveries?status=pending").body[
         "deliveries"
@@ -182,7 +182,7 @@ def test_a_replay_is_stopped_where_it_is(client: AdminClient, webhook_id: str) -
     assert in_flight is not None
     stopped = client.call("DELETE", path)
     assert (stopped.status, stopped.text) == (204, "")
-    assert drainer.settle(in_flight, in_flight.waiting, AGAIN, is_delivered=True)
+    assert drainer.record(in_flight, in_flight.pending, AGAIN, is_delivered=True)
     shown = client.call("GET", path).body
     assert (shown["state"], shown["delivered"]) == ("cancelled", 1), "what was on its way arrived"
     assert drainer.next_batch(webhook_id, limit=1) is None
@@ -197,7 +197,7 @@ def test_a_replay_that_is_stopped_at_its_last_step_stays_so(client: AdminClient,
     last = drainer.next_batch(webhook_id, limit=100)
     assert last is not None
     client.call("DELETE", path)
-    drainer.settle(last, last.waiting, AGAIN, is_delivered=True)
+    drainer.record(last, last.pending, AGAIN, is_delivered=True)
     shown = client.call("GET", path).body
     assert (shown["state"], shown["delivered"]) == ("cancelled", 3)
 
@@ -208,9 +208,9 @@ def test_a_keyed_redelivery_is_noted_with_its_answer(client: AdminClient, webhoo
     path = f"/v1/webhooks/{webhook_id}/deliveries/{listed['deliveryId']}/redeliver"
     first = client.call("POST", path, headers={"idempotency-key": "k"})
     drainer = replays(client)
-    portion = drainer.next_batch(webhook_id, limit=10)
-    assert portion is not None
-    drainer.settle(portion, portion.waiting, AGAIN, is_delivered=True)
+    batch = drainer.next_batch(webhook_id, limit=10)
+    assert batch is not None
+    drainer.record(batch, batch.pending, AGAIN, is_delivered=True)
     client.now_seconds += 30
     second = client.call("POST", path, headers={"idempotency-key": "k"})
     assert (second.status, second.text) == (202, first.text)

@@ -58,7 +58,7 @@ class World:
     def parts_of_a_sweep(self) -> dict[str, Any]:
         return {
             "backlog": self.backlog,
-            "standings": WebhookStates(self.webhooks),
+            "webhook_states": WebhookStates(self.webhooks),
             "health": self.health,
             "queue": DrainQueue(self.sqs, self.url, self.url),
             "sweep_queue": SweepQueue(self.sqs, self.sweep_url),
@@ -114,7 +114,7 @@ class World:
 
 @pytest.fixture
 def world(dynamodb: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    monkeypatch.setattr(sweep, "_AT_ONCE", AT_ONCE)
+    monkeypatch.setattr(sweep, "_WEBHOOKS_PER_CALL", AT_ONCE)
     with tables(dynamodb) as both:
         yield World(*both)
     metrics.clear_metrics()  # nobody writes them out here, and Powertools would after a hundred

@@ -1,4 +1,4 @@
-"""One turn at a webhook: what is sent, together or alone, within which time, and what a fault leaves."""
+"""One drain run of a webhook: what is sent, together or alone, within which time, and what a fault leaves."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -42,10 +42,12 @@ SUCCESS = Attempt(NOW_MS - 500, 20, 200, None)
 MINUTE_MS = 60_000
 
 
-class Turns(Flow):
-    """Turns and drainers over the parts."""
+class Draining(Flow):
+    """Drain runs and drainers over the parts."""
 
-    def turn(self, *, seconds: Callable[[], float] = lambda: 30.0, health: Health | None = None) -> DrainRun:
+    def new_run(
+        self, *, seconds: Callable[[], float] = lambda: 30.0, health: Health | None = None
+    ) -> DrainRun:
         """One with this many seconds left, as one who holds the lease with `health` takes it."""
         return DrainRun(
             self.webhook,
@@ -53,7 +55,7 @@ class Turns(Flow):
             seconds,
             webhook_cache=self.webhook_cache,
             backlog=self.backlog,
-            settler=self.settler,
+            recorder=self.recorder,
             webhook_client=self.webhook_client,
             replays=self.replays,
             retention_days=RETENTION_DAYS,
@@ -62,7 +64,7 @@ class Turns(Flow):
         )
 
     def begin(self, health: Health = FALLEN, **changes: Any) -> None:
-        """Register the webhook, as what a turn finds."""
+        """Register the webhook, as what a run finds."""
         self.webhook = self.register(health, **changes)
 
     def drain(
@@ -73,11 +75,11 @@ class Turns(Flow):
             webhook_cache=self.webhook_cache,
             health=self.health_store,
             backlog=self.backlog,
-            settler=self.settler,
+            recorder=self.recorder,
             replays=self.replays,
-            notices=NotificationOutbox(self.deliveries_table),
+            outbox=NotificationOutbox(self.deliveries_table),
             queue=self.drain_queue,
-            turn=self._turn,
+            new_run=self._new_run,
             clock=self.clock,
             sleep=self.sleep,
         ).drain(message or DrainMessage(ACCOUNT, ID, message_id="m0"), remaining_ms=remaining_ms)
@@ -85,13 +87,13 @@ class Turns(Flow):
     def sleep(self, seconds: float) -> None:
         self.now += seconds
 
-    def _turn(self, _: object, health: Health, seconds: Callable[[], float]) -> DrainRun:
-        return self.turn(seconds=seconds, health=health)
+    def _new_run(self, _: object, health: Health, seconds: Callable[[], float]) -> DrainRun:
+        return self.new_run(seconds=seconds, health=health)
 
 
 @pytest.fixture
-def world() -> Iterator[Turns]:
-    with flow(Turns) as world:
+def world() -> Iterator[Draining]:
+    with flow(Draining) as world:
         yield world
 
 
@@ -99,70 +101,70 @@ def some(count: int, **more: Any) -> list[PendingEvent]:
     return [waiting(f"e{number}", at_ms=NOW_MS + number, **more) for number in range(1, count + 1)]
 
 
-def mark_of(world: Turns, lane: Lane) -> Any:
+def mark_of(world: Draining, lane: Lane) -> Any:
     return world.backlog.marks(ID)[lane]
 
 
 # Recorded before it is settled
 
 
-def test_what_is_sent_and_not_recorded_is_not_sent_again_at_once(world: Turns) -> None:
+def test_what_is_sent_and_not_recorded_is_not_sent_again_at_once(world: Draining) -> None:
     world.begin()
     world.put(Lane.REALTIME, *some(2))
     refuse_writes(world.deliveries_table, of="DELIVERY#")
-    assert world.turn().serve() == 5
+    assert world.new_run().run() == 5
     assert world.endpoint.posts == [["e1", "e2"]]
     assert world.waiting_ids(Lane.REALTIME) == ["e1", "e2"]
 
 
-def test_what_was_sent_and_recorded_by_one_who_died_is_removed_and_not_sent_again(world: Turns) -> None:
+def test_what_was_sent_and_recorded_by_one_who_died_is_removed_and_not_sent_again(world: Draining) -> None:
     world.begin()
     first, second = some(2)
     world.put(Lane.REALTIME, first, second)
     world.history.record(
         [Delivery(ID, first.event, Outcome.DELIVERED, (SUCCESS,))], recorded_at_seconds=NOW_MS // 1000
     )
-    assert world.turn().serve() is None
+    assert world.new_run().run() is None
     assert world.endpoint.posts == [["e2"]]
     assert world.waiting(Lane.REALTIME) == []
 
 
-def test_an_unreadable_history_is_no_empty_one(world: Turns) -> None:
+def test_an_unreadable_history_is_no_empty_one(world: Draining) -> None:
     """What it may hold as delivered is not sent."""
     world.begin()
     world.put(Lane.REALTIME, *some(2))
     client = before(world.deliveries_table)
     client.answers["batch_get_item"] = Fails(client.behind.batch_get_item)
     with pytest.raises(ClientError):
-        world.turn().serve()
+        world.new_run().run()
     assert world.endpoint.posts == []
     world.drain()
     assert (world.endpoint.posts, world.sent_for) == ([], [5])
     assert world.metrics["DrainRunsAborted"] == 1
 
 
-def test_a_rejection_that_cannot_be_written_down_waits_and_keeps_its_place(world: Turns) -> None:
+def test_a_rejection_that_cannot_be_written_down_waits_and_keeps_its_place(world: Draining) -> None:
     world.begin()
     world.put(Lane.REALTIME, *some(1))
     world.endpoint.replies = [422]
     refuse_writes(world.deliveries_table, of=f"BACKLOG#{ID}#retry")
-    assert world.turn().serve() == 5
+    assert world.new_run().run() == 5
     assert (world.endpoint.posts, world.waiting_ids(Lane.REALTIME)) == ([["e1"]], ["e1"])
 
 
 # Time
 
 
-def test_a_post_has_the_time_outs_of_adobe_learning_manager_s_connector(world: Turns) -> None:
+def test_a_post_has_the_time_outs_of_adobe_learning_manager_s_connector(world: Draining) -> None:
     world.begin()
     world.put(Lane.REALTIME, *some(1))
-    world.turn().serve()
+    world.new_run().run()
     assert world.endpoint.timeouts == Timeouts(connect_seconds=10, response_seconds=5, total_seconds=15)
 
 
 @pytest.mark.parametrize(("remaining_ms", "posts"), [(20_000, 0), (20_001, 1), (60_000, 1)])
 def test_no_post_starts_in_the_last_twenty_seconds_of_a_drainer(
-    world: Turns, remaining_ms: int, posts: int
+    world: Draining, remaining_ms: int, posts: int
 ) -> None:
     """15 s for it, and 5 s to write down what came of it."""
     world.begin()
@@ -173,17 +175,17 @@ def test_no_post_starts_in_the_last_twenty_seconds_of_a_drainer(
     assert world.waiting_ids(Lane.REALTIME) == ([] if posts else ["e1"])
 
 
-def test_a_turn_goes_on_until_its_time_is_over(world: Turns) -> None:
+def test_a_turn_goes_on_until_its_time_is_over(world: Draining) -> None:
     world.begin(ONE_BY_ONE)
     world.put(Lane.REALTIME, *some(5))
     ends_at = world.now + 3
     world.endpoint.before_reply = lambda: world.sleep(1.0)
-    assert world.turn(seconds=lambda: ends_at - world.now).serve() == 0.0
+    assert world.new_run(seconds=lambda: ends_at - world.now).run() == 0.0
     assert world.endpoint.posts == [["e1"], ["e2"], ["e3"]]
 
 
 @pytest.mark.parametrize("lane", [Lane.REALTIME, Lane.REPLAY])
-def test_time_that_passes_while_a_lane_is_read_counts(world: Turns, lane: Lane) -> None:
+def test_time_that_passes_while_a_lane_is_read_counts(world: Draining, lane: Lane) -> None:
     """No POST begins when reading, or asking the history, took what was left."""
     world.begin()
     more = {"asked_at_ms": NOW_MS} if lane is Lane.REPLAY else {}
@@ -201,15 +203,15 @@ def test_time_that_passes_while_a_lane_is_read_counts(world: Turns, lane: Lane) 
 
     name = "batch_get_item" if lane is Lane.REALTIME else "query"
     client.answers[name] = slow(name)
-    assert world.turn(seconds=lambda: seconds[0]).serve() == 0.0
+    assert world.new_run(seconds=lambda: seconds[0]).run() == 0.0
     assert world.endpoint.posts == []
 
 
-def test_what_changed_while_a_secret_was_decrypted_counts(world: Turns) -> None:
+def test_what_changed_while_a_secret_was_decrypted_counts(world: Draining) -> None:
     """KMS stalls for longer than a registration is remembered, and an admin pauses meanwhile."""
     world.begin()
     world.put(Lane.REALTIME, *some(1))
-    turn = world.turn()
+    run = world.new_run()
 
     def pause() -> None:
         paused = replace(world.webhook, status=Status.PAUSED, epoch=2, version=2)
@@ -217,22 +219,22 @@ def test_what_changed_while_a_secret_was_decrypted_counts(world: Turns) -> None:
         world.now += 20
 
     world.endpoint.before_credentials = pause
-    assert turn.serve() is None
+    assert run.run() is None
     assert (world.endpoint.posts, world.waiting_ids(Lane.REALTIME)) == ([], ["e1"])
 
 
-def test_time_that_passes_while_a_secret_is_decrypted_counts(world: Turns) -> None:
+def test_time_that_passes_while_a_secret_is_decrypted_counts(world: Draining) -> None:
     world.begin()
     world.put(Lane.REALTIME, *some(1))
     ends_at = world.now + 10
     world.endpoint.before_credentials = lambda: world.sleep(10)
-    assert world.turn(seconds=lambda: ends_at - world.now).serve() == 0.0
+    assert world.new_run(seconds=lambda: ends_at - world.now).run() == 0.0
     assert (world.endpoint.posts, world.waiting_ids(Lane.REALTIME)) == ([], ["e1"])
 
 
 @pytest.mark.parametrize(("early_seconds", "posts"), [(0.0, 1), (1.5, 1), (2.0, 1), (2.001, 0), (60.0, 0)])
 def test_a_drainer_waits_for_up_to_two_seconds_and_sends_another_if_it_is_earlier(
-    world: Turns, early_seconds: float, posts: int
+    world: Draining, early_seconds: float, posts: int
 ) -> None:
     world.begin(replace(FALLEN, next_attempt_at_ms=NOW_MS + int(early_seconds * 1000)))
     world.put(Lane.REALTIME, *some(1))
@@ -242,7 +244,7 @@ def test_a_drainer_waits_for_up_to_two_seconds_and_sends_another_if_it_is_earlie
     assert world.sent_for == ([] if posts else [int(early_seconds)])
 
 
-def test_a_burial_stops_in_time_and_goes_on_in_another_drainer(world: Turns) -> None:
+def test_a_burial_stops_in_time_and_goes_on_in_another_drainer(world: Draining) -> None:
     world.begin()
     world.put(Lane.REALTIME, *some(1))
     world.store.delete(ACCOUNT, ID, deleted_at=WHEN - timedelta(seconds=LEASE_SECONDS + 1), deleted_by="ada")
@@ -257,7 +259,7 @@ def test_a_burial_stops_in_time_and_goes_on_in_another_drainer(world: Turns) -> 
 # Expiry
 
 
-def test_a_lane_is_looked_at_again_when_the_first_accepted_of_what_is_left_expires(world: Turns) -> None:
+def test_a_lane_is_looked_at_again_when_the_first_accepted_of_what_is_left_expires(world: Draining) -> None:
     """Lanes are in the order of the events' own time, so the first accepted may stand last."""
     world.begin()
     left = [
@@ -269,13 +271,13 @@ def test_a_lane_is_looked_at_again_when_the_first_accepted_of_what_is_left_expir
     world.put(Lane.REALTIME, *left, expired)
     world.webhook = replace(WEBHOOK, status=Status.PAUSED)  # nothing is sent, so that the lane stays
     world.store.update(replace(WEBHOOK, status=Status.PAUSED, version=2), expected=WEBHOOK)
-    assert world.turn().serve() is None
+    assert world.new_run().run() is None
     assert world.waiting_ids(Lane.REALTIME) == ["late", "early", "between"]
     assert world.outcome(expired.event) == "expired"
     assert mark_of(world, Lane.REALTIME).check_at_ms == NOW_MS - 3 * DAY_MS + RETENTION_MS
 
 
-def test_of_the_pages_of_a_long_lane_the_first_accepted_counts(world: Turns) -> None:
+def test_of_the_pages_of_a_long_lane_the_first_accepted_counts(world: Draining) -> None:
     """A page is a megabyte at most."""
     world.begin(replace(FALLEN, disabled_reason=DisabledReason.FAILING, disabled_at_ms=NOW_MS))
     text = '{"n":"' + "".join(chr(0x4E00 + 7 * n % 20_000) for n in range(60_000)) + '"}'
@@ -291,25 +293,25 @@ def test_of_the_pages_of_a_long_lane_the_first_accepted_counts(world: Turns) -> 
     old = waiting("old", at_ms=NOW_MS - 1, accepted_at_ms=NOW_MS - RETENTION_MS)
     world.put(Lane.REALTIME, old, *lane)
     assert len(list(world.backlog.read_all(ID, Lane.REALTIME))) > 1
-    assert world.turn().serve() is None
+    assert world.new_run().run() is None
     assert mark_of(world, Lane.REALTIME).check_at_ms == NOW_MS - 5 * DAY_MS + RETENTION_MS
 
 
 def test_an_expiry_that_cannot_be_written_down_stays_due_and_is_not_tried_again_at_once(
-    world: Turns,
+    world: Draining,
 ) -> None:
     world.begin(FAILING)
     world.put(Lane.REALTIME, waiting("old", accepted_at_ms=NOW_MS - RETENTION_MS))
     due_at_ms = mark_of(world, Lane.REALTIME).check_at_ms
     client = before(world.deliveries_table)
     client.answers["put_item"] = Fails(client.behind.put_item)
-    assert world.turn().serve() == 5
+    assert world.new_run().run() == 5
     assert world.waiting_ids(Lane.REALTIME) == ["old"]
     assert mark_of(world, Lane.REALTIME).check_at_ms == due_at_ms
     assert world.endpoint.posts == []
 
 
-def test_what_is_delivered_and_cannot_be_removed_is_not_tried_again_at_once(world: Turns) -> None:
+def test_what_is_delivered_and_cannot_be_removed_is_not_tried_again_at_once(world: Draining) -> None:
     world.begin()
     first, second = some(2)
     world.put(Lane.REALTIME, first, second)
@@ -317,7 +319,7 @@ def test_what_is_delivered_and_cannot_be_removed_is_not_tried_again_at_once(worl
         [Delivery(ID, first.event, Outcome.DELIVERED, (SUCCESS,))], recorded_at_seconds=NOW_MS // 1000
     )
     refuse_writes(world.deliveries_table, of="BACKLOG#")
-    assert world.turn().serve() == 5
+    assert world.new_run().run() == 5
     assert world.endpoint.posts == [["e2"]]
 
 
@@ -328,11 +330,11 @@ def test_what_is_delivered_and_cannot_be_removed_is_not_tried_again_at_once(worl
         ("HTTP 503", "not delivered within 7 days; the last error was HTTP 503"),
     ],
 )
-def test_what_expires_says_why(world: Turns, last_error: str, reason: str) -> None:
+def test_what_expires_says_why(world: Draining, last_error: str, reason: str) -> None:
     world.begin(replace(FAILING, last_error=last_error))
     old = waiting("old", accepted_at_ms=NOW_MS - RETENTION_MS)
     world.put(Lane.REALTIME, old)
-    world.turn().serve()
+    world.new_run().run()
     found = world.history.find(ID, old.event.sort_key)
     assert found is not None
     assert (found[0].outcome, found[0].reason) == ("expired", reason)
@@ -341,14 +343,14 @@ def test_what_expires_says_why(world: Turns, last_error: str, reason: str) -> No
 
 @pytest.mark.parametrize(("age_ms", "is_sent"), [(RETENTION_MS - 1, True), (RETENTION_MS, False)])
 def test_what_has_expired_is_not_sent_though_its_lane_was_not_looked_through(
-    world: Turns, age_ms: int, is_sent: bool
+    world: Draining, age_ms: int, is_sent: bool
 ) -> None:
     """Such as one that expired after the lane was looked through for the last time."""
     world.begin(FAILING)
     world.put(Lane.REALTIME, waiting("e1", accepted_at_ms=NOW_MS - age_ms))
     mark = mark_of(world, Lane.REALTIME)
     world.backlog.set_check(mark, NOW_MS + DAY_MS)
-    world.turn().serve()
+    world.new_run().run()
     assert world.endpoint.posts == ([["e1"]] if is_sent else [])
     assert world.waiting(Lane.REALTIME) == []
 
@@ -356,18 +358,18 @@ def test_what_has_expired_is_not_sent_though_its_lane_was_not_looked_through(
 # Together, alone, and aside
 
 
-def test_rejected_events_are_tried_again_each_alone(world: Turns) -> None:
+def test_rejected_events_are_tried_again_each_alone(world: Draining) -> None:
     """Together, one that is poison would be the refusal of all."""
     world.begin()
     world.put(Lane.RETRY, *some(3, tries=1, due_at_ms=NOW_MS, attempts=(REJECTED,)), due_at_ms=NOW_MS)
-    world.turn().serve()
+    world.new_run().run()
     assert world.endpoint.posts == [["e1"], ["e2"], ["e3"]]
 
 
-def test_the_other_lanes_go_out_together(world: Turns) -> None:
+def test_the_other_lanes_go_out_together(world: Draining) -> None:
     world.begin()
     world.put(Lane.REALTIME, *some(3))
-    world.turn().serve()
+    world.new_run().run()
     assert world.endpoint.posts == [["e1", "e2", "e3"]]
 
 
@@ -376,28 +378,28 @@ DELAYS_AFTER = [(1, 600), (2, 3_600), (3, 21_600), (4, 86_400), (5, 172_800), (6
 
 @pytest.mark.parametrize(("tries", "delay_seconds"), DELAYS_AFTER)
 def test_a_rejected_event_that_is_rejected_again_is_the_same_one(
-    world: Turns, tries: int, delay_seconds: int
+    world: Draining, tries: int, delay_seconds: int
 ) -> None:
     """It goes on counting where it was, and says nothing new of the endpoint."""
     world.begin(replace(FALLEN, rejections=9))
     event = waiting("e1", tries=tries, due_at_ms=NOW_MS, attempts=(REJECTED,))
     world.put(Lane.RETRY, event, due_at_ms=NOW_MS)
     world.endpoint.replies = [422]
-    turn = world.turn()
-    assert turn.serve() is None
-    assert (turn.health.rejections, turn.health.failures) == (9, 0)
+    run = world.new_run()
+    assert run.run() is None
+    assert (run.health.rejections, run.health.failures) == (9, 0)
     (again,) = world.waiting(Lane.RETRY)
     assert (again.tries, again.due_at_ms) == (tries + 1, NOW_MS + delay_seconds * 1000)
     assert [each.status_code for each in again.attempts] == [422, 422]
     assert mark_of(world, Lane.RETRY).due_at_ms == NOW_MS + delay_seconds * 1000
 
 
-def test_the_eighth_rejection_is_the_end(world: Turns) -> None:
+def test_the_eighth_rejection_is_the_end(world: Draining) -> None:
     world.begin()
     event = waiting("e1", tries=7, due_at_ms=NOW_MS, attempts=(REJECTED,) * 7)
     world.put(Lane.RETRY, event, due_at_ms=NOW_MS)
     world.endpoint.replies = [422]
-    assert world.turn().serve() is None
+    assert world.new_run().run() is None
     found = world.history.find(ID, event.event.sort_key)
     assert found is not None
     assert (found[0].outcome, found[0].reason) == ("failed", "rejected 8 times, at last with HTTP 422")
@@ -407,14 +409,14 @@ def test_the_eighth_rejection_is_the_end(world: Turns) -> None:
 
 @pytest.mark.parametrize("lane", [Lane.REALTIME, Lane.BATCH])
 def test_an_event_that_is_rejected_for_the_first_time_leaves_its_lane_for_a_minute(
-    world: Turns, lane: Lane
+    world: Draining, lane: Lane
 ) -> None:
     world.begin(replace(FALLEN, request_size=1))
     first, second = some(2)
     world.put(lane, first, second)
     world.endpoint.replies = [422, 200]
-    turn = world.turn()
-    assert turn.serve() is None
+    run = world.new_run()
+    assert run.run() is None
     assert world.endpoint.posts == [["e1"], ["e2"]]
     (aside,) = world.waiting(Lane.RETRY)
     assert (aside.event.event_id, aside.tries, aside.due_at_ms) == ("e1", 1, NOW_MS + MINUTE_MS)
@@ -425,79 +427,79 @@ def test_an_event_that_is_rejected_for_the_first_time_leaves_its_lane_for_a_minu
 
 @pytest.mark.parametrize(("rejections", "ends_with"), [(8, None), (9, 5.0)])
 def test_the_tenth_rejection_in_a_row_is_the_endpoint_s(
-    world: Turns, rejections: int, ends_with: float | None
+    world: Draining, rejections: int, ends_with: float | None
 ) -> None:
     world.begin(replace(FALLEN, rejections=rejections))
     world.put(Lane.REALTIME, *some(1))
     world.endpoint.replies = [422]
-    turn = world.turn()
-    assert turn.serve() == ends_with
-    assert turn.health.failures == (0 if ends_with is None else 1)
-    assert turn.health.rejections == rejections + 1
+    run = world.new_run()
+    assert run.run() == ends_with
+    assert run.health.failures == (0 if ends_with is None else 1)
+    assert run.health.rejections == rejections + 1
 
 
 @pytest.mark.parametrize(("reply", "max_bytes", "until_ms"), [(413, 500_000, NOW_MS + DAY_MS), (422, 0, 0)])
 def test_a_batch_that_is_refused_is_halved_and_one_that_is_too_large_for_a_day(
-    world: Turns, reply: int, max_bytes: int, until_ms: int
+    world: Draining, reply: int, max_bytes: int, until_ms: int
 ) -> None:
     world.begin()
     world.put(Lane.REALTIME, *some(3))
     world.endpoint.replies = [reply, 200]
     world.endpoint.body_bytes = 1_000_000
-    turn = world.turn()
-    assert turn.serve() is None
+    run = world.new_run()
+    assert run.run() is None
     assert world.endpoint.posts[1] == (["e1"] if reply == 422 else ["e1", "e2", "e3"])
-    assert (turn.health.max_bytes, turn.health.max_bytes_until_ms) == (max_bytes, until_ms)
-    assert turn.health.request_size_ceiling == 100
+    assert (run.health.max_bytes, run.health.max_bytes_until_ms) == (max_bytes, until_ms)
+    assert run.health.request_size_ceiling == 100
     assert world.waiting(Lane.RETRY) == []
 
 
 @pytest.mark.parametrize(("until_ms", "sizes"), [(NOW_MS + 1, [2, 2, 1]), (NOW_MS, [5])])
 def test_for_a_day_a_request_has_half_the_bytes_of_one_that_was_too_large(
-    world: Turns, until_ms: int, sizes: list[int]
+    world: Draining, until_ms: int, sizes: list[int]
 ) -> None:
     """However many events that is; and one at least, however large."""
     world.begin(replace(FALLEN, max_bytes=256 + 2 * 1001, max_bytes_until_ms=until_ms))
     events = [replace(each, event=replace(each.event, text="x" * 1000)) for each in some(5)]
     world.put(Lane.REALTIME, *events)
-    world.turn().serve()
+    world.new_run().run()
     assert [len(ids) for ids in world.endpoint.posts] == sizes
 
 
-def test_one_event_goes_out_however_few_bytes_a_request_may_have(world: Turns) -> None:
+def test_one_event_goes_out_however_few_bytes_a_request_may_have(world: Draining) -> None:
     world.begin(replace(FALLEN, max_bytes=1, max_bytes_until_ms=NOW_MS + 1))
     world.put(Lane.REALTIME, *some(2))
-    world.turn().serve()
+    world.new_run().run()
     assert world.endpoint.posts == [["e1"], ["e2"]]
 
 
-def test_a_retry_that_is_not_due_waits_and_its_mark_says_until_when(world: Turns) -> None:
+def test_a_retry_that_is_not_due_waits_and_its_mark_says_until_when(world: Draining) -> None:
     world.begin()
     world.put(Lane.RETRY, *some(1, tries=1, due_at_ms=NOW_MS + 1, attempts=(REJECTED,)))
-    assert world.turn().serve() is None
+    assert world.new_run().run() is None
     assert world.endpoint.posts == []
     assert mark_of(world, Lane.RETRY).due_at_ms == NOW_MS + 1
 
 
-def test_a_batch_lane_waits_for_its_slot(world: Turns) -> None:
+def test_a_batch_lane_waits_for_its_slot(world: Draining) -> None:
     world.begin()
     world.put(Lane.BATCH, *some(1), due_at_ms=NOW_MS + 1)
-    assert world.turn().serve() is None
+    assert world.new_run().run() is None
     assert (world.endpoint.posts, world.waiting_ids(Lane.BATCH)) == ([], ["e1"])
 
 
-def test_lanes_are_served_in_their_order(world: Turns) -> None:
+def test_lanes_are_served_in_their_order(world: Draining) -> None:
     world.begin()
     world.put(Lane.RETRY, waiting("rejected", tries=1, due_at_ms=NOW_MS), due_at_ms=NOW_MS)
     world.put(Lane.BATCH, waiting("batch"))
     world.put(Lane.REALTIME, waiting("real-time"))
-    world.turn().serve()
+    world.new_run().run()
     assert world.endpoint.posts == [["real-time"], ["batch"], ["rejected"]]
     assert world.backlog.marks(ID) == {}
 
 
 @pytest.mark.parametrize(("bytes_each", "sizes"), [(130_943, [2]), (130_944, [1, 1])])
-def test_a_post_is_256_kib_at_most(world: Turns, bytes_each: int, sizes: list[int]) -> None:
+def test_a_post_is_256_kib_at_most(world: Draining, bytes_each: int, sizes: list[int]) -> None:
     """Less 256 bytes for what surrounds the events; each takes a comma."""
     world.begin()
     large = [
@@ -507,11 +509,11 @@ def test_a_post_is_256_kib_at_most(world: Turns, bytes_each: int, sizes: list[in
         for each in some(2)
     ]
     world.put(Lane.REALTIME, *large)
-    world.turn().serve()
+    world.new_run().run()
     assert [len(ids) for ids in world.endpoint.posts] == sizes
 
 
-def fill(world: Turns, *lanes: Lane, count: int) -> None:
+def fill(world: Draining, *lanes: Lane, count: int) -> None:
     """So many events in each of these lanes, all due."""
     for lane in lanes:
         more = {"tries": 1, "due_at_ms": NOW_MS} if lane is Lane.RETRY else {}
@@ -521,32 +523,32 @@ def fill(world: Turns, *lanes: Lane, count: int) -> None:
         world.put(lane, *events)
 
 
-def lanes_of(world: Turns) -> list[str]:
+def lanes_of(world: Draining) -> list[str]:
     """The lane that each POST was of."""
     return [ids[0].rstrip("0123456789") for ids in world.endpoint.posts]
 
 
-def test_a_lower_lane_that_is_due_gets_one_request_in_four(world: Turns) -> None:
+def test_a_lower_lane_that_is_due_gets_one_request_in_four(world: Draining) -> None:
     world.begin(ONE_BY_ONE)
     fill(world, Lane.REALTIME, count=9)
     fill(world, Lane.BATCH, count=2)
-    world.turn().serve()
+    world.new_run().run()
     assert lanes_of(world) == [*["realtime"] * 3, "batch", *["realtime"] * 3, "batch", *["realtime"] * 3]
     assert [ids[0] for ids in world.endpoint.posts if "realtime" in ids[0]] == [
         f"realtime{number:02d}" for number in range(9)
     ], "in their order"
 
 
-def test_lower_lanes_take_turns(world: Turns) -> None:
+def test_lower_lanes_take_turns(world: Draining) -> None:
     """A replay is due until it ends; the others must not wait for that."""
     world.begin(ONE_BY_ONE)
     fill(world, Lane.BATCH, Lane.RETRY, Lane.REPLAY, count=2)
-    world.turn().serve()
+    world.new_run().run()
     assert lanes_of(world) == ["batch", "retry", "replay"] * 2
 
 
-def test_what_was_served_last_is_known_in_the_next_turn(world: Turns) -> None:
-    """However few requests a turn has time for."""
+def test_what_was_served_last_is_known_in_the_next_turn(world: Draining) -> None:
+    """However few requests a run has time for."""
     world.begin(ONE_BY_ONE)
     fill(world, *Lane, count=12)
     for _ in range(12):
@@ -565,7 +567,7 @@ def poison(*which: str, reply: Any = 500) -> Callable[[list[str]], Any]:
     return lambda ids: reply if set(ids) & set(which) else 200
 
 
-def probes(world: Turns, count: int) -> list[list[str]]:
+def probes(world: Draining, count: int) -> list[list[str]]:
     """Let so many turns take place, each when its probe is due; return what they sent."""
     sent = len(world.endpoint.posts)
     for _ in range(count):
@@ -576,7 +578,7 @@ def probes(world: Turns, count: int) -> list[list[str]]:
 
 @pytest.mark.parametrize("reply", [500, 401, 301, ErrorClass.TIMEOUT, ErrorClass.CONNECTION_LOST])
 def test_an_event_that_the_endpoint_fails_at_is_set_aside_when_another_got_through(
-    world: Turns, reply: Any
+    world: Draining, reply: Any
 ) -> None:
     world.begin(replace(FALLEN, request_size=1))
     world.put(Lane.REALTIME, *some(4))
@@ -590,7 +592,7 @@ def test_an_event_that_the_endpoint_fails_at_is_set_aside_when_another_got_throu
     assert health.last_error == ""
 
 
-def test_two_such_events_in_a_row_do_not_stop_those_behind_them(world: Turns) -> None:
+def test_two_such_events_in_a_row_do_not_stop_those_behind_them(world: Draining) -> None:
     world.begin(replace(FALLEN, request_size=1))
     world.put(Lane.REALTIME, *some(6))
     world.endpoint.answers = poison("e1", "e2")
@@ -599,7 +601,7 @@ def test_two_such_events_in_a_row_do_not_stop_those_behind_them(world: Turns) ->
     assert world.waiting_ids(Lane.RETRY) == ["e1", "e2"]
 
 
-def test_a_failing_endpoint_gets_four_other_events_too_and_then_one_each_third_time(world: Turns) -> None:
+def test_a_failing_endpoint_gets_four_other_events_too_and_then_one_each_third_time(world: Draining) -> None:
     """When it is well again, the first event arrives first."""
     world.begin(replace(FALLEN, request_size=1))
     world.put(Lane.REALTIME, *some(8))
@@ -616,8 +618,8 @@ def test_a_failing_endpoint_gets_four_other_events_too_and_then_one_each_third_t
     assert (world.waiting(Lane.RETRY), world.health().suspects) == ([], {})
 
 
-def test_other_events_are_those_of_all_lanes_in_turn_and_never_the_first_one_again(world: Turns) -> None:
-    """The first one also waits to be sent again, which somebody asked for. What was set aside has no turn."""
+def test_other_events_are_those_of_all_lanes_in_turn_and_never_the_first_one_again(world: Draining) -> None:
+    """The first one also waits to be sent again, which somebody asked for. What was set aside has no run."""
     world.begin(replace(FALLEN, request_size=1))
     first, second, third, fourth, aside = some(5)
     world.put(Lane.REALTIME, first, second)
@@ -631,7 +633,7 @@ def test_other_events_are_those_of_all_lanes_in_turn_and_never_the_first_one_aga
 
 @pytest.mark.parametrize(("asked", "delays"), [(["600", ""], 600), (["", "600"], 600), (["", ""], 20)])
 def test_of_two_probes_the_one_that_asks_for_the_longer_wait_counts(
-    world: Turns, asked: list[str], delays: int
+    world: Draining, asked: list[str], delays: int
 ) -> None:
     world.begin(replace(FAILING, failures=2, suspects={some(1)[0].event.sort_key: 2}))
     world.put(Lane.REALTIME, *some(2))
@@ -641,42 +643,42 @@ def test_of_two_probes_the_one_that_asks_for_the_longer_wait_counts(
         return 503
 
     world.endpoint.answers = fails
-    turn = world.turn()
-    assert turn.serve() == delays
-    assert (turn.health.failures, turn.health.next_attempt_at_ms) == (3, NOW_MS + delays * 1000)
-    assert len(turn.health.attempts) == 2
+    run = world.new_run()
+    assert run.run() == delays
+    assert (run.health.failures, run.health.next_attempt_at_ms) == (3, NOW_MS + delays * 1000)
+    assert len(run.health.attempts) == 2
 
 
-def test_without_time_for_another_event_it_is_no_suspect(world: Turns) -> None:
+def test_without_time_for_another_event_it_is_no_suspect(world: Draining) -> None:
     world.begin(replace(FAILING, failures=2, suspects={some(1)[0].event.sort_key: 2}))
     world.put(Lane.REALTIME, *some(2))
     world.endpoint.replies = [503]
     ends_at = world.now + 1
     world.endpoint.before_reply = lambda: world.sleep(1)
-    turn = world.turn(seconds=lambda: ends_at - world.now)
-    assert turn.serve() == 20
-    assert (world.endpoint.posts, turn.health.failures) == ([["e1"]], 3)
-    assert turn.health.suspects == {some(1)[0].event.sort_key: 3}
+    run = world.new_run(seconds=lambda: ends_at - world.now)
+    assert run.run() == 20
+    assert (world.endpoint.posts, run.health.failures) == ([["e1"]], 3)
+    assert run.health.suspects == {some(1)[0].event.sort_key: 3}
 
 
-def test_a_410_to_the_other_event_disables_too(world: Turns) -> None:
+def test_a_410_to_the_other_event_disables_too(world: Draining) -> None:
     world.begin(replace(FAILING, failures=2, suspects={some(1)[0].event.sort_key: 2}))
     world.put(Lane.REALTIME, *some(2))
     world.endpoint.replies = [503, 410]
-    turn = world.turn()
-    assert turn.serve() is None
-    assert turn.health.disabled_reason is DisabledReason.GONE
+    run = world.new_run()
+    assert run.run() is None
+    assert run.health.disabled_reason is DisabledReason.GONE
 
 
 @pytest.mark.parametrize("reply", [429, ErrorClass.CONNECT, ErrorClass.DNS, ErrorClass.TLS])
-def test_what_cannot_be_about_the_event_makes_it_no_suspect(world: Turns, reply: Any) -> None:
+def test_what_cannot_be_about_the_event_makes_it_no_suspect(world: Draining, reply: Any) -> None:
     world.begin(replace(FALLEN, request_size=1))
     world.put(Lane.REALTIME, *some(4))
     world.endpoint.replies = [reply]
     assert probes(world, 6) == [["e1"]] * 6
 
 
-def test_an_ordered_webhook_waits_for_its_first_event(world: Turns) -> None:
+def test_an_ordered_webhook_waits_for_its_first_event(world: Draining) -> None:
     world.begin(replace(FALLEN, request_size=1), ordered=True)
     world.put(Lane.REALTIME, *some(4))
     world.endpoint.answers = poison("e1")
@@ -684,7 +686,7 @@ def test_an_ordered_webhook_waits_for_its_first_event(world: Turns) -> None:
     assert world.waiting_ids(Lane.REALTIME) == ["e1", "e2", "e3", "e4"]
 
 
-def test_another_lane_shows_that_the_endpoint_answers(world: Turns) -> None:
+def test_another_lane_shows_that_the_endpoint_answers(world: Draining) -> None:
     world.begin(replace(FALLEN, request_size=1))
     fill(world, Lane.BATCH, count=1)
     fill(world, Lane.RETRY, count=1)
@@ -696,7 +698,7 @@ def test_another_lane_shows_that_the_endpoint_answers(world: Turns) -> None:
 
 
 def test_an_event_in_the_midst_of_a_lower_lane_is_found_while_real_time_events_get_through(
-    world: Turns,
+    world: Draining,
 ) -> None:
     """Each success of the real-time lane makes requests larger again."""
     world.begin()
@@ -712,21 +714,21 @@ def test_an_event_in_the_midst_of_a_lower_lane_is_found_while_real_time_events_g
 
 @pytest.mark.parametrize(("last", "failures"), [(500, 0), (422, 1)])
 def test_an_event_that_was_set_aside_for_a_failure_and_fails_again_charges_no_endpoint(
-    world: Turns, last: int, failures: int
+    world: Draining, last: int, failures: int
 ) -> None:
     """Else the whole webhook would wait after each of its seven tries."""
     world.begin()
     aside = replace(REJECTED, status_code=last)
     world.put(Lane.RETRY, waiting("e1", tries=1, due_at_ms=NOW_MS, attempts=(aside,)), due_at_ms=NOW_MS)
     world.endpoint.answers = poison("e1")
-    turn = world.turn()
-    turn.serve()
-    assert (turn.health.failures, turn.health.rejections) == (failures, 0)
+    run = world.new_run()
+    run.run()
+    assert (run.health.failures, run.health.rejections) == (failures, 0)
     (again,) = world.waiting(Lane.RETRY)
     assert again.tries == 1 + (failures == 0)
 
 
-def test_a_replay_goes_on_behind_an_event_that_the_endpoint_fails_at(world: Turns) -> None:
+def test_a_replay_goes_on_behind_an_event_that_the_endpoint_fails_at(world: Draining) -> None:
     world.begin(replace(FALLEN, request_size=1))
     recorded(world, 4)
     start_replay(world)
@@ -753,15 +755,15 @@ def test_a_replay_goes_on_behind_an_event_that_the_endpoint_fails_at(world: Turn
     ],
 )
 def test_an_endpoint_failure_ends_the_turn_and_says_when_the_next_probe_is(
-    world: Turns, failures: int, reply: Any, retry_after: str, delay: int
+    world: Draining, failures: int, reply: Any, retry_after: str, delay: int
 ) -> None:
     world.begin(replace(FALLEN, failures=failures, failing_since_ms=NOW_MS - 1))
     world.put(Lane.REALTIME, *some(2))
     world.endpoint.replies, world.endpoint.retry_after = [reply], retry_after
-    turn = world.turn()
-    assert turn.serve() == delay
-    assert turn.health.failures == failures + 1
-    assert turn.health.next_attempt_at_ms == NOW_MS + delay * 1000
+    run = world.new_run()
+    assert run.run() == delay
+    assert run.health.failures == failures + 1
+    assert run.health.next_attempt_at_ms == NOW_MS + delay * 1000
     sent = ["e1"] if failures else ["e1", "e2"]  # while it fails, one event is the probe
     assert (world.endpoint.posts, world.waiting_ids(Lane.REALTIME)) == ([sent], ["e1", "e2"])
     assert world.metrics == {"AttemptsFailed": 1}
@@ -771,18 +773,18 @@ def test_an_endpoint_failure_ends_the_turn_and_says_when_the_next_probe_is(
 @pytest.mark.parametrize(
     ("reply", "ceiling"), [(ErrorClass.TIMEOUT, 2), (ErrorClass.CONNECTION_LOST, 100), (503, 100)]
 )
-def test_a_time_out_says_something_of_size(world: Turns, reply: Any, ceiling: int) -> None:
+def test_a_time_out_says_something_of_size(world: Draining, reply: Any, ceiling: int) -> None:
     world.begin()
     world.put(Lane.REALTIME, *some(4))
     world.endpoint.replies = [reply]
-    turn = world.turn()
-    turn.serve()
-    assert turn.health.request_size_ceiling == ceiling
+    run = world.new_run()
+    run.run()
+    assert run.health.request_size_ceiling == ceiling
 
 
 @pytest.mark.parametrize(("failing_for_ms", "is_off"), [(RETENTION_MS - 1, False), (RETENTION_MS, True)])
 def test_who_fails_for_as_long_as_events_are_kept_is_switched_off(
-    world: Turns, failing_for_ms: int, is_off: bool
+    world: Draining, failing_for_ms: int, is_off: bool
 ) -> None:
     world.begin(
         replace(
@@ -794,51 +796,53 @@ def test_who_fails_for_as_long_as_events_are_kept_is_switched_off(
     )
     world.put(Lane.REALTIME, *some(1))
     world.endpoint.replies = [503]
-    turn = world.turn()
-    delay = turn.serve()
-    assert (turn.health.disabled_reason, delay) == ((DisabledReason.FAILING, None) if is_off else (None, 300))
+    run = world.new_run()
+    delay = run.run()
+    assert (run.health.disabled_reason, delay) == ((DisabledReason.FAILING, None) if is_off else (None, 300))
     assert world.metrics["WebhooksDisabled"] == int(is_off)
 
 
-def test_a_410_switches_off_and_sends_nothing_more(world: Turns) -> None:
+def test_a_410_switches_off_and_sends_nothing_more(world: Draining) -> None:
     world.begin()
     world.put(Lane.REALTIME, *some(1))
     world.endpoint.replies = [410]
-    turn = world.turn()
-    assert turn.serve() is None
-    assert (turn.health.disabled_reason, turn.health.disabled_at_ms) == (DisabledReason.GONE, NOW_MS)
+    run = world.new_run()
+    assert run.run() is None
+    assert (run.health.disabled_reason, run.health.disabled_at_ms) == (DisabledReason.GONE, NOW_MS)
     assert world.metrics == {"WebhooksDisabled": 1}
-    assert not turn.may_send()
+    assert not run.may_send()
 
 
 # What changed meanwhile
 
 
 @pytest.mark.parametrize("status", list(Status))
-def test_only_an_active_webhook_that_is_not_switched_off_gets_anything(world: Turns, status: Status) -> None:
+def test_only_an_active_webhook_that_is_not_switched_off_gets_anything(
+    world: Draining, status: Status
+) -> None:
     world.begin(status=status)
     world.put(Lane.REALTIME, *some(1))
-    world.turn().serve()
+    world.new_run().run()
     assert world.endpoint.posts == ([["e1"]] if status is Status.ACTIVE else [])
 
 
-def test_after_a_change_of_the_url_what_is_known_of_the_old_one_counts_no_more(world: Turns) -> None:
+def test_after_a_change_of_the_url_what_is_known_of_the_old_one_counts_no_more(world: Draining) -> None:
     """Failures, ceiling and pause were the old endpoint's."""
     world.begin(replace(ONE_BY_ONE, failures=6, failing_since_ms=NOW_MS - 1))
     world.put(Lane.REALTIME, *some(4))
-    turn = world.turn()
+    run = world.new_run()
     changed = replace(WEBHOOK, target_url="https://new.example.com/", epoch=2, version=2)
     world.store.update(changed, expected=WEBHOOK)
     world.endpoint.replies = [503]
-    assert turn.serve() == 5  # the first failure, not the seventh
-    assert (turn.health.epoch, turn.health.failures, turn.health.request_size_ceiling) == (2, 1, 100)
-    assert (turn.before.epoch, turn.before.failures) == (2, 0)
+    assert run.run() == 5  # the first failure, not the seventh
+    assert (run.health.epoch, run.health.failures, run.health.request_size_ceiling) == (2, 1, 100)
+    assert (run.initial_health.epoch, run.initial_health.failures) == (2, 0)
 
 
-def test_a_change_in_the_middle_of_a_turn_gives_the_rest_to_the_new_endpoint_as_new(world: Turns) -> None:
+def test_a_change_in_the_middle_of_a_turn_gives_the_rest_to_the_new_endpoint_as_new(world: Draining) -> None:
     world.begin(replace(FALLEN, request_size=2))
     world.put(Lane.REALTIME, *some(8))
-    turn = world.turn()
+    run = world.new_run()
 
     def change() -> None:
         if len(world.endpoint.posts) == 1:
@@ -847,17 +851,17 @@ def test_a_change_in_the_middle_of_a_turn_gives_the_rest_to_the_new_endpoint_as_
         world.now += 3  # longer than a registration is remembered
 
     world.endpoint.before_reply = change
-    turn.serve()
+    run.run()
     assert [len(ids) for ids in world.endpoint.posts] == [2, 1, 2, 3]
-    assert turn.before.epoch == turn.health.epoch == 2
-    assert len(turn.health.attempts) == 3
+    assert run.initial_health.epoch == run.health.epoch == 2
+    assert len(run.health.attempts) == 3
 
 
-def test_a_url_that_is_changed_between_two_probes_inherits_no_failures(world: Turns) -> None:
+def test_a_url_that_is_changed_between_two_probes_inherits_no_failures(world: Draining) -> None:
     """Its own dispatcher saw one by then."""
     world.begin(replace(FAILING, failures=5, suspects={some(1)[0].event.sort_key: 2}))
     world.put(Lane.REALTIME, *some(2))
-    turn = world.turn()
+    run = world.new_run()
 
     def change() -> None:
         if len(world.endpoint.posts) == 1:
@@ -869,31 +873,31 @@ def test_a_url_that_is_changed_between_two_probes_inherits_no_failures(world: Tu
 
     world.endpoint.before_reply = change
     world.endpoint.replies = [503]
-    assert turn.serve() == 10
-    assert (turn.health.epoch, turn.health.failures) == (2, 2)
+    assert run.run() == 10
+    assert (run.health.epoch, run.health.failures) == (2, 2)
 
 
-def test_a_registration_that_is_remembered_from_before_the_lease_is_read_again(world: Turns) -> None:
+def test_a_registration_that_is_remembered_from_before_the_lease_is_read_again(world: Draining) -> None:
     world.begin()
     world.webhook_cache.for_account(ACCOUNT)  # remembered as it was
     changed = replace(WEBHOOK, target_url="https://new.example.com/", epoch=2, version=2)
     world.store.update(changed, expected=WEBHOOK)
     world.put(Lane.REALTIME, *some(1))
-    assert world.turn().serve() is None
+    assert world.new_run().run() is None
     assert world.endpoint.posts == [["e1"]]
     assert (world.endpoint.urls, world.backlog.marks(ID)) == (["https://new.example.com/"], {})
 
 
-def test_a_webhook_that_was_deleted_meanwhile_is_for_the_next_drainer(world: Turns) -> None:
+def test_a_webhook_that_was_deleted_meanwhile_is_for_the_next_drainer(world: Draining) -> None:
     world.begin()
     world.put(Lane.REALTIME, *some(1))
-    turn = world.turn()
+    run = world.new_run()
     world.store.delete(ACCOUNT, ID, deleted_at=WHEN, deleted_by="ada")
-    assert turn.serve() == 0.0
-    assert (world.endpoint.posts, turn.may_send()) == ([], False)
+    assert run.run() == 0.0
+    assert (world.endpoint.posts, run.may_send()) == ([], False)
 
 
-def test_health_that_another_wrote_meanwhile_stands_and_a_successor_looks_again(world: Turns) -> None:
+def test_health_that_another_wrote_meanwhile_stands_and_a_successor_looks_again(world: Draining) -> None:
     world.begin()
     world.put(Lane.REALTIME, *some(1))
     revision = world.health().revision
@@ -912,7 +916,7 @@ def test_health_that_another_wrote_meanwhile_stands_and_a_successor_looks_again(
     )
 
 
-def test_events_that_came_while_the_lease_was_held_are_sent_for(world: Turns) -> None:
+def test_events_that_came_while_the_lease_was_held_are_sent_for(world: Draining) -> None:
     """Their own drainer found it taken."""
     world.begin()
     world.put(Lane.REALTIME, *some(1))
@@ -939,26 +943,26 @@ def test_events_that_came_while_the_lease_was_held_are_sent_for(world: Turns) ->
     ],
 )
 def test_an_empty_backlog_of_a_minute_leads_back_to_direct_mode(
-    world: Turns, since_ms: int, ordered: bool, mode: Mode
+    world: Draining, since_ms: int, ordered: bool, mode: Mode
 ) -> None:
     world.begin(replace(FALLEN, backlog_since_ms=NOW_MS - since_ms), ordered=ordered)
-    turn = world.turn()
-    assert turn.serve() is None
-    assert turn.health.mode is mode
-    assert turn.health.recovered_at_ms == (NOW_MS if mode is Mode.DIRECT else 0)
+    run = world.new_run()
+    assert run.run() is None
+    assert run.health.mode is mode
+    assert run.health.recovered_at_ms == (NOW_MS if mode is Mode.DIRECT else 0)
 
 
-def test_what_waits_in_the_real_time_lane_keeps_a_webhook_from_direct_mode(world: Turns) -> None:
+def test_what_waits_in_the_real_time_lane_keeps_a_webhook_from_direct_mode(world: Draining) -> None:
     """It may be due later; an event that is sent directly would overtake it."""
     world.begin(replace(FALLEN, backlog_since_ms=NOW_MS - MINUTE_MS))
     world.put(Lane.REALTIME, *some(1), due_at_ms=NOW_MS + 1)
-    turn = world.turn()
-    assert turn.serve() is None
-    assert (world.endpoint.posts, turn.health.mode) == ([], Mode.BACKLOG)
+    run = world.new_run()
+    assert run.run() is None
+    assert (world.endpoint.posts, run.health.mode) == ([], Mode.BACKLOG)
 
 
 def test_a_webhook_whose_real_time_lane_is_nearly_empty_for_a_minute_returns_to_direct_mode(
-    world: Turns,
+    world: Draining,
 ) -> None:
     """A new event comes with each request, so the lane is never found empty. What is left goes out beside."""
     world.begin(replace(FALLEN, backlog_since_ms=NOW_MS))
@@ -979,27 +983,27 @@ def test_a_webhook_whose_real_time_lane_is_nearly_empty_for_a_minute_returns_to_
     assert len(world.waiting(Lane.REALTIME)) == 1
 
 
-def test_a_lower_lane_that_is_never_empty_does_not_keep_a_webhook_from_direct_mode(world: Turns) -> None:
+def test_a_lower_lane_that_is_never_empty_does_not_keep_a_webhook_from_direct_mode(world: Draining) -> None:
     world.begin(replace(ONE_BY_ONE, backlog_since_ms=NOW_MS - MINUTE_MS))
     fill(world, Lane.BATCH, count=3)
-    turn = world.turn()
-    assert turn.serve() == 0.0
-    assert (turn.health.mode, world.endpoint.posts) == (Mode.DIRECT, [])
+    run = world.new_run()
+    assert run.run() == 0.0
+    assert (run.health.mode, world.endpoint.posts) == (Mode.DIRECT, [])
 
 
-def test_the_time_of_a_turn_is_in_whole_milliseconds_that_have_passed(world: Turns) -> None:
+def test_the_time_of_a_turn_is_in_whole_milliseconds_that_have_passed(world: Draining) -> None:
     """Rounded up, something would be due, or be over, before its time."""
     world.begin()
     world.now = NOW_MS / 1000 + 0.0006
     world.put(Lane.RETRY, *some(1, tries=1, due_at_ms=NOW_MS + 1, attempts=(REJECTED,)), due_at_ms=NOW_MS)
-    world.turn().serve()
+    world.new_run().run()
     assert world.endpoint.posts == []
 
 
 # Sent again
 
 
-def recorded(world: Turns, count: int, *, outcome: Outcome = Outcome.DELIVERED) -> None:
+def recorded(world: Draining, count: int, *, outcome: Outcome = Outcome.DELIVERED) -> None:
     """So many deliveries in the history."""
     old = replace(SUCCESS, started_at_ms=NOW_MS - DAY_MS)
     world.history.record(
@@ -1008,18 +1012,18 @@ def recorded(world: Turns, count: int, *, outcome: Outcome = Outcome.DELIVERED) 
     )
 
 
-def start_replay(world: Turns, **more: Any) -> None:
+def start_replay(world: Draining, **more: Any) -> None:
     """All of the history, or of it what `more` says."""
     fields: dict[str, Any] = {"outcome": None, "event_name": None, **more}
     replay = Replay("r1", ACCOUNT, ID, KeyRange("0", "9"), started_at_ms=NOW_MS, started_by="ada", **fields)
     world.replay_store.start(replay, world.backlog)
 
 
-def test_a_replay_sends_portion_by_portion_and_ends(world: Turns) -> None:
+def test_a_replay_sends_portion_by_portion_and_ends(world: Draining) -> None:
     world.begin(replace(FALLEN, request_size=2))
     recorded(world, 5)
     start_replay(world)
-    assert world.turn().serve() is None
+    assert world.new_run().run() is None
     assert world.endpoint.posts == [["e1", "e2"], ["e3", "e4", "e5"]]
     replay = world.replay_store.find(ID)
     assert replay is not None
@@ -1027,11 +1031,11 @@ def test_a_replay_sends_portion_by_portion_and_ends(world: Turns) -> None:
     assert world.backlog.marks(ID) == {}
 
 
-def test_a_replay_passes_over_what_it_does_not_send(world: Turns) -> None:
+def test_a_replay_passes_over_what_it_does_not_send(world: Draining) -> None:
     world.begin()
     recorded(world, 3)
     start_replay(world, outcome=Outcome.EXPIRED)
-    assert world.turn().serve() is None
+    assert world.new_run().run() is None
     replay = world.replay_store.find(ID)
     assert replay is not None
     assert (world.endpoint.posts, replay.state, replay.read) == ([], ReplayState.DONE, 3)
@@ -1039,65 +1043,67 @@ def test_a_replay_passes_over_what_it_does_not_send(world: Turns) -> None:
 
 
 def test_a_replay_that_is_only_rejected_pauses_for_a_minute_after_ten_and_charges_nobody(
-    world: Turns,
+    world: Draining,
 ) -> None:
     world.begin(replace(FALLEN, request_size=1, min_stay_seconds=900))
     recorded(world, 12)
     start_replay(world)
     world.endpoint.replies = [422]
-    turn = world.turn()
-    assert turn.serve() is None
+    run = world.new_run()
+    assert run.run() is None
     assert world.endpoint.posts == [[f"e{number}"] for number in range(1, 11)]
     assert mark_of(world, Lane.REPLAY).due_at_ms == NOW_MS + MINUTE_MS
-    assert (turn.health.failures, turn.health.rejections) == (0, 0)
+    assert (run.health.failures, run.health.rejections) == (0, 0)
     assert world.waiting(Lane.RETRY) == []
     world.now += 60
-    world.turn().serve()
+    world.new_run().run()
     replay = world.replay_store.find(ID)
     assert replay is not None
     assert (replay.state, replay.rejected) == (ReplayState.DONE, 12)
 
 
-def test_a_success_between_them_is_no_pause(world: Turns) -> None:
+def test_a_success_between_them_is_no_pause(world: Draining) -> None:
     world.begin(ONE_BY_ONE)
     recorded(world, 12)
     start_replay(world)
     world.endpoint.replies = [*[422] * 9, 200, *[422] * 2, 200]
-    world.turn().serve()
+    world.new_run().run()
     assert len(world.endpoint.posts) == 12
 
 
 @pytest.mark.parametrize("reply", [200, 422])
-def test_what_is_sent_again_and_not_recorded_is_not_sent_once_more_at_once(world: Turns, reply: int) -> None:
+def test_what_is_sent_again_and_not_recorded_is_not_sent_once_more_at_once(
+    world: Draining, reply: int
+) -> None:
     world.begin()
     recorded(world, 1)
     start_replay(world)
     world.endpoint.replies = [reply]
     refuse_writes(world.deliveries_table, of="DELIVERY#")
-    assert world.turn().serve() == 5
+    assert world.new_run().run() == 5
     assert world.endpoint.posts == [["e1"]]
 
 
-def test_the_replay_lane_stays_marked_while_a_replay_is_under_way(world: Turns) -> None:
+def test_the_replay_lane_stays_marked_while_a_replay_is_under_way(world: Draining) -> None:
     """Nothing stands in the lane itself, and its check must not take the mark away."""
     world.begin(status=Status.PAUSED)
     recorded(world, 1)
     start_replay(world)
     world.now += 8 * 86_400
-    assert world.turn().serve() is None
+    assert world.new_run().run() is None
     assert mark_of(world, Lane.REPLAY).check_at_ms == NOW_MS + 8 * DAY_MS + RETENTION_MS
 
 
 @pytest.mark.parametrize(("age_ms", "is_left"), [(RETENTION_MS - 1, True), (RETENTION_MS, False)])
 def test_that_it_is_to_be_sent_again_ends_from_when_it_was_asked_for_and_stays_on_record(
-    world: Turns, age_ms: int, is_left: bool
+    world: Draining, age_ms: int, is_left: bool
 ) -> None:
     world.begin(status=Status.PAUSED)
     recorded(world, 1)
     asked = replace(some(1)[0], asked_at_ms=NOW_MS - age_ms)
     world.put(Lane.REPLAY, replace(asked, event=replace(asked.event, accepted_at_ms=NOW_MS - RETENTION_MS)))
     assert mark_of(world, Lane.REPLAY).check_at_ms <= NOW_MS
-    assert world.turn().serve() is None
+    assert world.new_run().run() is None
     assert (world.waiting_ids(Lane.REPLAY) == ["e1"], Lane.REPLAY in world.backlog.marks(ID)) == (
         is_left,
         is_left,
@@ -1105,17 +1111,17 @@ def test_that_it_is_to_be_sent_again_ends_from_when_it_was_asked_for_and_stays_o
     assert world.outcome(some(1)[0].event) == "delivered"
 
 
-def test_the_retry_lane_is_marked_before_an_event_is_put_there(world: Turns) -> None:
+def test_the_retry_lane_is_marked_before_an_event_is_put_there(world: Draining) -> None:
     """One who dies in between leaves it in both lanes, and the mark leads to the second."""
     world.begin()
     world.put(Lane.REALTIME, *some(1))
     world.endpoint.replies = [422]
     refuse_writes(world.deliveries_table, of=f"BACKLOG#{ID}#retry")
-    assert world.turn().serve() == 5
+    assert world.new_run().run() == 5
     assert mark_of(world, Lane.RETRY).due_at_ms == NOW_MS + MINUTE_MS
 
 
-def test_the_retry_lane_is_marked_once_more_when_the_event_is_there(world: Turns) -> None:
+def test_the_retry_lane_is_marked_once_more_when_the_event_is_there(world: Draining) -> None:
     """One who purges a deleted webhook may have taken the first mark away."""
     world.begin()
     world.put(Lane.REALTIME, *some(1))
@@ -1129,12 +1135,12 @@ def test_the_retry_lane_is_marked_once_more_when_the_event_is_there(world: Turns
         return client.behind.batch_write_item(**request)
 
     client.answers["batch_write_item"] = bury_first
-    world.turn().serve()
+    world.new_run().run()
     assert world.waiting_ids(Lane.RETRY) == ["e1"]
     assert mark_of(world, Lane.RETRY).due_at_ms == NOW_MS + MINUTE_MS
 
 
-def test_a_drainer_asks_whether_the_webhook_is_still_there(world: Turns) -> None:
+def test_a_drainer_asks_whether_the_webhook_is_still_there(world: Draining) -> None:
     """Its environment may remember it from a moment ago; to what was deleted since nothing is sent."""
     world.begin()
     world.put(Lane.REALTIME, *some(1))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lms_webhooks.drainer.expiry import PAUSE_MS, PORTION_PAGES, Expiry
+from lms_webhooks.drainer.expiry import PAGES_PER_CHECK, PAUSE_MS, Expiry
 from lms_webhooks.model.lanes import DueMarker, Lane, PendingEvent
 from tests.unit.flow import ACCOUNT, ID, RETENTION_DAYS, RETENTION_MS, Flow, flow, waiting
 from tests.unit.tables import DAY_MS, NOW_MS, before
@@ -19,9 +19,9 @@ class Looks(Flow):
         """As a drain run does it, with time for so many pages."""
         left = iter([True] * pages + [False] * 99)
         Expiry(
-            self.backlog, self.settler, self.replays, retention_days=RETENTION_DAYS, clock=self.clock
-        ).look_through(
-            self.mark(lane), endpoint_answers=answers, last_error="HTTP 503", has_time=lambda: next(left)
+            self.backlog, self.recorder, self.replays, retention_days=RETENTION_DAYS, clock=self.clock
+        ).check_lane(
+            self.mark(lane), endpoint_works=answers, last_error="HTTP 503", has_time=lambda: next(left)
         )
 
     def mark(self, lane: Lane = Lane.REALTIME) -> DueMarker:
@@ -74,7 +74,7 @@ def test_a_lane_of_which_all_expired_loses_its_mark(world: Looks) -> None:
 
 def test_a_long_lane_is_looked_through_in_portions_and_each_page_is_read_once(world: Looks) -> None:
     """Behind ten megabytes of younger events there is one that expired."""
-    ages = [YOUNG] * (2 * PORTION_PAGES + 5)
+    ages = [YOUNG] * (2 * PAGES_PER_CHECK + 5)
     ages[-1] = OLD
     world.put(Lane.REALTIME, *lane_of(*ages))
     read = world.in_pages()
@@ -122,9 +122,9 @@ def test_a_lane_that_something_was_appended_to_keeps_its_mark(world: Looks) -> N
     world.put(Lane.REALTIME, *lane_of(OLD))
     mark = world.mark()
     world.put(Lane.REALTIME, waiting("new"))
-    expiry = Expiry(world.backlog, world.settler, world.replays, retention_days=7, clock=world.clock)
+    expiry = Expiry(world.backlog, world.recorder, world.replays, retention_days=7, clock=world.clock)
     world.backlog.read_all = lambda *_, **__: iter([[]])  # type: ignore[method-assign]  # it had ended before
-    expiry.look_through(mark, endpoint_answers=False, last_error="", has_time=lambda: True)
+    expiry.check_lane(mark, endpoint_works=False, last_error="", has_time=lambda: True)
     assert world.mark().check_at_ms == NOW_MS + PAUSE_MS
 
 

@@ -25,7 +25,7 @@ def world() -> Iterator[Flow]:
 
 def test_what_was_delivered_is_recorded_with_all_its_attempts_and_leaves_its_lane(world: Flow) -> None:
     world.put(Lane.REALTIME, FIRST, SECOND)
-    assert world.settler.deliver(ID, Lane.REALTIME, [FIRST, SECOND], DELIVERED)
+    assert world.recorder.record_delivered(ID, Lane.REALTIME, [FIRST, SECOND], DELIVERED)
     assert world.waiting(Lane.REALTIME) == []
     found = [world.history.find(ID, each.event.sort_key) for each in (FIRST, SECOND)]
     assert [each and (each[0].outcome, each[0].attempts) for each in found] == [
@@ -38,7 +38,7 @@ def test_what_was_delivered_is_recorded_with_all_its_attempts_and_leaves_its_lan
 def test_what_was_delivered_and_is_not_recorded_keeps_its_place(world: Flow) -> None:
     world.put(Lane.REALTIME, FIRST, SECOND)
     refuse_writes(world.deliveries_table, of="DELIVERY#")
-    assert not world.settler.deliver(ID, Lane.REALTIME, [FIRST, SECOND], DELIVERED)
+    assert not world.recorder.record_delivered(ID, Lane.REALTIME, [FIRST, SECOND], DELIVERED)
     assert world.waiting_ids(Lane.REALTIME) == ["e1", "e2"]
 
 
@@ -56,7 +56,7 @@ def test_of_several_the_one_that_is_not_recorded_keeps_its_place(world: Flow) ->
         return {"UnprocessedItems": {name: left} if left else {}}
 
     stand_in(world.deliveries_table, "batch_write_item", leave_one)
-    assert not world.settler.deliver(ID, Lane.REALTIME, [FIRST, SECOND], DELIVERED)
+    assert not world.recorder.record_delivered(ID, Lane.REALTIME, [FIRST, SECOND], DELIVERED)
     assert world.waiting_ids(Lane.REALTIME) == ["e2"]
     assert (world.outcome(FIRST.event), world.outcome(SECOND.event)) == ("delivered", None)
 
@@ -68,7 +68,7 @@ def test_what_will_not_be_delivered_is_recorded_with_its_reason(
     world: Flow, outcome: Outcome, metric: str
 ) -> None:
     world.put(Lane.RETRY, FIRST)
-    assert world.settler.end(ID, Lane.RETRY, [FIRST], outcome, "it was too late")
+    assert world.recorder.record_undelivered(ID, Lane.RETRY, [FIRST], outcome, "it was too late")
     assert world.waiting(Lane.RETRY) == []
     found = world.history.find(ID, FIRST.event.sort_key)
     assert found is not None
@@ -84,7 +84,7 @@ def test_an_end_that_is_not_recorded_keeps_its_place_and_is_not_counted(world: F
         if "e2" in request["Item"]["sk"]["S"]
         else client.behind.put_item(**request)
     )
-    assert not world.settler.end(ID, Lane.REALTIME, [FIRST, SECOND], Outcome.EXPIRED, "late")
+    assert not world.recorder.record_undelivered(ID, Lane.REALTIME, [FIRST, SECOND], Outcome.EXPIRED, "late")
     assert world.waiting_ids(Lane.REALTIME) == ["e2"]
     assert world.metrics == {"EventsExpired": 1}
 
@@ -92,7 +92,7 @@ def test_an_end_that_is_not_recorded_keeps_its_place_and_is_not_counted(world: F
 def test_an_end_is_none_as_long_as_its_event_stands_in_the_lane(world: Flow) -> None:
     world.put(Lane.REALTIME, FIRST)
     refuse_writes(world.deliveries_table, of="BACKLOG#")
-    assert not world.settler.end(ID, Lane.REALTIME, [FIRST], Outcome.EXPIRED, "late")
+    assert not world.recorder.record_undelivered(ID, Lane.REALTIME, [FIRST], Outcome.EXPIRED, "late")
     assert world.outcome(FIRST.event) == "expired"
 
 
@@ -101,7 +101,7 @@ def test_a_delivery_is_not_written_over_with_another_end(world: Flow) -> None:
     world.history.record(
         [Delivery(ID, FIRST.event, Outcome.DELIVERED, (DELIVERED,))], recorded_at_seconds=NOW_MS // 1000
     )
-    assert world.settler.end(ID, Lane.REALTIME, [FIRST], Outcome.FAILED, "too late for that")
+    assert world.recorder.record_undelivered(ID, Lane.REALTIME, [FIRST], Outcome.FAILED, "too late for that")
     assert world.outcome(FIRST.event) == "delivered"
     assert world.waiting(Lane.REALTIME) == []
 
@@ -113,7 +113,7 @@ def test_what_waited_for_a_deleted_webhook_is_recorded_as_failed_unless_it_was_d
     world.history.record(
         [Delivery(ID, SECOND.event, Outcome.DELIVERED, (DELIVERED,))], recorded_at_seconds=NOW_MS // 1000
     )
-    assert world.settler.bury(ID, Lane.REALTIME, [FIRST, SECOND], "it is gone") == (1, True)
+    assert world.recorder.record_purged(ID, Lane.REALTIME, [FIRST, SECOND], "it is gone") == (1, True)
     assert world.waiting(Lane.REALTIME) == []
     found = world.history.find(ID, FIRST.event.sort_key)
     assert found is not None
@@ -127,7 +127,7 @@ def test_what_cannot_be_written_for_a_deleted_webhook_keeps_its_place(
 ) -> None:
     world.put(Lane.REALTIME, FIRST, SECOND)
     refuse_writes(world.deliveries_table, of=refused)
-    assert world.settler.bury(ID, Lane.REALTIME, [FIRST, SECOND], "it is gone") == ended
+    assert world.recorder.record_purged(ID, Lane.REALTIME, [FIRST, SECOND], "it is gone") == ended
     assert world.waiting_ids(Lane.REALTIME) == ["e1", "e2"]
 
 
@@ -140,7 +140,7 @@ def test_a_delivery_that_stays_unread_is_not_written_over(world: Flow) -> None:
         lambda **request: {"Responses": {}, "UnprocessedKeys": request["RequestItems"]},
     )
     with pytest.raises(UnprocessedKeys):
-        world.settler.bury(ID, Lane.REALTIME, [FIRST], "it is gone")
+        world.recorder.record_purged(ID, Lane.REALTIME, [FIRST], "it is gone")
     assert world.outcome(FIRST.event) is None
     assert world.waiting_ids(Lane.REALTIME) == ["e1"]
 
@@ -152,21 +152,21 @@ def test_only_what_is_delivered_counts_as_delivered_and_as_it_stands_now(world: 
         world.history.record([delivery], recorded_at_seconds=NOW_MS // 1000)
     asked = keep_requests(world.deliveries_table, "batch_get_item")
     unknown = waiting("e3")
-    assert world.settler.already_delivered(ID, [FIRST, SECOND, unknown]) == {FIRST.event.sort_key}
+    assert world.recorder.already_delivered(ID, [FIRST, SECOND, unknown]) == {FIRST.event.sort_key}
     assert [each["ConsistentRead"] for request in asked for each in request["RequestItems"].values()] == [
         True
     ]
 
 
-@pytest.mark.parametrize("settle", ["deliver", "end"])
-def test_a_record_is_kept_from_the_second_in_which_it_was_written(world: Flow, settle: str) -> None:
+@pytest.mark.parametrize("method", ["record_delivered", "record_undelivered"])
+def test_a_record_is_kept_from_the_second_in_which_it_was_written(world: Flow, method: str) -> None:
     """Not from the next one: 0.9996 s is rounded down."""
     world.now = NOW_MS / 1000 + 0.9996
     world.put(Lane.REALTIME, FIRST)
-    if settle == "deliver":
-        world.settler.deliver(ID, Lane.REALTIME, [FIRST], DELIVERED)
+    if method == "record_delivered":
+        world.recorder.record_delivered(ID, Lane.REALTIME, [FIRST], DELIVERED)
     else:
-        world.settler.end(ID, Lane.REALTIME, [FIRST], Outcome.FAILED, "reason")
+        world.recorder.record_undelivered(ID, Lane.REALTIME, [FIRST], Outcome.FAILED, "reason")
     item = world.deliveries_table.client.get_item(
         TableName="deliveries",
         Key={"pk": {"S": f"DELIVERY#{ID}"}, "sk": {"S": FIRST.event.sort_key}},

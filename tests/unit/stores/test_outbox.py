@@ -128,8 +128,8 @@ def table(both: tuple[Table, Table]) -> Table:
 @pytest.fixture
 def notifier(both: tuple[Table, Table]) -> Callable[[Topic], Notifier]:
     webhooks, table = both
-    standings, backlog = WebhookStates(webhooks), Backlog(table, retention_days=7)
-    return lambda topic: Notifier(NotificationOutbox(table), backlog, standings, topic, "arn:topic")  # type: ignore[arg-type]
+    webhook_states, backlog = WebhookStates(webhooks), Backlog(table, retention_days=7)
+    return lambda topic: Notifier(NotificationOutbox(table), backlog, webhook_states, topic, "arn:topic")  # type: ignore[arg-type]
 
 
 def create(webhooks: Table, **changes: Any) -> None:

@@ -71,9 +71,9 @@ def fill(history: DeliveryStore, *deliveries: Delivery) -> list[str]:
     return [each.event.sort_key for each in deliveries]
 
 
-def ids(portion: ReplayBatch | None) -> list[str]:
-    assert portion is not None
-    return [each.event.event_id for each in portion.waiting]
+def ids(batch: ReplayBatch | None) -> list[str]:
+    assert batch is not None
+    return [each.event.event_id for each in batch.pending]
 
 
 def stands(store: ReplayStore) -> Replay:
@@ -199,13 +199,13 @@ def test_what_is_asked_for_is_sent_and_the_rest_is_passed_by(
         delivery(3, Outcome.FAILED, event_name="CI_STATS"),
     )
     store.start(replace(STARTED, outcome=outcome, event_name=event_name), backlog)
-    portion = replays.next_batch("wh_1", limit=10)
-    assert ids(portion) == wanted
-    assert portion is not None
+    batch = replays.next_batch("wh_1", limit=10)
+    assert ids(batch) == wanted
+    assert batch is not None
     if wanted:
-        assert replays.settle(portion, portion.waiting, AGAIN, is_delivered=True)
+        assert replays.record(batch, batch.pending, AGAIN, is_delivered=True)
     else:
-        replays.pass_over(portion)
+        replays.skip(batch)
     assert counts(store) == ("done", 4, len(wanted), 0)
     assert replays.next_batch("wh_1", limit=10) is None
     assert not replays.is_running("wh_1")
@@ -218,10 +218,10 @@ def test_a_portion_is_no_larger_than_the_request_and_the_next_begins_behind_it(
     store.start(replace(STARTED, outcome=Outcome.FAILED), backlog)
     assert replays.is_running("wh_1")
     for expected, position in ((["e000", "e001"], keys[1]), (["e002", "e003"], keys[3]), (["e004"], keys[4])):
-        portion = replays.next_batch("wh_1", limit=2)
-        assert ids(portion) == expected
-        assert portion is not None
-        assert replays.settle(portion, portion.waiting, AGAIN, is_delivered=False)
+        batch = replays.next_batch("wh_1", limit=2)
+        assert ids(batch) == expected
+        assert batch is not None
+        assert replays.record(batch, batch.pending, AGAIN, is_delivered=False)
         assert stands(store).position == position
     assert counts(store) == ("done", 5, 0, 5)
     assert stands(store).ended_at_ms == NOW_MS + 9_000
@@ -246,7 +246,7 @@ def test_an_unfiltered_replay_reads_no_more_than_it_sends(
         passed = replays.next_batch("wh_1", limit=7)
         assert ids(passed) == []
         assert passed is not None
-        replays.pass_over(passed)
+        replays.skip(passed)
         assert counts(store) == ("running", 100, 0, 0)
 
 
@@ -256,18 +256,18 @@ def test_what_could_not_be_noted_is_sent_in_the_next_portion_and_what_was_is_not
     """The third of five attempts was not written. The fourth and fifth were: they are not repeated."""
     keys = fill(history, *(delivery(number) for number in range(5)))
     store.start(STARTED, backlog)
-    portion = replays.next_batch("wh_1", limit=5)
-    assert portion is not None
+    batch = replays.next_batch("wh_1", limit=5)
+    assert batch is not None
     client = before(table)
     client.answers["update_item"] = Fails(client.behind.update_item, 3)
-    assert not replays.settle(portion, portion.waiting, AGAIN, is_delivered=True)
+    assert not replays.record(batch, batch.pending, AGAIN, is_delivered=True)
     client.answers.clear()
     assert counts(store) == ("running", 2, 2, 0)
     assert stands(store).position == keys[1]
     rest = replays.next_batch("wh_1", limit=5)
     assert ids(rest) == ["e002"]
     assert rest is not None
-    assert replays.settle(rest, rest.waiting, AGAIN, is_delivered=False)
+    assert replays.record(rest, rest.pending, AGAIN, is_delivered=False)
     assert counts(store) == ("done", 5, 4, 1)
 
 
@@ -284,8 +284,8 @@ def test_what_went_out_for_the_first_time_after_a_replay_began_is_passed_by(
         replace(delivery(3, Outcome.FAILED), attempts=(replace(just_after, status_code=422),)),
     )
     store.start(STARTED, backlog)
-    portion = replays.next_batch("wh_1", limit=10)
-    assert ids(portion) == ["e000", "e002", "e003"]
+    batch = replays.next_batch("wh_1", limit=10)
+    assert ids(batch) == ["e000", "e002", "e003"]
 
 
 def test_single_ones_go_before_a_replay_and_leave_its_counts_alone(
@@ -294,10 +294,10 @@ def test_single_ones_go_before_a_replay_and_leave_its_counts_alone(
     fill(history, delivery(0), delivery(1))
     store.start(STARTED, backlog)
     store.redeliver("1010", "wh_1", PendingEvent(delivery(1).event), backlog, asked_at_ms=NOW_MS)
-    portion = replays.next_batch("wh_1", limit=10)
-    assert ids(portion) == ["e001"]
-    assert portion is not None
-    assert replays.settle(portion, portion.waiting, AGAIN, is_delivered=True)
+    batch = replays.next_batch("wh_1", limit=10)
+    assert ids(batch) == ["e001"]
+    assert batch is not None
+    assert replays.record(batch, batch.pending, AGAIN, is_delivered=True)
     assert counts(store) == ("running", 0, 0, 0)
     found = history.find("wh_1", delivery(1).event.sort_key)
     assert found is not None
@@ -315,10 +315,10 @@ def test_a_single_one_whose_attempt_is_not_noted_is_sent_again(
 ) -> None:
     fill(history, delivery(0))
     store.redeliver("1010", "wh_1", PendingEvent(delivery(0).event), backlog, asked_at_ms=NOW_MS)
-    portion = replays.next_batch("wh_1", limit=10)
-    assert portion is not None
+    batch = replays.next_batch("wh_1", limit=10)
+    assert batch is not None
     before(table).answers["update_item"] = Fails(None)  # type: ignore[arg-type]  # is never called
-    assert not replays.settle(portion, portion.waiting, AGAIN, is_delivered=is_delivered)
+    assert not replays.record(batch, batch.pending, AGAIN, is_delivered=is_delivered)
     before(table).answers.clear()
     assert ids(replays.next_batch("wh_1", limit=10)) == ["e000"]
 
@@ -330,9 +330,9 @@ def test_what_was_sent_ahead_of_its_time_waits_on_only_if_it_was_rejected(
     kept = PendingEvent(event("a"), due_at_ms=NOW_MS + 900, tries=1, attempts=(OK,))
     backlog.append("wh_1", Lane.RETRY, [kept])
     store.redeliver("1010", "wh_1", replace(kept, pending_in=Lane.RETRY), backlog, asked_at_ms=NOW_MS)
-    portion = replays.next_batch("wh_1", limit=10)
-    assert portion is not None
-    assert replays.settle(portion, portion.waiting, AGAIN, is_delivered=is_delivered)
+    batch = replays.next_batch("wh_1", limit=10)
+    assert batch is not None
+    assert replays.record(batch, batch.pending, AGAIN, is_delivered=is_delivered)
     expected = [replace(kept, attempts=(OK, AGAIN))] if waits_on else []
     assert backlog.read("wh_1", Lane.RETRY, limit=5) == expected
     assert replays.next_batch("wh_1", limit=10) is None
@@ -343,7 +343,7 @@ def test_of_a_deleted_webhook_nothing_is_left_to_send_again(
 ) -> None:
     store.start(STARTED, backlog)
     store.redeliver("1010", "wh_1", PendingEvent(event("a")), backlog, asked_at_ms=NOW_MS)
-    assert replays.bury("wh_1", backlog.read("wh_1", Lane.REPLAY, limit=5))
+    assert replays.discard("wh_1", backlog.read("wh_1", Lane.REPLAY, limit=5))
     assert store.find("wh_1") is None
     assert backlog.read("wh_1", Lane.REPLAY, limit=5) == []
 
@@ -358,10 +358,10 @@ def test_the_first_success_is_the_one_that_delivered() -> None:
 def test_a_replay_of_nothing_ends(store: ReplayStore, backlog: Backlog, replays: ReplayRunner) -> None:
     """The webhook had no deliveries in that time. Otherwise it would run for ever, and be the only one."""
     store.start(STARTED, backlog)
-    portion = replays.next_batch("wh_1", limit=10)
-    assert portion is not None
-    assert portion.waiting == []
-    replays.pass_over(portion)
+    batch = replays.next_batch("wh_1", limit=10)
+    assert batch is not None
+    assert batch.pending == []
+    replays.skip(batch)
     assert counts(store) == ("done", 0, 0, 0)
     assert replays.next_batch("wh_1", limit=10) is None
 
@@ -371,10 +371,10 @@ def test_a_replay_of_which_nothing_could_be_noted_stays_where_it_is(
 ) -> None:
     fill(history, delivery(0), delivery(1))
     store.start(STARTED, backlog)
-    portion = replays.next_batch("wh_1", limit=10)
-    assert portion is not None
+    batch = replays.next_batch("wh_1", limit=10)
+    assert batch is not None
     before(table).answers["update_item"] = Fails(None)  # type: ignore[arg-type]  # is never called
-    assert not replays.settle(portion, portion.waiting, AGAIN, is_delivered=True)
+    assert not replays.record(batch, batch.pending, AGAIN, is_delivered=True)
     before(table).answers.clear()
     assert stands(store) == STARTED
 
@@ -396,13 +396,13 @@ def test_what_was_sent_again_is_counted_in_the_metrics(
     )
     fill(history, delivery(0), delivery(1))
     store.start(STARTED, backlog)
-    portion = replays.next_batch("wh_1", limit=1)
-    assert portion is not None
-    replays.settle(portion, portion.waiting, AGAIN, is_delivered=True)
+    batch = replays.next_batch("wh_1", limit=1)
+    assert batch is not None
+    replays.record(batch, batch.pending, AGAIN, is_delivered=True)
     assert counted == [("Deliveries", 1), ("DeliveryLatency", 40)]
-    portion = replays.next_batch("wh_1", limit=1)
-    assert portion is not None
-    replays.settle(portion, portion.waiting, AGAIN, is_delivered=False)
+    batch = replays.next_batch("wh_1", limit=1)
+    assert batch is not None
+    replays.record(batch, batch.pending, AGAIN, is_delivered=False)
     assert len(counted) == 2
 
 
@@ -414,8 +414,8 @@ def test_a_fault_where_it_also_waits_does_not_undo_what_was_sent(
     backlog.append("wh_1", Lane.RETRY, [kept])
     for is_delivered, name in ((False, "update_item"), (True, "batch_write_item")):
         store.redeliver("1010", "wh_1", replace(kept, pending_in=Lane.RETRY), backlog, asked_at_ms=NOW_MS)
-        portion = replays.next_batch("wh_1", limit=10)
-        assert portion is not None
+        batch = replays.next_batch("wh_1", limit=10)
+        assert batch is not None
         client = before(table)
         behind = getattr(client.behind, name)
 
@@ -423,7 +423,7 @@ def test_a_fault_where_it_also_waits_does_not_undo_what_was_sent(
             return Fails(None)() if "BACKLOG#" in str(call) else behind(**call)  # type: ignore[arg-type]
 
         client.answers[name] = fail_in_the_backlog
-        assert replays.settle(portion, portion.waiting, AGAIN, is_delivered=is_delivered)
+        assert replays.record(batch, batch.pending, AGAIN, is_delivered=is_delivered)
         client.answers.clear()
         assert backlog.read("wh_1", Lane.RETRY, limit=5) == [kept]
         assert replays.next_batch("wh_1", limit=10) is None

@@ -27,8 +27,8 @@ _SUBJECT_LENGTH = 99  # SNS: less than 100
 
 class _Verdict(Enum):
     TRUE = auto()
-    OLD = auto()
-    OPEN = auto()
+    OUTDATED = auto()
+    UNDECIDED = auto()
 
 
 class Notifier:
@@ -39,17 +39,17 @@ class Notifier:
 
     def __init__(
         self,
-        box: NotificationOutbox,
+        outbox: NotificationOutbox,
         backlog: Backlog,
-        standings: WebhookStates,
+        webhook_states: WebhookStates,
         client: "SNSClient",
         topic_arn: str,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._box = box
+        self._outbox = outbox
         self._backlog = backlog
-        self._standings = standings
+        self._webhook_states = webhook_states
         self._client = client
         self._topic_arn = topic_arn
         self._clock = clock
@@ -63,48 +63,53 @@ class Notifier:
         Raises:
             AWS_ERRORS: some could not be published. The next sweep tries again.
         """
-        told = 0
-        faults: list[Exception] = []
-        for notices in self._box.read():
-            ids = [(notice.account_id, notice.webhook_id) for notice in notices]
+        published = 0
+        errors: list[Exception] = []
+        for page in self._outbox.read():
+            ids = [(notification.account_id, notification.webhook_id) for notification in page]
             # A webhook that was not read must not pass for deleted: its notifications are not out of date.
-            standings = self._standings.read(list(dict.fromkeys(ids)), whole=True)
-            for notice in notices:
-                standing = standings.get((notice.account_id, notice.webhook_id))
+            webhook_states = self._webhook_states.read(list(dict.fromkeys(ids)), whole=True)
+            for notification in page:
+                state = webhook_states.get((notification.account_id, notification.webhook_id))
                 try:
-                    match self._judge(notice, standing):
+                    match self._check(notification, state):
                         case _Verdict.TRUE:
-                            self._tell(notice)
-                            told += 1
-                        case _Verdict.OPEN:
+                            self._publish(notification)
+                            published += 1
+                        case _Verdict.UNDECIDED:
                             continue
-                    self._box.remove(notice)
+                    self._outbox.remove(notification)
                 except Exception as error:  # noqa: BLE001  # an error costs no other notification
-                    report(error, "notification not sent", webhookId=notice.webhook_id, kind=notice.kind)
+                    report(
+                        error,
+                        "notification not sent",
+                        webhookId=notification.webhook_id,
+                        kind=notification.kind,
+                    )
                     if isinstance(error, AWS_ERRORS):
-                        faults.append(error)
-            if told >= PAGE_SIZE:
+                        errors.append(error)
+            if published >= PAGE_SIZE:
                 break
-        if faults:
-            raise faults[0]
-        return told
+        if errors:
+            raise errors[0]
+        return published
 
-    def _judge(self, notice: Notification, standing: WebhookState | None) -> "_Verdict":
+    def _check(self, notification: Notification, state: WebhookState | None) -> "_Verdict":
         """Return whether a notification is still true, out of date, or not yet decided."""
-        if standing is None or standing.epoch != notice.epoch:
-            return _Verdict.OLD
-        if notice.kind is not NotificationKind.DISABLED or standing.is_switched_off:
+        if state is None or state.epoch != notification.epoch:
+            return _Verdict.OUTDATED
+        if notification.kind is not NotificationKind.DISABLED or state.is_switched_off:
             return _Verdict.TRUE
         # Saved before the health was written. The drainer may still write it. Or it died, and the next one
         # may see another response.
-        return _Verdict.OPEN if standing.lease_until_ms >= self._clock() * 1000 else _Verdict.OLD
+        return _Verdict.UNDECIDED if state.lease_until_ms >= self._clock() * 1000 else _Verdict.OUTDATED
 
-    def _tell(self, notice: Notification) -> None:
-        marks = self._backlog.marks(notice.webhook_id)
+    def _publish(self, notification: Notification) -> None:
+        marks = self._backlog.marks(notification.webhook_id)
         marks.pop(Lane.REPLAY, None)  # redeliveries are not pending events
         pending = [self._backlog.count(mark, limit=_COUNTED_PENDING) for mark in marks.values()]
         facts = _facts(
-            notice,
+            notification,
             sum(each.events for each in pending),
             min((mark.check_at_ms for mark in marks.values()), default=None),
             is_complete=all(each.is_complete for each in pending),
@@ -112,22 +117,22 @@ class Notifier:
         attributes: dict[str, MessageAttributeValueTypeDef] = {
             name: {"DataType": "String", "StringValue": value}
             for name, value in (
-                ("accountId", notice.account_id),
-                ("webhookId", notice.webhook_id),
-                ("kind", notice.kind.value),
+                ("accountId", notification.account_id),
+                ("webhookId", notification.webhook_id),
+                ("kind", notification.kind.value),
             )
         }
         message = {
-            "Subject": _subject(notice),
-            "Message": json.dumps({"default": json.dumps(facts), "email": _mail(notice, facts)}),
+            "Subject": _subject(notification),
+            "Message": json.dumps({"default": json.dumps(facts), "email": _mail(notification, facts)}),
             "MessageStructure": "json",
         }
         # People first. If that fails, programs do not get the same notification with every sweep.
         with suppress(self._client.exceptions.NotFoundException):  # an account without mail subscriptions
-            topic_arn = account_topic(self._topic_arn, notice.account_id)
+            topic_arn = account_topic(self._topic_arn, notification.account_id)
             self._client.publish(TopicArn=topic_arn, MessageAttributes=attributes, **message)
         self._client.publish(TopicArn=self._topic_arn, MessageAttributes=attributes, **message)
-        logger.info("notification sent", webhookId=notice.webhook_id, kind=notice.kind)
+        logger.info("notification sent", webhookId=notification.webhook_id, kind=notification.kind)
 
 
 _HEADLINES = {
@@ -138,49 +143,50 @@ _HEADLINES = {
 }
 
 
-def _subject(notice: Notification) -> str:
+def _subject(notification: Notification) -> str:
     # SNS takes ASCII, and no line breaks; a webhook's name has none.
-    name = notice.name.encode("ascii", "replace").decode()
-    headline = _HEADLINES[notice.kind]
+    name = notification.name.encode("ascii", "replace").decode()
+    headline = _HEADLINES[notification.kind]
     room = _SUBJECT_LENGTH - len(f"Webhook  {headline}")
     return f"Webhook {name[:room]} {headline}"
 
 
 def _facts(
-    notice: Notification, pending: int, next_expiry_ms: int | None, *, is_complete: bool
+    notification: Notification, pending: int, next_expiry_ms: int | None, *, is_complete: bool
 ) -> dict[str, str | int | bool]:
     facts: dict[str, str | int | bool] = {
-        "kind": notice.kind.value,
-        "accountId": notice.account_id,
-        "webhookId": notice.webhook_id,
-        "name": notice.name,
-        "at": format_ms(notice.at_ms),
-        "since": format_ms(notice.since_ms),
+        "kind": notification.kind.value,
+        "accountId": notification.account_id,
+        "webhookId": notification.webhook_id,
+        "name": notification.name,
+        "at": format_ms(notification.at_ms),
+        "since": format_ms(notification.since_ms),
         "pending": pending,
         "pendingAtLeast": not is_complete,
     }
-    if notice.last_error:
-        facts["lastError"] = notice.last_error
+    if notification.last_error:
+        facts["lastError"] = notification.last_error
     if next_expiry_ms is not None and pending:
         facts["nextExpiryAt"] = format_ms(next_expiry_ms)
     return facts
 
 
-def _mail(notice: Notification, facts: dict[str, str | int | bool]) -> str:
+def _mail(notification: Notification, facts: dict[str, str | int | bool]) -> str:
+    since = "It failed from" if notification.kind is NotificationKind.RECOVERED else "Since"
     lines = [
-        f"Webhook: {notice.name} ({notice.webhook_id})",
-        f"Account: {notice.account_id}",
+        f"Webhook: {notification.name} ({notification.webhook_id})",
+        f"Account: {notification.account_id}",
         "",
-        f"It {_HEADLINES[notice.kind]}.",
-        f"{'It failed from' if notice.kind is NotificationKind.RECOVERED else 'Since'} {facts['since']}.",
+        f"It {_HEADLINES[notification.kind]}.",
+        f"{since} {facts['since']}.",
     ]
-    if notice.last_error:
-        lines.append(f"The last error: {notice.last_error}.")
+    if notification.last_error:
+        lines.append(f"The last error: {notification.last_error}.")
     if facts["pending"]:
         at_least = "at least " if facts["pendingAtLeast"] else ""
         lines.append(f"Pending events: {at_least}{facts['pending']}.")
     if "nextExpiryAt" in facts:
         lines.append(f"None of them expires before {facts['nextExpiryAt']}.")
-    if notice.kind is NotificationKind.DISABLED:
+    if notification.kind is NotificationKind.DISABLED:
         lines.append("Nothing is sent to it until its status is set to active again.")
     return "\n".join(lines) + "\n"

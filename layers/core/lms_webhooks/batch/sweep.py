@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from lms_webhooks.batch.notifier import Notifier
 
 # Markers that are not due cost only their part of a read unit, so few calls find those that are due.
-_READ_AT_ONCE = 1000
-_AT_ONCE = 100  # BatchGetItem
-_HANDS = 10  # threads: they wait for AWS, and then for 0.29 of a processor
+_MARKERS_PER_READ = 1000
+_WEBHOOKS_PER_CALL = 100  # BatchGetItem
+_THREADS = 10  # threads: they wait for AWS, and then for 0.29 of a processor
 # Time of the schedule's invocation for some thousand webhooks. With more, sixteen invocations are faster.
 _OWN_SECONDS = 5.0
 _CLOSING_SECONDS = 15.0  # for the hundred markers in work, and to send where to continue
@@ -49,7 +49,7 @@ class Sweep:
         self,
         *,
         backlog: Backlog,
-        standings: WebhookStates,
+        webhook_states: WebhookStates,
         health: HealthStore,
         queue: DrainQueue,
         sweep_queue: SweepQueue,
@@ -57,13 +57,13 @@ class Sweep:
         new_start: Callable[[], str] = new_webhook_id,
     ) -> None:
         self._backlog = backlog
-        self._standings = standings
+        self._webhook_states = webhook_states
         self._health = health
         self._queue = queue
         self._sweep_queue = sweep_queue
         self._clock = clock
         self._new_start = new_start
-        self._crew = ThreadPool("sweep", size=_HANDS)
+        self._threads = ThreadPool("sweep", size=_THREADS)
 
     def sweep_all(self) -> int:
         """Schedule a drain of each webhook where events are due and no drainer is scheduled or at work.
@@ -87,9 +87,9 @@ class Sweep:
         for part in parts:
             try:
                 rest = self._sweep_part(part, run)
-            except AWS_ERRORS as fault:
-                report(fault, "markers not read", shard=part.shard)
-                run.faults.append(fault)
+            except AWS_ERRORS as error:
+                report(error, "markers not read", shard=part.shard)
+                run.errors.append(error)
                 continue
             if rest is None:
                 swept += 1
@@ -97,11 +97,11 @@ class Sweep:
                 left.append(rest)
         count(Metric.SHARDS_SWEPT, swept)
         count(Metric.LANES_PENDING, run.lanes)
-        count(Metric.DRAINS_SCHEDULED_BY_SWEEP, len(run.sent_for))
+        count(Metric.DRAINS_SCHEDULED_BY_SWEEP, len(run.scheduled))
         self._sweep_queue.send_all(left)
-        if run.faults:
-            raise run.faults[0]
-        return len(run.sent_for)
+        if run.errors:
+            raise run.errors[0]
+        return len(run.scheduled)
 
     def _sweep_part(self, part: ShardPart, run: "_Run") -> ShardPart | None:
         """Sweep one shard; return the part for which there was no time."""
@@ -109,46 +109,46 @@ class Sweep:
         while rest is not None:
             if self._clock() >= run.ends_at:
                 return rest
-            due = self._backlog.due_markers(rest, now_ms=self._now_ms(), limit=_READ_AT_ONCE)
+            due = self._backlog.due_markers(rest, now_ms=self._now_ms(), limit=_MARKERS_PER_READ)
             run.lanes += due.read
-            for marks in batched(due.markers, _AT_ONCE, strict=False):
+            for marks in batched(due.markers, _WEBHOOKS_PER_CALL, strict=False):
                 if self._clock() >= run.ends_at:
                     return rest.from_marker(marks[0])
-                self._try(marks, run)
+                self._schedule_or_report(marks, run)
             rest = due.remaining
         return None
 
-    def _try(self, marks: Sequence[DueMarker], run: "_Run") -> None:
+    def _schedule_or_report(self, marks: Sequence[DueMarker], run: "_Run") -> None:
         """Schedule drains for some markers. An error costs these markers, or only the one that raises it."""
         try:
-            self._send_for_drainers(marks, run)
-        except AWS_ERRORS as fault:
-            report(fault, "drains not scheduled", marks=len(marks))
-            run.faults.append(fault)
+            self._schedule_drains(marks, run)
+        except AWS_ERRORS as error:
+            report(error, "drains not scheduled", marks=len(marks))
+            run.errors.append(error)
         except Exception as error:  # noqa: BLE001  # it costs only the marker that raises it
             if len(marks) > 1:
                 for mark in marks:
-                    self._try([mark], run)
+                    self._schedule_or_report([mark], run)
             else:
                 report(error, "marker not swept", webhookId=marks[0].webhook_id)
 
-    def _send_for_drainers(self, marks: Sequence[DueMarker], run: "_Run") -> None:
+    def _schedule_drains(self, marks: Sequence[DueMarker], run: "_Run") -> None:
         """Schedule a drain for these markers where one is missing, one for each webhook."""
-        standings = self._standings.read(list(dict.fromkeys(map(_id, marks))))
+        webhook_states = self._webhook_states.read(list(dict.fromkeys(map(_id, marks))))
         now_ms = self._now_ms()
         due: dict[_Id, DrainMessage] = {}
         for mark in marks:
-            standing = standings.get(_id(mark))
-            if _id(mark) in run.sent_for:
+            state = webhook_states.get(_id(mark))
+            if _id(mark) in run.scheduled:
                 continue
-            if standing is None:  # a deleted webhook has no health, and so no ticket
+            if state is None:  # a deleted webhook has no health, and so no ticket
                 if mark.purge_until_ms < now_ms and self._backlog.claim(
                     mark, "", now_ms=now_ms, until_ms=now_ms + TICKET_GRACE_SECONDS * 1000
                 ):
                     due[_id(mark)] = DrainMessage(*_id(mark))
-            elif _needs_drainer(mark, standing, now_ms):
-                is_urgent = mark.is_due(now_ms) and mark.lane.is_urgent(failures=standing.failures)
-                ticket = standing.ticket or secrets.token_urlsafe(12)
+            elif _needs_drainer(mark, state, now_ms):
+                is_urgent = mark.is_due(now_ms) and mark.lane.is_urgent(failures=state.failures)
+                ticket = state.ticket or secrets.token_urlsafe(12)
                 if is_urgent or _id(mark) not in due:
                     due[_id(mark)] = DrainMessage(*_id(mark), ticket, is_urgent=is_urgent)
         # Ten messages are one call, all to the same queue: SQS takes all of them, or none.
@@ -159,9 +159,9 @@ class Sweep:
                 (each for each in due.values() if each.is_urgent is is_urgent), SEND_LIMIT, strict=False
             )
         ]
-        self._crew.run_all(lambda ten: self._send_for(ten, run), tens)
+        self._threads.run_all(lambda ten: self._schedule(ten, run), tens)
 
-    def _send_for(self, ten: Sequence[DrainMessage], run: "_Run") -> None:
+    def _schedule(self, ten: Sequence[DrainMessage], run: "_Run") -> None:
         """Take the tickets of messages, and send those that may be sent."""
         messages: list[DrainMessage] = []
         try:
@@ -186,7 +186,7 @@ class Sweep:
             self._drop_tickets(messages)
             raise
         self._drop_tickets(refused)
-        run.sent_for.update((each.account_id, each.webhook_id) for each in messages if each not in refused)
+        run.scheduled.update((each.account_id, each.webhook_id) for each in messages if each not in refused)
 
     def _drop_tickets(self, messages: Sequence[DrainMessage]) -> None:
         for each in messages:
@@ -210,12 +210,12 @@ def sweep_for(
     """
     if "Records" not in event:
         try:
-            sent_for = sweep.sweep_all()
+            scheduled = sweep.sweep_all()
         except Exception:
             notifier.send()  # an error of the sweep holds up no notification
             raise
         notifier.send()
-        return {"webhooks": sent_for}
+        return {"webhooks": scheduled}
     for record in event["Records"]:
         sweep.sweep_part(read_sweep_message(record["body"]), remaining_seconds=remaining_ms() / 1000)
     return {"batchItemFailures": []}
@@ -227,17 +227,17 @@ class _Run:
 
     ends_at: float
     lanes: int = 0
-    sent_for: set[_Id] = field(default_factory=set)
-    faults: list[Exception] = field(default_factory=list)
+    scheduled: set[_Id] = field(default_factory=set)
+    errors: list[Exception] = field(default_factory=list)
 
 
 def _id(mark: DueMarker) -> _Id:
     return mark.account_id, mark.webhook_id
 
 
-def _needs_drainer(mark: DueMarker, standing: WebhookState, now_ms: int) -> bool:
-    if standing.next_attempt_at_ms > now_ms:
+def _needs_drainer(mark: DueMarker, state: WebhookState, now_ms: int) -> bool:
+    if state.next_attempt_at_ms > now_ms:
         return False
-    if standing.lease_until_ms >= now_ms or standing.ticket_until_ms >= now_ms:
+    if state.lease_until_ms >= now_ms or state.ticket_until_ms >= now_ms:
         return False  # a drainer has it, or is scheduled
-    return mark.needs_drainer(now_ms, may_send=standing.may_send)
+    return mark.needs_drainer(now_ms, may_send=state.may_send)

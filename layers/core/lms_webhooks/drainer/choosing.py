@@ -41,19 +41,19 @@ def after_request(health: Health, lane: Lane) -> Health:
     return replace(health, realtime_in_a_row=0, lower_lane=lane.value)
 
 
-def request_of(waiting: Sequence[PendingEvent], health: Health, *, most_bytes: int) -> list[PendingEvent]:
+def request_of(pending: Sequence[PendingEvent], health: Health, *, most_bytes: int) -> list[PendingEvent]:
     """Return the first events of a lane that go into one request: at least one, and a suspect alone."""
-    together: list[PendingEvent] = []
+    chosen: list[PendingEvent] = []
     size = 0
-    for each in waiting:
+    for each in pending:
         size += len(each.event.text.encode()) + 1
         is_suspect = each.event.sort_key in health.suspects
-        if together and (is_suspect or size > most_bytes):
+        if chosen and (is_suspect or size > most_bytes):
             break
-        together.append(each)
+        chosen.append(each)
         if is_suspect:
             break
-    return together
+    return chosen
 
 
 def lanes_to_probe(due: Sequence[Lane]) -> list[Lane]:
@@ -92,6 +92,6 @@ def stand_in(number: int, lanes: Sequence[Lane]) -> tuple[list[Lane], float]:
         The lanes in the order in which to try them, and a place in the lane from 0 (its first event) to 1.
     """
     lanes_in_turn = [lane for lane in lanes if lane is not Lane.RETRY]
-    turn, which = divmod(number, len(lanes_in_turn) or 1)
+    rounds, first = divmod(number, len(lanes_in_turn) or 1)
     last = [lane for lane in lanes if lane is Lane.RETRY]
-    return [*lanes_in_turn[which:], *lanes_in_turn[:which], *last], turn * _GOLDEN_RATIO % 1
+    return [*lanes_in_turn[first:], *lanes_in_turn[:first], *last], rounds * _GOLDEN_RATIO % 1

@@ -50,20 +50,20 @@ class OurDelay(float):
     """A delay after an error of our own. The drainer makes it longer while the error lasts."""
 
 
-FAULT_DELAY_SECONDS = OurDelay(5)  # after an error of DynamoDB or KMS: do not send the same again at once
+ERROR_DELAY_SECONDS = OurDelay(5)  # after an error of DynamoDB or KMS: do not send the same again at once
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """The first events of a lane that may be sent. Those of a replay come from `portion`."""
+    """The first events of a lane that may be sent. Those of a replay come from `replay_batch`."""
 
     mark: DueMarker
-    waiting: list[PendingEvent]
-    portion: ReplayBatch | None = None
+    pending: list[PendingEvent]
+    replay_batch: ReplayBatch | None = None
 
 
 class DrainRun:
-    """Sends the pending events of one webhook. `health` follows from `before`."""
+    """Sends the pending events of one webhook. `health` follows from `initial_health`."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class DrainRun:
         *,
         webhook_cache: WebhookCache,
         backlog: Backlog,
-        settler: OutcomeRecorder,
+        recorder: OutcomeRecorder,
         webhook_client: WebhookClient,
         replays: ReplayRunner,
         retention_days: int,
@@ -86,16 +86,16 @@ class DrainRun:
         self._remaining_seconds = remaining_seconds
         self._webhook_cache = webhook_cache
         self._backlog = backlog
-        self._settler = settler
+        self._recorder = recorder
         self._webhook_client = webhook_client
         self._replays = replays
-        self._expiry = Expiry(backlog, settler, replays, retention_days=retention_days, clock=clock)
+        self._expiry = Expiry(backlog, recorder, replays, retention_days=retention_days, clock=clock)
         self._clock = clock
         self._jitter = jitter
         self._checked_lanes: set[Lane] = set()
         self._replay_rejections = 0
-        self._has_fault = False
-        self.before = health
+        self._has_error = False
+        self.initial_health = health
         self.health = health
         self.is_urgent = False
         """Whether the run ends when no real-time event is due: see `Lane.is_urgent`."""
@@ -110,7 +110,7 @@ class DrainRun:
             and self.health.disabled_reason is None
         )
 
-    def serve(self) -> DelaySeconds | None:
+    def run(self) -> DelaySeconds | None:
         """Send pending events until none is due, the endpoint fails, or the time is up.
 
         Returns:
@@ -120,10 +120,10 @@ class DrainRun:
             AWS_ERRORS: a read failed. What was sent is recorded, or will be sent again.
         """
         while self._has_time():
-            if not self._look_up():
+            if not self._refresh_webhook():
                 break  # deleted: the successor will purge the lanes
             marks = self._backlog.marks(self._webhook_id)
-            if self._end_expired(marks):
+            if self._check_expiry(marks):
                 continue
             if not self.may_send():
                 return None
@@ -131,13 +131,13 @@ class DrainRun:
             self.has_real_time = any(mark.lane is Lane.REALTIME for mark in due)
             if not due:
                 self.health = endpoint.clear_ended_failure(self.health)
-            if self._goes_direct(marks) or not due:
+            if self._returns_to_direct_mode(marks) or not due:
                 return 0.0 if due else None
             if self.is_urgent and not self.has_real_time:
                 return 0.0
-            delay = self._probe(due) if self.health.failures else self._serve_lane(due)
-            if self._has_fault:
-                delay = FAULT_DELAY_SECONDS
+            delay = self._probe(due) if self.health.failures else self._send_lane(due)
+            if self._has_error:
+                delay = ERROR_DELAY_SECONDS
             if delay is not None:
                 return delay if self.may_send() else None
         return 0.0
@@ -145,23 +145,23 @@ class DrainRun:
     def _has_time(self) -> bool:
         return self._remaining_seconds() > 0
 
-    def _look_up(self) -> bool:
+    def _refresh_webhook(self) -> bool:
         """Read the webhook again, which may have changed since the last POST.
 
         Returns:
             Whether the webhook still exists.
         """
-        registered = self._webhook_cache.find(self._account_id, self._webhook_id)
-        if registered is not None and registered.webhook.epoch != self.health.epoch:
+        stored = self._webhook_cache.find(self._account_id, self._webhook_id)
+        if stored is not None and stored.webhook.epoch != self.health.epoch:
             # Either the run's health is about an endpoint that the webhook had before, or the cached webhook
             # is older than the lease.
-            registered = self._webhook_cache.find(self._account_id, self._webhook_id, fresh=True)
-            if registered is not None:
-                self.before = self.health = registered.health
-        self._webhook = registered.webhook if registered is not None else None
-        return registered is not None
+            stored = self._webhook_cache.find(self._account_id, self._webhook_id, fresh=True)
+            if stored is not None:
+                self.initial_health = self.health = stored.health
+        self._webhook = stored.webhook if stored is not None else None
+        return stored is not None
 
-    def _goes_direct(self, marks: dict[Lane, DueMarker]) -> bool:
+    def _returns_to_direct_mode(self, marks: dict[Lane, DueMarker]) -> bool:
         """Return to direct mode when it is time, and end the run: the mode counts once it is written."""
         assert self._webhook is not None
         now_ms = self._now_ms()
@@ -173,31 +173,31 @@ class DrainRun:
         self.health = endpoint.enter_direct_mode(self.health, now_ms=now_ms)
         return True
 
-    def _end_expired(self, marks: dict[Lane, DueMarker]) -> bool:
+    def _check_expiry(self, marks: dict[Lane, DueMarker]) -> bool:
         """Check lanes for expired events where that is due, each lane once a run.
 
         Returns:
             Whether a lane was checked.
         """
-        has_looked = False
+        has_checked = False
         for lane, mark in marks.items():
-            is_sent_instead = self._endpoint_answers() and mark.is_due(self._now_ms())
-            if lane in self._checked_lanes or is_sent_instead or not mark.is_check_due(self._now_ms()):
+            will_be_sent = self._endpoint_works() and mark.is_due(self._now_ms())
+            if lane in self._checked_lanes or will_be_sent or not mark.is_check_due(self._now_ms()):
                 continue
-            has_looked = True
+            has_checked = True
             self._checked_lanes.add(lane)
-            self._expiry.look_through(
+            self._expiry.check_lane(
                 mark,
-                endpoint_answers=self._endpoint_answers(),
+                endpoint_works=self._endpoint_works(),
                 last_error=self.health.last_error,
                 has_time=self._has_time,
             )
-        return has_looked
+        return has_checked
 
-    def _endpoint_answers(self) -> bool:
+    def _endpoint_works(self) -> bool:
         return self.may_send() and not self.health.failures
 
-    def _serve_lane(self, due: Sequence[DueMarker]) -> DelaySeconds | None:
+    def _send_lane(self, due: Sequence[DueMarker]) -> DelaySeconds | None:
         """Send the first events of one of the lanes that are `due`.
 
         Returns:
@@ -210,11 +210,11 @@ class DrainRun:
         if found is None:
             return None
         most_bytes = endpoint.max_body_bytes(self.health, most_bytes=MAX_BYTES, now_ms=self._now_ms())
-        together = request_of(found.waiting, self.health, most_bytes=most_bytes - _BYTES_AROUND_EVENTS)
+        chosen = request_of(found.pending, self.health, most_bytes=most_bytes - _BYTES_AROUND_EVENTS)
         if lane is Lane.REALTIME:
-            is_all = len(together) == len(found.waiting) < limit
+            is_all = len(chosen) == len(found.pending) < limit
             self.health = endpoint.after_lane_read(self.health, is_nearly_empty=is_all, now_ms=self._now_ms())
-        return self._send(found, together)
+        return self._send(found, chosen)
 
     def _probe(self, due: Sequence[DueMarker]) -> DelaySeconds | None:
         """Send the first event to an endpoint that fails, and at times another event too: see `stand_in`.
@@ -227,9 +227,9 @@ class DrainRun:
         found = next((found for lane in lanes if (found := self._find(marks[lane], limit=1))), None)
         if found is None:
             return None
-        first = found.waiting[0].event.sort_key
+        first = found.pending[0].event.sort_key
         known_failures = self.health.suspects.get(first, 0)
-        delay = self._send(found, found.waiting)
+        delay = self._send(found, found.pending)
         failures = self.health.suspects.get(first, 0)
         number = number_of_stand_in(failures) if failures > known_failures else None
         if delay is None or number is None or self._webhook.ordered or not self.may_send():
@@ -244,7 +244,7 @@ class DrainRun:
         """
         failed = self.health
         self.health = uncounted = replace(failed, failures=max(failed.failures - 1, 1))
-        other_delay = self._send(found, found.waiting)
+        other_delay = self._send(found, found.pending)
         if self.health is uncounted:  # there was no time for it
             self.health = failed
             return delay
@@ -261,122 +261,122 @@ class DrainRun:
         lanes, depth = stand_in(number, [*by_lane])
         for lane in lanes:
             found = self._read(by_lane[lane], limit=CHOSEN_FROM)
-            others = [each for each in found.waiting if each.event.sort_key != first] if found else []
+            others = [each for each in found.pending if each.event.sort_key != first] if found else []
             if found and others:
-                return self._settled(replace(found, waiting=[others[int(depth * len(others))]]))
+                return self._still_pending(replace(found, pending=[others[int(depth * len(others))]]))
         return None
 
     def _find(self, mark: DueMarker, *, limit: int) -> _Found | None:
         """Find the first events to send of a due lane; None when none of them is to be sent now."""
         found = self._read(mark, limit=limit)
-        return found and self._settled(found)
+        return found and self._still_pending(found)
 
     def _read(self, mark: DueMarker, *, limit: int) -> _Found | None:
         """Read the first due events of a lane; None when none is due."""
         if mark.lane is Lane.REPLAY:
             return self._read_replay(mark, limit=limit)
-        waiting = self._backlog.read(self._webhook_id, mark.lane, limit=limit)
-        if not waiting:
+        pending = self._backlog.read(self._webhook_id, mark.lane, limit=limit)
+        if not pending:
             self._backlog.clear_marker(mark)
             return None
-        if mark.lane is Lane.RETRY and waiting[0].due_at_ms > self._now_ms():
-            self._backlog.set_due(mark, waiting[0].due_at_ms)
+        if mark.lane is Lane.RETRY and pending[0].due_at_ms > self._now_ms():
+            self._backlog.set_due(mark, pending[0].due_at_ms)
             return None
-        return _Found(mark, [each for each in waiting if each.due_at_ms <= self._now_ms()])
+        return _Found(mark, [each for each in pending if each.due_at_ms <= self._now_ms()])
 
     def _read_replay(self, mark: DueMarker, *, limit: int) -> _Found | None:
         """Read the next events that an admin asked to redeliver or replay."""
-        portion = self._replays.next_batch(self._webhook_id, limit=limit)
-        if portion is None:
+        batch = self._replays.next_batch(self._webhook_id, limit=limit)
+        if batch is None:
             self._backlog.clear_marker(mark)
-        elif not portion.waiting:
-            self._replays.pass_over(portion)
+        elif not batch.pending:
+            self._replays.skip(batch)
         else:
-            return _Found(mark, portion.waiting, portion)
+            return _Found(mark, batch.pending, batch)
         return None
 
-    def _settled(self, found: _Found) -> _Found | None:
+    def _still_pending(self, found: _Found) -> _Found | None:
         """Drop events that have an outcome, except from a replay; None when none is left."""
-        if found.portion is not None:
+        if found.replay_batch is not None:
             return found
-        left = self._without_ended(found.mark.lane, found.waiting)
-        return replace(found, waiting=left) if left else None
+        left = self._without_ended(found.mark.lane, found.pending)
+        return replace(found, pending=left) if left else None
 
-    def _without_ended(self, lane: Lane, waiting: list[PendingEvent]) -> list[PendingEvent]:
+    def _without_ended(self, lane: Lane, pending: list[PendingEvent]) -> list[PendingEvent]:
         """Record what expired, remove what was delivered by another way, and return the other events."""
-        delivered = self._settler.already_delivered(self._webhook_id, waiting)
-        is_settled = self._backlog.remove(
-            self._webhook_id, lane, [each for each in waiting if each.event.sort_key in delivered]
+        delivered = self._recorder.already_delivered(self._webhook_id, pending)
+        is_recorded = self._backlog.remove(
+            self._webhook_id, lane, [each for each in pending if each.event.sort_key in delivered]
         )
-        open_ones = [each for each in waiting if each.event.sort_key not in delivered]
-        expired = self._expiry.expired(lane, open_ones, endpoint_answers=self._endpoint_answers())
-        is_settled &= self._expiry.end(self._webhook_id, lane, expired, last_error=self.health.last_error)
+        undelivered = [each for each in pending if each.event.sort_key not in delivered]
+        expired = self._expiry.expired(lane, undelivered, endpoint_works=self._endpoint_works())
+        is_recorded &= self._expiry.record(self._webhook_id, lane, expired, last_error=self.health.last_error)
         ended = delivered | {each.event.sort_key for each in expired}
         self.health = endpoint.without_suspects(self.health, ended)
-        left = [each for each in waiting if each.event.sort_key not in ended]
+        left = [each for each in pending if each.event.sort_key not in ended]
         # The next read would find the same events, and repeat the same writes, at once.
-        self._has_fault = not left and not is_settled
+        self._has_error = not left and not is_recorded
         return left
 
-    def _send(self, found: _Found, waiting: list[PendingEvent]) -> DelaySeconds | None:
+    def _send(self, found: _Found, pending: list[PendingEvent]) -> DelaySeconds | None:
         webhook, lane = self._webhook, found.mark.lane
         assert webhook is not None
         credentials = self._webhook_client.decrypt_credentials(webhook)
         # KMS, or DynamoDB before, may have taken long. So check last whether the webhook changed.
-        if not self._look_up() or self._webhook != webhook or not self._has_time():
+        if not self._refresh_webhook() or self._webhook != webhook or not self._has_time():
             return None
-        sent = self._webhook_client.send(
-            webhook, [each.event for each in waiting], credentials=credentials, timeouts=TIMEOUTS
+        result = self._webhook_client.send(
+            webhook, [each.event for each in pending], credentials=credentials, timeouts=TIMEOUTS
         )
-        self._webhook_client.log(self._account_id, self._webhook_id, [sent])
-        then = decide(
+        self._webhook_client.log(self._account_id, self._webhook_id, [result])
+        consequence = decide(
             after_request(self._suspecting(webhook), lane),
-            sent.attempt,
-            [each.event.sort_key for each in waiting],
-            body_bytes=sent.body_bytes,
-            retry_after=sent.response.retry_after,
+            result.attempt,
+            [each.event.sort_key for each in pending],
+            body_bytes=result.body_bytes,
+            retry_after=result.response.retry_after,
             now_ms=self._now_ms(),
             jitter=self._jitter(),
             disable_after_ms=self._expiry.retention_ms,
             is_known=lane in (Lane.RETRY, Lane.REPLAY),
-            is_suspect=lane is Lane.RETRY and is_suspect_when_retried(waiting[0]),
+            is_suspect=lane is Lane.RETRY and is_suspect_when_retried(pending[0]),
         )
-        if then.health.failures > self.health.failures:
+        if consequence.health.failures > self.health.failures:
             count(Metric.ATTEMPTS_FAILED)
-        if then.health.disabled_reason is not None:
+        if consequence.health.disabled_reason is not None:
             count(Metric.WEBHOOKS_DISABLED)
-        self.health = then.health
-        self._has_fault = not self._settle(found, waiting, then.fate, sent.attempt)
-        return then.delay_seconds
+        self.health = consequence.health
+        self._has_error = not self._record(found, pending, consequence.fate, result.attempt)
+        return consequence.delay_seconds
 
     def _suspecting(self, webhook: Webhook) -> Health:
         """Return the health to decide by. An `ordered` webhook has no suspects: its first event blocks it."""
         return replace(self.health, suspects={}) if webhook.ordered else self.health
 
-    def _settle(self, found: _Found, waiting: list[PendingEvent], fate: Fate, attempt: Attempt) -> bool:
+    def _record(self, found: _Found, pending: list[PendingEvent], fate: Fate, attempt: Attempt) -> bool:
         """Record the outcome of the events of one POST; return whether all of it is recorded."""
         lane = found.mark.lane
         if fate is Fate.PENDING:
             return True
-        if found.portion is not None:
-            return self._settle_replay(found.mark, found.portion, waiting, fate, attempt)
+        if found.replay_batch is not None:
+            return self._record_replay(found.mark, found.replay_batch, pending, fate, attempt)
         if fate is Fate.DELIVERED:
             self._replay_rejections = 0
-            return self._settler.deliver(self._webhook_id, lane, waiting, attempt)
-        return self._settler.set_aside(self._account_id, self._webhook_id, lane, waiting[0], attempt)
+            return self._recorder.record_delivered(self._webhook_id, lane, pending, attempt)
+        return self._recorder.set_aside(self._account_id, self._webhook_id, lane, pending[0], attempt)
 
-    def _settle_replay(
-        self, mark: DueMarker, portion: ReplayBatch, waiting: list[PendingEvent], fate: Fate, attempt: Attempt
+    def _record_replay(
+        self, mark: DueMarker, batch: ReplayBatch, pending: list[PendingEvent], fate: Fate, attempt: Attempt
     ) -> bool:
         """Record what a replay sent. It sends each event once, not until it succeeds."""
         is_delivered = fate is Fate.DELIVERED
         self._replay_rejections = 0 if is_delivered else self._replay_rejections + 1
-        is_settled = self._replays.settle(portion, waiting, attempt, is_delivered=is_delivered)
+        is_recorded = self._replays.record(batch, pending, attempt, is_delivered=is_delivered)
         if self._replay_rejections >= MAX_REJECTIONS_IN_A_ROW:
             # Not an endpoint failure: a replay of unwanted events must not delay live events.
             self._replay_rejections = 0
             self._backlog.set_due(mark, self._now_ms() + _REPLAY_PAUSE_SECONDS * 1000)
-        return is_settled
+        return is_recorded
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)

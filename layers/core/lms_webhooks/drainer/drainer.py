@@ -49,26 +49,26 @@ class Drainer:
         webhook_cache: WebhookCache,
         health: HealthStore,
         backlog: Backlog,
-        settler: OutcomeRecorder,
+        recorder: OutcomeRecorder,
         replays: ReplayRunner,
-        notices: NotificationOutbox,
+        outbox: NotificationOutbox,
         queue: DrainQueue,
-        turn: Callable[[Webhook, Health, Callable[[], float]], DrainRun],
+        new_run: Callable[[Webhook, Health, Callable[[], float]], DrainRun],
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._webhook_cache = webhook_cache
         self._health = health
         self._backlog = backlog
-        self._notices = notices
+        self._outbox = outbox
         self._queue = queue
-        self._turn = turn
+        self._new_run = new_run
         self._clock = clock
         self._sleep = sleep
         self._purger = Purger(
             webhook_cache=webhook_cache,
             backlog=backlog,
-            settler=settler,
+            recorder=recorder,
             replays=replays,
             queue=queue,
             claim_seconds=LEASE_SECONDS,
@@ -107,20 +107,20 @@ class Drainer:
         """
         account_id, webhook_id = message.account_id, message.webhook_id
         try:
-            registered = self._webhook_cache.find(account_id, webhook_id, fresh=True)
+            stored = self._webhook_cache.find(account_id, webhook_id, fresh=True)
         except AWS_ERRORS:
-            _note_fault(webhook_id)
-            self._come_later(message)
+            _report_aborted(webhook_id)
+            self._retry_later(message)
             return
-        if registered is None:
+        if stored is None:
             self._purger.purge(message, remaining_ms=remaining_ms)
             return
-        webhook, health = registered
+        webhook, health = stored
         if health.failures:
             message = replace(message, is_urgent=False)
         early_seconds = health.next_attempt_at_ms / 1000 - self._clock()
         if early_seconds > _EARLY_SECONDS:
-            self._hand_on(message, delay_seconds=early_seconds)
+            self._schedule_if_free(message, delay_seconds=early_seconds)
             return
         if early_seconds > 0:
             self._sleep(early_seconds)
@@ -137,36 +137,36 @@ class Drainer:
                 message_id=message.message_id,
             )
         except AWS_ERRORS:
-            _note_fault(webhook_id)
+            _report_aborted(webhook_id)
             leased = None
         if leased is None:
             # Where another drainer has the lease, or is scheduled, this changes nothing. But the next attempt
             # may have moved, or our call failed. Then the ticket must not stay without a message.
-            self._come_later(message)
+            self._retry_later(message)
             return
-        turn = self._turn(webhook, leased, lambda: remaining_ms() / 1000 - CLOSING_SECONDS)
-        turn.is_urgent = message.is_urgent
-        is_held_up = False
+        run = self._new_run(webhook, leased, lambda: remaining_ms() / 1000 - CLOSING_SECONDS)
+        run.is_urgent = message.is_urgent
+        must_retry = False
         try:
-            delay_seconds = turn.serve()
+            delay_seconds = run.run()
         except Exception as error:  # noqa: BLE001  # no error of ours counts against an endpoint or keeps the lease
             report(error, "drain run aborted", accountId=account_id, webhookId=webhook_id)
             count(Metric.DRAIN_RUNS_ABORTED)
             delay_seconds = None
-            is_held_up = True
-        health = turn.health
-        if not self._save_notifications(webhook, turn):
-            health = without_unnotified_transition(turn.before, health)
-            is_held_up = True
+            must_retry = True
+        health = run.health
+        if not self._save_notifications(webhook, run):
+            health = without_unnotified_transition(run.initial_health, health)
+            must_retry = True
         broken_off = 0
-        if is_held_up or isinstance(delay_seconds, OurDelay):
-            broken_off = 1 if _got_on(turn) else message.broken_off + 1
+        if must_retry or isinstance(delay_seconds, OurDelay):
+            broken_off = 1 if _made_progress(run) else message.broken_off + 1
             delay_seconds = max(delay_seconds or 0, _pause_seconds(broken_off))
         message = replace(message, ticket=message.message_id, broken_off=broken_off)
-        self._give_back(message, owner, turn, health, delay_seconds)
+        self._release(message, owner, run, health, delay_seconds)
 
-    def _give_back(
-        self, successor: DrainMessage, owner: str, turn: DrainRun, health: Health, delay_seconds: float | None
+    def _release(
+        self, successor: DrainMessage, owner: str, run: DrainRun, health: Health, delay_seconds: float | None
     ) -> None:
         """Release the lease, and schedule a successor if there is something for one to do.
 
@@ -177,27 +177,27 @@ class Drainer:
         if delay_seconds is not None:
             ticket = Ticket(successor.ticket, self._now_ms() + int(delay_seconds * 1000))
         try:
-            is_last_word = self._health.release(
-                account_id, webhook_id, owner=owner, health=health, before=turn.before, ticket=ticket
+            is_unchanged = self._health.release(
+                account_id, webhook_id, owner=owner, health=health, before=run.initial_health, ticket=ticket
             )
         except AWS_ERRORS:
-            _note_fault(webhook_id)
-            is_last_word = False  # or it was released, and the response was lost
+            _report_aborted(webhook_id)
+            is_unchanged = False  # or it was released, and the response was lost
         # The webhook changed, or events were appended, and the drainer for that found the lease taken.
-        if not is_last_word:
+        if not is_unchanged:
             # Mostly an admin fixed the webhook, so the failures before say nothing.
-            self._hand_on(_for(successor, [Lane.REALTIME], failures=0), delay_seconds=0)
+            self._schedule_if_free(_for(successor, [Lane.REALTIME], failures=0), delay_seconds=0)
         elif delay_seconds is not None:
-            lanes = [Lane.REALTIME] if turn.has_real_time else []
+            lanes = [Lane.REALTIME] if run.has_real_time else []
             self._send(_for(successor, lanes, failures=health.failures), delay_seconds=delay_seconds)
-        elif turn.may_send() and (lanes := self._due_lanes(webhook_id)):
-            self._hand_on(_for(successor, lanes, failures=health.failures), delay_seconds=0)
+        elif run.may_send() and (lanes := self._due_lanes(webhook_id)):
+            self._schedule_if_free(_for(successor, lanes, failures=health.failures), delay_seconds=0)
 
-    def _come_later(self, message: DrainMessage) -> None:
+    def _retry_later(self, message: DrainMessage) -> None:
         message = replace(message, broken_off=message.broken_off + 1)
-        self._hand_on(message, delay_seconds=_pause_seconds(message.broken_off))
+        self._schedule_if_free(message, delay_seconds=_pause_seconds(message.broken_off))
 
-    def _hand_on(self, message: DrainMessage, *, delay_seconds: float) -> None:
+    def _schedule_if_free(self, message: DrainMessage, *, delay_seconds: float) -> None:
         """Schedule a successor with `message`, unless another drainer has the webhook or is scheduled."""
         now_ms = self._now_ms()
         message = replace(message, ticket=message.ticket or message.message_id)
@@ -212,11 +212,13 @@ class Drainer:
             self._health.drop_ticket(message.account_id, message.webhook_id, message.ticket)
             raise
 
-    def _save_notifications(self, webhook: Webhook, turn: DrainRun) -> bool:
+    def _save_notifications(self, webhook: Webhook, run: DrainRun) -> bool:
         """Save the notifications that follow from the run; return whether all are saved."""
         try:
-            for notice in notifications_for(webhook, turn.before, turn.health, now_ms=self._now_ms()):
-                self._notices.put(notice)
+            for notification in notifications_for(
+                webhook, run.initial_health, run.health, now_ms=self._now_ms()
+            ):
+                self._outbox.put(notification)
         except (*AWS_ERRORS, Contention):
             logger.exception("notification not saved", webhookId=webhook.webhook_id)
             return False
@@ -236,7 +238,7 @@ def _for(message: DrainMessage, lanes: Sequence[Lane], *, failures: int) -> Drai
     return replace(message, is_urgent=any(lane.is_urgent(failures=failures) for lane in lanes))
 
 
-def _note_fault(webhook_id: str) -> None:
+def _report_aborted(webhook_id: str) -> None:
     """Log and count an error of AWS. For an except clause."""
     logger.exception("drain run aborted", webhookId=webhook_id)
     count(Metric.DRAIN_RUNS_ABORTED)
@@ -247,9 +249,9 @@ def _pause_seconds(broken_off: int) -> float:
     return backoff_seconds(broken_off, jitter=0)
 
 
-def _got_on(turn: DrainRun) -> bool:
+def _made_progress(run: DrainRun) -> bool:
     """Return whether an aborted run made progress.
 
     It sends no second request before the outcome of the first is recorded.
     """
-    return len(set(turn.health.attempts) - set(turn.before.attempts)) > 1
+    return len(set(run.health.attempts) - set(run.initial_health.attempts)) > 1

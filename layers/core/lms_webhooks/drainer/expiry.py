@@ -16,7 +16,7 @@ from lms_webhooks.model.lanes import Check, DueMarker, Lane, PendingEvent
 from lms_webhooks.observability import logger
 from lms_webhooks.stores.backlog import Backlog, place_of
 
-PORTION_PAGES = 10  # of a megabyte; to check a long lane at once would leave no time to send
+PAGES_PER_CHECK = 10  # of a megabyte; to check a long lane at once would leave no time to send
 PAUSE_MS = 600_000
 """The least time between two checks. A lane whose events expire one by one is not read each minute."""
 _APPENDED_MS = 86_400_000
@@ -29,21 +29,21 @@ class Expiry:
     def __init__(
         self,
         backlog: Backlog,
-        settler: OutcomeRecorder,
+        recorder: OutcomeRecorder,
         replays: ReplayRunner,
         *,
         retention_days: int,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._backlog = backlog
-        self._settler = settler
+        self._recorder = recorder
         self._replays = replays
         self._days = retention_days
         self.retention_ms = retention_days * 86_400_000
         self._clock = clock
 
-    def look_through(
-        self, mark: DueMarker, *, endpoint_answers: bool, last_error: str, has_time: Callable[[], bool]
+    def check_lane(
+        self, mark: DueMarker, *, endpoint_works: bool, last_error: str, has_time: Callable[[], bool]
     ) -> None:
         """Expire events of a lane from where the last check ended; clear the marker of an empty lane.
 
@@ -53,31 +53,33 @@ class Expiry:
         lane = mark.lane
         check = mark.check or Check("", 0, mark.token)
         pages = self._backlog.read_all(mark.webhook_id, lane, behind=check.position)
-        for number, waiting in enumerate(pages):
-            if not waiting:
+        for number, pending in enumerate(pages):
+            if not pending:
                 continue
-            if number == PORTION_PAGES or not has_time():
+            if number == PAGES_PER_CHECK or not has_time():
                 self._backlog.keep_check(mark, check)
                 return
-            expired = self.expired(lane, waiting, endpoint_answers=endpoint_answers)
-            if not self.end(mark.webhook_id, lane, expired, last_error=last_error):
+            expired = self.expired(lane, pending, endpoint_works=endpoint_works)
+            if not self.record(mark.webhook_id, lane, expired, last_error=last_error):
                 return  # the check stays due
             ended = {each.event.sort_key for each in expired}
-            kept = [_since_ms(lane, each) for each in waiting if each.event.sort_key not in ended]
+            kept = [_since_ms(lane, each) for each in pending if each.event.sort_key not in ended]
             first_ms = min([*kept, *([check.first_ms] if check.first_ms else [])], default=0)
-            check = Check(place_of(waiting[-1], lane), first_ms, check.token)
+            check = Check(place_of(pending[-1], lane), first_ms, check.token)
         self._finish(mark, check)
 
     def expired(
-        self, lane: Lane, waiting: Sequence[PendingEvent], *, endpoint_answers: bool
+        self, lane: Lane, pending: Sequence[PendingEvent], *, endpoint_works: bool
     ) -> list[PendingEvent]:
         """Return the expired events of a lane: none that was never tried, while the endpoint works."""
-        if endpoint_answers and lane is not Lane.RETRY:
+        if endpoint_works and lane is not Lane.RETRY:
             return []
         oldest_ms = self._now_ms() - self.retention_ms
-        return [each for each in waiting if _since_ms(lane, each) <= oldest_ms]
+        return [each for each in pending if _since_ms(lane, each) <= oldest_ms]
 
-    def end(self, webhook_id: str, lane: Lane, expired: Sequence[PendingEvent], *, last_error: str) -> bool:
+    def record(
+        self, webhook_id: str, lane: Lane, expired: Sequence[PendingEvent], *, last_error: str
+    ) -> bool:
         """Record expired events, and remove them from their lane; return whether all of it is done."""
         if not expired:
             return True
@@ -87,7 +89,7 @@ class Expiry:
         reason = f"not delivered within {self._days} days"
         if last_error:
             reason += f"; the last error was {last_error}"
-        return self._settler.end(webhook_id, lane, expired, Outcome.EXPIRED, reason)
+        return self._recorder.record_undelivered(webhook_id, lane, expired, Outcome.EXPIRED, reason)
 
     def _finish(self, mark: DueMarker, check: Check) -> None:
         """Set the time of the next check, or clear the marker of an empty lane."""
@@ -95,17 +97,17 @@ class Expiry:
         first_ms = check.first_ms
         if mark.lane is Lane.REPLAY and self._replays.is_running(mark.webhook_id):
             first_ms = first_ms or now_ms  # it needs the marker, and does not expire itself
-        as_it_was = replace(mark, token=check.token)
-        if not first_ms and self._backlog.clear_marker(as_it_was):
+        as_read = replace(mark, token=check.token)
+        if not first_ms and self._backlog.clear_marker(as_read):
             return
         next_ms = max(first_ms + self.retention_ms, now_ms + PAUSE_MS)
-        if not first_ms or not self._backlog.set_check(as_it_was, next_ms):
+        if not first_ms or not self._backlog.set_check(as_read, next_ms):
             self._backlog.set_check(mark, min(next_ms, now_ms + _APPENDED_MS), is_forced=True)
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
 
 
-def _since_ms(lane: Lane, waiting: PendingEvent) -> int:
+def _since_ms(lane: Lane, pending: PendingEvent) -> int:
     """Return when the retention period of an event, or of its redelivery, began."""
-    return waiting.asked_at_ms if lane is Lane.REPLAY else waiting.event.accepted_at_ms
+    return pending.asked_at_ms if lane is Lane.REPLAY else pending.event.accepted_at_ms

@@ -18,7 +18,7 @@ from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.deliveries import DeliveryStore
 
 
-class Ended(NamedTuple):
+class PurgeResult(NamedTuple):
     """What was recorded of events that will not be delivered."""
 
     recorded: int
@@ -37,42 +37,44 @@ class OutcomeRecorder:
         self._deliveries = deliveries
         self._clock = clock
 
-    def already_delivered(self, webhook_id: str, waiting: Sequence[PendingEvent]) -> set[str]:
+    def already_delivered(self, webhook_id: str, pending: Sequence[PendingEvent]) -> set[str]:
         """Return the sort keys of events that the history has as delivered (consistent read).
 
         Raises:
             AWS_ERRORS: the history could not be read.
         """
-        keys = [(webhook_id, each.event.sort_key) for each in waiting]
+        keys = [(webhook_id, each.event.sort_key) for each in pending]
         return {sort_key for _, sort_key in self._deliveries.find_delivered(keys, consistent=True)}
 
-    def deliver(self, webhook_id: str, lane: Lane, waiting: Sequence[PendingEvent], attempt: Attempt) -> bool:
+    def record_delivered(
+        self, webhook_id: str, lane: Lane, pending: Sequence[PendingEvent], attempt: Attempt
+    ) -> bool:
         """Record events that one POST delivered; return whether all of them are recorded."""
         unwritten = self._deliveries.record(
             [
                 Delivery(webhook_id, each.event, Outcome.DELIVERED, (*each.attempts, attempt))
-                for each in waiting
+                for each in pending
             ],
             recorded_at_seconds=int(self._clock()),
         )
-        self._remove_recorded(webhook_id, lane, waiting, unwritten)
-        count(Metric.DELIVERIES, len(waiting))
+        self._remove_recorded(webhook_id, lane, pending, unwritten)
+        count(Metric.DELIVERIES, len(pending))
         measure_ms(Metric.DELIVERY_LATENCY, attempt.latency_ms)
         return not unwritten
 
     def set_aside(
-        self, account_id: str, webhook_id: str, lane: Lane, waiting: PendingEvent, attempt: Attempt
+        self, account_id: str, webhook_id: str, lane: Lane, pending: PendingEvent, attempt: Attempt
     ) -> bool:
         """Move an event that its receiver rejected to the retry lane; record it as failed after its last try.
 
         Returns:
             Whether that is written.
         """
-        later, is_tried_again = set_aside(waiting, attempt, now_ms=int(self._clock() * 1000))
+        later, is_tried_again = set_aside(pending, attempt, now_ms=int(self._clock() * 1000))
         if not is_tried_again:
             reason = f"rejected {later.tries} times, at last with {attempt.summary}"
-            ended = replace(waiting, attempts=later.attempts)  # as it stands in its lane
-            return self.end(webhook_id, lane, [ended], Outcome.FAILED, reason)
+            ended = replace(pending, attempts=later.attempts)  # as it stands in its lane
+            return self.record_undelivered(webhook_id, lane, [ended], Outcome.FAILED, reason)
         # The first marker is for a process that dies before it sets the second. The event may then be
         # delivered from its old lane, and only a marker leads to its copy in the retry lane. A purger works
         # without our lease, and may clear the first marker before the event is there, but not the second.
@@ -80,7 +82,7 @@ class OutcomeRecorder:
         if self._backlog.append(webhook_id, Lane.RETRY, [later]):
             return False
         self._mark_retry(account_id, webhook_id, later)
-        self._backlog.remove(webhook_id, lane, [waiting])
+        self._backlog.remove(webhook_id, lane, [pending])
         return True
 
     def _mark_retry(self, account_id: str, webhook_id: str, later: PendingEvent) -> None:
@@ -92,8 +94,8 @@ class OutcomeRecorder:
             accepted_at_ms=later.event.accepted_at_ms,
         )
 
-    def end(
-        self, webhook_id: str, lane: Lane, waiting: Sequence[PendingEvent], outcome: Outcome, reason: str
+    def record_undelivered(
+        self, webhook_id: str, lane: Lane, pending: Sequence[PendingEvent], outcome: Outcome, reason: str
     ) -> bool:
         """Record events that will not be delivered.
 
@@ -101,15 +103,17 @@ class OutcomeRecorder:
             Whether all are recorded and removed from their lane.
         """
         unwritten = self._deliveries.record_unless_delivered(
-            [Delivery(webhook_id, each.event, outcome, each.attempts, reason) for each in waiting],
+            [Delivery(webhook_id, each.event, outcome, each.attempts, reason) for each in pending],
             recorded_at_seconds=int(self._clock()),
         )
-        is_removed = self._remove_recorded(webhook_id, lane, waiting, unwritten)
+        is_removed = self._remove_recorded(webhook_id, lane, pending, unwritten)
         metric = Metric.EVENTS_EXPIRED if outcome is Outcome.EXPIRED else Metric.EVENTS_FAILED
-        count(metric, len(waiting) - len(unwritten))
+        count(metric, len(pending) - len(unwritten))
         return is_removed and not unwritten
 
-    def bury(self, webhook_id: str, lane: Lane, waiting: Sequence[PendingEvent], reason: str) -> Ended:
+    def record_purged(
+        self, webhook_id: str, lane: Lane, pending: Sequence[PendingEvent], reason: str
+    ) -> PurgeResult:
         """Record events of a deleted webhook as failed, once no other process writes its history.
 
         It counts nothing, because several threads call it.
@@ -117,20 +121,20 @@ class OutcomeRecorder:
         Raises:
             AWS_ERRORS: the history could not be read.
         """
-        keys = [(webhook_id, each.event.sort_key) for each in waiting]
+        keys = [(webhook_id, each.event.sort_key) for each in pending]
         delivered = self._deliveries.find_delivered(keys, consistent=True, whole=True)
         failed = [
             Delivery(webhook_id, each.event, Outcome.FAILED, each.attempts, reason)
-            for key, each in zip(keys, waiting, strict=True)
+            for key, each in zip(keys, pending, strict=True)
             if key not in delivered
         ]
         unwritten = self._deliveries.record(failed, recorded_at_seconds=int(self._clock()))
-        is_removed = self._remove_recorded(webhook_id, lane, waiting, unwritten)
-        return Ended(len(failed) - len(unwritten), is_removed and not unwritten)
+        is_removed = self._remove_recorded(webhook_id, lane, pending, unwritten)
+        return PurgeResult(len(failed) - len(unwritten), is_removed and not unwritten)
 
     def _remove_recorded(
-        self, webhook_id: str, lane: Lane, waiting: Sequence[PendingEvent], unwritten: set[tuple[str, str]]
+        self, webhook_id: str, lane: Lane, pending: Sequence[PendingEvent], unwritten: set[tuple[str, str]]
     ) -> bool:
         return self._backlog.remove(
-            webhook_id, lane, [each for each in waiting if (webhook_id, each.event.sort_key) not in unwritten]
+            webhook_id, lane, [each for each in pending if (webhook_id, each.event.sort_key) not in unwritten]
         )

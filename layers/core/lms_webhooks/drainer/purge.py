@@ -19,7 +19,7 @@ from itertools import batched
 
 from lms_webhooks.aws.sqs import DrainMessage, DrainQueue
 from lms_webhooks.drainer.drain_run import CLOSING_SECONDS
-from lms_webhooks.drainer.outcomes import Ended, OutcomeRecorder
+from lms_webhooks.drainer.outcomes import OutcomeRecorder, PurgeResult
 from lms_webhooks.drainer.replay_runner import ReplayRunner
 from lms_webhooks.errors import AWS_ERRORS
 from lms_webhooks.model.lanes import DueMarker, Lane, PendingEvent
@@ -31,10 +31,10 @@ from lms_webhooks.stores.webhook_cache import WebhookCache
 from lms_webhooks.stores.webhooks import MAX_DELETED
 from lms_webhooks.thread_pool import ThreadPool
 
-_AT_ONCE = 25  # BatchWriteItem
+_EVENTS_PER_CALL = 25  # BatchWriteItem
 # While some threads wait for the partition of the history, others write to that of the lane. Eight threads
 # with 25 events each fill both at 1,000 writes a second, with three calls for each (`bench/purge.py`).
-HANDS = 8
+THREADS = 8
 _REASON = "the webhook was deleted"
 
 
@@ -46,7 +46,7 @@ class Purger:
         *,
         webhook_cache: WebhookCache,
         backlog: Backlog,
-        settler: OutcomeRecorder,
+        recorder: OutcomeRecorder,
         replays: ReplayRunner,
         queue: DrainQueue,
         claim_seconds: float,
@@ -55,12 +55,12 @@ class Purger:
         """`claim_seconds` is longer than a purger lives, and than any process that sends to a webhook."""
         self._webhook_cache = webhook_cache
         self._backlog = backlog
-        self._settler = settler
+        self._recorder = recorder
         self._replays = replays
         self._queue = queue
         self._claim_seconds = claim_seconds
         self._clock = clock
-        self._crew = ThreadPool("purge", size=HANDS - 1)
+        self._threads = ThreadPool("purge", size=THREADS - 1)
 
     def purge(self, message: DrainMessage, *, remaining_ms: Callable[[], int]) -> None:
         """Purge the lanes that no other purger has while there is time; schedule a successor for the rest.
@@ -69,20 +69,20 @@ class Purger:
             AWS_ERRORS: not even the successor could be scheduled. SQS redelivers this message.
         """
         owner = secrets.token_urlsafe(12)
-        mine: list[DueMarker] = []
+        claimed: list[DueMarker] = []
         done: list[bool] = []
         is_early = False
         try:
             marks = self._backlog.marks(message.webhook_id).values()
             names = message.ticket, message.message_id
-            mine += [mark for mark in marks if self._claim(mark, owner, self._claim_seconds, *names)]
-            is_early = bool(mine) and self._was_just_deleted(message)
+            claimed += [mark for mark in marks if self._claim(mark, owner, self._claim_seconds, *names)]
+            is_early = bool(claimed) and self._was_just_deleted(message)
             if not is_early:
-                self._purge_lanes(mine, done, remaining_ms)
+                self._purge_lanes(claimed, done, remaining_ms)
         except AWS_ERRORS:
             logger.exception("purge aborted", webhookId=message.webhook_id)
             count(Metric.DRAIN_RUNS_ABORTED)
-        if len(done) == len(mine) and all(done):
+        if len(done) == len(claimed) and all(done):
             return
         seconds, broken_off = 0.0, 0
         if is_early:
@@ -91,7 +91,7 @@ class Purger:
             # With time left, a write failed, and may fail for a while.
             broken_off = message.broken_off + 1
             seconds = backoff_seconds(broken_off, jitter=0)
-        self._hand_on(replace(message, broken_off=broken_off), mine, owner, seconds=seconds)
+        self._schedule_successor(replace(message, broken_off=broken_off), claimed, owner, seconds=seconds)
 
     def _was_just_deleted(self, message: DrainMessage) -> bool:
         """Return whether a process may still record what it sent before the deletion."""
@@ -100,12 +100,14 @@ class Purger:
         # A full list may lack this webhook.
         return len(deleted) == MAX_DELETED or any(each.webhook_id == message.webhook_id for each in deleted)
 
-    def _hand_on(
-        self, message: DrainMessage, mine: Sequence[DueMarker], owner: str, *, seconds: float
+    def _schedule_successor(
+        self, message: DrainMessage, claimed: Sequence[DueMarker], owner: str, *, seconds: float
     ) -> None:
-        """Schedule a successor after some seconds, and pass it the claims that are still `mine`."""
+        """Schedule a successor after some seconds, and pass it the claims that are still ours."""
         successor = message.message_id
-        left = [mark for mark in mine if self._claim(mark, successor, seconds + TICKET_GRACE_SECONDS, owner)]
+        left = [
+            mark for mark in claimed if self._claim(mark, successor, seconds + TICKET_GRACE_SECONDS, owner)
+        ]
         if left:
             self._queue.send(replace(message, ticket=successor, is_urgent=False), delay_seconds=seconds)
 
@@ -126,27 +128,27 @@ class Purger:
             done.append((all(done) or not _is_of_replay(mark)) and self._purge_lane(mark, remaining_ms))
 
     def _purge_lane(self, mark: DueMarker, remaining_ms: Callable[[], int]) -> bool:
-        is_settled = True
+        is_recorded = True
         for page in self._backlog.read_all(mark.webhook_id, mark.lane):
             # A replay may have to be deleted although its lane is empty.
-            pieces = list(batched(page, _AT_ONCE, strict=False)) or [()]
-            ended: list[Ended] = []
+            chunks = list(batched(page, _EVENTS_PER_CALL, strict=False)) or [()]
+            results: list[PurgeResult] = []
 
-            def settle(waiting: Sequence[PendingEvent], ended: list[Ended] = ended) -> None:
+            def record(pending: Sequence[PendingEvent], results: list[PurgeResult] = results) -> None:
                 if remaining_ms() >= CLOSING_SECONDS * 1000:
-                    ended.append(self._settle(mark.webhook_id, mark.lane, waiting))
+                    results.append(self._record(mark.webhook_id, mark.lane, pending))
 
-            self._crew.run_all(settle, pieces)
-            count(Metric.EVENTS_FAILED, sum(each.recorded for each in ended))
-            is_settled &= all(each.is_all for each in ended)
-            if len(ended) < len(pieces):
+            self._threads.run_all(record, chunks)
+            count(Metric.EVENTS_FAILED, sum(each.recorded for each in results))
+            is_recorded &= all(each.is_all for each in results)
+            if len(results) < len(chunks):
                 return False
-        return is_settled and self._backlog.clear_marker(mark)
+        return is_recorded and self._backlog.clear_marker(mark)
 
-    def _settle(self, webhook_id: str, lane: Lane, waiting: Sequence[PendingEvent]) -> Ended:
+    def _record(self, webhook_id: str, lane: Lane, pending: Sequence[PendingEvent]) -> PurgeResult:
         if lane is Lane.REPLAY:
-            return Ended(0, self._replays.bury(webhook_id, waiting))
-        return self._settler.bury(webhook_id, lane, waiting, _REASON)
+            return PurgeResult(0, self._replays.discard(webhook_id, pending))
+        return self._recorder.record_purged(webhook_id, lane, pending, _REASON)
 
 
 def _is_of_replay(mark: DueMarker) -> bool:

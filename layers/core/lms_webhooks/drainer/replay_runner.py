@@ -36,10 +36,10 @@ class _Step:
 
 @dataclass(frozen=True, slots=True)
 class ReplayBatch:
-    """The next events to send. `waiting` is empty where a replay read only deliveries that it skips."""
+    """The next events to send. `pending` is empty where a replay read only deliveries that it skips."""
 
     webhook_id: str
-    waiting: list[PendingEvent]
+    pending: list[PendingEvent]
     replay: Replay | None = None
     steps: tuple[_Step, ...] = ()
     is_last: bool = False
@@ -67,23 +67,23 @@ class ReplayRunner:
         Raises:
             AWS_ERRORS: a read failed.
         """
-        waiting = self._backlog.read(webhook_id, Lane.REPLAY, limit=limit)
-        if waiting:
-            return ReplayBatch(webhook_id, waiting)
+        pending = self._backlog.read(webhook_id, Lane.REPLAY, limit=limit)
+        if pending:
+            return ReplayBatch(webhook_id, pending)
         replay = self._store.find(webhook_id)
         if replay is None or replay.state is not ReplayState.RUNNING:
             return None
         read_at_once = _READ_AT_ONCE if replay.is_filtered else limit
         page = self._deliveries.walk(webhook_id, replay.left, limit=read_at_once)
         steps: list[_Step] = []
-        for recorded, event in page.entries:
-            step = _step(replay, recorded)
+        for delivery, event in page.entries:
+            step = _step(replay, delivery)
             if step.must_send:
-                if len(waiting) == limit:
-                    return ReplayBatch(webhook_id, waiting, replay, tuple(steps))
-                waiting.append(PendingEvent(event))
+                if len(pending) == limit:
+                    return ReplayBatch(webhook_id, pending, replay, tuple(steps))
+                pending.append(PendingEvent(event))
             steps.append(step)
-        return ReplayBatch(webhook_id, waiting, replay, tuple(steps), is_last=page.read_to is None)
+        return ReplayBatch(webhook_id, pending, replay, tuple(steps), is_last=page.read_to is None)
 
     def is_running(self, webhook_id: str) -> bool:
         """Return whether a replay of the webhook has more to send.
@@ -94,34 +94,34 @@ class ReplayRunner:
         replay = self._store.find(webhook_id)
         return replay is not None and replay.state is ReplayState.RUNNING
 
-    def pass_over(self, portion: ReplayBatch) -> None:
+    def skip(self, batch: ReplayBatch) -> None:
         """Advance past a batch that has nothing to send."""
-        self._advance(portion, set(), is_delivered=False)
+        self._advance(batch, set(), is_delivered=False)
 
-    def settle(
-        self, portion: ReplayBatch, sent: Sequence[PendingEvent], attempt: Attempt, *, is_delivered: bool
+    def record(
+        self, batch: ReplayBatch, sent: Sequence[PendingEvent], attempt: Attempt, *, is_delivered: bool
     ) -> bool:
         """Add an attempt to what was `sent` of a batch, and advance; return whether all is recorded."""
         unwritten = self._deliveries.add_attempt(
-            [(portion.webhook_id, each.event, each.attempts) for each in sent],
+            [(batch.webhook_id, each.event, each.attempts) for each in sent],
             attempt,
             is_delivered=is_delivered,
             recorded_at_seconds=int(self._clock()),
-            replay_id=portion.replay.replay_id if portion.replay is not None else "",
+            replay_id=batch.replay.replay_id if batch.replay is not None else "",
         )
-        written = [each for each in sent if (portion.webhook_id, each.event.sort_key) not in unwritten]
+        written = [each for each in sent if (batch.webhook_id, each.event.sort_key) not in unwritten]
         if is_delivered:
             count(Metric.DELIVERIES, len(written))
             measure_ms(Metric.DELIVERY_LATENCY, attempt.latency_ms)
-        if portion.replay is None:
+        if batch.replay is None:
             for each in written:
-                self._settle_where_it_waits(portion.webhook_id, each, attempt, is_delivered=is_delivered)
-            is_removed = self._backlog.remove(portion.webhook_id, Lane.REPLAY, written)
+                self._update_pending(batch.webhook_id, each, attempt, is_delivered=is_delivered)
+            is_removed = self._backlog.remove(batch.webhook_id, Lane.REPLAY, written)
             return is_removed and not unwritten
-        self._advance(portion, {each.event.sort_key for each in written}, is_delivered=is_delivered)
+        self._advance(batch, {each.event.sort_key for each in written}, is_delivered=is_delivered)
         return not unwritten
 
-    def _settle_where_it_waits(
+    def _update_pending(
         self, webhook_id: str, sent: PendingEvent, attempt: Attempt, *, is_delivered: bool
     ) -> None:
         """Update an event that is still pending in a lane: remove it once delivered, or add the attempt.
@@ -138,24 +138,24 @@ class ReplayRunner:
         except AWS_ERRORS:
             logger.exception("attempt not added", webhookId=webhook_id)
 
-    def bury(self, webhook_id: str, waiting: Iterable[PendingEvent]) -> bool:
+    def discard(self, webhook_id: str, pending: Iterable[PendingEvent]) -> bool:
         """Discard the redeliveries and the replay of a deleted webhook. Their outcomes stay in its history.
 
         Returns:
             Whether all is removed.
         """
-        is_gone = self._backlog.remove(webhook_id, Lane.REPLAY, list(waiting))
+        is_gone = self._backlog.remove(webhook_id, Lane.REPLAY, list(pending))
         self._store.forget(webhook_id)
         return is_gone
 
-    def _advance(self, portion: ReplayBatch, sent: set[str], *, is_delivered: bool) -> None:
+    def _advance(self, batch: ReplayBatch, sent: set[str], *, is_delivered: bool) -> None:
         """Advance the replay to just before the first delivery that it must send and did not."""
-        replay = portion.replay
+        replay = batch.replay
         assert replay is not None
         outcomes: list[bool] = []
         read = 0
         position = replay.position
-        for step in portion.steps:
+        for step in batch.steps:
             if step.must_send and step.sort_key not in sent:
                 break
             read += 1
@@ -164,7 +164,7 @@ class ReplayRunner:
                 outcomes.append(is_delivered)
             elif step.was_delivered is not None:
                 outcomes.append(step.was_delivered)
-        has_ended = portion.is_last and read == len(portion.steps)
+        has_ended = batch.is_last and read == len(batch.steps)
         if not read and not has_ended:
             return
         advance = partial(
@@ -180,11 +180,11 @@ class ReplayRunner:
             advance(ended_at_ms=0)
 
 
-def _step(replay: Replay, recorded: DeliveryRecord) -> _Step:
-    if recorded.replay_id == replay.replay_id:
+def _step(replay: Replay, delivery: DeliveryRecord) -> _Step:
+    if delivery.replay_id == replay.replay_id:
         # Sent by a process that died before the replay advanced.
-        return _Step(recorded.sort_key, was_delivered=recorded.attempts[-1].is_success)
-    first_success = recorded.first_success
+        return _Step(delivery.sort_key, was_delivered=delivery.attempts[-1].is_success)
+    first_success = delivery.first_success
     if first_success is not None and first_success.started_at_ms >= replay.started_at_ms:
-        return _Step(recorded.sort_key)  # went out for the first time while the replay was under way
-    return _Step(recorded.sort_key, must_send=replay.wants(recorded))
+        return _Step(delivery.sort_key)  # went out for the first time while the replay was under way
+    return _Step(delivery.sort_key, must_send=replay.wants(delivery))
