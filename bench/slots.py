@@ -37,7 +37,7 @@ _GOAL_SECONDS = 300.0
 _START = 1_793_707_200.0  # 2026-11-03 12:00, a slot
 _MINUTE = 60
 _NEVER_MS = 4_000_000_000_000
-_MARK_BYTES = 125  # of the due mark of a batch lane, by DynamoDB's rules
+_MARK_BYTES = 125  # of the due marker of a batch lane, by DynamoDB's rules
 _DEFAULT = int(PARAMETERS["DrainerMaximumConcurrency"]["Default"])
 _ENOUGH = 200  # docs/scale.md says so
 _SHARE = _BATCH["MemorySize"] / _ASSUMED["memoryMbOfOneProcessor"]
@@ -171,7 +171,7 @@ class _Samples:
         ]
 
     def mark(self, account: str, webhook_id: str, due_at_ms: int, *, shard: int) -> dict[str, Any]:
-        """The due mark of its batch lane."""
+        """The due marker of its batch lane."""
         return {
             "pk": {"S": f"DUE#{shard}"},
             "sk": {"S": f"{webhook_id}#batch"},

@@ -29,7 +29,7 @@ from tools.progress import REPOSITORY
 SOURCE = "lms"
 ACCOUNT_ID = 1010
 WEBHOOK_ID = "wh_0123456789abcdefghijkl"
-SHARD = zlib.crc32(WEBHOOK_ID.encode()) % 16  # where its due marks stand
+SHARD = zlib.crc32(WEBHOOK_ID.encode()) % 16  # where its due markers stand
 EVENTS = REPOSITORY / "events"
 DIRECTORY = EVENTS / "put_events"
 SCHEMAS = REPOSITORY / "docs" / "schemas"

@@ -47,7 +47,7 @@ ADMIN = admin_of(ACCOUNT)
 
 _OUTAGE_SECONDS = 30.0
 _STALL_SECONDS = 25.0  # what botocore may take for four tries that all time out
-_SHARDS = 2  # of the due marks. A sweep's reads of sixteen are all alike, and each is a point to fail at
+_SHARDS = 2  # of the due markers. A sweep's reads of sixteen are all alike, and each is a point to fail at
 _GIVEN_UP_AFTER = 4  # more tries, see `dynamodb`
 _BATCHES = {"BatchWriteItem", "BatchGetItem", "SendMessageBatch"}
 _READS = {"GetItem", "Query", "BatchGetItem", "Decrypt"}

@@ -553,7 +553,7 @@ class World:
         return [each.event.event_id for lane in lanes or Lane for each in self.waiting(webhook_id, lane)]
 
     def marks(self, webhook_id: str) -> dict[Lane, DueMarker]:
-        """Its due marks."""
+        """Its due markers."""
         return self._backlog.marks(webhook_id)
 
     def history(self, webhook_id: str) -> dict[str, "Recorded"]:

@@ -9,7 +9,7 @@ from lms_webhooks.aws.sqs import QuarantineQueue
 from lms_webhooks.model.deliveries import Delivery
 from lms_webhooks.model.events import Event, MalformedEvent, read_event
 from lms_webhooks.model.lanes import Lane
-from lms_webhooks.model.routing import Route, lane_for, route
+from lms_webhooks.model.routing import Route, route, route_to_lane
 from lms_webhooks.model.webhooks import Tombstone, Webhook
 from lms_webhooks.observability import Metric, count, logger, report
 from lms_webhooks.sending.webhook_client import SendResult
@@ -214,12 +214,12 @@ class BatchReader:
                 for known in webhooks
             }
             for each in unreadable:
-                routes[each.webhook_id] = _lane_if_wanted(event, each.events or ())
+                routes[each.webhook_id] = _route_to_lane_if_wanted(event, each.events or ())
             if message.is_redelivered:
                 accepted_at = format_ms(event.accepted_at_ms)
                 for tombstone in deleted:
                     if tombstone.deleted_at >= accepted_at:
-                        routes[tombstone.webhook_id] = _lane_if_wanted(event, tombstone.events)
+                        routes[tombstone.webhook_id] = _route_to_lane_if_wanted(event, tombstone.events)
             for webhook_id, its_route in routes.items():
                 # A webhook may have wanted a redelivered event when it came first.
                 if its_route is not Route.SKIP or message.is_redelivered:
@@ -227,8 +227,8 @@ class BatchReader:
                     batch.add(event, message.id, its_route, is_redelivered=message.is_redelivered)
 
 
-def _lane_if_wanted(event: Event, wanted_names: Collection[str]) -> Route:
-    return lane_for(event) if event.event_name in wanted_names else Route.SKIP
+def _route_to_lane_if_wanted(event: Event, wanted_names: Collection[str]) -> Route:
+    return route_to_lane(event) if event.event_name in wanted_names else Route.SKIP
 
 
 def are_different(text: str, other: str) -> bool:

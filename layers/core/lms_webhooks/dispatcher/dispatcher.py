@@ -23,7 +23,7 @@ from lms_webhooks.model.deliveries import Delivery, DeliveryKey, Outcome
 from lms_webhooks.model.events import Event
 from lms_webhooks.model.health import Health
 from lms_webhooks.model.lanes import Lane, PendingEvent
-from lms_webhooks.model.routing import Route, lane_for, route
+from lms_webhooks.model.routing import Route, route, route_to_lane
 from lms_webhooks.model.slots import next_slot_ms
 from lms_webhooks.model.webhooks import MAX_WEBHOOKS_PER_ACCOUNT, WebhookWithHealth
 from lms_webhooks.observability import Metric, count, logger, measure_ms, report
@@ -230,7 +230,7 @@ class Dispatcher:
                 event_route = self._route(registered, event)
                 batch.failures = registered.health.failures
             else:  # deleted or unreadable: the drainer discards what is pending, or a newer version reads it
-                event_route = lane_for(event) if sort_key in batch.wanted else Route.SKIP
+                event_route = route_to_lane(event) if sort_key in batch.wanted else Route.SKIP
             if event_route is Route.SKIP:
                 batch.handled.add(sort_key)
             elif event_route is Route.BATCH_LANE:
@@ -472,7 +472,7 @@ def _is_conflicting(event: Event, stored: "AttributeValueTypeDef") -> bool:
 
 def _possible_lanes(event: Event) -> tuple[Lane, ...]:
     """Return the lanes into which a dispatcher may put an event."""
-    return (Lane.BATCH,) if lane_for(event) is Route.BATCH_LANE else (Lane.REALTIME, Lane.RETRY)
+    return (Lane.BATCH,) if route_to_lane(event) is Route.BATCH_LANE else (Lane.REALTIME, Lane.RETRY)
 
 
 def _count_deliveries(delivered: Sequence[Delivery], *, failed_attempts: int) -> None:

@@ -12,6 +12,10 @@ _FIRST_KEY, _LAST_KEY = "!", "~"  # the sort keys of due markers are printable A
 class Lane(StrEnum):
     """A part of a backlog: real-time, non-real-time, rejected, and replayed or redelivered events."""
 
+    # The docstring is in the description of the admin API. A response lists lanes in the order below; the
+    # order of requests is in `drainer/choosing.py`. The values are in keys of the deliveries table. Code that
+    # does not know a value reports the due marker and skips it.
+
     REALTIME = "realtime"
     BATCH = "batch"
     RETRY = "retry"
@@ -40,7 +44,10 @@ class PendingEvent:
     token: str = ""
     """Of a redelivery. A second request for the same event gives it another token."""
     pending_in: Lane | None = None
-    """Of a redelivery: the other lane in which the event is pending, with its attempts there."""
+    """Of a redelivery: the other lane in which the event is pending, with its attempts there.
+
+    `admin/deliveries.py` sets it for each pending event that it finds, which a redelivery then takes over.
+    """
     asked_at_ms: int = 0
     """Of a redelivery: when an admin requested it. The request expires like a pending event."""
 

@@ -18,7 +18,7 @@ class Route(Enum):
 
 
 def route(webhook: Webhook, health: Health, event: Event, *, retention_ms: int) -> Route:
-    """The way of `event` to `webhook`, which is of the same account, as things stand.
+    """Return where `event` goes now for `webhook`, which is of the same account.
 
     A webhook that was disabled for failing still takes events for one retention period, so that a
     recovering endpoint loses nothing. One that responded 410 takes none, like an inactive one.
@@ -30,17 +30,17 @@ def route(webhook: Webhook, health: Health, event: Event, *, retention_ms: int) 
         taken_for_ms = retention_ms if health.disabled_reason is DisabledReason.FAILING else 0
         if event.accepted_at_ms - health.disabled_at_ms >= taken_for_ms:
             return Route.SKIP
-    lane = lane_for(event)
+    lane_route = route_to_lane(event)
     must_wait = (
         webhook.status is Status.PAUSED
         or webhook.ordered
         or health.mode is Mode.BACKLOG
         or health.disabled_reason is not None
     )
-    return lane if lane is Route.BATCH_LANE or must_wait else Route.DIRECT
+    return lane_route if lane_route is Route.BATCH_LANE or must_wait else Route.DIRECT
 
 
-def lane_for(event: Event) -> Route:
-    """Where `event` waits, if it must."""
+def route_to_lane(event: Event) -> Route:
+    """Return the route of `event` into the backlog, for when no POST carries it at once."""
     is_real_time = EVENT_TYPES[event.event_name].category is Category.REAL_TIME
     return Route.REALTIME_LANE if is_real_time else Route.BATCH_LANE

@@ -8,7 +8,7 @@ _MINUTE_MS = 60_000
 
 
 def next_slot_ms(now_ms: int, *, every_minutes: int) -> int:
-    """The first slot after `now_ms`. `every_minutes` divides a day."""
+    """Return the first slot after `now_ms`. `every_minutes` divides a day."""
     # UTC milliseconds count days of equal length from a midnight, so midnight itself is a multiple.
     period_ms = every_minutes * _MINUTE_MS
     return (now_ms // period_ms + 1) * period_ms

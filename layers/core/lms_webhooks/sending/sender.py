@@ -29,6 +29,7 @@ MAX_RESPONSE_BYTES = 64 * 1024
 KEPT_RESPONSE_BYTES = 1024
 BODY_READ_SECONDS = 0.2  # a slow body after a 2xx holds up only the connection's reuse
 _KEPT_LOCATION_CHARACTERS = 1024
+_KEPT_RETRY_AFTER_CHARACTERS = 100  # a date has 29, and a proxy may add its own
 _REMEMBERED_URLS = 1000
 
 
@@ -43,13 +44,17 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class PostResult:
-    """The result of one POST: a status code, or the class of the error that prevented one."""
+    """The result of one POST: a status code, or the class of the error that prevented one.
+
+    It has all that is read of a response. Health and history keep less of it, an `Attempt`.
+    """
 
     status_code: int | None
     error_class: ErrorClass | None
     latency_ms: int
     """Until the response's header was complete, or it was clear that there would be none."""
     retry_after: str = ""
+    """The start of the header, as it came: `model/retry.py` reads it."""
     body: str = ""
     """The first KiB of a failure's body; empty after a success."""
     violated_rule: str = ""
@@ -87,7 +92,7 @@ class Sender:
         request.headers = webhook_request.headers  # type: ignore[assignment]  # our adapter only lists them
         try:
             _check_url(webhook_request.url, loopback_allowed=self._loopback_allowed)
-            sent = self._adapter.send(request, stream=True, timeout=timeouts)
+            answered = self._adapter.send(request, stream=True, timeout=timeouts)
         except ForbiddenTarget as forbidden:
             latency_ms = _milliseconds_since(started)
             return PostResult(None, ErrorClass.FORBIDDEN_ADDRESS, latency_ms, violated_rule=forbidden.rule)
@@ -97,17 +102,17 @@ class Sender:
         except ValueError:
             return PostResult(None, ErrorClass.INVALID_RESPONSE, _milliseconds_since(started))
         latency_ms = _milliseconds_since(started)
-        response = cast("HttpResponse", sent.raw)
+        response = cast("HttpResponse", answered.raw)
         body = ""
         if 200 <= response.status_code < 300:
             _discard_body(response)
         else:
             body = _read_start(response)
-        retry_after = response.headers.get("retry-after", "")
+        retry_after = response.headers.get("retry-after", "")[:_KEPT_RETRY_AFTER_CHARACTERS]
         location = ""
         if 300 <= response.status_code < 400:
             location = response.headers.get("location", "")[:_KEPT_LOCATION_CHARACTERS]
-        return PostResult(response.status_code, None, latency_ms, retry_after[:100], body, location=location)
+        return PostResult(response.status_code, None, latency_ms, retry_after, body, location=location)
 
 
 class _Adapter(BaseAdapter):
