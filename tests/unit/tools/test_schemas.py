@@ -143,7 +143,7 @@ def test_the_request_s_schema_is_one_and_takes_every_sample() -> None:
 
 def test_what_tells_duplicates_is_said_as_receivers_are_told_it() -> None:
     told = (SCHEMAS.parent / "receivers.md").read_text()
-    assert "Tell duplicates by `accountId`, `eventName` and `eventId` together." in told
+    assert "Recognize duplicates by `accountId`, `eventName` and `eventId` together." in told
     for schema in (detail_schema(EVENT_TYPES[NAME])["properties"], request_schema()["$defs"]):
         assert schema["eventId"]["description"].endswith("by accountId, eventName and eventId together")
 
