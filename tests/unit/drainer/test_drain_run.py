@@ -112,7 +112,7 @@ def test_what_is_sent_and_not_recorded_is_not_sent_again_at_once(world: Draining
     world.begin()
     world.put(Lane.REALTIME, *some(2))
     refuse_writes(world.deliveries_table, of="DELIVERY#")
-    assert world.new_run().run() == 5
+    assert world.new_run().run().delay_seconds == 5
     assert world.endpoint.posts == [["e1", "e2"]]
     assert world.waiting_ids(Lane.REALTIME) == ["e1", "e2"]
 
@@ -124,7 +124,7 @@ def test_what_was_sent_and_recorded_by_one_who_died_is_removed_and_not_sent_agai
     world.history.record(
         [Delivery(ID, first.event, Outcome.DELIVERED, (SUCCESS,))], recorded_at_seconds=NOW_MS // 1000
     )
-    assert world.new_run().run() is None
+    assert world.new_run().run().delay_seconds is None
     assert world.endpoint.posts == [["e2"]]
     assert world.waiting(Lane.REALTIME) == []
 
@@ -148,7 +148,7 @@ def test_a_rejection_that_cannot_be_written_down_waits_and_keeps_its_place(world
     world.put(Lane.REALTIME, *some(1))
     world.endpoint.replies = [422]
     refuse_writes(world.deliveries_table, of=f"BACKLOG#{ID}#retry")
-    assert world.new_run().run() == 5
+    assert world.new_run().run().delay_seconds == 5
     assert (world.endpoint.posts, world.waiting_ids(Lane.REALTIME)) == ([["e1"]], ["e1"])
 
 
@@ -180,7 +180,7 @@ def test_a_turn_goes_on_until_its_time_is_over(world: Draining) -> None:
     world.put(Lane.REALTIME, *some(5))
     ends_at = world.now + 3
     world.endpoint.before_reply = lambda: world.sleep(1.0)
-    assert world.new_run(seconds=lambda: ends_at - world.now).run() == 0.0
+    assert world.new_run(seconds=lambda: ends_at - world.now).run().delay_seconds == 0.0
     assert world.endpoint.posts == [["e1"], ["e2"], ["e3"]]
 
 
@@ -203,7 +203,7 @@ def test_time_that_passes_while_a_lane_is_read_counts(world: Draining, lane: Lan
 
     name = "batch_get_item" if lane is Lane.REALTIME else "query"
     client.answers[name] = slow(name)
-    assert world.new_run(seconds=lambda: seconds[0]).run() == 0.0
+    assert world.new_run(seconds=lambda: seconds[0]).run().delay_seconds == 0.0
     assert world.endpoint.posts == []
 
 
@@ -219,7 +219,7 @@ def test_what_changed_while_a_secret_was_decrypted_counts(world: Draining) -> No
         world.now += 20
 
     world.endpoint.before_credentials = pause
-    assert run.run() is None
+    assert run.run().delay_seconds is None
     assert (world.endpoint.posts, world.waiting_ids(Lane.REALTIME)) == ([], ["e1"])
 
 
@@ -228,7 +228,7 @@ def test_time_that_passes_while_a_secret_is_decrypted_counts(world: Draining) ->
     world.put(Lane.REALTIME, *some(1))
     ends_at = world.now + 10
     world.endpoint.before_credentials = lambda: world.sleep(10)
-    assert world.new_run(seconds=lambda: ends_at - world.now).run() == 0.0
+    assert world.new_run(seconds=lambda: ends_at - world.now).run().delay_seconds == 0.0
     assert (world.endpoint.posts, world.waiting_ids(Lane.REALTIME)) == ([], ["e1"])
 
 
@@ -271,7 +271,7 @@ def test_a_lane_is_looked_at_again_when_the_first_accepted_of_what_is_left_expir
     world.put(Lane.REALTIME, *left, expired)
     world.webhook = replace(WEBHOOK, status=Status.PAUSED)  # nothing is sent, so that the lane stays
     world.store.update(replace(WEBHOOK, status=Status.PAUSED, version=2), expected=WEBHOOK)
-    assert world.new_run().run() is None
+    assert world.new_run().run().delay_seconds is None
     assert world.waiting_ids(Lane.REALTIME) == ["late", "early", "between"]
     assert world.outcome(expired.event) == "expired"
     assert mark_of(world, Lane.REALTIME).check_at_ms == NOW_MS - 3 * DAY_MS + RETENTION_MS
@@ -293,7 +293,7 @@ def test_of_the_pages_of_a_long_lane_the_first_accepted_counts(world: Draining) 
     old = waiting("old", at_ms=NOW_MS - 1, accepted_at_ms=NOW_MS - RETENTION_MS)
     world.put(Lane.REALTIME, old, *lane)
     assert len(list(world.backlog.read_all(ID, Lane.REALTIME))) > 1
-    assert world.new_run().run() is None
+    assert world.new_run().run().delay_seconds is None
     assert mark_of(world, Lane.REALTIME).check_at_ms == NOW_MS - 5 * DAY_MS + RETENTION_MS
 
 
@@ -305,7 +305,7 @@ def test_an_expiry_that_cannot_be_written_down_stays_due_and_is_not_tried_again_
     due_at_ms = mark_of(world, Lane.REALTIME).check_at_ms
     client = before(world.deliveries_table)
     client.answers["put_item"] = Fails(client.behind.put_item)
-    assert world.new_run().run() == 5
+    assert world.new_run().run().delay_seconds == 5
     assert world.waiting_ids(Lane.REALTIME) == ["old"]
     assert mark_of(world, Lane.REALTIME).check_at_ms == due_at_ms
     assert world.endpoint.posts == []
@@ -319,7 +319,7 @@ def test_what_is_delivered_and_cannot_be_removed_is_not_tried_again_at_once(worl
         [Delivery(ID, first.event, Outcome.DELIVERED, (SUCCESS,))], recorded_at_seconds=NOW_MS // 1000
     )
     refuse_writes(world.deliveries_table, of="BACKLOG#")
-    assert world.new_run().run() == 5
+    assert world.new_run().run().delay_seconds == 5
     assert world.endpoint.posts == [["e2"]]
 
 
@@ -386,7 +386,7 @@ def test_a_rejected_event_that_is_rejected_again_is_the_same_one(
     world.put(Lane.RETRY, event, due_at_ms=NOW_MS)
     world.endpoint.replies = [422]
     run = world.new_run()
-    assert run.run() is None
+    assert run.run().delay_seconds is None
     assert (run.health.rejections, run.health.failures) == (9, 0)
     (again,) = world.waiting(Lane.RETRY)
     assert (again.tries, again.due_at_ms) == (tries + 1, NOW_MS + delay_seconds * 1000)
@@ -399,7 +399,7 @@ def test_the_eighth_rejection_is_the_end(world: Draining) -> None:
     event = waiting("e1", tries=7, due_at_ms=NOW_MS, attempts=(REJECTED,) * 7)
     world.put(Lane.RETRY, event, due_at_ms=NOW_MS)
     world.endpoint.replies = [422]
-    assert world.new_run().run() is None
+    assert world.new_run().run().delay_seconds is None
     found = world.history.find(ID, event.event.sort_key)
     assert found is not None
     assert (found[0].outcome, found[0].reason) == ("failed", "rejected 8 times, at last with HTTP 422")
@@ -416,7 +416,7 @@ def test_an_event_that_is_rejected_for_the_first_time_leaves_its_lane_for_a_minu
     world.put(lane, first, second)
     world.endpoint.replies = [422, 200]
     run = world.new_run()
-    assert run.run() is None
+    assert run.run().delay_seconds is None
     assert world.endpoint.posts == [["e1"], ["e2"]]
     (aside,) = world.waiting(Lane.RETRY)
     assert (aside.event.event_id, aside.tries, aside.due_at_ms) == ("e1", 1, NOW_MS + MINUTE_MS)
@@ -433,7 +433,7 @@ def test_the_tenth_rejection_in_a_row_is_the_endpoint_s(
     world.put(Lane.REALTIME, *some(1))
     world.endpoint.replies = [422]
     run = world.new_run()
-    assert run.run() == ends_with
+    assert run.run().delay_seconds == ends_with
     assert run.health.failures == (0 if ends_with is None else 1)
     assert run.health.rejections == rejections + 1
 
@@ -447,7 +447,7 @@ def test_a_batch_that_is_refused_is_halved_and_one_that_is_too_large_for_a_day(
     world.endpoint.replies = [reply, 200]
     world.endpoint.body_bytes = 1_000_000
     run = world.new_run()
-    assert run.run() is None
+    assert run.run().delay_seconds is None
     assert world.endpoint.posts[1] == (["e1"] if reply == 422 else ["e1", "e2", "e3"])
     assert (run.health.max_bytes, run.health.max_bytes_until_ms) == (max_bytes, until_ms)
     assert run.health.request_size_ceiling == 100
@@ -476,7 +476,7 @@ def test_one_event_goes_out_however_few_bytes_a_request_may_have(world: Draining
 def test_a_retry_that_is_not_due_waits_and_its_mark_says_until_when(world: Draining) -> None:
     world.begin()
     world.put(Lane.RETRY, *some(1, tries=1, due_at_ms=NOW_MS + 1, attempts=(REJECTED,)))
-    assert world.new_run().run() is None
+    assert world.new_run().run().delay_seconds is None
     assert world.endpoint.posts == []
     assert mark_of(world, Lane.RETRY).due_at_ms == NOW_MS + 1
 
@@ -484,7 +484,7 @@ def test_a_retry_that_is_not_due_waits_and_its_mark_says_until_when(world: Drain
 def test_a_batch_lane_waits_for_its_slot(world: Draining) -> None:
     world.begin()
     world.put(Lane.BATCH, *some(1), due_at_ms=NOW_MS + 1)
-    assert world.new_run().run() is None
+    assert world.new_run().run().delay_seconds is None
     assert (world.endpoint.posts, world.waiting_ids(Lane.BATCH)) == ([], ["e1"])
 
 
@@ -644,7 +644,7 @@ def test_of_two_probes_the_one_that_asks_for_the_longer_wait_counts(
 
     world.endpoint.answers = fails
     run = world.new_run()
-    assert run.run() == delays
+    assert run.run().delay_seconds == delays
     assert (run.health.failures, run.health.next_attempt_at_ms) == (3, NOW_MS + delays * 1000)
     assert len(run.health.attempts) == 2
 
@@ -656,7 +656,7 @@ def test_without_time_for_another_event_it_is_no_suspect(world: Draining) -> Non
     ends_at = world.now + 1
     world.endpoint.before_reply = lambda: world.sleep(1)
     run = world.new_run(seconds=lambda: ends_at - world.now)
-    assert run.run() == 20
+    assert run.run().delay_seconds == 20
     assert (world.endpoint.posts, run.health.failures) == ([["e1"]], 3)
     assert run.health.suspects == {some(1)[0].event.sort_key: 3}
 
@@ -666,7 +666,7 @@ def test_a_410_to_the_other_event_disables_too(world: Draining) -> None:
     world.put(Lane.REALTIME, *some(2))
     world.endpoint.replies = [503, 410]
     run = world.new_run()
-    assert run.run() is None
+    assert run.run().delay_seconds is None
     assert run.health.disabled_reason is DisabledReason.GONE
 
 
@@ -761,7 +761,7 @@ def test_an_endpoint_failure_ends_the_turn_and_says_when_the_next_probe_is(
     world.put(Lane.REALTIME, *some(2))
     world.endpoint.replies, world.endpoint.retry_after = [reply], retry_after
     run = world.new_run()
-    assert run.run() == delay
+    assert run.run().delay_seconds == delay
     assert run.health.failures == failures + 1
     assert run.health.next_attempt_at_ms == NOW_MS + delay * 1000
     sent = ["e1"] if failures else ["e1", "e2"]  # while it fails, one event is the probe
@@ -797,7 +797,7 @@ def test_who_fails_for_as_long_as_events_are_kept_is_switched_off(
     world.put(Lane.REALTIME, *some(1))
     world.endpoint.replies = [503]
     run = world.new_run()
-    delay = run.run()
+    delay = run.run().delay_seconds
     assert (run.health.disabled_reason, delay) == ((DisabledReason.FAILING, None) if is_off else (None, 300))
     assert world.metrics["WebhooksDisabled"] == int(is_off)
 
@@ -807,7 +807,7 @@ def test_a_410_switches_off_and_sends_nothing_more(world: Draining) -> None:
     world.put(Lane.REALTIME, *some(1))
     world.endpoint.replies = [410]
     run = world.new_run()
-    assert run.run() is None
+    assert run.run().delay_seconds is None
     assert (run.health.disabled_reason, run.health.disabled_at_ms) == (DisabledReason.GONE, NOW_MS)
     assert world.metrics == {"WebhooksDisabled": 1}
     assert not run.may_send()
@@ -834,7 +834,7 @@ def test_after_a_change_of_the_url_what_is_known_of_the_old_one_counts_no_more(w
     changed = replace(WEBHOOK, target_url="https://new.example.com/", epoch=2, version=2)
     world.store.update(changed, expected=WEBHOOK)
     world.endpoint.replies = [503]
-    assert run.run() == 5  # the first failure, not the seventh
+    assert run.run().delay_seconds == 5  # the first failure, not the seventh
     assert (run.health.epoch, run.health.failures, run.health.request_size_ceiling) == (2, 1, 100)
     assert (run.initial_health.epoch, run.initial_health.failures) == (2, 0)
 
@@ -873,7 +873,7 @@ def test_a_url_that_is_changed_between_two_probes_inherits_no_failures(world: Dr
 
     world.endpoint.before_reply = change
     world.endpoint.replies = [503]
-    assert run.run() == 10
+    assert run.run().delay_seconds == 10
     assert (run.health.epoch, run.health.failures) == (2, 2)
 
 
@@ -883,7 +883,7 @@ def test_a_registration_that_is_remembered_from_before_the_lease_is_read_again(w
     changed = replace(WEBHOOK, target_url="https://new.example.com/", epoch=2, version=2)
     world.store.update(changed, expected=WEBHOOK)
     world.put(Lane.REALTIME, *some(1))
-    assert world.new_run().run() is None
+    assert world.new_run().run().delay_seconds is None
     assert world.endpoint.posts == [["e1"]]
     assert (world.endpoint.urls, world.backlog.marks(ID)) == (["https://new.example.com/"], {})
 
@@ -893,7 +893,7 @@ def test_a_webhook_that_was_deleted_meanwhile_is_for_the_next_drainer(world: Dra
     world.put(Lane.REALTIME, *some(1))
     run = world.new_run()
     world.store.delete(ACCOUNT, ID, deleted_at=WHEN, deleted_by="ada")
-    assert run.run() == 0.0
+    assert run.run().delay_seconds == 0.0
     assert (world.endpoint.posts, run.may_send()) == ([], False)
 
 
@@ -947,7 +947,7 @@ def test_an_empty_backlog_of_a_minute_leads_back_to_direct_mode(
 ) -> None:
     world.begin(replace(FALLEN, backlog_since_ms=NOW_MS - since_ms), ordered=ordered)
     run = world.new_run()
-    assert run.run() is None
+    assert run.run().delay_seconds is None
     assert run.health.mode is mode
     assert run.health.recovered_at_ms == (NOW_MS if mode is Mode.DIRECT else 0)
 
@@ -957,7 +957,7 @@ def test_what_waits_in_the_real_time_lane_keeps_a_webhook_from_direct_mode(world
     world.begin(replace(FALLEN, backlog_since_ms=NOW_MS - MINUTE_MS))
     world.put(Lane.REALTIME, *some(1), due_at_ms=NOW_MS + 1)
     run = world.new_run()
-    assert run.run() is None
+    assert run.run().delay_seconds is None
     assert (world.endpoint.posts, run.health.mode) == ([], Mode.BACKLOG)
 
 
@@ -987,7 +987,7 @@ def test_a_lower_lane_that_is_never_empty_does_not_keep_a_webhook_from_direct_mo
     world.begin(replace(ONE_BY_ONE, backlog_since_ms=NOW_MS - MINUTE_MS))
     fill(world, Lane.BATCH, count=3)
     run = world.new_run()
-    assert run.run() == 0.0
+    assert run.run().delay_seconds == 0.0
     assert (run.health.mode, world.endpoint.posts) == (Mode.DIRECT, [])
 
 
@@ -1023,7 +1023,7 @@ def test_a_replay_sends_portion_by_portion_and_ends(world: Draining) -> None:
     world.begin(replace(FALLEN, request_size=2))
     recorded(world, 5)
     start_replay(world)
-    assert world.new_run().run() is None
+    assert world.new_run().run().delay_seconds is None
     assert world.endpoint.posts == [["e1", "e2"], ["e3", "e4", "e5"]]
     replay = world.replay_store.find(ID)
     assert replay is not None
@@ -1035,7 +1035,7 @@ def test_a_replay_passes_over_what_it_does_not_send(world: Draining) -> None:
     world.begin()
     recorded(world, 3)
     start_replay(world, outcome=Outcome.EXPIRED)
-    assert world.new_run().run() is None
+    assert world.new_run().run().delay_seconds is None
     replay = world.replay_store.find(ID)
     assert replay is not None
     assert (world.endpoint.posts, replay.state, replay.read) == ([], ReplayState.DONE, 3)
@@ -1050,7 +1050,7 @@ def test_a_replay_that_is_only_rejected_pauses_for_a_minute_after_ten_and_charge
     start_replay(world)
     world.endpoint.replies = [422]
     run = world.new_run()
-    assert run.run() is None
+    assert run.run().delay_seconds is None
     assert world.endpoint.posts == [[f"e{number}"] for number in range(1, 11)]
     assert mark_of(world, Lane.REPLAY).due_at_ms == NOW_MS + MINUTE_MS
     assert (run.health.failures, run.health.rejections) == (0, 0)
@@ -1080,7 +1080,7 @@ def test_what_is_sent_again_and_not_recorded_is_not_sent_once_more_at_once(
     start_replay(world)
     world.endpoint.replies = [reply]
     refuse_writes(world.deliveries_table, of="DELIVERY#")
-    assert world.new_run().run() == 5
+    assert world.new_run().run().delay_seconds == 5
     assert world.endpoint.posts == [["e1"]]
 
 
@@ -1090,7 +1090,7 @@ def test_the_replay_lane_stays_marked_while_a_replay_is_under_way(world: Drainin
     recorded(world, 1)
     start_replay(world)
     world.now += 8 * 86_400
-    assert world.new_run().run() is None
+    assert world.new_run().run().delay_seconds is None
     assert mark_of(world, Lane.REPLAY).check_at_ms == NOW_MS + 8 * DAY_MS + RETENTION_MS
 
 
@@ -1103,7 +1103,7 @@ def test_that_it_is_to_be_sent_again_ends_from_when_it_was_asked_for_and_stays_o
     asked = replace(some(1)[0], asked_at_ms=NOW_MS - age_ms)
     world.put(Lane.REPLAY, replace(asked, event=replace(asked.event, accepted_at_ms=NOW_MS - RETENTION_MS)))
     assert mark_of(world, Lane.REPLAY).check_at_ms <= NOW_MS
-    assert world.new_run().run() is None
+    assert world.new_run().run().delay_seconds is None
     assert (world.waiting_ids(Lane.REPLAY) == ["e1"], Lane.REPLAY in world.backlog.marks(ID)) == (
         is_left,
         is_left,
@@ -1117,7 +1117,7 @@ def test_the_retry_lane_is_marked_before_an_event_is_put_there(world: Draining) 
     world.put(Lane.REALTIME, *some(1))
     world.endpoint.replies = [422]
     refuse_writes(world.deliveries_table, of=f"BACKLOG#{ID}#retry")
-    assert world.new_run().run() == 5
+    assert world.new_run().run().delay_seconds == 5
     assert mark_of(world, Lane.RETRY).due_at_ms == NOW_MS + MINUTE_MS
 
 

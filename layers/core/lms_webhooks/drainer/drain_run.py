@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from lms_webhooks.drainer.choosing import (
     CHOSEN_FROM,
@@ -42,15 +43,20 @@ MAX_BYTES = 256 * 1024  # of a POST
 _BYTES_AROUND_EVENTS = 256
 _REPLAY_PAUSE_SECONDS = 60  # a replay that is only rejected continues with the next sweep
 
-type DelaySeconds = float
-"""How long the successor's message is delayed."""
+ERROR_DELAY_SECONDS = 5.0  # after an error of DynamoDB or KMS: do not send the same again at once
 
 
-class OurDelay(float):
-    """A delay after an error of our own. The drainer makes it longer while the error lasts."""
+class RunResult(NamedTuple):
+    """What a drain run leaves to do."""
+
+    delay_seconds: float | None
+    """The delay of the successor's message. None: there is nothing for a successor to do."""
+    has_error: bool = False
+    """Whether an error of our own stopped the run. The drainer makes the delay longer while errors last."""
 
 
-ERROR_DELAY_SECONDS = OurDelay(5)  # after an error of DynamoDB or KMS: do not send the same again at once
+_IDLE = RunResult(None)
+_CONTINUE = RunResult(0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +116,11 @@ class DrainRun:
             and self.health.disabled_reason is None
         )
 
-    def run(self) -> DelaySeconds | None:
+    def run(self) -> RunResult:
         """Send pending events until none is due, the endpoint fails, or the time is up.
 
         Returns:
-            The delay of a successor; None when there is nothing for one to do.
+            What is left for a successor to do, and when.
 
         Raises:
             AWS_ERRORS: a read failed. What was sent is recorded, or will be sent again.
@@ -126,21 +132,21 @@ class DrainRun:
             if self._check_expiry(marks):
                 continue
             if not self.may_send():
-                return None
+                return _IDLE
             due = [marks[lane] for lane in Lane if lane in marks and marks[lane].is_due(self._now_ms())]
             self.has_real_time = any(mark.lane is Lane.REALTIME for mark in due)
             if not due:
                 self.health = endpoint.clear_ended_failure(self.health)
             if self._returns_to_direct_mode(marks) or not due:
-                return 0.0 if due else None
+                return _CONTINUE if due else _IDLE
             if self.is_urgent and not self.has_real_time:
-                return 0.0
+                return _CONTINUE
             delay = self._probe(due) if self.health.failures else self._send_lane(due)
             if self._has_error:
                 delay = ERROR_DELAY_SECONDS
             if delay is not None:
-                return delay if self.may_send() else None
-        return 0.0
+                return RunResult(delay, self._has_error) if self.may_send() else _IDLE
+        return _CONTINUE
 
     def _has_time(self) -> bool:
         return self._remaining_seconds() > 0
@@ -197,7 +203,7 @@ class DrainRun:
     def _endpoint_works(self) -> bool:
         return self.may_send() and not self.health.failures
 
-    def _send_lane(self, due: Sequence[DueMarker]) -> DelaySeconds | None:
+    def _send_lane(self, due: Sequence[DueMarker]) -> float | None:
         """Send the first events of one of the lanes that are `due`.
 
         Returns:
@@ -216,7 +222,7 @@ class DrainRun:
             self.health = endpoint.after_lane_read(self.health, is_nearly_empty=is_all, now_ms=self._now_ms())
         return self._send(found, chosen)
 
-    def _probe(self, due: Sequence[DueMarker]) -> DelaySeconds | None:
+    def _probe(self, due: Sequence[DueMarker]) -> float | None:
         """Send the first event to an endpoint that fails, and at times another event too: see `stand_in`.
 
         The first event is always sent first. So nothing overtakes it when the endpoint works again.
@@ -237,7 +243,7 @@ class DrainRun:
         other = self._find_other(first, number, [marks[lane] for lane in lanes])
         return delay if other is None else self._stand_in(other, delay)
 
-    def _stand_in(self, found: _Found, delay: DelaySeconds) -> DelaySeconds | None:
+    def _stand_in(self, found: _Found, delay: float) -> float | None:
         """Send another event than the one that just failed.
 
         Without a 2xx both count as one failure. A rejection does not shorten the pause of the endpoint.
@@ -318,7 +324,7 @@ class DrainRun:
         self._has_error = not left and not is_recorded
         return left
 
-    def _send(self, found: _Found, pending: list[PendingEvent]) -> DelaySeconds | None:
+    def _send(self, found: _Found, pending: list[PendingEvent]) -> float | None:
         webhook, lane = self._webhook, found.mark.lane
         assert webhook is not None
         credentials = self._webhook_client.decrypt_credentials(webhook)

@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Any
 
 from lms_webhooks.aws.sqs import DrainMessage, DrainQueue, read_drain_message
-from lms_webhooks.drainer.drain_run import CLOSING_SECONDS, DrainRun, OurDelay
+from lms_webhooks.drainer.drain_run import CLOSING_SECONDS, DrainRun, RunResult
 from lms_webhooks.drainer.outcomes import OutcomeRecorder
 from lms_webhooks.drainer.purge import Purger
 from lms_webhooks.drainer.replay_runner import ReplayRunner
@@ -146,20 +146,18 @@ class Drainer:
             return
         run = self._new_run(webhook, leased, lambda: remaining_ms() / 1000 - CLOSING_SECONDS)
         run.is_urgent = message.is_urgent
-        must_retry = False
         try:
-            delay_seconds = run.run()
+            result = run.run()
         except Exception as error:  # noqa: BLE001  # no error of ours counts against an endpoint or keeps the lease
             report(error, "drain run aborted", accountId=account_id, webhookId=webhook_id)
             count(Metric.DRAIN_RUNS_ABORTED)
-            delay_seconds = None
-            must_retry = True
+            result = RunResult(None, has_error=True)
         health = run.health
         if not self._save_notifications(webhook, run):
             health = without_unnotified_transition(run.initial_health, health)
-            must_retry = True
-        broken_off = 0
-        if must_retry or isinstance(delay_seconds, OurDelay):
+            result = result._replace(has_error=True)
+        broken_off, delay_seconds = 0, result.delay_seconds
+        if result.has_error:
             broken_off = 1 if _made_progress(run) else message.broken_off + 1
             delay_seconds = max(delay_seconds or 0, _pause_seconds(broken_off))
         message = replace(message, ticket=message.message_id, broken_off=broken_off)
