@@ -97,7 +97,7 @@ def test_a_lease_that_anybody_can_take(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_message_that_needs_no_ticket(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that nobody sent comes during the pause after a turn that broke off."""
+    """One that nobody sent comes during the pause after an aborted drain run."""
     monkeypatch.setattr(health, "_TICKET_IS_FREE", "attribute_exists(pk)")
     with FaultWorld() as world:
         webhook = world.register(world.endpoint(), ordered=True, authentication=SIGNED)

@@ -1,6 +1,6 @@
 """What the fast tests notice: small changes of the product, one at a time, and whether a test fails.
 
-    make mutants ONLY=turn,dispatch        # all mutants of two modules
+    make mutants ONLY=drain_run,dispatcher # all mutants of two modules
     make mutants SAMPLE=200 SEED=7         # 200 of all modules, the same ones for the same seed
 
 Why not mutmut or cosmic-ray: mutmut 3.8.1 was tried. It stops here, because it looks for its mutants under

@@ -96,7 +96,7 @@ def main() -> int:
     Returns 1 when fewer were noticed than `--floor` asks for.
     """
     parser = argparse.ArgumentParser(prog="make mutants")
-    parser.add_argument("--only", help="modules, with commas: turn,dispatch")
+    parser.add_argument("--only", help="modules, with commas: drain_run,dispatcher")
     parser.add_argument("--sample", type=int, help="so many of them")
     parser.add_argument("--seed", type=int, default=random.randrange(10_000), help="which ones")
     parser.add_argument("--floor", type=float, default=0.0, help="the least score, in percent")

@@ -51,7 +51,7 @@ class DrainMessage:
     ticket: str = ""
     """See `stores/health.py`. Older versions write none. Neither does a process that set a marker or changed
     a webhook."""
-    broken_off: int = 0
+    aborted_runs: int = 0
     """How many drain runs in a row were aborted by an internal error."""
     message_id: str = ""
     """Of a received message. It stays the same when the message is redelivered."""
@@ -63,8 +63,8 @@ class DrainMessage:
         body: dict[str, str | int] = {"accountId": self.account_id, "webhookId": self.webhook_id}
         if self.ticket:
             body["ticket"] = self.ticket
-        if self.broken_off:
-            body["brokenOff"] = self.broken_off
+        if self.aborted_runs:
+            body["brokenOff"] = self.aborted_runs
         if self.is_urgent:
             body["isUrgent"] = True
         return json.dumps(body)

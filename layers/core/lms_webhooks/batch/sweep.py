@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 # Markers that are not due cost only their part of a read unit, so few calls find those that are due.
 _MARKERS_PER_READ = 1000
 _WEBHOOKS_PER_CALL = 100  # BatchGetItem
-_THREADS = 10  # threads: they wait for AWS, and then for 0.29 of a processor
+_THREADS = 10  # they wait for AWS, and then for 0.29 of a processor
 # Time of the schedule's invocation for some thousand webhooks. With more, sixteen invocations are faster.
 _OWN_SECONDS = 5.0
 _CLOSING_SECONDS = 15.0  # for the hundred markers in work, and to send where to continue

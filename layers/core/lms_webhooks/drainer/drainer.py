@@ -156,11 +156,11 @@ class Drainer:
         if not self._save_notifications(webhook, run):
             health = without_unnotified_transition(run.initial_health, health)
             result = result._replace(has_error=True)
-        broken_off, delay_seconds = 0, result.delay_seconds
+        aborted_runs, delay_seconds = 0, result.delay_seconds
         if result.has_error:
-            broken_off = 1 if _made_progress(run) else message.broken_off + 1
-            delay_seconds = max(delay_seconds or 0, _pause_seconds(broken_off))
-        message = replace(message, ticket=message.message_id, broken_off=broken_off)
+            aborted_runs = 1 if _made_progress(run) else message.aborted_runs + 1
+            delay_seconds = max(delay_seconds or 0, _pause_seconds(aborted_runs))
+        message = replace(message, ticket=message.message_id, aborted_runs=aborted_runs)
         self._release(message, owner, run, health, delay_seconds)
 
     def _release(
@@ -192,8 +192,8 @@ class Drainer:
             self._schedule_if_free(_for(successor, lanes, failures=health.failures), delay_seconds=0)
 
     def _retry_later(self, message: DrainMessage) -> None:
-        message = replace(message, broken_off=message.broken_off + 1)
-        self._schedule_if_free(message, delay_seconds=_pause_seconds(message.broken_off))
+        message = replace(message, aborted_runs=message.aborted_runs + 1)
+        self._schedule_if_free(message, delay_seconds=_pause_seconds(message.aborted_runs))
 
     def _schedule_if_free(self, message: DrainMessage, *, delay_seconds: float) -> None:
         """Schedule a successor with `message`, unless another drainer has the webhook or is scheduled."""
@@ -242,9 +242,9 @@ def _report_aborted(webhook_id: str) -> None:
     count(Metric.DRAIN_RUNS_ABORTED)
 
 
-def _pause_seconds(broken_off: int) -> float:
+def _pause_seconds(aborted_runs: int) -> float:
     """Return the pause after so many aborted runs in a row: the same as for an endpoint that fails."""
-    return backoff_seconds(broken_off, jitter=0)
+    return backoff_seconds(aborted_runs, jitter=0)
 
 
 def _made_progress(run: DrainRun) -> bool:

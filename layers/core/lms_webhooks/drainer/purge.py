@@ -84,14 +84,14 @@ class Purger:
             count(Metric.DRAIN_RUNS_ABORTED)
         if len(done) == len(claimed) and all(done):
             return
-        seconds, broken_off = 0.0, 0
+        seconds, aborted_runs = 0.0, 0
         if is_early:
             seconds = self._claim_seconds
         elif remaining_ms() >= CLOSING_SECONDS * 1000:
             # With time left, a write failed, and may fail for a while.
-            broken_off = message.broken_off + 1
-            seconds = backoff_seconds(broken_off, jitter=0)
-        self._schedule_successor(replace(message, broken_off=broken_off), claimed, owner, seconds=seconds)
+            aborted_runs = message.aborted_runs + 1
+            seconds = backoff_seconds(aborted_runs, jitter=0)
+        self._schedule_successor(replace(message, aborted_runs=aborted_runs), claimed, owner, seconds=seconds)
 
     def _was_just_deleted(self, message: DrainMessage) -> bool:
         """Return whether a process may still record what it sent before the deletion."""
