@@ -290,7 +290,7 @@ def test_a_stranger_is_mailed_three_links_a_day(client: AdminClient) -> None:
     assert [answer.status for answer in answers] == [201, 201, 201, 429]
     assert answers[-1].body["type"] == "urn:lms-webhooks:problem:too-many-mails"
     assert answers[-1].headers["Retry-After"] == str(12 * 3600 - 3 * 61)
-    assert "at most 3 links" in answers[-1].body["detail"]
+    assert "at most 3 confirmation links" in answers[-1].body["detail"]
     assert invite(client, "eva@example.com").status == 201
     client.now_seconds += 12 * 3600
     assert invite(client, "eve@example.com").status == 201
