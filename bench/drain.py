@@ -83,7 +83,7 @@ def fill(account_id: str, webhook_id: str, count: int) -> None:
     read = [read_event(each["body"], source="lms", accepted_at_ms=now_ms) for each in records]
     if backlog.append(webhook_id, Lane.REALTIME, [PendingEvent(event) for event in read]):
         raise RuntimeError("not all of the lane was written")
-    backlog.mark(account_id, webhook_id, Lane.REALTIME, accepted_at_ms=now_ms)
+    backlog.set_marker(account_id, webhook_id, Lane.REALTIME, accepted_at_ms=now_ms)
 
 
 def _is_left(webhook_id: str) -> bool:

@@ -92,10 +92,10 @@ def _measured() -> float:
             claim_seconds=70,
         )
         assert not backlog.append("wh_1", Lane.REALTIME, list(_samples(_MEASURED, int(time.time() * 1000))))
-        backlog.mark("1010", "wh_1", Lane.REALTIME, accepted_at_ms=0)
+        backlog.set_marker("1010", "wh_1", Lane.REALTIME, accepted_at_ms=0)
         began = time.process_time()
         purger.purge(DrainMessage("1010", "wh_1"), remaining_ms=lambda: 60_000)
-        assert not backlog.marks("wh_1")
+        assert not backlog.markers("wh_1")
         return (time.process_time() - began) / _MEASURED * 1e6
 
 

@@ -160,7 +160,7 @@ def mark_lanes(system: System, *, applying: bool) -> Done:
         else:
             # Of a lane that has a mark too: what was brought back may be due or expire before the rest.
             due = due_ms[account_id, webhook_id, lane]
-            backlog.mark(account_id, webhook_id, lane, accepted_at_ms=accepted, due_at_ms=due)
+            backlog.set_marker(account_id, webhook_id, lane, accepted_at_ms=accepted, due_at_ms=due)
     return done
 
 

@@ -212,7 +212,7 @@ def error_classes(logged: list[Line]) -> set[tuple[str, str]]:
 
 def wait_until_due(aws: Aws) -> None:
     """As if the slot of the samples' webhook had come."""
-    (mark,) = aws.backlog.marks(WEBHOOK_ID).values()
+    (mark,) = aws.backlog.markers(WEBHOOK_ID).values()
     assert mark.due_at_ms % 900_000 == 0
     assert 0 < mark.due_at_ms - time.time_ns() // 1_000_000 <= 900_000
     assert aws.backlog.set_due(mark, 1)
@@ -226,4 +226,4 @@ def wait(aws: Aws) -> None:
         for record in sample("dispatcher", "realtime")["Records"]
     ]
     assert not aws.backlog.append(WEBHOOK_ID, Lane.REALTIME, [PendingEvent(event) for event in events])
-    aws.backlog.mark(ACCOUNT, WEBHOOK_ID, Lane.REALTIME, accepted_at_ms=now_ms)
+    aws.backlog.set_marker(ACCOUNT, WEBHOOK_ID, Lane.REALTIME, accepted_at_ms=now_ms)

@@ -47,13 +47,13 @@ def test_events_that_are_taken_out_before_they_are_recorded(monkeypatch: pytest.
 
 
 def test_an_append_without_a_mark(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Backlog, "mark", lambda *_, **__: True)
+    monkeypatch.setattr(Backlog, "set_marker", lambda *_, **__: True)
     assert broken("direct failure", Fault.COMES_AGAIN).stranded
 
 
 def test_a_mark_before_the_append(monkeypatch: pytest.MonkeyPatch) -> None:
     """A drainer that comes between the two finds the lane empty and removes the mark."""
-    mark: Callable[..., bool] = Backlog.mark
+    mark: Callable[..., bool] = Backlog.set_marker
     append: Callable[..., set[str]] = Backlog.append
 
     def mark_and_append(
@@ -64,13 +64,13 @@ def test_a_mark_before_the_append(monkeypatch: pytest.MonkeyPatch) -> None:
         return append(self, webhook_id, lane, waiting)
 
     monkeypatch.setattr(Backlog, "append", mark_and_append)
-    monkeypatch.setattr(Backlog, "mark", lambda *_, **__: False)
+    monkeypatch.setattr(Backlog, "set_marker", lambda *_, **__: False)
     assert broken("crowd", Fault.STALLS).stranded
 
 
 def test_a_mark_that_is_removed_though_events_came(monkeypatch: pytest.MonkeyPatch) -> None:
     def clear_marker(self: Backlog, mark: DueMarker) -> bool:
-        current = self.marks(mark.webhook_id).get(mark.lane)
+        current = self.markers(mark.webhook_id).get(mark.lane)
         return remove(self, current) if current is not None else True
 
     remove: Callable[..., bool] = Backlog.clear_marker
@@ -128,7 +128,7 @@ def test_a_death_that_is_answered_with_a_call(monkeypatch: pytest.MonkeyPatch) -
         try:
             drain(self, message, **kwargs)
         finally:
-            self._queue.send(message, delay_seconds=900)
+            self._queue.schedule(message, delay_seconds=900)
 
     monkeypatch.setattr(Drainer, "drain", drain_and_tidy_up)
     row = broken("drain", Fault.DIES_AFTER)

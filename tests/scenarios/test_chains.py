@@ -381,8 +381,8 @@ def test_the_harness_sees_a_second_message(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_the_harness_sees_a_message_for_a_mark_that_was_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """It has no ticket, and does nothing; but there would be one for each event."""
-    mark = Backlog.mark
-    monkeypatch.setattr(Backlog, "mark", lambda *args, **how: mark(*args, **how) or True)
+    mark = Backlog.set_marker
+    monkeypatch.setattr(Backlog, "set_marker", lambda *args, **how: mark(*args, **how) or True)
     with World() as world:
         webhook = world.register(world.endpoint(), ordered=True)
         with world.drainers_busy():

@@ -47,14 +47,16 @@ def start(world: World, webhook_id: str, *, outcome: Outcome | None = None, repl
         replay_id=replay_id,
         account_id=ACCOUNT,
         webhook_id=webhook_id,
-        of=KeyRange("0", f"{now_ms:013d}"),
+        range=KeyRange("0", f"{now_ms:013d}"),
         outcome=outcome,
         event_name=None,
         started_at_ms=now_ms,
         started_by="ada",
     )
     replays(world).start(replay, Backlog(world._table(_DELIVERIES), retention_days=RETENTION_DAYS))
-    DrainQueue(world._sqs, _DRAIN_URL, _DRAIN_URL).send(DrainMessage(ACCOUNT, webhook_id), delay_seconds=0)
+    DrainQueue(world._sqs, _DRAIN_URL, _DRAIN_URL).schedule(
+        DrainMessage(ACCOUNT, webhook_id), delay_seconds=0
+    )
 
 
 def redeliver(world: World, webhook_id: str, sort_key: str) -> None:
@@ -65,7 +67,9 @@ def redeliver(world: World, webhook_id: str, sort_key: str) -> None:
     replays(world).redeliver(
         ACCOUNT, webhook_id, PendingEvent(found[1]), backlog, asked_at_ms=int(world.now * 1000)
     )
-    DrainQueue(world._sqs, _DRAIN_URL, _DRAIN_URL).send(DrainMessage(ACCOUNT, webhook_id), delay_seconds=0)
+    DrainQueue(world._sqs, _DRAIN_URL, _DRAIN_URL).schedule(
+        DrainMessage(ACCOUNT, webhook_id), delay_seconds=0
+    )
 
 
 def progress(world: World, webhook_id: str) -> Replay:
@@ -76,7 +80,7 @@ def progress(world: World, webhook_id: str) -> Replay:
 
 def recorded(world: World, webhook_id: str) -> dict[str, tuple[str, list[int | None]]]:
     """Outcome and status codes, by event id."""
-    page = history(world).walk(webhook_id, KeyRange("0", ":"), limit=1000)
+    page = history(world).scan_oldest_first(webhook_id, KeyRange("0", ":"), limit=1000)
     return {
         event.event_id: (each.outcome.value, [attempt.status_code for attempt in each.attempts])
         for each, event in page.entries
@@ -106,7 +110,7 @@ def test_only_what_ended_otherwise_is_sent_where_that_is_asked(world: World) -> 
     world.emit(5)
     world.run(5)
     failed = DeliveryStore(world._table(_DELIVERIES), retention_days=30)
-    page = failed.walk(webhook, KeyRange("0", ":"), limit=2)
+    page = failed.scan_oldest_first(webhook, KeyRange("0", ":"), limit=2)
     world._dynamodb.update_item(
         TableName=_DELIVERIES,
         Key={"pk": {"S": f"DELIVERY#{webhook}"}, "sk": {"S": page.entries[1][0].sort_key}},
@@ -264,7 +268,7 @@ def test_a_paused_webhook_keeps_its_replay_and_a_deleted_one_forgets_it(world: W
     endpoint.posts.clear()
     world.change(webhook, status=Status.PAUSED)
     start(world, webhook)
-    (first, *_) = history(world).walk(webhook, KeyRange("0", ":"), limit=1).entries
+    (first, *_) = history(world).scan_oldest_first(webhook, KeyRange("0", ":"), limit=1).entries
     redeliver(world, webhook, first[0].sort_key)
     world.run(25 * HOUR)
     assert endpoint.posts == []
@@ -304,7 +308,10 @@ def test_what_is_to_be_sent_again_ends_as_what_waits_does_and_stays_on_record(wo
     ids = world.emit(3)
     world.run(5)
     endpoint.posts.clear()
-    keys = [each.sort_key for each, _ in history(world).walk(webhook, KeyRange("0", ":"), limit=3).entries]
+    keys = [
+        each.sort_key
+        for each, _ in history(world).scan_oldest_first(webhook, KeyRange("0", ":"), limit=3).entries
+    ]
     world.change(webhook, status=Status.PAUSED)
     redeliver(world, webhook, keys[0])
     redeliver(world, webhook, keys[1])
@@ -330,7 +337,7 @@ def test_a_replay_outlives_the_single_ones_that_it_waits_with(world: World) -> N
     ids = world.emit(3)
     world.run(5)
     endpoint.posts.clear()
-    (first, *_) = history(world).walk(webhook, KeyRange("0", ":"), limit=1).entries
+    (first, *_) = history(world).scan_oldest_first(webhook, KeyRange("0", ":"), limit=1).entries
     world.change(webhook, status=Status.PAUSED)
     start(world, webhook)
     redeliver(world, webhook, first[0].sort_key)
@@ -350,7 +357,7 @@ def test_one_delivery_is_sent_again(world: World) -> None:
     ids = world.emit(3)
     world.run(5)
     endpoint.posts.clear()
-    second = history(world).walk(webhook, KeyRange("0", ":"), limit=3).entries[1][0]
+    second = history(world).scan_oldest_first(webhook, KeyRange("0", ":"), limit=3).entries[1][0]
     redeliver(world, webhook, second.sort_key)
     world.run(5)
     assert endpoint.acknowledged == [ids[1]]
@@ -369,9 +376,9 @@ def test_what_waits_to_be_tried_again_can_be_sent_at_once(world: World) -> None:
     endpoint.posts.clear()
     backlog = Backlog(world._table(_DELIVERIES), retention_days=RETENTION_DAYS)
     (waiting,) = backlog.read(webhook, Lane.RETRY, limit=2)
-    waiting = replace(waiting, pending_in=Lane.RETRY)
+    waiting = replace(waiting, lane=Lane.RETRY)
     replays(world).redeliver(ACCOUNT, webhook, waiting, backlog, asked_at_ms=int(world.now * 1000))
-    DrainQueue(world._sqs, _DRAIN_URL, _DRAIN_URL).send(DrainMessage(ACCOUNT, webhook), delay_seconds=0)
+    DrainQueue(world._sqs, _DRAIN_URL, _DRAIN_URL).schedule(DrainMessage(ACCOUNT, webhook), delay_seconds=0)
     world.run(5)
     assert endpoint.acknowledged == [event_id]
     assert recorded(world, webhook)[event_id] == ("delivered", [422, 422, 200])
@@ -396,9 +403,9 @@ def test_what_waits_and_is_rejected_ahead_of_its_time_goes_on_waiting(
     endpoint.script = always(Reply(422))
     backlog = Backlog(world._table(_DELIVERIES), retention_days=7)
     (waiting,) = backlog.read(webhook, lane, limit=2)
-    waiting = replace(waiting, pending_in=lane)
+    waiting = replace(waiting, lane=lane)
     replays(world).redeliver(ACCOUNT, webhook, waiting, backlog, asked_at_ms=int(world.now * 1000))
-    DrainQueue(world._sqs, _DRAIN_URL, _DRAIN_URL).send(DrainMessage(ACCOUNT, webhook), delay_seconds=0)
+    DrainQueue(world._sqs, _DRAIN_URL, _DRAIN_URL).schedule(DrainMessage(ACCOUNT, webhook), delay_seconds=0)
     world.run(5)
     (still,) = backlog.read(webhook, lane, limit=2)
     assert len(still.attempts) == len(waiting.attempts) + 1
@@ -463,7 +470,8 @@ def test_what_was_sent_again_alone_is_in_the_replay_too(world: World) -> None:
     first, second = world.emit(2)
     world.run(20)
     (sort_key, _) = (
-        each.sort_key for each, _ in history(world).walk(webhook, KeyRange("0", ":"), limit=2).entries
+        each.sort_key
+        for each, _ in history(world).scan_oldest_first(webhook, KeyRange("0", ":"), limit=2).entries
     )
     start(world, webhook)
     redeliver(world, webhook, sort_key)

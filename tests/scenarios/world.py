@@ -469,7 +469,7 @@ class World:
         account_id = self.webhooks[webhook_id].account_id
         assert not self._backlog.append(webhook_id, lane, waiting)
         accepted_at_ms = min(each.event.accepted_at_ms for each in waiting)
-        self._backlog.mark(account_id, webhook_id, lane, accepted_at_ms=accepted_at_ms)
+        self._backlog.set_marker(account_id, webhook_id, lane, accepted_at_ms=accepted_at_ms)
 
     def send_for_drainer(self, webhook_id: str, *, delay_seconds: float = 0) -> None:
         """A drain message that nobody of ours sent."""
@@ -554,7 +554,7 @@ class World:
 
     def marks(self, webhook_id: str) -> dict[Lane, DueMarker]:
         """Its due markers."""
-        return self._backlog.marks(webhook_id)
+        return self._backlog.markers(webhook_id)
 
     def history(self, webhook_id: str) -> dict[str, "Recorded"]:
         """What is recorded of its deliveries, by event id."""

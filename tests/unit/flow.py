@@ -154,7 +154,7 @@ class Flow:
     def put(self, lane: Lane, *waiting: PendingEvent, due_at_ms: int = 0) -> None:
         """Append to a lane, and mark it as what appends does."""
         assert not self.backlog.append(ID, lane, waiting)
-        self.backlog.mark(
+        self.backlog.set_marker(
             ACCOUNT,
             ID,
             lane,

@@ -74,7 +74,7 @@ def test_a_webhook_is_created_read_listed_and_deleted(client: AdminClient) -> No
     deleted = client.call("DELETE", f"/v1/webhooks/{webhook_id}")
     assert (deleted.status, deleted.text) == (204, "")
     # A drainer records as failed what is pending, though some lanes are due in days only: one is due soon.
-    (mark,) = client.backlog.marks(webhook_id).values()
+    (mark,) = client.backlog.markers(webhook_id).values()
     assert (mark.lane, mark.account_id) == (Lane.REPLAY, "1010")
     assert client.sent_for_drainers() == []
     for method in ("GET", "DELETE"):

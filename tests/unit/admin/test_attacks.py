@@ -153,7 +153,7 @@ def with_one_waiting(client: AdminClient, **changes: Any) -> str:
     """The path of a webhook for which one event waits."""
     webhook_id = client.create(**changes).body["webhookId"]
     client.backlog.append(webhook_id, Lane.REALTIME, [PendingEvent(event("e1", at_ms=NOW_MS))])
-    client.backlog.mark("1010", webhook_id, Lane.REALTIME, accepted_at_ms=NOW_MS)
+    client.backlog.set_marker("1010", webhook_id, Lane.REALTIME, accepted_at_ms=NOW_MS)
     client.now_seconds += 60
     client.sent_for_drainers()
     return f"/v1/webhooks/{webhook_id}"

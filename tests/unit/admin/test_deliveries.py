@@ -56,7 +56,7 @@ def wait(client: AdminClient, webhook_id: str, lane: Lane, *seconds: int, due_at
         for second in seconds
     ]
     client.backlog.append(webhook_id, lane, waiting)
-    client.backlog.mark("1010", webhook_id, lane, accepted_at_ms=NOW_MS)
+    client.backlog.set_marker("1010", webhook_id, lane, accepted_at_ms=NOW_MS)
 
 
 def ask(client: AdminClient, webhook_id: str, **query: str) -> Answer:

@@ -86,10 +86,10 @@ def test_a_call_that_is_under_way_is_not_made_twice(
     meanwhile: list[Answer] = []
     store_create = client.store.create
 
-    def slowly(webhook: Webhook, **along: Any) -> None:
+    def slowly(webhook: Webhook, **extra_writes: Any) -> None:
         if not meanwhile:
             meanwhile.append(create(client))
-        store_create(webhook, **along)
+        store_create(webhook, **extra_writes)
 
     monkeypatch.setattr(client.store, "create", slowly)
     assert create(client).status == 201
@@ -118,8 +118,8 @@ def test_who_died_after_the_transaction_left_the_answer(
 ) -> None:
     store_create = client.store.create
 
-    def time_out(webhook: Webhook, **along: Any) -> None:
-        store_create(webhook, **along)
+    def time_out(webhook: Webhook, **extra_writes: Any) -> None:
+        store_create(webhook, **extra_writes)
         raise ClientError({"Error": {"Code": "RequestTimeout"}}, "TransactWriteItems")
 
     with monkeypatch.context() as patch:

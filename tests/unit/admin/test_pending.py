@@ -20,7 +20,7 @@ def client(dynamodb: Engine) -> Iterator[AdminClient]:
 def wait(client: AdminClient, webhook_id: str, lane: Lane, events: int) -> None:
     for numbers in batched(range(events), 25, strict=False):
         client.backlog.append(webhook_id, lane, [PendingEvent(event(f"e{number}")) for number in numbers])
-    client.backlog.mark("1010", webhook_id, lane, accepted_at_ms=NOW_MS)
+    client.backlog.set_marker("1010", webhook_id, lane, accepted_at_ms=NOW_MS)
 
 
 def test_nothing_waits_for_a_new_webhook(client: AdminClient) -> None:

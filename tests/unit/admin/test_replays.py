@@ -57,7 +57,7 @@ def test_one_delivery_is_put_into_the_replay_lane(client: AdminClient, webhook_i
     (waiting,) = client.backlog.read(webhook_id, Lane.REPLAY, limit=2)
     assert waiting.token
     assert (waiting.event.event_id, waiting.event.text) == ("e2", '{"n":1.10}')
-    mark = client.backlog.marks(webhook_id)[Lane.REPLAY]
+    mark = client.backlog.markers(webhook_id)[Lane.REPLAY]
     assert mark.due_at_ms == 0
     assert waiting.asked_at_ms == int(NOW.timestamp() * 1000)
     assert mark.check_at_ms == waiting.asked_at_ms + 7 * DAY_MS
@@ -88,7 +88,7 @@ def test_a_replay_is_begun_shown_and_ends(client: AdminClient, webhook_id: str) 
     }
     assert client.call("GET", path).body == started.body
     assert client.sent_for_drainers() == [{"accountId": "1010", "webhookId": webhook_id}]
-    assert Lane.REPLAY in client.backlog.marks(webhook_id)
+    assert Lane.REPLAY in client.backlog.markers(webhook_id)
 
     drainer = replays(client)
     first = drainer.next_batch(webhook_id, limit=1)
@@ -156,7 +156,7 @@ def test_a_rejected_redelivery_of_what_still_waits_is_one_attempt_more_and_no_ou
     client: AdminClient, webhook_id: str
 ) -> None:
     client.backlog.append(webhook_id, Lane.REALTIME, [PendingEvent(event("late", at_ms=NOW_MS))])
-    client.backlog.mark("1010", webhook_id, Lane.REALTIME, accepted_at_ms=NOW_MS)
+    client.backlog.set_marker("1010", webhook_id, Lane.REALTIME, accepted_at_ms=NOW_MS)
     (listed, *_) = client.call("GET", f"/v1/webhooks/{webhook_id}/deliveries?status=pending").body[
         "deliveries"
     ]
@@ -277,7 +277,7 @@ def test_an_attempt_is_added_once_however_often_the_call_is_repeated(
 def test_rules(client: AdminClient, webhook_id: str, body: dict[str, Any], errors: dict[str, str]) -> None:
     answer = client.call("POST", f"/v1/webhooks/{webhook_id}/replay", body)
     assert (answer.status, answer.errors) == (422, errors)
-    assert client.backlog.marks(webhook_id) == {}
+    assert client.backlog.markers(webhook_id) == {}
 
 
 def test_who_may_not_asks_in_vain(client: AdminClient, webhook_id: str) -> None:
@@ -292,5 +292,5 @@ def test_who_may_not_asks_in_vain(client: AdminClient, webhook_id: str) -> None:
         assert client.call("POST", redeliver, claims=claims).status == status
     assert client.call("GET", f"{base}/replay", claims=stranger).body["type"].endswith("no-such-webhook")
     assert client.call("POST", f"{base}/deliveries/MTIz/redeliver").body["type"].endswith("no-such-delivery")
-    assert client.backlog.marks(webhook_id) == {}
+    assert client.backlog.markers(webhook_id) == {}
     assert client.backlog.append(webhook_id, Lane.REPLAY, [PendingEvent(event())]) == set()

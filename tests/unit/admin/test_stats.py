@@ -79,7 +79,7 @@ def test_what_waits_since_when_until_when(client: AdminClient, webhook_id: str) 
     for lane, minutes in ((Lane.REALTIME, 3), (Lane.BATCH, 9), (Lane.REPLAY, 5000)):
         at_ms = NOW_MS - minutes * MINUTE_MS
         client.backlog.append(webhook_id, lane, [PendingEvent(event(f"{lane}", at_ms=at_ms))])
-        client.backlog.mark("1010", webhook_id, lane, accepted_at_ms=at_ms + 1000)
+        client.backlog.set_marker("1010", webhook_id, lane, accepted_at_ms=at_ms + 1000)
     answer = client.call("GET", f"/v1/webhooks/{webhook_id}/stats").body
     assert answer["pending"]["count"] == 3
     assert answer["oldestPendingAt"] == "2026-11-03T11:51:00.000Z"
@@ -119,7 +119,7 @@ def test_the_next_batch_is_the_slot_that_events_wait_for_or_else_the_next(
     """The period may have changed since they came. Those that are due already go out now."""
     client.backlog.append(webhook_id, Lane.BATCH, [PendingEvent(event("e"))])
     due_at_ms = NOW_MS + due_in_minutes * MINUTE_MS
-    client.backlog.mark("1010", webhook_id, Lane.BATCH, accepted_at_ms=NOW_MS, due_at_ms=due_at_ms)
+    client.backlog.set_marker("1010", webhook_id, Lane.BATCH, accepted_at_ms=NOW_MS, due_at_ms=due_at_ms)
     answer = client.call("GET", f"/v1/webhooks/{webhook_id}/stats").body
     assert answer["nextBatchAt"] == format_ms(NOW_MS + shown_in_minutes * MINUTE_MS)
 

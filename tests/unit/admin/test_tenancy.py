@@ -70,7 +70,7 @@ def mine(shared_client: AdminClient) -> Mine:
             [Delivery(webhook_id, happened, Outcome.DELIVERED, (ok,))], recorded_at_seconds=NOW_MS // 1000
         )
     client.backlog.append(webhook_id, Lane.REALTIME, [PendingEvent(event("e3", at_ms=NOW_MS + 3))])
-    client.backlog.mark("1010", webhook_id, Lane.REALTIME, accepted_at_ms=NOW_MS)
+    client.backlog.set_marker("1010", webhook_id, Lane.REALTIME, accepted_at_ms=NOW_MS)
     page = client.call("GET", f"/v1/webhooks/{webhook_id}/deliveries?limit=1").body
     replay = {"from": "2026-11-01T00:00:00Z"}
     assert client.call("POST", f"/v1/webhooks/{webhook_id}/replay", replay).status == 202

@@ -381,7 +381,7 @@ def test_a_deletion_marks_a_lane_that_is_due_when_nobody_can_have_the_webhook_in
 ) -> None:
     webhook, _ = office.create()
     office.webhooks.delete(BOB, webhook.webhook_id)
-    (mark,) = office.backlog.marks(webhook.webhook_id).values()
+    (mark,) = office.backlog.markers(webhook.webhook_id).values()
     assert (mark.lane, mark.due_at_ms) == (Lane.REPLAY, NOW_MS + 80_000)
     assert LEASE_SECONDS < 80
 
@@ -399,7 +399,7 @@ def test_a_deletion_that_cannot_be_marked_is_none(office: Office) -> None:
 def test_what_is_not_there_is_not_marked(office: Office) -> None:
     with pytest.raises(WebhookNotFound):
         office.webhooks.delete(BOB, "wh_" + "x" * 22)
-    assert not office.backlog.marks("wh_" + "x" * 22)
+    assert not office.backlog.markers("wh_" + "x" * 22)
 
 
 def test_what_waits_is_counted_lane_by_lane_up_to_a_limit(office: Office) -> None:
@@ -407,7 +407,7 @@ def test_what_waits_is_counted_lane_by_lane_up_to_a_limit(office: Office) -> Non
     for lane, events in ((Lane.REALTIME, 3), (Lane.RETRY, 2)):
         some = [waiting(f"{lane}{number}", at_ms=NOW_MS + number) for number in range(events)]
         assert not office.backlog.append(webhook.webhook_id, lane, some)
-        office.backlog.mark(ACCOUNT, webhook.webhook_id, lane, accepted_at_ms=NOW_MS)
+        office.backlog.set_marker(ACCOUNT, webhook.webhook_id, lane, accepted_at_ms=NOW_MS)
     assert office.webhooks.count_pending(webhook, limit=2) == {
         Lane.REALTIME: Count(2, is_complete=False),
         Lane.RETRY: Count(2, is_complete=True),

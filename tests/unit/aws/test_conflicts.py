@@ -144,7 +144,7 @@ class Stage:
         return claim
 
     def mark(self, lane: Lane = Lane.REALTIME, *, due_at_ms: int = 9) -> bool:
-        return self.backlog.mark(*IDS, lane, accepted_at_ms=NOW_MS, due_at_ms=due_at_ms)
+        return self.backlog.set_marker(*IDS, lane, accepted_at_ms=NOW_MS, due_at_ms=due_at_ms)
 
     def record(self) -> None:
         delivery = Delivery(WEBHOOK, event(), Outcome.FAILED, (OK,))
@@ -199,7 +199,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def clear_marker(stage: Stage) -> object:
     stage.mark()
-    return stage.backlog.clear_marker(stage.backlog.marks(WEBHOOK)[Lane.REALTIME])
+    return stage.backlog.clear_marker(stage.backlog.markers(WEBHOOK)[Lane.REALTIME])
 
 
 def mark_for_an_earlier_event(stage: Stage) -> object:
@@ -209,12 +209,12 @@ def mark_for_an_earlier_event(stage: Stage) -> object:
 
 def set_due(stage: Stage) -> object:
     stage.mark(Lane.RETRY)
-    return stage.backlog.set_due(stage.backlog.marks(WEBHOOK)[Lane.RETRY], 7)
+    return stage.backlog.set_due(stage.backlog.markers(WEBHOOK)[Lane.RETRY], 7)
 
 
 def claim_lane(stage: Stage) -> object:
     stage.mark()
-    return stage.backlog.claim(stage.backlog.marks(WEBHOOK)[Lane.REALTIME], "me", now_ms=0, until_ms=1)
+    return stage.backlog.claim(stage.backlog.markers(WEBHOOK)[Lane.REALTIME], "me", now_ms=0, until_ms=1)
 
 
 def add_attempt_to_a_waiting_event(stage: Stage) -> object:
@@ -287,7 +287,7 @@ def advance_replay(stage: Stage) -> object:
 
 def forget_replay(stage: Stage) -> None:
     stage.replays.start(REPLAY, stage.backlog)
-    stage.replays.forget(WEBHOOK)
+    stage.replays.delete(WEBHOOK)
 
 
 def claim(stage: Stage) -> None:
@@ -335,7 +335,7 @@ def bring_back_a_delivery(stage: Stage) -> object:
 
 
 DRIVERS: dict[str, Callable[[Stage], object]] = {
-    "backlog.Backlog.mark": Stage.mark,
+    "backlog.Backlog.set_marker": Stage.mark,
     "backlog.Backlog.clear_marker": clear_marker,
     "backlog.Backlog.add_attempt": add_attempt_to_a_waiting_event,
     "backlog.Backlog._remove_sent_again": remove_one_that_was_sent_again,
@@ -353,7 +353,7 @@ DRIVERS: dict[str, Callable[[Stage], object]] = {
     "outbox.NotificationOutbox.remove": remove_notice,
     "replays.ReplayStore.cancel": cancel_replay,
     "replays.ReplayStore.advance": advance_replay,
-    "replays.ReplayStore.forget": forget_replay,
+    "replays.ReplayStore.delete": forget_replay,
     "idempotency.Claim.finish": finish_claim,
     "idempotency.Claim.release": give_up_claim,
     "idempotency.Idempotency._put": claim,

@@ -83,7 +83,7 @@ def test_who_wants_the_whole_hears_of_a_key_that_is_never_read(table: Table) -> 
     table.put_all(items(3))
     stand_in(table, "batch_get_item", Unprocessed(table, lambda key: "0001" in key, times=99).read)
     with pytest.raises(AWS_ERRORS, match="left unread: 1 keys"):
-        table.get_all(keys(3), attributes=("n",), consistent=True, whole=True)
+        table.get_all(keys(3), attributes=("n",), consistent=True, require_all=True)
 
 
 def test_a_read_that_fails_is_not_an_empty_one(table: Table) -> None:
@@ -265,11 +265,11 @@ def test_transactions_wait_longer_and_longer_at_random(table: Table, monkeypatch
 
 def page_keys(table: Table, of: KeyRange, **more: Any) -> tuple[list[str], str | None]:
     page = table.page("LANE", of, **more)
-    return [item["sk"]["S"] for item in page.entries], page.read_to
+    return [item["sk"]["S"] for item in page.entries], page.last_key
 
 
 @pytest.mark.parametrize(
-    ("high", "limit", "newest_first", "found", "read_to"),
+    ("high", "limit", "newest_first", "found", "last_key"),
     [
         ("0004", 9, False, ["0001", "0002", "0003"], None),
         ("0004", 2, False, ["0001", "0002"], "0002"),
@@ -281,11 +281,11 @@ def page_keys(table: Table, of: KeyRange, **more: Any) -> tuple[list[str], str |
     ],
 )
 def test_a_page_is_of_a_range_without_its_end(
-    table: Table, high: str, limit: int, newest_first: bool, found: list[str], read_to: str | None
+    table: Table, high: str, limit: int, newest_first: bool, found: list[str], last_key: str | None
 ) -> None:
     table.put_all(items(6))
     of = KeyRange("0001", high)
-    assert page_keys(table, of, limit=limit, newest_first=newest_first) == (found, read_to)
+    assert page_keys(table, of, limit=limit, newest_first=newest_first) == (found, last_key)
 
 
 def test_a_page_that_a_megabyte_ended_says_how_far_it_is(table: Table) -> None:
@@ -294,13 +294,13 @@ def test_a_page_that_a_megabyte_ended_says_how_far_it_is(table: Table) -> None:
     got: list[str] = []
     low, pages = "0", 0
     while True:
-        found, read_to = page_keys(table, KeyRange(low, ":"), limit=100, newest_first=False)
+        found, last_key = page_keys(table, KeyRange(low, ":"), limit=100, newest_first=False)
         got += found
         pages += 1
-        if read_to is None:
+        if last_key is None:
             break
-        assert read_to == got[-1]
-        low = read_to + "\x00"
+        assert last_key == got[-1]
+        low = last_key + "\x00"
     assert got == [key[1] for key in keys(9)]
     assert pages >= 3
 

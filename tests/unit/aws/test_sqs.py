@@ -47,7 +47,7 @@ class Sent:
 
 def quarantined(message: str, *, reason: str = "why") -> str:
     sent: Any = Sent()
-    QuarantineQueue(sent, URL).keep(message, reason=reason)
+    QuarantineQueue(sent, URL).quarantine(message, reason=reason)
     (only,) = sent.messages
     return str(only["MessageBody"])
 
@@ -106,7 +106,7 @@ def test_no_message_and_no_reason_break_the_envelope(message: str, reason: str) 
 )
 def test_a_drainer_is_sent_for_after_at_most_what_sqs_can_delay(asked: int, delay: int) -> None:
     sent: Any = Sent()
-    DrainQueue(sent, URL, URL).send(DrainMessage("1010", "wh_1"), delay_seconds=asked)
+    DrainQueue(sent, URL, URL).schedule(DrainMessage("1010", "wh_1"), delay_seconds=asked)
     (message,) = sent.messages
     assert json.loads(message["MessageBody"]) == {"accountId": "1010", "webhookId": "wh_1"}
     assert message["DelaySeconds"] == delay <= MAX_MESSAGE_DELAY_SECONDS
@@ -118,7 +118,7 @@ def test_a_drainer_is_sent_for_after_at_most_what_sqs_can_delay(asked: int, dela
 def test_many_drainers_are_sent_for_ten_at_a_time(count: int, sizes: list[int]) -> None:
     sent: Any = Sent()
     messages = [DrainMessage("1010", f"wh_{number}", f"t{number}") for number in range(count)]
-    assert DrainQueue(sent, URL, URL).send_all(messages) == []
+    assert DrainQueue(sent, URL, URL).schedule_all(messages) == []
     assert [len(batch) for batch in sent.batches] == sizes
     assert all(len({entry["Id"] for entry in batch}) == len(batch) for batch in sent.batches)
     bodies = [entry["MessageBody"] for batch in sent.batches for entry in batch]
@@ -130,7 +130,7 @@ def test_those_that_sqs_takes_not_are_told_apart() -> None:
     sent: Any = Sent()
     sent.refused = [["0"], [], ["1", "4"]]
     messages = [DrainMessage("1010", f"wh_{number}") for number in range(25)]
-    assert DrainQueue(sent, URL, URL).send_all(messages) == [messages[0], messages[21], messages[24]]
+    assert DrainQueue(sent, URL, URL).schedule_all(messages) == [messages[0], messages[21], messages[24]]
 
 
 @pytest.mark.parametrize(
@@ -161,8 +161,8 @@ def test_sqs_takes_what_is_put_on_it(sqs: Any) -> None:
     url = sqs.create_queue(QueueName="queue")["QueueUrl"]
     queue = DrainQueue(sqs, url, url)
     ids = [('a"ä/\\', f"wh_{number}") for number in range(11)]
-    queue.send(DrainMessage(*ids[0]), delay_seconds=0)
-    queue.send_all([DrainMessage(*each) for each in ids[1:]])
+    queue.schedule(DrainMessage(*ids[0]), delay_seconds=0)
+    queue.schedule_all([DrainMessage(*each) for each in ids[1:]])
     got = []
     while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
         got += [json.loads(message["Body"]) for message in messages]
@@ -173,8 +173,8 @@ def test_what_sqs_does_not_take_is_told(sqs: Any) -> None:
     """A message that could not be quarantined must come again; one for a drainer, the sweep repeats."""
     sqs.answers |= dict.fromkeys(("send_message", "send_message_batch"), Fails(lambda **_: None))
     with pytest.raises(ClientError):
-        QuarantineQueue(sqs, URL).keep("{}", reason="why")
+        QuarantineQueue(sqs, URL).quarantine("{}", reason="why")
     with pytest.raises(ClientError):
-        DrainQueue(sqs, URL, URL).send(DrainMessage("1010", "wh_1"), delay_seconds=0)
+        DrainQueue(sqs, URL, URL).schedule(DrainMessage("1010", "wh_1"), delay_seconds=0)
     with pytest.raises(ClientError):
-        DrainQueue(sqs, URL, URL).send_all([DrainMessage("1010", "wh_1")])
+        DrainQueue(sqs, URL, URL).schedule_all([DrainMessage("1010", "wh_1")])

@@ -81,9 +81,9 @@ def test_it_is_told_once_to_people_and_to_programs(
     backlog = Backlog(table, retention_days=7)
     webhook_id = webhook().webhook_id
     backlog.append(webhook_id, Lane.REALTIME, [PendingEvent(event("e1")), PendingEvent(event("e2"))])
-    backlog.mark("1010", webhook_id, Lane.REALTIME, accepted_at_ms=NOW_MS)
+    backlog.set_marker("1010", webhook_id, Lane.REALTIME, accepted_at_ms=NOW_MS)
     backlog.append(webhook_id, Lane.REPLAY, [PendingEvent(event("e3"))])
-    backlog.mark("1010", webhook_id, Lane.REPLAY, accepted_at_ms=NOW_MS - 60 * MINUTE_MS)
+    backlog.set_marker("1010", webhook_id, Lane.REPLAY, accepted_at_ms=NOW_MS - 60 * MINUTE_MS)
     assert box.put(failing_notification())
     assert not box.put(failing_notification(at_ms=NOW_MS + 20 * MINUTE_MS))
     assert notifier(topic).send() == 1
@@ -327,7 +327,7 @@ def test_what_a_mail_says_where_nothing_waits(
     """Not even where a mark says so: it stands for a moment longer than what it stands for."""
     webhook_id = webhook().webhook_id
     HealthStore(webhooks).save("1010", webhook_id, replace(GONE, attempts=()), revision=0)
-    Backlog(table, retention_days=7).mark("1010", webhook_id, Lane.REALTIME, accepted_at_ms=NOW_MS)
+    Backlog(table, retention_days=7).set_marker("1010", webhook_id, Lane.REALTIME, accepted_at_ms=NOW_MS)
     topic = Topic()
     NotificationOutbox(table).put(replace(failing_notification(), kind=kind, last_error=last_error))
     assert notifier(topic).send() == 1
@@ -344,9 +344,9 @@ def test_of_more_than_a_thousand_that_wait_a_thousand_are_counted(
 ) -> None:
     backlog, webhook_id = Backlog(table, retention_days=7), webhook().webhook_id
     backlog.append(webhook_id, Lane.BATCH, [PendingEvent(event(f"e{number:04d}")) for number in range(1001)])
-    backlog.mark("1010", webhook_id, Lane.BATCH, accepted_at_ms=NOW_MS + 5)
+    backlog.set_marker("1010", webhook_id, Lane.BATCH, accepted_at_ms=NOW_MS + 5)
     backlog.append(webhook_id, Lane.RETRY, [PendingEvent(event("r"), due_at_ms=1)])
-    backlog.mark("1010", webhook_id, Lane.RETRY, accepted_at_ms=NOW_MS + 1)
+    backlog.set_marker("1010", webhook_id, Lane.RETRY, accepted_at_ms=NOW_MS + 1)
     topic = Topic()
     NotificationOutbox(table).put(failing_notification())
     assert notifier(topic).send() == 1

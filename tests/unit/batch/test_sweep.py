@@ -93,7 +93,9 @@ class World:
 
     def mark(self, lane: Lane = Lane.REALTIME, *, webhook: Webhook = WEBHOOK, **more: Any) -> None:
         accepted_at_ms = more.pop("accepted_at_ms", NOW_MS)
-        self.backlog.mark(webhook.account_id, webhook.webhook_id, lane, accepted_at_ms=accepted_at_ms, **more)
+        self.backlog.set_marker(
+            webhook.account_id, webhook.webhook_id, lane, accepted_at_ms=accepted_at_ms, **more
+        )
 
     def pass_seconds(self, seconds: float) -> None:
         """Let time pass for the sweep."""

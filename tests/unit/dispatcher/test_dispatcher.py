@@ -92,7 +92,7 @@ def break_down(*_: object) -> None:
 
 
 def check_at_ms(world: Dispatching, lane: Lane) -> int:
-    return world.backlog.marks(ID)[lane].check_at_ms
+    return world.backlog.markers(ID)[lane].check_at_ms
 
 
 # At once
@@ -105,7 +105,7 @@ def test_each_event_is_sent_alone_and_recorded(world: Dispatching) -> None:
     assert world.recorded("e1", at_ms=NOW_MS + 1) == ("delivered", (Attempt(NOW_MS, 20, 200, None),))
     assert world.endpoint.logged == ["e1", "e2"]
     assert world.metrics == {"Deliveries": 2, "DeliveryLatency": 40}
-    assert world.backlog.marks(ID) == {}
+    assert world.backlog.markers(ID) == {}
 
 
 def test_they_go_out_in_the_order_of_their_own_time(world: Dispatching) -> None:
@@ -204,9 +204,9 @@ def test_what_waits_in_a_marked_lane_is_safe_though_no_drainer_could_be_sent_for
     def refuse(*_: object, **__: object) -> None:
         raise Throttled
 
-    world.drain_queue.send = refuse  # type: ignore[method-assign]
+    world.drain_queue.schedule = refuse  # type: ignore[method-assign]
     assert world.dispatch(message("e1")) == []
-    assert (world.waiting_ids(Lane.REALTIME), [*world.backlog.marks(ID)]) == (["e1"], [Lane.REALTIME])
+    assert (world.waiting_ids(Lane.REALTIME), [*world.backlog.markers(ID)]) == (["e1"], [Lane.REALTIME])
 
 
 def test_an_account_that_cannot_be_read_comes_again_and_others_do_not_wait(world: Dispatching) -> None:
@@ -391,7 +391,7 @@ def test_a_rejected_event_is_set_aside_for_a_minute_and_the_others_go_on(world: 
     (aside,) = world.waiting(Lane.RETRY)
     assert (aside.event.event_id, aside.tries, aside.due_at_ms) == ("e1", 1, NOW_MS + 60_000)
     assert aside.attempts == (Attempt(NOW_MS, 20, 422, None),)
-    assert world.backlog.marks(ID)[Lane.RETRY].due_at_ms == NOW_MS + 60_000
+    assert world.backlog.markers(ID)[Lane.RETRY].due_at_ms == NOW_MS + 60_000
     assert world.sent_for == [], "the sweep sends, or two messages were on their way for a minute"
     assert world.health() == replace(Health(), revision=world.health().revision)
 
@@ -484,7 +484,7 @@ def test_who_looks_for_what_came_before_marks_its_lanes_from_the_first_accepted(
         )
         == []
     )
-    assert [*world.backlog.marks(ID)] == [Lane.REALTIME, Lane.RETRY]
+    assert [*world.backlog.markers(ID)] == [Lane.REALTIME, Lane.RETRY]
     for lane in (Lane.REALTIME, Lane.RETRY):
         assert check_at_ms(world, lane) == NOW_MS - 2 * DAY_MS + RETENTION_MS
     assert world.sent_for == [0]
@@ -493,7 +493,7 @@ def test_who_looks_for_what_came_before_marks_its_lanes_from_the_first_accepted(
 def test_a_non_real_time_event_that_came_before_is_looked_for_in_its_one_lane(world: Dispatching) -> None:
     world.register(events=frozenset({BATCH}))
     world.dispatch(message("e1", name=BATCH, receives=2))
-    (mark,) = world.backlog.marks(ID).values()
+    (mark,) = world.backlog.markers(ID).values()
     assert (mark.lane, mark.due_at_ms, world.sent_for) == (Lane.BATCH, NOW_MS + 20 * 60_000, [])
 
 
@@ -508,7 +508,7 @@ def test_non_real_time_events_wait_for_their_slot_and_nobody_is_sent_for(world: 
     world.register(events=frozenset({BATCH}))
     assert world.dispatch(message("e1", name=BATCH)) == []
     assert (world.waiting_ids(Lane.BATCH), world.sent_for, world.endpoint.posts) == (["e1"], [], [])
-    assert world.backlog.marks(ID)[Lane.BATCH].due_at_ms == NOW_MS + 20 * 60_000
+    assert world.backlog.markers(ID)[Lane.BATCH].due_at_ms == NOW_MS + 20 * 60_000
 
 
 def test_events_that_come_later_wait_for_the_slot_of_the_first(world: Dispatching) -> None:
@@ -518,10 +518,10 @@ def test_events_that_come_later_wait_for_the_slot_of_the_first(world: Dispatchin
     for minutes in (5, 25):
         world.now = NOW_MS / 1000 + minutes * 60
         world.dispatch(message(f"e{minutes}", name=BATCH))
-    assert world.backlog.marks(ID)[Lane.BATCH].due_at_ms == NOW_MS + 20 * 60_000
-    world.backlog.clear_marker(world.backlog.marks(ID)[Lane.BATCH])
+    assert world.backlog.markers(ID)[Lane.BATCH].due_at_ms == NOW_MS + 20 * 60_000
+    world.backlog.clear_marker(world.backlog.markers(ID)[Lane.BATCH])
     world.dispatch(message("e9", name=BATCH))
-    assert world.backlog.marks(ID)[Lane.BATCH].due_at_ms == NOW_MS + 40 * 60_000
+    assert world.backlog.markers(ID)[Lane.BATCH].due_at_ms == NOW_MS + 40 * 60_000
 
 
 def test_one_drainer_is_sent_for_however_many_come(world: Dispatching) -> None:
@@ -583,7 +583,7 @@ def test_what_cannot_be_put_into_quarantine_comes_again(world: Dispatching) -> N
     def refuse(*_: object, **__: object) -> None:
         raise Throttled
 
-    world.quarantine.keep = refuse  # type: ignore[method-assign]
+    world.quarantine.quarantine = refuse  # type: ignore[method-assign]
     broken = message("e1")
     broken["body"] = "{}"
     assert world.dispatch(broken, message("e2")) == ["m-e1"]
@@ -661,7 +661,7 @@ def test_a_second_text_that_cannot_be_put_aside_comes_again(world: Dispatching) 
     def refuse(*_: object, **__: object) -> None:
         raise Throttled
 
-    world.quarantine.keep = refuse  # type: ignore[method-assign]
+    world.quarantine.quarantine = refuse  # type: ignore[method-assign]
     assert world.dispatch(second_of(first), message("e2")) == ["m-second"]
     assert world.endpoint.posts == [["e1"], ["e2"]]
 

@@ -102,7 +102,7 @@ def some(count: int, **more: Any) -> list[PendingEvent]:
 
 
 def mark_of(world: Draining, lane: Lane) -> Any:
-    return world.backlog.marks(ID)[lane]
+    return world.backlog.markers(ID)[lane]
 
 
 # Recorded before it is settled
@@ -253,7 +253,7 @@ def test_a_burial_stops_in_time_and_goes_on_in_another_drainer(world: Draining) 
     world.drain(remaining_ms=lambda: 20_000)
     assert (world.waiting(Lane.REALTIME), world.sent_for) == ([], [0])
     assert world.outcome(some(1)[0].event) == "failed"
-    assert world.backlog.marks(ID) == {}
+    assert world.backlog.markers(ID) == {}
 
 
 # Expiry
@@ -338,7 +338,7 @@ def test_what_expires_says_why(world: Draining, last_error: str, reason: str) ->
     found = world.history.find(ID, old.event.sort_key)
     assert found is not None
     assert (found[0].outcome, found[0].reason) == ("expired", reason)
-    assert world.backlog.marks(ID) == {}
+    assert world.backlog.markers(ID) == {}
 
 
 @pytest.mark.parametrize(("age_ms", "is_sent"), [(RETENTION_MS - 1, True), (RETENTION_MS, False)])
@@ -495,7 +495,7 @@ def test_lanes_are_served_in_their_order(world: Draining) -> None:
     world.put(Lane.REALTIME, waiting("real-time"))
     world.new_run().run()
     assert world.endpoint.posts == [["real-time"], ["batch"], ["rejected"]]
-    assert world.backlog.marks(ID) == {}
+    assert world.backlog.markers(ID) == {}
 
 
 @pytest.mark.parametrize(("bytes_each", "sizes"), [(130_943, [2]), (130_944, [1, 1])])
@@ -885,7 +885,7 @@ def test_a_registration_that_is_remembered_from_before_the_lease_is_read_again(w
     world.put(Lane.REALTIME, *some(1))
     assert world.new_run().run().delay_seconds is None
     assert world.endpoint.posts == [["e1"]]
-    assert (world.endpoint.urls, world.backlog.marks(ID)) == (["https://new.example.com/"], {})
+    assert (world.endpoint.urls, world.backlog.markers(ID)) == (["https://new.example.com/"], {})
 
 
 def test_a_webhook_that_was_deleted_meanwhile_is_for_the_next_drainer(world: Draining) -> None:
@@ -1028,7 +1028,7 @@ def test_a_replay_sends_portion_by_portion_and_ends(world: Draining) -> None:
     replay = world.replay_store.find(ID)
     assert replay is not None
     assert (replay.state, replay.read, replay.delivered, replay.rejected) == (ReplayState.DONE, 5, 5, 0)
-    assert world.backlog.marks(ID) == {}
+    assert world.backlog.markers(ID) == {}
 
 
 def test_a_replay_passes_over_what_it_does_not_send(world: Draining) -> None:
@@ -1039,7 +1039,7 @@ def test_a_replay_passes_over_what_it_does_not_send(world: Draining) -> None:
     replay = world.replay_store.find(ID)
     assert replay is not None
     assert (world.endpoint.posts, replay.state, replay.read) == ([], ReplayState.DONE, 3)
-    assert world.backlog.marks(ID) == {}
+    assert world.backlog.markers(ID) == {}
 
 
 def test_a_replay_that_is_only_rejected_pauses_for_a_minute_after_ten_and_charges_nobody(
@@ -1104,7 +1104,7 @@ def test_that_it_is_to_be_sent_again_ends_from_when_it_was_asked_for_and_stays_o
     world.put(Lane.REPLAY, replace(asked, event=replace(asked.event, accepted_at_ms=NOW_MS - RETENTION_MS)))
     assert mark_of(world, Lane.REPLAY).check_at_ms <= NOW_MS
     assert world.new_run().run().delay_seconds is None
-    assert (world.waiting_ids(Lane.REPLAY) == ["e1"], Lane.REPLAY in world.backlog.marks(ID)) == (
+    assert (world.waiting_ids(Lane.REPLAY) == ["e1"], Lane.REPLAY in world.backlog.markers(ID)) == (
         is_left,
         is_left,
     )
@@ -1129,7 +1129,7 @@ def test_the_retry_lane_is_marked_once_more_when_the_event_is_there(world: Drain
     client = before(world.deliveries_table)
 
     def bury_first(**request: Any) -> Any:
-        mark = world.backlog.marks(ID).get(Lane.RETRY)
+        mark = world.backlog.markers(ID).get(Lane.RETRY)
         if mark is not None and "PutRequest" in str(request):
             assert world.backlog.clear_marker(mark)
         return client.behind.batch_write_item(**request)

@@ -25,7 +25,7 @@ class Looks(Flow):
         )
 
     def mark(self, lane: Lane = Lane.REALTIME) -> DueMarker:
-        return self.backlog.marks(ID)[lane]
+        return self.backlog.markers(ID)[lane]
 
     def in_pages(self) -> list[str]:
         """Let each page be one event, as if it had a megabyte; return their ids, as they are read."""
@@ -69,7 +69,7 @@ def test_what_expired_is_recorded_and_the_rest_is_looked_at_when_its_first_expir
 def test_a_lane_of_which_all_expired_loses_its_mark(world: Looks) -> None:
     world.put(Lane.REALTIME, *lane_of(OLD, OLD))
     world.look()
-    assert (world.waiting(Lane.REALTIME), world.backlog.marks(ID)) == ([], {})
+    assert (world.waiting(Lane.REALTIME), world.backlog.markers(ID)) == ([], {})
 
 
 def test_a_long_lane_is_looked_through_in_portions_and_each_page_is_read_once(world: Looks) -> None:
@@ -171,5 +171,5 @@ def test_a_look_that_was_kept_does_not_outlive_its_mark(world: Looks) -> None:
     world.in_pages()
     world.look(pages=1)
     assert world.backlog.clear_marker(world.mark())
-    world.backlog.mark(ACCOUNT, ID, Lane.REALTIME, accepted_at_ms=NOW_MS)
+    world.backlog.set_marker(ACCOUNT, ID, Lane.REALTIME, accepted_at_ms=NOW_MS)
     assert world.mark().check is None

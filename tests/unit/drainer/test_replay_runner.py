@@ -217,7 +217,7 @@ def test_what_was_sent_ahead_of_its_time_waits_on_only_if_it_was_rejected(
 ) -> None:
     kept = PendingEvent(event("a"), due_at_ms=NOW_MS + 900, tries=1, attempts=(OK,))
     backlog.append("wh_1", Lane.RETRY, [kept])
-    store.redeliver("1010", "wh_1", replace(kept, pending_in=Lane.RETRY), backlog, asked_at_ms=NOW_MS)
+    store.redeliver("1010", "wh_1", replace(kept, lane=Lane.RETRY), backlog, asked_at_ms=NOW_MS)
     batch = replays.next_batch("wh_1", limit=10)
     assert batch is not None
     assert replays.record(batch, batch.pending, AGAIN, is_delivered=is_delivered)
@@ -294,7 +294,7 @@ def test_a_fault_where_it_also_waits_does_not_undo_what_was_sent(
     kept = PendingEvent(event("a"), due_at_ms=NOW_MS + 900, tries=1)
     backlog.append("wh_1", Lane.RETRY, [kept])
     for is_delivered, name in ((False, "update_item"), (True, "batch_write_item")):
-        store.redeliver("1010", "wh_1", replace(kept, pending_in=Lane.RETRY), backlog, asked_at_ms=NOW_MS)
+        store.redeliver("1010", "wh_1", replace(kept, lane=Lane.RETRY), backlog, asked_at_ms=NOW_MS)
         batch = replays.next_batch("wh_1", limit=10)
         assert batch is not None
         client = before(table)

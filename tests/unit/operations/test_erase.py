@@ -110,7 +110,7 @@ def system(table: Table) -> System:
             history.record(delivered, recorded_at_seconds=NOW_MS // 1000)
             for lane in Lane:
                 backlog.append(webhook_id, lane, [PendingEvent(each, due_at_ms=NOW_MS) for each in happened])
-                backlog.mark(account_id, webhook_id, lane, accepted_at_ms=NOW_MS)
+                backlog.set_marker(account_id, webhook_id, lane, accepted_at_ms=NOW_MS)
     sqs = boto3.client("sqs", region_name=REGION)
     url = sqs.create_queue(QueueName="quarantine")["QueueUrl"]
     client: Any = table.client

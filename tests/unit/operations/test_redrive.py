@@ -230,11 +230,11 @@ def envelope(event_name: str, *, source: str = "lms", detail: str = "") -> str:
 def test_what_would_be_taken_now_leaves_quarantine_and_the_rest_stays(queues: Queues) -> None:
     realtime, batch = envelope("COURSE_COMPLETED"), envelope("LEARNER_PROGRESS")
     kept = QuarantineQueue(queues.sqs, queues.dead)
-    kept.keep(realtime, reason="eventName is unknown")
+    kept.quarantine(realtime, reason="eventName is unknown")
     # As the bus's own rule writes it.
     queues.fill(f'{{"reason": "source is not \'lms\', or ...", "event": {batch}}}')
-    kept.keep(envelope("COURSE_COMPLETED", source="crm"), reason="source is 'crm'")
-    kept.keep("no JSON", reason="the message is not the JSON of an event")
+    kept.quarantine(envelope("COURSE_COMPLETED", source="crm"), reason="source is 'crm'")
+    kept.quarantine("no JSON", reason="the message is not the JSON of an event")
     queues.fill('{"someone": "else"}')
     shown = Shown()
     route = out_of_quarantine(realtime_url=queues.realtime, batch_url=queues.batch, source="lms")
@@ -268,7 +268,7 @@ def test_the_event_is_cut_out_of_what_quarantine_keeps(reason: str, event: Any, 
             sent.append(MessageBody)
 
     sqs: Any = Sqs()
-    QuarantineQueue(sqs, "url").keep(text, reason=reason)
+    QuarantineQueue(sqs, "url").quarantine(text, reason=reason)
     assert quarantined_event(sent[0]) == (reason, text)
 
 

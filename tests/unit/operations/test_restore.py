@@ -80,18 +80,20 @@ def stack(dynamodb: Engine) -> Iterator[Tables]:
         )
         for lane in (Lane.REALTIME, Lane.BATCH):
             stack.backlog.append(WEBHOOK, lane, [PendingEvent(event(f"in-{lane}"))])
-            stack.backlog.mark("1010", WEBHOOK, lane, accepted_at_ms=NOW_MS)
+            stack.backlog.set_marker("1010", WEBHOOK, lane, accepted_at_ms=NOW_MS)
         retry = PendingEvent(event("in-retry"), tries=1, due_at_ms=NOW_MS + 60_000, attempts=(OK,))
         stack.backlog.append(WEBHOOK, Lane.RETRY, [retry])
-        stack.backlog.mark("1010", WEBHOOK, Lane.RETRY, accepted_at_ms=NOW_MS, due_at_ms=retry.due_at_ms)
+        stack.backlog.set_marker(
+            "1010", WEBHOOK, Lane.RETRY, accepted_at_ms=NOW_MS, due_at_ms=retry.due_at_ms
+        )
         yield stack
 
 
 def test_lanes_without_marks_get_them_as_those_who_appended_made_them(stack: Tables) -> None:
-    before = stack.backlog.marks(WEBHOOK)
+    before = stack.backlog.markers(WEBHOOK)
     stack.lose("deliveries", "DUE#")
     stack.restore(copies=False)
-    after = stack.backlog.marks(WEBHOOK)
+    after = stack.backlog.markers(WEBHOOK)
     assert after.keys() == before.keys()
     for lane, mark in after.items():
         assert (mark.account_id, mark.due_at_ms, mark.check_at_ms) == (
@@ -105,7 +107,7 @@ def test_the_earliest_event_of_a_lane_says_when_it_is_due_and_when_it_expires(st
     older = PendingEvent(event("old", accepted_at_ms=NOW_MS - DAY_MS), tries=2, due_at_ms=NOW_MS + 5_000)
     stack.backlog.append(WEBHOOK, Lane.RETRY, [older])
     stack.restore(copies=False)
-    mark = stack.backlog.marks(WEBHOOK)[Lane.RETRY]
+    mark = stack.backlog.markers(WEBHOOK)[Lane.RETRY]
     assert (mark.due_at_ms, mark.check_at_ms) == (NOW_MS + 5_000, NOW_MS + 6 * DAY_MS)
 
 
@@ -118,7 +120,7 @@ def test_a_replay_under_way_and_what_is_to_be_sent_again_get_a_mark_that_is_look
     stack.lose("deliveries", "DUE#")
     stack.restore(copies=False)
     for webhook_id in (WEBHOOK, OTHER):
-        assert stack.backlog.marks(webhook_id)[Lane.REPLAY].check_at_ms <= NOW_MS
+        assert stack.backlog.markers(webhook_id)[Lane.REPLAY].check_at_ms <= NOW_MS
 
 
 def test_without_being_told_to_nothing_is_changed(stack: Tables, capsys: pytest.CaptureFixture[str]) -> None:
@@ -205,7 +207,7 @@ def test_what_waited_comes_back_unless_it_was_delivered_since(stack: Tables) -> 
     (retry,) = stack.backlog.read(WEBHOOK, Lane.RETRY, limit=10)
     assert (retry.event.event_id, retry.tries, retry.due_at_ms) == ("in-retry", 1, NOW_MS + 60_000)
     assert stack.waiting(Lane.REPLAY) == []
-    assert stack.backlog.marks(WEBHOOK).keys() == {Lane.BATCH, Lane.RETRY}
+    assert stack.backlog.markers(WEBHOOK).keys() == {Lane.BATCH, Lane.RETRY}
 
 
 def test_lost_history_comes_back(stack: Tables) -> None:

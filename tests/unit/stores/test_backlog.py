@@ -41,7 +41,7 @@ def ids(backlog: Backlog, lane: Lane, *, limit: int = 100) -> list[str]:
 
 
 def mark(backlog: Backlog, lane: Lane = Lane.REALTIME, *, accepted_at_ms: int = NOW_MS, **more: int) -> bool:
-    return backlog.mark("1010", "wh_1", lane, accepted_at_ms=accepted_at_ms, **more)
+    return backlog.set_marker("1010", "wh_1", lane, accepted_at_ms=accepted_at_ms, **more)
 
 
 def test_a_lane_is_read_by_time_then_by_id(backlog: Backlog) -> None:
@@ -163,7 +163,7 @@ def test_lanes_and_the_marks_of_a_webhook_are_read_as_they_stand_now(backlog: Ba
     """A reading that lags behind an append would find the lane empty, and remove its mark."""
     asked = keep_requests(table, "query")
     backlog.read("wh_1", Lane.REALTIME, limit=1)
-    backlog.marks("wh_1")
+    backlog.markers("wh_1")
     assert [call["ConsistentRead"] for call in asked] == [True, True]
 
 
@@ -171,17 +171,17 @@ def test_whoever_makes_a_mark_is_told(backlog: Backlog) -> None:
     assert mark(backlog) is True
     assert mark(backlog) is False
     assert mark(backlog, Lane.BATCH) is True
-    assert set(backlog.marks("wh_1")) == {Lane.REALTIME, Lane.BATCH}
-    assert backlog.marks("wh_") == {}
+    assert set(backlog.markers("wh_1")) == {Lane.REALTIME, Lane.BATCH}
+    assert backlog.markers("wh_") == {}
 
 
 def test_a_mark_is_removed_only_if_nothing_was_appended_since_it_was_read(backlog: Backlog) -> None:
     mark(backlog)
-    read = backlog.marks("wh_1")[Lane.REALTIME]
+    read = backlog.markers("wh_1")[Lane.REALTIME]
     mark(backlog)
     assert not backlog.clear_marker(read)
-    assert backlog.clear_marker(backlog.marks("wh_1")[Lane.REALTIME])
-    assert backlog.marks("wh_1") == {}
+    assert backlog.clear_marker(backlog.markers("wh_1")[Lane.REALTIME])
+    assert backlog.markers("wh_1") == {}
     assert not backlog.clear_marker(read)
 
 
@@ -189,13 +189,13 @@ def test_each_append_changes_the_token(backlog: Backlog) -> None:
     tokens = set()
     for _ in range(20):
         mark(backlog)
-        tokens.add(backlog.marks("wh_1")[Lane.REALTIME].token)
+        tokens.add(backlog.markers("wh_1")[Lane.REALTIME].token)
     assert len(tokens) == 20
 
 
 def test_a_mark_says_whose_lane_it_is(backlog: Backlog) -> None:
     mark(backlog, Lane.RETRY, due_at_ms=500)
-    got = backlog.marks("wh_1")[Lane.RETRY]
+    got = backlog.markers("wh_1")[Lane.RETRY]
     expected = DueMarker("1010", "wh_1", Lane.RETRY, got.token, 500, NOW_MS + 7 * DAY_MS)
     assert got == expected
     assert list(backlog.all_markers()) == [expected]
@@ -204,9 +204,9 @@ def test_a_mark_says_whose_lane_it_is(backlog: Backlog) -> None:
 def test_the_mark_of_one_lane_is_removed_and_those_of_others_stay(backlog: Backlog) -> None:
     for lane in (Lane.REALTIME, Lane.BATCH, Lane.RETRY):
         mark(backlog, lane)
-    backlog.mark("1010", "wh_1#2", Lane.REALTIME, accepted_at_ms=NOW_MS)
-    assert backlog.clear_marker(backlog.marks("wh_1")[Lane.REALTIME])
-    assert set(backlog.marks("wh_1")) == {Lane.BATCH, Lane.RETRY}
+    backlog.set_marker("1010", "wh_1#2", Lane.REALTIME, accepted_at_ms=NOW_MS)
+    assert backlog.clear_marker(backlog.markers("wh_1")[Lane.REALTIME])
+    assert set(backlog.markers("wh_1")) == {Lane.BATCH, Lane.RETRY}
     assert {(each.webhook_id, each.lane) for each in backlog.all_markers()} == {
         ("wh_1", Lane.BATCH),
         ("wh_1", Lane.RETRY),
@@ -236,7 +236,7 @@ def test_who_made_a_mark_is_told_though_the_call_was_repeated(
 
     client.answers["update_item"] = twice
     assert mark(backlog, Lane.RETRY, accepted_at_ms=NOW_MS - 5, due_at_ms=300)
-    got = backlog.marks("wh_1")[Lane.RETRY]
+    got = backlog.markers("wh_1")[Lane.RETRY]
     assert (got.due_at_ms, got.check_at_ms) == (300, NOW_MS - 5 + 7 * DAY_MS)
 
 
@@ -250,22 +250,22 @@ def test_a_mark_that_goes_while_it_is_set_earlier_does_not_come_back_in_parts(
     def update_item(**call: Any) -> Any:
         answer = client.behind.update_item(**call)
         client.answers.clear()
-        assert backlog.clear_marker(backlog.marks("wh_1")[Lane.RETRY])
+        assert backlog.clear_marker(backlog.markers("wh_1")[Lane.RETRY])
         return answer
 
     client.answers["update_item"] = update_item
     assert not mark(backlog, Lane.RETRY, due_at_ms=300)
-    assert backlog.marks("wh_1") == {}
+    assert backlog.markers("wh_1") == {}
     assert list(backlog.all_markers()) == []
 
 
 def test_a_mark_that_is_gone_is_not_brought_back_by_what_was_learnt(backlog: Backlog) -> None:
     mark(backlog, Lane.BATCH)
-    gone = backlog.marks("wh_1")[Lane.BATCH]
+    gone = backlog.markers("wh_1")[Lane.BATCH]
     backlog.clear_marker(gone)
     assert not backlog.set_due(gone, 1)
     assert not backlog.set_check(gone, 1)
-    assert backlog.marks("wh_1") == {}
+    assert backlog.markers("wh_1") == {}
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_whatever_the_order_a_mark_says_the_earliest(
 ) -> None:
     for accepted, due in marked:
         mark(backlog, Lane.RETRY, accepted_at_ms=NOW_MS + accepted, due_at_ms=due)
-    got = backlog.marks("wh_1")[Lane.RETRY]
+    got = backlog.markers("wh_1")[Lane.RETRY]
     assert (got.due_at_ms, got.check_at_ms) == (due_at_ms, NOW_MS + check_in_ms + 7 * DAY_MS)
 
 
@@ -292,31 +292,31 @@ def test_a_mark_says_the_earliest_of_what_was_appended(backlog: Backlog) -> None
     mark(backlog, Lane.RETRY, accepted_at_ms=NOW_MS, due_at_ms=500)
     mark(backlog, Lane.RETRY, accepted_at_ms=NOW_MS + 5, due_at_ms=900)
     mark(backlog, Lane.RETRY, accepted_at_ms=NOW_MS - 5, due_at_ms=300)
-    got = backlog.marks("wh_1")[Lane.RETRY]
+    got = backlog.markers("wh_1")[Lane.RETRY]
     assert (got.due_at_ms, got.check_at_ms) == (300, NOW_MS - 5 + 7 * DAY_MS)
 
 
 def test_what_was_learnt_of_a_lane_is_dropped_when_something_was_appended(backlog: Backlog) -> None:
     mark(backlog, Lane.RETRY, due_at_ms=300)
-    read = backlog.marks("wh_1")[Lane.RETRY]
+    read = backlog.markers("wh_1")[Lane.RETRY]
     assert backlog.set_due(read, 900)
     assert backlog.set_check(read, 1)
     mark(backlog, Lane.RETRY, due_at_ms=400)
     assert not backlog.set_due(read, 2000)
     assert not backlog.set_check(read, 2)
-    got = backlog.marks("wh_1")[Lane.RETRY]
+    got = backlog.markers("wh_1")[Lane.RETRY]
     assert (got.due_at_ms, got.check_at_ms) == (400, 1)
 
 
 def test_a_lane_keeps_the_slot_of_its_first_event_until_it_was_empty(backlog: Backlog) -> None:
     assert mark(backlog, Lane.BATCH, due_at_ms=500)
     mark(backlog, Lane.BATCH, due_at_ms=900)
-    first = backlog.marks("wh_1")[Lane.BATCH]
+    first = backlog.markers("wh_1")[Lane.BATCH]
     assert first.due_at_ms == 500
     assert (first.is_due(499), first.is_due(500)) == (False, True)
     assert backlog.clear_marker(first)
     mark(backlog, Lane.BATCH, due_at_ms=900)
-    assert backlog.marks("wh_1")[Lane.BATCH].due_at_ms == 900
+    assert backlog.markers("wh_1")[Lane.BATCH].due_at_ms == 900
 
 
 @pytest.mark.parametrize("was_open", [True, False])
@@ -331,14 +331,14 @@ def test_a_lane_that_an_earlier_version_opened_or_not_goes_out(
         UpdateExpression="SET is_open = :open",
         ExpressionAttributeValues={":open": {"BOOL": was_open}},
     )
-    assert backlog.marks("wh_1")[Lane.BATCH].is_due(NOW_MS)
+    assert backlog.markers("wh_1")[Lane.BATCH].is_due(NOW_MS)
     assert [each.lane for each in due_markers(backlog)] == [Lane.BATCH]
 
 
 def test_the_sweep_sees_the_marks_of_every_shard(backlog: Backlog, table: Table) -> None:
     webhook_ids = [f"wh_{number}" for number in range(100)]
     for webhook_id in webhook_ids:
-        backlog.mark("1010", webhook_id, Lane.REALTIME, accepted_at_ms=NOW_MS)
+        backlog.set_marker("1010", webhook_id, Lane.REALTIME, accepted_at_ms=NOW_MS)
     assert sorted(each.webhook_id for each in backlog.all_markers()) == sorted(webhook_ids)
     shards = {item["pk"]["S"] for item in table.client.scan(TableName=table.name)["Items"]}
     assert shards == {f"DUE#{shard}" for shard in range(16)}
@@ -348,7 +348,7 @@ def test_the_sweep_sees_marks_that_take_several_pages(backlog: Backlog, table: T
     """As if each were 300 KB long: four of one shard are more than a page."""
     webhook_ids = [each for each in map("wh_{}".format, range(200)) if _shard(each) == 3][:5]
     for webhook_id in webhook_ids:
-        backlog.mark("1010", webhook_id, Lane.REALTIME, accepted_at_ms=NOW_MS)
+        backlog.set_marker("1010", webhook_id, Lane.REALTIME, accepted_at_ms=NOW_MS)
         table.client.update_item(
             TableName=table.name,
             Key=key_item(("DUE#3", f"{webhook_id}#realtime")),
@@ -387,7 +387,7 @@ def test_only_marks_for_which_there_may_be_something_to_do_are_handed_over(backl
         "expiring": {"due_at_ms": NOW_MS + 1, "accepted_at_ms": NOW_MS - 7 * DAY_MS},
         "not-expiring": {"due_at_ms": NOW_MS + 1, "accepted_at_ms": NOW_MS - 7 * DAY_MS + 1},
     }.items():
-        backlog.mark("1010", f"wh_{name}", Lane.RETRY, **{"accepted_at_ms": NOW_MS, **times})
+        backlog.set_marker("1010", f"wh_{name}", Lane.RETRY, **{"accepted_at_ms": NOW_MS, **times})
     counted: list[int] = []
     found = due_markers(backlog, counted=counted)
     assert sorted(each.webhook_id for each in found) == ["wh_due", "wh_expiring"]
@@ -397,8 +397,8 @@ def test_only_marks_for_which_there_may_be_something_to_do_are_handed_over(backl
 def test_whichever_place_a_sweep_begins_at_it_finds_every_mark_once(backlog: Backlog) -> None:
     webhook_ids = [f"wh_{number}" for number in range(60)]
     for webhook_id in webhook_ids:
-        backlog.mark("1010", webhook_id, Lane.REALTIME, accepted_at_ms=NOW_MS)
-    backlog.mark("1010", "wh_30", Lane.RETRY, accepted_at_ms=NOW_MS)
+        backlog.set_marker("1010", webhook_id, Lane.REALTIME, accepted_at_ms=NOW_MS)
+    backlog.set_marker("1010", "wh_30", Lane.RETRY, accepted_at_ms=NOW_MS)
     for start, limit in product(("wh_", "wh_30", "wh_~"), (1, 2, 1000)):
         found = [each.webhook_id for each in due_markers(backlog, start=start, limit=limit)]
         assert sorted(found) == sorted([*webhook_ids, "wh_30"]), (start, limit)
@@ -408,7 +408,7 @@ def test_whichever_place_a_sweep_begins_at_it_finds_every_mark_once(backlog: Bac
 def test_a_part_of_a_shard_can_be_gone_on_with_from_any_mark(backlog: Backlog) -> None:
     webhook_ids = sorted([each for each in map("wh_{}".format, range(200)) if _shard(each) == 3][:6])
     for webhook_id in webhook_ids:
-        backlog.mark("1010", webhook_id, Lane.REALTIME, accepted_at_ms=NOW_MS)
+        backlog.set_marker("1010", webhook_id, Lane.REALTIME, accepted_at_ms=NOW_MS)
     part = ShardPart(3, start=webhook_ids[2], next_key=webhook_ids[2])
     page = backlog.due_markers(part, now_ms=NOW_MS, limit=1000)
     assert [each.webhook_id for each in page.markers] == webhook_ids[2:]
@@ -447,7 +447,7 @@ def test_a_mark_that_cannot_be_read_is_noticed_and_costs_no_other(
     else:
         del item[lacks]
     table.client.put_item(TableName=table.name, Item=item)
-    assert [*backlog.marks("wh_1")] == [Lane.RETRY], story
+    assert [*backlog.markers("wh_1")] == [Lane.RETRY], story
     assert [each.lane for each in backlog.all_markers()] == [Lane.RETRY]
     assert [each.lane for each in due_markers(backlog)] == [Lane.RETRY]
     assert counted == {Metric.INTERNAL_ERRORS: 3}
@@ -463,7 +463,7 @@ def test_an_append_mends_a_mark_that_lacks_something(backlog: Backlog, table: Ta
         ExpressionAttributeNames={"#attribute": attribute},
     )
     assert not mark(backlog, due_at_ms=5)
-    got = backlog.marks("wh_1")[Lane.REALTIME]
+    got = backlog.markers("wh_1")[Lane.REALTIME]
     assert (got.due_at_ms, got.check_at_ms) == (5, NOW_MS + 7 * DAY_MS)
     assert got.token
 
@@ -485,13 +485,15 @@ class Race:
         each = waiting(f"e{next(self.numbers)}", due_at_ms=due_at_ms if self.lane is Lane.RETRY else 0)
         self.backlog.append(self.webhook_id, self.lane, [each])
         yield
-        self.backlog.mark("1010", self.webhook_id, self.lane, accepted_at_ms=NOW_MS, due_at_ms=each.due_at_ms)
+        self.backlog.set_marker(
+            "1010", self.webhook_id, self.lane, accepted_at_ms=NOW_MS, due_at_ms=each.due_at_ms
+        )
         if each in self.backlog.read(self.webhook_id, self.lane, limit=1000):
             self.marked.add(each)
 
     def drain(self, now_ms: int) -> Generator[None]:
         """As a turn serves a lane. It may stop after any step: its process was killed."""
-        while mark := self.backlog.marks(self.webhook_id).get(self.lane):
+        while mark := self.backlog.markers(self.webhook_id).get(self.lane):
             yield
             found = self.backlog.read(self.webhook_id, self.lane, limit=1)
             yield
@@ -510,7 +512,7 @@ class Race:
 
     def check(self) -> None:
         if self.marked:
-            mark = self.backlog.marks(self.webhook_id).get(self.lane)
+            mark = self.backlog.markers(self.webhook_id).get(self.lane)
             assert mark is not None, "events without a mark"
             assert mark.due_at_ms <= min(each.due_at_ms for each in self.marked), "found too late"
 
@@ -587,7 +589,7 @@ SHARD_OF = {
 def test_a_mark_stands_where_every_version_looks_for_it(
     backlog: Backlog, table: Table, webhook_id: str, shard: int
 ) -> None:
-    backlog.mark("1010", webhook_id, Lane.RETRY, accepted_at_ms=NOW_MS)
+    backlog.set_marker("1010", webhook_id, Lane.RETRY, accepted_at_ms=NOW_MS)
     (item,) = table.client.scan(TableName=table.name)["Items"]
     assert (item["pk"]["S"], item["sk"]["S"]) == (f"DUE#{shard}", f"{webhook_id}#retry")
 
@@ -624,7 +626,7 @@ def test_there_are_sixteen_shards_and_the_sweep_looks_into_each(backlog: Backlog
 def fill(backlog: Backlog, lane: Lane, number: int, *, text: str = "{}") -> DueMarker:
     backlog.append("wh_1", lane, [waiting(f"{each:04d}", text=text) for each in range(number)])
     mark(backlog, lane)
-    return backlog.marks("wh_1")[lane]
+    return backlog.markers("wh_1")[lane]
 
 
 @pytest.mark.parametrize(
@@ -714,7 +716,7 @@ def redeliver(backlog: Backlog, table: Table, again: PendingEvent) -> None:
 
 
 def test_everything_about_one_to_be_sent_again_comes_back(backlog: Backlog, table: Table) -> None:
-    again = waiting("a", pending_in=Lane.RETRY, due_at_ms=700, asked_at_ms=NOW_MS, tries=2)
+    again = waiting("a", lane=Lane.RETRY, due_at_ms=700, asked_at_ms=NOW_MS, tries=2)
     redeliver(backlog, table, again)
     (found,) = backlog.read("wh_1", Lane.REPLAY, limit=5)
     assert found == replace(again, token=found.token)
@@ -744,11 +746,11 @@ def test_the_first_who_asks_says_when_the_replay_lane_is_looked_through(
 ) -> None:
     """And each that asks changes the token, and has it sent now."""
     redeliver(backlog, table, waiting("a", asked_at_ms=NOW_MS))
-    first = backlog.marks("wh_1")[Lane.REPLAY]
+    first = backlog.markers("wh_1")[Lane.REPLAY]
     assert (first.account_id, first.due_at_ms, first.check_at_ms) == ("1010", 0, NOW_MS + 7 * DAY_MS)
     assert backlog.set_due(first, NOW_MS + 900)
     redeliver(backlog, table, waiting("b", asked_at_ms=NOW_MS + 5_000))
-    second = backlog.marks("wh_1")[Lane.REPLAY]
+    second = backlog.markers("wh_1")[Lane.REPLAY]
     assert (second.due_at_ms, second.check_at_ms) == (0, NOW_MS + 7 * DAY_MS)
     assert not backlog.clear_marker(first)
 
@@ -758,8 +760,8 @@ def test_a_page_of_a_lane_has_the_last_events_first(backlog: Backlog) -> None:
     backlog.append("wh_1", Lane.BATCH, kept)
     whole = KeyRange(kept[0].event.sort_key, ":")
     page = backlog.page("wh_1", Lane.BATCH, whole, limit=2)
-    assert (page.entries, page.read_to) == ([kept[4], kept[3]], kept[3].event.sort_key)
-    rest = backlog.page("wh_1", Lane.BATCH, KeyRange(kept[1].event.sort_key, page.read_to or ""), limit=5)
+    assert (page.entries, page.last_key) == ([kept[4], kept[3]], kept[3].event.sort_key)
+    rest = backlog.page("wh_1", Lane.BATCH, KeyRange(kept[1].event.sort_key, page.last_key or ""), limit=5)
     assert rest.entries == [kept[2], kept[1]]
 
 
@@ -808,13 +810,13 @@ def test_only_real_time_events_of_an_endpoint_that_answers_are_urgent() -> None:
 
 def test_a_lane_is_claimed_by_one_until_the_claim_ends(backlog: Backlog) -> None:
     mark(backlog, Lane.REALTIME, accepted_at_ms=NOW_MS)
-    marked = backlog.marks("wh_1")[Lane.REALTIME]
+    marked = backlog.markers("wh_1")[Lane.REALTIME]
     assert marked.purge_until_ms == 0
     assert backlog.claim(marked, "a", now_ms=0, until_ms=70)
     assert backlog.claim(marked, "a", now_ms=0, until_ms=70), "botocore may try again"
     assert not backlog.claim(marked, "b", now_ms=70, until_ms=99)
     assert not backlog.claim(marked, "b", now_ms=70, until_ms=99, instead_of=("c", ""))
-    assert backlog.marks("wh_1")[Lane.REALTIME].purge_until_ms == 70
+    assert backlog.markers("wh_1")[Lane.REALTIME].purge_until_ms == 70
     assert backlog.claim(marked, "b", now_ms=71, until_ms=99)
     assert not backlog.claim(marked, "a", now_ms=71, until_ms=99)
 
@@ -822,7 +824,7 @@ def test_a_lane_is_claimed_by_one_until_the_claim_ends(backlog: Backlog) -> None
 def test_a_claim_is_given_on(backlog: Backlog) -> None:
     """The sweep claims under no name, for the drainer that gets its message."""
     mark(backlog, Lane.REALTIME, accepted_at_ms=NOW_MS)
-    marked = backlog.marks("wh_1")[Lane.REALTIME]
+    marked = backlog.markers("wh_1")[Lane.REALTIME]
     assert backlog.claim(marked, "", now_ms=0, until_ms=70)
     assert not backlog.claim(marked, "stray", now_ms=1, until_ms=70, instead_of=("ticket", "m1"))
     assert backlog.claim(marked, "a", now_ms=1, until_ms=70, instead_of=("", "m1"))
@@ -833,14 +835,14 @@ def test_a_claim_is_given_on(backlog: Backlog) -> None:
 
 def test_a_lane_that_is_gone_is_claimed_by_nobody(backlog: Backlog) -> None:
     mark(backlog, Lane.REALTIME, accepted_at_ms=NOW_MS)
-    marked = backlog.marks("wh_1")[Lane.REALTIME]
+    marked = backlog.markers("wh_1")[Lane.REALTIME]
     assert backlog.clear_marker(marked)
     assert not backlog.claim(marked, "a", now_ms=0, until_ms=70)
-    assert backlog.marks("wh_1") == {}
+    assert backlog.markers("wh_1") == {}
 
 
 def test_an_append_leaves_the_claim_of_a_lane(backlog: Backlog) -> None:
     mark(backlog, Lane.REALTIME, accepted_at_ms=NOW_MS)
-    assert backlog.claim(backlog.marks("wh_1")[Lane.REALTIME], "a", now_ms=0, until_ms=70)
+    assert backlog.claim(backlog.markers("wh_1")[Lane.REALTIME], "a", now_ms=0, until_ms=70)
     mark(backlog, Lane.REALTIME, accepted_at_ms=NOW_MS)
-    assert not backlog.claim(backlog.marks("wh_1")[Lane.REALTIME], "b", now_ms=1, until_ms=70)
+    assert not backlog.claim(backlog.markers("wh_1")[Lane.REALTIME], "b", now_ms=1, until_ms=70)

@@ -65,7 +65,7 @@ def parts(dynamodb: Engine) -> Iterator[Parts]:
         )
         made.registrations.create(webhook())
         for lane in (Lane.REALTIME, Lane.BATCH, Lane.RETRY):
-            made.backlog.mark("1010", WEBHOOK_ID, lane, accepted_at_ms=NOW_MS)
+            made.backlog.set_marker("1010", WEBHOOK_ID, lane, accepted_at_ms=NOW_MS)
         made.replays.start(
             Replay("rp_1", "1010", WEBHOOK_ID, ALL, None, None, NOW_MS, "ada"),
             made.backlog,
@@ -139,7 +139,7 @@ MUST_BE_CONSISTENT: list[tuple[str, Callable[[Parts], object], list[tuple[str, s
     ),
     (
         "a token that lags is not that of the last append",
-        lambda parts: parts.backlog.marks(WEBHOOK_ID),
+        lambda parts: parts.backlog.markers(WEBHOOK_ID),
         [("DUE", "Query")],
     ),
     (
@@ -224,7 +224,7 @@ def test_what_matters_is_read_as_it_stands_now(
         (lambda parts: list(NotificationOutbox(parts.deliveries).read()), [("NOTICES", "Query", False)]),
         (
             lambda parts: [
-                parts.backlog.count(mark, limit=5) for mark in parts.backlog.marks(WEBHOOK_ID).values()
+                parts.backlog.count(mark, limit=5) for mark in parts.backlog.markers(WEBHOOK_ID).values()
             ],
             [("DUE", "Query", True), *[("BACKLOG", "Count", False)] * 4],
         ),
@@ -264,7 +264,7 @@ def test_the_admin_api_reads_everything_but_counts_as_it_stands_now(client: Admi
     client.call("PATCH", path, {"name": "Payroll"})
     webhook_id = path.rpartition("/")[2]
     client.backlog.append(webhook_id, Lane.REALTIME, [PendingEvent(event("late"))])
-    client.backlog.mark("1010", webhook_id, Lane.REALTIME, accepted_at_ms=NOW_MS)
+    client.backlog.set_marker("1010", webhook_id, Lane.REALTIME, accepted_at_ms=NOW_MS)
     (waiting,) = client.call("GET", f"{path}/deliveries?status=pending").body["deliveries"]
     client.call("GET", f"{path}/deliveries/{waiting['deliveryId']}")
     client.call("POST", f"{path}/signature")

@@ -40,7 +40,7 @@ def backlog(table: Table) -> Backlog:
     "kept",
     [
         STARTED,
-        replace(STARTED, outcome=Outcome.FAILED, event_name="CI_STATS", of=KeyRange("1", "2")),
+        replace(STARTED, outcome=Outcome.FAILED, event_name="CI_STATS", range=KeyRange("1", "2")),
         replace(STARTED, position="1793707200000#e1", read=7, delivered=4, rejected=2),
     ],
     ids=["begun", "filtered", "half-way"],
@@ -55,10 +55,10 @@ def test_a_replay_that_begins_is_marked_and_one_that_does_not_begin_is_not(
     store: ReplayStore, backlog: Backlog, table: Table
 ) -> None:
     store.start(STARTED, backlog)
-    mark = backlog.marks("wh_1")[Lane.REPLAY]
+    mark = backlog.markers("wh_1")[Lane.REPLAY]
     with pytest.raises(ReplayInProgress):
         store.start(replace(STARTED, replay_id="rp_2"), backlog)
-    assert backlog.marks("wh_1")[Lane.REPLAY] == mark
+    assert backlog.markers("wh_1")[Lane.REPLAY] == mark
     assert stands(store) == STARTED
     elsewhere: Any = {
         "Put": {
@@ -69,10 +69,12 @@ def test_a_replay_that_begins_is_marked_and_one_that_does_not_begin_is_not(
     }
     other = replace(STARTED, webhook_id="wh_2")
     with pytest.raises(IdempotencyInProgress):
-        store.start(other, backlog, along=[elsewhere])
+        store.start(other, backlog, extra_writes=[elsewhere])
     with pytest.raises(IdempotencyInProgress):
-        store.redeliver("1010", "wh_2", PendingEvent(event()), backlog, asked_at_ms=1, along=[elsewhere])
-    assert (store.find("wh_2"), backlog.marks("wh_2")) == (None, {})
+        store.redeliver(
+            "1010", "wh_2", PendingEvent(event()), backlog, asked_at_ms=1, extra_writes=[elsewhere]
+        )
+    assert (store.find("wh_2"), backlog.markers("wh_2")) == (None, {})
     assert backlog.read("wh_2", Lane.REPLAY, limit=1) == []
 
 
@@ -114,7 +116,7 @@ def test_the_end_is_remembered_for_thirty_days(store: ReplayStore, backlog: Back
 def test_a_job_that_is_forgotten_is_not_brought_back_in_parts(store: ReplayStore, backlog: Backlog) -> None:
     """Its webhook was deleted while a drainer was at its last step."""
     store.start(STARTED, backlog)
-    store.forget("wh_1")
+    store.delete("wh_1")
     for ended_at_ms in (0, NOW_MS):
         assert not store.advance(STARTED, "9", read=1, delivered=1, rejected=0, ended_at_ms=ended_at_ms)
     assert not store.cancel("wh_1", ended_at_ms=NOW_MS)

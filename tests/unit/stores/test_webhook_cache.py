@@ -115,8 +115,8 @@ def test_fresh_reads_it_now_and_for_the_others_too(world: World) -> None:
 def test_what_is_known_to_be_out_of_date_is_forgotten(world: World) -> None:
     world.ids()
     world.ids("2020")
-    world.webhook_cache.forget("1010")
-    world.webhook_cache.forget("an account that was never read")
+    world.webhook_cache.invalidate("1010")
+    world.webhook_cache.invalidate("an account that was never read")
     world.ids()
     world.ids("2020")
     assert world.store.reads == ["1010", "2020", "1010"]

@@ -123,4 +123,4 @@ def test_what_stays_unread_is_missing_unless_the_whole_is_wanted(table: Table) -
     stand_in(table, "batch_get_item", Unprocessed(table, lambda key: "WEBHOOK#" in key, times=99).read)
     assert WebhookStates(table).read([ID]) == {}
     with pytest.raises(UnprocessedKeys):
-        WebhookStates(table).read([ID], whole=True)
+        WebhookStates(table).read([ID], require_all=True)

@@ -499,14 +499,14 @@ def refused_along(key: str) -> list[Any]:
 def test_what_is_made_elsewhere_is_not_made_here(store: WebhookStore) -> None:
     """Neither a webhook, nor a change of one, with and without a new epoch."""
     with pytest.raises(IdempotencyInProgress):
-        store.create(webhook(), along=refused_along("none"))
+        store.create(webhook(), extra_writes=refused_along("none"))
     assert store.read_account("1010") == []
     kept = webhook()
     store.create(kept)
     for epoch in (1, 2):
         changed = replace(kept, name="Payroll", version=2, epoch=epoch)
         with pytest.raises(IdempotencyInProgress):
-            store.update(changed, expected=kept, along=refused_along("none"))
+            store.update(changed, expected=kept, extra_writes=refused_along("none"))
     assert store.read_account("1010") == [(kept, Health())]
 
 
@@ -514,7 +514,7 @@ def test_a_full_account_hears_that_it_is_full_whatever_else_is_refused(store: We
     for _ in range(5):
         store.create(webhook())
     with pytest.raises(WebhookLimitExceeded):
-        store.create(webhook(), along=refused_along("none"))
+        store.create(webhook(), extra_writes=refused_along("none"))
 
 
 def test_a_change_of_what_was_changed_is_told_so_whatever_else_is_refused(store: WebhookStore) -> None:
@@ -523,7 +523,9 @@ def test_a_change_of_what_was_changed_is_told_so_whatever_else_is_refused(store:
     store.update(replace(kept, version=2), expected=kept)
     for epoch in (1, 2):
         with pytest.raises(VersionConflict):
-            store.update(replace(kept, epoch=epoch, version=2), expected=kept, along=refused_along("none"))
+            store.update(
+                replace(kept, epoch=epoch, version=2), expected=kept, extra_writes=refused_along("none")
+            )
 
 
 def test_a_new_id_is_one_that_is_found(store: WebhookStore) -> None:

@@ -71,17 +71,17 @@ class Deliveries:
             pages, is_incomplete = self._pending(webhook_id, query.key_range, limit)
         if query.status is not DeliveryStatus.PENDING:
             page = self._deliveries.page(webhook_id, query.key_range, limit=limit)
-            pages.append(Page([_of_record(each) for each in page.entries], page.read_to))
-        read_to = max((page.read_to for page in pages if page.read_to is not None), default=None)
+            pages.append(Page([_of_record(each) for each in page.entries], page.last_key))
+        last_key = max((page.last_key for page in pages if page.last_key is not None), default=None)
         matching = [
             each
             for each in _merged(pages)
-            if (read_to is None or each.sort_key >= read_to) and _matches(each, query)
+            if (last_key is None or each.sort_key >= last_key) and _matches(each, query)
         ]
         deliveries = matching[: query.limit]
         if len(matching) > query.limit:
-            read_to = deliveries[-1].sort_key
-        cursor = None if read_to is None else write_cursor(query.filters, read_to)
+            last_key = deliveries[-1].sort_key
+        cursor = None if last_key is None else write_cursor(query.filters, last_key)
         return DeliveryPage(deliveries, cursor, is_incomplete)
 
     def find(self, caller: Caller, webhook_id: str, sort_key: str) -> tuple[DeliveryView, PendingEvent]:
@@ -102,12 +102,12 @@ class Deliveries:
     def _pending(
         self, webhook_id: str, key_range: KeyRange, limit: int
     ) -> tuple[list[Page[DeliveryView]], bool]:
-        markers = self._backlog.marks(webhook_id)
+        markers = self._backlog.markers(webhook_id)
         pages: list[Page[DeliveryView]] = []
         for lane in _ORDERED_LANES:
             if lane in markers:
                 page = self._backlog.page(webhook_id, lane, key_range, limit=limit)
-                pages.append(Page([_of_pending(each) for each in page.entries], page.read_to))
+                pages.append(Page([_of_pending(each) for each in page.entries], page.last_key))
         if Lane.RETRY not in markers:
             return pages, False
         read = list(islice(self._backlog.read_all(webhook_id, Lane.RETRY), _RETRY_PAGES + 1))
@@ -120,16 +120,16 @@ class Deliveries:
         return [*pages, Page(retried, None)], len(read) > _RETRY_PAGES
 
     def _find_pending(self, webhook_id: str, sort_key: str) -> PendingEvent | None:
-        markers = self._backlog.marks(webhook_id)
+        markers = self._backlog.markers(webhook_id)
         for lane in _ORDERED_LANES:
             found = self._backlog.find(webhook_id, lane, sort_key) if lane in markers else None
             if found is not None:
-                return replace(found, pending_in=lane)
+                return replace(found, lane=lane)
         if Lane.RETRY in markers:
             for page in islice(self._backlog.read_all(webhook_id, Lane.RETRY), _RETRY_PAGES):
                 for pending in page:
                     if pending.event.sort_key == sort_key:
-                        return replace(pending, pending_in=Lane.RETRY)
+                        return replace(pending, lane=Lane.RETRY)
         return None
 
 

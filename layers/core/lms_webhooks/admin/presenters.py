@@ -125,8 +125,8 @@ def present_replay(replay: Replay) -> ReplayOutput:
     return ReplayOutput(
         replay_id=replay.replay_id,
         state=replay.state,
-        from_time=format_ms(int(replay.of.start)),
-        to_time=format_ms(int(replay.of.end)),
+        from_time=format_ms(int(replay.range.start)),
+        to_time=format_ms(int(replay.range.end)),
         status=replay.outcome,
         event_name=replay.event_name,
         processed=replay.read,

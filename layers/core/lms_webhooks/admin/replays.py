@@ -90,7 +90,7 @@ class ReplayService:
                 pending,
                 self._backlog,
                 asked_at_ms=int(self._clock() * 1000),
-                along=(*writes(delivery), count),
+                extra_writes=(*writes(delivery), count),
             ),
         )
         self._drain_queue.schedule_best_effort(caller.account_id, webhook_id)
@@ -124,7 +124,7 @@ class ReplayService:
             replay_id="rp_" + secrets.token_urlsafe(16),
             account_id=caller.account_id,
             webhook_id=webhook_id,
-            of=KeyRange(f"{given.from_time:013d}", f"{to_ms:013d}"),
+            range=KeyRange(f"{given.from_time:013d}", f"{to_ms:013d}"),
             outcome=Outcome(given.status) if given.status is not None else None,
             event_name=given.event_name,
             started_at_ms=now_ms,
@@ -132,7 +132,7 @@ class ReplayService:
         )
         self._rate_limit.consume_with(
             caller.account_id,
-            lambda count: self._replays.start(replay, self._backlog, along=(*writes(replay), count)),
+            lambda count: self._replays.start(replay, self._backlog, extra_writes=(*writes(replay), count)),
         )
         self._drain_queue.schedule_best_effort(caller.account_id, webhook_id)
         audit_replay(caller, webhook_id, replay.replay_id)

@@ -83,7 +83,7 @@ class StatsReader:
         to_ms = (now_ms // HOUR_MS + 1) * HOUR_MS
         from_ms = to_ms - hours * HOUR_MS
         by_hour, counted_from_ms = self._count(webhook_id, from_ms, to_ms)
-        markers = self._backlog.marks(webhook_id)
+        markers = self._backlog.markers(webhook_id)
         expiring = [marker.check_at_ms for lane, marker in markers.items() if lane is not Lane.REPLAY]
         firsts = [
             each.event.occurred_at_ms
@@ -121,9 +121,9 @@ class StatsReader:
             for recorded in page.entries:
                 starts_at_ms = int(recorded.sort_key[:13]) // HOUR_MS * HOUR_MS
                 by_hour.setdefault(starts_at_ms, Hour(starts_at_ms)).add(recorded)
-            if page.read_to is None:
+            if page.last_key is None:
                 return list(by_hour.values()), from_ms
-            of = KeyRange(of.start, page.read_to)
+            of = KeyRange(of.start, page.last_key)
         return list(by_hour.values()), int(of.end[:13])
 
 

@@ -98,7 +98,7 @@ class WebhookService:
         created = WebhookWithHealth(webhook, Health(webhook.epoch))
         self._rate_limit.consume_with(
             caller.account_id,
-            lambda count: self._store.create(webhook, along=(*writes(created, secret), count)),
+            lambda count: self._store.create(webhook, extra_writes=(*writes(created, secret), count)),
         )
         audit_creation(caller, given, webhook.webhook_id)
         self.wait_for_caches()
@@ -221,7 +221,7 @@ class WebhookService:
             )
             rotated = WebhookWithHealth(updated, health)
             try:
-                self._store.update(updated, expected=webhook, along=writes(rotated, secret))
+                self._store.update(updated, expected=webhook, extra_writes=writes(rotated, secret))
             except VersionConflict:
                 if is_expected is not None:
                     raise
@@ -255,7 +255,7 @@ class WebhookService:
 
     def count_pending(self, webhook: Webhook, *, limit: int) -> dict[Lane, Count]:
         """Count the pending events of one webhook, up to `limit` a lane."""
-        markers = self._backlog.marks(webhook.webhook_id)
+        markers = self._backlog.markers(webhook.webhook_id)
         return {lane: self._backlog.count(marker, limit=limit) for lane, marker in markers.items()}
 
     def delete(
@@ -275,7 +275,7 @@ class WebhookService:
         now = self._now()
         now_ms = int(now.timestamp() * 1000)
         due_at_ms = now_ms + PURGE_DELAY_SECONDS * 1000
-        self._backlog.mark(
+        self._backlog.set_marker(
             caller.account_id, webhook_id, Lane.REPLAY, accepted_at_ms=now_ms, due_at_ms=due_at_ms
         )
         self._store.delete(
@@ -295,7 +295,7 @@ class WebhookService:
             return
         self._rate_limit.consume_with(
             updated.account_id,
-            lambda count: self._store.update(updated, expected=expected, along=(count,)),
+            lambda count: self._store.update(updated, expected=expected, extra_writes=(count,)),
         )
 
     def _patched(

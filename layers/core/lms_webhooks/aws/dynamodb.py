@@ -59,7 +59,7 @@ class Page[T]:
     """Some entries of a range, in its order."""
 
     entries: list[T]
-    read_to: str | None
+    last_key: str | None
     """The sort key of the last entry that was read; None when the whole range was read."""
 
 
@@ -80,15 +80,15 @@ class Table:
         attributes: Sequence[str],
         consistent: bool,
         names: Mapping[str, str] | None = None,
-        whole: bool = False,
+        require_all: bool = False,
     ) -> "list[Item]":
         """Return the items of `keys` that exist, in no order, with their keys and `attributes`.
 
         `names` are the placeholders of attributes whose names are reserved words. An item that DynamoDB
-        leaves unread counts as absent, unless `whole` is set.
+        leaves unread counts as absent, unless `require_all` is set.
 
         Raises:
-            AWS_ERRORS: the items could not be read. With `whole`, also when some were left unread.
+            AWS_ERRORS: the items could not be read. With `require_all`, also when some were left unread.
         """
         found: list[Item] = []
         wanted: KeysAndAttributesTypeDef = {
@@ -109,7 +109,7 @@ class Table:
                 if not asked:
                     break
             # A sender takes an unread record for absent: a second delivery is allowed, a lost event is not.
-            if asked and whole:
+            if asked and require_all:
                 raise UnprocessedKeys(keys=len(asked), table=self.name)
         return found
 
@@ -158,8 +158,8 @@ class Table:
         if "LastEvaluatedKey" not in answer and len(items) <= limit:
             return Page(items, None)
         items = items[:limit]
-        read_to = items[-1]["sk"]["S"] if items else answer["LastEvaluatedKey"]["sk"]["S"]
-        return Page(items, read_to)
+        last_key = items[-1]["sk"]["S"] if items else answer["LastEvaluatedKey"]["sk"]["S"]
+        return Page(items, last_key)
 
     def _write(self, requests: "dict[Key, WriteRequestTypeDef]") -> set[Key]:
         unwritten: set[Key] = set()

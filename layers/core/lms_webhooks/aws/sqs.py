@@ -24,7 +24,7 @@ class QuarantineQueue:
         self._client = client
         self._url = url
 
-    def keep(self, message: str, *, reason: str) -> None:
+    def quarantine(self, message: str, *, reason: str) -> None:
         """Send a message with an invalid event to the quarantine queue, unchanged, with the reason.
 
         Its form is that of the bus's own quarantine rule: `{"reason": ..., "event": {...}}`. If the text is
@@ -93,7 +93,7 @@ class DrainQueue:
         self._client = client
         self._urls = {True: urgent_url, False: background_url}
 
-    def send(self, message: DrainMessage, *, delay_seconds: float) -> None:
+    def schedule(self, message: DrainMessage, *, delay_seconds: float) -> None:
         """Schedule one drain, after at most MAX_MESSAGE_DELAY_SECONDS.
 
         Raises:
@@ -112,11 +112,11 @@ class DrainQueue:
         within a minute.
         """
         try:
-            self.send(DrainMessage(account_id, webhook_id, is_urgent=is_urgent), delay_seconds=0)
+            self.schedule(DrainMessage(account_id, webhook_id, is_urgent=is_urgent), delay_seconds=0)
         except AWS_ERRORS:
             logger.exception("drain not scheduled", webhookId=webhook_id)
 
-    def send_all(self, messages: Sequence[DrainMessage]) -> list[DrainMessage]:
+    def schedule_all(self, messages: Sequence[DrainMessage]) -> list[DrainMessage]:
         """Schedule a drain for each of `messages` now.
 
         Returns:

@@ -68,7 +68,7 @@ class Notifier:
         for page in self._outbox.read():
             ids = [(notification.account_id, notification.webhook_id) for notification in page]
             # A webhook that was not read must not pass for deleted: its notifications are not out of date.
-            webhook_states = self._webhook_states.read(list(dict.fromkeys(ids)), whole=True)
+            webhook_states = self._webhook_states.read(list(dict.fromkeys(ids)), require_all=True)
             for notification in page:
                 state = webhook_states.get((notification.account_id, notification.webhook_id))
                 try:
@@ -105,7 +105,7 @@ class Notifier:
         return _Verdict.UNDECIDED if state.lease_until_ms >= self._clock() * 1000 else _Verdict.OUTDATED
 
     def _publish(self, notification: Notification) -> None:
-        marks = self._backlog.marks(notification.webhook_id)
+        marks = self._backlog.markers(notification.webhook_id)
         marks.pop(Lane.REPLAY, None)  # redeliveries are not pending events
         pending = [self._backlog.count(mark, limit=_COUNTED_PENDING) for mark in marks.values()]
         facts = _facts(

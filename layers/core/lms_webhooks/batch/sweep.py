@@ -181,7 +181,7 @@ class Sweep:
     def _send(self, messages: Sequence[DrainMessage], run: "_Run") -> None:
         """Send messages. The next sweep repeats those that SQS does not take."""
         try:
-            refused = self._queue.send_all(messages)
+            refused = self._queue.schedule_all(messages)
         except AWS_ERRORS:
             self._drop_tickets(messages)
             raise

@@ -177,7 +177,7 @@ class BatchReader:
         Raises:
             AWS_ERRORS: the event is not in quarantine, so SQS must redeliver its message.
         """
-        self._quarantine_queue.keep(record["body"], reason=reason)
+        self._quarantine_queue.quarantine(record["body"], reason=reason)
         logger.warning("event quarantined", messageId=record["messageId"], reason=log_reason or reason)
         count(Metric.EVENTS_QUARANTINED)
 

@@ -373,7 +373,7 @@ class Dispatcher:
             )
         except AWS_ERRORS:
             logger.exception("health not written", webhookId=webhook.webhook_id)
-        self._webhook_cache.forget(webhook.account_id)
+        self._webhook_cache.invalidate(webhook.account_id)
         return is_written
 
     def _enqueue(
@@ -399,7 +399,7 @@ class Dispatcher:
         For the other lanes the sweep does so when they are due.
         """
         unwritten = self._backlog.append(batch.webhook_id, lane, pending)
-        is_new = self._backlog.mark(
+        is_new = self._backlog.set_marker(
             batch.account_id,
             batch.webhook_id,
             lane,
@@ -433,7 +433,7 @@ class Dispatcher:
         new = [
             lane
             for lane in lanes
-            if self._backlog.mark(
+            if self._backlog.set_marker(
                 batch.account_id,
                 batch.webhook_id,
                 lane,
@@ -449,7 +449,7 @@ class Dispatcher:
         failures = 1 if batch.failures is None else batch.failures + batch.failed_attempts
         is_urgent = any(lane.is_urgent(failures=failures) for lane in lanes)
         message = DrainMessage(batch.account_id, batch.webhook_id, is_urgent=is_urgent)
-        self._drain_queue.send(message, delay_seconds=delay_seconds)
+        self._drain_queue.schedule(message, delay_seconds=delay_seconds)
 
     def _due_at_ms(self, lane: Lane) -> int:
         """Return when a lane is due that gets its first event now."""

@@ -128,7 +128,7 @@ class DrainRun:
         while self._has_time():
             if not self._refresh_webhook():
                 break  # deleted: the successor will purge the lanes
-            marks = self._backlog.marks(self._webhook_id)
+            marks = self._backlog.markers(self._webhook_id)
             if self._check_expiry(marks):
                 continue
             if not self.may_send():

@@ -86,7 +86,7 @@ class OutcomeRecorder:
         return True
 
     def _mark_retry(self, account_id: str, webhook_id: str, later: PendingEvent) -> None:
-        self._backlog.mark(
+        self._backlog.set_marker(
             account_id,
             webhook_id,
             Lane.RETRY,
@@ -122,7 +122,7 @@ class OutcomeRecorder:
             AWS_ERRORS: the history could not be read.
         """
         keys = [(webhook_id, each.event.sort_key) for each in pending]
-        delivered = self._deliveries.find_delivered(keys, consistent=True, whole=True)
+        delivered = self._deliveries.find_delivered(keys, consistent=True, require_all=True)
         failed = [
             Delivery(webhook_id, each.event, Outcome.FAILED, each.attempts, reason)
             for key, each in zip(keys, pending, strict=True)

@@ -73,7 +73,7 @@ class Purger:
         done: list[bool] = []
         is_early = False
         try:
-            marks = self._backlog.marks(message.webhook_id).values()
+            marks = self._backlog.markers(message.webhook_id).values()
             names = message.ticket, message.message_id
             claimed += [mark for mark in marks if self._claim(mark, owner, self._claim_seconds, *names)]
             is_early = bool(claimed) and self._was_just_deleted(message)
@@ -109,7 +109,7 @@ class Purger:
             mark for mark in claimed if self._claim(mark, successor, seconds + TICKET_GRACE_SECONDS, owner)
         ]
         if left:
-            self._queue.send(replace(message, ticket=successor, is_urgent=False), delay_seconds=seconds)
+            self._queue.schedule(replace(message, ticket=successor, is_urgent=False), delay_seconds=seconds)
 
     def _claim(self, mark: DueMarker, owner: str, seconds: float, *instead_of: str) -> bool:
         now_ms = int(self._clock() * 1000)

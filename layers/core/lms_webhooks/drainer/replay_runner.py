@@ -74,7 +74,7 @@ class ReplayRunner:
         if replay is None or replay.state is not ReplayState.RUNNING:
             return None
         read_at_once = _READ_AT_ONCE if replay.is_filtered else limit
-        page = self._deliveries.walk(webhook_id, replay.left, limit=read_at_once)
+        page = self._deliveries.scan_oldest_first(webhook_id, replay.remaining, limit=read_at_once)
         steps: list[_Step] = []
         for delivery, event in page.entries:
             step = _step(replay, delivery)
@@ -83,7 +83,7 @@ class ReplayRunner:
                     return ReplayBatch(webhook_id, pending, replay, tuple(steps))
                 pending.append(PendingEvent(event))
             steps.append(step)
-        return ReplayBatch(webhook_id, pending, replay, tuple(steps), is_last=page.read_to is None)
+        return ReplayBatch(webhook_id, pending, replay, tuple(steps), is_last=page.last_key is None)
 
     def is_running(self, webhook_id: str) -> bool:
         """Return whether a replay of the webhook has more to send.
@@ -128,13 +128,13 @@ class ReplayRunner:
 
         This may fail by an error of ours, or because a drainer moved the event. It then finds it delivered.
         """
-        if sent.pending_in is None:
+        if sent.lane is None:
             return
         try:
             if is_delivered:
-                self._backlog.remove(webhook_id, sent.pending_in, [sent])
+                self._backlog.remove(webhook_id, sent.lane, [sent])
             else:
-                self._backlog.add_attempt(webhook_id, sent.pending_in, sent, attempt)
+                self._backlog.add_attempt(webhook_id, sent.lane, sent, attempt)
         except AWS_ERRORS:
             logger.exception("attempt not added", webhookId=webhook_id)
 
@@ -145,7 +145,7 @@ class ReplayRunner:
             Whether all is removed.
         """
         is_gone = self._backlog.remove(webhook_id, Lane.REPLAY, list(pending))
-        self._store.forget(webhook_id)
+        self._store.delete(webhook_id)
         return is_gone
 
     def _advance(self, batch: ReplayBatch, sent: set[str], *, is_delivered: bool) -> None:
@@ -187,4 +187,4 @@ def _step(replay: Replay, delivery: DeliveryRecord) -> _Step:
     first_success = delivery.first_success
     if first_success is not None and first_success.started_at_ms >= replay.started_at_ms:
         return _Step(delivery.sort_key)  # went out for the first time while the replay was under way
-    return _Step(delivery.sort_key, must_send=replay.wants(delivery))
+    return _Step(delivery.sort_key, must_send=replay.matches(delivery))

@@ -43,7 +43,7 @@ class PendingEvent:
     """The attempts that concerned this event alone."""
     token: str = ""
     """Of a redelivery. A second request for the same event gives it another token."""
-    pending_in: Lane | None = None
+    lane: Lane | None = None
     """Of a redelivery: the other lane in which the event is pending, with its attempts there.
 
     `admin/deliveries.py` sets it for each pending event that it finds, which a redelivery then takes over.

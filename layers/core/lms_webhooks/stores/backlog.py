@@ -148,7 +148,7 @@ class Backlog:
             "expires_at": {"N": str((waiting.due_at_ms + self._retention_ms) // 1000)},
         }
 
-    def mark(
+    def set_marker(
         self, account_id: str, webhook_id: str, lane: Lane, *, accepted_at_ms: int, due_at_ms: int = 0
     ) -> bool:
         """Set the due marker of a lane, with a new token.
@@ -224,7 +224,7 @@ class Backlog:
         item = _item(webhook_id, Lane.REPLAY, waiting) | {"token": {"S": secrets.token_urlsafe(12)}}
         return {"Put": {"TableName": self._table.name, "Item": item}}
 
-    def marks(self, webhook_id: str) -> dict[Lane, DueMarker]:
+    def markers(self, webhook_id: str) -> dict[Lane, DueMarker]:
         """Return the due markers of one webhook, by a consistent read."""
         answer = self._table.client.query(
             TableName=self._table.name,
@@ -350,7 +350,7 @@ class Backlog:
         page = self._table.page(
             _lane_key(webhook_id, lane), of, limit=limit, newest_first=True, consistent=True
         )
-        return Page([_waiting(item, lane) for item in page.entries], page.read_to)
+        return Page([_waiting(item, lane) for item in page.entries], page.last_key)
 
     def find(self, webhook_id: str, lane: Lane, sort_key: str) -> PendingEvent | None:
         """Return one event of a lane, or None. Not for the retry lane, which has keys of another form."""
@@ -577,8 +577,8 @@ def _item(webhook_id: str, lane: Lane, waiting: PendingEvent) -> "Item":
         item["asked_at"] = {"N": str(waiting.asked_at_ms)}
     if waiting.attempts:
         item["attempts"] = attempts_attribute(waiting.attempts)
-    if waiting.pending_in is not None:
-        item["waits_in"] = {"S": waiting.pending_in}
+    if waiting.lane is not None:
+        item["waits_in"] = {"S": waiting.lane}
         item["waits_until"] = {"N": str(waiting.due_at_ms)}
     return item
 
@@ -597,6 +597,6 @@ def _waiting(item: "Item", lane: Lane) -> PendingEvent:
         due_at_ms=due_at_ms,
         attempts=read_attempts(item["attempts"]) if "attempts" in item else (),
         token=item["token"]["S"] if "token" in item else "",
-        pending_in=Lane(item["waits_in"]["S"]) if "waits_in" in item else None,
+        lane=Lane(item["waits_in"]["S"]) if "waits_in" in item else None,
         asked_at_ms=int(item["asked_at"]["N"]) if "asked_at" in item else 0,
     )

@@ -54,20 +54,20 @@ class DeliveryStore:
         self._retention_seconds = retention_days * 86_400
 
     def find_delivered(
-        self, keys: Iterable[DeliveryKey], *, consistent: bool, whole: bool = False
+        self, keys: Iterable[DeliveryKey], *, consistent: bool, require_all: bool = False
     ) -> set[DeliveryKey]:
         """Find which of `keys` are recorded as delivered.
 
-        A key that DynamoDB leaves unread counts as not delivered, unless `whole` is set.
+        A key that DynamoDB leaves unread counts as not delivered, unless `require_all` is set.
 
         Raises:
-            AWS_ERRORS: the history could not be read. With `whole`, also when keys were left unread.
+            AWS_ERRORS: the history could not be read. With `require_all`, also when keys were left unread.
         """
         items = self._table.get_all(
             [_key(webhook_id, sort_key) for webhook_id, sort_key in keys],
             attributes=("outcome",),
             consistent=consistent,
-            whole=whole,
+            require_all=require_all,
         )
         return {_delivery_key(item_key(item)) for item in items if _is_delivered(item)}
 
@@ -103,9 +103,11 @@ class DeliveryStore:
             attributes=_RECORDED,
             consistent=True,
         )
-        return Page([_recorded(item) for item in page.entries], page.read_to)
+        return Page([_recorded(item) for item in page.entries], page.last_key)
 
-    def walk(self, webhook_id: str, of: KeyRange, *, limit: int) -> Page[tuple[DeliveryRecord, Event]]:
+    def scan_oldest_first(
+        self, webhook_id: str, of: KeyRange, *, limit: int
+    ) -> Page[tuple[DeliveryRecord, Event]]:
         """Return at most `limit` deliveries of a range with their events, oldest first, by a consistent read.
 
         Raises:
@@ -114,7 +116,7 @@ class DeliveryStore:
         page = self._table.page(_key(webhook_id, "")[0], of, limit=limit, newest_first=False, consistent=True)
         return Page(
             [(_recorded(item), read_event_item(item, item["sk"]["S"])) for item in page.entries],
-            page.read_to,
+            page.last_key,
         )
 
     def find(self, webhook_id: str, sort_key: str) -> tuple[DeliveryRecord, Event] | None:

@@ -46,7 +46,7 @@ class Replay:
     replay_id: str
     account_id: str
     webhook_id: str
-    of: KeyRange
+    range: KeyRange
     """Sort keys of the deliveries."""
     outcome: Outcome | None
     event_name: str | None
@@ -66,11 +66,11 @@ class Replay:
         return self.outcome is not None or self.event_name is not None
 
     @property
-    def left(self) -> KeyRange:
+    def remaining(self) -> KeyRange:
         """Return the range that is still to be read."""
-        return KeyRange(self.position + "\x00", self.of.end) if self.position else self.of
+        return KeyRange(self.position + "\x00", self.range.end) if self.position else self.range
 
-    def wants(self, recorded: DeliveryRecord) -> bool:
+    def matches(self, recorded: DeliveryRecord) -> bool:
         """Return whether the replay sends this delivery."""
         return (self.outcome is None or recorded.outcome is self.outcome) and (
             self.event_name is None or recorded.event_name == self.event_name
@@ -92,15 +92,15 @@ class ReplayStore:
         return _replay(answer["Item"]) if "Item" in answer else None
 
     def start(
-        self, replay: Replay, backlog: Backlog, *, along: "Sequence[TransactWriteItemTypeDef]" = ()
+        self, replay: Replay, backlog: Backlog, *, extra_writes: "Sequence[TransactWriteItemTypeDef]" = ()
     ) -> None:
         """Start a replay, and set the lane's marker in the same transaction. Neither works without the other.
 
-        The transaction also contains the writes `along`.
+        The transaction also contains `extra_writes`.
 
         Raises:
             ReplayInProgress: a replay of the webhook runs.
-            IdempotencyInProgress: a condition of `along` failed: another process handles the same call.
+            IdempotencyInProgress: a condition of `extra_writes` failed: another process has the same call.
             Contention: other writes changed the lane's marker at each try. Nothing was written.
         """
         put_it: TransactWriteItemTypeDef = {
@@ -113,7 +113,7 @@ class ReplayStore:
             }
         }
         mark_it = backlog.marker_write(replay.account_id, replay.webhook_id, asked_at_ms=replay.started_at_ms)
-        refused = transact(self._table.client, [put_it, mark_it, *along], sleep=self._sleep)
+        refused = transact(self._table.client, [put_it, mark_it, *extra_writes], sleep=self._sleep)
         if 0 in refused:
             raise ReplayInProgress
         if refused:
@@ -127,16 +127,16 @@ class ReplayStore:
         backlog: Backlog,
         *,
         asked_at_ms: int,
-        along: "Sequence[TransactWriteItemTypeDef]" = (),
+        extra_writes: "Sequence[TransactWriteItemTypeDef]" = (),
     ) -> None:
-        """Put one event into the replay lane and set its marker, in one transaction with the writes `along`.
+        """Put one event into the replay lane and set its marker, in one transaction with `extra_writes`.
 
         Raises:
             IdempotencyInProgress, Contention: as `start`.
         """
         append_it = backlog.append_write(webhook_id, replace(waiting, asked_at_ms=asked_at_ms))
         mark_it = backlog.marker_write(account_id, webhook_id, asked_at_ms=asked_at_ms)
-        if transact(self._table.client, [append_it, mark_it, *along], sleep=self._sleep):
+        if transact(self._table.client, [append_it, mark_it, *extra_writes], sleep=self._sleep):
             raise IdempotencyInProgress
 
     def cancel(self, webhook_id: str, *, ended_at_ms: int) -> bool:
@@ -199,7 +199,7 @@ class ReplayStore:
             self._table.client,
         )
 
-    def forget(self, webhook_id: str) -> None:
+    def delete(self, webhook_id: str) -> None:
         """Delete the replay of a deleted webhook."""
         self._table.client.delete_item(TableName=self._table.name, Key=_key(webhook_id))
 
@@ -213,8 +213,8 @@ def _item(replay: Replay) -> "Item":
         **_key(replay.webhook_id),
         "replay_id": {"S": replay.replay_id},
         "account_id": {"S": replay.account_id},
-        "low": {"S": replay.of.start},
-        "high": {"S": replay.of.end},
+        "low": {"S": replay.range.start},
+        "high": {"S": replay.range.end},
         "started_at": {"N": str(replay.started_at_ms)},
         "started_by": {"S": replay.started_by},
         "state": {"S": replay.state.value},
@@ -235,7 +235,7 @@ def _replay(item: "Item") -> Replay:
         replay_id=item["replay_id"]["S"],
         account_id=item["account_id"]["S"],
         webhook_id=item["pk"]["S"].removeprefix("REPLAY#"),
-        of=KeyRange(item["low"]["S"], item["high"]["S"]),
+        range=KeyRange(item["low"]["S"], item["high"]["S"]),
         outcome=Outcome(item["outcome"]["S"]) if "outcome" in item else None,
         event_name=item["event_name"]["S"] if "event_name" in item else None,
         started_at_ms=int(item["started_at"]["N"]),

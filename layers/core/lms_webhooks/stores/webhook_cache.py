@@ -49,7 +49,7 @@ class WebhookCache:
         reading = self._readings.get(account_id)
         return None if reading is None else reading.registered
 
-    def forget(self, account_id: str) -> None:
+    def invalidate(self, account_id: str) -> None:
         """Drop the cached webhooks of an account, because they are out of date."""
         self._readings.discard(account_id)
 

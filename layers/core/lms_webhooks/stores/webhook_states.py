@@ -53,20 +53,24 @@ class WebhookStates:
         self._table = table
 
     def read(
-        self, ids: Sequence[tuple[str, str]], *, whole: bool = False
+        self, ids: Sequence[tuple[str, str]], *, require_all: bool = False
     ) -> dict[tuple[str, str], WebhookState]:
         """Return the states of webhooks, by account id and webhook id. Deleted webhooks have none.
 
-        A webhook that DynamoDB leaves unread has none either, unless `whole` is set.
+        A webhook that DynamoDB leaves unread has none either, unless `require_all` is set.
 
         Raises:
-            AWS_ERRORS: they could not be read. With `whole`, also when some were left unread.
+            AWS_ERRORS: they could not be read. With `require_all`, also when some were left unread.
         """
         keys = [key(*each) for each in ids for key in (webhook_key, health_key)]
         items = {
             item_key(item): item
             for item in self._table.get_all(
-                keys, attributes=_ATTRIBUTES, names={"#status": "status"}, consistent=True, whole=whole
+                keys,
+                attributes=_ATTRIBUTES,
+                names={"#status": "status"},
+                consistent=True,
+                require_all=require_all,
             )
         }
         return {

@@ -74,13 +74,13 @@ class WebhookStore:
         self._table_name = table_name
         self._sleep = sleep
 
-    def create(self, webhook: Webhook, *, along: "Sequence[TransactWriteItemTypeDef]" = ()) -> None:
-        """Create `webhook`, in one transaction with the writes `along`.
+    def create(self, webhook: Webhook, *, extra_writes: "Sequence[TransactWriteItemTypeDef]" = ()) -> None:
+        """Create `webhook`, in one transaction with `extra_writes`.
 
         Raises:
             WebhookLimitExceeded: the account has as many webhooks as it may have.
             CreationLimitExceeded: it created CREATIONS_A_DAY on this day already.
-            IdempotencyInProgress: a condition of `along` failed: another process handles the same call.
+            IdempotencyInProgress: a condition of `extra_writes` failed: another process has the same call.
             Contention: see `transact`.
         """
         count_it: TransactWriteItemTypeDef = {
@@ -127,7 +127,7 @@ class WebhookStore:
             }
         }
         actions = [count_it, put_it, put_health, count_today]
-        refused = transact(self._client, [*actions, *along], sleep=self._sleep)
+        refused = transact(self._client, [*actions, *extra_writes], sleep=self._sleep)
         if 0 in refused:
             raise WebhookLimitExceeded(MAX_WEBHOOKS_PER_ACCOUNT)
         if 3 in refused:
@@ -162,9 +162,9 @@ class WebhookStore:
         webhook: Webhook,
         *,
         expected: Webhook,
-        along: "Sequence[TransactWriteItemTypeDef]" = (),
+        extra_writes: "Sequence[TransactWriteItemTypeDef]" = (),
     ) -> None:
-        """Write `webhook` over `expected`, from which it was made, in one transaction with `along`.
+        """Write `webhook` over `expected`, from which it was made, in one transaction with `extra_writes`.
 
         A new epoch resets the health of the endpoint. New events go to the backlog until the pending ones are
         sent. A drainer that runs at this moment keeps the lease. The drain message that is on its way loses
@@ -202,7 +202,7 @@ class WebhookStore:
                     }
                 }
             )
-        refused = transact(self._client, [*actions, *along], sleep=self._sleep)
+        refused = transact(self._client, [*actions, *extra_writes], sleep=self._sleep)
         if refused and min(refused) >= len(actions):
             raise IdempotencyInProgress
         if refused:
@@ -293,7 +293,7 @@ class WebhookStore:
                 "ExpressionAttributeValues": {":id": {"SS": [webhook_id]}},
             }
         }
-        bury_it: TransactWriteItemTypeDef = {
+        put_tombstone: TransactWriteItemTypeDef = {
             "Put": {
                 "TableName": self._table_name,
                 "Item": {
@@ -309,7 +309,7 @@ class WebhookStore:
         remove_health: TransactWriteItemTypeDef = {
             "Delete": {"TableName": self._table_name, "Key": key_item(health_key(account_id, webhook_id))}
         }
-        actions = [remove_it, uncount_it, bury_it, remove_health]
+        actions = [remove_it, uncount_it, put_tombstone, remove_health]
         if transact(self._client, actions, sleep=self._sleep):
             raise WebhookNotFound if expected is None else VersionConflict
 
