@@ -87,11 +87,15 @@ def test_an_urgent_drainer_leaves_lower_lanes_to_one_of_the_background(
     webhook = world.register(endpoint, ordered=True)
     world.emit(2, name=NON_REAL_TIME)
     world.run(10)
-    world.run_while(lambda: not world.marks(webhook)[Lane.BATCH].is_due(int(world.now * 1000)), at_most=HOUR)
-    sent.clear()
-    world.drain_queue.send(DrainMessage(ACCOUNT, webhook, is_urgent=True).body())
-    world.run(5)
-    assert ("drainer", BACKGROUND) in sent
+    # A sweep comes at the same second, and would schedule that drain itself.
+    with world.fault("dynamodb", function="batch"):
+        world.run_while(
+            lambda: not world.marks(webhook)[Lane.BATCH].is_due(int(world.now * 1000)), at_most=HOUR
+        )
+        sent.clear()
+        world.drain_queue.send(DrainMessage(ACCOUNT, webhook, is_urgent=True).body())
+        world.run(5)
+    assert sent == [("drainer", BACKGROUND)]
     assert len(endpoint.acknowledged) == 2
 
 
