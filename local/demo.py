@@ -120,11 +120,11 @@ class Outage:
         carried = len(received.events)
         seconds = received.at_seconds - self.started_at_seconds
         if received.is_refused:
-            line = paint(f"  ✗ outage: down on purpose, answers 503 to {carried} event", "red")
+            line = paint(f"  ✗ outage: down on purpose, responds 503 to {carried} event", "red")
         else:
             self.requests += 1
             self.delivered += [str(event["eventId"]) for event in received.events]
-            line = f"  {paint('✓', 'green')} outage: back, takes {carried:>2} of those that waited"
+            line = f"  {paint('✓', 'green')} outage: back, takes {carried:>2} pending events"
         print(f"{line}  {paint(f'{seconds:5.1f} s', 'grey')}", flush=True)
 
     def summarize(self) -> bool:
