@@ -385,7 +385,7 @@ def _message(number: int) -> str:
 
 
 def _page(texts: Callable[[int], str]) -> list[dict[str, Any]]:
-    """A megabyte of a lane, as `event_items` writes it."""
+    """A megabyte of a lane, as `stores/items` writes it."""
     from lms_webhooks.model.events import Event  # noqa: PLC0415
     from lms_webhooks.stores.items import event_attributes  # noqa: PLC0415
 

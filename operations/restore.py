@@ -1,7 +1,7 @@
 """Restore what a table lost, and let the backlog be sent again.
 
     make restore STACK=lms-webhooks                                   counts what would be done
-    make restore STACK=lms-webhooks APPLY=1                           due marks, and health of endpoints
+    make restore STACK=lms-webhooks APPLY=1                           due markers, and health of endpoints
     make restore STACK=lms-webhooks WEBHOOKS=... DELIVERIES=... APPLY=1   what is missing first, from copies
 
 Copies are tables that point-in-time recovery made of those of the stack. What the stack has is never changed
@@ -151,7 +151,7 @@ def mark_lanes(system: System, *, applying: bool) -> Done:
                 accepted_ms[item["account_id"]["S"], webhook_id, Lane.REPLAY] = 0
     for (account_id, webhook_id, lane), accepted in accepted_ms.items():
         done["lanes with events"] += 1
-        done["lanes that had no due mark"] += (webhook_id, lane) not in marked
+        done["lanes that had no due marker"] += (webhook_id, lane) not in marked
         if not applying:
             continue
         if lane is Lane.REPLAY:  # the next drainer looks when it ends

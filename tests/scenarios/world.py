@@ -1029,7 +1029,7 @@ class World:
     def _claims(self, webhook_id: str) -> Iterator[str]:
         """Who has the claims of a deleted webhook's lanes that live."""
         for lane in Lane:
-            key = backlog._mark_key(webhook_id, lane)
+            key = backlog._marker_key(webhook_id, lane)
             mark = self.stored(_DELIVERIES, key["pk"]["S"], key["sk"]["S"])
             if (
                 mark

@@ -102,9 +102,9 @@ class Table:
             asked = [key_item(key) for key in chunk]
             for tried in range(_TRIES):
                 self._wait(tried)
-                answer = self.client.batch_get_item(RequestItems={self.name: {**wanted, "Keys": asked}})
-                found += answer["Responses"].get(self.name, [])
-                unread = answer.get("UnprocessedKeys", {}).get(self.name)
+                response = self.client.batch_get_item(RequestItems={self.name: {**wanted, "Keys": asked}})
+                found += response["Responses"].get(self.name, [])
+                unread = response.get("UnprocessedKeys", {}).get(self.name)
                 asked = list(unread["Keys"]) if unread else []
                 if not asked:
                     break
@@ -140,7 +140,7 @@ class Table:
         """
         names = {f"#{name}": name for name in ("pk", "sk", *attributes)}
         projection: dict[str, str] = {"ProjectionExpression": ", ".join(names)} if attributes else {}
-        answer = self.client.query(
+        response = self.client.query(
             TableName=self.name,
             KeyConditionExpression="#pk = :pk AND #sk BETWEEN :low AND :high",
             ExpressionAttributeNames=names if attributes else {"#pk": "pk", "#sk": "sk"},
@@ -154,11 +154,11 @@ class Table:
             Limit=limit + 1,
             **projection,  # type: ignore[arg-type]  # one of query's own parameters
         )
-        items = [item for item in answer["Items"] if item["sk"]["S"] != of.end]
-        if "LastEvaluatedKey" not in answer and len(items) <= limit:
+        items = [item for item in response["Items"] if item["sk"]["S"] != of.end]
+        if "LastEvaluatedKey" not in response and len(items) <= limit:
             return Page(items, None)
         items = items[:limit]
-        last_key = items[-1]["sk"]["S"] if items else answer["LastEvaluatedKey"]["sk"]["S"]
+        last_key = items[-1]["sk"]["S"] if items else response["LastEvaluatedKey"]["sk"]["S"]
         return Page(items, last_key)
 
     def _write(self, requests: "dict[Key, WriteRequestTypeDef]") -> set[Key]:
@@ -172,7 +172,7 @@ class Table:
         try:
             for tried in range(_TRIES):
                 self._wait(tried)
-                answer = self.client.batch_write_item(
+                response = self.client.batch_write_item(
                     RequestItems={self.name: [each for key, each in requests.items() if key in left]}
                 )
                 left = {
@@ -181,7 +181,7 @@ class Table:
                         if "PutRequest" in request
                         else request["DeleteRequest"]["Key"]
                     )
-                    for request in answer.get("UnprocessedItems", {}).get(self.name, [])
+                    for request in response.get("UnprocessedItems", {}).get(self.name, [])
                 }
                 if not left:
                     break

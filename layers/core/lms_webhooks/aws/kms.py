@@ -42,12 +42,12 @@ class SecretCipher:
         Raises:
             botocore.exceptions.ClientError: KMS refused or throttled the call, or is down.
         """
-        answer = self._client.encrypt(
+        response = self._client.encrypt(
             KeyId=self._key_id,
             Plaintext=plaintext.encode(),
             EncryptionContext=_context(account_id, webhook_id),
         )
-        return answer["CiphertextBlob"]
+        return response["CiphertextBlob"]
 
     def decrypt(self, ciphertext: bytes, *, account_id: str, webhook_id: str) -> str:
         """Return the plaintext that was encrypted for the same account and webhook.
@@ -86,12 +86,12 @@ class SecretCipher:
         return None
 
     def _decrypt(self, ciphertext: bytes, account_id: str, webhook_id: str) -> str:
-        answer = self._client.decrypt(
+        response = self._client.decrypt(
             KeyId=self._key_id,
             CiphertextBlob=ciphertext,
             EncryptionContext=_context(account_id, webhook_id),
         )
-        return answer["Plaintext"].decode()
+        return response["Plaintext"].decode()
 
 
 def _context(account_id: str, webhook_id: str) -> dict[str, str]:

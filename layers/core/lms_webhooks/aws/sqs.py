@@ -129,13 +129,13 @@ class DrainQueue:
         for is_urgent, url in self._urls.items():
             of_queue = [each for each in messages if each.is_urgent is is_urgent]
             for chunk in batched(of_queue, SEND_LIMIT, strict=False):
-                answer = self._client.send_message_batch(
+                response = self._client.send_message_batch(
                     QueueUrl=url,
                     Entries=[
                         {"Id": str(index), "MessageBody": each.body()} for index, each in enumerate(chunk)
                     ],
                 )
-                refused += [chunk[int(each["Id"])] for each in answer.get("Failed", [])]
+                refused += [chunk[int(each["Id"])] for each in response.get("Failed", [])]
         return refused
 
 

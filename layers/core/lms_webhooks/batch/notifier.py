@@ -105,13 +105,13 @@ class Notifier:
         return _Verdict.UNDECIDED if state.lease_until_ms >= self._clock() * 1000 else _Verdict.OUTDATED
 
     def _publish(self, notification: Notification) -> None:
-        marks = self._backlog.markers(notification.webhook_id)
-        marks.pop(Lane.REPLAY, None)  # redeliveries are not pending events
-        pending = [self._backlog.count(mark, limit=_COUNTED_PENDING) for mark in marks.values()]
+        markers = self._backlog.markers(notification.webhook_id)
+        markers.pop(Lane.REPLAY, None)  # redeliveries are not pending events
+        pending = [self._backlog.count(marker, limit=_COUNTED_PENDING) for marker in markers.values()]
         facts = _facts(
             notification,
             sum(each.events for each in pending),
-            min((mark.check_at_ms for mark in marks.values()), default=None),
+            min((marker.check_at_ms for marker in markers.values()), default=None),
             is_complete=all(each.is_complete for each in pending),
         )
         attributes: dict[str, MessageAttributeValueTypeDef] = {

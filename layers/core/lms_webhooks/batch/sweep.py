@@ -111,46 +111,46 @@ class Sweep:
                 return rest
             due = self._backlog.due_markers(rest, now_ms=self._now_ms(), limit=_MARKERS_PER_READ)
             run.lanes += due.read
-            for marks in batched(due.markers, _WEBHOOKS_PER_CALL, strict=False):
+            for markers in batched(due.markers, _WEBHOOKS_PER_CALL, strict=False):
                 if self._clock() >= run.ends_at:
-                    return rest.from_marker(marks[0])
-                self._schedule_or_report(marks, run)
+                    return rest.from_marker(markers[0])
+                self._schedule_or_report(markers, run)
             rest = due.remaining
         return None
 
-    def _schedule_or_report(self, marks: Sequence[DueMarker], run: "_Run") -> None:
+    def _schedule_or_report(self, markers: Sequence[DueMarker], run: "_Run") -> None:
         """Schedule drains for some markers. An error costs these markers, or only the one that raises it."""
         try:
-            self._schedule_drains(marks, run)
+            self._schedule_drains(markers, run)
         except AWS_ERRORS as error:
-            report(error, "drains not scheduled", marks=len(marks))
+            report(error, "drains not scheduled", markers=len(markers))
             run.errors.append(error)
         except Exception as error:  # noqa: BLE001  # it costs only the marker that raises it
-            if len(marks) > 1:
-                for mark in marks:
-                    self._schedule_or_report([mark], run)
+            if len(markers) > 1:
+                for marker in markers:
+                    self._schedule_or_report([marker], run)
             else:
-                report(error, "marker not swept", webhookId=marks[0].webhook_id)
+                report(error, "marker not swept", webhookId=markers[0].webhook_id)
 
-    def _schedule_drains(self, marks: Sequence[DueMarker], run: "_Run") -> None:
+    def _schedule_drains(self, markers: Sequence[DueMarker], run: "_Run") -> None:
         """Schedule a drain for these markers where one is missing, one for each webhook."""
-        webhook_states = self._webhook_states.read(list(dict.fromkeys(map(_id, marks))))
+        webhook_states = self._webhook_states.read(list(dict.fromkeys(map(_id, markers))))
         now_ms = self._now_ms()
         due: dict[_Id, DrainMessage] = {}
-        for mark in marks:
-            state = webhook_states.get(_id(mark))
-            if _id(mark) in run.scheduled:
+        for marker in markers:
+            state = webhook_states.get(_id(marker))
+            if _id(marker) in run.scheduled:
                 continue
             if state is None:  # a deleted webhook has no health, and so no ticket
-                if mark.purge_until_ms < now_ms and self._backlog.claim(
-                    mark, "", now_ms=now_ms, until_ms=now_ms + TICKET_GRACE_SECONDS * 1000
+                if marker.purge_until_ms < now_ms and self._backlog.claim(
+                    marker, "", now_ms=now_ms, until_ms=now_ms + TICKET_GRACE_SECONDS * 1000
                 ):
-                    due[_id(mark)] = DrainMessage(*_id(mark))
-            elif _needs_drainer(mark, state, now_ms):
-                is_urgent = mark.is_due(now_ms) and mark.lane.is_urgent(failures=state.failures)
+                    due[_id(marker)] = DrainMessage(*_id(marker))
+            elif _needs_drainer(marker, state, now_ms):
+                is_urgent = marker.is_due(now_ms) and marker.lane.is_urgent(failures=state.failures)
                 ticket = state.ticket or secrets.token_urlsafe(12)
-                if is_urgent or _id(mark) not in due:
-                    due[_id(mark)] = DrainMessage(*_id(mark), ticket, is_urgent=is_urgent)
+                if is_urgent or _id(marker) not in due:
+                    due[_id(marker)] = DrainMessage(*_id(marker), ticket, is_urgent=is_urgent)
         # Ten messages are one call, all to the same queue: SQS takes all of them, or none.
         tens = [
             ten
@@ -231,13 +231,13 @@ class _Run:
     errors: list[Exception] = field(default_factory=list)
 
 
-def _id(mark: DueMarker) -> _Id:
-    return mark.account_id, mark.webhook_id
+def _id(marker: DueMarker) -> _Id:
+    return marker.account_id, marker.webhook_id
 
 
-def _needs_drainer(mark: DueMarker, state: WebhookState, now_ms: int) -> bool:
+def _needs_drainer(marker: DueMarker, state: WebhookState, now_ms: int) -> bool:
     if state.next_attempt_at_ms > now_ms:
         return False
     if state.lease_until_ms >= now_ms or state.ticket_until_ms >= now_ms:
         return False  # a drainer has it, or is scheduled
-    return mark.needs_drainer(now_ms, may_send=state.may_send)
+    return marker.needs_drainer(now_ms, may_send=state.may_send)

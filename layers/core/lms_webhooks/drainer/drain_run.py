@@ -63,7 +63,7 @@ _CONTINUE = RunResult(0.0)
 class _Found:
     """The first events of a lane that may be sent. Those of a replay come from `replay_batch`."""
 
-    mark: DueMarker
+    marker: DueMarker
     pending: list[PendingEvent]
     replay_batch: ReplayBatch | None = None
 
@@ -128,16 +128,16 @@ class DrainRun:
         while self._has_time():
             if not self._refresh_webhook():
                 break  # deleted: the successor will purge the lanes
-            marks = self._backlog.markers(self._webhook_id)
-            if self._check_expiry(marks):
+            markers = self._backlog.markers(self._webhook_id)
+            if self._check_expiry(markers):
                 continue
             if not self.may_send():
                 return _IDLE
-            due = [marks[lane] for lane in Lane if lane in marks and marks[lane].is_due(self._now_ms())]
-            self.has_real_time = any(mark.lane is Lane.REALTIME for mark in due)
+            due = [markers[lane] for lane in Lane if lane in markers and markers[lane].is_due(self._now_ms())]
+            self.has_real_time = any(marker.lane is Lane.REALTIME for marker in due)
             if not due:
                 self.health = endpoint.clear_ended_failure(self.health)
-            if self._returns_to_direct_mode(marks) or not due:
+            if self._returns_to_direct_mode(markers) or not due:
                 return _CONTINUE if due else _IDLE
             if self.is_urgent and not self.has_real_time:
                 return _CONTINUE
@@ -167,11 +167,11 @@ class DrainRun:
         self._webhook = stored.webhook if stored is not None else None
         return stored is not None
 
-    def _returns_to_direct_mode(self, marks: dict[Lane, DueMarker]) -> bool:
+    def _returns_to_direct_mode(self, markers: dict[Lane, DueMarker]) -> bool:
         """Return to direct mode when it is time, and end the run: the mode counts once it is written."""
         assert self._webhook is not None
         now_ms = self._now_ms()
-        is_empty = Lane.REALTIME not in marks
+        is_empty = Lane.REALTIME not in markers
         if self._webhook.ordered or not endpoint.is_ready_for_direct(
             self.health, is_empty=is_empty, now_ms=now_ms
         ):
@@ -179,21 +179,21 @@ class DrainRun:
         self.health = endpoint.enter_direct_mode(self.health, now_ms=now_ms)
         return True
 
-    def _check_expiry(self, marks: dict[Lane, DueMarker]) -> bool:
+    def _check_expiry(self, markers: dict[Lane, DueMarker]) -> bool:
         """Check lanes for expired events where that is due, each lane once a run.
 
         Returns:
             Whether a lane was checked.
         """
         has_checked = False
-        for lane, mark in marks.items():
-            will_be_sent = self._endpoint_works() and mark.is_due(self._now_ms())
-            if lane in self._checked_lanes or will_be_sent or not mark.is_check_due(self._now_ms()):
+        for lane, marker in markers.items():
+            will_be_sent = self._endpoint_works() and marker.is_due(self._now_ms())
+            if lane in self._checked_lanes or will_be_sent or not marker.is_check_due(self._now_ms()):
                 continue
             has_checked = True
             self._checked_lanes.add(lane)
             self._expiry.check_lane(
-                mark,
+                marker,
                 endpoint_works=self._endpoint_works(),
                 last_error=self.health.last_error,
                 has_time=self._has_time,
@@ -209,10 +209,10 @@ class DrainRun:
         Returns:
             A delay when the run must end.
         """
-        lane = next_lane([mark.lane for mark in due], self.health)
-        mark = next(mark for mark in due if mark.lane is lane)
+        lane = next_lane([marker.lane for marker in due], self.health)
+        marker = next(marker for marker in due if marker.lane is lane)
         limit = 1 if lane is Lane.RETRY else self.health.request_size
-        found = self._find(mark, limit=limit)
+        found = self._find(marker, limit=limit)
         if found is None:
             return None
         most_bytes = endpoint.max_body_bytes(self.health, most_bytes=MAX_BYTES, now_ms=self._now_ms())
@@ -228,9 +228,9 @@ class DrainRun:
         The first event is always sent first. So nothing overtakes it when the endpoint works again.
         """
         assert self._webhook is not None
-        marks = {mark.lane: mark for mark in due}
-        lanes = lanes_to_probe([*marks])
-        found = next((found for lane in lanes if (found := self._find(marks[lane], limit=1))), None)
+        markers = {marker.lane: marker for marker in due}
+        lanes = lanes_to_probe([*markers])
+        found = next((found for lane in lanes if (found := self._find(markers[lane], limit=1))), None)
         if found is None:
             return None
         first = found.pending[0].event.sort_key
@@ -240,7 +240,7 @@ class DrainRun:
         number = number_of_stand_in(failures) if failures > known_failures else None
         if delay is None or number is None or self._webhook.ordered or not self.may_send():
             return delay
-        other = self._find_other(first, number, [marks[lane] for lane in lanes])
+        other = self._find_other(first, number, [markers[lane] for lane in lanes])
         return delay if other is None else self._stand_in(other, delay)
 
     def _stand_in(self, found: _Found, delay: float) -> float | None:
@@ -261,9 +261,9 @@ class DrainRun:
         self.health = replace(self.health, failures=failures, next_attempt_at_ms=next_ms)
         return max(delay, other_delay or 0)
 
-    def _find_other(self, first: str, number: int, marks: Sequence[DueMarker]) -> _Found | None:
+    def _find_other(self, first: str, number: int, markers: Sequence[DueMarker]) -> _Found | None:
         """Find another event than the `first` one, at which the endpoint failed; None when there is none."""
-        by_lane = {mark.lane: mark for mark in marks}
+        by_lane = {marker.lane: marker for marker in markers}
         lanes, depth = stand_in(number, [*by_lane])
         for lane in lanes:
             found = self._read(by_lane[lane], limit=CHOSEN_FROM)
@@ -272,40 +272,40 @@ class DrainRun:
                 return self._still_pending(replace(found, pending=[others[int(depth * len(others))]]))
         return None
 
-    def _find(self, mark: DueMarker, *, limit: int) -> _Found | None:
+    def _find(self, marker: DueMarker, *, limit: int) -> _Found | None:
         """Find the first events to send of a due lane; None when none of them is to be sent now."""
-        found = self._read(mark, limit=limit)
+        found = self._read(marker, limit=limit)
         return found and self._still_pending(found)
 
-    def _read(self, mark: DueMarker, *, limit: int) -> _Found | None:
+    def _read(self, marker: DueMarker, *, limit: int) -> _Found | None:
         """Read the first due events of a lane; None when none is due."""
-        if mark.lane is Lane.REPLAY:
-            return self._read_replay(mark, limit=limit)
-        pending = self._backlog.read(self._webhook_id, mark.lane, limit=limit)
+        if marker.lane is Lane.REPLAY:
+            return self._read_replay(marker, limit=limit)
+        pending = self._backlog.read(self._webhook_id, marker.lane, limit=limit)
         if not pending:
-            self._backlog.clear_marker(mark)
+            self._backlog.clear_marker(marker)
             return None
-        if mark.lane is Lane.RETRY and pending[0].due_at_ms > self._now_ms():
-            self._backlog.set_due(mark, pending[0].due_at_ms)
+        if marker.lane is Lane.RETRY and pending[0].due_at_ms > self._now_ms():
+            self._backlog.set_due(marker, pending[0].due_at_ms)
             return None
-        return _Found(mark, [each for each in pending if each.due_at_ms <= self._now_ms()])
+        return _Found(marker, [each for each in pending if each.due_at_ms <= self._now_ms()])
 
-    def _read_replay(self, mark: DueMarker, *, limit: int) -> _Found | None:
+    def _read_replay(self, marker: DueMarker, *, limit: int) -> _Found | None:
         """Read the next events that an admin asked to redeliver or replay."""
         batch = self._replays.next_batch(self._webhook_id, limit=limit)
         if batch is None:
-            self._backlog.clear_marker(mark)
+            self._backlog.clear_marker(marker)
         elif not batch.pending:
             self._replays.skip(batch)
         else:
-            return _Found(mark, batch.pending, batch)
+            return _Found(marker, batch.pending, batch)
         return None
 
     def _still_pending(self, found: _Found) -> _Found | None:
         """Drop events that have an outcome, except from a replay; None when none is left."""
         if found.replay_batch is not None:
             return found
-        left = self._without_ended(found.mark.lane, found.pending)
+        left = self._without_ended(found.marker.lane, found.pending)
         return replace(found, pending=left) if left else None
 
     def _without_ended(self, lane: Lane, pending: list[PendingEvent]) -> list[PendingEvent]:
@@ -325,7 +325,7 @@ class DrainRun:
         return left
 
     def _send(self, found: _Found, pending: list[PendingEvent]) -> float | None:
-        webhook, lane = self._webhook, found.mark.lane
+        webhook, lane = self._webhook, found.marker.lane
         assert webhook is not None
         credentials = self._webhook_client.decrypt_credentials(webhook)
         # KMS, or DynamoDB before, may have taken long. So check last whether the webhook changed.
@@ -361,18 +361,18 @@ class DrainRun:
 
     def _record(self, found: _Found, pending: list[PendingEvent], fate: Fate, attempt: Attempt) -> bool:
         """Record the outcome of the events of one POST; return whether all of it is recorded."""
-        lane = found.mark.lane
+        lane = found.marker.lane
         if fate is Fate.PENDING:
             return True
         if found.replay_batch is not None:
-            return self._record_replay(found.mark, found.replay_batch, pending, fate, attempt)
+            return self._record_replay(found.marker, found.replay_batch, pending, fate, attempt)
         if fate is Fate.DELIVERED:
             self._replay_rejections = 0
             return self._recorder.record_delivered(self._webhook_id, lane, pending, attempt)
         return self._recorder.set_aside(self._account_id, self._webhook_id, lane, pending[0], attempt)
 
     def _record_replay(
-        self, mark: DueMarker, batch: ReplayBatch, pending: list[PendingEvent], fate: Fate, attempt: Attempt
+        self, marker: DueMarker, batch: ReplayBatch, pending: list[PendingEvent], fate: Fate, attempt: Attempt
     ) -> bool:
         """Record what a replay sent. It sends each event once, not until it succeeds."""
         is_delivered = fate is Fate.DELIVERED
@@ -381,7 +381,7 @@ class DrainRun:
         if self._replay_rejections >= MAX_REJECTIONS_IN_A_ROW:
             # Not an endpoint failure: a replay of unwanted events must not delay live events.
             self._replay_rejections = 0
-            self._backlog.set_due(mark, self._now_ms() + _REPLAY_PAUSE_SECONDS * 1000)
+            self._backlog.set_due(marker, self._now_ms() + _REPLAY_PAUSE_SECONDS * 1000)
         return is_recorded
 
     def _now_ms(self) -> int:

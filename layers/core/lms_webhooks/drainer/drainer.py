@@ -225,7 +225,7 @@ class Drainer:
     def _due_lanes(self, webhook_id: str) -> list[Lane]:
         """Return the lanes that became due during the run: their drainer found the lease taken."""
         now_ms = self._now_ms()
-        return [lane for lane, mark in self._backlog.markers(webhook_id).items() if mark.is_due(now_ms)]
+        return [lane for lane, marker in self._backlog.markers(webhook_id).items() if marker.is_due(now_ms)]
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)

@@ -43,30 +43,30 @@ class Expiry:
         self._clock = clock
 
     def check_lane(
-        self, mark: DueMarker, *, endpoint_works: bool, last_error: str, has_time: Callable[[], bool]
+        self, marker: DueMarker, *, endpoint_works: bool, last_error: str, has_time: Callable[[], bool]
     ) -> None:
         """Expire events of a lane from where the last check ended; clear the marker of an empty lane.
 
         Raises:
             AWS_ERRORS: a read or a write failed; the check stays due.
         """
-        lane = mark.lane
-        check = mark.check or Check("", 0, mark.token)
-        pages = self._backlog.read_all(mark.webhook_id, lane, behind=check.position)
+        lane = marker.lane
+        check = marker.check or Check("", 0, marker.token)
+        pages = self._backlog.read_all(marker.webhook_id, lane, behind=check.position)
         for number, pending in enumerate(pages):
             if not pending:
                 continue
             if number == PAGES_PER_CHECK or not has_time():
-                self._backlog.keep_check(mark, check)
+                self._backlog.keep_check(marker, check)
                 return
             expired = self.expired(lane, pending, endpoint_works=endpoint_works)
-            if not self.record(mark.webhook_id, lane, expired, last_error=last_error):
+            if not self.record(marker.webhook_id, lane, expired, last_error=last_error):
                 return  # the check stays due
             ended = {each.event.sort_key for each in expired}
             kept = [_since_ms(lane, each) for each in pending if each.event.sort_key not in ended]
             first_ms = min([*kept, *([check.first_ms] if check.first_ms else [])], default=0)
             check = Check(place_of(pending[-1], lane), first_ms, check.token)
-        self._finish(mark, check)
+        self._finish(marker, check)
 
     def expired(
         self, lane: Lane, pending: Sequence[PendingEvent], *, endpoint_works: bool
@@ -91,18 +91,18 @@ class Expiry:
             reason += f"; the last error was {last_error}"
         return self._recorder.record_undelivered(webhook_id, lane, expired, Outcome.EXPIRED, reason)
 
-    def _finish(self, mark: DueMarker, check: Check) -> None:
+    def _finish(self, marker: DueMarker, check: Check) -> None:
         """Set the time of the next check, or clear the marker of an empty lane."""
         now_ms = self._now_ms()
         first_ms = check.first_ms
-        if mark.lane is Lane.REPLAY and self._replays.is_running(mark.webhook_id):
+        if marker.lane is Lane.REPLAY and self._replays.is_running(marker.webhook_id):
             first_ms = first_ms or now_ms  # it needs the marker, and does not expire itself
-        as_read = replace(mark, token=check.token)
+        as_read = replace(marker, token=check.token)
         if not first_ms and self._backlog.clear_marker(as_read):
             return
         next_ms = max(first_ms + self.retention_ms, now_ms + PAUSE_MS)
         if not first_ms or not self._backlog.set_check(as_read, next_ms):
-            self._backlog.set_check(mark, min(next_ms, now_ms + _APPENDED_MS), is_forced=True)
+            self._backlog.set_check(marker, min(next_ms, now_ms + _APPENDED_MS), is_forced=True)
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)

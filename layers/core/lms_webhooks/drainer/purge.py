@@ -73,9 +73,11 @@ class Purger:
         done: list[bool] = []
         is_early = False
         try:
-            marks = self._backlog.markers(message.webhook_id).values()
+            markers = self._backlog.markers(message.webhook_id).values()
             names = message.ticket, message.message_id
-            claimed += [mark for mark in marks if self._claim(mark, owner, self._claim_seconds, *names)]
+            claimed += [
+                marker for marker in markers if self._claim(marker, owner, self._claim_seconds, *names)
+            ]
             is_early = bool(claimed) and self._was_just_deleted(message)
             if not is_early:
                 self._purge_lanes(claimed, done, remaining_ms)
@@ -106,44 +108,46 @@ class Purger:
         """Schedule a successor after some seconds, and pass it the claims that are still ours."""
         successor = message.message_id
         left = [
-            mark for mark in claimed if self._claim(mark, successor, seconds + TICKET_GRACE_SECONDS, owner)
+            marker
+            for marker in claimed
+            if self._claim(marker, successor, seconds + TICKET_GRACE_SECONDS, owner)
         ]
         if left:
             self._queue.schedule(replace(message, ticket=successor, is_urgent=False), delay_seconds=seconds)
 
-    def _claim(self, mark: DueMarker, owner: str, seconds: float, *instead_of: str) -> bool:
+    def _claim(self, marker: DueMarker, owner: str, seconds: float, *instead_of: str) -> bool:
         now_ms = int(self._clock() * 1000)
         until_ms = now_ms + int(seconds * 1000)
-        return self._backlog.claim(mark, owner, now_ms=now_ms, until_ms=until_ms, instead_of=instead_of)
+        return self._backlog.claim(marker, owner, now_ms=now_ms, until_ms=until_ms, instead_of=instead_of)
 
     def _purge_lanes(
-        self, marks: Sequence[DueMarker], done: list[bool], remaining_ms: Callable[[], int]
+        self, markers: Sequence[DueMarker], done: list[bool], remaining_ms: Callable[[], int]
     ) -> None:
         """Add to `done`, for each lane, whether it is purged and its marker cleared.
 
         The replay lane is the last, and its marker stays as long as any other. The deletion made that marker
         due. If this purger dies, it brings the next one, even where the other lanes are due much later.
         """
-        for mark in sorted(marks, key=_is_of_replay):
-            done.append((all(done) or not _is_of_replay(mark)) and self._purge_lane(mark, remaining_ms))
+        for marker in sorted(markers, key=_is_of_replay):
+            done.append((all(done) or not _is_of_replay(marker)) and self._purge_lane(marker, remaining_ms))
 
-    def _purge_lane(self, mark: DueMarker, remaining_ms: Callable[[], int]) -> bool:
+    def _purge_lane(self, marker: DueMarker, remaining_ms: Callable[[], int]) -> bool:
         is_recorded = True
-        for page in self._backlog.read_all(mark.webhook_id, mark.lane):
+        for page in self._backlog.read_all(marker.webhook_id, marker.lane):
             # A replay may have to be deleted although its lane is empty.
             chunks = list(batched(page, _EVENTS_PER_CALL, strict=False)) or [()]
             results: list[PurgeResult] = []
 
             def record(pending: Sequence[PendingEvent], results: list[PurgeResult] = results) -> None:
                 if remaining_ms() >= CLOSING_SECONDS * 1000:
-                    results.append(self._record(mark.webhook_id, mark.lane, pending))
+                    results.append(self._record(marker.webhook_id, marker.lane, pending))
 
             self._threads.run_all(record, chunks)
             count(Metric.EVENTS_FAILED, sum(each.recorded for each in results))
             is_recorded &= all(each.is_all for each in results)
             if len(results) < len(chunks):
                 return False
-        return is_recorded and self._backlog.clear_marker(mark)
+        return is_recorded and self._backlog.clear_marker(marker)
 
     def _record(self, webhook_id: str, lane: Lane, pending: Sequence[PendingEvent]) -> PurgeResult:
         if lane is Lane.REPLAY:
@@ -151,5 +155,5 @@ class Purger:
         return self._recorder.record_purged(webhook_id, lane, pending, _REASON)
 
 
-def _is_of_replay(mark: DueMarker) -> bool:
-    return mark.lane is Lane.REPLAY
+def _is_of_replay(marker: DueMarker) -> bool:
+    return marker.lane is Lane.REPLAY

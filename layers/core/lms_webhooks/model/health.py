@@ -1,6 +1,6 @@
 """Know how a webhook's endpoint does, and what that means for what is sent next. Pure.
 
-Every change is a function from one Health to the next; `health_store` writes them, conditionally.
+Every change is a function from one Health to the next; `stores/health` writes them, conditionally.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -54,7 +54,7 @@ class DisabledReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """The state of one webhook's endpoint, of one epoch of its registration. Times in UTC milliseconds."""
+    """The state of one webhook's endpoint, in one epoch of its configuration. Times in UTC milliseconds."""
 
     epoch: int = 1
     revision: int = 0

@@ -45,7 +45,7 @@ class Notification:
     key: str
     """The same for the same transition."""
     epoch: int
-    """Of the registration that it is about."""
+    """Of the webhook that it is about."""
     at_ms: int
     since_ms: int
     """When the failure began."""
@@ -61,7 +61,7 @@ def notifications_for(
     the same, so that the next drainer sends one that was lost with a drainer.
     """
 
-    def notice(kind: NotificationKind, since_ms: int, key: str) -> Notification:
+    def notification(kind: NotificationKind, since_ms: int, key: str) -> Notification:
         return Notification(
             account_id=webhook.account_id,
             webhook_id=webhook.webhook_id,
@@ -75,20 +75,20 @@ def notifications_for(
         )
 
     if _recovered(before, after):
-        yield notice(NotificationKind.RECOVERED, before.failing_since_ms, str(before.failing_since_ms))
+        yield notification(NotificationKind.RECOVERED, before.failing_since_ms, str(before.failing_since_ms))
     if after.disabled_reason is not None:
         if before.disabled_reason is None:
             since_ms = after.failing_since_ms or after.disabled_at_ms
-            yield notice(NotificationKind.DISABLED, since_ms, str(after.disabled_at_ms))
+            yield notification(NotificationKind.DISABLED, since_ms, str(after.disabled_at_ms))
     elif after.failing_since_ms:
         lasted_ms = now_ms - after.failing_since_ms
         if lasted_ms >= DAY_MS:
             day = lasted_ms // DAY_MS
-            yield notice(
+            yield notification(
                 NotificationKind.STILL_FAILING, after.failing_since_ms, f"{after.failing_since_ms}#{day}"
             )
         elif lasted_ms >= NOTIFY_AFTER_MS:
-            yield notice(NotificationKind.FAILING, after.failing_since_ms, str(after.failing_since_ms))
+            yield notification(NotificationKind.FAILING, after.failing_since_ms, str(after.failing_since_ms))
 
 
 def _recovered(before: Health, after: Health) -> bool:

@@ -1,4 +1,4 @@
-"""The registration of a webhook: what an admin said, as the rest of the system reads it. Pure."""
+"""A webhook: what an admin configured, as the rest of the system reads it. Pure."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -45,7 +45,7 @@ Authentication = NoAuthentication | BasicAuthentication | SignatureAuthenticatio
 
 @dataclass(frozen=True)
 class Webhook:
-    """One registration. Times are RFC 3339 in UTC."""
+    """One webhook, as an admin configured it. Times are RFC 3339 in UTC."""
 
     account_id: str
     webhook_id: str

@@ -72,7 +72,7 @@ class Backlog:
         self._table = table
         self._retention_ms = retention_days * 86_400_000
 
-    def append(self, webhook_id: str, lane: Lane, waiting: Sequence[PendingEvent]) -> set[str]:
+    def append(self, webhook_id: str, lane: Lane, pending: Sequence[PendingEvent]) -> set[str]:
         """Add events to a lane.
 
         The caller then sets the marker, before it acknowledges the message with the events. An event that is
@@ -82,28 +82,28 @@ class Backlog:
             The sort keys of the events that were not written.
         """
         if lane is Lane.RETRY:
-            return self._set_aside(webhook_id, waiting)
-        return self._put(webhook_id, lane, waiting)
+            return self._set_aside(webhook_id, pending)
+        return self._put(webhook_id, lane, pending)
 
     def _put(
-        self, webhook_id: str, lane: Lane, waiting: Sequence[PendingEvent], *, places: "Sequence[Item]" = ()
+        self, webhook_id: str, lane: Lane, pending: Sequence[PendingEvent], *, places: "Sequence[Item]" = ()
     ) -> set[str]:
-        keys = {(_lane_key(webhook_id, lane), place_of(each, lane)): each.event.sort_key for each in waiting}
-        unwritten = self._table.put_all([*(_item(webhook_id, lane, each) for each in waiting), *places])
+        keys = {(_lane_key(webhook_id, lane), place_of(each, lane)): each.event.sort_key for each in pending}
+        unwritten = self._table.put_all([*(_item(webhook_id, lane, each) for each in pending), *places])
         return {keys[key] for key in unwritten if key in keys}
 
-    def _set_aside(self, webhook_id: str, waiting: Sequence[PendingEvent]) -> set[str]:
+    def _set_aside(self, webhook_id: str, pending: Sequence[PendingEvent]) -> set[str]:
         """Put events into the retry lane, each in place of its earlier item there.
 
         A process that dies before it removes the earlier item leaves two. The next try of the earlier one
         replaces the later one.
         """
         try:
-            earlier = self._find_set_aside(webhook_id, waiting)
+            earlier = self._find_set_aside(webhook_id, pending)
         except AWS_ERRORS as fault:
             report(fault, "events not set aside", webhookId=webhook_id)
-            return {each.event.sort_key for each in waiting}
-        later = [_with_attempts(each, earlier.get(each.event.sort_key)) for each in waiting]
+            return {each.event.sort_key for each in pending}
+        later = [_with_attempts(each, earlier.get(each.event.sort_key)) for each in pending]
         places = [self._place_item(webhook_id, each) for each in later]
         unwritten = self._put(webhook_id, Lane.RETRY, later, places=places)
         replaced = {item_key(item) for sort_key, item in earlier.items() if sort_key not in unwritten} - {
@@ -113,7 +113,7 @@ class Backlog:
             self._table.delete_all([*replaced])
         return unwritten
 
-    def _find_set_aside(self, webhook_id: str, waiting: Sequence[PendingEvent]) -> "dict[str, Item]":
+    def _find_set_aside(self, webhook_id: str, pending: Sequence[PendingEvent]) -> "dict[str, Item]":
         """Find the events that are already in the retry lane.
 
         Another event with the same id and time is not among them: it would be lost.
@@ -124,7 +124,7 @@ class Backlog:
         Raises:
             AWS_ERRORS: the retry lane could not be read.
         """
-        texts = {each.event.sort_key: each.event.text for each in waiting}
+        texts = {each.event.sort_key: each.event.text for each in pending}
         places = self._table.get_all(
             [place_in_retry(webhook_id, sort_key) for sort_key in texts],
             attributes=("due_at",),
@@ -141,11 +141,11 @@ class Backlog:
         by_sort_key = {item["sk"]["S"].partition("#")[2]: item for item in found}
         return {key: item for key, item in by_sort_key.items() if read_text(item["event"]) == texts[key]}
 
-    def _place_item(self, webhook_id: str, waiting: PendingEvent) -> "Item":
+    def _place_item(self, webhook_id: str, pending: PendingEvent) -> "Item":
         return {
-            **key_item(place_in_retry(webhook_id, waiting.event.sort_key)),
-            "due_at": {"N": str(waiting.due_at_ms)},
-            "expires_at": {"N": str((waiting.due_at_ms + self._retention_ms) // 1000)},
+            **key_item(place_in_retry(webhook_id, pending.event.sort_key)),
+            "due_at": {"N": str(pending.due_at_ms)},
+            "expires_at": {"N": str((pending.due_at_ms + self._retention_ms) // 1000)},
         }
 
     def set_marker(
@@ -163,9 +163,9 @@ class Backlog:
             AWS_ERRORS: the marker may be missing; the events must be redelivered.
         """
         token = secrets.token_urlsafe(12)
-        answer = self._table.client.update_item(
+        response = self._table.client.update_item(
             TableName=self._table.name,
-            Key=_mark_key(webhook_id, lane),
+            Key=_marker_key(webhook_id, lane),
             UpdateExpression=(
                 "SET #token = :token, account_id = :account, "
                 "due_at = if_not_exists(due_at, :due), check_at = if_not_exists(check_at, :check)"
@@ -179,7 +179,7 @@ class Backlog:
             },
             ReturnValues="ALL_OLD",
         )
-        old = answer.get("Attributes")
+        old = response.get("Attributes")
         if not old:
             return True
         for attribute, wanted in (
@@ -204,7 +204,7 @@ class Backlog:
         return {
             "Update": {
                 "TableName": self._table.name,
-                "Key": _mark_key(webhook_id, Lane.REPLAY),
+                "Key": _marker_key(webhook_id, Lane.REPLAY),
                 "UpdateExpression": (
                     "SET #token = :token, account_id = :account, due_at = :due, "
                     "check_at = if_not_exists(check_at, :check)"
@@ -219,14 +219,14 @@ class Backlog:
             }
         }
 
-    def append_write(self, webhook_id: str, waiting: PendingEvent) -> "TransactWriteItemTypeDef":
+    def append_write(self, webhook_id: str, pending: PendingEvent) -> "TransactWriteItemTypeDef":
         """Return the write that puts an event into the replay lane, for the transaction that marks it."""
-        item = _item(webhook_id, Lane.REPLAY, waiting) | {"token": {"S": secrets.token_urlsafe(12)}}
+        item = _item(webhook_id, Lane.REPLAY, pending) | {"token": {"S": secrets.token_urlsafe(12)}}
         return {"Put": {"TableName": self._table.name, "Item": item}}
 
     def markers(self, webhook_id: str) -> dict[Lane, DueMarker]:
         """Return the due markers of one webhook, by a consistent read."""
-        answer = self._table.client.query(
+        response = self._table.client.query(
             TableName=self._table.name,
             KeyConditionExpression="pk = :pk AND begins_with(sk, :prefix)",
             ExpressionAttributeValues={
@@ -235,7 +235,7 @@ class Backlog:
             },
             ConsistentRead=True,
         )
-        return {mark.lane: mark for mark in _marks(answer["Items"])}
+        return {marker.lane: marker for marker in _markers(response["Items"])}
 
     def all_markers(self) -> Iterator[DueMarker]:
         """Return the due markers of all webhooks, shard by shard."""
@@ -247,14 +247,14 @@ class Backlog:
                 ExpressionAttributeValues={":pk": {"S": f"DUE#{shard}"}},
             )
             for page in pages:
-                yield from _marks(page["Items"])
+                yield from _markers(page["Items"])
 
     def due_markers(self, part: ShardPart, *, now_ms: int, limit: int) -> DueMarkers:
         """Return those of the next `limit` markers of a shard that are due, or whose first event may expire.
 
         DynamoDB reads all of them, at half a read unit for about sixty, and returns those that are due.
         """
-        answer = self._table.client.query(
+        response = self._table.client.query(
             TableName=self._table.name,
             KeyConditionExpression="pk = :pk AND sk BETWEEN :low AND :high",
             # A marker that lacks one of these is returned too, so that it is noticed.
@@ -267,23 +267,23 @@ class Backlog:
             },
             Limit=limit,
         )
-        last = answer["LastEvaluatedKey"]["sk"]["S"] if "LastEvaluatedKey" in answer else None
-        return DueMarkers(list(_marks(answer["Items"])), answer["ScannedCount"], part.after(last))
+        last = response["LastEvaluatedKey"]["sk"]["S"] if "LastEvaluatedKey" in response else None
+        return DueMarkers(list(_markers(response["Items"])), response["ScannedCount"], part.after(last))
 
-    def clear_marker(self, mark: DueMarker) -> bool:
+    def clear_marker(self, marker: DueMarker) -> bool:
         """Remove a marker, unless events were appended since it was read. Return whether it was removed."""
         return self._change(
             lambda: self._table.client.delete_item(
                 TableName=self._table.name,
-                Key=_mark_key(mark.webhook_id, mark.lane),
+                Key=_marker_key(marker.webhook_id, marker.lane),
                 ConditionExpression="#token = :token",
                 ExpressionAttributeNames={"#token": "token"},
-                ExpressionAttributeValues={":token": {"S": mark.token}},
+                ExpressionAttributeValues={":token": {"S": marker.token}},
             )
         )
 
     def claim(
-        self, mark: DueMarker, owner: str, *, now_ms: int, until_ms: int, instead_of: Collection[str] = ()
+        self, marker: DueMarker, owner: str, *, now_ms: int, until_ms: int, instead_of: Collection[str] = ()
     ) -> bool:
         """Claim the lane of a deleted webhook for its one purger.
 
@@ -297,7 +297,7 @@ class Backlog:
         return self._change(
             lambda: self._table.client.update_item(
                 TableName=self._table.name,
-                Key=_mark_key(mark.webhook_id, mark.lane),
+                Key=_marker_key(marker.webhook_id, marker.lane),
                 UpdateExpression="SET purge_owner = :mine0, purge_until = :until",
                 ConditionExpression=(
                     "attribute_exists(pk) AND (attribute_not_exists(purge_until) OR purge_until < :now OR "
@@ -312,54 +312,54 @@ class Backlog:
             )
         )
 
-    def set_due(self, mark: DueMarker, due_at_ms: int) -> bool:
+    def set_due(self, marker: DueMarker, due_at_ms: int) -> bool:
         """Set when the first event of the lane is due. Return False if events were appended since."""
-        return self._set(mark, "due_at", {"N": str(due_at_ms)})
+        return self._set(marker, "due_at", {"N": str(due_at_ms)})
 
-    def set_check(self, mark: DueMarker, check_at_ms: int, *, is_forced: bool = False) -> bool:
+    def set_check(self, marker: DueMarker, check_at_ms: int, *, is_forced: bool = False) -> bool:
         """Set when the first event of the lane may expire, after the lane was searched for expired events.
 
         Returns:
             False if events were appended since the marker was read, unless the change `is_forced`.
         """
         value: AttributeValueTypeDef = {"N": str(check_at_ms)}
-        return self._set(mark, "check_at", value, is_forced=is_forced, obsolete="check")
+        return self._set(marker, "check_at", value, is_forced=is_forced, obsolete="check")
 
-    def keep_check(self, mark: DueMarker, check: Check) -> bool:
+    def keep_check(self, marker: DueMarker, check: Check) -> bool:
         """Store how far the lane was searched for expired events."""
         kept: Item = {
             "position": {"S": check.position},
             "first": {"N": str(check.first_ms)},
             "token": {"S": check.token},
         }
-        return self._set(mark, "check", {"M": kept}, is_forced=True)
+        return self._set(marker, "check", {"M": kept}, is_forced=True)
 
     def read(self, webhook_id: str, lane: Lane, *, limit: int) -> list[PendingEvent]:
         """Return the first `limit` events of a lane, by a consistent read."""
-        answer = self._table.client.query(
+        response = self._table.client.query(
             TableName=self._table.name,
             KeyConditionExpression="pk = :pk",
             ExpressionAttributeValues={":pk": {"S": _lane_key(webhook_id, lane)}},
             ConsistentRead=True,
             Limit=limit,
         )
-        return [_waiting(item, lane) for item in answer["Items"]]
+        return [_pending_event(item, lane) for item in response["Items"]]
 
     def page(self, webhook_id: str, lane: Lane, of: KeyRange, *, limit: int) -> Page[PendingEvent]:
         """Return at most `limit` events of a range of a lane, the last ones first."""
         page = self._table.page(
             _lane_key(webhook_id, lane), of, limit=limit, newest_first=True, consistent=True
         )
-        return Page([_waiting(item, lane) for item in page.entries], page.last_key)
+        return Page([_pending_event(item, lane) for item in page.entries], page.last_key)
 
     def find(self, webhook_id: str, lane: Lane, sort_key: str) -> PendingEvent | None:
         """Return one event of a lane, or None. Not for the retry lane, which has keys of another form."""
-        answer = self._table.client.get_item(
+        response = self._table.client.get_item(
             TableName=self._table.name,
             Key=key_item((_lane_key(webhook_id, lane), sort_key)),
             ConsistentRead=True,
         )
-        return _waiting(answer["Item"], lane) if "Item" in answer else None
+        return _pending_event(response["Item"], lane) if "Item" in response else None
 
     def find_texts(
         self, places: Sequence[tuple[str, Lane, str]]
@@ -378,20 +378,20 @@ class Backlog:
         items = self._table.get_all(list(keys), attributes=("event",), consistent=True)
         return {(keys[item_key(item)], item["sk"]["S"]): item.get("event") for item in items}
 
-    def count(self, mark: DueMarker, *, limit: int) -> Count:
+    def count(self, marker: DueMarker, *, limit: int) -> Count:
         """Count the events of a lane that has a marker, up to `limit` or a megabyte of them.
 
         A lane without a marker is empty, or is about to get one.
         """
-        answer = self._table.client.query(
+        response = self._table.client.query(
             TableName=self._table.name,
             KeyConditionExpression="pk = :pk",
-            ExpressionAttributeValues={":pk": {"S": _lane_key(mark.webhook_id, mark.lane)}},
+            ExpressionAttributeValues={":pk": {"S": _lane_key(marker.webhook_id, marker.lane)}},
             Select="COUNT",
             Limit=limit + 1,  # one more than is shown: it tells "all" from "at least"
         )
-        counted = answer["Count"]
-        return Count(min(counted, limit), is_complete=counted <= limit and "LastEvaluatedKey" not in answer)
+        counted = response["Count"]
+        return Count(min(counted, limit), is_complete=counted <= limit and "LastEvaluatedKey" not in response)
 
     def read_all(self, webhook_id: str, lane: Lane, *, behind: str = "") -> Iterator[list[PendingEvent]]:
         """Return every event of a lane after the sort key `behind`, in pages of at most a megabyte.
@@ -409,9 +409,9 @@ class Backlog:
             ConsistentRead=True,
         )
         for page in pages:
-            yield [_waiting(item, lane) for item in page["Items"]]
+            yield [_pending_event(item, lane) for item in page["Items"]]
 
-    def remove(self, webhook_id: str, lane: Lane, waiting: Sequence[PendingEvent]) -> bool:
+    def remove(self, webhook_id: str, lane: Lane, pending: Sequence[PendingEvent]) -> bool:
         """Remove events from a lane, after their outcome is recorded.
 
         An event whose redelivery was requested again since then stays in the replay lane.
@@ -420,14 +420,14 @@ class Backlog:
             Whether all were removed.
         """
         if lane is Lane.REPLAY:
-            for each in waiting:
+            for each in pending:
                 self._remove_sent_again(webhook_id, each)
             return True
         return not self._table.delete_all(
-            [(_lane_key(webhook_id, lane), place_of(each, lane)) for each in waiting]
+            [(_lane_key(webhook_id, lane), place_of(each, lane)) for each in pending]
         )
 
-    def add_attempt(self, webhook_id: str, lane: Lane, waiting: PendingEvent, attempt: Attempt) -> bool:
+    def add_attempt(self, webhook_id: str, lane: Lane, pending: PendingEvent, attempt: Attempt) -> bool:
         """Add an attempt to an event that stays pending. Return whether it was added.
 
         Raises:
@@ -436,7 +436,7 @@ class Backlog:
         return self._change(
             lambda: self._table.client.update_item(
                 TableName=self._table.name,
-                Key=key_item((_lane_key(webhook_id, lane), place_of(waiting, lane))),
+                Key=key_item((_lane_key(webhook_id, lane), place_of(pending, lane))),
                 UpdateExpression="SET #attempts = list_append(if_not_exists(#attempts, :none), :added)",
                 ConditionExpression=f"attribute_exists(pk) AND {IS_NEW_ATTEMPT}",
                 ExpressionAttributeNames={"#attempts": "attempts"},
@@ -444,14 +444,14 @@ class Backlog:
             )
         )
 
-    def _remove_sent_again(self, webhook_id: str, waiting: PendingEvent) -> None:
+    def _remove_sent_again(self, webhook_id: str, pending: PendingEvent) -> None:
         conditional_write(
             lambda: self._table.client.delete_item(
                 TableName=self._table.name,
-                Key=key_item((_lane_key(webhook_id, Lane.REPLAY), place_of(waiting, Lane.REPLAY))),
+                Key=key_item((_lane_key(webhook_id, Lane.REPLAY), place_of(pending, Lane.REPLAY))),
                 ConditionExpression="#token = :token OR attribute_not_exists(#token)",
                 ExpressionAttributeNames={"#token": "token"},
-                ExpressionAttributeValues={":token": {"S": waiting.token}},
+                ExpressionAttributeValues={":token": {"S": pending.token}},
             ),
             self._table.client,
         )
@@ -460,7 +460,7 @@ class Backlog:
         self._change(
             lambda: self._table.client.update_item(
                 TableName=self._table.name,
-                Key=_mark_key(webhook_id, lane),
+                Key=_marker_key(webhook_id, lane),
                 UpdateExpression="SET #attribute = :value",
                 ConditionExpression="#attribute > :value",
                 ExpressionAttributeNames={"#attribute": attribute},
@@ -470,7 +470,7 @@ class Backlog:
 
     def _set(
         self,
-        mark: DueMarker,
+        marker: DueMarker,
         attribute: str,
         value: "AttributeValueTypeDef",
         *,
@@ -486,12 +486,12 @@ class Backlog:
         return self._change(
             lambda: self._table.client.update_item(
                 TableName=self._table.name,
-                Key=_mark_key(mark.webhook_id, mark.lane),
+                Key=_marker_key(marker.webhook_id, marker.lane),
                 UpdateExpression=update,
                 ConditionExpression="attribute_exists(#token)" if is_forced else "#token = :token",
                 ExpressionAttributeNames=names,
                 ExpressionAttributeValues={":value": value}
-                | ({} if is_forced else {":token": {"S": mark.token}}),
+                | ({} if is_forced else {":token": {"S": marker.token}}),
             )
         )
 
@@ -503,7 +503,7 @@ def _shard(webhook_id: str) -> int:
     return zlib.crc32(webhook_id.encode()) % SHARDS  # hash() differs from process to process
 
 
-def _mark_key(webhook_id: str, lane: Lane) -> "Item":
+def _marker_key(webhook_id: str, lane: Lane) -> "Item":
     return key_item((f"DUE#{_shard(webhook_id)}", marker_sort_key(webhook_id, lane)))
 
 
@@ -513,16 +513,16 @@ def parts_of_all_shards(start: str) -> list[ShardPart]:
     return [ShardPart((first + number) % SHARDS, start, start) for number in range(SHARDS)]
 
 
-def _marks(items: "Iterable[Item]") -> Iterator[DueMarker]:
+def _markers(items: "Iterable[Item]") -> Iterator[DueMarker]:
     """Read markers, except any that is damaged or was written by a newer version."""
     for item in items:
         try:
-            yield _mark(item)
+            yield _marker(item)
         except (KeyError, ValueError) as error:
             report(error, "due marker not read", shard=item["pk"]["S"], marker=item["sk"]["S"])
 
 
-def _mark(item: "Item") -> DueMarker:
+def _marker(item: "Item") -> DueMarker:
     webhook_id, _, lane = item["sk"]["S"].rpartition("#")
     return DueMarker(
         account_id=item["account_id"]["S"],
@@ -550,40 +550,40 @@ def place_in_retry(webhook_id: str, sort_key: str) -> Key:
     return f"RETRY#{webhook_id}", sort_key
 
 
-def _with_attempts(waiting: PendingEvent, earlier: "Item | None") -> PendingEvent:
+def _with_attempts(pending: PendingEvent, earlier: "Item | None") -> PendingEvent:
     """Return `waiting` with the attempts of its `earlier` item too: each once, in order, the last ones."""
     if earlier is None or "attempts" not in earlier:
-        return waiting
-    attempts = {*read_attempts(earlier["attempts"]), *waiting.attempts}
+        return pending
+    attempts = {*read_attempts(earlier["attempts"]), *pending.attempts}
     in_order = sorted(attempts, key=lambda each: each.started_at_ms)
-    return replace(waiting, attempts=tuple(in_order[-KEPT_ATTEMPTS:]))
+    return replace(pending, attempts=tuple(in_order[-KEPT_ATTEMPTS:]))
 
 
-def place_of(waiting: PendingEvent, lane: Lane) -> str:
+def place_of(pending: PendingEvent, lane: Lane) -> str:
     """Return the sort key of an event in a lane."""
     if lane is Lane.RETRY:
-        return f"{waiting.due_at_ms:013d}#{waiting.event.sort_key}"
-    return waiting.event.sort_key
+        return f"{pending.due_at_ms:013d}#{pending.event.sort_key}"
+    return pending.event.sort_key
 
 
-def _item(webhook_id: str, lane: Lane, waiting: PendingEvent) -> "Item":
+def _item(webhook_id: str, lane: Lane, pending: PendingEvent) -> "Item":
     item: Item = {
-        **key_item((_lane_key(webhook_id, lane), place_of(waiting, lane))),
-        **event_attributes(waiting.event),
+        **key_item((_lane_key(webhook_id, lane), place_of(pending, lane))),
+        **event_attributes(pending.event),
     }
-    if waiting.tries:
-        item["tries"] = {"N": str(waiting.tries)}
-    if waiting.asked_at_ms:
-        item["asked_at"] = {"N": str(waiting.asked_at_ms)}
-    if waiting.attempts:
-        item["attempts"] = attempts_attribute(waiting.attempts)
-    if waiting.lane is not None:
-        item["waits_in"] = {"S": waiting.lane}
-        item["waits_until"] = {"N": str(waiting.due_at_ms)}
+    if pending.tries:
+        item["tries"] = {"N": str(pending.tries)}
+    if pending.asked_at_ms:
+        item["asked_at"] = {"N": str(pending.asked_at_ms)}
+    if pending.attempts:
+        item["attempts"] = attempts_attribute(pending.attempts)
+    if pending.lane is not None:
+        item["waits_in"] = {"S": pending.lane}
+        item["waits_until"] = {"N": str(pending.due_at_ms)}
     return item
 
 
-def _waiting(item: "Item", lane: Lane) -> PendingEvent:
+def _pending_event(item: "Item", lane: Lane) -> PendingEvent:
     sort_key = item["sk"]["S"]
     due_at_ms = 0
     if lane is Lane.RETRY:

@@ -125,10 +125,10 @@ class DeliveryStore:
         Raises:
             AWS_ERRORS: the history could not be read.
         """
-        answer = self._table.client.get_item(
+        response = self._table.client.get_item(
             TableName=self._table.name, Key=key_item(_key(webhook_id, sort_key)), ConsistentRead=True
         )
-        item = answer.get("Item")
+        item = response.get("Item")
         return (_recorded(item), read_event_item(item, sort_key)) if item else None
 
     def record(self, deliveries: Sequence[Delivery], *, recorded_at_seconds: int) -> set[DeliveryKey]:

@@ -83,10 +83,10 @@ class HealthStore:
 
     def read(self, account_id: str, webhook_id: str) -> Health | None:
         """Return the health of a webhook by a consistent read, or None when the webhook is deleted."""
-        answer = self._table.client.get_item(
+        response = self._table.client.get_item(
             TableName=self._table.name, Key=key_item(health_key(account_id, webhook_id)), ConsistentRead=True
         )
-        return read_health_item(answer["Item"]) if "Item" in answer else None
+        return read_health_item(response["Item"]) if "Item" in response else None
 
     def save(self, account_id: str, webhook_id: str, health: Health, *, revision: int) -> bool:
         """Write `health`, which was computed from revision `revision`.
@@ -129,7 +129,7 @@ class HealthStore:
             ":left": {"S": message_id},
         }
         try:
-            answer = self._table.client.update_item(
+            response = self._table.client.update_item(
                 TableName=self._table.name,
                 Key=key_item(health_key(account_id, webhook_id)),
                 UpdateExpression=(
@@ -145,7 +145,7 @@ class HealthStore:
             )
         except self._table.client.exceptions.ConditionalCheckFailedException:
             return None
-        return read_health_item(answer["Attributes"])
+        return read_health_item(response["Attributes"])
 
     def release(
         self,

@@ -86,10 +86,10 @@ class ReplayStore:
 
     def find(self, webhook_id: str) -> Replay | None:
         """Return the webhook's replay that runs, or else the last one, by a consistent read."""
-        answer = self._table.client.get_item(
+        response = self._table.client.get_item(
             TableName=self._table.name, Key=_key(webhook_id), ConsistentRead=True
         )
-        return _replay(answer["Item"]) if "Item" in answer else None
+        return _replay(response["Item"]) if "Item" in response else None
 
     def start(
         self, replay: Replay, backlog: Backlog, *, extra_writes: "Sequence[TransactWriteItemTypeDef]" = ()
@@ -123,7 +123,7 @@ class ReplayStore:
         self,
         account_id: str,
         webhook_id: str,
-        waiting: PendingEvent,
+        pending: PendingEvent,
         backlog: Backlog,
         *,
         asked_at_ms: int,
@@ -134,7 +134,7 @@ class ReplayStore:
         Raises:
             IdempotencyInProgress, Contention: as `start`.
         """
-        append_it = backlog.append_write(webhook_id, replace(waiting, asked_at_ms=asked_at_ms))
+        append_it = backlog.append_write(webhook_id, replace(pending, asked_at_ms=asked_at_ms))
         mark_it = backlog.marker_write(account_id, webhook_id, asked_at_ms=asked_at_ms)
         if transact(self._table.client, [append_it, mark_it, *extra_writes], sleep=self._sleep):
             raise IdempotencyInProgress

@@ -147,13 +147,13 @@ class WebhookStore:
         # Any other text is not one of our ids, and may be longer than a key can be.
         if not _WEBHOOK_ID.fullmatch(webhook_id):
             raise WebhookNotFound
-        answer = self._client.get_item(
+        response = self._client.get_item(
             TableName=self._table_name, Key=_webhook_key(account_id, webhook_id), ConsistentRead=True
         )
-        if "Item" not in answer:
+        if "Item" not in response:
             raise WebhookNotFound
         try:
-            return _webhook(answer["Item"])
+            return _webhook(response["Item"])
         except (KeyError, ValueError) as error:
             raise UnreadableWebhook(webhook_id) from error
 
@@ -318,7 +318,7 @@ class WebhookStore:
 
         Those that an older version deleted come after all others.
         """
-        answer = self._client.query(
+        response = self._client.query(
             TableName=self._table_name,
             KeyConditionExpression="pk = :pk AND sk BETWEEN :low AND :high",
             ExpressionAttributeValues={
@@ -330,7 +330,9 @@ class WebhookStore:
             Limit=MAX_DELETED,
         )
         since = format_ms(since_ms)
-        return [deleted for item in answer["Items"] if (deleted := read_tombstone(item)).deleted_at >= since]
+        return [
+            deleted for item in response["Items"] if (deleted := read_tombstone(item)).deleted_at >= since
+        ]
 
 
 def read_tombstone(item: "Item") -> Tombstone:
