@@ -35,12 +35,6 @@ def shared_client() -> Iterator[AdminClient]:
         yield client
 
 
-@pytest.fixture
-def client(shared_client: AdminClient) -> AdminClient:
-    shared_client.forget_everything()
-    return shared_client
-
-
 def test_a_webhook_is_created_read_listed_and_deleted(client: AdminClient) -> None:
     created = client.create(description="All of HR's")
     assert created.status == 201

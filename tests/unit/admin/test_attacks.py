@@ -21,12 +21,6 @@ def shared_client() -> Iterator[AdminClient]:
         yield client
 
 
-@pytest.fixture
-def client(shared_client: AdminClient) -> AdminClient:
-    shared_client.forget_everything()
-    return shared_client
-
-
 def sent_by_a_test(client: AdminClient, path: str) -> tuple[str, str | None]:
     """Where a test send goes, and with which credentials."""
     assert client.call("POST", f"{path}/test").status == 200

@@ -1,6 +1,5 @@
 """A webhook is changed field by field; what it means for the endpoint follows from the fields."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,22 +10,9 @@ from lms_webhooks.errors import VersionConflict
 from lms_webhooks.model.health import DisabledReason, Health, Mode
 from lms_webhooks.model.webhooks import Webhook
 from lms_webhooks.stores.health import HealthStore
-from tests.engines.dynamodb import Engine
-from tests.unit.admin_client import ADMIN_CLAIMS, NOW, AdminClient, admin_client, etag
+from tests.unit.admin_client import ADMIN_CLAIMS, NOW, AdminClient, etag
 
 VALUE_RULE = "must have a value of 1 to 1024 visible ASCII characters, with spaces or tabs only between them"
-
-
-@pytest.fixture(scope="module")
-def shared_client(dynamodb: Engine) -> Iterator[AdminClient]:
-    with admin_client("changes", dynamodb=dynamodb) as client:
-        yield client
-
-
-@pytest.fixture
-def client(shared_client: AdminClient) -> AdminClient:
-    shared_client.forget_everything()
-    return shared_client
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import base64
 import json
-from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -12,24 +11,11 @@ import pytest
 from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.deliveries import Delivery, Outcome
 from lms_webhooks.model.lanes import Lane, PendingEvent
-from tests.engines.dynamodb import Engine
-from tests.unit.admin_client import ADMIN_CLAIMS, AdminClient, Answer, admin_client
+from tests.unit.admin_client import ADMIN_CLAIMS, AdminClient, Answer
 from tests.unit.tables import NOW_MS, event
 
 OK = Attempt(NOW_MS + 5, 40, 204, None)
 DOWN = Attempt(NOW_MS + 1, 900, 503, None)
-
-
-@pytest.fixture(scope="module")
-def shared_client(dynamodb: Engine) -> Iterator[AdminClient]:
-    with admin_client("history", dynamodb=dynamodb) as client:
-        yield client
-
-
-@pytest.fixture
-def client(shared_client: AdminClient) -> AdminClient:
-    shared_client.forget_everything()
-    return shared_client
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """A POST under an Idempotency-Key happens once, however often it is repeated."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,25 +15,12 @@ from lms_webhooks.errors import Contention, IdempotencyInProgress
 from lms_webhooks.model.deliveries import Delivery, Outcome
 from lms_webhooks.model.webhooks import Webhook
 from lms_webhooks.stores.webhook_cache import MAX_AGE_SECONDS
-from tests.engines.dynamodb import Engine
 from tests.logged import logged_lines
-from tests.unit.admin_client import ADMIN_CLAIMS, NOW, VALID, AdminClient, Answer, admin_client
+from tests.unit.admin_client import ADMIN_CLAIMS, NOW, VALID, AdminClient, Answer
 from tests.unit.tables import Throttled, event
 
 KEY = {"idempotency-key": "order 66"}
 SIGNED = {**VALID, "authentication": {"type": "signature"}}
-
-
-@pytest.fixture(scope="module")
-def shared_client(dynamodb: Engine) -> Iterator[AdminClient]:
-    with admin_client("idempotency", dynamodb=dynamodb) as client:
-        yield client
-
-
-@pytest.fixture
-def client(shared_client: AdminClient) -> AdminClient:
-    shared_client.forget_everything()
-    return shared_client
 
 
 def create(client: AdminClient, **changes: Any) -> Answer:

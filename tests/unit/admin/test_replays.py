@@ -1,6 +1,5 @@
 """An admin has deliveries sent again: the API notes it for the drainer, and shows how far it is."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,24 +9,11 @@ from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.deliveries import Delivery, Outcome
 from lms_webhooks.model.lanes import Lane, PendingEvent
 from lms_webhooks.stores.replays import ReplayStore
-from tests.engines.dynamodb import Engine
-from tests.unit.admin_client import ADMIN_CLAIMS, NOW, AdminClient, admin_client
+from tests.unit.admin_client import ADMIN_CLAIMS, NOW, AdminClient
 from tests.unit.tables import DAY_MS, NOW_MS, event
 
 OK = Attempt(NOW_MS - 50_000, 40, 204, None)
 AGAIN = Attempt(NOW_MS + 100, 40, 204, None)
-
-
-@pytest.fixture(scope="module")
-def shared_client(dynamodb: Engine) -> Iterator[AdminClient]:
-    with admin_client("resends", dynamodb=dynamodb) as client:
-        yield client
-
-
-@pytest.fixture
-def client(shared_client: AdminClient) -> AdminClient:
-    shared_client.forget_everything()
-    return shared_client
 
 
 @pytest.fixture

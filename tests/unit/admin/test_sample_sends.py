@@ -18,12 +18,6 @@ def shared_client() -> Iterator[AdminClient]:
         yield client
 
 
-@pytest.fixture
-def client(shared_client: AdminClient) -> AdminClient:
-    shared_client.forget_everything()
-    return shared_client
-
-
 def test_a_saved_webhook_gets_a_sample_that_its_secret_verifies(client: AdminClient) -> None:
     created = client.create(authentication={"type": "signature"}, status="paused", headers={"x-team": "hr"})
     answer = client.call("POST", f"{created.headers['Location']}/test")

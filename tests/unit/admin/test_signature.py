@@ -1,6 +1,6 @@
 """A new signing secret: given once, and the one before signs along for a day."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -9,20 +9,7 @@ import standardwebhooks
 
 from lms_webhooks.model.webhooks import SignatureAuthentication, Webhook
 from lms_webhooks.stores.webhook_cache import MAX_AGE_SECONDS
-from tests.engines.dynamodb import Engine
-from tests.unit.admin_client import NOW, AdminClient, admin_client, etag
-
-
-@pytest.fixture(scope="module")
-def shared_client(dynamodb: Engine) -> Iterator[AdminClient]:
-    with admin_client("signature", dynamodb=dynamodb) as client:
-        yield client
-
-
-@pytest.fixture
-def client(shared_client: AdminClient) -> AdminClient:
-    shared_client.forget_everything()
-    return shared_client
+from tests.unit.admin_client import NOW, AdminClient, etag
 
 
 @pytest.fixture

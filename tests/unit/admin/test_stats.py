@@ -1,7 +1,5 @@
 """An admin sees at a glance how a webhook did, hour by hour, and what waits for it."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from lms_webhooks.admin import stats
@@ -10,23 +8,10 @@ from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.deliveries import Delivery, Outcome
 from lms_webhooks.model.lanes import Lane, PendingEvent
 from lms_webhooks.timestamps import format_ms
-from tests.engines.dynamodb import Engine
-from tests.unit.admin_client import ADMIN_CLAIMS, AdminClient, admin_client
+from tests.unit.admin_client import ADMIN_CLAIMS, AdminClient
 from tests.unit.tables import DAY_MS, NOW_MS, event
 
 MINUTE_MS = 60_000
-
-
-@pytest.fixture(scope="module")
-def shared_client(dynamodb: Engine) -> Iterator[AdminClient]:
-    with admin_client("stats", dynamodb=dynamodb) as client:
-        yield client
-
-
-@pytest.fixture
-def client(shared_client: AdminClient) -> AdminClient:
-    shared_client.forget_everything()
-    return shared_client
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Many items are read and written in as many calls as it takes, and what was not is reported."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -8,8 +7,7 @@ from botocore.exceptions import ClientError
 
 from lms_webhooks.aws.dynamodb import Key, KeyRange, Table, conditional_write, item_key, key_item, transact
 from lms_webhooks.errors import AWS_ERRORS, Contention
-from tests.engines.dynamodb import Engine
-from tests.unit.tables import Fails, Throttled, Unprocessed, before, keep_requests, stand_in, tables
+from tests.unit.tables import Fails, Throttled, Unprocessed, before, keep_requests, stand_in
 
 TRIES = 5
 
@@ -20,12 +18,6 @@ def keys(count: int) -> list[Key]:
 
 def items(count: int, **attributes: Any) -> list[Any]:
     return [{**key_item(key), "n": {"N": str(int(key[1]))}, **attributes} for key in keys(count)]
-
-
-@pytest.fixture
-def table(dynamodb: Engine) -> Iterator[Table]:
-    with tables(dynamodb) as (_, deliveries):
-        yield deliveries
 
 
 def stored(table: Table) -> list[Key]:

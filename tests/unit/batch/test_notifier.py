@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain
 from types import SimpleNamespace
@@ -20,9 +20,8 @@ from lms_webhooks.stores.health import HealthStore
 from lms_webhooks.stores.outbox import NotificationOutbox
 from lms_webhooks.stores.webhook_states import WebhookStates
 from lms_webhooks.stores.webhooks import WebhookStore
-from tests.engines.dynamodb import Engine
 from tests.unit.notifications import GONE, MINUTE_MS, WELL, create, failing_notification
-from tests.unit.tables import NOW_MS, Throttled, Unprocessed, event, stand_in, tables, webhook
+from tests.unit.tables import NOW_MS, Throttled, Unprocessed, event, stand_in, webhook
 
 
 class NoSuchTopicError(Exception):
@@ -49,26 +48,14 @@ class Topic:
 
 
 @pytest.fixture
-def both(dynamodb: Engine) -> Iterator[tuple[Table, Table]]:
-    with tables(dynamodb) as both:
-        create(both[0])
-        yield both
-
-
-@pytest.fixture
 def webhooks(both: tuple[Table, Table]) -> Table:
     """In which stands the one of `webhook()`."""
+    create(both[0])
     return both[0]
 
 
 @pytest.fixture
-def table(both: tuple[Table, Table]) -> Table:
-    return both[1]
-
-
-@pytest.fixture
-def notifier(both: tuple[Table, Table]) -> Callable[[Topic], Notifier]:
-    webhooks, table = both
+def notifier(webhooks: Table, table: Table) -> Callable[[Topic], Notifier]:
     webhook_states, backlog = WebhookStates(webhooks), Backlog(table, retention_days=7)
     return lambda topic: Notifier(NotificationOutbox(table), backlog, webhook_states, topic, "arn:topic")  # type: ignore[arg-type]
 

@@ -1,6 +1,5 @@
 """A replay goes through the history once, step by step, and counts each step once."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,25 +12,13 @@ from lms_webhooks.model.lanes import Lane, PendingEvent
 from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.deliveries import DeliveryStore
 from lms_webhooks.stores.replays import ReplayStore
-from tests.engines.dynamodb import Engine
 from tests.unit.replay_jobs import AGAIN, OK, STARTED, counts, stands
-from tests.unit.tables import NOW_MS, Fails, before, event, tables
-
-
-@pytest.fixture
-def table(dynamodb: Engine) -> Iterator[Table]:
-    with tables(dynamodb) as (_, deliveries):
-        yield deliveries
+from tests.unit.tables import NOW_MS, Fails, before, event
 
 
 @pytest.fixture
 def store(table: Table) -> ReplayStore:
     return ReplayStore(table, sleep=lambda _: None)
-
-
-@pytest.fixture
-def backlog(table: Table) -> Backlog:
-    return Backlog(table, retention_days=7)
 
 
 @pytest.fixture

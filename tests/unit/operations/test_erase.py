@@ -1,7 +1,6 @@
 """What is stored of one learner is found in whatever form it stands, and erased; nothing else is."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -17,8 +16,8 @@ from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.deliveries import DeliveryStore
 from operations.erase import _ARCHIVE, _QUEUES, System, is_about, main, run
 from tests.contract.template import TEMPLATE
-from tests.engines.dynamodb import REGION, Engine
-from tests.unit.tables import NOW_MS, event, tables
+from tests.engines.dynamodb import REGION
+from tests.unit.tables import NOW_MS, event
 
 LEARNER = "4279332"
 WEBHOOK, OTHER_WEBHOOK = "wh_" + "a" * 22, "wh_" + "b" * 22
@@ -85,12 +84,6 @@ def test_every_type_of_the_catalogue_that_names_a_learner_is_found() -> None:
     for event_type in EVENT_TYPES.values():
         text = json.dumps(event_type.sample_event())
         assert is_about(text, LEARNER) == (LEARNER in json.dumps(event_type.sample)), event_type.name
-
-
-@pytest.fixture
-def table(dynamodb: Engine) -> Iterator[Table]:
-    with tables(dynamodb) as (_, deliveries):
-        yield deliveries
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import replace
 from itertools import count, product
 from typing import Any
@@ -17,19 +17,7 @@ from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.lanes import Count, DueMarker, Lane, PendingEvent, ShardPart
 from lms_webhooks.observability import Metric
 from lms_webhooks.stores.backlog import Backlog, _shard, parts_of_all_shards
-from tests.engines.dynamodb import Engine
-from tests.unit.tables import DAY_MS, NOW_MS, Fails, before, empty, event, keep_requests, tables
-
-
-@pytest.fixture
-def table(dynamodb: Engine) -> Iterator[Table]:
-    with tables(dynamodb) as (_, deliveries):
-        yield deliveries
-
-
-@pytest.fixture
-def backlog(table: Table) -> Backlog:
-    return Backlog(table, retention_days=7)
+from tests.unit.tables import DAY_MS, NOW_MS, Fails, before, empty, event, keep_requests
 
 
 def waiting(event_id: str, *, at_ms: int = NOW_MS, text: str = '{"n":1.10}', **more: Any) -> PendingEvent:

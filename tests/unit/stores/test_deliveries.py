@@ -1,7 +1,6 @@
 """The history says what became of each delivery, and nothing takes a success back."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -19,19 +18,12 @@ from lms_webhooks.model.event_types import EVENT_TYPES
 from lms_webhooks.model.events import read_event
 from lms_webhooks.stores.deliveries import DeliveryStore
 from lms_webhooks.stores.items import read_attempts, read_event_item
-from tests.engines.dynamodb import Engine
-from tests.unit.tables import DAY_MS, NOW_MS, Fails, before, event, keep_requests, tables
+from tests.unit.tables import DAY_MS, NOW_MS, Fails, before, event, keep_requests
 
 NOW_SECONDS = NOW_MS // 1000
 ATTEMPT = Attempt(NOW_MS, 80, 200, None)
 SAMPLES = Path(__file__).parents[3] / "events" / "put_events"
 WAYS = ("record", "record_unless_delivered")
-
-
-@pytest.fixture
-def table(dynamodb: Engine) -> Iterator[Table]:
-    with tables(dynamodb) as (_, deliveries):
-        yield deliveries
 
 
 @pytest.fixture

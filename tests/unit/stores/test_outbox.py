@@ -1,6 +1,5 @@
 """Owners hear once of what concerns them: a failure, each day that it goes on, its end, a switch-off."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,9 +12,8 @@ from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.health import DisabledReason, Health, Mode
 from lms_webhooks.model.notifications import NotificationKind, notifications_for
 from lms_webhooks.stores.outbox import NotificationOutbox
-from tests.engines.dynamodb import Engine
 from tests.unit.held_items import Collisions
-from tests.unit.tables import DAY_MS, NOW_MS, stand_in, tables, webhook
+from tests.unit.tables import DAY_MS, NOW_MS, stand_in, webhook
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -60,21 +58,10 @@ def test_what_is_told(
 
 
 @pytest.fixture
-def both(dynamodb: Engine) -> Iterator[tuple[Table, Table]]:
-    with tables(dynamodb) as both:
-        create(both[0])
-        yield both
-
-
-@pytest.fixture
 def webhooks(both: tuple[Table, Table]) -> Table:
     """In which stands the one of `webhook()`."""
+    create(both[0])
     return both[0]
-
-
-@pytest.fixture
-def table(both: tuple[Table, Table]) -> Table:
-    return both[1]
 
 
 def test_each_day_is_told(table: Table) -> None:

@@ -1,6 +1,5 @@
 """What is stored of a replay: each step is counted once, and the end is remembered."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,27 +12,15 @@ from lms_webhooks.model.deliveries import DeliveryRecord, Outcome
 from lms_webhooks.model.lanes import Lane, PendingEvent
 from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.replays import Replay, ReplayState, ReplayStore
-from tests.engines.dynamodb import Engine
 from tests.unit.replay_jobs import AGAIN, OK, STARTED, counts, stands
-from tests.unit.tables import NOW_MS, event, tables
+from tests.unit.tables import NOW_MS, event
 
 DAY_SECONDS = 86_400
 
 
 @pytest.fixture
-def table(dynamodb: Engine) -> Iterator[Table]:
-    with tables(dynamodb) as (_, deliveries):
-        yield deliveries
-
-
-@pytest.fixture
 def store(table: Table) -> ReplayStore:
     return ReplayStore(table, sleep=lambda _: None)
-
-
-@pytest.fixture
-def backlog(table: Table) -> Backlog:
-    return Backlog(table, retention_days=7)
 
 
 @pytest.mark.parametrize(
