@@ -155,23 +155,19 @@ class WebhookService:
             RateLimited: the change makes the system send, and the account has reached its sends a minute.
             Contention: other changes got in the way, again and again.
         """
-        for _ in range(_UPDATE_TRIES):
-            found = self._store.find(caller.account_id, webhook_id)
-            if is_expected is not None and not is_expected(found.webhook):
-                raise VersionConflict
+
+        def attempt() -> tuple[WebhookWithHealth, Webhook, str | None]:
+            found = self._find(caller, webhook_id, is_expected)
             updated, secret = self._patched(caller, found, patch)
             if _is_unchanged(updated, found.webhook):
-                self.wait_for_caches()  # another call may have made the same change a moment ago
-                return found, None
-            try:
-                self._save(updated, expected=found.webhook)
-            except VersionConflict:
-                if is_expected is not None:
-                    raise
-                continue
-            break
-        else:
-            raise Contention
+                return found, found.webhook, None
+            self._save(updated, expected=found.webhook)
+            return found, updated, secret
+
+        found, updated, secret = _retry_conflicts(attempt, is_conditional=is_expected is not None)
+        if updated is found.webhook:
+            self.wait_for_caches()  # another call may have made the same change a moment ago
+            return found, None
         audit(caller, "webhook.change", changed=map(to_camel, patch.model_fields_set), webhookId=webhook_id)
         if updated.epoch != found.webhook.epoch:
             # Nothing is known of its endpoint: no failure either.
@@ -200,10 +196,9 @@ class WebhookService:
             RotationInProgress: two secrets sign, and the caller expects no version.
             WebhookNotFound, VersionConflict, Contention: as `update`.
         """
-        for _ in range(_UPDATE_TRIES):
-            webhook, health = self._store.find(caller.account_id, webhook_id)
-            if is_expected is not None and not is_expected(webhook):
-                raise VersionConflict
+
+        def attempt() -> tuple[WebhookWithHealth, str | None]:
+            webhook, health = self._find(caller, webhook_id, is_expected)
             if not isinstance(webhook.authentication, SignatureAuthentication):
                 raise NotSigned
             if is_expected is None and self.previous_secret_expires_at(webhook) is not None:
@@ -220,15 +215,10 @@ class WebhookService:
                 version=webhook.version + 1,
             )
             rotated = WebhookWithHealth(updated, health)
-            try:
-                self._store.update(updated, expected=webhook, extra_writes=writes(rotated, secret))
-            except VersionConflict:
-                if is_expected is not None:
-                    raise
-                continue
-            break
-        else:
-            raise Contention
+            self._store.update(updated, expected=webhook, extra_writes=writes(rotated, secret))
+            return rotated, secret
+
+        rotated, secret = _retry_conflicts(attempt, is_conditional=is_expected is not None)
         audit_rotation(caller, webhook_id)
         self.wait_for_caches()
         return rotated, secret
@@ -288,6 +278,15 @@ class WebhookService:
         audit(caller, "webhook.delete", webhookId=webhook_id)
         self.wait_for_caches()
 
+    def _find(
+        self, caller: Caller, webhook_id: str, is_expected: Callable[[Webhook], bool] | None
+    ) -> WebhookWithHealth:
+        """Return the stored webhook, if it has the version that the caller expects."""
+        found = self._store.find(caller.account_id, webhook_id)
+        if is_expected is not None and not is_expected(found.webhook):
+            raise VersionConflict
+        return found
+
     def _save(self, updated: Webhook, *, expected: Webhook) -> None:
         """Save an update. It counts as a send if it makes the system send pending events."""
         if updated.epoch == expected.epoch or updated.status is not Status.ACTIVE:
@@ -322,6 +321,17 @@ class WebhookService:
         ):
             updated = replace(updated, epoch=webhook.epoch + 1)
         return updated, secret
+
+
+def _retry_conflicts[T](attempt: Callable[[], T], *, is_conditional: bool) -> T:
+    """Read and write again while other changes come between, unless the caller expects one version."""
+    for _ in range(_UPDATE_TRIES):
+        try:
+            return attempt()
+        except VersionConflict:
+            if is_conditional:
+                raise
+    raise Contention
 
 
 def _is_unchanged(updated: Webhook, webhook: Webhook) -> bool:
