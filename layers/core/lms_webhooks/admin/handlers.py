@@ -65,7 +65,7 @@ from lms_webhooks.admin.problems import (
 )
 from lms_webhooks.admin.query_parameters import read_delivery_id, read_delivery_query, read_hours
 from lms_webhooks.admin.replays import ReplayService, audit_redelivery, audit_replay
-from lms_webhooks.admin.routes import Call, RouteTable
+from lms_webhooks.admin.routes import Call, Route, RouteTable
 from lms_webhooks.admin.stats import DEFAULT_HOURS, MAX_HOURS, StatsReader
 from lms_webhooks.admin.webhooks import WebhookService, audit_creation, audit_rotation
 from lms_webhooks.model.webhooks import SignatureAuthentication, WebhookWithHealth
@@ -103,7 +103,7 @@ class Handlers:
         self._services = services
         self._settings = settings
 
-    @ROUTES.add("GET", "/openapi.json", is_public=True)
+    @ROUTES.add(Route("GET", "/openapi.json", is_public=True))
     def get_openapi(self, _: Mapping[str, Any]) -> Response[str]:
         return Response(
             status_code=HTTPStatus.OK,
@@ -112,11 +112,11 @@ class Handlers:
             headers={"Cache-Control": "public, max-age=300", **SAFETY_HEADERS},
         )
 
-    @ROUTES.add("GET", "/console", is_public=True)
+    @ROUTES.add(Route("GET", "/console", is_public=True))
     def get_console(self, event: Mapping[str, Any]) -> Response[str]:
         return self.get_console_file(event, console_files.INDEX)
 
-    @ROUTES.add("GET", "/console/<name>", is_public=True)
+    @ROUTES.add(Route("GET", "/console/<name>", is_public=True))
     def get_console_file(self, event: Mapping[str, Any], name: str) -> Response[str]:
         file = console_files.find(name, self._settings)
         is_cached = file.etag in event.get("headers", {}).get("if-none-match", "")
@@ -127,11 +127,11 @@ class Handlers:
             headers={**console_files.headers(self._settings), "ETag": file.etag},
         )
 
-    @ROUTES.add("GET", "/v1/event-types", gives=EventTypeList)
+    @ROUTES.add(Route("GET", "/v1/event-types", gives=EventTypeList))
     def list_event_types(self, call: Call[None]) -> Response[str]:
         return call.respond(present_event_types())
 
-    @ROUTES.add("GET", "/v1/webhooks", gives=WebhookList)
+    @ROUTES.add(Route("GET", "/v1/webhooks", gives=WebhookList))
     def list_webhooks(self, call: Call[None]) -> Response[str]:
         webhooks = self._services.webhooks.list_all(call.caller)
         return call.respond(
@@ -139,15 +139,17 @@ class Handlers:
         )
 
     @ROUTES.add(
-        "POST",
-        "/v1/webhooks",
-        HTTPStatus.CREATED,
-        takes=WebhookInput,
-        gives=WebhookOutput,
-        headers=("Location", "ETag"),
-        is_idempotent=True,
-        is_rate_limited=True,
-        raises=(WebhookLimitExceededProblem, CreationLimitExceededProblem),
+        Route(
+            "POST",
+            "/v1/webhooks",
+            HTTPStatus.CREATED,
+            takes=WebhookInput,
+            gives=WebhookOutput,
+            headers=("Location", "ETag"),
+            is_idempotent=True,
+            is_rate_limited=True,
+            raises=(WebhookLimitExceededProblem, CreationLimitExceededProblem),
+        )
     )
     def create_webhook(self, call: Call[WebhookInput]) -> Response[str]:
         def respond(created: WebhookWithHealth, secret: str | None) -> Response[str]:
@@ -170,12 +172,14 @@ class Handlers:
         )
 
     @ROUTES.add(
-        "POST",
-        "/v1/webhooks/test",
-        takes=WebhookInput,
-        gives=SampleResultOutput,
-        is_idempotent=True,
-        is_rate_limited=True,
+        Route(
+            "POST",
+            "/v1/webhooks/test",
+            takes=WebhookInput,
+            gives=SampleResultOutput,
+            is_idempotent=True,
+            is_rate_limited=True,
+        )
     )
     def test_draft_webhook(self, call: Call[WebhookInput]) -> Response[str]:
         return self._idempotent(
@@ -185,19 +189,21 @@ class Handlers:
             ),
         )
 
-    @ROUTES.add("GET", "/v1/webhooks/<webhook_id>", gives=WebhookOutput, headers=("ETag",))
+    @ROUTES.add(Route("GET", "/v1/webhooks/<webhook_id>", gives=WebhookOutput, headers=("ETag",)))
     def get_webhook(self, call: Call[None], webhook_id: str) -> Response[str]:
         found = self._services.webhooks.get(call.caller, webhook_id)
         return call.respond(self._present(found), {"ETag": etag(found.webhook)})
 
     @ROUTES.add(
-        "PATCH",
-        "/v1/webhooks/<webhook_id>",
-        takes=WebhookPatch,
-        gives=WebhookOutput,
-        headers=("ETag",),
-        is_conditional=True,
-        is_rate_limited=True,
+        Route(
+            "PATCH",
+            "/v1/webhooks/<webhook_id>",
+            takes=WebhookPatch,
+            gives=WebhookOutput,
+            headers=("ETag",),
+            is_conditional=True,
+            is_rate_limited=True,
+        )
     )
     def update_webhook(self, call: Call[WebhookPatch], webhook_id: str) -> Response[str]:
         updated, secret = self._services.webhooks.update(
@@ -205,19 +211,21 @@ class Handlers:
         )
         return call.respond(self._present(updated, secret=secret), {"ETag": etag(updated.webhook)})
 
-    @ROUTES.add("DELETE", "/v1/webhooks/<webhook_id>", HTTPStatus.NO_CONTENT, is_conditional=True)
+    @ROUTES.add(Route("DELETE", "/v1/webhooks/<webhook_id>", HTTPStatus.NO_CONTENT, is_conditional=True))
     def delete_webhook(self, call: Call[None], webhook_id: str) -> Response[str]:
         self._services.webhooks.delete(call.caller, webhook_id, is_expected=call.is_expected)
         return no_content()
 
     @ROUTES.add(
-        "POST",
-        "/v1/webhooks/<webhook_id>/test",
-        takes=SampleInput,
-        needs_body=False,
-        gives=SampleResultOutput,
-        is_idempotent=True,
-        is_rate_limited=True,
+        Route(
+            "POST",
+            "/v1/webhooks/<webhook_id>/test",
+            takes=SampleInput,
+            needs_body=False,
+            gives=SampleResultOutput,
+            is_idempotent=True,
+            is_rate_limited=True,
+        )
     )
     def test_webhook(self, call: Call[SampleInput], webhook_id: str) -> Response[str]:
         return self._idempotent(
@@ -229,13 +237,15 @@ class Handlers:
         )
 
     @ROUTES.add(
-        "POST",
-        "/v1/webhooks/<webhook_id>/signature",
-        gives=SigningSecretOutput,
-        headers=("Content-Disposition", "ETag"),
-        is_idempotent=True,
-        is_conditional=True,
-        raises=(NotSigned, RotationInProgress),
+        Route(
+            "POST",
+            "/v1/webhooks/<webhook_id>/signature",
+            gives=SigningSecretOutput,
+            headers=("Content-Disposition", "ETag"),
+            is_idempotent=True,
+            is_conditional=True,
+            raises=(NotSigned, RotationInProgress),
+        )
     )
     def rotate_signing_secret(self, call: Call[None], webhook_id: str) -> Response[str]:
         def respond(rotated: WebhookWithHealth, secret: str | None) -> Response[str]:
@@ -273,10 +283,12 @@ class Handlers:
         )
 
     @ROUTES.add(
-        "GET",
-        "/v1/webhooks/<webhook_id>/deliveries",
-        query=("status", "eventName", "from", "to", "limit", "cursor"),
-        gives=DeliveryListOutput,
+        Route(
+            "GET",
+            "/v1/webhooks/<webhook_id>/deliveries",
+            query=("status", "eventName", "from", "to", "limit", "cursor"),
+            gives=DeliveryListOutput,
+        )
     )
     def list_deliveries(self, call: Call[None], webhook_id: str) -> Response[str]:
         query = read_delivery_query(call.query, account_id=call.caller.account_id, webhook_id=webhook_id)
@@ -284,7 +296,9 @@ class Handlers:
             present_deliveries(self._services.deliveries.page(call.caller, webhook_id, query))
         )
 
-    @ROUTES.add("GET", "/v1/webhooks/<webhook_id>/deliveries/<delivery_id>", gives=DeliveryDetailOutput)
+    @ROUTES.add(
+        Route("GET", "/v1/webhooks/<webhook_id>/deliveries/<delivery_id>", gives=DeliveryDetailOutput)
+    )
     def get_delivery(self, call: Call[None], webhook_id: str, delivery_id: str) -> Response[str]:
         delivery, pending = self._services.deliveries.find(
             call.caller, webhook_id, read_delivery_id(delivery_id)
@@ -295,13 +309,15 @@ class Handlers:
         return response
 
     @ROUTES.add(
-        "POST",
-        "/v1/webhooks/<webhook_id>/deliveries/<delivery_id>/redeliver",
-        HTTPStatus.ACCEPTED,
-        gives=DeliveryOutput,
-        headers=("Location",),
-        is_idempotent=True,
-        is_rate_limited=True,
+        Route(
+            "POST",
+            "/v1/webhooks/<webhook_id>/deliveries/<delivery_id>/redeliver",
+            HTTPStatus.ACCEPTED,
+            gives=DeliveryOutput,
+            headers=("Location",),
+            is_idempotent=True,
+            is_rate_limited=True,
+        )
     )
     def redeliver(self, call: Call[None], webhook_id: str, delivery_id: str) -> Response[str]:
         sort_key = read_delivery_id(delivery_id)
@@ -323,25 +339,29 @@ class Handlers:
             on_repeat=lambda _: audit_redelivery(call.caller, webhook_id, sort_key, repeated=True),
         )
 
-    @ROUTES.add("GET", "/v1/webhooks/<webhook_id>/stats", query=("hours",), gives=StatsOutput)
+    @ROUTES.add(Route("GET", "/v1/webhooks/<webhook_id>/stats", query=("hours",), gives=StatsOutput))
     def get_stats(self, call: Call[None], webhook_id: str) -> Response[str]:
         hours = read_hours(call.query, default=DEFAULT_HOURS, maximum=MAX_HOURS)
         return call.respond(present_stats(self._services.stats.read(call.caller, webhook_id, hours=hours)))
 
-    @ROUTES.add("GET", "/v1/webhooks/<webhook_id>/replay", gives=ReplayOutput, raises=(ReplayNotFound,))
+    @ROUTES.add(
+        Route("GET", "/v1/webhooks/<webhook_id>/replay", gives=ReplayOutput, raises=(ReplayNotFound,))
+    )
     def get_replay(self, call: Call[None], webhook_id: str) -> Response[str]:
         return call.respond(present_replay(self._services.replays.progress(call.caller, webhook_id)))
 
     @ROUTES.add(
-        "POST",
-        "/v1/webhooks/<webhook_id>/replay",
-        HTTPStatus.ACCEPTED,
-        takes=ReplayInput,
-        gives=ReplayOutput,
-        headers=("Location",),
-        is_idempotent=True,
-        is_rate_limited=True,
-        raises=(ReplayInProgressProblem,),
+        Route(
+            "POST",
+            "/v1/webhooks/<webhook_id>/replay",
+            HTTPStatus.ACCEPTED,
+            takes=ReplayInput,
+            gives=ReplayOutput,
+            headers=("Location",),
+            is_idempotent=True,
+            is_rate_limited=True,
+            raises=(ReplayInProgressProblem,),
+        )
     )
     def start_replay(self, call: Call[ReplayInput], webhook_id: str) -> Response[str]:
         location = {"Location": f"/v1/webhooks/{webhook_id}/replay"}
@@ -362,25 +382,29 @@ class Handlers:
             on_repeat=lambda body: audit_replay(call.caller, webhook_id, body["replayId"], repeated=True),
         )
 
-    @ROUTES.add("DELETE", "/v1/webhooks/<webhook_id>/replay", HTTPStatus.NO_CONTENT, raises=(ReplayNotFound,))
+    @ROUTES.add(
+        Route("DELETE", "/v1/webhooks/<webhook_id>/replay", HTTPStatus.NO_CONTENT, raises=(ReplayNotFound,))
+    )
     def cancel_replay(self, call: Call[None], webhook_id: str) -> Response[str]:
         self._services.replays.cancel(call.caller, webhook_id)
         return no_content()
 
-    @ROUTES.add("GET", "/v1/notice-subscriptions", gives=SubscriptionList)
+    @ROUTES.add(Route("GET", "/v1/notice-subscriptions", gives=SubscriptionList))
     def list_notification_subscriptions(self, call: Call[None]) -> Response[str]:
         found = self._services.subscriptions().list_all(call.caller)
         return call.respond(SubscriptionList(subscriptions=[present_subscription(each) for each in found]))
 
     @ROUTES.add(
-        "POST",
-        "/v1/notice-subscriptions",
-        HTTPStatus.CREATED,
-        takes=SubscriptionInput,
-        gives=SubscriptionOutput,
-        is_idempotent=True,
-        is_rate_limited=True,
-        raises=(SubscriptionLimitExceeded, MailLimitExceeded),
+        Route(
+            "POST",
+            "/v1/notice-subscriptions",
+            HTTPStatus.CREATED,
+            takes=SubscriptionInput,
+            gives=SubscriptionOutput,
+            is_idempotent=True,
+            is_rate_limited=True,
+            raises=(SubscriptionLimitExceeded, MailLimitExceeded),
+        )
     )
     def create_notification_subscription(self, call: Call[SubscriptionInput]) -> Response[str]:
         return self._idempotent(
@@ -391,10 +415,12 @@ class Handlers:
         )
 
     @ROUTES.add(
-        "DELETE",
-        "/v1/notice-subscriptions/<subscription_id>",
-        HTTPStatus.NO_CONTENT,
-        raises=(ContentionProblem,),
+        Route(
+            "DELETE",
+            "/v1/notice-subscriptions/<subscription_id>",
+            HTTPStatus.NO_CONTENT,
+            raises=(ContentionProblem,),
+        )
     )
     def delete_notification_subscription(self, call: Call[None], subscription_id: str) -> Response[str]:
         self._services.subscriptions().remove(call.caller, subscription_id)

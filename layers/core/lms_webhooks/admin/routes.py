@@ -5,7 +5,7 @@ description is generated from it.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from http import HTTPStatus
 from typing import Any
 
@@ -55,33 +55,34 @@ _IF_IDEMPOTENT = (IdempotencyInProgressProblem, IdempotencyKeyReused, Contention
 _IF_CONDITIONAL = (VersionConflictProblem, ContentionProblem)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Route:
     """One call of the API: how to reach it, what it takes, and what it returns."""
 
     method: str
     path: str
-    handler: str
-    """The name of the method that handles the call."""
-    status: HTTPStatus
-    takes: type[BaseModel] | None
+    status: HTTPStatus = HTTPStatus.OK
+    _: KW_ONLY
+    takes: type[BaseModel] | None = None
     """The model of the body."""
-    needs_body: bool
-    query: tuple[str, ...]
-    gives: type[BaseModel] | None
+    needs_body: bool = True
+    query: tuple[str, ...] = ()
+    gives: type[BaseModel] | None = None
     """The model of the response."""
-    headers: tuple[str, ...]
+    headers: tuple[str, ...] = ()
     """Of the response."""
-    is_public: bool
+    is_public: bool = False
     """Whether the call needs no token. Its handler gets the gateway's event."""
-    is_idempotent: bool
+    is_idempotent: bool = False
     """Whether the call takes an `Idempotency-Key`."""
-    is_conditional: bool
+    is_conditional: bool = False
     """Whether the call takes an `If-Match`."""
-    is_rate_limited: bool
+    is_rate_limited: bool = False
     """Whether the call counts as one of the account's sends."""
-    raises: tuple[type[Problem], ...]
+    raises: tuple[type[Problem], ...] = ()
     """The problems that do not follow from the fields above."""
+    handler: str = ""
+    """The name of the method that handles the call. `RouteTable.add` sets it."""
 
     @property
     def operation_id(self) -> str:
@@ -136,44 +137,11 @@ class RouteTable:
     def __init__(self) -> None:
         self.routes: list[Route] = []
 
-    def add[Handler: Callable[..., Response[str]]](
-        self,
-        method: str,
-        path: str,
-        status: HTTPStatus = HTTPStatus.OK,
-        *,
-        takes: type[BaseModel] | None = None,
-        needs_body: bool = True,
-        query: tuple[str, ...] = (),
-        gives: type[BaseModel] | None = None,
-        headers: tuple[str, ...] = (),
-        is_public: bool = False,
-        is_idempotent: bool = False,
-        is_conditional: bool = False,
-        is_rate_limited: bool = False,
-        raises: tuple[type[Problem], ...] = (),
-    ) -> Callable[[Handler], Handler]:
-        """Declare that the decorated method handles a call. The parameters are those of `Route`."""
+    def add[Handler: Callable[..., Response[str]]](self, route: Route) -> Callable[[Handler], Handler]:
+        """Declare that the decorated method handles a call."""
 
         def declare(handler: Handler) -> Handler:
-            self.routes.append(
-                Route(
-                    method=method,
-                    path=path,
-                    handler=handler.__name__,
-                    status=status,
-                    takes=takes,
-                    needs_body=needs_body,
-                    query=query,
-                    gives=gives,
-                    headers=headers,
-                    is_public=is_public,
-                    is_idempotent=is_idempotent,
-                    is_conditional=is_conditional,
-                    is_rate_limited=is_rate_limited,
-                    raises=raises,
-                )
-            )
+            self.routes.append(replace(route, handler=handler.__name__))
             return handler
 
         return declare
