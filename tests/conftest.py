@@ -7,6 +7,7 @@ from functools import cache
 
 import moto.kms.models
 import pytest
+from hypothesis import HealthCheck, settings
 from moto.core.config import default_user_config
 
 from tests.engines.dynamodb import DynamoDbLocal, Engine
@@ -18,6 +19,10 @@ default_user_config["core"]["reset_boto3_session"] = False
 moto.kms.models.generate_private_key = cache(  # type: ignore[attr-defined]
     moto.kms.models.generate_private_key  # type: ignore[attr-defined]
 )
+
+# Both are timed assertions. Beside other work, an example took 1.5 s to be drawn, and its test failed.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 pytest_plugins = ("tests.schedule", "tests.progress")
 

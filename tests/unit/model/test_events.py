@@ -387,7 +387,6 @@ json_values = st.recursive(
     is_ascii=st.booleans(),
     separators=st.sampled_from([(",", ":"), (" ,\n", "\t: ")]),
 )
-@settings(deadline=None)
 def test_any_object_in_data_comes_through_as_its_text(
     data: dict[str, Any], is_ascii: bool, separators: tuple[str, str]
 ) -> None:
@@ -398,7 +397,7 @@ def test_any_object_in_data_comes_through_as_its_text(
 @given(st.text() | st.text(string.printable) | st.text('{}[]":,\\ud8e0123.-+EainfNtrls \n\ud800'))
 @example('{"detail":{"timestamp":')
 @example('{"detail":{}}\ud800')
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 def test_no_text_raises_anything_but_malformed_event(text: str) -> None:
     # By itself, as a detail, and as each field: garbage must be met at every level.
     messages = [text, message_of(text)]

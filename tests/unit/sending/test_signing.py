@@ -4,7 +4,7 @@ import base64
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
 
@@ -75,7 +75,6 @@ def test_the_public_library_refuses_whatever_was_changed(changed: str, value: st
 
 
 @given(st.text(st.characters(blacklist_categories=["Cs"])).map(lambda text: f'{{"a":"{text!r}"}}'.encode()))
-@settings(deadline=None)
 def test_any_body_is_signed_as_the_library_signs_it(body: bytes) -> None:
     now, secret = datetime.now(UTC), new_secret()
     ours = sign([secret], message_id="msg_1", timestamp_seconds=int(now.timestamp()), body=body)

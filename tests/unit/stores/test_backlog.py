@@ -513,7 +513,7 @@ actors = st.tuples(st.sampled_from(["append", "drain"]), st.integers(0, 3))
     st.lists(actors, min_size=2, max_size=6),
     st.lists(st.integers(0, 5), max_size=40),
 )
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=150)
 def test_no_interleaving_leaves_events_without_a_mark(
     table: Table, lane: Lane, kinds: list[tuple[str, int]], turns: list[int]
 ) -> None:

@@ -136,7 +136,7 @@ webhook_ids = map("wh_{}".format, count())
 
 
 @given(st.lists(st.sampled_from(Outcome), max_size=6))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
 def test_delivered_is_terminal(store: DeliveryStore, outcomes: list[Outcome]) -> None:
     kept = delivery(webhook_id=next(webhook_ids))
     for outcome in outcomes:

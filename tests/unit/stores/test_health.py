@@ -458,7 +458,7 @@ examples = count()
 
 
 @given(st.lists(st.tuples(st.sampled_from([ME, OTHER]), st.booleans(), st.integers(0, 50)), max_size=25))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
 def test_a_lease_never_has_two_owners(table: Table, steps: list[tuple[str, bool, int]]) -> None:
     """Each takes it, or gives it back, whenever; time goes on, or not."""
     empty(table)

@@ -148,7 +148,7 @@ def test_what_tells_duplicates_is_said_as_receivers_are_told_it() -> None:
         assert schema["eventId"]["description"].endswith("by accountId, eventName and eventId together")
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.data())
 def test_what_the_system_refuses_a_schema_refuses_and_the_other_way_round(data: st.DataObject) -> None:
     fields: dict[str, Any] = detail(EVENT_TYPES[NAME])
@@ -163,7 +163,7 @@ def test_what_the_system_refuses_a_schema_refuses_and_the_other_way_round(data: 
     assert DETAIL.is_valid(fields) == (read(fields) is not None)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.dictionaries(st.text(max_size=8).map(lambda name: f"x-{name}"), anything))
 def test_fields_that_nobody_knows_are_welcome(more: dict[str, Any]) -> None:
     fields = detail(EVENT_TYPES[NAME]) | more
@@ -174,7 +174,7 @@ def test_fields_that_nobody_knows_are_welcome(more: dict[str, Any]) -> None:
     REQUEST.validate(json.loads(build_body([event])))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.data())
 def test_what_is_made_of_a_good_detail_is_a_good_request(data: st.DataObject) -> None:
     """Whatever its account and time look like, and without `data`, which nobody requires."""
