@@ -52,6 +52,7 @@ _WEBHOOK_LINKS: dict[str, Schema] = {
         "updateWebhook",
         "deleteWebhook",
         "testWebhook",
+        "retryWebhook",
         "rotateSigningSecret",
         "listDeliveries",
         "startReplay",
@@ -124,6 +125,13 @@ TEXTS: dict[str, Text] = {
         "Send a sample to a webhook, whatever its status",
         "A repeat under the same Idempotency-Key gets the first response without its responseBody."
         + _COUNTED,
+    ),
+    "retry_webhook": Text(
+        "Webhooks",
+        "Probe a failing endpoint now",
+        "One request goes out at once, with the first pending event. If it gets a 2xx, the others follow. A"
+        " failure counts like any other, and the pause until the next probe grows. While a request is under"
+        " way, no other is scheduled." + _COUNTED,
     ),
     "rotate_signing_secret": Text(
         "Webhooks",

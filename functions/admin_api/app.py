@@ -9,6 +9,7 @@ from lms_webhooks.admin.handlers import Services
 from lms_webhooks.admin.idempotency import Idempotency
 from lms_webhooks.admin.rate_limit import SendRateLimit
 from lms_webhooks.admin.replays import ReplayService
+from lms_webhooks.admin.retries import RetryService
 from lms_webhooks.admin.stats import StatsReader
 from lms_webhooks.admin.subscriptions import Subscriptions
 from lms_webhooks.admin.webhooks import WebhookService
@@ -20,6 +21,7 @@ from lms_webhooks.observability import logger
 from lms_webhooks.settings import AdminApiSettings, read
 from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.deliveries import DeliveryStore
+from lms_webhooks.stores.health import HealthStore
 from lms_webhooks.stores.replays import ReplayStore
 from lms_webhooks.stores.webhooks import WebhookStore
 
@@ -69,6 +71,7 @@ api = build_api(
         replays=ReplayService(
             store, deliveries, backlog, ReplayStore(deliveries_table), drain_queue, rate_limit
         ),
+        retries=RetryService(store, HealthStore(webhooks_table), backlog, drain_queue, rate_limit),
         stats=StatsReader(
             store,
             delivery_store,

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from local.stack import down, up
-from tests.e2e.system import Account, System
-from tests.fakes.receiver import Receiver
+from tests.e2e.system import Account, System, until
+from tests.fakes.receiver import Receiver, answer
 from tools.openapi import COMMITTED, describe
 from tools.progress import REPOSITORY
 
@@ -39,6 +39,7 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as directory, Receiver() as receiver:
         state_dir = Path(directory)
+        receiver.script = lambda request: answer(503 if request.path == "/fails" else 204)
         try:
             system = System(up(state_dir))
             pool = state_dir / "pool.json"
@@ -60,14 +61,25 @@ def main() -> int:
 
 
 def _prepare(account: Account, receiver: Receiver) -> dict[str, Any]:
-    """An account with a webhook that has a history, one in the middle of a replay, and one to spare."""
-    active, paused, spare = (
-        account.create(receiver.url(), status=status, authentication={"type": authentication})["webhookId"]
-        for status, authentication in (("active", "signature"), ("paused", "signature"), ("active", "none"))
+    """An account with a webhook that has a history, one in the middle of a replay, one whose endpoint fails,
+    and one to spare."""
+    active, paused, failing, spare = (
+        account.create(receiver.url(path), status=status, authentication={"type": authentication})[
+            "webhookId"
+        ]
+        for path, status, authentication in (
+            ("/", "active", "signature"),
+            ("/", "paused", "signature"),
+            ("/fails", "active", "none"),
+            ("/", "active", "none"),
+        )
     )
     for _ in range(EVENTS):
         account.emit()
     account.system.wait_for_history(active, EVENTS)
+    until(
+        lambda: "failingSince" in account.call("GET", f"/v1/webhooks/{failing}").body["health"], "a failure"
+    )
     subscribed = account.call("POST", "/v1/notice-subscriptions", {"email": "team@example.com"})
     started = account.call("POST", f"/v1/webhooks/{paused}/replay", {"from": "2026-01-01T00:00:00Z"})
     assert started.status == 202, started
@@ -76,6 +88,7 @@ def _prepare(account: Account, receiver: Receiver) -> dict[str, Any]:
         "token": account.token,
         "active": active,
         "paused": paused,
+        "failing": failing,
         "spare": spare,
         "subscription": subscribed.body["subscriptionId"],
         "deliveryIds": [delivery["deliveryId"] for delivery in listed],

@@ -16,10 +16,12 @@ from typing import Any
 import schemathesis
 
 POOL: list[dict[str, Any]] = json.loads(Path(os.environ["FUZZ_POOL"]).read_text())
-"""For each account its `token`, three webhooks (`active` with its `deliveryIds`, one `paused` in the middle
-of a replay, one to `spare`), and a `subscription`. The first two webhooks are signed, and stay so."""
+"""For each account its `token`, the `deliveryIds` of the active webhook, a `subscription`, and four webhooks:
+`active`, `paused` in the middle of a replay, `failing`, and one to `spare`. The first two are signed, and
+stay so."""
 
-_account_of = {account[name]: account for account in POOL for name in ("active", "paused", "spare")}
+ROLES = ("active", "paused", "failing", "spare")
+_account_of = {account[name]: account for account in POOL for name in ROLES}
 _owner_of = _account_of | {account["subscription"]: account for account in POOL}
 """By the id of what they made: webhooks and notice subscriptions."""
 # In turn: hypothesis seeds the random module for every case, so each choice would be the same.
@@ -55,6 +57,8 @@ def _role(operation: Any) -> str:
     """Which of an account's webhooks a call is about."""
     if operation.path.endswith("/replay"):
         return "paused"  # only where nothing is sent does a replay wait to be stopped
+    if operation.path.endswith("/retry"):
+        return "failing"
     if operation.path.endswith("{webhookId}") and operation.method != "get":
         return "spare"
     return "active"

@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
+from lms_webhooks.admin.retries import RetryState
 from lms_webhooks.aws.dynamodb import key_item
+from lms_webhooks.model.attempts import ErrorClass
 from lms_webhooks.model.lanes import Lane
 from lms_webhooks.model.webhooks import Status
 from lms_webhooks.stores.backlog import Backlog
@@ -599,3 +601,45 @@ def purge_writes(world: World, *, slower_by: float) -> Iterator[Counter[str]]:
         yield writes
     finally:
         world.taps.remove(slow_down)
+
+
+def test_a_retry_probes_at_once_and_all_the_rest_follows(world: World) -> None:
+    """The receiver is fixed, and the next probe is minutes away: its admin need not wait for it."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    endpoint.script = always(DOWN)
+    ids = world.emit(30)
+    world.run_while(lambda: world.health(webhook).failures < 8, at_most=HOUR)
+    world.run(1)
+    assert world.health(webhook).next_attempt_at_ms / 1000 - world.now > 4 * MINUTE
+    endpoint.posts.clear()
+    endpoint.script = always(OK)
+    assert world.retry(webhook) is RetryState.SCHEDULED
+    world.run(2)
+    assert endpoint.acknowledged == ids
+    assert endpoint.sizes[0] == 1, "the first request is a probe"
+    world.run(10 * MINUTE)
+    assert endpoint.acknowledged == ids, "the message that was on its way finds nothing to do"
+    assert world.problems() == []
+
+
+def test_retries_of_an_endpoint_that_stays_down_are_one_request_each(world: World) -> None:
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    endpoint.script = always(Reply(None, seconds=3, error=ErrorClass.CONNECT))
+    world.emit(30)
+    world.run_while(lambda: world.health(webhook).failures < 8, at_most=HOUR)
+    world.run(1)
+    endpoint.posts.clear()
+    assert world.retry(webhook) is RetryState.SCHEDULED
+    world.run(1)
+    assert world.retry(webhook) is RetryState.RUNNING
+    world.run(4)
+    assert len(endpoint.posts) == 1
+    for _ in range(3):
+        assert world.retry(webhook) is RetryState.SCHEDULED
+        world.run(4)
+    assert len(endpoint.posts) == 4
+    world.run(10 * MINUTE)
+    assert len(endpoint.posts) == 4 + 1, "one chain of probes goes on, 300 s apart"
+    assert world.problems() == []

@@ -389,6 +389,24 @@ def test_what_waits_to_be_tried_again_can_be_sent_at_once(world: World) -> None:
     assert world.marks(webhook) == {}
 
 
+def test_a_pending_event_that_is_redelivered_goes_out_once(world: World) -> None:
+    """The admin could not know whether its lane or the request comes first."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    endpoint.script = always(DOWN)
+    ids = world.emit(3)
+    world.run(10)
+    backlog = Backlog(world._table(_DELIVERIES), retention_days=RETENTION_DAYS)
+    for waiting in backlog.read(webhook, Lane.REALTIME, limit=3):
+        asked = replace(waiting, lane=Lane.REALTIME)
+        replays(world).redeliver(ACCOUNT, webhook, asked, backlog, asked_at_ms=int(world.now * 1000))
+    endpoint.script = always(OK)
+    world.run(5 * MINUTE)
+    assert endpoint.acknowledged == ids
+    assert world.outcomes(webhook) == {"delivered": 3}
+    assert world.marks(webhook) == {}
+
+
 @pytest.mark.parametrize(
     ("name", "reply", "lane"), [(NON_REAL_TIME, OK, Lane.BATCH), (REAL_TIME, Reply(422), Lane.RETRY)]
 )

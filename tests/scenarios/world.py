@@ -32,6 +32,7 @@ from lms_webhooks.admin import rate_limit
 from lms_webhooks.admin.caller import Caller
 from lms_webhooks.admin.inputs import WebhookInput, WebhookPatch
 from lms_webhooks.admin.rate_limit import SendRateLimit
+from lms_webhooks.admin.retries import RetryService, RetryState
 from lms_webhooks.admin.webhooks import WebhookService
 from lms_webhooks.aws import clients
 from lms_webhooks.aws.dynamodb import Table
@@ -413,6 +414,18 @@ class World:
         """Make a new signing secret as the admin API does."""
         admin = admin_of(self.webhooks[webhook_id].account_id)
         self.webhooks[webhook_id] = self._webhook_service.rotate_secret(admin, webhook_id)[0].webhook
+
+    def retry(self, webhook_id: str) -> RetryState:
+        """Probe its endpoint now, as the admin API does."""
+        service = RetryService(
+            self._store(),
+            self._health,
+            self._backlog,
+            DrainQueue(self._sqs, _DRAIN_URL, _BACKGROUND_DRAIN_URL),
+            SendRateLimit(self._table(WEBHOOKS), clock=self.time.clock),
+            clock=self.time.clock,
+        )
+        return service.retry(admin_of(self.webhooks[webhook_id].account_id), webhook_id).state
 
     def delete(self, webhook_id: str) -> None:
         """Delete a webhook as the admin API does."""

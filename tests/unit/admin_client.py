@@ -21,6 +21,7 @@ from lms_webhooks.admin.handlers import Services
 from lms_webhooks.admin.idempotency import Idempotency
 from lms_webhooks.admin.rate_limit import SendRateLimit
 from lms_webhooks.admin.replays import ReplayService
+from lms_webhooks.admin.retries import RetryService
 from lms_webhooks.admin.sample_sends import SampleSender
 from lms_webhooks.admin.stats import StatsReader
 from lms_webhooks.admin.subscriptions import Subscriptions
@@ -34,6 +35,7 @@ from lms_webhooks.sending.webhook_request import WebhookRequest
 from lms_webhooks.settings import AdminApiSettings
 from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.deliveries import DeliveryStore
+from lms_webhooks.stores.health import HealthStore
 from lms_webhooks.stores.replays import ReplayStore
 from lms_webhooks.stores.webhooks import WebhookStore
 from tests.contract.privileges import missing
@@ -150,6 +152,7 @@ class AdminClient:
         self.deliveries_table = Table(dynamodb, settings.deliveries_table)
         self.backlog = Backlog(self.deliveries_table, retention_days=settings.backlog_retention_days)
         self.history = DeliveryStore(self.deliveries_table, retention_days=settings.delivery_retention_days)
+        self.health = HealthStore(Table(dynamodb, settings.webhooks_table), sleep=lambda _: None)
         self.slept_seconds: list[float] = []
         self.now_seconds = NOW.timestamp()
         rate_limit = SendRateLimit(Table(dynamodb, settings.webhooks_table), clock=self._clock)
@@ -193,6 +196,9 @@ class AdminClient:
                     drain_queue,
                     rate_limit,
                     clock=self._clock,
+                ),
+                retries=RetryService(
+                    self.store, self.health, self.backlog, drain_queue, rate_limit, clock=self._clock
                 ),
                 stats=StatsReader(
                     self.store,

@@ -49,7 +49,7 @@ def test_a_webhook_is_created_read_listed_and_deleted(client: AdminClient) -> No
         "status": "active",
         "ordered": False,
         "headers": {},
-        "health": {"mode": "direct"},
+        "health": {"mode": "direct", "attempts": []},
         "pending": {"count": 0, "atLeast": False, "lanes": {}},
         "createdAt": "2026-11-03T12:00:00.005Z",
         "updatedAt": "2026-11-03T12:00:00.005Z",

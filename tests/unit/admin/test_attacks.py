@@ -166,9 +166,9 @@ def test_a_change_of_url_probes_no_more_than_ten_ports_a_minute(client: AdminCli
         "title": "Too many sends",
         "status": 429,
         "detail": (
-            "An account has 10 sends in any 60 seconds. Tests, new webhooks, redeliveries, replays,"
-            " notification subscriptions, and changes of URL, authentication or status that leave a webhook"
-            " active count together. Try again in 50 s."
+            "An account has 10 sends in any 60 seconds. Tests, new webhooks, retries, redeliveries,"
+            " replays, notification subscriptions, and changes of URL, authentication or status that leave a"
+            " webhook active count together. Try again in 50 s."
         ),
     }
     assert refused[0].headers["Retry-After"] == "50"

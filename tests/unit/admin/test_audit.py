@@ -7,6 +7,8 @@ import pytest
 
 from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.deliveries import Delivery, Outcome
+from lms_webhooks.model.health import Health, Mode
+from lms_webhooks.model.lanes import Lane, PendingEvent
 from tests.logged import Line, logged_lines
 from tests.operations import Operation, operations
 from tests.unit.admin_client import ADMIN_CLAIMS, VALID, AdminClient, Answer, admin_client
@@ -21,6 +23,7 @@ AUDITED: dict[str, tuple[str, set[str]]] = {
     f"PATCH {WEBHOOK}": ("webhook.change", {"webhookId"}),
     f"DELETE {WEBHOOK}": ("webhook.delete", {"webhookId"}),
     f"POST {WEBHOOK}/test": ("webhook.test", {"webhookId"}),
+    f"POST {WEBHOOK}/retry": ("webhook.retry", {"webhookId"}),
     f"POST {WEBHOOK}/signature": ("webhook.rotate-secret", {"webhookId"}),
     f"POST {WEBHOOK}/deliveries/{{deliveryId}}/redeliver": ("delivery.redeliver", {"webhookId", "sortKey"}),
     f"POST {WEBHOOK}/replay": ("webhook.replay", {"webhookId", "replayId"}),
@@ -32,6 +35,7 @@ AUDITED: dict[str, tuple[str, set[str]]] = {
 
 DONE_WITH_THEIR_ANSWER = {
     "POST /v1/webhooks",
+    f"POST {WEBHOOK}/retry",
     f"POST {WEBHOOK}/signature",
     f"POST {WEBHOOK}/deliveries/{{deliveryId}}/redeliver",
     f"POST {WEBHOOK}/replay",
@@ -75,7 +79,10 @@ def shared_client() -> Iterator[AdminClient]:
 
 @pytest.fixture
 def mine(shared_client: AdminClient, request: pytest.FixtureRequest) -> Mine:
-    """A signed webhook with a history, somebody who is mailed and, where one is to be stopped, a replay."""
+    """A signed webhook with a history, and somebody who is mailed.
+
+    Where a replay is to be stopped, one runs; where a probe is wanted, the endpoint fails.
+    """
     client = shared_client
     client.forget_everything()
     webhook_id = str(client.create(authentication={"type": "signature"}).body["webhookId"])
@@ -85,11 +92,15 @@ def mine(shared_client: AdminClient, request: pytest.FixtureRequest) -> Mine:
     client.history.record([delivered], recorded_at_seconds=NOW_MS // 1000)
     subscribed = client.call("POST", "/v1/notice-subscriptions", {"email": "me@example.com"})
     page = client.call("GET", f"/v1/webhooks/{webhook_id}/deliveries").body
-    if "operation" in request.fixturenames and request.getfixturevalue("operation").name == (
-        f"DELETE {WEBHOOK}/replay"
-    ):
+    name = request.getfixturevalue("operation").name if "operation" in request.fixturenames else ""
+    if name == f"DELETE {WEBHOOK}/replay":
         replay = {"from": "2026-11-01T00:00:00Z"}
         assert client.call("POST", f"/v1/webhooks/{webhook_id}/replay", replay).status == 202
+    if name == f"POST {WEBHOOK}/retry":
+        failing = Health(mode=Mode.BACKLOG, failures=1, failing_since_ms=NOW_MS)
+        assert client.health.save("1010", webhook_id, failing, revision=0)
+        client.backlog.append(webhook_id, Lane.REALTIME, [PendingEvent(event("e2", at_ms=NOW_MS))])
+        client.backlog.set_marker("1010", webhook_id, Lane.REALTIME, accepted_at_ms=NOW_MS)
     return Mine(
         client,
         {

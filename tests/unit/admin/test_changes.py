@@ -54,8 +54,8 @@ def test_what_is_given_changes_and_nothing_else(
     before = client.call("GET", path).body
     answer = client.call("PATCH", path, change)
     assert (answer.status, answer.headers["ETag"]) == (200, etag(before["webhookId"], 2)), answer.text
-    health = {"mode": "backlog" if begins_anew else "direct"}
-    assert answer.body == {**before, **change, "health": health}
+    mode = "backlog" if begins_anew else "direct"
+    assert answer.body == {**before, **change, "health": {"mode": mode, "attempts": []}}
     assert client.call("GET", path).body == answer.body
     webhook, _ = stored(client)
     assert webhook.epoch == (2 if begins_anew else 1)
@@ -106,7 +106,10 @@ def test_a_webhook_that_was_switched_off_is_set_active_again(client: AdminClient
     shown = client.call("GET", path).body["health"]
     assert shown["disabled"] == {"reason": "gone", "at": "2026-11-03T12:00:00.000Z"}
     assert client.call("PATCH", path, {"name": "Payroll"}).body["health"] == shown
-    assert client.call("PATCH", path, {"status": "active"}).body["health"] == {"mode": "backlog"}
+    assert client.call("PATCH", path, {"status": "active"}).body["health"] == {
+        "mode": "backlog",
+        "attempts": [],
+    }
     assert stored(client)[0].epoch == 2
     assert len(client.sent_for_drainers()) == 1
 

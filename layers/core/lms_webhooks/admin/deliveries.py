@@ -99,6 +99,21 @@ class Deliveries:
             raise DeliveryNotFound
         return _of_pending(pending), pending
 
+    def endpoint_attempts(
+        self, caller: Caller, webhook_id: str, delivery: DeliveryView
+    ) -> list[Attempt] | None:
+        """Return the last requests to the endpoint since a pending event was accepted; None for an ended one.
+
+        A failure of the endpoint is stored once, with the webhook's health, and not with each pending event.
+
+        Raises:
+            WebhookNotFound: the account has no such webhook.
+        """
+        if delivery.status is not DeliveryStatus.PENDING:
+            return None
+        health = self._store.find(caller.account_id, webhook_id).health
+        return [each for each in health.attempts if each.started_at_ms >= delivery.accepted_at_ms]
+
     def _pending(
         self, webhook_id: str, key_range: KeyRange, limit: int
     ) -> tuple[list[Page[DeliveryView]], bool]:

@@ -34,6 +34,7 @@ from lms_webhooks.admin.outputs import (
     DeliveryOutput,
     EventTypeList,
     ReplayOutput,
+    RetryOutput,
     SampleResultOutput,
     SigningSecretOutput,
     StatsOutput,
@@ -48,6 +49,7 @@ from lms_webhooks.admin.presenters import (
     present_event_types,
     present_redelivery,
     present_replay,
+    present_retry,
     present_stats,
     present_subscription,
     present_webhook,
@@ -56,6 +58,8 @@ from lms_webhooks.admin.problems import (
     ContentionProblem,
     CreationLimitExceededProblem,
     MailLimitExceeded,
+    NotActive,
+    NothingToRetry,
     NotSigned,
     ReplayInProgressProblem,
     ReplayNotFound,
@@ -65,6 +69,7 @@ from lms_webhooks.admin.problems import (
 )
 from lms_webhooks.admin.query_parameters import read_delivery_id, read_delivery_query, read_hours
 from lms_webhooks.admin.replays import ReplayService, audit_redelivery, audit_replay
+from lms_webhooks.admin.retries import Retry, RetryService, RetryState, audit_retry
 from lms_webhooks.admin.routes import Call, Route, RouteTable
 from lms_webhooks.admin.stats import DEFAULT_HOURS, MAX_HOURS, StatsReader
 from lms_webhooks.admin.webhooks import WebhookService, audit_creation, audit_rotation
@@ -90,6 +95,7 @@ class Services:
     webhooks: WebhookService
     deliveries: Deliveries
     replays: ReplayService
+    retries: RetryService
     stats: StatsReader
     idempotency: Idempotency
     sample_sends: "Callable[[], SampleSender]"
@@ -239,6 +245,38 @@ class Handlers:
     @ROUTES.add(
         Route(
             "POST",
+            "/v1/webhooks/<webhook_id>/retry",
+            HTTPStatus.ACCEPTED,
+            gives=RetryOutput,
+            headers=("Location",),
+            is_idempotent=True,
+            is_rate_limited=True,
+            raises=(NotActive, NothingToRetry),
+        )
+    )
+    def retry_webhook(self, call: Call[None], webhook_id: str) -> Response[str]:
+        location = {"Location": f"/v1/webhooks/{webhook_id}"}
+
+        def respond(retry: Retry) -> Response[str]:
+            return call.respond(present_retry(retry), location)
+
+        def on_repeat(body: Any) -> None:
+            if body["state"] == RetryState.SCHEDULED:
+                audit_retry(call.caller, webhook_id, repeated=True)
+
+        return self._idempotent(
+            call,
+            lambda claim: respond(
+                self._services.retries.retry(
+                    call.caller, webhook_id, writes=lambda retry: response_writes(claim, respond(retry))
+                )
+            ),
+            on_repeat=on_repeat,
+        )
+
+    @ROUTES.add(
+        Route(
+            "POST",
             "/v1/webhooks/<webhook_id>/signature",
             gives=SigningSecretOutput,
             headers=("Content-Disposition", "ETag"),
@@ -303,7 +341,8 @@ class Handlers:
         delivery, pending = self._services.deliveries.find(
             call.caller, webhook_id, read_delivery_id(delivery_id)
         )
-        response = call.respond(present_delivery(delivery))
+        endpoint_attempts = self._services.deliveries.endpoint_attempts(call.caller, webhook_id, delivery)
+        response = call.respond(present_delivery(delivery, endpoint_attempts))
         # The event's own text: parsed and written again, 1.10 would become 1.1.
         response.body = f'{(response.body or "")[:-1]},"event":{pending.event.text}}}'
         return response

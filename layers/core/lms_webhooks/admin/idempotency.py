@@ -66,13 +66,13 @@ class Claim:
         self._account_id = account_id
         self._key: Item = {name: item[name] for name in ("pk", "sk")}
         self._token = token
-        self._is_recorded = False
+        self._recorded: StoredResponse | None = None
 
     def record(
         self, response: StoredResponse, secret: ResponseSecret | None = None
     ) -> "list[TransactWriteItemTypeDef]":
         """Return the write that stores `response`, for the transaction that makes the change."""
-        self._is_recorded = True
+        self._recorded = response
         return [
             {
                 "Update": {
@@ -89,8 +89,12 @@ class Claim:
         ]
 
     def finish(self, response: StoredResponse) -> None:
-        """Store `response`, unless a transaction did."""
-        if self._is_recorded:
+        """Store `response`, unless a transaction did.
+
+        A transaction that was refused stored nothing. Then the call returns another response than the one
+        that was to be recorded.
+        """
+        if response == self._recorded:
             return
         (action,) = self.record(response)
         try:

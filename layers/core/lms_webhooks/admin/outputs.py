@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from lms_webhooks.admin.query_parameters import DeliveryStatus
+from lms_webhooks.admin.retries import RetryState
 from lms_webhooks.admin.subscriptions import SubscriptionStatus
 from lms_webhooks.model.deliveries import Outcome
 from lms_webhooks.model.event_types import Category
@@ -89,6 +90,8 @@ class HealthOutput(_Output):
     next_attempt_at: str | None = None
     """When the next request is sent to the endpoint, to see whether it works again."""
     disabled: DisabledOutput | None = None
+    attempts: list["AttemptOutput"]
+    """The last requests to the endpoint, oldest first, at most 20: those from the backlog, and failures."""
 
 
 class LaneCountOutput(_Output):
@@ -174,6 +177,16 @@ class DeliveryDetailOutput(DeliveryOutput):
     """A delivery with its attempts and, in `event`, the event as receivers get it."""
 
     attempts: list[AttemptOutput]
+    endpoint_attempts: list[AttemptOutput] | None = None
+    """While it is pending: the last requests to the endpoint since the event was accepted, oldest first."""
+
+
+class RetryOutput(_Output):
+    """A probe of the endpoint. Its result is the next of the webhook's `health.attempts`."""
+
+    state: RetryState
+    """`running`: a request was under way already, so no other was scheduled."""
+    requested_at: str
 
 
 class ReplayOutput(_Output):

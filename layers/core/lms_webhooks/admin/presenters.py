@@ -1,6 +1,6 @@
 """Fill the models of the API's responses from what the stores and services return."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lms_webhooks.admin.deliveries import DeliveryPage, DeliveryView
@@ -20,12 +20,14 @@ from lms_webhooks.admin.outputs import (
     NoAuthenticationOutput,
     PendingOutput,
     ReplayOutput,
+    RetryOutput,
     SignatureAuthenticationOutput,
     StatsOutput,
     SubscriptionOutput,
     WebhookOutput,
 )
 from lms_webhooks.admin.query_parameters import delivery_id
+from lms_webhooks.admin.retries import Retry
 from lms_webhooks.admin.stats import Hour, Stats, percentile
 from lms_webhooks.admin.subscriptions import Subscription
 from lms_webhooks.model.attempts import Attempt
@@ -82,6 +84,7 @@ def _health(health: Health) -> HealthOutput:
         last_error=health.last_error or None,
         next_attempt_at=format_ms(health.next_attempt_at_ms) if health.failures else None,
         disabled=disabled,
+        attempts=[_attempt(each) for each in health.attempts],
     )
 
 
@@ -107,10 +110,16 @@ def present_deliveries(page: DeliveryPage) -> DeliveryListOutput:
     )
 
 
-def present_delivery(delivery: DeliveryView) -> DeliveryDetailOutput:
-    """Present one delivery with its attempts, without its event."""
+def present_delivery(
+    delivery: DeliveryView, endpoint_attempts: Sequence[Attempt] | None
+) -> DeliveryDetailOutput:
+    """Present one delivery with its attempts, without its event; a pending one with those of its endpoint."""
     return DeliveryDetailOutput(
-        **_delivery(delivery), attempts=[_attempt(attempt) for attempt in delivery.attempts]
+        **_delivery(delivery),
+        attempts=[_attempt(attempt) for attempt in delivery.attempts],
+        endpoint_attempts=None
+        if endpoint_attempts is None
+        else [_attempt(attempt) for attempt in endpoint_attempts],
     )
 
 
@@ -137,6 +146,11 @@ def present_replay(replay: Replay) -> ReplayOutput:
         started_by=replay.started_by,
         ended_at=format_ms(replay.ended_at_ms) if replay.ended_at_ms else None,
     )
+
+
+def present_retry(retry: Retry) -> RetryOutput:
+    """Present a probe that was scheduled, or that is under way."""
+    return RetryOutput(state=retry.state, requested_at=format_ms(retry.requested_at_ms))
 
 
 def present_stats(stats: Stats) -> StatsOutput:

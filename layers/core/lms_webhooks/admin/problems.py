@@ -16,6 +16,8 @@ Problem
 ├── ReplayInProgressProblem       409  a webhook has one replay at a time
 ├── NotSigned                     409  the webhook has no signing secret to change
 ├── RotationInProgress            409  the older secret would end before its time
+├── NotActive                     409  a paused, inactive or disabled webhook sends nothing
+├── NothingToRetry                409  the endpoint does not fail, or no pending event is due
 ├── IdempotencyInProgressProblem  409  a call with the same Idempotency-Key has not ended
 ├── VersionConflictProblem        412  the webhook changed since the caller read it
 ├── BodyTooLarge                  413
@@ -252,6 +254,28 @@ class RotationInProgress(Problem):
         )
 
 
+class NotActive(Problem):
+    """The webhook is paused, inactive or disabled, so it sends nothing."""
+
+    status = 409
+    slug = "not-active"
+    title = "The webhook sends nothing"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"The webhook is {why}, so it sends nothing. Set its status to active. That sends the pending"
+            " events at once."
+        )
+
+
+class NothingToRetry(Problem):
+    """The endpoint does not fail, or no pending event is due."""
+
+    status = 409
+    slug = "nothing-to-retry"
+    title = "Nothing to retry"
+
+
 class IdempotencyInProgressProblem(Problem):
     """A call with this Idempotency-Key is still running."""
 
@@ -338,9 +362,9 @@ class RateLimited(Problem):
 
     def __init__(self, limit: int, wait_seconds: int) -> None:
         super().__init__(
-            f"An account has {limit} sends in any 60 seconds. Tests, new webhooks, redeliveries, replays,"
-            " notification subscriptions, and changes of URL, authentication or status that leave a webhook"
-            f" active count together. Try again in {wait_seconds} s.",
+            f"An account has {limit} sends in any 60 seconds. Tests, new webhooks, retries, redeliveries,"
+            " replays, notification subscriptions, and changes of URL, authentication or status that leave a"
+            f" webhook active count together. Try again in {wait_seconds} s.",
             headers={"Retry-After": str(wait_seconds)},
         )
 

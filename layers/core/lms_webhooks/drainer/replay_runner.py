@@ -69,7 +69,10 @@ class ReplayRunner:
         """
         pending = self._backlog.read(webhook_id, Lane.REPLAY, limit=limit)
         if pending:
-            return ReplayBatch(webhook_id, pending)
+            left = self._without_delivered(webhook_id, pending)
+            if left:
+                return ReplayBatch(webhook_id, left)
+            return self.next_batch(webhook_id, limit=limit)
         replay = self._store.find(webhook_id)
         if replay is None or replay.state is not ReplayState.RUNNING:
             return None
@@ -84,6 +87,23 @@ class ReplayRunner:
                 pending.append(PendingEvent(event))
             steps.append(step)
         return ReplayBatch(webhook_id, pending, replay, tuple(steps), is_last=page.last_key is None)
+
+    def _without_delivered(self, webhook_id: str, pending: list[PendingEvent]) -> list[PendingEvent]:
+        """Drop redeliveries of events that were pending, and have been delivered from their lane since.
+
+        The admin wanted them sent, and once is enough.
+        """
+        keys = [(webhook_id, each.event.sort_key) for each in pending if each.lane is not None]
+        if not keys:
+            return pending
+        delivered = self._deliveries.find_delivered(keys, consistent=True)
+        ended = [
+            each
+            for each in pending
+            if each.lane is not None and (webhook_id, each.event.sort_key) in delivered
+        ]
+        self._backlog.remove(webhook_id, Lane.REPLAY, ended)
+        return [each for each in pending if each not in ended]
 
     def is_running(self, webhook_id: str) -> bool:
         """Return whether a replay of the webhook has more to send.

@@ -17,16 +17,18 @@ before it sends the successor, its own message is redelivered and replaces the s
 condition that the item exists is a write on condition that the webhook exists.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from lms_webhooks.aws.dynamodb import Table, conditional_write, key_item
+from lms_webhooks.aws.dynamodb import Table, conditional_write, key_item, transact
+from lms_webhooks.errors import IdempotencyInProgress
 from lms_webhooks.model.health import DisabledReason, Health, Mode
 from lms_webhooks.stores.items import attempts_attribute, read_attempts
 
 if TYPE_CHECKING:
-    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, TransactWriteItemTypeDef
 
     type Item = dict[str, AttributeValueTypeDef]
 
@@ -78,8 +80,9 @@ _TICKET_IS_FREE = "(attribute_not_exists(ticket_until_ms) OR ticket_until_ms < :
 class HealthStore:
     """Read and write the health, lease and ticket of every webhook. Safe to share between threads."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, *, sleep: Callable[[float], None] = time.sleep) -> None:
         self._table = table
+        self._sleep = sleep
 
     def read(self, account_id: str, webhook_id: str) -> Health | None:
         """Return the health of a webhook by a consistent read, or None when the webhook is deleted."""
@@ -229,6 +232,54 @@ class HealthStore:
             ),
             self._table.client,
         )
+
+    def retry_now(
+        self,
+        account_id: str,
+        webhook_id: str,
+        *,
+        epoch: int,
+        now_ms: int,
+        extra_writes: "Sequence[TransactWriteItemTypeDef]" = (),
+    ) -> bool:
+        """Make the next attempt at a failing endpoint due now, in one transaction with `extra_writes`.
+
+        The drain message that is on its way loses its ticket, as after a change of the webhook. So a message
+        that is sent now gets the lease at once, and the earlier one ends silently.
+
+        Returns:
+            False when nothing was written: a drainer has the lease, or in this epoch the endpoint does not
+            fail, or the system has disabled the webhook.
+
+        Raises:
+            IdempotencyInProgress: a condition of `extra_writes` failed.
+            Contention: see `transact`.
+        """
+        make_due: TransactWriteItemTypeDef = {
+            "Update": {
+                "TableName": self._table.name,
+                "Key": key_item(health_key(account_id, webhook_id)),
+                # The revision, so that a drainer that outlived its lease does not write its own time over it.
+                "UpdateExpression": (
+                    "SET next_attempt_at_ms = :now ADD revision :one REMOVE ticket, ticket_until_ms"
+                ),
+                "ConditionExpression": (
+                    "attribute_exists(pk) AND epoch = :epoch AND failures > :none AND switched_off = :not"
+                    f" AND {_LEASE_IS_FREE}"
+                ),
+                "ExpressionAttributeValues": {
+                    ":now": {"N": str(now_ms)},
+                    ":one": {"N": "1"},
+                    ":epoch": {"N": str(epoch)},
+                    ":none": {"N": "0"},
+                    ":not": {"S": ""},
+                },
+            }
+        }
+        refused = transact(self._table.client, [make_due, *extra_writes], sleep=self._sleep)
+        if refused and 0 not in refused:
+            raise IdempotencyInProgress
+        return not refused
 
     def _save(
         self,
