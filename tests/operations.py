@@ -23,6 +23,10 @@ _BODIES: dict[str, dict[str, Any]] = {
 }
 
 
+_QUERY = {"from": "2026-11-01T00:00:00Z"}
+"""A good value of each parameter that some call requires."""
+
+
 @dataclass(frozen=True)
 class Operation:
     """One method of one path. `ids` are the parameters of the path."""
@@ -33,6 +37,8 @@ class Operation:
     body: dict[str, Any] | None
     is_guarded: bool = False
     """Whether it takes an `If-Match`."""
+    query: str = ""
+    """The parameters that it requires, after a question mark."""
 
     @property
     def name(self) -> str:
@@ -44,13 +50,20 @@ class Operation:
 
     def path(self, **ids: str) -> str:
         """The path about certain things."""
-        return self.template.format(**ids)
+        return self.template.format(**ids) + self.query
+
+    def path_with(self, parameters: str, **ids: str) -> str:
+        """The same with more parameters."""
+        path = self.path(**ids)
+        return f"{path}{'&' if '?' in path else '?'}{parameters}"
 
 
 def operations() -> list[Operation]:
     """All that needs a token."""
     return [
-        Operation(method.upper(), path, _ids(path), _body(operation), _is_guarded(operation))
+        Operation(
+            method.upper(), path, _ids(path), _body(operation), _is_guarded(operation), _query(operation)
+        )
         for path, methods in describe()["paths"].items()
         for method, operation in methods.items()
         if method in ("get", "post", "put", "patch", "delete")
@@ -63,6 +76,15 @@ def _ids(path: str) -> tuple[str, ...]:
 
 def _is_guarded(operation: dict[str, Any]) -> bool:
     return any(each["name"] == "If-Match" for each in operation.get("parameters", []))
+
+
+def _query(operation: dict[str, Any]) -> str:
+    required = [
+        each["name"]
+        for each in operation.get("parameters", [])
+        if each["in"] == "query" and each.get("required")
+    ]
+    return f"?{'&'.join(f'{name}={_QUERY[name]}' for name in required)}" if required else ""
 
 
 def _body(operation: dict[str, Any]) -> dict[str, Any] | None:

@@ -23,6 +23,7 @@ from lms_webhooks.admin.handlers import ROUTES
 from lms_webhooks.admin.problems import Problem
 from lms_webhooks.admin.routes import Route
 from lms_webhooks.drainer import drain_run
+from lms_webhooks.model.deliveries import Outcome
 from lms_webhooks.model.event_types import EVENT_TYPES
 from lms_webhooks.timestamps import RFC3339
 from tools.progress import REPOSITORY
@@ -157,6 +158,11 @@ TEXTS: dict[str, Text] = {
         "Get counts and latency by hour, and the pending events",
         "By the hour of the events' own time. One call counts a bounded number of events: see countedFrom.",
     ),
+    "preview_replay": Text(
+        "Deliveries",
+        "Count what a replay would send",
+        "Sends nothing. One call counts a bounded part of the history: with atLeast there may be more.",
+    ),
     "start_replay": Text(
         "Deliveries",
         "Send part of the history again, oldest event first",
@@ -246,6 +252,17 @@ _PARAMETERS: dict[str, Schema] = {
         "schema": {"type": "string", "minLength": 1},
     },
 }
+_PARAMETERS_OF: dict[str, dict[str, Schema]] = {
+    "preview_replay": {
+        "from": {**_PARAMETERS["from"], "required": True},
+        "status": {
+            "in": "query",
+            "description": "Deliveries with this status.",
+            "schema": {"type": "string", "enum": list(Outcome)},
+        },
+    }
+}
+"""What differs in one call, by its handler."""
 _HEADERS: dict[str, Schema] = {
     "Location": {"description": "The path of the result.", "schema": {"type": "string"}},
     "ETag": {
@@ -400,7 +417,8 @@ def _operation(route: Route) -> Schema:
         *route.query,
     ]
     if names:
-        described["parameters"] = [{"name": name, **_PARAMETERS[name]} for name in names]
+        of_call = _PARAMETERS | _PARAMETERS_OF.get(route.handler, {})
+        described["parameters"] = [{"name": name, **of_call[name]} for name in names]
     if route.takes is not None:
         described["requestBody"] = {
             "required": route.needs_body,

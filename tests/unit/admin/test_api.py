@@ -393,7 +393,7 @@ def name_of(operation: Operation) -> str:
 @pytest.mark.parametrize("operation", OPERATIONS, ids=name_of)
 def test_a_parameter_that_a_call_does_not_know_is_refused(client: AdminClient, operation: Operation) -> None:
     """Whether the thing that it is about exists or not: that is asked afterwards."""
-    answer = client.call(operation.method, operation.path(**IDS) + "?limit_=1&foo=", operation.body)
+    answer = client.call(operation.method, operation.path_with("limit_=1&foo=", **IDS), operation.body)
     assert (answer.status, answer.body["type"]) == (400, "urn:lms-webhooks:problem:invalid-parameters")
     assert answer.body["errors"] == [
         {"parameter": name, "detail": "is not a parameter that this call takes"} for name in ("limit_", "foo")

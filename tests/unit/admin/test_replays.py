@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from lms_webhooks.admin import deliveries
 from lms_webhooks.drainer.replay_runner import ReplayRunner
 from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.deliveries import Delivery, Outcome
@@ -99,6 +100,92 @@ def test_a_replay_is_begun_shown_and_ends(client: AdminClient, webhook_id: str) 
         ]
     ]
     assert attempts == [1, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [
+        ("from=2026-11-03T11:00:00Z", 4),
+        ("from=2026-11-03T11:00:00Z&status=delivered", 3),
+        ("from=2026-11-03T11:00:00Z&status=failed", 1),
+        ("from=2026-11-03T11:00:00Z&to=2026-11-03T11:59:00.002Z", 2),
+        ("from=2026-11-03T11:00:00Z&eventName=CI_STATS", 1),
+        ("from=2026-11-03T11:00:00Z&eventName=CI_STATS&status=delivered", 0),
+    ],
+)
+def test_a_preview_counts_what_the_replay_then_sends(
+    client: AdminClient, webhook_id: str, query: str, count: int
+) -> None:
+    other = event("e9", at_ms=NOW_MS - 60_000 + 9, event_name="CI_STATS")
+    client.history.record(
+        [Delivery(webhook_id, other, Outcome.FAILED, (OK,), "tried in vain")],
+        recorded_at_seconds=NOW_MS // 1000,
+    )
+    path = f"/v1/webhooks/{webhook_id}/replay"
+    shown = client.call("GET", f"{path}/preview?{query}")
+    assert (shown.status, shown.body["count"], shown.body["atLeast"]) == (200, count, False)
+    assert client.backlog.markers(webhook_id) == {}
+    wanted = dict(pair.split("=") for pair in query.split("&"))
+    started = client.call("POST", path, wanted).body
+    assert {name: shown.body[name] for name in ("from", "to", *wanted)} == {
+        name: started[name] for name in ("from", "to", *wanted)
+    }
+    batch = replays(client).next_batch(webhook_id, limit=100)
+    assert batch is not None
+    assert len(batch.pending) == count
+
+
+def test_a_preview_of_a_long_history_says_that_there_is_more(
+    client: AdminClient, webhook_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliveries, "_COUNTED_PAGES", 2)
+    monkeypatch.setattr(deliveries, "_COUNTED_PAGE", 1)
+    shown = client.call("GET", f"/v1/webhooks/{webhook_id}/replay/preview?from=2026-11-03T11:00:00Z").body
+    assert (shown["count"], shown["atLeast"]) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("query", "errors"),
+    [
+        ("", {"from": "is required"}),
+        ("from=2027-01-01T00:00:00Z", {"from": "must not be later than now"}),
+        (
+            "from=2026-11-03T11:00:00Z&to=2026-11-03T11:00:00Z&status=pending&limit=1",
+            {
+                "to": "must be later than from",
+                "status": "must be one of delivered, failed, expired",
+                "limit": "is not a parameter that this call takes",
+            },
+        ),
+    ],
+)
+def test_a_preview_has_the_rules_of_a_replay(
+    client: AdminClient, webhook_id: str, query: str, errors: dict[str, str]
+) -> None:
+    answer = client.call("GET", f"/v1/webhooks/{webhook_id}/replay/preview?{query}")
+    assert answer.status == 400
+    assert {each["parameter"]: each["detail"] for each in answer.body["errors"]} == errors
+
+
+def test_a_webhook_shows_its_newest_delivery_and_the_replay_that_runs(
+    client: AdminClient, webhook_id: str
+) -> None:
+    """So a webhook that was never tried does not look healthy, and a page need not ask for a replay."""
+    path = f"/v1/webhooks/{webhook_id}"
+    shown = client.call("GET", path).body
+    (newest, *_) = client.call("GET", f"{path}/deliveries").body["deliveries"]
+    assert shown["lastDelivery"] == newest
+    assert "replay" not in shown
+    started = client.call("POST", f"{path}/replay", {"from": "2026-11-03T11:00:00Z"}).body
+    assert client.call("GET", path).body["replay"] == started
+    assert client.call("GET", "/v1/webhooks").body["webhooks"][0]["replay"] == started
+    drainer = replays(client)
+    batch = drainer.next_batch(webhook_id, limit=100)
+    assert batch is not None
+    assert drainer.record(batch, batch.pending, AGAIN, is_delivered=True)
+    assert "replay" not in client.call("GET", path).body
+    new = client.create().body
+    assert "lastDelivery" not in client.call("GET", f"/v1/webhooks/{new['webhookId']}").body
 
 
 def test_one_replay_at_a_time(client: AdminClient, webhook_id: str) -> None:

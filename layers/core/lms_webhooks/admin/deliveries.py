@@ -10,17 +10,20 @@ from itertools import islice
 
 from lms_webhooks.admin.caller import Caller
 from lms_webhooks.admin.problems import DeliveryNotFound
-from lms_webhooks.admin.query_parameters import DeliveryQuery, DeliveryStatus, write_cursor
+from lms_webhooks.admin.query_parameters import EVERYTHING, DeliveryQuery, DeliveryStatus, write_cursor
 from lms_webhooks.aws.dynamodb import KeyRange, Page
 from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.deliveries import DeliveryRecord, Outcome
-from lms_webhooks.model.lanes import Lane, PendingEvent
+from lms_webhooks.model.lanes import Count, Lane, PendingEvent
+from lms_webhooks.model.webhooks import Webhook
 from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.deliveries import DeliveryStore
 from lms_webhooks.stores.webhooks import WebhookStore
 
 _READ_OF_FILTERED = 300  # entries of each source, however many of them are shown
 _RETRY_PAGES = 2  # megabytes of the retry lane
+_COUNTED_PAGES = 10  # megabytes of the history, as for the stats: ten thousand deliveries and more
+_COUNTED_PAGE = 5_000  # more than a megabyte holds
 _ORDERED_LANES = (Lane.REALTIME, Lane.BATCH)
 
 
@@ -98,6 +101,35 @@ class Deliveries:
         if pending is None:
             raise DeliveryNotFound
         return _of_pending(pending), pending
+
+    def newest(self, webhook: Webhook) -> DeliveryView | None:
+        """Return the newest delivery of the history, by the event's time; None when the history is empty."""
+        page = self._deliveries.page(webhook.webhook_id, EVERYTHING, limit=1)
+        return _of_record(page.entries[0]) if page.entries else None
+
+    def count_recorded(
+        self,
+        caller: Caller,
+        webhook_id: str,
+        of: KeyRange,
+        *,
+        outcome: Outcome | None,
+        event_name: str | None,
+    ) -> Count:
+        """Count the deliveries of the history in a range, with this outcome and event name if they are given.
+
+        Raises:
+            WebhookNotFound: the account has no such webhook.
+        """
+        self._store.get(caller.account_id, webhook_id)
+        count = 0
+        for _ in range(_COUNTED_PAGES):
+            page = self._deliveries.page(webhook_id, of, limit=_COUNTED_PAGE)
+            count += sum(each.has(outcome, event_name) for each in page.entries)
+            if page.last_key is None:
+                return Count(count, is_complete=True)
+            of = KeyRange(of.start, page.last_key)
+        return Count(count, is_complete=False)
 
     def endpoint_attempts(
         self, caller: Caller, webhook_id: str, delivery: DeliveryView

@@ -34,6 +34,7 @@ from lms_webhooks.admin.outputs import (
     DeliveryOutput,
     EventTypeList,
     ReplayOutput,
+    ReplayPreviewOutput,
     RetryOutput,
     SampleResultOutput,
     SigningSecretOutput,
@@ -49,6 +50,7 @@ from lms_webhooks.admin.presenters import (
     present_event_types,
     present_redelivery,
     present_replay,
+    present_replay_preview,
     present_retry,
     present_stats,
     present_subscription,
@@ -73,6 +75,7 @@ from lms_webhooks.admin.retries import Retry, RetryService, RetryState, audit_re
 from lms_webhooks.admin.routes import Call, Route, RouteTable
 from lms_webhooks.admin.stats import DEFAULT_HOURS, MAX_HOURS, StatsReader
 from lms_webhooks.admin.webhooks import WebhookService, audit_creation, audit_rotation
+from lms_webhooks.model.lanes import Lane
 from lms_webhooks.model.webhooks import SignatureAuthentication, WebhookWithHealth
 from lms_webhooks.settings import AdminApiSettings
 from lms_webhooks.stores.replays import Replay
@@ -391,6 +394,19 @@ class Handlers:
 
     @ROUTES.add(
         Route(
+            "GET",
+            "/v1/webhooks/<webhook_id>/replay/preview",
+            query=("from", "to", "status", "eventName"),
+            gives=ReplayPreviewOutput,
+        )
+    )
+    def preview_replay(self, call: Call[None], webhook_id: str) -> Response[str]:
+        return call.respond(
+            present_replay_preview(self._services.replays.preview(call.caller, webhook_id, call.query))
+        )
+
+    @ROUTES.add(
+        Route(
             "POST",
             "/v1/webhooks/<webhook_id>/replay",
             HTTPStatus.ACCEPTED,
@@ -502,12 +518,16 @@ class Handlers:
     def _present(
         self, found: WebhookWithHealth, *, secret: str | None = None, limit: int = _COUNTED_PENDING
     ) -> WebhookOutput:
-        pending = self._services.webhooks.count_pending(found.webhook, limit=limit)
+        webhook = found.webhook
+        pending = self._services.webhooks.count_pending(webhook, limit=limit)
         return present_webhook(
             *found,
             pending,
+            last_delivery=self._services.deliveries.newest(webhook),
+            # The lane of a replay that runs has a marker.
+            replay=self._services.replays.running(webhook) if Lane.REPLAY in pending else None,
             secret=secret,
-            previous_secret_expires_at=self._services.webhooks.previous_secret_expires_at(found.webhook),
+            previous_secret_expires_at=self._services.webhooks.previous_secret_expires_at(webhook),
         )
 
 

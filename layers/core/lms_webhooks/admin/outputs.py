@@ -65,6 +65,10 @@ class WebhookOutput(_Output):
     headers: dict[str, str]
     health: "HealthOutput"
     pending: "PendingOutput"
+    last_delivery: "DeliveryOutput | None" = None
+    """The newest delivery of the history, by the time of its event. Left out while there is none."""
+    replay: "ReplayOutput | None" = None
+    """The replay that is running."""
     created_at: str
     updated_at: str
     created_by: str
@@ -209,6 +213,17 @@ class ReplayOutput(_Output):
     started_at: str
     started_by: str
     ended_at: str | None = None
+
+
+class ReplayPreviewOutput(_Output):
+    """How many deliveries a replay with these fields would send now. With `atLeast` there may be more."""
+
+    from_time: Annotated[str, Field(alias="from")]
+    to_time: Annotated[str, Field(alias="to")]
+    status: Outcome | None = None
+    event_name: str | None = None
+    count: int
+    at_least: bool = False
 
 
 class DeliveryListOutput(_Output):

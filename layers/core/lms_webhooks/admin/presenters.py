@@ -20,6 +20,7 @@ from lms_webhooks.admin.outputs import (
     NoAuthenticationOutput,
     PendingOutput,
     ReplayOutput,
+    ReplayPreviewOutput,
     RetryOutput,
     SignatureAuthenticationOutput,
     StatsOutput,
@@ -27,6 +28,7 @@ from lms_webhooks.admin.outputs import (
     WebhookOutput,
 )
 from lms_webhooks.admin.query_parameters import delivery_id
+from lms_webhooks.admin.replays import ReplayPreview
 from lms_webhooks.admin.retries import Retry
 from lms_webhooks.admin.stats import Hour, Stats, percentile
 from lms_webhooks.admin.subscriptions import Subscription
@@ -53,6 +55,8 @@ def present_webhook(
     *,
     secret: str | None = None,
     previous_secret_expires_at: str | None = None,
+    last_delivery: DeliveryView | None = None,
+    replay: Replay | None = None,
 ) -> WebhookOutput:
     """Present a webhook. `secret` is its signing secret, if this call made one."""
     return WebhookOutput(
@@ -67,6 +71,8 @@ def present_webhook(
         headers=webhook.headers,
         health=_health(health),
         pending=present_pending(pending),
+        last_delivery=None if last_delivery is None else present_redelivery(last_delivery),
+        replay=None if replay is None else present_replay(replay),
         created_at=webhook.created_at,
         updated_at=webhook.updated_at,
         created_by=webhook.created_by,
@@ -145,6 +151,18 @@ def present_replay(replay: Replay) -> ReplayOutput:
         started_at=format_ms(replay.started_at_ms),
         started_by=replay.started_by,
         ended_at=format_ms(replay.ended_at_ms) if replay.ended_at_ms else None,
+    )
+
+
+def present_replay_preview(preview: ReplayPreview) -> ReplayPreviewOutput:
+    """Present what a replay would send."""
+    return ReplayPreviewOutput(
+        from_time=format_ms(int(preview.range.start)),
+        to_time=format_ms(int(preview.range.end)),
+        status=preview.outcome,
+        event_name=preview.event_name,
+        count=preview.matching.events,
+        at_least=not preview.matching.is_complete,
     )
 
 

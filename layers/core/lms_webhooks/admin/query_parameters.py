@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from lms_webhooks.admin.problems import DeliveryNotFound, InvalidParameters, ParameterError
 from lms_webhooks.aws.dynamodb import KeyRange
+from lms_webhooks.model.deliveries import Outcome
 from lms_webhooks.model.event_types import EVENT_TYPES
 from lms_webhooks.timestamps import read_rfc3339
 
@@ -72,6 +73,37 @@ def read_delivery_query(given: Mapping[str, str], *, account_id: str, webhook_id
     return DeliveryQuery(
         KeyRange(low, high if position is None else position), status, event_name, limit, filters
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayQuery:
+    """The part of the history that a replay would send. Times in UTC milliseconds."""
+
+    from_ms: int
+    to_ms: int | None
+    status: Outcome | None
+    event_name: str | None
+
+
+def read_replay_query(given: Mapping[str, str], *, now_ms: int) -> ReplayQuery:
+    """Return the part of the history that the parameters name, by the rules of a replay's body.
+
+    Raises:
+        InvalidParameters: with an error for each that breaks its rule.
+    """
+    read = _ParameterReader(given)
+    if "from" not in given:
+        read.refuse("from", "is required")
+    from_ms = read.time("from")
+    to_ms = read.time("to")
+    if from_ms is not None and from_ms > now_ms:
+        read.refuse("from", "must not be later than now")
+    if from_ms is not None and to_ms is not None and from_ms >= to_ms:
+        read.refuse("to", "must be later than from")
+    status = read.one_of("status", Outcome)
+    event_name = read.event_name("eventName")
+    read.finish()
+    return ReplayQuery(from_ms or 0, to_ms, status, event_name)
 
 
 def read_hours(given: Mapping[str, str], *, default: int, maximum: int) -> int:

@@ -2,7 +2,8 @@
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lms_webhooks.admin.audit import audit
@@ -10,12 +11,15 @@ from lms_webhooks.admin.caller import Caller
 from lms_webhooks.admin.deliveries import Deliveries, DeliveryView
 from lms_webhooks.admin.inputs import ReplayInput
 from lms_webhooks.admin.problems import FieldError, InvalidFields, ReplayNotFound
+from lms_webhooks.admin.query_parameters import read_replay_query
 from lms_webhooks.admin.rate_limit import SendRateLimit
 from lms_webhooks.aws.dynamodb import KeyRange
 from lms_webhooks.aws.sqs import DrainQueue
 from lms_webhooks.model.deliveries import Outcome
+from lms_webhooks.model.lanes import Count
+from lms_webhooks.model.webhooks import Webhook
 from lms_webhooks.stores.backlog import Backlog
-from lms_webhooks.stores.replays import Replay, ReplayStore
+from lms_webhooks.stores.replays import Replay, ReplayState, ReplayStore
 from lms_webhooks.stores.webhooks import WebhookStore
 
 if TYPE_CHECKING:
@@ -36,6 +40,21 @@ def audit_redelivery(caller: Caller, webhook_id: str, sort_key: str, *, repeated
 def audit_replay(caller: Caller, webhook_id: str, replay_id: str, *, repeated: bool = False) -> None:
     """Log that a replay was started; `repeated` as in `audit`."""
     audit(caller, "webhook.replay", repeated=repeated, webhookId=webhook_id, replayId=replay_id)
+
+
+def _range(from_ms: int, to_ms: int | None, now_ms: int) -> KeyRange:
+    """Return the sort keys of a part of the history. It ends now, or earlier."""
+    return KeyRange(f"{from_ms:013d}", f"{now_ms if to_ms is None else min(now_ms, to_ms):013d}")
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayPreview:
+    """How many deliveries a replay of a part of the history would send."""
+
+    range: KeyRange
+    outcome: Outcome | None
+    event_name: str | None
+    matching: Count
 
 
 class ReplayService:
@@ -119,12 +138,11 @@ class ReplayService:
         now_ms = int(self._clock() * 1000)
         if given.from_time > now_ms:
             raise InvalidFields((FieldError("/from", "must not be later than now"),))
-        to_ms = now_ms if given.to_time is None else min(now_ms, given.to_time)
         replay = Replay(
             replay_id="rp_" + secrets.token_urlsafe(16),
             account_id=caller.account_id,
             webhook_id=webhook_id,
-            range=KeyRange(f"{given.from_time:013d}", f"{to_ms:013d}"),
+            range=_range(given.from_time, given.to_time, now_ms),
             outcome=Outcome(given.status) if given.status is not None else None,
             event_name=given.event_name,
             started_at_ms=now_ms,
@@ -137,6 +155,26 @@ class ReplayService:
         self._drain_queue.schedule_best_effort(caller.account_id, webhook_id)
         audit_replay(caller, webhook_id, replay.replay_id)
         return replay
+
+    def preview(self, caller: Caller, webhook_id: str, query: Mapping[str, str]) -> ReplayPreview:
+        """Count what a replay of this part of the history would send now, with a bounded read.
+
+        Raises:
+            WebhookNotFound: the account has no such webhook.
+            InvalidParameters: with an error for each that breaks its rule.
+        """
+        now_ms = int(self._clock() * 1000)
+        wanted = read_replay_query(query, now_ms=now_ms)
+        of = _range(wanted.from_ms, wanted.to_ms, now_ms)
+        matching = self._deliveries.count_recorded(
+            caller, webhook_id, of, outcome=wanted.status, event_name=wanted.event_name
+        )
+        return ReplayPreview(of, wanted.status, wanted.event_name, matching)
+
+    def running(self, webhook: Webhook) -> Replay | None:
+        """Return the replay of `webhook` that has not ended; None without one."""
+        replay = self._replays.find(webhook.webhook_id)
+        return replay if replay is not None and replay.state is ReplayState.RUNNING else None
 
     def progress(self, caller: Caller, webhook_id: str) -> Replay:
         """Return the webhook's running replay, or the last one.

@@ -46,6 +46,12 @@ class DeliveryRecord:
     replay_id: str = ""
     """The last replay that sent it."""
 
+    def has(self, outcome: Outcome | None, event_name: str | None) -> bool:
+        """Return whether it has this outcome and this event name. None stands for any."""
+        return (outcome is None or self.outcome is outcome) and (
+            event_name is None or self.event_name == event_name
+        )
+
     @property
     def first_success(self) -> Attempt | None:
         """The attempt that delivered it; those after it were asked for."""

@@ -72,9 +72,7 @@ class Replay:
 
     def matches(self, recorded: DeliveryRecord) -> bool:
         """Return whether the replay sends this delivery."""
-        return (self.outcome is None or recorded.outcome is self.outcome) and (
-            self.event_name is None or recorded.event_name == self.event_name
-        )
+        return recorded.has(self.outcome, self.event_name)
 
 
 class ReplayStore:
