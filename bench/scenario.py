@@ -11,6 +11,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from lms_webhooks.model.events import read_sort_key
 from local.deploy import ACCOUNT_IDS
 from local.stack import Answer, Stack, down, up
 from tests.fakes.receiver import Receiver
@@ -102,7 +103,7 @@ class Scenario:
                 ExpressionAttributeValues={":pk": {"S": f"DELIVERY#{webhook_id}"}},
             )
         )
-        return {item["sk"]["S"].partition("#")[2]: item for page in pages for item in page["Items"]}
+        return {read_sort_key(item["sk"]["S"])[1]: item for page in pages for item in page["Items"]}
 
     def delete(self, *webhook_ids: str) -> None:
         for webhook_id in webhook_ids:

@@ -4,7 +4,8 @@ One file for each event type, since who emits one needs no other, and can hand t
 is. One file for receivers, since one request may carry several types; there each type is one of `$defs`.
 
 What makes an event malformed is required here. What `data` holds is described by the catalogue's sample
-and required nowhere: the system passes it on as it comes.
+and required nowhere: the system passes it on as it comes. A schema takes whatever Adobe Learning Manager is
+known to send: several forms of dates, older names, ids of another kind than the type's name.
 """
 
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from lms_webhooks.model.events import (
     FIRST_MS,
     LAST_MS,
     MAX_ACCOUNT_ID_LENGTH,
-    MAX_EVENT_ID_LENGTH,
+    MAX_EVENT_ID_BYTES,
 )
 from lms_webhooks.model.health import MAX_REQUEST_SIZE
 from lms_webhooks.timestamps import AFTER_YEAR
@@ -33,19 +34,18 @@ _NO_CONTROL_CHARACTER = {"not": {"pattern": "[\\u0000-\\u001f\\u007f-\\u009f]"}}
 _MOMENT = f"^(20[0-9]{{2}}{AFTER_YEAR}?$"
 
 _FIELDS = {
-    "dateCompleted": "When it was completed, in epoch seconds",
-    "dateEnrolled": "When the enrollment began, in epoch seconds",
-    "dateStarted": "When the learner began, in epoch seconds",
+    "dateCompleted": "When it was completed",
+    "dateEnrolled": "When the enrollment began",
+    "dateStarted": "When the learner began",
     "data": "Whom the request was about",
     "enrollmentCount": "Seats that are taken",
     "enrollmentSource": "Who enrolled the learner, such as SELF_ENROLL or ADMIN_ENROLL",
-    "event_id": "The id of the asynchronous request",
     "hasPassed": "Whether the learner passed",
     "id": "Its id",
     "loId": "The learning object, such as course:7374992",
     "loInstanceId": "The instance of it, such as course:7374992_10250977",
-    "loType": "Its kind, such as course, learningProgram or certification",
-    "metadata": "What identifies the request",
+    "loType": "Its kind, such as course, learningProgram (or learning_program) or certification",
+    "metadata": "What the caller gave with the request, in any form; absent if it was nothing",
     "progressPercent": "How far the learner is",
     "request": "The asynchronous request",
     "seatLimit": "Seats that there are",
@@ -55,6 +55,17 @@ _FIELDS = {
     "waitlistCount": "Learners who wait for a seat",
 }
 """What each field of `data` means. Who adds one to the catalogue says it here."""
+
+_DATE: Schema = {
+    "anyOf": [
+        {"type": "number", "minimum": 0},
+        {"type": "string", "pattern": "^[0-9]{4}-?[0-9]{2}-?[0-9]{2}"},
+    ]
+}
+"""A date in `data`, in any form that the platform has."""
+_FORMS_OF_A_DATE = "in epoch seconds, epoch milliseconds or ISO 8601"
+_FREE = {"metadata"}
+"""Fields that hold what a caller chose."""
 
 _WHOLE_NUMBER: Schema = {"type": "integer", "minimum": 0}
 _ACCOUNT_TEXT: Schema = {
@@ -72,10 +83,11 @@ _ACCOUNT_ID_RECEIVED: Schema = {
     "anyOf": [_WHOLE_NUMBER, _ACCOUNT_TEXT],
 }
 _EVENT_ID: Schema = {
-    "description": "The event's id. Receivers tell duplicates by accountId, eventName and eventId together",
+    "description": f"The event's id, at most {MAX_EVENT_ID_BYTES:,} bytes of UTF-8. Receivers tell duplicates"
+    " by accountId, eventName and eventId together",
     "type": "string",
     "minLength": 1,
-    "maxLength": MAX_EVENT_ID_LENGTH,
+    "maxLength": MAX_EVENT_ID_BYTES,
     **_NO_CONTROL_CHARACTER,
 }
 _TIMESTAMP: Schema = {
@@ -152,10 +164,18 @@ def _event(event_type: EventType, *, timestamp: Schema, event_id: Schema) -> Sch
             "eventId": event_id,
             "eventName": {"description": "The event's type", "const": event_type.name},
             "timestamp": timestamp,
-            "eventInfo": {"description": "Text of the platform", "type": "string"},
+            "eventInfo": {"description": "Text of the platform, in no fixed form", "type": "string"},
             "data": {"description": "What happened", **_like(event_type.sample)},
         },
     }
+
+
+def _field(name: str, sample: object) -> Schema:
+    if name.startswith("date"):
+        return {"description": f"{_FIELDS[name]}, {_FORMS_OF_A_DATE}", **_DATE}
+    if name in _FREE:
+        return {"description": _FIELDS[name]}
+    return {"description": _FIELDS[name], **_like(sample)}
 
 
 def _like(sample: object) -> Schema:
@@ -167,8 +187,7 @@ def _like(sample: object) -> Schema:
                     f"tools/schemas.py: _FIELDS must say what {' and '.join(unexplained)} means, which a"
                     " sample of the catalogue has"
                 )
-            fields = {name: {"description": _FIELDS[name], **_like(each)} for name, each in sample.items()}
-            return {"type": "object", "properties": fields}
+            return {"type": "object", "properties": {name: _field(name, sample[name]) for name in sample}}
         case [_, *_]:
             return {"type": "array", "items": _like(sample[0])}
         case bool():

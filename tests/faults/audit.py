@@ -378,7 +378,7 @@ def _of_event(sk: str) -> str:
 
 
 def _event_id(sk: str) -> str:
-    return sk.rpartition("#")[2]
+    return sk.rpartition("#")[2].partition("\t")[0]
 
 
 def _tickets_of(message: DrainMessage) -> tuple[str, str]:

@@ -30,6 +30,7 @@ from lms_webhooks.admin.webhooks import WebhookService
 from lms_webhooks.aws.sqs import DrainQueue
 from lms_webhooks.errors import StoreError, UnreadableWebhook
 from lms_webhooks.model.attempts import ErrorClass
+from lms_webhooks.model.events import read_sort_key
 from lms_webhooks.model.health import Health
 from lms_webhooks.model.notifications import NotificationKind
 from lms_webhooks.observability import logger
@@ -215,7 +216,7 @@ class FaultWorld(World):
         (sort_key,) = (
             item["sk"]["S"]
             for item in self.audit.partition(f"DELIVERY#{webhook_id}")
-            if item["sk"]["S"].endswith(f"#{event_id}")
+            if f"#{event_id}\t" in item["sk"]["S"]
         )
         self._resend(
             webhook_id, [event_id], lambda admin: admin.replays.redeliver(ADMIN, webhook_id, sort_key)
@@ -464,7 +465,7 @@ class FaultWorld(World):
         call.params["RequestItems"] = {table: {**asked, "Keys": keys[:done]}}
         answer = proceed() if done else {"Responses": {table: []}}
         # Who cannot see what is delivered may send it again.
-        self.may_repeat |= {key["sk"]["S"].partition("#")[2] for key in keys[done:]}
+        self.may_repeat |= {read_sort_key(key["sk"]["S"])[1] for key in keys[done:]}
         return {**answer, "UnprocessedKeys": {table: {**asked, "Keys": keys[done:]}}}
 
     def _build_admin(self) -> Handler:

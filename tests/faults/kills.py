@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lms_webhooks.model.events import read_sort_key
 from local.stack import down, up
 from tests.conformance import behaviours
 from tests.e2e.system import Account, System
@@ -175,7 +176,7 @@ class _InFlight:
 def _delivered(endpoint: Endpoint) -> set[str]:
     """The events that are on record as delivered, by id."""
     return {
-        item["sk"]["S"].partition("#")[2]
+        read_sort_key(item["sk"]["S"])[1]
         for item in endpoint.account.system.history(endpoint.webhook_id)
         if item["outcome"]["S"] == "delivered"
     }
@@ -265,7 +266,7 @@ def _report(
             reason = f" ({item['reason']['S']})" if "reason" in item else ""
             outcomes[outcome + reason] += 1
             if outcome == "delivered" or reason:
-                recorded.add(item["sk"]["S"].partition("#")[2])
+                recorded.add(read_sort_key(item["sk"]["S"])[1])
         emitted = set(endpoint.emitted)
         missing = len(emitted - set(taken)) if endpoint.recovers else len(emitted - recorded)
         missing += len(emitted - recorded) if endpoint.recovers else 0

@@ -176,7 +176,8 @@ class Model(RuleBasedStateMachine):
         elif self.world.emitted:
             event_id = self._event(event)
             timestamp = json.loads(self.world._bodies[event_id])["detail"]["timestamp"]
-            sort_key = f"{timestamp:013d}#{event_id}"
+            name = json.loads(self.world._bodies[event_id])["detail-type"]
+            sort_key = f"{timestamp:013d}#{event_id}\t{name}"
             self._ask(lambda admin: admin.replays.redeliver(ADMIN, webhook_id, sort_key))
 
     @invariant()

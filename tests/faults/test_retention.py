@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lms_webhooks.model.events import Event
+from lms_webhooks.model.events import Event, read_sort_key
 from lms_webhooks.model.health import DisabledReason, Mode
 from lms_webhooks.model.lanes import Lane, PendingEvent
 from lms_webhooks.model.webhooks import Status
@@ -207,7 +207,7 @@ def test_what_expires_behind_ten_megabytes_of_a_lane_expires_in_time() -> None:
         def note(call: Call, proceed: Callable[[], Any]) -> Any:
             answer = proceed()
             if call.operation == "Query" and "BACKLOG#" in str(call.params["ExpressionAttributeValues"]):
-                read.update(item["sk"]["S"].partition("#")[2] for item in answer["Items"])
+                read.update(read_sort_key(item["sk"]["S"])[1] for item in answer["Items"])
             return answer
 
         world.taps.append(note)

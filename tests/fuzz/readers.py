@@ -52,6 +52,7 @@ from lms_webhooks.model.events import (
     MalformedEvent,
     is_account_id,
     read_event,
+    read_sort_key,
 )
 from lms_webhooks.model.retry import MAX_PROBE_DELAY_SECONDS, retry_after_seconds
 from lms_webhooks.observability import logger
@@ -183,6 +184,7 @@ def check_whole(event: Event) -> None:
     assert len(event.account_id) <= MAX_ACCOUNT_ID_LENGTH
     assert event.sort_key[:14] == f"{event.occurred_at_ms:013d}#"
     assert len(event.sort_key.encode()) <= 1010
+    assert read_sort_key(event.sort_key)[0] == event.occurred_at_ms
     sent = json.loads(build_body([event]), parse_int=str, parse_float=str)
     assert sent["events"][0]["eventId"] == event.event_id
     assert sent["events"][0]["eventName"] == event.event_name

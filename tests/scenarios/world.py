@@ -67,7 +67,7 @@ from lms_webhooks.stores import deliveries as delivery_store
 from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.deliveries import DeliveryStore
 from lms_webhooks.stores.health import TICKET_GRACE_SECONDS, HealthStore, health_key
-from lms_webhooks.stores.items import read_attempts
+from lms_webhooks.stores.items import read_attempts, read_event_id
 from lms_webhooks.stores.outbox import NotificationOutbox
 from lms_webhooks.stores.replays import ReplayStore
 from lms_webhooks.stores.webhook_cache import WebhookCache
@@ -572,7 +572,7 @@ class World:
     def history(self, webhook_id: str) -> dict[str, "Recorded"]:
         """What is recorded of its deliveries, by event id."""
         items = self._partition(f"DELIVERY#{webhook_id}")
-        return {item["sk"]["S"].partition("#")[2]: Recorded(item) for item in items}
+        return {read_event_id(item, item["sk"]["S"]): Recorded(item) for item in items}
 
     def items_of(self, webhook_id: str) -> list[dict[str, Any]]:
         """What the deliveries table has of a webhook, but where events stood in the retry lane."""
@@ -613,9 +613,9 @@ class World:
 
     def _ids_in(self, webhook_id: str, lane: Lane) -> list[str]:
         """As `waiting_ids`, without a look at the events: their sort keys are enough, see `backlog`."""
-        times = 2 if lane is Lane.RETRY else 1  # in the key, before the id
         items = self._partition(f"BACKLOG#{webhook_id}#{lane}")
-        return [item["sk"]["S"].split("#", times)[times] for item in items]
+        times = 2 if lane is Lane.RETRY else 1  # in the key, before the id
+        return [item["sk"]["S"].split("#", times)[times].partition("\t")[0] for item in items]
 
     def _partition(self, pk: str) -> list[dict[str, Any]]:
         """The items of a partition of the deliveries, in order."""

@@ -131,7 +131,7 @@ def test_a_change_leaves_one_line(operation: Operation, mine: Mine) -> None:
         for name in ids - set(operation.ids):
             assert line[name] == answer.body[name]
     if action == "delivery.redeliver":
-        assert line["sortKey"] == f"{NOW_MS:013d}#e1"
+        assert line["sortKey"] == f"{NOW_MS:013d}#e1\tCOURSE_ENROLLMENT"
 
 
 @pytest.mark.parametrize(

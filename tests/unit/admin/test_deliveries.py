@@ -290,7 +290,7 @@ def test_a_cursor_that_somebody_wrote_leads_nowhere_else(client: AdminClient, we
     query = {"from": "2026-11-03T12:00:00Z", "limit": "1"}
     text = ask(client, webhook_id, **query).body["nextCursor"]
     filters, position = json.loads(base64.urlsafe_b64decode(text + "=="))
-    assert position == f"{NOW_MS + 2000}#e2"
+    assert position == f"{NOW_MS + 2000}#e2\tCOURSE_ENROLLMENT"
     for forged in ([filters, "0000000000000#a"], [filters, 7], [filters], {"a": 1, "b": 2}, 7, None):
         cursor = base64.urlsafe_b64encode(json.dumps(forged).encode()).decode().rstrip("=")
         assert ask(client, webhook_id, **query, cursor=cursor).status == 400

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from lms_webhooks.dispatcher.batch_reader import CONFLICTING_EVENT
 from lms_webhooks.dispatcher.dispatcher import SQS_BATCH_SIZE, Dispatcher
 from lms_webhooks.model.attempts import Attempt, ErrorClass
 from lms_webhooks.model.deliveries import Delivery, Outcome
+from lms_webhooks.model.events import MAX_EVENT_ID_BYTES
 from lms_webhooks.model.health import DisabledReason, Health, Mode
 from lms_webhooks.model.lanes import Lane
 from lms_webhooks.model.webhooks import Status
@@ -30,6 +32,8 @@ from tests.unit.flow import (
     refuse_writes,
 )
 from tests.unit.tables import DAY_MS, NOW_MS, Fails, Throttled, before, event, keep_requests
+
+ADDED, REMOVED = (f"RESPONSE:ASYNCAPI_USERGROUP_USER_{done}" for done in ("ADDED", "REMOVED"))
 
 
 class Dispatching(Flow):
@@ -58,8 +62,12 @@ class Dispatching(Flow):
         return self.dispatcher.dispatch(records, remaining_ms=remaining_ms)
 
     def recorded(self, event_id: str, *, at_ms: int = NOW_MS) -> tuple[str, tuple[Attempt, ...]] | None:
-        found = self.history.find(ID, f"{at_ms:013d}#{event_id}")
+        found = self.history.find(ID, key_of(event_id, at_ms=at_ms))
         return found and (found[0].outcome, found[0].attempts)
+
+
+def key_of(event_id: str, *, at_ms: int = NOW_MS, name: str = REALTIME) -> str:
+    return event(event_id, at_ms=at_ms, event_name=name).sort_key
 
 
 @pytest.fixture
@@ -590,25 +598,80 @@ def test_what_cannot_be_put_into_quarantine_comes_again(world: Dispatching) -> N
     assert world.endpoint.posts == [["e2"]]
 
 
-@pytest.mark.parametrize("apart", [False, True], ids=["of one type", "of two types"])
-def test_of_two_events_under_one_id_and_time_the_second_is_put_aside(
-    world: Dispatching, *, apart: bool
-) -> None:
+def test_of_two_events_of_a_type_under_one_id_and_time_the_second_is_put_aside(world: Dispatching) -> None:
     """Both would have one place in the history: the first would vanish, and nobody would hear of it."""
-    world.register(events=frozenset({REALTIME, "COURSE_COMPLETED"}))
-    first, second = message("e1"), message("e1", name="COURSE_COMPLETED" if apart else REALTIME)
-    if not apart:
-        second["body"] = second["body"].replace('"data": {}', '"data": {"userId": 7}')
-    second["messageId"] = "m-second"
+    world.register()
+    first = message("e1")
+    second = second_of(first)
     assert world.dispatch(first, second, message("e2")) == []
     assert world.endpoint.posts == [["e1"], ["e2"]]
-    found = world.history.find(ID, f"{NOW_MS:013d}#e1")
+    found = world.history.find(ID, key_of("e1"))
     assert found is not None
     assert (found[1].event_name, "userId" in found[1].text) == (REALTIME, False)
     (kept,) = world.quarantined
     assert kept["event"] == json.loads(second["body"])
-    assert kept["reason"] == "eventId is that of another event with this timestamp"
+    assert kept["reason"] == CONFLICTING_EVENT
     assert world.metrics["EventsQuarantined"] == 1
+
+
+@pytest.mark.parametrize("status", [200, 422, 503], ids=["direct", "retry lane", "real-time lane"])
+@pytest.mark.parametrize("together", [False, True], ids=["one by one", "in one batch"])
+def test_events_of_two_types_under_one_id_and_time_are_two(
+    world: Dispatching, *, status: int, together: bool
+) -> None:
+    """As a caller may give one id to a request that adds users and to one that removes them."""
+    world.register(events=frozenset({ADDED, REMOVED}))
+    world.endpoint.replies = [status] * 2
+    pair = [{**message("e1", name=name), "messageId": f"m-{name}"} for name in (ADDED, REMOVED)]
+    for batch in [pair] if together else [[each] for each in pair]:
+        assert world.dispatch(*batch) == []
+    texts = [each.event.text for lane in (Lane.RETRY, Lane.REALTIME) for each in world.waiting(lane)]
+    for name in (ADDED, REMOVED):
+        found = world.history.find(ID, key_of("e1", name=name))
+        assert (found and (found[0].event_id, found[1].event_id, found[1].event_name)) == (
+            ("e1", "e1", name) if status == 200 else None
+        )
+        assert [name in text for text in texts].count(True) == (status != 200)
+    # Each is known when its message comes again.
+    posts = len(world.endpoint.posts)
+    for each in pair:
+        each["attributes"]["ApproximateReceiveCount"] = "2"
+    world.endpoint.replies = [503] * 2
+    assert world.dispatch(*pair) == []
+    assert len(world.endpoint.posts) == posts if status == 200 else posts <= len(world.endpoint.posts)
+    assert world.quarantined == []
+
+
+@pytest.mark.parametrize("name", [REALTIME, "COURSE_COMPLETED"], ids=["it", "another of its id and time"])
+def test_what_an_earlier_version_delivered_is_known_when_its_message_comes_again(
+    world: Dispatching, name: str
+) -> None:
+    """That version's keys had no name. Versions mix for minutes while one replaces the other."""
+    world.register()
+    text = json.dumps({"eventId": "e1", "eventName": name, "timestamp": NOW_MS, "data": {}})
+    old = event("e1", text=text, event_name=name, has_plain_key=True)
+    assert old.sort_key == f"{NOW_MS:013d}#e1"
+    world.history.record([Delivery(ID, old, Outcome.DELIVERED, ())], recorded_at_seconds=NOW_MS // 1000)
+    assert world.dispatch(message("e1", receives=2)) == []
+    assert world.endpoint.posts == ([] if name == REALTIME else [["e1"]])
+    assert world.quarantined == []
+
+
+def test_the_longest_ids_go_every_way(world: Dispatching) -> None:
+    """Their keys hold a hash: what is read from an item must have the id all the same."""
+    start = "\U0001f40d" * (MAX_EVENT_ID_BYTES // 4 - 1)
+    ids = [start + end for end in ("a", "b", "cdef")]
+    world.register()
+    world.endpoint.replies = [200, 422, 503]
+    messages = [message(each, at_ms=NOW_MS + number) for number, each in enumerate(ids)]
+    assert world.dispatch(*messages) == []
+    assert world.endpoint.posts == [[each] for each in ids]
+    found = world.history.find(ID, key_of(ids[0]))
+    assert found is not None
+    assert (found[0].event_id, found[1].event_id) == (ids[0], ids[0])
+    assert (world.waiting_ids(Lane.RETRY), world.waiting_ids(Lane.REALTIME)) == ([ids[1]], [ids[2]])
+    assert world.dispatch(message(ids[0], receives=2)) == []
+    assert len(world.endpoint.posts) == 3
 
 
 def second_of(first: dict[str, Any]) -> dict[str, Any]:
@@ -630,7 +693,7 @@ def test_a_second_text_that_comes_when_the_first_was_sent_is_put_aside(
     assert world.dispatch(second_of(first), message("e2")) == []
     assert world.quarantined == [
         {
-            "reason": "eventId is that of another event with this timestamp",
+            "reason": CONFLICTING_EVENT,
             "event": json.loads(second_of(first)["body"]),
         }
     ]
@@ -708,7 +771,7 @@ def test_times_are_whole_and_past(world: Dispatching) -> None:
     world.dispatch(*several(3))
     item = world.deliveries_table.client.get_item(
         TableName="deliveries",
-        Key={"pk": {"S": f"DELIVERY#{ID}"}, "sk": {"S": f"{NOW_MS + 1:013d}#e1"}},
+        Key={"pk": {"S": f"DELIVERY#{ID}"}, "sk": {"S": key_of("e1", at_ms=NOW_MS + 1)}},
     )["Item"]
     assert item["expires_at"] == {"N": str(NOW_MS // 1000 + 30 * 86_400)}
     assert [each.due_at_ms for each in world.waiting(Lane.RETRY)] == [NOW_MS + 999 + 60_000]

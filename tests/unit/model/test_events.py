@@ -12,7 +12,7 @@ from lms_webhooks.model.event_types import EVENT_TYPES
 from lms_webhooks.model.events import (
     MAX_ACCOUNT_ID_LENGTH,
     MAX_DETAIL_BYTES,
-    MAX_EVENT_ID_LENGTH,
+    MAX_EVENT_ID_BYTES,
     Event,
     MalformedEvent,
     read_event,
@@ -197,7 +197,7 @@ def test_a_missing_field_is_named(field: str) -> None:
         ("eventId", '""', "''"),
         ("eventId", '"a\\tb"', "'a\\tb'"),
         ("eventId", '"\\u202e"', "'\\u202e'"),
-        ("eventId", '"' + "e" * (MAX_EVENT_ID_LENGTH + 1) + '"', "'eee"),
+        ("eventId", '"' + "e" * (MAX_EVENT_ID_BYTES + 1) + '"', "'eee"),
         ("eventName", '"NO_SUCH_EVENT"', "'NO_SUCH_EVENT'"),
         ("eventName", '"course_enrollment"', "'course_enrollment'"),
         ("eventName", "5", "the number 5"),
@@ -370,9 +370,23 @@ def test_sort_keys_order_by_time_then_id_and_fit_into_a_key() -> None:
     moments = [(946684800, "b"), (946684800001, "a"), (1727414643, "a"), (1727414643, "b"), (4102444799, "a")]
     keys = [read_fields(timestamp=timestamp, eventId=event_id).sort_key for timestamp, event_id in moments]
     assert keys == sorted(keys)
-    assert keys[0] == "0946684800000#b"
-    longest = read_fields(eventId="😀" * MAX_EVENT_ID_LENGTH).sort_key
-    assert len(longest.encode()) <= 1024 - len("1727414643000#")  # the retry lane puts a second time first
+    assert keys[0] == f"0946684800000#b\t{NAME}"
+
+
+def test_a_long_id_is_cut_and_hashed_in_a_key_and_differs_from_any_other() -> None:
+    start = "é" * (MAX_EVENT_ID_BYTES // 2 - 1)
+    ids = [start + "ab", start + "cd", start, "é" * 350, "e" + start]
+    keys = {read_fields(eventId=each).sort_key for each in ids}
+    assert len(keys) == len(ids)
+    longest = max(len(each.encode()) for each in keys)
+    # The retry lane puts a second time first, and a name may have 128 bytes.
+    assert longest - len(NAME) + 128 <= 1024 - len("1727414643000#")
+
+
+def test_ids_have_a_limit_in_bytes() -> None:
+    assert read_fields(eventId="é" * (MAX_EVENT_ID_BYTES // 2)).event_id == "é" * (MAX_EVENT_ID_BYTES // 2)
+    with pytest.raises(MalformedEvent, match="1 to 1,000 bytes of UTF-8"):
+        read_fields(eventId="é" * (MAX_EVENT_ID_BYTES // 2) + "e")
 
 
 json_values = st.recursive(

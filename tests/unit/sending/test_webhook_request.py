@@ -16,8 +16,17 @@ from lms_webhooks.sending.webhook_request import Credentials, WebhookRequest, bu
 URL = "https://example.com/hooks?x=1"
 
 
-def event_of(event_id: str = "e-1", *, account_id: str = "1010", text: str = '{"eventId":"e-1"}') -> Event:
-    return Event(account_id, event_id, "COURSE_ENROLLMENT", 1727414643000, 1, text)
+ADDED, REMOVED = (f"RESPONSE:ASYNCAPI_USERGROUP_USER_{done}" for done in ("ADDED", "REMOVED"))
+
+
+def event_of(
+    event_id: str = "e-1",
+    *,
+    account_id: str = "1010",
+    name: str = "COURSE_ENROLLMENT",
+    text: str = '{"eventId":"e-1"}',
+) -> Event:
+    return Event(account_id, event_id, name, 1727414643000, 1, text)
 
 
 def compose_for(
@@ -106,6 +115,17 @@ def test_several_events_give_a_hash_of_webhook_and_ids_in_their_order() -> None:
         compose_for(one),
     ]
     assert len({sent, *(message.headers["webhook-id"] for message in others)}) == len(others) + 1
+
+
+def test_an_id_of_a_caller_s_own_goes_with_its_type_s_name() -> None:
+    """A caller may give one id to a request that adds users and to one that removes them."""
+    requests = [
+        *(compose_for(event_of(name=name)) for name in (ADDED, REMOVED, "COURSE_ENROLLMENT")),
+        *(compose_for(event_of(name=name), event_of("e-2", name=name)) for name in (ADDED, REMOVED)),
+    ]
+    assert len({each.headers["webhook-id"] for each in requests}) == len(requests)
+    assert compose_for(event_of(name=ADDED)).headers["webhook-id"] == requests[0].headers["webhook-id"]
+    assert compose_for(event_of(name=ADDED), is_test=True).headers["webhook-id"].startswith("test_")
 
 
 def test_a_request_without_authentication_has_these_headers_and_no_others() -> None:

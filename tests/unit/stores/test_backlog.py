@@ -773,7 +773,10 @@ def test_an_event_that_waits_is_stored_with_no_more_than_it_needs(backlog: Backl
     backlog.append("wh_1", Lane.REALTIME, [waiting("a")])
     (item,) = table.client.scan(TableName=table.name)["Items"]
     assert set(item) == {"pk", "sk", "account_id", "event_name", "accepted_at", "event"}
-    assert (item["pk"]["S"], item["sk"]["S"]) == ("BACKLOG#wh_1#realtime", f"{NOW_MS}#a")
+    assert (item["pk"]["S"], item["sk"]["S"]) == (
+        "BACKLOG#wh_1#realtime",
+        f"{NOW_MS}#a\tCOURSE_ENROLLMENT",
+    )
 
 
 def test_an_append_to_a_marked_lane_marks_it_with_one_write(backlog: Backlog, table: Table) -> None:

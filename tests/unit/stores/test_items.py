@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lms_webhooks.model.attempts import Attempt, ErrorClass
-from lms_webhooks.model.events import MAX_EVENT_ID_LENGTH, Event
+from lms_webhooks.model.events import MAX_EVENT_ID_BYTES, Event
 from lms_webhooks.stores.items import attempts_attribute, event_attributes, read_attempts, read_event_item
 from tests.unit.tables import event
 
@@ -22,7 +22,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]))
 ids = st.text(
     st.one_of(st.sampled_from("#:0a"), st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"])),
     min_size=1,
-    max_size=MAX_EVENT_ID_LENGTH,
+    max_size=240,
 )
 _draw = random.Random(0)
 NOISE = "".join(
@@ -166,5 +166,23 @@ def test_sort_keys_order_by_time_and_then_by_id(several: list[Event]) -> None:
 @pytest.mark.parametrize("at_ms", [FIRST_MS, 999_999_999_999, 1_000_000_000_000, LAST_MS])
 def test_the_longest_key_of_a_lane_fits_into_dynamodb(at_ms: int) -> None:
     """The retry lane puts a due time before it; a sort key holds 1,024 bytes."""
-    longest = event("\U0001f40d" * MAX_EVENT_ID_LENGTH, at_ms=at_ms)
+    longest = max(
+        (event("\U0001f40d" * length, at_ms=at_ms) for length in range(1, MAX_EVENT_ID_BYTES // 4 + 1)),
+        key=lambda each: len(each.sort_key.encode()),
+    )
     assert len(f"{LAST_MS:013d}#{longest.sort_key}".encode()) <= 1024
+
+
+@given(events)
+def test_an_event_of_an_earlier_version_is_read_with_its_own_key(kept: Event) -> None:
+    """Its key had no name, and it is deleted under that key."""
+    read = read_event_item(event_attributes(kept), kept.plain_key)
+    assert read == kept
+    assert read.sort_key == kept.plain_key == f"{kept.occurred_at_ms:013d}#{kept.event_id}"
+
+
+@pytest.mark.parametrize("text", ["short", "long enough to be compressed " * 40])
+def test_a_long_id_comes_back_from_its_item(text: str) -> None:
+    kept = event("\U0001f40d" * (MAX_EVENT_ID_BYTES // 4), text=text)
+    read = read_event_item(event_attributes(kept), kept.sort_key)
+    assert (read, read.sort_key) == (kept, kept.sort_key)

@@ -112,6 +112,6 @@ def test_a_job_that_is_forgotten_is_not_brought_back_in_parts(store: ReplayStore
 
 def test_the_first_success_is_the_one_that_delivered() -> None:
     rejected = Attempt(1, 1, 422, None)
-    recorded = DeliveryRecord("k", "COURSE_ENROLLMENT", 1, Outcome.DELIVERED, (rejected, OK, AGAIN))
+    recorded = DeliveryRecord("k", "e1", "COURSE_ENROLLMENT", 1, Outcome.DELIVERED, (rejected, OK, AGAIN))
     assert recorded.first_success == OK
     assert replace(recorded, attempts=(rejected,)).first_success is None

@@ -1,7 +1,7 @@
 """The JSON Schemas and the code that reads events agree, wherever a schema can tell.
 
-Four things no schema can: the size of an event, unprintable characters beyond the control characters, days
-that the calendar lacks, and where a century ends in UTC. About three it is stricter than the
+Five things no schema can: the size of an event, the bytes of an id, and characters that neither print nor
+control; days that the calendar lacks, and where a century ends in UTC. About three it is stricter than the
 code: integers that the bus itself refuses, forms of ISO 8601 that nobody should start with, and what
 `eventInfo` and `data` hold.
 """
@@ -9,6 +9,7 @@ code: integers that the bus itself refuses, forms of ISO 8601 that nobody should
 import json
 import re
 import unicodedata
+from collections import Counter
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -22,13 +23,14 @@ from lms_webhooks.model.events import (
     FIRST_MS,
     LAST_MS,
     MAX_ACCOUNT_ID_LENGTH,
-    MAX_EVENT_ID_LENGTH,
+    MAX_EVENT_ID_BYTES,
     Event,
     MalformedEvent,
     read_event,
 )
 from lms_webhooks.model.health import MAX_REQUEST_SIZE
 from lms_webhooks.sending.webhook_request import build_body
+from tests.adobe import SAMPLES, name_of
 from tests.unit.moments import BAD_MOMENTS, GOOD_MOMENTS
 from tools.samples import SCHEMAS, SOURCE, detail, detail_schema, file_name, request_schema
 
@@ -93,7 +95,7 @@ timestamps = (
 )
 MUTATIONS = {
     "accountId": anything | ids_up_to(MAX_ACCOUNT_ID_LENGTH) | st.integers(2**63 - 2, 2**63 + 2),
-    "eventId": anything | ids_up_to(MAX_EVENT_ID_LENGTH),
+    "eventId": anything | ids_up_to(MAX_EVENT_ID_BYTES),
     "eventName": anything | st.sampled_from(list(EVENT_TYPES)),
     "timestamp": timestamps,
 }
@@ -108,9 +110,15 @@ def read(fields: dict[str, Any]) -> Event | None:
         return None
 
 
+def compact(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
 def is_beyond_schemas(value: object) -> bool:
-    """Whether the bus refuses it as an integer, or it has characters that do not print and do not control."""
+    """Whether the bus refuses it as an integer, an id has too many bytes, or characters do not print."""
     if isinstance(value, int) and value >= 2**63:
+        return True
+    if isinstance(value, str) and len(value) <= MAX_EVENT_ID_BYTES < len(value.encode()):
         return True
     if not isinstance(value, str) or value.isprintable():
         return False
@@ -139,6 +147,60 @@ def test_the_request_s_schema_is_one_and_takes_every_sample() -> None:
         [{**events[0], "eventName": "NO_SUCH"}],
     ):
         assert not validator.is_valid({"accountId": 1010, "events": wrong})
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=name_of)
+def test_each_sample_that_adobe_publishes_is_good_and_goes_through_as_it_is(sample: dict[str, Any]) -> None:
+    """Byte for byte, from the queue to the body of the request."""
+    body = sample["body"]
+    (event,) = body["events"]
+    fields = {"accountId": body["accountId"], **event}
+    schema = json.loads((SCHEMAS / file_name(EVENT_TYPES[event["eventName"]])).read_text())
+    Draft202012Validator(schema).validate(fields)
+    REQUEST.validate(body)
+    envelope = {"source": SOURCE, "detail-type": event["eventName"], "detail": fields}
+    read = read_event(compact(envelope), source=SOURCE, accepted_at_ms=1)
+    assert build_body([read]).decode() == compact(body)
+
+
+def test_adobe_s_pages_have_a_sample_of_every_type_of_the_catalogue() -> None:
+    assert {name_of(each) for each in SAMPLES} == set(EVENT_TYPES)
+    assert Counter(each["page"] for each in SAMPLES) == {"usage guide": 27, "webhooks": 5}
+
+
+@pytest.mark.parametrize(
+    "date", [1727414643, 1727414643000, 1727414643.25, "2024-11-08T03:49:52.000Z", "2024-11-08"]
+)
+@pytest.mark.parametrize("field", ["dateEnrolled", "dateCompleted", "dateStarted"])
+def test_a_date_in_data_has_any_form_that_the_platform_has(field: str, date: object) -> None:
+    types = [each for each in EVENT_TYPES.values() if field in each.sample]
+    assert types
+    for event_type in types:
+        fields = detail(event_type)
+        fields["data"] = fields["data"] | {field: date}
+        validator = Draft202012Validator(detail_schema(event_type))
+        assert validator.is_valid(fields)
+        wrongs: tuple[object, ...] = ("yesterday", "08/11/2024", -1, True, {})
+        for wrong in wrongs:
+            assert not validator.is_valid(fields | {"data": {**fields["data"], field: wrong}})
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"eventInfo": LEFT_OUT},
+        {"eventInfo": ""},
+        {"eventInfo": "sync-2026-03-30T10:15:00Z"},
+        {"data": {"loType": "learning_program", "loId": "learning_program:1", "loInstanceId": "course:2_3"}},
+        {"data": {"status": "FAILED", "request": {"data": [{"type": "user", "id": "1"}] * 20}}},
+        {"data": {"request": {"metadata": {"event_id": 7, "a": [None]}}}},
+        {"data": {"request": {"metadata": "x" * 1000}}},
+    ],
+)
+def test_what_adobe_leaves_open_any_schema_takes(more: dict[str, Any]) -> None:
+    for event_type in EVENT_TYPES.values():
+        fields = {name: value for name, value in (detail(event_type) | more).items() if value is not LEFT_OUT}
+        Draft202012Validator(detail_schema(event_type)).validate(fields)
 
 
 def test_what_tells_duplicates_is_said_as_receivers_are_told_it() -> None:

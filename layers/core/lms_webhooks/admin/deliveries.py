@@ -32,6 +32,7 @@ class DeliveryView:
     """One delivery, pending or ended."""
 
     sort_key: str
+    event_id: str
     event_name: str
     accepted_at_ms: int
     status: DeliveryStatus
@@ -200,6 +201,7 @@ def _matches(delivery: DeliveryView, query: DeliveryQuery) -> bool:
 def _of_record(recorded: DeliveryRecord) -> DeliveryView:
     return DeliveryView(
         sort_key=recorded.sort_key,
+        event_id=recorded.event_id,
         event_name=recorded.event_name,
         accepted_at_ms=recorded.accepted_at_ms,
         status=DeliveryStatus(recorded.outcome.value),
@@ -211,6 +213,7 @@ def _of_record(recorded: DeliveryRecord) -> DeliveryView:
 def _of_pending(pending: PendingEvent) -> DeliveryView:
     return DeliveryView(
         sort_key=pending.event.sort_key,
+        event_id=pending.event.event_id,
         event_name=pending.event.event_name,
         accepted_at_ms=pending.event.accepted_at_ms,
         status=DeliveryStatus.PENDING,

@@ -206,10 +206,10 @@ def _time_or_none(milliseconds: int | None) -> str | None:
 
 
 def _delivery(delivery: DeliveryView) -> dict[str, Any]:
-    occurred_at_ms, _, event_id = delivery.sort_key.partition("#")
+    occurred_at_ms, _, _ = delivery.sort_key.partition("#")
     return {
         "delivery_id": delivery_id(delivery.sort_key),
-        "event_id": event_id,
+        "event_id": delivery.event_id,
         "event_name": delivery.event_name,
         "status": delivery.status,
         "occurred_at": format_ms(int(occurred_at_ms)),

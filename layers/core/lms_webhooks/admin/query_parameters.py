@@ -20,7 +20,7 @@ MAX_PAGE = 100
 DEFAULT_PAGE = 50
 EVERYTHING = KeyRange("0", ":")  # sort keys begin with a digit; a colon comes after them
 
-_SORT_KEY = re.compile(r"[0-9]{13}#.{1,240}", re.DOTALL)
+_SORT_KEY = re.compile(r"[0-9]{13}#.{1,1000}", re.DOTALL)
 _MAX_MS = 10**13 - 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -18,8 +18,8 @@ from lms_webhooks.stores.webhook_cache import WebhookCache
 from lms_webhooks.thread_pool import ThreadPool
 from lms_webhooks.timestamps import format_ms
 
-CONFLICTING_EVENT = "eventId is that of another event with this timestamp"
-"""The quarantine's reason for an event whose id and time another event already has.
+CONFLICTING_EVENT = "eventId is that of another event of this type with this timestamp"
+"""The quarantine's reason for an event whose name, id and time another event already has.
 The other one is in the same batch, on record or in the backlog."""
 _LANES = {Route.REALTIME_LANE: Lane.REALTIME, Route.BATCH_LANE: Lane.BATCH}
 

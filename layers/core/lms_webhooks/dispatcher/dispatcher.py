@@ -128,9 +128,7 @@ class Dispatcher:
             The ids of failed messages that are in no batch any more.
         """
         try:
-            recorded = self._deliveries.find_recorded(
-                [(batch.webhook_id, sort_key) for batch in batches for sort_key in batch.events]
-            )
+            recorded = self._find_recorded(batches)
             pending = self._backlog.find_texts(
                 [
                     (batch.webhook_id, lane, sort_key)
@@ -157,13 +155,41 @@ class Dispatcher:
         _count_deliveries(delivered, failed_attempts=sum(batch.failed_attempts for batch in batches))
         return failed
 
+    def _find_recorded(
+        self, batches: Sequence[WebhookBatch]
+    ) -> "dict[DeliveryKey, tuple[bool, AttributeValueTypeDef | None]]":
+        """Find which events of the batches are in the history, see `DeliveryStore.find_recorded`.
+
+        An earlier version may have had the message of a redelivered event, and recorded the event under its
+        plain key. Such a key does not tell names apart, so what is there counts only if it is the same event.
+
+        Raises:
+            AWS_ERRORS: the history could not be read.
+        """
+        plain_keys = [
+            ((batch.webhook_id, event.plain_key), event) for batch in batches for event in batch.redelivered
+        ]
+        found = self._deliveries.find_recorded(
+            [
+                *((batch.webhook_id, sort_key) for batch in batches for sort_key in batch.events),
+                *dict(plain_keys),
+            ]
+        )
+        for key, event in plain_keys:
+            _, stored = record = found.get(key, (False, None))
+            if stored is not None and not _is_conflicting(event, stored):
+                found.setdefault((key[0], event.sort_key), record)
+        for key, _ in plain_keys:
+            found.pop(key, None)
+        return found
+
     def _quarantine_conflicting(
         self,
         batches: Sequence[WebhookBatch],
         records: Sequence[dict[str, Any]],
         texts: "Sequence[_StoredText]",
     ) -> set[str]:
-        """Quarantine each event whose id and time another event of the webhook has, on record or pending.
+        """Quarantine each event whose name, id and time another one of the webhook has, recorded or pending.
 
         Such an event reaches no webhook.
 

@@ -38,6 +38,7 @@ class DeliveryRecord:
     """A delivery of the history, without its event's text."""
 
     sort_key: str
+    event_id: str
     event_name: str
     accepted_at_ms: int
     outcome: Outcome

@@ -18,6 +18,17 @@ class Category(StrEnum):
     NON_REAL_TIME = "non-real-time"
 
 
+_RESPONSE = "RESPONSE:"
+
+
+def has_id_of_caller(event_name: str) -> bool:
+    """Whether the id of such an event was chosen by a caller of the platform's API, in any form.
+
+    A caller may give one id to several requests, such as one that adds a user and one that removes it.
+    """
+    return event_name.startswith(_RESPONSE)
+
+
 @dataclass(frozen=True)
 class EventType:
     """One row of the catalogue. `sample` is what `data` of such an event holds."""
@@ -66,7 +77,7 @@ _PROGRESS = {**_LEARNER, **_COURSE, "dateStarted": _SAMPLE_SECONDS, "progressPer
 _GROUP_ANSWER = {
     "status": "SUCCESS",
     "request": {
-        "metadata": {"event_id": "5b0c5c0e-6f5d-4f0e-8f4c-0a4b8f6f2d11"},
+        "metadata": {"event_id": _SAMPLE_EVENT_ID},  # whose caller gave it, and so the event its id
         "data": [{"type": "user", "id": "4279332"}],
     },
 }

@@ -7,6 +7,7 @@ not promise that its bus keeps them.
 MalformedEvent (an Exception; `reason` says which field, what it holds and the rule)
 """
 
+import hashlib
 import json
 import re
 import zlib
@@ -19,7 +20,7 @@ from lms_webhooks.model.event_types import EVENT_TYPES
 from lms_webhooks.timestamps import read_rfc3339
 
 MAX_DETAIL_BYTES = 240 * 1024  # leaves room for a DynamoDB item (400 KB) and for a POST of 256 KiB
-MAX_EVENT_ID_LENGTH = 240  # a sort key holds 1,024 bytes: times, and up to 4 bytes for each of these
+MAX_EVENT_ID_BYTES = 1_000  # metadata of a group request, which its id may be, has 1,000 characters in all
 MAX_ACCOUNT_ID_LENGTH = 64
 # As in a token's claim: an account that no admin can be of would get its events, and nobody would see it.
 ACCOUNT_ID_CHARACTERS = "A-Za-z0-9._:@-"
@@ -27,6 +28,11 @@ ACCOUNT_ID_CHARACTERS = "A-Za-z0-9._:@-"
 FIRST_MS = 946_684_800_000  # 2000-01-01
 LAST_MS = 4_102_444_800_000  # 2100-01-01
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# A sort key of DynamoDB holds 1,024 bytes: two times take 28, and an event's name up to 128.
+_MAX_ID_BYTES_IN_KEY = 800
+_ID_BYTES_BEFORE_HASH = 700
+_IN_KEY = "\t"
+"""Separates the parts of a key. No id or name has it, and it sorts before every character that they have."""
 _ACCOUNT_ID = re.compile(rf"[{ACCOUNT_ID_CHARACTERS}]{{1,{MAX_ACCOUNT_ID_LENGTH}}}")
 _WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]*")
 _PARTED_OFFSET = re.compile(r"[^0-9](?=(?:[+-][0-9:]+|[Zz])$)")
@@ -73,11 +79,23 @@ class Event:
     text: str
     compressed: bytes = field(init=False, repr=False, compare=False, default=b"")
     """Its text as an item has it, by zlib; empty where it was not read from an item that has it so."""
+    has_plain_key: bool = field(repr=False, compare=False, default=False)
+    """Whether it was read from an item that an earlier version wrote, whose key has no name."""
     sort_key: str = field(init=False, repr=False, compare=False)
-    """Orders an account's events by time, then by id, as text. The time has 13 digits until 2286."""
+    """Orders an account's events by time, then by id, then by name, as text. The time has 13 digits until
+    2286. Events of different names have different keys, whatever their ids."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sort_key", f"{self.occurred_at_ms:013d}#{self.event_id}")
+        if self.has_plain_key:
+            sort_key = self.plain_key
+        else:
+            sort_key = f"{self.occurred_at_ms:013d}#{_id_in_key(self.event_id)}{_IN_KEY}{self.event_name}"
+        object.__setattr__(self, "sort_key", sort_key)
+
+    @property
+    def plain_key(self) -> str:
+        """The sort key that an earlier version gave the event, see `has_plain_key`."""
+        return f"{self.occurred_at_ms:013d}#{self.event_id}"
 
     @classmethod
     def of_compressed(
@@ -88,13 +106,17 @@ class Event:
         occurred_at_ms: int,
         accepted_at_ms: int,
         compressed: bytes,
+        *,
+        has_plain_key: bool = False,
     ) -> "Event":
         """Make an event whose text is decompressed when it is first asked for.
 
         A page of a lane holds a megabyte, which may be 400 megabytes of text. A request needs 256 KiB of it.
         What expires or is purged needs none.
         """
-        event = cls(account_id, event_id, event_name, occurred_at_ms, accepted_at_ms, "")
+        event = cls(
+            account_id, event_id, event_name, occurred_at_ms, accepted_at_ms, "", has_plain_key=has_plain_key
+        )
         object.__setattr__(event, "compressed", compressed)
         object.__delattr__(event, "text")
         return event
@@ -108,6 +130,31 @@ class Event:
             text = zlib.decompress(self.compressed).decode()
             object.__setattr__(self, "text", text)
             return text
+
+
+def read_sort_key(sort_key: str) -> tuple[int, str, bool]:
+    """Read the sort key of an event.
+
+    Returns:
+        When it occurred, in ms; its id; whether the key is a plain one. Of a long id this is the start: the
+        item has all of it as an attribute.
+    """
+    occurred_at_ms, _, rest = sort_key.partition("#")
+    event_id, in_key, _ = rest.partition(_IN_KEY)
+    return int(occurred_at_ms), event_id, not in_key
+
+
+def is_id_whole_in_key(event_id: str) -> bool:
+    """Whether the sort key of an event holds its id whole: it is not so long that the key hashes it."""
+    return len(event_id) <= _MAX_ID_BYTES_IN_KEY // 4 or len(event_id.encode()) <= _MAX_ID_BYTES_IN_KEY
+
+
+def _id_in_key(event_id: str) -> str:
+    if is_id_whole_in_key(event_id):
+        return event_id
+    id_bytes = event_id.encode()
+    start = id_bytes[:_ID_BYTES_BEFORE_HASH].decode(errors="ignore")  # it may end within a character
+    return f"{start}{_IN_KEY}{hashlib.sha256(id_bytes).hexdigest()}"
 
 
 def is_account_id(text: str) -> bool:
@@ -261,12 +308,17 @@ def _account_id(fields: dict[str, _Member]) -> str:
 
 def _event_id(fields: dict[str, _Member]) -> str:
     value = _text(fields, "eventId")
-    if value is None or not (0 < len(value) <= MAX_EVENT_ID_LENGTH and value.isprintable()):
+    if value is None or not value or not value.isprintable() or _is_too_long(value):
         raise MalformedEvent(
-            f"eventId is {{}}; it must be a string of 1 to {MAX_EVENT_ID_LENGTH} printable characters",
+            f"eventId is {{}}; it must be a string of printable characters, 1 to {MAX_EVENT_ID_BYTES:,} bytes"
+            " of UTF-8",
             _shown(fields, "eventId"),
         )
     return value
+
+
+def _is_too_long(event_id: str) -> bool:
+    return len(event_id) > MAX_EVENT_ID_BYTES // 4 and len(event_id.encode()) > MAX_EVENT_ID_BYTES
 
 
 def _occurred_at_ms(fields: dict[str, _Member]) -> int:

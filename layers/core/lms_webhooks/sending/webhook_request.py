@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lms_webhooks import __version__
+from lms_webhooks.model.event_types import has_id_of_caller
 from lms_webhooks.model.events import Event
 from lms_webhooks.sending.signing import sign
 
@@ -80,11 +81,19 @@ def build_body(events: Sequence[Event]) -> bytes:
 def _message_id(webhook_id: str, events: Sequence[Event]) -> str:
     """Return the `webhook-id`: a retry of the same events has the same one.
 
-    A single event gives its own id, hashed where a header cannot carry it.
+    A single event gives its own id, hashed where a header cannot carry it. An id that a caller chose is hashed
+    with the event's name, since the id alone may be that of another event.
     """
     if len(events) == 1:
-        event_id = events[0].event_id
+        event_id = _own_id(events[0])
         is_safe = _SAFE_ID.fullmatch(event_id) and not event_id.startswith(TEST_ID_PREFIX)
         return event_id if is_safe else hashlib.sha256(event_id.encode()).hexdigest()
-    ids = json.dumps([webhook_id, *(event.event_id for event in events)])
+    ids = json.dumps([webhook_id, *(_own_id(event) for event in events)])
     return hashlib.sha256(ids.encode()).hexdigest()
+
+
+def _own_id(event: Event) -> str:
+    """Return what tells an event from others of its account in a `webhook-id`."""
+    if has_id_of_caller(event.event_name):
+        return f"{event.event_name} {event.event_id}"
+    return event.event_id

@@ -1,13 +1,15 @@
 """Store the pending events of every lane, and the due markers of lanes that have some.
 
-| pk                         | sk                              | what                                      |
-|----------------------------|---------------------------------|-------------------------------------------|
-| BACKLOG#<webhookId>#<lane> | <13 digits of UTC ms>#<eventId> | a pending event; oldest first             |
-| BACKLOG#<webhookId>#replay | as the first                    | one to redeliver, see `replays`           |
-| BACKLOG#<webhookId>#retry  | <due, 13 digits>#<as above>     | one that its receiver rejected; due first |
-| RETRY#<webhookId>          | <as the first>                  | the place of an event in the retry lane   |
-| DUE#<shard 0-15>           | <webhookId>#<lane>              | the due marker of a lane that has events; |
-|                            |                                 | after a deletion, also its purger         |
+| pk                         | sk                          | what                                      |
+|----------------------------|-----------------------------|-------------------------------------------|
+| BACKLOG#<webhookId>#<lane> | <key of the event>          | a pending event; oldest first             |
+| BACKLOG#<webhookId>#replay | <key of the event>          | one to redeliver, see `replays`           |
+| BACKLOG#<webhookId>#retry  | <due, 13 digits>#<that key> | one that its receiver rejected; due first |
+| RETRY#<webhookId>          | <key of the event>          | the place of an event in the retry lane   |
+| DUE#<shard 0-15>           | <webhookId>#<lane>          | the due marker of a lane that has events; |
+|                            |                             | after a deletion, also its purger         |
+
+The key of an event is its `sort_key`, as in the history.
 
 No other module reads or writes these items. Events and markers have no TTL. A pending event ends delivered,
 failed or expired, and is removed only after that is recorded.

@@ -1,10 +1,12 @@
 """Store the history of deliveries. No other module reads or writes these items.
 
-| pk                   | sk                              | what                                              |
-|----------------------|---------------------------------|---------------------------------------------------|
-| DELIVERY#<webhookId> | <13 digits of UTC ms>#<eventId> | outcome, attempts and event of one delivery (TTL) |
+| pk                   | sk                                              | what                           |
+|----------------------|-------------------------------------------------|--------------------------------|
+| DELIVERY#<webhookId> | <13 digits of UTC ms>#<eventId><tab><eventName> | outcome, attempts and event of |
+|                      |                                                 | one delivery (TTL)             |
 
-The key follows from the event alone, so a redelivered message finds its own record.
+The key follows from the event alone, so a redelivered message finds its own record. Earlier
+versions left the name out of it. A long id is cut and hashed there, and then an attribute too.
 """
 
 import time
@@ -24,6 +26,7 @@ from lms_webhooks.stores.items import (
     attempts_attribute,
     event_attributes,
     read_attempts,
+    read_event_id,
     read_event_item,
 )
 
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
 
     type Item = dict[str, AttributeValueTypeDef]
 
-_RECORDED = ("event_name", "accepted_at", "outcome", "attempts", "reason")
+_RECORDED = ("event_id", "event_name", "accepted_at", "outcome", "attempts", "reason")
 _WRITERS = 16  # conditional writes at once: they have no batch form
 # A webhook's history is one partition, which takes 1,000 writes a second. Redeliveries leave most of these,
 # and of everything else they share, to live events: they pause after each write for as long as it took. The
@@ -288,6 +291,7 @@ def _delivery_key(key: Key) -> DeliveryKey:
 def _recorded(item: "Item") -> DeliveryRecord:
     return DeliveryRecord(
         sort_key=item["sk"]["S"],
+        event_id=read_event_id(item, item["sk"]["S"]),
         event_name=item["event_name"]["S"],
         accepted_at_ms=int(item["accepted_at"]["N"]),
         outcome=Outcome(item["outcome"]["S"]),

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from lms_webhooks.model.attempts import Attempt, ErrorClass
-from lms_webhooks.model.events import Event
+from lms_webhooks.model.events import Event, is_id_whole_in_key, read_sort_key
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
@@ -26,27 +26,40 @@ must not add it twice, and the number is limited."""
 
 
 def event_attributes(event: Event) -> "Item":
-    """Return the attributes of `event`, except its time and id, which are its sort key."""
-    return {
+    """Return the attributes of `event`, except its time and id, which are in its sort key.
+
+    A long id is an attribute too, since the key holds its hash.
+    """
+    attributes: Item = {
         "account_id": {"S": event.account_id},
         "event_name": {"S": event.event_name},
         "accepted_at": {"N": str(event.accepted_at_ms)},
         "event": {"B": event.compressed} if event.compressed else _text_attribute(event.text),
     }
+    if not is_id_whole_in_key(event.event_id):
+        attributes["event_id"] = {"S": event.event_id}
+    return attributes
+
+
+def read_event_id(item: "Item", sort_key: str) -> str:
+    """Return the id of the event that `event_attributes` wrote."""
+    return item["event_id"]["S"] if "event_id" in item else read_sort_key(sort_key)[1]
 
 
 def read_event_item(item: "Item", sort_key: str) -> Event:
-    """Return the event that `event_attributes` wrote."""
-    occurred_at_ms, _, event_id = sort_key.partition("#")
+    """Return the event that `event_attributes` wrote, also that of an earlier version, with its own key."""
+    occurred_at_ms, event_id, is_plain = read_sort_key(sort_key)
     known = (
         item["account_id"]["S"],
-        event_id,
+        item["event_id"]["S"] if "event_id" in item else event_id,
         item["event_name"]["S"],
-        int(occurred_at_ms),
+        occurred_at_ms,
         int(item["accepted_at"]["N"]),
     )
     text = item["event"]
-    return Event(*known, text["S"]) if "S" in text else Event.of_compressed(*known, bytes(text["B"]))
+    if "S" in text:
+        return Event(*known, text["S"], has_plain_key=is_plain)
+    return Event.of_compressed(*known, bytes(text["B"]), has_plain_key=is_plain)
 
 
 def read_text(attribute: "AttributeValueTypeDef") -> str:
