@@ -3,12 +3,9 @@
 Who adds one of these without a word about it fails here, and so does a link that leads nowhere.
 """
 
-import itertools
 import json
 import re
-import sqlite3
 import subprocess
-from contextlib import closing
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -332,21 +329,6 @@ def test_the_check_of_basic_authentication_that_is_shown_is_right(
     exec(example, namespace)  # noqa: S102  # a file of this repository
     assert namespace["is_ours"](message.headers, name, password) is is_taken
     assert namespace["is_ours"]({}, name, password) is False
-
-
-def test_the_newest_state_wins_in_whatever_order_events_come() -> None:
-    """Progress after the completion that it led to, an enrolment after the unenrolment, anything twice."""
-    (statement,) = fenced(RECEIVERS, "sql")
-    happened = [("enrolled", 1), ("progressed", 2), ("completed", 3), ("rolled back", 4), ("unenrolled", 5)]
-    for order in itertools.permutations(happened):
-        with closing(sqlite3.connect(":memory:")) as db:
-            db.execute(
-                "CREATE TABLE record (user_id, lo_instance_id, state, changed_at_ms, "
-                "PRIMARY KEY (user_id, lo_instance_id))"
-            )
-            for state, at_ms in (*order, order[0]):
-                db.execute(statement, (4279332, "course:1_1", state, at_ms))
-            assert db.execute("SELECT state, changed_at_ms FROM record").fetchall() == [("unenrolled", 5)]
 
 
 def test_the_forms_of_a_timestamp_are_told_apart_as_receivers_are_told() -> None:

@@ -1,7 +1,7 @@
 """The JSON Schemas and the code that reads events agree, wherever a schema can tell.
 
-Five things no schema can: the size of an event, the bytes of an id, and characters that neither print nor
-control; days that the calendar lacks, and where a century ends in UTC. About three it is stricter than the
+Five things no schema can: an event's size, an id's bytes, characters that neither print nor control, days
+that the calendar lacks, the end of a century in UTC. About three it is stricter than the
 code: integers that the bus itself refuses, forms of ISO 8601 that nobody should start with, and what
 `eventInfo` and `data` hold.
 """

@@ -81,8 +81,8 @@ def build_body(events: Sequence[Event]) -> bytes:
 def _message_id(webhook_id: str, events: Sequence[Event]) -> str:
     """Return the `webhook-id`: a retry of the same events has the same one.
 
-    A single event gives its own id, hashed where a header cannot carry it. An id that a caller chose is hashed
-    with the event's name, since the id alone may be that of another event.
+    A single event gives its own id, hashed where a header cannot carry it. An id that a caller chose is
+    hashed with the event's name, since the id alone may be that of another event.
     """
     if len(events) == 1:
         event_id = _own_id(events[0])
