@@ -1,11 +1,14 @@
 """What cannot go now waits, in order, and goes out when it can: over the deployed stack."""
 
+import json
 import threading
+from itertools import chain
 from typing import Any
 
 import pytest
 
-from lms_webhooks.model.event_types import NON_REAL_TIME
+from lms_webhooks.model.event_types import EVENT_TYPES, NON_REAL_TIME
+from tests.adobe import SAMPLES
 from tests.e2e.system import Account, System, until
 from tests.fakes.receiver import Behaviour, Receiver, Request, answer, gone
 
@@ -185,15 +188,31 @@ def test_a_receiver_that_is_gone_is_switched_off_until_an_admin_says_otherwise(a
         assert receiver.requests[-1].event_ids == [event["eventId"]]
 
 
-def test_non_real_time_events_go_out_together_on_the_schedule(account: Account, receiver: Receiver) -> None:
-    """One event of each of the 13 types: they wait for the schedule, then arrive in a few requests."""
-    webhook = account.create(receiver.url(), events=list(NON_REAL_TIME))
-    sent = [account.event(name) for name in NON_REAL_TIME]
+def test_adobe_s_samples_arrive_byte_for_byte_and_non_real_time_ones_together_on_the_schedule(
+    account: Account, receiver: Receiver
+) -> None:
+    """Every sample that Adobe publishes, over the bus. Two of them share their id and time."""
+    webhook = account.create(receiver.url(), events=list(EVENT_TYPES))
+    events = [sample["body"]["events"][0] for sample in SAMPLES]
+    texts = {
+        (event["eventName"], event["eventId"]): ",".join(
+            f'"{field}": {json.dumps(value)}' for field, value in event.items()
+        )
+        for event in events
+    }
+    assert len(texts) == len(events)
+    sent = [{"accountId": int(account.account_id), **event} for event in events]
     for start in range(0, len(sent), 10):
         account.system.put(*sent[start : start + 10])
     assert receiver.wait_for(lambda: len(delivered_ids(receiver)) >= len(sent), SCHEDULE_SECONDS)
-    assert sorted(delivered_ids(receiver)) == sorted(event["eventId"] for event in sent)
-    assert len(receiver.requests) < len(sent)
+    account.system.wait_until_done()
+    came = [[(event["eventName"], event["eventId"]) for event in each.events] for each in receiver.requests]
+    assert sorted(chain(*came)) == sorted(texts)
+    for request, keys in zip(receiver.requests, came, strict=True):
+        members = ",".join(f"{{{texts[key]}}}" for key in keys)
+        assert request.body.decode() == f'{{"accountId":{account.account_id},"events":[{members}]}}'
+    scheduled = [keys for keys in came if keys[0][0] in NON_REAL_TIME]
+    assert len(scheduled) < sum(len(keys) for keys in scheduled)
     until(lambda: len(outcomes(account.system, webhook["webhookId"])) == len(sent), "their records")
 
 
