@@ -162,7 +162,7 @@ def test_every_delivery_is_on_record(account: Account, receiver: Receiver) -> No
     for webhook_id in webhooks:
         items = account.system.wait_for_history(webhook_id, len(events))
         assert [item["sk"]["S"] for item in items] == [
-            f"{event['timestamp']:013d}#{event['eventId']}" for event in events
+            f"{event['timestamp']:013d}#{event['eventId']}\tCOURSE_ENROLLMENT" for event in events
         ]
         for item in items:
             assert item["outcome"]["S"] == "delivered"
