@@ -29,6 +29,7 @@ from lms_webhooks.admin.webhooks import WebhookService
 from lms_webhooks.aws.dynamodb import Table
 from lms_webhooks.aws.kms import SecretCipher
 from lms_webhooks.aws.sqs import DrainQueue
+from lms_webhooks.model.event_types import with_extra_types
 from lms_webhooks.sending.sender import PostResult, Sender, Timeouts
 from lms_webhooks.sending.webhook_client import SendKind, WebhookClient
 from lms_webhooks.sending.webhook_request import WebhookRequest
@@ -72,6 +73,7 @@ def admin_settings(
     background_drain_queue_url: str = "unused",
     notice_topic_arn: str = "unused",
     loopback_targets_allowed: bool = False,
+    extra_event_types: str = "",
 ) -> AdminApiSettings:
     return AdminApiSettings(
         webhooks_table=table_name,
@@ -79,6 +81,7 @@ def admin_settings(
         delivery_retention_days=30,
         backlog_retention_days=7,
         batch_every_minutes=15,
+        extra_event_types=extra_event_types,
         notice_topic_arn=notice_topic_arn,
         drain_queue_url=drain_queue_url,
         background_drain_queue_url=background_drain_queue_url,
@@ -156,12 +159,14 @@ class AdminClient:
         self.slept_seconds: list[float] = []
         self.now_seconds = NOW.timestamp()
         rate_limit = SendRateLimit(Table(dynamodb, settings.webhooks_table), clock=self._clock)
+        event_types = with_extra_types(settings.extra_event_types)
         webhooks = WebhookService(
             self.store,
             self.secret_box,
             drain_queue,
             self.backlog,
             rate_limit,
+            event_types=event_types,
             now=lambda: NOW + timedelta(seconds=self.now_seconds - NOW.timestamp()),
             sleep=self.slept_seconds.append,
         )
@@ -174,6 +179,7 @@ class AdminClient:
             webhooks,
             WebhookClient(self.secret_box, cast("Sender", self), kind=SendKind.TEST, clock=self._clock),
             rate_limit,
+            event_types=event_types,
             clock=self._clock,
         )
         subscriptions = Subscriptions(
@@ -212,6 +218,7 @@ class AdminClient:
                 ),
                 sample_sends=lambda: sample_sends,
                 subscriptions=lambda: subscriptions,
+                event_types=event_types,
             ),
             settings,
         )
@@ -307,7 +314,11 @@ class AdminClient:
 
 @contextmanager
 def admin_client(
-    table_name: str = TABLE, *, dynamodb: Engine = moto, loopback_targets_allowed: bool = False
+    table_name: str = TABLE,
+    *,
+    dynamodb: Engine = moto,
+    loopback_targets_allowed: bool = False,
+    extra_event_types: str = "",
 ) -> Iterator[AdminClient]:
     """An admin of a system of their own. Those that live at the same time need tables of different names."""
     with mock_aws(), dynamodb() as client:
@@ -323,5 +334,6 @@ def admin_client(
                 "QueueUrl"
             ],
             loopback_targets_allowed=loopback_targets_allowed,
+            extra_event_types=extra_event_types,
         )
         yield AdminClient(client, kms, sqs, sns, settings)

@@ -12,6 +12,7 @@ from lms_webhooks.dispatcher.batch_reader import CONFLICTING_EVENT
 from lms_webhooks.dispatcher.dispatcher import SQS_BATCH_SIZE, Dispatcher
 from lms_webhooks.model.attempts import Attempt, ErrorClass
 from lms_webhooks.model.deliveries import Delivery, Outcome
+from lms_webhooks.model.event_types import with_extra_types
 from lms_webhooks.model.events import MAX_EVENT_ID_BYTES
 from lms_webhooks.model.health import DisabledReason, Health, Mode
 from lms_webhooks.model.lanes import Lane
@@ -34,6 +35,8 @@ from tests.unit.flow import (
 from tests.unit.tables import DAY_MS, NOW_MS, Fails, Throttled, before, event, keep_requests
 
 ADDED, REMOVED = (f"RESPONSE:ASYNCAPI_USERGROUP_USER_{done}" for done in ("ADDED", "REMOVED"))
+OWN, OWN_BATCH = "BADGE_AWARDED", "ROLE:CHANGED"
+"""Event types of the deployer's own."""
 
 
 class Dispatching(Flow):
@@ -52,6 +55,7 @@ class Dispatching(Flow):
             event_source="lms",
             retention_days=RETENTION_DAYS,
             batch_every_minutes=20,
+            event_types=with_extra_types(f"{OWN},{OWN_BATCH}:non-real-time"),
             clock=self.clock,
             jitter=lambda: 0.0,
         )
@@ -517,6 +521,15 @@ def test_non_real_time_events_wait_for_their_slot_and_nobody_is_sent_for(world: 
     assert world.dispatch(message("e1", name=BATCH)) == []
     assert (world.waiting_ids(Lane.BATCH), world.sent_for, world.endpoint.posts) == (["e1"], [], [])
     assert world.backlog.markers(ID)[Lane.BATCH].due_at_ms == NOW_MS + 20 * 60_000
+
+
+def test_types_of_the_deployers_own_go_out_as_their_category_says(world: Dispatching) -> None:
+    world.register(events=frozenset({OWN, OWN_BATCH}))
+    assert world.dispatch(message("e1", name=OWN), message("e2", name=OWN_BATCH)) == []
+    assert world.endpoint.posts == [["e1"]]
+    assert world.waiting_ids(Lane.BATCH) == ["e2"]
+    world.dispatch(message("e2", name=OWN_BATCH, receives=2))
+    assert list(world.backlog.markers(ID)) == [Lane.BATCH], "where a first try may have put it"
 
 
 def test_events_that_come_later_wait_for_the_slot_of_the_first(world: Dispatching) -> None:

@@ -47,6 +47,7 @@ _BARRED_HEADERS = frozenset(
     }
 )
 _BARRED_PREFIXES = ("webhook-", "proxy-")
+UNKNOWN_EVENT = "must be an event name that GET /v1/event-types lists"
 _REPEATED = "must not be given twice, in upper or lower case"
 
 # A mail address as people have them (RFC 5321's dot-string), at a host with a dot: SNS says what it can mail.
@@ -124,9 +125,9 @@ def _allowed_target(url: str, info: ValidationInfo) -> str:
     return url
 
 
-def _known_event(name: str) -> str:
-    if name not in EVENT_TYPES:
-        raise _violation("must be an event name that GET /v1/event-types lists")
+def _known_event(name: str, info: ValidationInfo) -> str:
+    if name not in (info.context or {}).get("event_types", EVENT_TYPES):
+        raise _violation(UNKNOWN_EVENT)
     return name
 
 
@@ -238,6 +239,7 @@ type _Events = Annotated[
     Field(min_length=1),
     AfterValidator(_without_repeats),
 ]
+type _EventsOfStored = Annotated[list[str], Field(min_length=1), AfterValidator(_without_repeats)]
 type _Status = Literal["active", "paused", "inactive"]
 type _Headers = Annotated[dict[str, str], Field(max_length=MAX_HEADERS), AfterValidator(_allowed_headers)]
 
@@ -245,7 +247,7 @@ type _Headers = Annotated[dict[str, str], Field(max_length=MAX_HEADERS), AfterVa
 class WebhookInput(_Input):
     """A webhook to create or to test."""
 
-    # Validate it with the context {"loopback_allowed": bool}.
+    # Validate it with the context {"loopback_allowed": bool}, and "event_types" where a deployer added some.
 
     name: _Name
     description: _Description = ""
@@ -272,13 +274,14 @@ class _PartialInput(_Input):
 class WebhookPatch(_PartialInput):
     """The fields of a webhook to change. The others stay."""
 
-    # Validate it as WebhookInput.
+    # Validate it as WebhookInput. `WebhookService.update` judges the names of events: a stored webhook may
+    # have some that the catalogue has no longer.
 
     name: _Name | None = None
     description: _Description | None = None
     target_url: _TargetUrl | None = None
     authentication: _Authentication | None = None
-    events: _Events | None = None
+    events: _EventsOfStored | None = None
     status: _Status | None = None
     ordered: bool | None = None
     headers: _Headers | None = None

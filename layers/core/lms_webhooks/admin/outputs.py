@@ -59,6 +59,8 @@ class WebhookOutput(_Output):
     authentication: NoAuthenticationOutput | BasicAuthenticationOutput | SignatureAuthenticationOutput
     events: list[str]
     """The trigger events: names of event types."""
+    unlisted_events: list[str] | None = None
+    """Those of `events` that the catalogue no longer has. No event of them arrives."""
     status: Status
     ordered: bool
     """Whether every event goes through the backlog, in order, one request at a time."""

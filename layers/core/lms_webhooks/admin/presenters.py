@@ -34,7 +34,7 @@ from lms_webhooks.admin.stats import Hour, Stats, percentile
 from lms_webhooks.admin.subscriptions import Subscription
 from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.deliveries import Outcome
-from lms_webhooks.model.event_types import EVENT_TYPES
+from lms_webhooks.model.event_types import EventTypes
 from lms_webhooks.model.health import Health
 from lms_webhooks.model.lanes import Count, Lane
 from lms_webhooks.model.webhooks import (
@@ -53,19 +53,22 @@ def present_webhook(
     health: Health,
     pending: Mapping[Lane, Count],
     *,
+    event_types: EventTypes,
     secret: str | None = None,
     previous_secret_expires_at: str | None = None,
     last_delivery: DeliveryView | None = None,
     replay: Replay | None = None,
 ) -> WebhookOutput:
     """Present a webhook. `secret` is its signing secret, if this call made one."""
+    unlisted = sorted(webhook.events - event_types.keys())
     return WebhookOutput(
         webhook_id=webhook.webhook_id,
         name=webhook.name,
         description=webhook.description,
         target_url=webhook.target_url,
         authentication=_authentication(webhook.authentication, secret, previous_secret_expires_at),
-        events=[name for name in EVENT_TYPES if name in webhook.events],
+        events=[name for name in event_types if name in webhook.events] + unlisted,
+        unlisted_events=unlisted or None,
         status=webhook.status,
         ordered=webhook.ordered,
         headers=webhook.headers,
@@ -256,7 +259,7 @@ def present_subscription(subscription: Subscription) -> SubscriptionOutput:
     )
 
 
-def present_event_types() -> EventTypeList:
+def present_event_types(event_types: EventTypes) -> EventTypeList:
     """Present the catalogue of event types."""
     return EventTypeList(
         event_types=[
@@ -266,6 +269,6 @@ def present_event_types() -> EventTypeList:
                 category=event_type.category,
                 sample=dict(event_type.sample),
             )
-            for event_type in EVENT_TYPES.values()
+            for event_type in event_types.values()
         ]
     )

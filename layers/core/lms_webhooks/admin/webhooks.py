@@ -16,12 +16,13 @@ from lms_webhooks.admin.authentication import (
     updated_authentication,
 )
 from lms_webhooks.admin.caller import Caller
-from lms_webhooks.admin.inputs import WebhookInput, WebhookPatch
-from lms_webhooks.admin.problems import NotSigned, RotationInProgress
+from lms_webhooks.admin.inputs import UNKNOWN_EVENT, WebhookInput, WebhookPatch
+from lms_webhooks.admin.problems import FieldError, InvalidFields, NotSigned, RotationInProgress
 from lms_webhooks.admin.rate_limit import SendRateLimit
 from lms_webhooks.aws.kms import SecretCipher
 from lms_webhooks.aws.sqs import DrainQueue
 from lms_webhooks.errors import Contention, VersionConflict
+from lms_webhooks.model.event_types import EVENT_TYPES, EventTypes
 from lms_webhooks.model.health import Health
 from lms_webhooks.model.lanes import Count, Lane
 from lms_webhooks.model.webhooks import SignatureAuthentication, Status, Webhook, WebhookWithHealth
@@ -70,6 +71,7 @@ class WebhookService:
         backlog: Backlog,
         rate_limit: SendRateLimit,
         *,
+        event_types: EventTypes = EVENT_TYPES,
         now: Callable[[], datetime] = utc_now,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -78,6 +80,7 @@ class WebhookService:
         self._drain_queue = drain_queue
         self._backlog = backlog
         self._rate_limit = rate_limit
+        self._event_types = event_types
         self._now = now
         self._sleep = sleep
 
@@ -306,6 +309,7 @@ class WebhookService:
         fields["authentication"], secret = updated_authentication(self._cipher, webhook, patch)
         if patch.events is not None:
             fields["events"] = frozenset(patch.events)
+            self._refuse_unknown_events(patch.events, webhook)
         if patch.status is not None:
             fields["status"] = Status(patch.status)
         updated = replace(
@@ -321,6 +325,19 @@ class WebhookService:
         ):
             updated = replace(updated, epoch=webhook.epoch + 1)
         return updated, secret
+
+    def _refuse_unknown_events(self, names: Sequence[str], webhook: Webhook) -> None:
+        """Refuse names that neither the catalogue nor the stored webhook has.
+
+        A type may be gone from the catalogue: its webhooks keep it until an admin removes it.
+        """
+        unknown = [
+            FieldError(f"/events/{index}", UNKNOWN_EVENT)
+            for index, name in enumerate(names)
+            if name not in self._event_types and name not in webhook.events
+        ]
+        if unknown:
+            raise InvalidFields(tuple(unknown))
 
 
 def _retry_conflicts[T](attempt: Callable[[], T], *, is_conditional: bool) -> T:

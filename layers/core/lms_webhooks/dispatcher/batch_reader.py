@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from lms_webhooks.aws.sqs import QuarantineQueue
 from lms_webhooks.model.deliveries import Delivery
+from lms_webhooks.model.event_types import EVENT_TYPES, EventTypes
 from lms_webhooks.model.events import Event, MalformedEvent, read_event
 from lms_webhooks.model.lanes import Lane
 from lms_webhooks.model.routing import Route, route, route_to_lane
@@ -94,11 +95,13 @@ class BatchReader:
         *,
         event_source: str,
         retention_ms: int,
+        event_types: EventTypes = EVENT_TYPES,
     ) -> None:
         self._webhook_cache = webhook_cache
         self._quarantine_queue = quarantine_queue
         self._event_source = event_source
         self._retention_ms = retention_ms
+        self._event_types = event_types
 
     def read(
         self, records: Sequence[dict[str, Any]], threads: ThreadPool
@@ -161,6 +164,7 @@ class BatchReader:
             event = read_event(
                 record["body"],
                 source=self._event_source,
+                event_types=self._event_types,
                 accepted_at_ms=int(record["attributes"]["SentTimestamp"]),
             )
         except MalformedEvent as malformed:
@@ -210,25 +214,26 @@ class BatchReader:
         for message in messages:
             event = message.event
             routes = {
-                known.webhook.webhook_id: route(*known, event, retention_ms=self._retention_ms)
+                known.webhook.webhook_id: route(
+                    *known, event, retention_ms=self._retention_ms, event_types=self._event_types
+                )
                 for known in webhooks
             }
             for each in unreadable:
-                routes[each.webhook_id] = _route_to_lane_if_wanted(event, each.events or ())
+                routes[each.webhook_id] = self._route_to_lane_if_wanted(event, each.events or ())
             if message.is_redelivered:
                 accepted_at = format_ms(event.accepted_at_ms)
                 for tombstone in deleted:
                     if tombstone.deleted_at >= accepted_at:
-                        routes[tombstone.webhook_id] = _route_to_lane_if_wanted(event, tombstone.events)
+                        routes[tombstone.webhook_id] = self._route_to_lane_if_wanted(event, tombstone.events)
             for webhook_id, its_route in routes.items():
                 # A webhook may have wanted a redelivered event when it came first.
                 if its_route is not Route.SKIP or message.is_redelivered:
                     batch = batches.setdefault(webhook_id, WebhookBatch(account_id, webhook_id))
                     batch.add(event, message.id, its_route, is_redelivered=message.is_redelivered)
 
-
-def _route_to_lane_if_wanted(event: Event, wanted_names: Collection[str]) -> Route:
-    return route_to_lane(event) if event.event_name in wanted_names else Route.SKIP
+    def _route_to_lane_if_wanted(self, event: Event, wanted_names: Collection[str]) -> Route:
+        return route_to_lane(event, self._event_types) if event.event_name in wanted_names else Route.SKIP
 
 
 def are_different(text: str, other: str) -> bool:

@@ -20,6 +20,7 @@ from lms_webhooks.model import health as endpoint
 from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.consequences import Consequence, Fate, decide, set_aside
 from lms_webhooks.model.deliveries import Delivery, DeliveryKey, Outcome
+from lms_webhooks.model.event_types import EVENT_TYPES, EventTypes
 from lms_webhooks.model.events import Event
 from lms_webhooks.model.health import Health
 from lms_webhooks.model.lanes import Lane, PendingEvent
@@ -77,6 +78,7 @@ class Dispatcher:
         event_source: str,
         retention_days: int,
         batch_every_minutes: int,
+        event_types: EventTypes = EVENT_TYPES,
         clock: Callable[[], float] = time.time,
         clocks: Clocks | None = None,
         jitter: Callable[[], float] = random.random,
@@ -88,8 +90,13 @@ class Dispatcher:
         self._webhook_client = webhook_client
         self._drain_queue = drain_queue
         self._retention_ms = retention_days * 86_400_000
+        self._event_types = event_types
         self._batch_reader = BatchReader(
-            webhook_cache, quarantine, event_source=event_source, retention_ms=self._retention_ms
+            webhook_cache,
+            quarantine,
+            event_source=event_source,
+            retention_ms=self._retention_ms,
+            event_types=event_types,
         )
         self._batch_every_minutes = batch_every_minutes
         self._clock = clock
@@ -256,7 +263,8 @@ class Dispatcher:
                 event_route = self._route(registered, event)
                 batch.failures = registered.health.failures
             else:  # deleted or unreadable: the drainer discards what is pending, or a newer version reads it
-                event_route = route_to_lane(event) if sort_key in batch.wanted else Route.SKIP
+                is_wanted = sort_key in batch.wanted
+                event_route = route_to_lane(event, self._event_types) if is_wanted else Route.SKIP
             if event_route is Route.SKIP:
                 batch.handled.add(sort_key)
             elif event_route is Route.BATCH_LANE:
@@ -455,7 +463,7 @@ class Dispatcher:
         if not batch.redelivered:
             return
         accepted_at_ms = min(event.accepted_at_ms for event in batch.redelivered)
-        lanes = {lane: None for event in batch.redelivered for lane in _possible_lanes(event)}
+        lanes = {lane: None for event in batch.redelivered for lane in self._possible_lanes(event)}
         new = [
             lane
             for lane in lanes
@@ -484,7 +492,12 @@ class Dispatcher:
         return next_slot_ms(int(self._clock() * 1000), every_minutes=self._batch_every_minutes)
 
     def _route(self, registered: WebhookWithHealth, event: Event) -> Route:
-        return route(*registered, event, retention_ms=self._retention_ms)
+        return route(*registered, event, retention_ms=self._retention_ms, event_types=self._event_types)
+
+    def _possible_lanes(self, event: Event) -> tuple[Lane, ...]:
+        """Return the lanes into which a dispatcher may put an event."""
+        is_for_slot = route_to_lane(event, self._event_types) is Route.BATCH_LANE
+        return (Lane.BATCH,) if is_for_slot else (Lane.REALTIME, Lane.RETRY)
 
 
 def _is_conflicting(event: Event, stored: "AttributeValueTypeDef") -> bool:
@@ -494,11 +507,6 @@ def _is_conflicting(event: Event, stored: "AttributeValueTypeDef") -> bool:
     except Exception as error:  # noqa: BLE001  # a damaged item proves nothing, and costs no other event
         report(error, "stored event not read", accountId=event.account_id)
         return False
-
-
-def _possible_lanes(event: Event) -> tuple[Lane, ...]:
-    """Return the lanes into which a dispatcher may put an event."""
-    return (Lane.BATCH,) if route_to_lane(event) is Route.BATCH_LANE else (Lane.REALTIME, Lane.RETRY)
 
 
 def _count_deliveries(delivered: Sequence[Delivery], *, failed_attempts: int) -> None:
