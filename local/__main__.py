@@ -9,7 +9,7 @@ from types import FrameType
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from lms_webhooks.model.event_types import EVENT_TYPES, Category
+from lms_webhooks.model.event_types import Category
 from local import deploy
 from local.demo import demo
 from local.emit import make_event
@@ -57,7 +57,9 @@ def _stop_already(_signal: int, _frame: FrameType | None) -> None:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("up").add_argument("--port")
+    bring_up = commands.add_parser("up")
+    bring_up.add_argument("--port")
+    bring_up.add_argument("--extra-event-types", default="")
     commands.add_parser("down")
     commands.add_parser("logs")
     commands.add_parser("check-build")
@@ -76,7 +78,7 @@ def _parse() -> argparse.Namespace:
 def _run(arguments: argparse.Namespace) -> int:
     match arguments.command:
         case "up":
-            _up(_port(arguments.port))
+            _up(_port(arguments.port), arguments.extra_event_types)
         case "down":
             _down()
         case "run":
@@ -86,11 +88,12 @@ def _run(arguments: argparse.Namespace) -> int:
         case "logs":
             _logs()
         case "emit":
-            event = make_event(arguments.event, arguments.account)
-            _stack().emit([event])
+            stack = _stack()
+            event = make_event(arguments.event, arguments.account, stack.event_types)
+            stack.emit([event])
             print(f"{event['eventName']} {event['eventId']}")
-            if EVENT_TYPES[arguments.event].category is Category.NON_REAL_TIME:
-                print(f"  goes out at the next slot, within {_stack().description['batchScheduleSeconds']} s")
+            if stack.event_types[arguments.event].category is Category.NON_REAL_TIME:
+                print(f"  goes out at the next slot, within {stack.description['batchScheduleSeconds']} s")
         case "listen":
             _listen(_port(arguments.port) or 0, arguments.secret, arguments.basic)
         case "check-build":
@@ -128,13 +131,14 @@ def _logs() -> None:
     print(log_file.read_text(), end="")
 
 
-def _up(port: int | None) -> None:
+def _up(port: int | None, extra_event_types: str) -> None:
     stack = current(STATE_DIR)
     if stack is None:
         print("Bringing the stack up", flush=True)
-        stack = up(STATE_DIR, port=port)
+        stack = up(STATE_DIR, port=port, extra_event_types=extra_event_types)
     else:
-        print("It is up already" + ("; `make down` first to change its port" if port else ""))
+        changed = "port" if port else "event types" if extra_event_types else ""
+        print("It is up already" + (f"; `make down` first to change its {changed}" if changed else ""))
     print(
         f"Ready: {stack.api_url}\n"
         f"  console {stack.description['consoleUrl']}\n"

@@ -4,6 +4,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from lms_webhooks.admin.api import build_api
+from lms_webhooks.admin.batch_schedules import BatchSchedules
 from lms_webhooks.admin.deliveries import Deliveries
 from lms_webhooks.admin.handlers import Services
 from lms_webhooks.admin.idempotency import Idempotency
@@ -42,8 +43,11 @@ deliveries_table = Table(dynamodb, settings.deliveries_table)
 backlog = Backlog(deliveries_table, retention_days=settings.backlog_retention_days)
 delivery_store = DeliveryStore(deliveries_table, retention_days=settings.delivery_retention_days)
 drain_queue = DrainQueue(clients.sqs(), settings.drain_queue_url, settings.background_drain_queue_url)
+schedules = BatchSchedules(backlog, every_minutes=settings.batch_every_minutes, event_types=event_types)
 rate_limit = SendRateLimit(webhooks_table)
-webhooks = WebhookService(store, secret_cipher, drain_queue, backlog, rate_limit, event_types=event_types)
+webhooks = WebhookService(
+    store, secret_cipher, drain_queue, backlog, rate_limit, schedules, event_types=event_types
+)
 
 
 @cache
@@ -76,19 +80,26 @@ api = build_api(
         webhooks=webhooks,
         deliveries=deliveries,
         replays=ReplayService(
-            store, deliveries, backlog, ReplayStore(deliveries_table), drain_queue, rate_limit
+            store,
+            deliveries,
+            backlog,
+            ReplayStore(deliveries_table),
+            drain_queue,
+            rate_limit,
+            event_types=event_types,
         ),
         retries=RetryService(store, HealthStore(webhooks_table), backlog, drain_queue, rate_limit),
         stats=StatsReader(
             store,
             delivery_store,
             backlog,
-            batch_every_minutes=settings.batch_every_minutes,
+            schedules,
         ),
         idempotency=Idempotency(webhooks_table, secret_cipher),
         sample_sends=sample_sends,
         subscriptions=subscriptions,
         event_types=event_types,
+        schedules=schedules,
     ),
     settings,
 )

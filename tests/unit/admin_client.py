@@ -16,6 +16,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from moto import mock_aws
 
 from lms_webhooks.admin.api import build_api
+from lms_webhooks.admin.batch_schedules import BatchSchedules
 from lms_webhooks.admin.deliveries import Deliveries
 from lms_webhooks.admin.handlers import Services
 from lms_webhooks.admin.idempotency import Idempotency
@@ -160,12 +161,19 @@ class AdminClient:
         self.now_seconds = NOW.timestamp()
         rate_limit = SendRateLimit(Table(dynamodb, settings.webhooks_table), clock=self._clock)
         event_types = with_extra_types(settings.extra_event_types)
+        schedules = BatchSchedules(
+            self.backlog,
+            every_minutes=settings.batch_every_minutes,
+            event_types=event_types,
+            clock=self._clock,
+        )
         webhooks = WebhookService(
             self.store,
             self.secret_box,
             drain_queue,
             self.backlog,
             rate_limit,
+            schedules,
             event_types=event_types,
             now=lambda: NOW + timedelta(seconds=self.now_seconds - NOW.timestamp()),
             sleep=self.slept_seconds.append,
@@ -201,6 +209,7 @@ class AdminClient:
                     ReplayStore(self.deliveries_table, sleep=lambda _: None),
                     drain_queue,
                     rate_limit,
+                    event_types=event_types,
                     clock=self._clock,
                 ),
                 retries=RetryService(
@@ -210,7 +219,7 @@ class AdminClient:
                     self.store,
                     self.history,
                     self.backlog,
-                    batch_every_minutes=settings.batch_every_minutes,
+                    schedules,
                     clock=self._clock,
                 ),
                 idempotency=Idempotency(
@@ -219,6 +228,7 @@ class AdminClient:
                 sample_sends=lambda: sample_sends,
                 subscriptions=lambda: subscriptions,
                 event_types=event_types,
+                schedules=schedules,
             ),
             settings,
         )

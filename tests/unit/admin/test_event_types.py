@@ -61,6 +61,8 @@ def test_a_webhook_takes_them_shows_them_and_is_tested_with_one(client: AdminCli
     (event,) = json.loads(client.posted[-1].body)["events"]
     assert (event["eventName"], event["data"]) == (NON_REAL_TIME, {"sample": True})
     assert client.call("GET", f"{path}/deliveries?eventName={REAL_TIME}").status == 200
+    preview = f"{path}/replay/preview?from=2026-11-01T00:00:00Z&eventName={REAL_TIME}"
+    assert client.call("GET", preview).status == 200
 
 
 def test_a_webhook_of_a_type_that_was_taken_away_stays_valid(client: AdminClient) -> None:

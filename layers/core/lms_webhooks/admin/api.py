@@ -104,6 +104,7 @@ def _checked(
     context = {
         "loopback_allowed": settings.loopback_targets_allowed,
         "event_types": services.event_types,
+        "batch_every_minutes": settings.batch_every_minutes,
     }
     return Call(route, event, caller, _body(event, route, context))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools.event_handler import Response
 
 from lms_webhooks.admin import console_files
+from lms_webhooks.admin.batch_schedules import BatchSchedules
 from lms_webhooks.admin.deliveries import Deliveries, DeliveryView
 from lms_webhooks.admin.description import describe_api
 from lms_webhooks.admin.http_responses import (
@@ -104,6 +105,7 @@ class Services:
     sample_sends: "Callable[[], SampleSender]"
     subscriptions: "Callable[[], Subscriptions]"
     event_types: EventTypes
+    schedules: BatchSchedules
 
 
 class Handlers:
@@ -165,7 +167,13 @@ class Handlers:
         def respond(created: WebhookWithHealth, secret: str | None) -> Response[str]:
             webhook = created.webhook
             headers = {"Location": f"/v1/webhooks/{webhook.webhook_id}", "ETag": etag(webhook)}
-            model = present_webhook(*created, {}, event_types=self._services.event_types, secret=secret)
+            model = present_webhook(
+                *created,
+                {},
+                event_types=self._services.event_types,
+                next_batch=self._services.schedules.next_batch(created, None),
+                secret=secret,
+            )
             return call.respond(model, headers)
 
         def on_repeat(body: Any) -> None:
@@ -526,7 +534,7 @@ class Handlers:
         self, found: WebhookWithHealth, *, secret: str | None = None, limit: int = _COUNTED_PENDING
     ) -> WebhookOutput:
         webhook = found.webhook
-        pending = self._services.webhooks.count_pending(webhook, limit=limit)
+        pending, next_batch = self._services.webhooks.read_pending(found, limit=limit)
         return present_webhook(
             *found,
             pending,
@@ -534,6 +542,7 @@ class Handlers:
             # The lane of a replay that runs has a marker.
             replay=self._services.replays.running(webhook) if Lane.REPLAY in pending else None,
             event_types=self._services.event_types,
+            next_batch=next_batch,
             secret=secret,
             previous_secret_expires_at=self._services.webhooks.previous_secret_expires_at(webhook),
         )

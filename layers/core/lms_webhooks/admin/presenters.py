@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lms_webhooks.admin.batch_schedules import NextBatch
 from lms_webhooks.admin.deliveries import DeliveryPage, DeliveryView
 from lms_webhooks.admin.outputs import (
     AttemptOutput,
     BasicAuthenticationOutput,
+    BatchScheduleOutput,
     DeliveryDetailOutput,
     DeliveryListOutput,
     DeliveryOutput,
@@ -37,6 +39,7 @@ from lms_webhooks.model.deliveries import Outcome
 from lms_webhooks.model.event_types import EventTypes
 from lms_webhooks.model.health import Health
 from lms_webhooks.model.lanes import Count, Lane
+from lms_webhooks.model.slots import BatchSchedule, DailyAt, EveryMinutes
 from lms_webhooks.model.webhooks import (
     Authentication,
     BasicAuthentication,
@@ -54,6 +57,7 @@ def present_webhook(
     pending: Mapping[Lane, Count],
     *,
     event_types: EventTypes,
+    next_batch: NextBatch,
     secret: str | None = None,
     previous_secret_expires_at: str | None = None,
     last_delivery: DeliveryView | None = None,
@@ -72,6 +76,8 @@ def present_webhook(
         status=webhook.status,
         ordered=webhook.ordered,
         headers=webhook.headers,
+        batch_schedule=_batch_schedule(next_batch.schedule),
+        next_batch_at=_time_or_none(next_batch.at_ms),
         health=_health(health),
         pending=present_pending(pending),
         last_delivery=None if last_delivery is None else present_redelivery(last_delivery),
@@ -81,6 +87,14 @@ def present_webhook(
         created_by=webhook.created_by,
         updated_by=webhook.updated_by,
     )
+
+
+def _batch_schedule(schedule: BatchSchedule) -> BatchScheduleOutput:
+    match schedule:
+        case EveryMinutes(minutes):
+            return BatchScheduleOutput(every_minutes=minutes)
+        case DailyAt(times, time_zone):
+            return BatchScheduleOutput(daily_at=list(times), time_zone=time_zone)
 
 
 def _health(health: Health) -> HealthOutput:

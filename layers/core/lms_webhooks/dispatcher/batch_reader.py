@@ -11,6 +11,7 @@ from lms_webhooks.model.event_types import EVENT_TYPES, EventTypes
 from lms_webhooks.model.events import Event, MalformedEvent, read_event
 from lms_webhooks.model.lanes import Lane
 from lms_webhooks.model.routing import Route, route, route_to_lane
+from lms_webhooks.model.slots import BatchSchedule
 from lms_webhooks.model.webhooks import Tombstone, Webhook
 from lms_webhooks.observability import Metric, count, logger, report
 from lms_webhooks.sending.webhook_client import SendResult
@@ -55,6 +56,8 @@ class WebhookBatch:
     handled: set[str] = field(default_factory=set)
     """Sort keys of those that are delivered, pending or unwanted: SQS need not redeliver them."""
     failed_attempts: int = 0
+    batch_schedule: BatchSchedule | None = None
+    """The webhook's own."""
     failures: int | None = None
     """Endpoint failures in a row, as the webhook's health says; None where it is not known."""
 
@@ -211,6 +214,7 @@ class BatchReader:
                 report(error, "deleted webhooks not read", accountId=account_id)
                 failed.update(message.id for message in redelivered)
                 messages = [message for message in messages if not message.is_redelivered]
+        schedules = {known.webhook.webhook_id: known.webhook.batch_schedule for known in webhooks}
         for message in messages:
             event = message.event
             routes = {
@@ -230,6 +234,7 @@ class BatchReader:
                 # A webhook may have wanted a redelivered event when it came first.
                 if its_route is not Route.SKIP or message.is_redelivered:
                     batch = batches.setdefault(webhook_id, WebhookBatch(account_id, webhook_id))
+                    batch.batch_schedule = schedules.get(webhook_id)
                     batch.add(event, message.id, its_route, is_redelivered=message.is_redelivered)
 
     def _route_to_lane_if_wanted(self, event: Event, wanted_names: Collection[str]) -> Route:

@@ -25,7 +25,7 @@ from lms_webhooks.model.events import Event
 from lms_webhooks.model.health import Health
 from lms_webhooks.model.lanes import Lane, PendingEvent
 from lms_webhooks.model.routing import Route, route, route_to_lane
-from lms_webhooks.model.slots import next_slot_ms
+from lms_webhooks.model.slots import EveryMinutes, UnknownTimeZone, next_slot_ms
 from lms_webhooks.model.webhooks import MAX_WEBHOOKS_PER_ACCOUNT, WebhookWithHealth
 from lms_webhooks.observability import Metric, count, logger, measure_ms, report
 from lms_webhooks.sending.sender import Timeouts
@@ -98,7 +98,7 @@ class Dispatcher:
             retention_ms=self._retention_ms,
             event_types=event_types,
         )
-        self._batch_every_minutes = batch_every_minutes
+        self._batch_schedule = EveryMinutes(batch_every_minutes)
         self._clock = clock
         self._jitter = jitter
         self._slowness = SlownessDetector(clocks=clocks)
@@ -262,6 +262,7 @@ class Dispatcher:
             if registered is not None:
                 event_route = self._route(registered, event)
                 batch.failures = registered.health.failures
+                batch.batch_schedule = registered.webhook.batch_schedule
             else:  # deleted or unreadable: the drainer discards what is pending, or a newer version reads it
                 is_wanted = sort_key in batch.wanted
                 event_route = route_to_lane(event, self._event_types) if is_wanted else Route.SKIP
@@ -415,7 +416,7 @@ class Dispatcher:
     ) -> None:
         if events:
             pending = [PendingEvent(event) for event in events]
-            due_at_ms = self._due_at_ms(lane)
+            due_at_ms = self._due_at_ms(batch, lane)
             self._append_and_mark(batch, lane, pending, due_at_ms=due_at_ms, delay_seconds=delay_seconds)
 
     def _append_and_mark(
@@ -472,7 +473,7 @@ class Dispatcher:
                 batch.webhook_id,
                 lane,
                 accepted_at_ms=accepted_at_ms,
-                due_at_ms=self._due_at_ms(lane),
+                due_at_ms=self._due_at_ms(batch, lane),
             )
         ]
         if new := [lane for lane in new if lane is not Lane.BATCH]:
@@ -485,11 +486,16 @@ class Dispatcher:
         message = DrainMessage(batch.account_id, batch.webhook_id, is_urgent=is_urgent)
         self._drain_queue.schedule(message, delay_seconds=delay_seconds)
 
-    def _due_at_ms(self, lane: Lane) -> int:
+    def _due_at_ms(self, batch: WebhookBatch, lane: Lane) -> int:
         """Return when a lane is due that gets its first event now."""
         if lane is not Lane.BATCH:
             return 0
-        return next_slot_ms(int(self._clock() * 1000), every_minutes=self._batch_every_minutes)
+        now_ms = int(self._clock() * 1000)
+        try:
+            return next_slot_ms(now_ms, batch.batch_schedule or self._batch_schedule)
+        except UnknownTimeZone as error:  # a newer version may know it: the events go out all the same
+            report(error, "slot not computed", accountId=batch.account_id, webhookId=batch.webhook_id)
+            return next_slot_ms(now_ms, self._batch_schedule)
 
     def _route(self, registered: WebhookWithHealth, event: Event) -> Route:
         return route(*registered, event, retention_ms=self._retention_ms, event_types=self._event_types)

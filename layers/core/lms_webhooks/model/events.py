@@ -193,7 +193,7 @@ def read_event(
     if detail_bytes > MAX_DETAIL_BYTES:
         raise MalformedEvent(f"detail has {detail_bytes} bytes; at most {MAX_DETAIL_BYTES} can be delivered")
     event_name = _text(fields, "eventName")
-    if event_name not in event_types:
+    if event_name is None or event_name not in event_types:
         raise MalformedEvent("eventName is {}; it must be one of the catalogue", _shown(fields, "eventName"))
     if _text(envelope, "detail-type") != event_name:
         raise MalformedEvent(
