@@ -6,6 +6,7 @@ that on PATH, in pyenv, or fetches it.
 
 import shutil
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from tools.progress import REPOSITORY, STATE_DIR, StepFailedError, run
@@ -17,6 +18,8 @@ def bootstrap() -> None:
     """Install everything that the locks name, and nothing else."""
     if sys.version_info < (3, 11):
         raise StepFailedError(f"python3 is {sys.version.split()[0]}; 3.11 or newer is needed")
+    if find_spec("ensurepip") is None:  # Debian has it in a package of its own
+        raise StepFailedError("python3 lacks venv; on Debian and Ubuntu: sudo apt install python3-venv")
     requirements = REPOSITORY / "requirements"
     folder = STATE_DIR / "bootstrap"
     logs = STATE_DIR / "logs"
