@@ -45,8 +45,8 @@ GIVEN = $(if $(filter command environment,$(origin $(1))),$(2)="$$$(1)")
 run: $(READY) ## The stack and the demo, until Ctrl-C; ONCE=1 ends after the summary
 	@$(LOCAL) run $(if $(ONCE),--once)
 
-up: $(READY) ## The deployed stack, in the background; PORT=4566 picks its port, EXTRA=BADGE_AWARDED adds event types
-	@$(LOCAL) up $(call GIVEN,PORT,--port) $(call GIVEN,EXTRA,--extra-event-types)
+up: $(READY) ## The deployed stack, in the background, and .local/env for a shell; PORT=4566 picks its port
+	@$(LOCAL) up $(call GIVEN,PORT,--port)
 
 down: $(READY) ## Stop what `make up` started, and clean up
 	@$(LOCAL) down
@@ -57,11 +57,12 @@ token: $(READY) ## Print an ID token for the admin API; ACCOUNT=2020 for the oth
 logs: $(READY) ## Print what the functions logged
 	@$(LOCAL) logs
 
-emit: $(READY) ## Put one event on the bus; EVENT=COURSE_COMPLETED ACCOUNT=1010
+emit: $(READY) ## Put one event on the bus, and say where it went; EVENT=COURSE_COMPLETED ACCOUNT=1010
 	@$(LOCAL) emit $(call GIVEN,EVENT,--event) $(call GIVEN,ACCOUNT,--account)
 
-listen: $(READY) ## A receiver that prints what comes; PORT=8080 SECRET=whsec_... or BASIC=user:password
-	@$(LOCAL) listen $(call GIVEN,PORT,--port) $(call GIVEN,SECRET,--secret) $(call GIVEN,BASIC,--basic)
+listen: $(READY) ## A receiver, registered as a webhook until Ctrl-C; PORT=8080 ACCOUNT=2020; WEBHOOK=none, SECRET=whsec_... or BASIC=user:password registers none
+	@$(LOCAL) listen $(call GIVEN,PORT,--port) $(call GIVEN,SECRET,--secret) $(call GIVEN,BASIC,--basic) \
+	    $(call GIVEN,WEBHOOK,--webhook) $(call GIVEN,ACCOUNT,--account)
 
 ##### Quality
 

@@ -1,6 +1,8 @@
 """The commands behind the Makefile: `python -m local up`, `down`, `run`, `token`, `emit`...."""
 
 import argparse
+import os
+import shlex
 import signal
 import sys
 import time
@@ -9,10 +11,11 @@ from types import FrameType
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from lms_webhooks.model.event_types import Category
-from local import deploy
+from local import deploy, next_steps
 from local.demo import demo
 from local.emit import make_event
+from local.followed_event import where_it_went
+from local.own_webhooks import listening_webhook
 from local.receiver import Check, Received, Receiver, basic_authentication, report, signature
 from local.stack import LOG_FILE, Stack, current, down, up
 from tools.check_build import check_build
@@ -57,9 +60,7 @@ def _stop_already(_signal: int, _frame: FrameType | None) -> None:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    bring_up = commands.add_parser("up")
-    bring_up.add_argument("--port")
-    bring_up.add_argument("--extra-event-types", default="")
+    commands.add_parser("up").add_argument("--port")
     commands.add_parser("down")
     commands.add_parser("logs")
     commands.add_parser("check-build")
@@ -72,13 +73,15 @@ def _parse() -> argparse.Namespace:
     listen.add_argument("--port")
     listen.add_argument("--secret")
     listen.add_argument("--basic", metavar="USER:PASSWORD")
+    listen.add_argument("--webhook")
+    listen.add_argument("--account", default=deploy.ACCOUNT_IDS[0])
     return parser.parse_args()
 
 
 def _run(arguments: argparse.Namespace) -> int:
     match arguments.command:
         case "up":
-            _up(_port(arguments.port), arguments.extra_event_types)
+            _up(_port(arguments.port))
         case "down":
             _down()
         case "run":
@@ -88,14 +91,10 @@ def _run(arguments: argparse.Namespace) -> int:
         case "logs":
             _logs()
         case "emit":
-            stack = _stack()
-            event = make_event(arguments.event, arguments.account, stack.event_types)
-            stack.emit([event])
-            print(f"{event['eventName']} {event['eventId']}")
-            if stack.event_types[arguments.event].category is Category.NON_REAL_TIME:
-                print(f"  goes out at the next slot, within {stack.description['batchScheduleSeconds']} s")
+            _emit(arguments.event, arguments.account)
         case "listen":
-            _listen(_port(arguments.port) or 0, arguments.secret, arguments.basic)
+            check = _check(arguments.secret, arguments.basic)
+            _listen(_port(arguments.port) or 0, check, _webhook_account(arguments))
         case "check-build":
             check_build(deploy.build(STATE_DIR))
     return 0
@@ -131,20 +130,31 @@ def _logs() -> None:
     print(log_file.read_text(), end="")
 
 
-def _up(port: int | None, extra_event_types: str) -> None:
+def _up(port: int | None) -> None:
     stack = current(STATE_DIR)
     if stack is None:
         print("Bringing the stack up", flush=True)
-        stack = up(STATE_DIR, port=port, extra_event_types=extra_event_types)
+        stack = up(STATE_DIR, port=port)
     else:
-        changed = "port" if port else "event types" if extra_event_types else ""
-        print("It is up already" + (f"; `make down` first to change its {changed}" if changed else ""))
+        print("It is up already" + ("; `make down` first to change its port" if port else ""))
+    env_file = stack.write_env()
     print(
         f"Ready: {stack.api_url}\n"
-        f"  console {stack.description['consoleUrl']}\n"
+        f"{next_steps.sign_in(stack)}\n"
+        f"  shell     . {shlex.quote(os.path.relpath(env_file))}    # sets API, CONSOLE and TOKEN\n"
         f"  non-real-time events go out within {stack.description['batchScheduleSeconds']} s\n"
-        f"  described in {STATE_DIR / 'stack.json'}; `make down` stops it"
+        f"  described in {STATE_DIR / 'stack.json'}; `make down` stops it\n\n"
+        f"{next_steps.commands_to_try()}"
     )
+
+
+def _emit(event_name: str, account_id: str) -> None:
+    event = make_event(event_name, account_id)
+    stack = _stack()
+    stack.emit([event])
+    print(f"{event['eventName']} {event['eventId']}", flush=True)
+    for line in where_it_went(stack, event, account_id):
+        print(line, flush=True)
 
 
 def _down() -> None:
@@ -165,9 +175,10 @@ def _demo(*, once: bool) -> int:
             print("Bringing the stack up", flush=True)
         else:
             print("Using the stack that is up")
-        all_agree = demo(running or up(STATE_DIR), stay=not once)
+        stack = running or up(STATE_DIR)
+        stack.write_env()
+        all_agree = demo(stack, stay=not once)
         print(f"  {time.monotonic() - started:.1f} s since it began to start")
-        return 0 if all_agree else 1
     finally:
         # Only what this command started: a stack of `make up` is someone's.
         if running is None:
@@ -175,6 +186,11 @@ def _demo(*, once: bool) -> int:
             with step("stopping the stack, its logs kept"):
                 down(STATE_DIR)
             print("Stopped, and cleaned up.", flush=True)
+    if running is not None:
+        print(f"\nThe stack stays up.\n{next_steps.sign_in(running)}\n\n{next_steps.commands_to_try()}")
+    elif all_agree:
+        print(f"\n{next_steps.ways_to_go_on()}")
+    return 0 if all_agree else 1
 
 
 def _check(secret: str | None, basic: str | None) -> Check | None:
@@ -193,22 +209,48 @@ def _check(secret: str | None, basic: str | None) -> Check | None:
     return None
 
 
-def _listen(port: int, secret: str | None, basic: str | None) -> None:
-    check = _check(secret, basic)
+def _webhook_account(arguments: argparse.Namespace) -> str | None:
+    """The account for which the listener registers a webhook; None if it registers none."""
+    if arguments.webhook not in (None, "none"):
+        raise StepFailedError(
+            f"reading WEBHOOK: it is {arguments.webhook!r}; `none` registers no webhook, and without it"
+            " the receiver gets one of its own"
+        )
+    if arguments.webhook == "none" or arguments.secret is not None or arguments.basic is not None:
+        return None  # with SECRET or BASIC there is a webhook already
+    return str(arguments.account)
+
+
+def _listen(port: int, check: Check | None, account_id: str | None) -> None:
+    stack = None if account_id is None else _stack()
 
     def show(received: Received) -> None:
-        print("\n" + report(received, is_checked=check is not None), flush=True)
+        print("\n" + report(received, is_checked=received.path in receiver.checks), flush=True)
 
     try:
-        listening = Receiver(show, port=port)
+        receiver = Receiver(show, port=port)
     except OSError as error:
         raise StepFailedError(f"listening on port {port}: {error.strerror}; PORT=... picks another") from None
-    with listening as receiver:
-        if check is not None:
-            receiver.checks["/"] = check
-        print(f"Listening at {receiver.url}/  (Ctrl-C ends)", flush=True)
-        with suppress(KeyboardInterrupt):  # the way to end it, and no error
-            signal.pause()
+    if check is not None:
+        receiver.checks["/"] = check
+    with receiver:
+        if stack is None or account_id is None:
+            _wait_for_interrupt(receiver)
+            return
+        with listening_webhook(stack, account_id, receiver.url) as webhook:
+            receiver.checks["/"] = signature(webhook["authentication"]["secret"])
+            _wait_for_interrupt(
+                receiver,
+                f"  registered as {webhook['webhookId']} of account {account_id}, for every event type",
+                "  in another terminal: make emit EVENT=COURSE_ENROLLMENT",
+            )
+        print(f"\nRemoved {webhook['webhookId']}.", flush=True)
+
+
+def _wait_for_interrupt(receiver: Receiver, *lines: str) -> None:
+    print(f"Listening at {receiver.url}/  (Ctrl-C ends)", *lines, sep="\n", flush=True)
+    with suppress(KeyboardInterrupt):  # the way to end it, and no error
+        signal.pause()
 
 
 if __name__ == "__main__":

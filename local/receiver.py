@@ -121,6 +121,8 @@ class Receiver:
         self.checks: dict[str, Check] = {}
         self.refusals: dict[str, int] = {}
         """How many more requests to a path are refused."""
+        self.down: set[str] = set()
+        """Paths at which every request is refused."""
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -138,9 +140,10 @@ class Receiver:
                 check = receiver.checks.get(self.path)
                 refusal = check(headers, body) if check else None
                 problem = refusal or (_unreadable(body) if check else None)
-                is_refused = receiver.refusals.get(self.path, 0) > 0
-                if is_refused:
+                is_refused = self.path in receiver.down
+                if receiver.refusals.get(self.path, 0) > 0:
                     receiver.refusals[self.path] -= 1
+                    is_refused = True
                 on_request(Received(self.path, headers, body, time.time(), problem, is_refused))
                 if is_refused:
                     self._respond(503, "down on purpose")

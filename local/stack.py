@@ -5,6 +5,8 @@
 
 import fcntl
 import json
+import shlex
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -15,14 +17,16 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from lms_webhooks.model.event_types import EventTypes, with_extra_types
 from local import deploy, emulator_process
 from local.roles import make_enforceable
 from local.tls import ensure_tls
-from tools.progress import StepFailedError, failure, step
+from tools.progress import REPOSITORY, StepFailedError, failure, step
 
 LOG_FILE = Path("logs", "functions.log")
 """In the state folder: it stays when the stack does not."""
+ENV_FILE = "env"
+"""In the state folder, for a shell to read."""
+_TOKEN_MARGIN_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,14 @@ class Stack:
         return str(self.description["apiUrl"])
 
     @property
-    def event_types(self) -> EventTypes:
-        """The catalogue, with the types that were added when it was brought up."""
-        return with_extra_types(str(self.description.get("extraEventTypes", "")))
+    def console_url(self) -> str:
+        """The console."""
+        return str(self.description["consoleUrl"])
+
+    @property
+    def admins(self) -> dict[str, dict[str, str]]:
+        """The admin of each account, with `username` and `password`."""
+        return {admin["accountId"]: admin for admin in self.description["admins"]}
 
     @property
     def log_file(self) -> Path:
@@ -76,19 +85,42 @@ class Stack:
         return deploy.client(self.description["endpointUrl"], service)
 
     def id_token(self, account_id: str = deploy.ACCOUNT_IDS[0]) -> str:
-        """Sign in as the admin of `account_id`."""
-        admins = {admin["accountId"]: admin for admin in self.description["admins"]}
-        if account_id not in admins:
+        """Sign in as the admin of `account_id`; return a token that is valid for an hour."""
+        return str(self._sign_in(account_id)["IdToken"])
+
+    def _sign_in(self, account_id: str) -> dict[str, Any]:
+        if account_id not in self.admins:
             raise StepFailedError(
-                f"reading ACCOUNT: no admin of account {account_id!r}; there are {', '.join(admins)}"
+                f"reading ACCOUNT: no admin of account {account_id!r}; there are {', '.join(self.admins)}"
             )
-        admin = admins[account_id]
+        admin = self.admins[account_id]
         signed_in = self.client("cognito-idp").initiate_auth(
             ClientId=self.description["clientId"],
             AuthFlow="USER_PASSWORD_AUTH",
             AuthParameters={"USERNAME": admin["username"], "PASSWORD": admin["password"]},
         )
-        return str(signed_in["AuthenticationResult"]["IdToken"])
+        result: dict[str, Any] = signed_in["AuthenticationResult"]
+        return result
+
+    def write_env(self) -> Path:
+        """Write API, CONSOLE and TOKEN for `. .local/env` in a shell; return the file.
+
+        A token is valid for an hour. A shell that reads the file later gets a new one.
+        """
+        signed_in = self._sign_in(deploy.ACCOUNT_IDS[0])
+        renew_at = int(time.time()) + signed_in["ExpiresIn"] - _TOKEN_MARGIN_SECONDS
+        renewal = f"make --no-print-directory -C {shlex.quote(str(REPOSITORY))} token"
+        env_file = self.state_dir / ENV_FILE
+        env_file.unlink(missing_ok=True)  # one that others may read would stay so
+        env_file.touch(mode=0o600)
+        env_file.write_text(
+            "# The stack on this machine. A TOKEN is valid for an hour; read this file again for a new one.\n"
+            f"API={shlex.quote(self.api_url)}\n"
+            f"CONSOLE={shlex.quote(self.console_url)}\n"
+            f"TOKEN={shlex.quote(signed_in['IdToken'])}\n"
+            f'if [ "$(date +%s)" -ge {renew_at} ]; then TOKEN="$({renewal})"; fi\n'
+        )
+        return env_file
 
     def call(self, method: str, path: str, *, token: str, body: object = None) -> Answer:
         """Call the admin API at `path`, such as `/v1/webhooks`. An error status is a response too."""
@@ -140,13 +172,10 @@ def current(state_dir: Path) -> Stack | None:
     return Stack(state_dir, json.loads(stack_file.read_text()))
 
 
-def up(
-    state_dir: Path, *, port: int | None = None, roles_enforced: bool = False, extra_event_types: str = ""
-) -> Stack:
+def up(state_dir: Path, *, port: int | None = None, roles_enforced: bool = False) -> Stack:
     """Build, start, deploy; return when the stack is ready to use. Nothing is left of a failed try.
 
-    `extra_event_types` is the parameter ExtraEventTypes. With `roles_enforced` functions are held to their
-    roles, apart from conditions: see `roles`.
+    With `roles_enforced` functions are held to their roles, apart from conditions: see `roles`.
     """
     with _alone(state_dir):
         running = emulator_process.running(state_dir)
@@ -160,10 +189,7 @@ def up(
             tls = ensure_tls(state_dir / "tls")
             started = emulator_process.start(state_dir, port=port, roles_enforced=roles_enforced)
         try:
-            description = deploy.deploy(
-                state_dir, started, tls, built_template, extra_event_types=extra_event_types
-            )
-            stack = Stack(state_dir, description)
+            stack = Stack(state_dir, deploy.deploy(state_dir, started, tls, built_template))
             _check(stack)
         except BaseException:
             _down(state_dir)
@@ -197,7 +223,8 @@ def _down(state_dir: Path) -> bool:
         with suppress(BotoCoreError, ClientError):  # one that is to be stopped may well be broken
             stack.save_logs()
     stopped = emulator_process.stop(state_dir)
-    (state_dir / "stack.json").unlink(missing_ok=True)
+    for name in ("stack.json", ENV_FILE):
+        (state_dir / name).unlink(missing_ok=True)
     return stopped
 
 

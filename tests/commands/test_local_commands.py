@@ -44,6 +44,10 @@ SECRET = new_secret()
             for command in ("listen", "up")
             for port in ("", "0", "65536", "-1", "http", "9" * 5000)
         ),
+        *(
+            (["listen", f"--webhook={webhook}"], f"reading WEBHOOK: it is {webhook!r}; `none` registers no")
+            for webhook in ("", "0", "None")
+        ),
         (["emit", "--event=COURSE_ENROLMENT"], "'COURSE_ENROLMENT'; do you mean COURSE_ENROLLMENT or "),
         (["emit", "--event="], "no event type is called ''"),
         (["emit", "--account", "a b"], "reading ACCOUNT: no account is called 'a b'"),
@@ -82,7 +86,7 @@ def no_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("no_stack")
-@pytest.mark.parametrize("command", ["emit", "token"])
+@pytest.mark.parametrize("command", ["emit", "listen", "token"])
 def test_a_stack_that_is_down_is_said_to_be(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -54,7 +54,7 @@ def test_a_value_is_a_value_whatever_is_in_it(
 @pytest.mark.parametrize(
     ("target", "variables"),
     [
-        ("listen", ("PORT", "SECRET", "BASIC")),
+        ("listen", ("PORT", "SECRET", "BASIC", "WEBHOOK", "ACCOUNT")),
         ("emit", ("EVENT", "ACCOUNT")),
         ("token", ("ACCOUNT",)),
         ("up", ("PORT",)),

@@ -25,7 +25,6 @@ class AdminApiSettings:
     delivery_retention_days: int
     backlog_retention_days: int
     batch_every_minutes: int
-    extra_event_types: str
     notice_topic_arn: str
     account_claim: str
     role_claim: str
@@ -52,7 +51,6 @@ class DispatcherSettings:
     delivery_retention_days: int
     backlog_retention_days: int
     batch_every_minutes: int
-    extra_event_types: str
     loopback_targets_allowed: bool
     trusted_ca_file: str
 
