@@ -45,8 +45,8 @@ GIVEN = $(if $(filter command environment,$(origin $(1))),$(2)="$$$(1)")
 run: $(READY) ## The stack and the demo, until Ctrl-C; ONCE=1 ends after the summary
 	@$(LOCAL) run $(if $(ONCE),--once)
 
-up: $(READY) ## The deployed stack, in the background, and .local/env for a shell; PORT=4566 picks its port
-	@$(LOCAL) up $(call GIVEN,PORT,--port)
+up: $(READY) ## The deployed stack, in the background, and .local/env for a shell; PORT=4566 picks its port, EXTRA=BADGE_AWARDED adds event types
+	@$(LOCAL) up $(call GIVEN,PORT,--port) $(call GIVEN,EXTRA,--extra-event-types)
 
 down: $(READY) ## Stop what `make up` started, and clean up
 	@$(LOCAL) down

@@ -182,6 +182,7 @@ def batch_for_five() -> str:
 def admin_pages() -> str:
     """What admins may ask of the largest account, whose lanes hold events that compress four-hundredfold."""
     from lms_webhooks.admin import api  # noqa: PLC0415  # all that the function imports
+    from lms_webhooks.admin.batch_schedules import BatchSchedules  # noqa: PLC0415
     from lms_webhooks.admin.caller import Caller  # noqa: PLC0415
     from lms_webhooks.admin.deliveries import Deliveries  # noqa: PLC0415
     from lms_webhooks.admin.inputs import WebhookInput  # noqa: PLC0415
@@ -219,7 +220,12 @@ def admin_pages() -> str:
     store = WebhookStore(table.client, table.name)
     backlog, records = Backlog(table, retention_days=7), DeliveryStore(table, retention_days=30)
     deliveries = Deliveries(store, records, backlog)
-    stats = StatsReader(store, records, backlog, batch_every_minutes=15, clock=lambda: _NOW_MS / 1000)
+
+    def clock() -> float:
+        return _NOW_MS / 1000
+
+    schedules = BatchSchedules(backlog, every_minutes=15, clock=clock)
+    stats = StatsReader(store, records, backlog, schedules, clock=clock)
     caller = Caller(_ACCOUNT, "ada@example.com", can_write=True)
     queries = [
         read_delivery_query(given, account_id=_ACCOUNT, webhook_id=webhook_id)

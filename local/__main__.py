@@ -60,7 +60,9 @@ def _stop_already(_signal: int, _frame: FrameType | None) -> None:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("up").add_argument("--port")
+    bring_up = commands.add_parser("up")
+    bring_up.add_argument("--port")
+    bring_up.add_argument("--extra-event-types", default="")
     commands.add_parser("down")
     commands.add_parser("logs")
     commands.add_parser("check-build")
@@ -81,7 +83,7 @@ def _parse() -> argparse.Namespace:
 def _run(arguments: argparse.Namespace) -> int:
     match arguments.command:
         case "up":
-            _up(_port(arguments.port))
+            _up(_port(arguments.port), arguments.extra_event_types)
         case "down":
             _down()
         case "run":
@@ -130,13 +132,14 @@ def _logs() -> None:
     print(log_file.read_text(), end="")
 
 
-def _up(port: int | None) -> None:
+def _up(port: int | None, extra_event_types: str) -> None:
     stack = current(STATE_DIR)
     if stack is None:
         print("Bringing the stack up", flush=True)
-        stack = up(STATE_DIR, port=port)
+        stack = up(STATE_DIR, port=port, extra_event_types=extra_event_types)
     else:
-        print("It is up already" + ("; `make down` first to change its port" if port else ""))
+        changed = "port" if port else "event types" if extra_event_types else ""
+        print("It is up already" + (f"; `make down` first to change its {changed}" if changed else ""))
     env_file = stack.write_env()
     print(
         f"Ready: {stack.api_url}\n"
@@ -149,8 +152,8 @@ def _up(port: int | None) -> None:
 
 
 def _emit(event_name: str, account_id: str) -> None:
-    event = make_event(event_name, account_id)
     stack = _stack()
+    event = make_event(event_name, account_id, stack.event_types)
     stack.emit([event])
     print(f"{event['eventName']} {event['eventId']}", flush=True)
     for line in where_it_went(stack, event, account_id):

@@ -86,13 +86,25 @@ def _forget_publication(built_template: Path) -> None:
         built_template.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
-def deploy(state_dir: Path, emulator: Emulator, tls: Tls, built_template: Path) -> dict[str, Any]:
+def deploy(
+    state_dir: Path, emulator: Emulator, tls: Tls, built_template: Path, *, extra_event_types: str = ""
+) -> dict[str, Any]:
     """Deploy and write `stack.json`; return what is in it."""
-    outputs = deploy_stack(state_dir, emulator.endpoint_url, built_template, trusted_ca_file=tls.ca_file)
+    outputs = deploy_stack(
+        state_dir,
+        emulator.endpoint_url,
+        built_template,
+        trusted_ca_file=tls.ca_file,
+        parameters={"ExtraEventTypes": extra_event_types} if extra_event_types else {},
+    )
     with step("making the admins of accounts " + " and ".join(ACCOUNT_IDS), log=log_file(state_dir)):
         _lead_sign_in_here(emulator, outputs)
         admins = [_make_admin(emulator, outputs["UserPoolId"], account_id) for account_id in ACCOUNT_IDS]
-    description = describe(emulator.endpoint_url, outputs) | {"tls": tls.as_json(), "admins": admins}
+    description = describe(emulator.endpoint_url, outputs) | {
+        "extraEventTypes": extra_event_types,
+        "tls": tls.as_json(),
+        "admins": admins,
+    }
     stack_file = state_dir / "stack.json"
     stack_file.touch(mode=0o600)
     stack_file.write_text(json.dumps(description, indent=2) + "\n")

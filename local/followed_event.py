@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from lms_webhooks.model.event_types import EVENT_TYPES, Category
+from lms_webhooks.model.event_types import Category
 from lms_webhooks.timestamps import format_ms, read_rfc3339, utc_now
 from local.stack import Stack
 from tools.progress import failure, paint
@@ -119,7 +119,7 @@ class _FollowedEvent:
         return self._why_pending(webhook)
 
     def _why_pending(self, webhook: dict[str, Any]) -> str | None:
-        if EVENT_TYPES[self.event["eventName"]].category is Category.NON_REAL_TIME:
+        if self.stack.event_types[self.event["eventName"]].category is Category.NON_REAL_TIME:
             slot_seconds = self.stack.description["batchScheduleSeconds"]
             return f"pending: goes out at the next slot, within {slot_seconds} s"
         health = self.get(f"/v1/webhooks/{webhook['webhookId']}")["health"]

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from lms_webhooks.model.event_types import EVENT_TYPES
 from local.stack import Answer, Stack
 from tools.progress import failure
 
@@ -25,7 +24,7 @@ def create(
         "name": name,
         "targetUrl": target_url,
         "authentication": authentication,
-        "events": list(EVENT_TYPES),
+        "events": list(stack.event_types),
         "status": "active",
     }
     answer = stack.call("POST", "/v1/webhooks", token=token, body=webhook)

@@ -17,6 +17,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from lms_webhooks.model.event_types import EventTypes, with_extra_types
 from local import deploy, emulator_process
 from local.roles import make_enforceable
 from local.tls import ensure_tls
@@ -48,6 +49,11 @@ class Stack:
     def api_url(self) -> str:
         """The admin API, without `/v1`."""
         return str(self.description["apiUrl"])
+
+    @property
+    def event_types(self) -> EventTypes:
+        """The catalogue, with the types that were added when it was brought up."""
+        return with_extra_types(str(self.description.get("extraEventTypes", "")))
 
     @property
     def console_url(self) -> str:
@@ -172,10 +178,13 @@ def current(state_dir: Path) -> Stack | None:
     return Stack(state_dir, json.loads(stack_file.read_text()))
 
 
-def up(state_dir: Path, *, port: int | None = None, roles_enforced: bool = False) -> Stack:
+def up(
+    state_dir: Path, *, port: int | None = None, roles_enforced: bool = False, extra_event_types: str = ""
+) -> Stack:
     """Build, start, deploy; return when the stack is ready to use. Nothing is left of a failed try.
 
-    With `roles_enforced` functions are held to their roles, apart from conditions: see `roles`.
+    `extra_event_types` is the parameter ExtraEventTypes. With `roles_enforced` functions are held to their
+    roles, apart from conditions: see `roles`.
     """
     with _alone(state_dir):
         running = emulator_process.running(state_dir)
@@ -189,7 +198,10 @@ def up(state_dir: Path, *, port: int | None = None, roles_enforced: bool = False
             tls = ensure_tls(state_dir / "tls")
             started = emulator_process.start(state_dir, port=port, roles_enforced=roles_enforced)
         try:
-            stack = Stack(state_dir, deploy.deploy(state_dir, started, tls, built_template))
+            description = deploy.deploy(
+                state_dir, started, tls, built_template, extra_event_types=extra_event_types
+            )
+            stack = Stack(state_dir, description)
             _check(stack)
         except BaseException:
             _down(state_dir)

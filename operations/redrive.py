@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from lms_webhooks.model.event_types import NON_REAL_TIME
+from lms_webhooks.model.event_types import Category, EventTypes, with_extra_types
 from lms_webhooks.model.events import MalformedEvent, read_event
 from local.deploy import client as local_client
 from operations.stacks import find_stack
@@ -257,7 +257,7 @@ def back_to(queue_url: str) -> Route:
     return route
 
 
-def out_of_quarantine(*, realtime_url: str, batch_url: str, source: str) -> Route:
+def out_of_quarantine(*, realtime_url: str, batch_url: str, source: str, event_types: EventTypes) -> Route:
     """What the dispatcher would take now goes to it; the rest stays, with the rule that it breaks."""
 
     def route(message: Message) -> Destination:
@@ -265,10 +265,13 @@ def out_of_quarantine(*, realtime_url: str, batch_url: str, source: str) -> Rout
         if not text:
             return Destination(kept)
         try:
-            event = read_event(text, source=source, accepted_at_ms=message.sent_at_ms)
+            event = read_event(
+                text, source=source, accepted_at_ms=message.sent_at_ms, event_types=event_types
+            )
         except MalformedEvent as malformed:
             return Destination(malformed.reason)
-        return Destination(kept, batch_url if event.event_name in NON_REAL_TIME else realtime_url, text)
+        is_for_slot = event_types[event.event_name].category is Category.NON_REAL_TIME
+        return Destination(kept, batch_url if is_for_slot else realtime_url, text)
 
     return route
 
@@ -325,6 +328,8 @@ class Deployed:
         }
         (stack,) = cloudformation.describe_stacks(StackName=stack_name)["Stacks"]
         self.outputs = {each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", [])}
+        parameters = {each["ParameterKey"]: each["ParameterValue"] for each in stack.get("Parameters", [])}
+        self.event_types = with_extra_types(parameters.get("ExtraEventTypes", ""))
 
     def find(self, queue: str) -> str:
         """The logical name of a queue that is given by name or URL."""
@@ -340,6 +345,7 @@ class Deployed:
                 realtime_url=self.urls["RealtimeQueue"],
                 batch_url=self.urls["BatchQueue"],
                 source=self.outputs["EventSource"],
+                event_types=self.event_types,
             )
         arn = self._attribute(name, "QueueArn")
         for other in self.urls:

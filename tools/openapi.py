@@ -25,6 +25,7 @@ from lms_webhooks.admin.routes import Route
 from lms_webhooks.drainer import drain_run
 from lms_webhooks.model.deliveries import Outcome
 from lms_webhooks.model.event_types import EVENT_TYPES
+from lms_webhooks.model.slots import MAX_EVERY_MINUTES, MIN_EVERY_MINUTES
 from lms_webhooks.timestamps import RFC3339
 from tools.progress import REPOSITORY
 
@@ -340,6 +341,25 @@ _WEBHOOK_RULES: dict[str, Schema] = {
     },
 }
 _RULES: dict[str, dict[str, Schema]] = {
+    "BatchScheduleInput": {
+        "everyMinutes": {
+            "minimum": MIN_EVERY_MINUTES,
+            "maximum": MAX_EVERY_MINUTES,
+            "description": (
+                "Slots are at its multiples since 1970-01-01T00:00Z: the same each day, if it divides a day."
+                " The period of the deployment stands for the deployment's schedule, and may be shorter."
+            ),
+        },
+        "dailyAt": {
+            "uniqueItems": True,
+            "items": {"type": "string", "pattern": "^([01][0-9]|2[0-3]):[0-5][0-9]$"},
+            "description": (
+                "Times of day in timeZone. One that a day lacks has its slot when the missing hour ends; one"
+                " that a day has twice, the first time."
+            ),
+        },
+        "timeZone": {"description": "A name of the IANA database, such as Europe/Rome. Only with dailyAt."},
+    },
     "WebhookInput": _WEBHOOK_RULES,
     "WebhookPatch": _WEBHOOK_RULES,
     "BasicAuthenticationInput": {

@@ -4,6 +4,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from lms_webhooks.admin.api import build_api
+from lms_webhooks.admin.batch_schedules import BatchSchedules
 from lms_webhooks.admin.deliveries import Deliveries
 from lms_webhooks.admin.handlers import Services
 from lms_webhooks.admin.idempotency import Idempotency
@@ -17,6 +18,7 @@ from lms_webhooks.aws import clients
 from lms_webhooks.aws.dynamodb import Table
 from lms_webhooks.aws.kms import SecretCipher
 from lms_webhooks.aws.sqs import DrainQueue
+from lms_webhooks.model.event_types import with_extra_types
 from lms_webhooks.observability import logger
 from lms_webhooks.settings import AdminApiSettings, read
 from lms_webhooks.stores.backlog import Backlog
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 # Built at cold start: a broken environment fails loudly at once, not on some call later.
 settings = read(AdminApiSettings)
+event_types = with_extra_types(settings.extra_event_types)
 dynamodb = clients.dynamodb()
 secret_cipher = SecretCipher(clients.kms(), settings.kms_key_id)
 store = WebhookStore(dynamodb, settings.webhooks_table)
@@ -40,8 +43,11 @@ deliveries_table = Table(dynamodb, settings.deliveries_table)
 backlog = Backlog(deliveries_table, retention_days=settings.backlog_retention_days)
 delivery_store = DeliveryStore(deliveries_table, retention_days=settings.delivery_retention_days)
 drain_queue = DrainQueue(clients.sqs(), settings.drain_queue_url, settings.background_drain_queue_url)
+schedules = BatchSchedules(backlog, every_minutes=settings.batch_every_minutes, event_types=event_types)
 rate_limit = SendRateLimit(webhooks_table)
-webhooks = WebhookService(store, secret_cipher, drain_queue, backlog, rate_limit)
+webhooks = WebhookService(
+    store, secret_cipher, drain_queue, backlog, rate_limit, schedules, event_types=event_types
+)
 
 
 @cache
@@ -54,7 +60,12 @@ def sample_sends() -> "SampleSender":
     sender = Sender(
         loopback_allowed=settings.loopback_targets_allowed, trusted_ca_file=settings.trusted_ca_file
     )
-    return SampleSender(webhooks, WebhookClient(secret_cipher, sender, kind=SendKind.TEST), rate_limit)
+    return SampleSender(
+        webhooks,
+        WebhookClient(secret_cipher, sender, kind=SendKind.TEST),
+        rate_limit,
+        event_types=event_types,
+    )
 
 
 @cache
@@ -69,18 +80,26 @@ api = build_api(
         webhooks=webhooks,
         deliveries=deliveries,
         replays=ReplayService(
-            store, deliveries, backlog, ReplayStore(deliveries_table), drain_queue, rate_limit
+            store,
+            deliveries,
+            backlog,
+            ReplayStore(deliveries_table),
+            drain_queue,
+            rate_limit,
+            event_types=event_types,
         ),
         retries=RetryService(store, HealthStore(webhooks_table), backlog, drain_queue, rate_limit),
         stats=StatsReader(
             store,
             delivery_store,
             backlog,
-            batch_every_minutes=settings.batch_every_minutes,
+            schedules,
         ),
         idempotency=Idempotency(webhooks_table, secret_cipher),
         sample_sends=sample_sends,
         subscriptions=subscriptions,
+        event_types=event_types,
+        schedules=schedules,
     ),
     settings,
 )

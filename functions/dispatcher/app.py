@@ -10,6 +10,7 @@ from lms_webhooks.aws.dynamodb import Table
 from lms_webhooks.aws.kms import SecretCipher
 from lms_webhooks.aws.sqs import DrainQueue, QuarantineQueue
 from lms_webhooks.dispatcher.dispatcher import Dispatcher
+from lms_webhooks.model.event_types import with_extra_types
 from lms_webhooks.observability import logger, metrics
 from lms_webhooks.sending.sender import Sender
 from lms_webhooks.sending.webhook_client import SendKind, WebhookClient
@@ -43,6 +44,7 @@ dispatcher = Dispatcher(
     event_source=settings.event_source,
     retention_days=settings.backlog_retention_days,
     batch_every_minutes=settings.batch_every_minutes,
+    event_types=with_extra_types(settings.extra_event_types),
 )
 
 

@@ -139,9 +139,32 @@ def dead_letter_queues() -> set[str]:
     return of_queues | of_targets
 
 
-def pattern_length(rule: str) -> int:
+def resolved(value: Any, **parameters: str) -> Any:
+    """A value with its parameters in place, and with what Join and Split make of them."""
+    match value:
+        case {"Ref": name} if name in PARAMETERS:
+            return parameters.get(name, PARAMETERS[name]["Default"])
+        case {"Fn::Join": [by, parts]}:
+            return by.join(resolved(parts, **parameters))
+        case {"Fn::Split": [by, text]}:
+            return resolved(text, **parameters).split(by)
+        case dict():
+            return {key: resolved(each, **parameters) for key, each in value.items()}
+        case list():
+            return [resolved(each, **parameters) for each in value]
+        case _:
+            return value
+
+
+def event_pattern(rule: str, **parameters: str) -> Properties:
+    """What a rule of the bus matches."""
+    pattern: Properties = resolved(RULES[rule]["EventPattern"], **parameters)
+    return pattern
+
+
+def pattern_length(rule: str, **parameters: str) -> int:
     """Characters of an event pattern, as it is deployed."""
-    return len(json.dumps(RULES[rule]["EventPattern"], separators=(",", ":")))
+    return len(json.dumps(event_pattern(rule, **parameters), separators=(",", ":")))
 
 
 def parameter_of(bound: Properties) -> str:

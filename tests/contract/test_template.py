@@ -18,7 +18,7 @@ from lms_webhooks import settings
 from lms_webhooks.batch import sweep
 from lms_webhooks.dispatcher import dispatcher
 from lms_webhooks.drainer import drainer
-from lms_webhooks.model.event_types import EVENT_TYPES, NON_REAL_TIME
+from lms_webhooks.model.event_types import EVENT_TYPES, NON_REAL_TIME, Category, with_extra_types
 from lms_webhooks.model.events import MAX_ACCOUNT_ID_LENGTH
 from lms_webhooks.model.webhooks import NoAuthentication, Status, Webhook
 from lms_webhooks.observability import Metric
@@ -42,6 +42,7 @@ from tests.contract.template import (
     as_list,
     dead_letter_queues,
     environment,
+    event_pattern,
     event_sources,
     measured,
     name_in,
@@ -277,14 +278,14 @@ def test_events_survive_an_outage_of_ours_on_their_queues() -> None:
 ##### The bus
 
 
-def queue_for(source: str, detail_type: str) -> str:
+def queue_for(source: str, detail_type: str, *, extra: str = "") -> str:
     """The queue of the one rule that takes an entry. `lms` is the source of the parameter."""
     taking = [
         name_in(rule["Targets"][0]["Arn"])
-        for rule in RULES.values()
+        for name, rule in RULES.items()
         if "EventPattern" in rule
-        and takes(rule["EventPattern"]["source"], source)
-        and takes(rule["EventPattern"].get("detail-type", [detail_type]), detail_type)
+        and takes((pattern := event_pattern(name, ExtraEventTypes=extra))["source"], source)
+        and takes(pattern.get("detail-type", [detail_type]), detail_type)
     ]
     (queue,) = taking
     return queue
@@ -292,16 +293,11 @@ def queue_for(source: str, detail_type: str) -> str:
 
 def takes(patterns: list[Any], value: str) -> bool:
     """Whether one of `patterns` matches, as EventBridge does: a value, or `anything-but` values."""
-
-    def plain(each: Any) -> Any:
-        return "lms" if each == {"Ref": "EventSource"} else each
-
     for pattern in patterns:
         if isinstance(pattern, dict) and "anything-but" in pattern:
-            others = [plain(each) for each in as_list(pattern["anything-but"])]
-            if value not in others:
+            if value not in as_list(pattern["anything-but"]):
                 return True
-        elif plain(pattern) == value:
+        elif pattern == value:
             return True
     return False
 
@@ -312,10 +308,57 @@ def test_each_event_type_goes_to_the_queue_of_its_category(name: str) -> None:
 
 
 def test_the_rules_name_the_non_real_time_types_and_no_other() -> None:
-    names = RULES["NonRealtimeRule"]["EventPattern"]["detail-type"]
+    *names, nothing = event_pattern("NonRealtimeRule")["detail-type"]
+    assert nothing == "!", "no event type is called so"
     assert len(names) == len(set(names))
     assert set(names) == set(NON_REAL_TIME)
-    assert RULES["RealtimeRule"]["EventPattern"]["detail-type"] == [{"anything-but": names}]
+    assert event_pattern("RealtimeRule")["detail-type"] == [{"anything-but": [*names, nothing]}]
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        "BADGE_AWARDED",
+        "SYNC:non-real-time",
+        "BADGE_AWARDED,SYNC:non-real-time,A:B",
+        "S:non-real-time,T,U:non-real-time",
+    ],
+)
+def test_a_type_of_the_deployers_own_goes_to_the_queue_of_its_category(extra: str) -> None:
+    added = {name: each for name, each in with_extra_types(extra).items() if name not in EVENT_TYPES}
+    assert len(added) == extra.count(",") + 1
+    for name, each in added.items():
+        expected = "BatchQueue" if each.category is Category.NON_REAL_TIME else "RealtimeQueue"
+        assert queue_for("lms", name, extra=extra) == expected
+    for name in ("LEARNER_PROGRESS", "CI_STATS"):
+        assert queue_for("lms", name, extra=extra) == queue_for("lms", name)
+
+
+def test_the_parameter_of_own_event_types_takes_names_and_notices_mistakes() -> None:
+    declared = PARAMETERS["ExtraEventTypes"]
+    longest = ",".join(f"B_{number:017d}" for number in range(declared["MaxLength"] // 20))
+    most = ",".join(f"B_{number}" for number in range(40))
+    for text, is_taken in (
+        ("", True),
+        ("BADGE_AWARDED", True),
+        ("badge.awarded,ROLE:CHANGED:non-real-time", True),
+        (most, True),
+        (f"{most},B_40", False),
+        (longest, True),
+        ("BADGE_AWARDED:nonrealtime", False),
+        ("BADGE_AWARDED:real-time", False),
+        ("BADGE_AWARDED, SYNC", False),
+        ("BADGE_AWARDED,", False),
+        ("BADGE AWARDED", False),
+        ("4711", False),
+    ):
+        assert bool(re.fullmatch(declared["AllowedPattern"], text)) == is_taken, text
+    for extra in (most, longest):
+        for rule in ("RealtimeRule", "NonRealtimeRule"):
+            length = pattern_length(rule, ExtraEventTypes=extra, EventSource="s" * 256)
+            assert length <= MAX_PATTERN_LENGTH
+    for function in ("AdminApiFunction", "DispatcherFunction"):
+        assert environment(function)["EXTRA_EVENT_TYPES"] == {"Ref": "ExtraEventTypes"}
 
 
 @pytest.mark.parametrize("detail_type", ["COURSE_EXPLODED", "CI_STATS", "LEARNER_PROGRESS"])
@@ -805,4 +848,4 @@ def test_what_is_deployed_locally_by_parameter_is_a_parameter() -> None:
 
 
 def test_parameters_are_few_enough_to_be_read() -> None:
-    assert len(PARAMETERS) <= 22
+    assert len(PARAMETERS) <= 24

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lms_webhooks.model.event_types import EVENT_TYPES
-from tests.e2e.system import READER, Account, Answer, System
+from tests.e2e.system import OWN_NON_REAL_TIME, OWN_REAL_TIME, READER, Account, Answer, System
 from tests.fakes.issuer import with_claims
 
 GOOD_URL = "https://hooks.example.com/lms"
@@ -51,7 +51,7 @@ def test_a_webhook_is_created_read_listed_and_deleted(account: Account) -> None:
 
 def test_the_catalogue_is_there(account: Account) -> None:
     listed = account.call("GET", "/v1/event-types").body["eventTypes"]
-    assert [one["eventName"] for one in listed] == list(EVENT_TYPES)
+    assert [one["eventName"] for one in listed] == [*EVENT_TYPES, OWN_REAL_TIME, OWN_NON_REAL_TIME]
 
 
 def test_of_twenty_creates_at_once_five_succeed(account: Account) -> None:

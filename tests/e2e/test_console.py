@@ -261,7 +261,7 @@ def test_a_receiver_that_refuses_the_sample_keeps_it_from_being_saved(
 def test_events_are_found_by_their_words_and_chosen_together(console: Console, page: Page) -> None:
     console.open("#/new")
     events = page.get_by_role("group", name="Trigger events")
-    expect(events.get_by_role("checkbox")).to_have_count(31)
+    expect(events.get_by_role("checkbox")).to_have_count(33)
     page.get_by_label("Find events").fill("course enrollment")
     expect(events.get_by_role("checkbox").and_(page.locator(":visible"))).to_have_count(4)
     expect(events.get_by_text("[Real Time]").and_(page.locator(":visible"))).to_have_count(2)

@@ -4,7 +4,7 @@ import pytest
 
 from lms_webhooks.model.health import Mode
 from lms_webhooks.model.lanes import Lane
-from lms_webhooks.model.slots import next_slot_ms
+from lms_webhooks.model.slots import EveryMinutes, next_slot_ms
 from lms_webhooks.stores.replays import ReplayState
 from tests.scenarios.endpoints import Reply, always
 from tests.scenarios.test_replay import progress, start
@@ -23,7 +23,7 @@ def test_every_lane_is_served_beside_a_stream_that_takes_all_of_the_time(
 ) -> None:
     """A webhook in backlog mode gets real-time events as fast as its receiver responds. It has a batch of
     300, an event that was rejected, and a replay of 300."""
-    slot = next_slot_ms(int(world.now * 1000), every_minutes=BATCH_EVERY_MINUTES) / 1000
+    slot = next_slot_ms(int(world.now * 1000), EveryMinutes(BATCH_EVERY_MINUTES)) / 1000
     world.run(slot - 5 * MINUTE - world.now)
     endpoint = world.endpoint()
     webhook = world.register(endpoint, ordered=ordered)

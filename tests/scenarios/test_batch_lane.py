@@ -109,3 +109,54 @@ def test_a_message_of_the_batch_queue_that_comes_twice(world: World) -> None:
     world.duplicate(ids[1], name=NON_REAL_TIME, delay_seconds=HOUR)
     world.run(2 * HOUR)
     assert endpoint.acknowledged == ids
+
+
+def test_each_webhook_goes_out_at_its_own_times(world: World) -> None:
+    """The world begins at 12:00 UTC, which is 13:00 in Rome."""
+    often, daily = world.endpoint("often"), world.endpoint("daily")
+    world.register(often, batch_schedule={"everyMinutes": 5})
+    in_rome = {"dailyAt": ["02:00", "14:30"], "timeZone": "Europe/Rome"}
+    webhook = world.register(daily, batch_schedule=in_rome)
+    first = world.emit(3, name=NON_REAL_TIME)
+    world.run(6 * MINUTE)
+    assert (often.acknowledged, daily.posts) == (first, [])
+    world.run(83 * MINUTE)
+    assert daily.posts == [], "14:30 is a minute away"
+    world.run(2 * MINUTE)
+    assert daily.acknowledged == first
+    second = world.emit(2, name=NON_REAL_TIME)
+    world.run(11 * HOUR + 28 * MINUTE)
+    assert daily.acknowledged == first
+    world.run(3 * MINUTE)
+    assert daily.acknowledged == first + second, "02:00 in Rome"
+    assert world.outcomes(webhook) == {"delivered": 5}
+
+
+def test_a_slot_that_no_sweep_saw_goes_out_at_the_next_and_once(world: World) -> None:
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint, batch_schedule={"dailyAt": ["12:30"], "timeZone": "UTC"})
+    ids = world.emit(3, name=NON_REAL_TIME)
+    world.run(MINUTE)
+    world.no_sweeps_until = world.now + 3 * HOUR
+    world.run(2 * HOUR)
+    assert endpoint.posts == []
+    world.run(2 * HOUR)
+    assert endpoint.acknowledged == ids
+    assert world.outcomes(webhook) == {"delivered": 3}
+    assert len(endpoint.posts) == len(endpoint.sizes) == 2
+
+
+def test_a_new_schedule_holds_for_what_is_pending_and_for_what_comes(world: World) -> None:
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    first = world.emit(2, name=NON_REAL_TIME)
+    world.run(5 * MINUTE)
+    world.change(webhook, batch_schedule={"dailyAt": ["13:00"], "timeZone": "UTC"})
+    second = world.emit(2, name=NON_REAL_TIME)
+    world.run(54 * MINUTE)
+    assert endpoint.posts == []
+    world.change(webhook, batch_schedule={"everyMinutes": 240})
+    world.run(2 * HOUR + 55 * MINUTE)
+    assert endpoint.posts == []
+    world.run(7 * MINUTE)
+    assert endpoint.acknowledged == first + second, "16:00"

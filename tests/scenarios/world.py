@@ -29,6 +29,7 @@ from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 
 from lms_webhooks.admin import rate_limit
+from lms_webhooks.admin.batch_schedules import BatchSchedules
 from lms_webhooks.admin.caller import Caller
 from lms_webhooks.admin.inputs import WebhookInput, WebhookPatch
 from lms_webhooks.admin.rate_limit import SendRateLimit
@@ -327,6 +328,7 @@ class World:
             _BACKGROUND_DRAIN_URL: self.background_drain_queue,
         }
         self.sweep_queue = self._queue("SweepQueue")
+        self.no_sweeps_until = 0.0
         self.quarantined: list[str] = []
         self.told: list[dict[str, Any]] = []
         """What owners were sent, as programs get it."""
@@ -387,6 +389,7 @@ class World:
         status: Status = Status.ACTIVE,
         ordered: bool = False,
         authentication: Mapping[str, str] = UNSIGNED,
+        batch_schedule: Mapping[str, object] | None = None,
     ) -> str:
         """Register a webhook as the admin API does; return its id."""
         wanted = _taken(
@@ -397,6 +400,7 @@ class World:
             events=events,
             status=status,
             ordered=ordered,
+            **({"batch_schedule": batch_schedule} if batch_schedule else {}),
         )
         webhook = self._webhook_service.create(admin_of(account), wanted)[0].webhook
         self.webhooks[webhook.webhook_id] = webhook
@@ -789,6 +793,11 @@ class World:
             DrainQueue(self._sqs, _DRAIN_URL, _BACKGROUND_DRAIN_URL),
             Backlog(self._table(_DELIVERIES), retention_days=self._retention_days),
             SendRateLimit(self._table(WEBHOOKS), clock=self.time.clock),
+            BatchSchedules(
+                Backlog(self._table(_DELIVERIES), retention_days=self._retention_days),
+                every_minutes=BATCH_EVERY_MINUTES,
+                clock=self.time.clock,
+            ),
             now=lambda: datetime.fromtimestamp(self.time.clock(), UTC),
             sleep=sleep,
         )
@@ -1137,6 +1146,8 @@ class World:
 
     def _sweep(self) -> None:
         self.time.at(self.now + _SWEEP_SECONDS, self._sweep)
+        if self.now < self.no_sweeps_until:
+            return
         # A sweep does what the tables and the time tell it. Where they are as they were at the last one,
         # which had nothing to do, and nothing fell due since, this one has nothing to do either.
         if self._writes == self._swept_writes and self.now < self._nothing_before:

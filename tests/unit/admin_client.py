@@ -16,6 +16,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from moto import mock_aws
 
 from lms_webhooks.admin.api import build_api
+from lms_webhooks.admin.batch_schedules import BatchSchedules
 from lms_webhooks.admin.deliveries import Deliveries
 from lms_webhooks.admin.handlers import Services
 from lms_webhooks.admin.idempotency import Idempotency
@@ -29,6 +30,7 @@ from lms_webhooks.admin.webhooks import WebhookService
 from lms_webhooks.aws.dynamodb import Table
 from lms_webhooks.aws.kms import SecretCipher
 from lms_webhooks.aws.sqs import DrainQueue
+from lms_webhooks.model.event_types import with_extra_types
 from lms_webhooks.sending.sender import PostResult, Sender, Timeouts
 from lms_webhooks.sending.webhook_client import SendKind, WebhookClient
 from lms_webhooks.sending.webhook_request import WebhookRequest
@@ -72,6 +74,7 @@ def admin_settings(
     background_drain_queue_url: str = "unused",
     notice_topic_arn: str = "unused",
     loopback_targets_allowed: bool = False,
+    extra_event_types: str = "",
 ) -> AdminApiSettings:
     return AdminApiSettings(
         webhooks_table=table_name,
@@ -79,6 +82,7 @@ def admin_settings(
         delivery_retention_days=30,
         backlog_retention_days=7,
         batch_every_minutes=15,
+        extra_event_types=extra_event_types,
         notice_topic_arn=notice_topic_arn,
         drain_queue_url=drain_queue_url,
         background_drain_queue_url=background_drain_queue_url,
@@ -156,12 +160,21 @@ class AdminClient:
         self.slept_seconds: list[float] = []
         self.now_seconds = NOW.timestamp()
         rate_limit = SendRateLimit(Table(dynamodb, settings.webhooks_table), clock=self._clock)
+        event_types = with_extra_types(settings.extra_event_types)
+        schedules = BatchSchedules(
+            self.backlog,
+            every_minutes=settings.batch_every_minutes,
+            event_types=event_types,
+            clock=self._clock,
+        )
         webhooks = WebhookService(
             self.store,
             self.secret_box,
             drain_queue,
             self.backlog,
             rate_limit,
+            schedules,
+            event_types=event_types,
             now=lambda: NOW + timedelta(seconds=self.now_seconds - NOW.timestamp()),
             sleep=self.slept_seconds.append,
         )
@@ -174,6 +187,7 @@ class AdminClient:
             webhooks,
             WebhookClient(self.secret_box, cast("Sender", self), kind=SendKind.TEST, clock=self._clock),
             rate_limit,
+            event_types=event_types,
             clock=self._clock,
         )
         subscriptions = Subscriptions(
@@ -195,6 +209,7 @@ class AdminClient:
                     ReplayStore(self.deliveries_table, sleep=lambda _: None),
                     drain_queue,
                     rate_limit,
+                    event_types=event_types,
                     clock=self._clock,
                 ),
                 retries=RetryService(
@@ -204,7 +219,7 @@ class AdminClient:
                     self.store,
                     self.history,
                     self.backlog,
-                    batch_every_minutes=settings.batch_every_minutes,
+                    schedules,
                     clock=self._clock,
                 ),
                 idempotency=Idempotency(
@@ -212,6 +227,8 @@ class AdminClient:
                 ),
                 sample_sends=lambda: sample_sends,
                 subscriptions=lambda: subscriptions,
+                event_types=event_types,
+                schedules=schedules,
             ),
             settings,
         )
@@ -307,7 +324,11 @@ class AdminClient:
 
 @contextmanager
 def admin_client(
-    table_name: str = TABLE, *, dynamodb: Engine = moto, loopback_targets_allowed: bool = False
+    table_name: str = TABLE,
+    *,
+    dynamodb: Engine = moto,
+    loopback_targets_allowed: bool = False,
+    extra_event_types: str = "",
 ) -> Iterator[AdminClient]:
     """An admin of a system of their own. Those that live at the same time need tables of different names."""
     with mock_aws(), dynamodb() as client:
@@ -323,5 +344,6 @@ def admin_client(
                 "QueueUrl"
             ],
             loopback_targets_allowed=loopback_targets_allowed,
+            extra_event_types=extra_event_types,
         )
         yield AdminClient(client, kms, sqs, sns, settings)

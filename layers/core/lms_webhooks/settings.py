@@ -25,6 +25,7 @@ class AdminApiSettings:
     delivery_retention_days: int
     backlog_retention_days: int
     batch_every_minutes: int
+    extra_event_types: str
     notice_topic_arn: str
     account_claim: str
     role_claim: str
@@ -51,6 +52,7 @@ class DispatcherSettings:
     delivery_retention_days: int
     backlog_retention_days: int
     batch_every_minutes: int
+    extra_event_types: str
     loopback_targets_allowed: bool
     trusted_ca_file: str
 

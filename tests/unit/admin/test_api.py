@@ -21,6 +21,8 @@ IDLE_RULE = (
     " scripts, and in emoji"
 )
 HIDDEN_RULE = "must not contain characters that are invisible or change the direction of the text"
+SCHEDULE_RULE = "must have everyMinutes alone, or dailyAt and timeZone"
+PERIOD_RULE = "must be a whole number from 5 to 1440"
 VALUE_RULE = "must have a value of 1 to 1024 visible ASCII characters, with spaces or tabs only between them"
 
 REPOSITORY = Path(__file__).parents[3]
@@ -49,6 +51,7 @@ def test_a_webhook_is_created_read_listed_and_deleted(client: AdminClient) -> No
         "status": "active",
         "ordered": False,
         "headers": {},
+        "batchSchedule": {"everyMinutes": 15},
         "health": {"mode": "direct", "attempts": []},
         "pending": {"count": 0, "atLeast": False, "lanes": {}},
         "createdAt": "2026-11-03T12:00:00.005Z",
@@ -239,6 +242,35 @@ KNOWN_EVENT = "must be an event name that GET /v1/event-types lists"
         ({"status": "retired"}, {"/status": "must be 'active', 'paused' or 'inactive'"}),
         ({"status": 1}, {"/status": "must be 'active', 'paused' or 'inactive'"}),
         ({"ordered": "yes"}, {"/ordered": "must be true or false, not text"}),
+        ({"batchSchedule": {}}, {"/batchSchedule": SCHEDULE_RULE}),
+        ({"batchSchedule": {"everyMinutes": 60, "timeZone": "UTC"}}, {"/batchSchedule": SCHEDULE_RULE}),
+        ({"batchSchedule": {"dailyAt": ["02:00"]}}, {"/batchSchedule": SCHEDULE_RULE}),
+        ({"batchSchedule": {"everyMinutes": 4}}, {"/batchSchedule/everyMinutes": PERIOD_RULE}),
+        ({"batchSchedule": {"everyMinutes": 1441}}, {"/batchSchedule/everyMinutes": PERIOD_RULE}),
+        ({"batchSchedule": {"everyMinutes": 7.5}}, {"/batchSchedule/everyMinutes": "must be a whole number"}),
+        (
+            {"batchSchedule": {"everyMinutes": "5"}},
+            {"/batchSchedule/everyMinutes": "must be a whole number"},
+        ),
+        (
+            {"batchSchedule": {"dailyAt": ["2:00", "24:00", "14:30"], "timeZone": "Europe/Atlantis"}},
+            {
+                "/batchSchedule/dailyAt/0": "must be a time of day such as 02:00 or 14:30",
+                "/batchSchedule/dailyAt/1": "must be a time of day such as 02:00 or 14:30",
+                "/batchSchedule/timeZone": (
+                    "must be a time zone of the IANA database, such as Europe/Rome or UTC"
+                ),
+            },
+        ),
+        (
+            {"batchSchedule": {"dailyAt": ["02:00", "02:00"], "timeZone": "UTC"}},
+            {"/batchSchedule/dailyAt": "must not name 02:00 twice"},
+        ),
+        (
+            {"batchSchedule": {"dailyAt": [f"00:{each:02d}" for each in range(25)], "timeZone": "UTC"}},
+            {"/batchSchedule/dailyAt": "must have at most 24 entries, has 25"},
+        ),
+        ({"batchSchedule": "daily"}, {"/batchSchedule": "must be an object, not text"}),
         ({"headers": ["x"]}, {"/headers": "must be an object, not a list"}),
         ({"headers": {"x": 1}}, {"/headers/x": "must be text, not a number"}),
         (

@@ -220,6 +220,8 @@ RULED = (inputs, targets, authentication, subscriptions, replays)
 NOT_TYPED = {
     "must be an event name that GET /v1/event-types lists",
     "must not be null; leave out what is to stay",
+    "must not be null; leave it out for the slots of the deployment",
+    "must have everyMinutes alone, or dailyAt and timeZone",
     "must not name {n} twice",
 }
 """What no form of the console can send."""

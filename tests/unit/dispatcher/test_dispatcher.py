@@ -12,9 +12,11 @@ from lms_webhooks.dispatcher.batch_reader import CONFLICTING_EVENT
 from lms_webhooks.dispatcher.dispatcher import SQS_BATCH_SIZE, Dispatcher
 from lms_webhooks.model.attempts import Attempt, ErrorClass
 from lms_webhooks.model.deliveries import Delivery, Outcome
+from lms_webhooks.model.event_types import with_extra_types
 from lms_webhooks.model.events import MAX_EVENT_ID_BYTES
 from lms_webhooks.model.health import DisabledReason, Health, Mode
 from lms_webhooks.model.lanes import Lane
+from lms_webhooks.model.slots import BatchSchedule, DailyAt, EveryMinutes
 from lms_webhooks.model.webhooks import Status
 from lms_webhooks.sending.sender import Timeouts
 from lms_webhooks.sending.sockets import OutOfResources
@@ -34,6 +36,8 @@ from tests.unit.flow import (
 from tests.unit.tables import DAY_MS, NOW_MS, Fails, Throttled, before, event, keep_requests
 
 ADDED, REMOVED = (f"RESPONSE:ASYNCAPI_USERGROUP_USER_{done}" for done in ("ADDED", "REMOVED"))
+OWN, OWN_BATCH = "BADGE_AWARDED", "ROLE:CHANGED"
+"""Event types of the deployer's own."""
 
 
 class Dispatching(Flow):
@@ -52,6 +56,7 @@ class Dispatching(Flow):
             event_source="lms",
             retention_days=RETENTION_DAYS,
             batch_every_minutes=20,
+            event_types=with_extra_types(f"{OWN},{OWN_BATCH}:non-real-time"),
             clock=self.clock,
             jitter=lambda: 0.0,
         )
@@ -517,6 +522,37 @@ def test_non_real_time_events_wait_for_their_slot_and_nobody_is_sent_for(world: 
     assert world.dispatch(message("e1", name=BATCH)) == []
     assert (world.waiting_ids(Lane.BATCH), world.sent_for, world.endpoint.posts) == (["e1"], [], [])
     assert world.backlog.markers(ID)[Lane.BATCH].due_at_ms == NOW_MS + 20 * 60_000
+
+
+@pytest.mark.parametrize(
+    ("schedule", "minutes"),
+    [
+        (EveryMinutes(45), 45),
+        (DailyAt(("13:10", "02:00"), "Europe/Rome"), 10),
+        (DailyAt(("13:10",), "Europe/Atlantis"), 20),
+    ],
+    ids=["period", "daily", "a zone that this version does not know"],
+)
+def test_a_webhook_s_own_schedule_sets_the_slot(
+    world: Dispatching, schedule: BatchSchedule, minutes: int
+) -> None:
+    world.may_break = "Europe/Atlantis" in repr(schedule)
+    world.register(events=frozenset({BATCH}), batch_schedule=schedule)
+    assert world.dispatch(message("e1", name=BATCH)) == []
+    assert world.backlog.markers(ID)[Lane.BATCH].due_at_ms == NOW_MS + minutes * 60_000
+    world.backlog.clear_marker(world.backlog.markers(ID)[Lane.BATCH])
+    world.dispatch(message("e1", name=BATCH, receives=2))
+    assert world.backlog.markers(ID)[Lane.BATCH].due_at_ms == NOW_MS + minutes * 60_000
+    assert (world.metrics.get("InternalErrors", 0) > 0) is world.may_break
+
+
+def test_types_of_the_deployers_own_go_out_as_their_category_says(world: Dispatching) -> None:
+    world.register(events=frozenset({OWN, OWN_BATCH}))
+    assert world.dispatch(message("e1", name=OWN), message("e2", name=OWN_BATCH)) == []
+    assert world.endpoint.posts == [["e1"]]
+    assert world.waiting_ids(Lane.BATCH) == ["e2"]
+    world.dispatch(message("e2", name=OWN_BATCH, receives=2))
+    assert list(world.backlog.markers(ID)) == [Lane.BATCH], "where a first try may have put it"
 
 
 def test_events_that_come_later_wait_for_the_slot_of_the_first(world: Dispatching) -> None:

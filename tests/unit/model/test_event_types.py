@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from lms_webhooks.model.event_types import EVENT_TYPES, NON_REAL_TIME, REAL_TIME, Category, EventType
+from lms_webhooks.model.event_types import (
+    EVENT_TYPES,
+    NON_REAL_TIME,
+    REAL_TIME,
+    Category,
+    EventType,
+    with_extra_types,
+)
 from tools.samples import DIRECTORY, SCHEMAS, file_name, files
 
 LAYER = Path(__file__).parents[3] / "layers" / "core"
@@ -45,9 +52,9 @@ def test_no_generated_file_is_left_over() -> None:
         assert set(folder.iterdir()) == {path for path in files() if path.parent == folder}
 
 
-@pytest.mark.parametrize("module", ["model.event_types", "stores.webhooks", "aws.kms"])
+@pytest.mark.parametrize("module", ["model.event_types", "dispatcher.dispatcher", "aws.kms"])
 def test_deliveries_do_not_pay_for_the_admin_apis_imports(module: str) -> None:
-    heavy = {"pydantic", "aws_lambda_powertools.event_handler"}
+    heavy = {"pydantic", "aws_lambda_powertools.event_handler", "zoneinfo", "tzdata"}
     code = f"import sys, lms_webhooks.{module}; print({heavy} & set(sys.modules))"
     run = subprocess.run(
         [sys.executable, "-c", code],
@@ -63,3 +70,13 @@ def test_who_changes_a_sample_changes_their_own() -> None:
     event = EVENT_TYPES["COURSE_COMPLETED"].sample_event()
     event["data"]["note"] = "mine"
     assert "note" not in EVENT_TYPES["COURSE_COMPLETED"].sample
+
+
+def test_a_deployers_own_types_come_behind_and_change_none_of_the_catalogues() -> None:
+    extra = "ROLE:CHANGED:non-real-time,COURSE_ENROLLMENT:non-real-time,badge.awarded"
+    catalogue = with_extra_types(extra)
+    assert [*catalogue] == [*EVENT_TYPES, "ROLE:CHANGED", "badge.awarded"]
+    assert catalogue["COURSE_ENROLLMENT"] is EVENT_TYPES["COURSE_ENROLLMENT"]
+    own = [(each.label, each.category) for each in list(catalogue.values())[-2:]]
+    assert own == [("Role changed", Category.NON_REAL_TIME), ("Badge.awarded", Category.REAL_TIME)]
+    assert with_extra_types("") == EVENT_TYPES

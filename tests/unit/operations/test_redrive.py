@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from moto import mock_aws
 
 from lms_webhooks.aws.sqs import QuarantineQueue
-from lms_webhooks.model.event_types import EVENT_TYPES
+from lms_webhooks.model.event_types import generic_type, with_extra_types
 from operations.redrive import (
     MAX_BATCH_BYTES,
     Destination,
@@ -223,7 +223,7 @@ def test_a_fair_queue_s_group_goes_along(queues: Queues) -> None:
 
 
 def envelope(event_name: str, *, source: str = "lms", detail: str = "") -> str:
-    text = detail or json.dumps(EVENT_TYPES[event_name].sample_event("e-1") | {"accountId": 1010})
+    text = detail or json.dumps(generic_type(event_name).sample_event("e-1") | {"accountId": 1010})
     return f'{{"id": "1", "detail-type": "{event_name}", "source": "{source}", "detail": {text}}}'
 
 
@@ -237,11 +237,19 @@ def test_what_would_be_taken_now_leaves_quarantine_and_the_rest_stays(queues: Qu
     kept.quarantine("no JSON", reason="the message is not the JSON of an event")
     queues.fill('{"someone": "else"}')
     shown = Shown()
-    route = out_of_quarantine(realtime_url=queues.realtime, batch_url=queues.batch, source="lms")
+    own_realtime, own_batch = envelope("BADGE_AWARDED"), envelope("ROLE_CHANGED")
+    for each in (own_realtime, own_batch):
+        kept.quarantine(each, reason="eventName is unknown")
+    route = out_of_quarantine(
+        realtime_url=queues.realtime,
+        batch_url=queues.batch,
+        source="lms",
+        event_types=with_extra_types("BADGE_AWARDED,ROLE_CHANGED:non-real-time"),
+    )
     redrive = make(queues, route, shown)
     redrive.send()
-    assert queues.on(queues.realtime) == [realtime]
-    assert queues.on(queues.batch) == [batch]
+    assert sorted(queues.on(queues.realtime)) == sorted([realtime, own_realtime])
+    assert sorted(queues.on(queues.batch)) == sorted([batch, own_batch])
     assert len(queues.on(queues.dead)) == redrive.tally.stayed == 3
     assert sorted(each.reason for each in shown.destinations) == [
         "source is 'crm'; this bus takes events from 'lms'",

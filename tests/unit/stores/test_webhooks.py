@@ -22,6 +22,7 @@ from lms_webhooks.errors import (
     WebhookNotFound,
 )
 from lms_webhooks.model.health import Health, Mode
+from lms_webhooks.model.slots import BatchSchedule, DailyAt, EveryMinutes
 from lms_webhooks.model.webhooks import (
     Authentication,
     BasicAuthentication,
@@ -104,6 +105,20 @@ def test_every_field_comes_back(store: WebhookStore, authentication: Authenticat
     store.create(kept)
     assert store.get("1010", kept.webhook_id) == kept
     assert listed(store, "1010") == [kept]
+
+
+@pytest.mark.parametrize("schedule", [EveryMinutes(45), DailyAt(("02:00", "14:30"), "Europe/Rome")])
+def test_a_batch_schedule_comes_back_and_goes_with_the_change_that_ends_it(
+    client: "DynamoDBClient", store: WebhookStore, schedule: BatchSchedule
+) -> None:
+    kept = webhook(batch_schedule=schedule)
+    store.create(kept)
+    assert store.get("1010", kept.webhook_id) == kept
+    without = replace(kept, batch_schedule=None, version=2)
+    store.update(without, expected=kept)
+    assert store.get("1010", kept.webhook_id) == without
+    item = stands(client, "ACCOUNT#1010", f"WEBHOOK#{kept.webhook_id}")
+    assert "batch_schedule" not in item, "as older versions have it"
 
 
 def test_authentication_of_an_unknown_type_is_named(client: "DynamoDBClient", store: WebhookStore) -> None:

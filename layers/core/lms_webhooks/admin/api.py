@@ -41,7 +41,7 @@ def build_api(services: Services, settings: AdminApiSettings) -> APIGatewayHttpR
     handlers = Handlers(services, settings)
     for path, routes in ROUTES.by_path().items():
         for route in routes:
-            handle = _with_call(app, route, getattr(handlers, route.handler), settings)
+            handle = _with_call(app, route, getattr(handlers, route.handler), services, settings)
             # Only the console is compressed. Where a secret stands beside a caller's text, the length of the
             # compressed response would reveal it.
             app.route(path, method=route.method, compress=path.startswith("/console"))(handle)
@@ -72,18 +72,24 @@ class _Resolver(APIGatewayHttpResolver):
 
 
 def _with_call(
-    app: APIGatewayHttpResolver, route: Route, handler: _Handler, settings: AdminApiSettings
+    app: APIGatewayHttpResolver,
+    route: Route,
+    handler: _Handler,
+    services: Services,
+    settings: AdminApiSettings,
 ) -> _Handler:
     """Return what Powertools calls: it checks the current event and hands it to `handler`."""
 
     def handle(**ids: str) -> Response[str]:
         event = app.current_event.raw_event
-        return handler(event if route.is_public else _checked(event, route, settings), **ids)
+        return handler(event if route.is_public else _checked(event, route, services, settings), **ids)
 
     return handle
 
 
-def _checked(event: Mapping[str, Any], route: Route, settings: AdminApiSettings) -> Call[Any]:
+def _checked(
+    event: Mapping[str, Any], route: Route, services: Services, settings: AdminApiSettings
+) -> Call[Any]:
     """Return the call of `event`, if its caller may make it and it says nothing that the route ignores.
 
     Raises:
@@ -95,11 +101,15 @@ def _checked(event: Mapping[str, Any], route: Route, settings: AdminApiSettings)
         raise Forbidden(f"To change anything the token needs the role {settings.admin_role}.")
     if not route.query:
         read_no_parameters(event.get("queryStringParameters") or {})
-    return Call(route, event, caller, _body(event, route, settings))
+    context = {
+        "loopback_allowed": settings.loopback_targets_allowed,
+        "event_types": services.event_types,
+        "batch_every_minutes": settings.batch_every_minutes,
+    }
+    return Call(route, event, caller, _body(event, route, context))
 
 
-def _body(event: Mapping[str, Any], route: Route, settings: AdminApiSettings) -> BaseModel | None:
-    context = {"loopback_allowed": settings.loopback_targets_allowed}
+def _body(event: Mapping[str, Any], route: Route, context: Mapping[str, object]) -> BaseModel | None:
     if route.takes is None:
         # Nothing, or an object without fields: many clients send one with every POST.
         if event.get("body"):

@@ -4,13 +4,14 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.event_handler import Response
 
 from lms_webhooks.admin import console_files
+from lms_webhooks.admin.batch_schedules import BatchSchedules
 from lms_webhooks.admin.deliveries import Deliveries, DeliveryView
+from lms_webhooks.admin.description import describe_api
 from lms_webhooks.admin.http_responses import (
     SAFETY_HEADERS,
     etag,
@@ -75,6 +76,7 @@ from lms_webhooks.admin.retries import Retry, RetryService, RetryState, audit_re
 from lms_webhooks.admin.routes import Call, Route, RouteTable
 from lms_webhooks.admin.stats import DEFAULT_HOURS, MAX_HOURS, StatsReader
 from lms_webhooks.admin.webhooks import WebhookService, audit_creation, audit_rotation
+from lms_webhooks.model.event_types import EventTypes
 from lms_webhooks.model.lanes import Lane
 from lms_webhooks.model.webhooks import SignatureAuthentication, WebhookWithHealth
 from lms_webhooks.settings import AdminApiSettings
@@ -86,7 +88,6 @@ if TYPE_CHECKING:
 
 ROUTES = RouteTable()
 
-_OPENAPI = Path(__file__).with_name("openapi.json")
 _COUNTED_PENDING = 1000  # events a lane: about a megabyte of reading, once for one webhook
 _LISTED_PENDING = 100  # for each of five webhooks
 
@@ -103,6 +104,8 @@ class Services:
     idempotency: Idempotency
     sample_sends: "Callable[[], SampleSender]"
     subscriptions: "Callable[[], Subscriptions]"
+    event_types: EventTypes
+    schedules: BatchSchedules
 
 
 class Handlers:
@@ -117,7 +120,7 @@ class Handlers:
         return Response(
             status_code=HTTPStatus.OK,
             content_type="application/json",
-            body=_OPENAPI.read_text(),
+            body=describe_api(self._services.event_types),
             headers={"Cache-Control": "public, max-age=300", **SAFETY_HEADERS},
         )
 
@@ -138,7 +141,7 @@ class Handlers:
 
     @ROUTES.add(Route("GET", "/v1/event-types", gives=EventTypeList))
     def list_event_types(self, call: Call[None]) -> Response[str]:
-        return call.respond(present_event_types())
+        return call.respond(present_event_types(self._services.event_types))
 
     @ROUTES.add(Route("GET", "/v1/webhooks", gives=WebhookList))
     def list_webhooks(self, call: Call[None]) -> Response[str]:
@@ -164,7 +167,14 @@ class Handlers:
         def respond(created: WebhookWithHealth, secret: str | None) -> Response[str]:
             webhook = created.webhook
             headers = {"Location": f"/v1/webhooks/{webhook.webhook_id}", "ETag": etag(webhook)}
-            return call.respond(present_webhook(*created, {}, secret=secret), headers)
+            model = present_webhook(
+                *created,
+                {},
+                event_types=self._services.event_types,
+                next_batch=self._services.schedules.next_batch(created, None),
+                secret=secret,
+            )
+            return call.respond(model, headers)
 
         def on_repeat(body: Any) -> None:
             audit_creation(call.caller, call.body, body["webhookId"], repeated=True)
@@ -332,7 +342,12 @@ class Handlers:
         )
     )
     def list_deliveries(self, call: Call[None], webhook_id: str) -> Response[str]:
-        query = read_delivery_query(call.query, account_id=call.caller.account_id, webhook_id=webhook_id)
+        query = read_delivery_query(
+            call.query,
+            account_id=call.caller.account_id,
+            webhook_id=webhook_id,
+            event_types=self._services.event_types,
+        )
         return call.respond(
             present_deliveries(self._services.deliveries.page(call.caller, webhook_id, query))
         )
@@ -519,13 +534,15 @@ class Handlers:
         self, found: WebhookWithHealth, *, secret: str | None = None, limit: int = _COUNTED_PENDING
     ) -> WebhookOutput:
         webhook = found.webhook
-        pending = self._services.webhooks.count_pending(webhook, limit=limit)
+        pending, next_batch = self._services.webhooks.read_pending(found, limit=limit)
         return present_webhook(
             *found,
             pending,
             last_delivery=self._services.deliveries.newest(webhook),
             # The lane of a replay that runs has a marker.
             replay=self._services.replays.running(webhook) if Lane.REPLAY in pending else None,
+            event_types=self._services.event_types,
+            next_batch=next_batch,
             secret=secret,
             previous_secret_expires_at=self._services.webhooks.previous_secret_expires_at(webhook),
         )

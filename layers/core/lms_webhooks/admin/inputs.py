@@ -1,7 +1,9 @@
 """Define the models of the bodies that the API takes, and the rule of each field."""
 
 import re
-from typing import Annotated, Literal
+from functools import cache
+from importlib.resources import files
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -12,6 +14,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic.alias_generators import to_camel
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -19,6 +22,14 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from lms_webhooks.admin.joiners import all_joiners_show
 from lms_webhooks.admin.query_parameters import parse_time_ms
 from lms_webhooks.model.event_types import EVENT_TYPES
+from lms_webhooks.model.slots import (
+    MAX_DAILY_TIMES,
+    MAX_EVERY_MINUTES,
+    MIN_EVERY_MINUTES,
+    BatchSchedule,
+    DailyAt,
+    EveryMinutes,
+)
 from lms_webhooks.sending.targets import ForbiddenTarget, check_url
 
 MAX_HEADERS = 10
@@ -47,6 +58,7 @@ _BARRED_HEADERS = frozenset(
     }
 )
 _BARRED_PREFIXES = ("webhook-", "proxy-")
+UNKNOWN_EVENT = "must be an event name that GET /v1/event-types lists"
 _REPEATED = "must not be given twice, in upper or lower case"
 
 # A mail address as people have them (RFC 5321's dot-string), at a host with a dot: SNS says what it can mail.
@@ -54,6 +66,7 @@ _ADDRESS = re.compile(
     r"(?=.{1,64}@)[a-zA-Z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[a-zA-Z0-9!#$%&'*+/=?^_`{|}~-]+)*"
     r"@[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)+"
 )
+_TIME_OF_DAY = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # Invisible characters (Unicode's Default_Ignorable_Code_Point) and those that change the direction of text,
 # such as U+202E: one text would look like another. `joiners` judges joiners and variation selectors.
@@ -124,9 +137,9 @@ def _allowed_target(url: str, info: ValidationInfo) -> str:
     return url
 
 
-def _known_event(name: str) -> str:
-    if name not in EVENT_TYPES:
-        raise _violation("must be an event name that GET /v1/event-types lists")
+def _known_event(name: str, info: ValidationInfo) -> str:
+    if name not in (info.context or {}).get("event_types", EVENT_TYPES):
+        raise _violation(UNKNOWN_EVENT)
     return name
 
 
@@ -238,23 +251,9 @@ type _Events = Annotated[
     Field(min_length=1),
     AfterValidator(_without_repeats),
 ]
+type _EventsOfStored = Annotated[list[str], Field(min_length=1), AfterValidator(_without_repeats)]
 type _Status = Literal["active", "paused", "inactive"]
 type _Headers = Annotated[dict[str, str], Field(max_length=MAX_HEADERS), AfterValidator(_allowed_headers)]
-
-
-class WebhookInput(_Input):
-    """A webhook to create or to test."""
-
-    # Validate it with the context {"loopback_allowed": bool}.
-
-    name: _Name
-    description: _Description = ""
-    target_url: _TargetUrl
-    authentication: _Authentication
-    events: _Events
-    status: _Status = "active"
-    ordered: bool = False
-    headers: _Headers = {}
 
 
 class _PartialInput(_Input):
@@ -269,19 +268,101 @@ class _PartialInput(_Input):
         return value
 
 
+def _period(minutes: int, info: ValidationInfo) -> int:
+    # The deployment's own may be shorter. A client that sends back what it read must be understood.
+    is_default = minutes == (info.context or {}).get("batch_every_minutes")
+    if not MIN_EVERY_MINUTES <= minutes <= MAX_EVERY_MINUTES and not is_default:
+        raise _violation(f"must be a whole number from {MIN_EVERY_MINUTES} to {MAX_EVERY_MINUTES}")
+    return minutes
+
+
+def _time_of_day(text: str) -> str:
+    if not _TIME_OF_DAY.fullmatch(text):
+        raise _violation("must be a time of day such as 02:00 or 14:30")
+    return text
+
+
+def _time_zone(name: str) -> str:
+    if name not in _time_zones():
+        raise _violation("must be a time zone of the IANA database, such as Europe/Rome or UTC")
+    return name
+
+
+@cache
+def _time_zones() -> frozenset[str]:
+    """The names of the IANA database. The folders of zoneinfo also have others, such as `localtime`."""
+    return frozenset(files("tzdata").joinpath("zones").read_text().split())
+
+
+class BatchScheduleInput(_PartialInput):
+    """When non-real-time events go out: `everyMinutes`, or `dailyAt` with `timeZone`."""
+
+    every_minutes: Annotated[int, AfterValidator(_period)] | None = None
+    daily_at: (
+        Annotated[
+            list[Annotated[str, AfterValidator(_time_of_day)]],
+            Field(min_length=1, max_length=MAX_DAILY_TIMES),
+            AfterValidator(_without_repeats),
+        ]
+        | None
+    ) = None
+    time_zone: Annotated[str, AfterValidator(_time_zone)] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if self.model_fields_set not in ({"every_minutes"}, {"daily_at", "time_zone"}):
+            raise _violation("must have everyMinutes alone, or dailyAt and timeZone")
+        return self
+
+    def to_schedule(self) -> BatchSchedule:
+        """Return the schedule that this says."""
+        if self.every_minutes is not None:
+            return EveryMinutes(self.every_minutes)
+        assert self.daily_at is not None
+        assert self.time_zone is not None
+        return DailyAt(tuple(sorted(self.daily_at)), self.time_zone)
+
+
+class WebhookInput(_Input):
+    """A webhook to create or to test."""
+
+    # Validate it with the context {"loopback_allowed": bool}. The context may also have "event_types", where
+    # a deployer added some, and "batch_every_minutes", the period of the deployment.
+
+    name: _Name
+    description: _Description = ""
+    target_url: _TargetUrl
+    authentication: _Authentication
+    events: _Events
+    status: _Status = "active"
+    ordered: bool = False
+    headers: _Headers = {}
+    batch_schedule: BatchScheduleInput | None = None
+
+    @field_validator("batch_schedule", mode="before")
+    @classmethod
+    def _given(cls, value: object) -> object:
+        """Refuse null: `None` stands for the slots of the deployment."""
+        if value is None:
+            raise _violation("must not be null; leave it out for the slots of the deployment")
+        return value
+
+
 class WebhookPatch(_PartialInput):
     """The fields of a webhook to change. The others stay."""
 
-    # Validate it as WebhookInput.
+    # Validate it as WebhookInput. `WebhookService.update` judges the names of events: a stored webhook may
+    # have some that the catalogue has no longer.
 
     name: _Name | None = None
     description: _Description | None = None
     target_url: _TargetUrl | None = None
     authentication: _Authentication | None = None
-    events: _Events | None = None
+    events: _EventsOfStored | None = None
     status: _Status | None = None
     ordered: bool | None = None
     headers: _Headers | None = None
+    batch_schedule: BatchScheduleInput | None = None
 
 
 class SampleInput(_PartialInput):

@@ -59,10 +59,16 @@ class WebhookOutput(_Output):
     authentication: NoAuthenticationOutput | BasicAuthenticationOutput | SignatureAuthenticationOutput
     events: list[str]
     """The trigger events: names of event types."""
+    unlisted_events: list[str] | None = None
+    """Those of `events` that the catalogue no longer has. No event of them arrives."""
     status: Status
     ordered: bool
     """Whether every event goes through the backlog, in order, one request at a time."""
     headers: dict[str, str]
+    batch_schedule: "BatchScheduleOutput"
+    """When non-real-time events go out. The deployment's schedule, if the webhook has none of its own."""
+    next_batch_at: str | None = None
+    """The next slot: when non-real-time events go out, within a minute. Left out if none are to go out."""
     health: "HealthOutput"
     pending: "PendingOutput"
     last_delivery: "DeliveryOutput | None" = None
@@ -74,6 +80,14 @@ class WebhookOutput(_Output):
     created_by: str
     """The admin, as the token names them."""
     updated_by: str
+
+
+class BatchScheduleOutput(_Output):
+    """Slots at the multiples of `everyMinutes` since midnight UTC, or at times of day in a time zone."""
+
+    every_minutes: int | None = None
+    daily_at: list[str] | None = None
+    time_zone: str | None = None
 
 
 class DisabledOutput(_Output):

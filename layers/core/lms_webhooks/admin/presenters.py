@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lms_webhooks.admin.batch_schedules import NextBatch
 from lms_webhooks.admin.deliveries import DeliveryPage, DeliveryView
 from lms_webhooks.admin.outputs import (
     AttemptOutput,
     BasicAuthenticationOutput,
+    BatchScheduleOutput,
     DeliveryDetailOutput,
     DeliveryListOutput,
     DeliveryOutput,
@@ -34,9 +36,10 @@ from lms_webhooks.admin.stats import Hour, Stats, percentile
 from lms_webhooks.admin.subscriptions import Subscription
 from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.deliveries import Outcome
-from lms_webhooks.model.event_types import EVENT_TYPES
+from lms_webhooks.model.event_types import EventTypes
 from lms_webhooks.model.health import Health
 from lms_webhooks.model.lanes import Count, Lane
+from lms_webhooks.model.slots import BatchSchedule, DailyAt, EveryMinutes
 from lms_webhooks.model.webhooks import (
     Authentication,
     BasicAuthentication,
@@ -53,22 +56,28 @@ def present_webhook(
     health: Health,
     pending: Mapping[Lane, Count],
     *,
+    event_types: EventTypes,
+    next_batch: NextBatch,
     secret: str | None = None,
     previous_secret_expires_at: str | None = None,
     last_delivery: DeliveryView | None = None,
     replay: Replay | None = None,
 ) -> WebhookOutput:
     """Present a webhook. `secret` is its signing secret, if this call made one."""
+    unlisted = sorted(webhook.events - event_types.keys())
     return WebhookOutput(
         webhook_id=webhook.webhook_id,
         name=webhook.name,
         description=webhook.description,
         target_url=webhook.target_url,
         authentication=_authentication(webhook.authentication, secret, previous_secret_expires_at),
-        events=[name for name in EVENT_TYPES if name in webhook.events],
+        events=[name for name in event_types if name in webhook.events] + unlisted,
+        unlisted_events=unlisted or None,
         status=webhook.status,
         ordered=webhook.ordered,
         headers=webhook.headers,
+        batch_schedule=_batch_schedule(next_batch.schedule),
+        next_batch_at=_time_or_none(next_batch.at_ms),
         health=_health(health),
         pending=present_pending(pending),
         last_delivery=None if last_delivery is None else present_redelivery(last_delivery),
@@ -78,6 +87,14 @@ def present_webhook(
         created_by=webhook.created_by,
         updated_by=webhook.updated_by,
     )
+
+
+def _batch_schedule(schedule: BatchSchedule) -> BatchScheduleOutput:
+    match schedule:
+        case EveryMinutes(minutes):
+            return BatchScheduleOutput(every_minutes=minutes)
+        case DailyAt(times, time_zone):
+            return BatchScheduleOutput(daily_at=list(times), time_zone=time_zone)
 
 
 def _health(health: Health) -> HealthOutput:
@@ -256,7 +273,7 @@ def present_subscription(subscription: Subscription) -> SubscriptionOutput:
     )
 
 
-def present_event_types() -> EventTypeList:
+def present_event_types(event_types: EventTypes) -> EventTypeList:
     """Present the catalogue of event types."""
     return EventTypeList(
         event_types=[
@@ -266,6 +283,6 @@ def present_event_types() -> EventTypeList:
                 category=event_type.category,
                 sample=dict(event_type.sample),
             )
-            for event_type in EVENT_TYPES.values()
+            for event_type in event_types.values()
         ]
     )

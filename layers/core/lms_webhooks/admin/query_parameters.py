@@ -13,7 +13,7 @@ from enum import StrEnum
 from lms_webhooks.admin.problems import DeliveryNotFound, InvalidParameters, ParameterError
 from lms_webhooks.aws.dynamodb import KeyRange
 from lms_webhooks.model.deliveries import Outcome
-from lms_webhooks.model.event_types import EVENT_TYPES
+from lms_webhooks.model.event_types import EVENT_TYPES, EventTypes
 from lms_webhooks.timestamps import read_rfc3339
 
 MAX_PAGE = 100
@@ -51,7 +51,9 @@ class DeliveryQuery:
         return self.status is not None or self.event_name is not None
 
 
-def read_delivery_query(given: Mapping[str, str], *, account_id: str, webhook_id: str) -> DeliveryQuery:
+def read_delivery_query(
+    given: Mapping[str, str], *, account_id: str, webhook_id: str, event_types: EventTypes = EVENT_TYPES
+) -> DeliveryQuery:
     """Return the deliveries that the parameters ask for.
 
     Raises:
@@ -59,7 +61,7 @@ def read_delivery_query(given: Mapping[str, str], *, account_id: str, webhook_id
     """
     read = _ParameterReader(given)
     status = read.one_of("status", DeliveryStatus)
-    event_name = read.event_name("eventName")
+    event_name = read.event_name("eventName", event_types)
     from_ms = read.time("from")
     to_ms = read.time("to")
     if from_ms is not None and to_ms is not None and from_ms >= to_ms:
@@ -85,7 +87,9 @@ class ReplayQuery:
     event_name: str | None
 
 
-def read_replay_query(given: Mapping[str, str], *, now_ms: int) -> ReplayQuery:
+def read_replay_query(
+    given: Mapping[str, str], *, now_ms: int, event_types: EventTypes = EVENT_TYPES
+) -> ReplayQuery:
     """Return the part of the history that the parameters name, by the rules of a replay's body.
 
     Raises:
@@ -101,7 +105,7 @@ def read_replay_query(given: Mapping[str, str], *, now_ms: int) -> ReplayQuery:
     if from_ms is not None and to_ms is not None and from_ms >= to_ms:
         read.refuse("to", "must be later than from")
     status = read.one_of("status", Outcome)
-    event_name = read.event_name("eventName")
+    event_name = read.event_name("eventName", event_types)
     read.finish()
     return ReplayQuery(from_ms or 0, to_ms, status, event_name)
 
@@ -175,9 +179,9 @@ class _ParameterReader:
             self.refuse(name, f"must be one of {', '.join(kind)}")
             return None
 
-    def event_name(self, name: str) -> str | None:
+    def event_name(self, name: str, event_types: EventTypes) -> str | None:
         text = self._left.pop(name, None)
-        if text is not None and text not in EVENT_TYPES:
+        if text is not None and text not in event_types:
             self.refuse(name, "must be an event name that GET /v1/event-types lists")
         return text
 

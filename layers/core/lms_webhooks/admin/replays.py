@@ -16,6 +16,7 @@ from lms_webhooks.admin.rate_limit import SendRateLimit
 from lms_webhooks.aws.dynamodb import KeyRange
 from lms_webhooks.aws.sqs import DrainQueue
 from lms_webhooks.model.deliveries import Outcome
+from lms_webhooks.model.event_types import EVENT_TYPES, EventTypes
 from lms_webhooks.model.lanes import Count
 from lms_webhooks.model.webhooks import Webhook
 from lms_webhooks.stores.backlog import Backlog
@@ -69,6 +70,7 @@ class ReplayService:
         drain_queue: DrainQueue,
         rate_limit: SendRateLimit,
         *,
+        event_types: EventTypes = EVENT_TYPES,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
@@ -77,6 +79,7 @@ class ReplayService:
         self._replays = replays
         self._drain_queue = drain_queue
         self._rate_limit = rate_limit
+        self._event_types = event_types
         self._clock = clock
 
     def redeliver(
@@ -164,7 +167,7 @@ class ReplayService:
             InvalidParameters: with an error for each that breaks its rule.
         """
         now_ms = int(self._clock() * 1000)
-        wanted = read_replay_query(query, now_ms=now_ms)
+        wanted = read_replay_query(query, now_ms=now_ms, event_types=self._event_types)
         of = _range(wanted.from_ms, wanted.to_ms, now_ms)
         matching = self._deliveries.count_recorded(
             caller, webhook_id, of, outcome=wanted.status, event_name=wanted.event_name

@@ -34,6 +34,7 @@ _RULES = {
     "extra_forbidden": "is not a field that this call takes",
     "string_type": "must be text, not {kind}",
     "bool_type": "must be true or false, not {kind}",
+    "int_type": "must be a whole number",
     "dict_type": "must be an object, not {kind}",
     "too_long": "must have at most {max_length} entries, has {actual_length}",
     "list_type": "must be a list, not {kind}",

@@ -14,7 +14,7 @@ from lms_webhooks.admin.inputs import WebhookInput
 from lms_webhooks.admin.outputs import SampleResultOutput
 from lms_webhooks.admin.rate_limit import SendRateLimit
 from lms_webhooks.admin.webhooks import WebhookService
-from lms_webhooks.model.event_types import EVENT_TYPES
+from lms_webhooks.model.event_types import EVENT_TYPES, EventTypes, generic_type
 from lms_webhooks.model.events import Event
 from lms_webhooks.model.webhooks import Webhook
 from lms_webhooks.sending.sender import Timeouts
@@ -32,11 +32,13 @@ class SampleSender:
         webhook_client: WebhookClient,
         rate_limit: SendRateLimit,
         *,
+        event_types: EventTypes = EVENT_TYPES,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._webhooks = webhooks
         self._webhook_client = webhook_client
         self._rate_limit = rate_limit
+        self._event_types = event_types
         self._clock = clock
 
     def send_to_saved(self, caller: Caller, webhook_id: str, event_name: str | None) -> SampleResultOutput:
@@ -62,7 +64,7 @@ class SampleSender:
 
     def _send(self, caller: Caller, webhook: Webhook, event_name: str | None) -> SampleResultOutput:
         self._rate_limit.consume(caller.account_id)
-        name = event_name or next(name for name in EVENT_TYPES if name in webhook.events)
+        name = event_name or self._first_event_name(webhook)
         result = self._webhook_client.send(
             webhook,
             [self._sample(caller.account_id, name)],
@@ -82,10 +84,15 @@ class SampleSender:
             response_body=response.body or None,
         )
 
+    def _first_event_name(self, webhook: Webhook) -> str:
+        listed = (name for name in self._event_types if name in webhook.events)
+        return next(listed, min(webhook.events))
+
     def _sample(self, account_id: str, event_name: str) -> Event:
         now_ms = int(self._clock() * 1000)
         event_id = str(uuid.uuid4())  # as any event's: the request says that it is a test
-        sample = EVENT_TYPES[event_name].sample_event(event_id) | {"timestamp": now_ms}
+        event_type = self._event_types.get(event_name) or generic_type(event_name)
+        sample = event_type.sample_event(event_id) | {"timestamp": now_ms}
         return Event(
             account_id=account_id,
             event_id=event_id,

@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from lms_webhooks.admin.batch_schedules import BatchSchedules
 from lms_webhooks.admin.caller import Caller
 from lms_webhooks.aws.dynamodb import KeyRange
 from lms_webhooks.model.deliveries import DeliveryRecord, Outcome
-from lms_webhooks.model.lanes import Count, DueMarker, Lane
-from lms_webhooks.model.slots import next_slot_ms
+from lms_webhooks.model.lanes import Count, Lane
 from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.deliveries import DeliveryStore
 from lms_webhooks.stores.webhooks import WebhookStore
@@ -62,14 +62,14 @@ class StatsReader:
         store: WebhookStore,
         deliveries: DeliveryStore,
         backlog: Backlog,
+        schedules: BatchSchedules,
         *,
-        batch_every_minutes: int,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._deliveries = deliveries
         self._backlog = backlog
-        self._batch_every_minutes = batch_every_minutes
+        self._schedules = schedules
         self._clock = clock
 
     def read(self, caller: Caller, webhook_id: str, *, hours: int) -> Stats:
@@ -78,7 +78,7 @@ class StatsReader:
         Raises:
             WebhookNotFound: the account has no such webhook.
         """
-        self._store.get(caller.account_id, webhook_id)
+        webhook = self._store.get(caller.account_id, webhook_id)
         now_ms = int(self._clock() * 1000)
         to_ms = (now_ms // HOUR_MS + 1) * HOUR_MS
         from_ms = to_ms - hours * HOUR_MS
@@ -104,14 +104,8 @@ class StatsReader:
             },
             oldest_pending_ms=min(firsts, default=None),
             next_expiry_ms=min(expiring, default=None) if firsts else None,
-            next_batch_ms=self._next_batch_ms(markers.get(Lane.BATCH), now_ms),
+            next_batch_ms=self._schedules.next_slot_ms(webhook, markers.get(Lane.BATCH)),
         )
-
-    def _next_batch_ms(self, marker: DueMarker | None, now_ms: int) -> int:
-        """Return the slot of the pending non-real-time events, or else the next slot."""
-        if marker is not None and not marker.is_due(now_ms):
-            return marker.due_at_ms
-        return next_slot_ms(now_ms, every_minutes=self._batch_every_minutes)
 
     def _count(self, webhook_id: str, from_ms: int, to_ms: int) -> tuple[list[Hour], int]:
         by_hour: dict[int, Hour] = {}

@@ -15,15 +15,18 @@ from lms_webhooks.admin.authentication import (
     rotated_authentication,
     updated_authentication,
 )
+from lms_webhooks.admin.batch_schedules import BatchSchedules, NextBatch
 from lms_webhooks.admin.caller import Caller
-from lms_webhooks.admin.inputs import WebhookInput, WebhookPatch
-from lms_webhooks.admin.problems import NotSigned, RotationInProgress
+from lms_webhooks.admin.inputs import UNKNOWN_EVENT, BatchScheduleInput, WebhookInput, WebhookPatch
+from lms_webhooks.admin.problems import FieldError, InvalidFields, NotSigned, RotationInProgress
 from lms_webhooks.admin.rate_limit import SendRateLimit
 from lms_webhooks.aws.kms import SecretCipher
 from lms_webhooks.aws.sqs import DrainQueue
 from lms_webhooks.errors import Contention, VersionConflict
+from lms_webhooks.model.event_types import EVENT_TYPES, EventTypes
 from lms_webhooks.model.health import Health
 from lms_webhooks.model.lanes import Count, Lane
+from lms_webhooks.model.slots import BatchSchedule
 from lms_webhooks.model.webhooks import SignatureAuthentication, Status, Webhook, WebhookWithHealth
 from lms_webhooks.stores.backlog import PURGE_DELAY_SECONDS, Backlog
 from lms_webhooks.stores.webhook_cache import MAX_AGE_SECONDS
@@ -69,7 +72,9 @@ class WebhookService:
         drain_queue: DrainQueue,
         backlog: Backlog,
         rate_limit: SendRateLimit,
+        schedules: BatchSchedules,
         *,
+        event_types: EventTypes = EVENT_TYPES,
         now: Callable[[], datetime] = utc_now,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -78,6 +83,8 @@ class WebhookService:
         self._drain_queue = drain_queue
         self._backlog = backlog
         self._rate_limit = rate_limit
+        self._schedules = schedules
+        self._event_types = event_types
         self._now = now
         self._sleep = sleep
 
@@ -122,6 +129,7 @@ class WebhookService:
             status=Status(given.status),
             ordered=given.ordered,
             headers=given.headers,
+            batch_schedule=self._schedule(given.batch_schedule),
             created_at=now,
             updated_at=now,
             created_by=caller.user_id,
@@ -167,6 +175,7 @@ class WebhookService:
         found, updated, secret = _retry_conflicts(attempt, is_conditional=is_expected is not None)
         if updated is found.webhook:
             self.wait_for_caches()  # another call may have made the same change a moment ago
+            self._reschedule(updated, patch)
             return found, None
         audit(caller, "webhook.change", changed=map(to_camel, patch.model_fields_set), webhookId=webhook_id)
         if updated.epoch != found.webhook.epoch:
@@ -174,6 +183,7 @@ class WebhookService:
             is_urgent = Lane.REALTIME.is_urgent(failures=0)
             self._drain_queue.schedule_best_effort(caller.account_id, webhook_id, is_urgent=is_urgent)
         self.wait_for_caches()
+        self._reschedule(updated, patch)
         return self._store.find(caller.account_id, webhook_id), secret
 
     def rotate_secret(
@@ -243,10 +253,11 @@ class WebhookService:
         """Return every webhook of the caller's account, oldest first."""
         return self._store.read_account(caller.account_id)
 
-    def count_pending(self, webhook: Webhook, *, limit: int) -> dict[Lane, Count]:
-        """Count the pending events of one webhook, up to `limit` a lane."""
-        markers = self._backlog.markers(webhook.webhook_id)
-        return {lane: self._backlog.count(marker, limit=limit) for lane, marker in markers.items()}
+    def read_pending(self, found: WebhookWithHealth, *, limit: int) -> tuple[dict[Lane, Count], NextBatch]:
+        """Count the pending events of one webhook, up to `limit` a lane, and find its next batch."""
+        markers = self._backlog.markers(found.webhook.webhook_id)
+        counts = {lane: self._backlog.count(marker, limit=limit) for lane, marker in markers.items()}
+        return counts, self._schedules.next_batch(found, markers.get(Lane.BATCH))
 
     def delete(
         self, caller: Caller, webhook_id: str, *, is_expected: Callable[[Webhook], bool] | None = None
@@ -306,6 +317,9 @@ class WebhookService:
         fields["authentication"], secret = updated_authentication(self._cipher, webhook, patch)
         if patch.events is not None:
             fields["events"] = frozenset(patch.events)
+            self._refuse_unknown_events(patch.events, webhook)
+        if patch.batch_schedule is not None:
+            fields["batch_schedule"] = self._schedule(patch.batch_schedule)
         if patch.status is not None:
             fields["status"] = Status(patch.status)
         updated = replace(
@@ -321,6 +335,28 @@ class WebhookService:
         ):
             updated = replace(updated, epoch=webhook.epoch + 1)
         return updated, secret
+
+    def _schedule(self, given: BatchScheduleInput | None) -> BatchSchedule | None:
+        """Return a schedule as it is stored. That of the deployment is none of the webhook's own."""
+        return None if given is None else self._schedules.own_schedule(given.to_schedule())
+
+    def _reschedule(self, webhook: Webhook, patch: WebhookPatch) -> None:
+        """Let a new batch schedule hold for what is pending. No cache has the old one any more."""
+        if patch.batch_schedule is not None:
+            self._schedules.reschedule(webhook)
+
+    def _refuse_unknown_events(self, names: Sequence[str], webhook: Webhook) -> None:
+        """Refuse names that neither the catalogue nor the stored webhook has.
+
+        A type may be gone from the catalogue: its webhooks keep it until an admin removes it.
+        """
+        unknown = [
+            FieldError(f"/events/{index}", UNKNOWN_EVENT)
+            for index, name in enumerate(names)
+            if name not in self._event_types and name not in webhook.events
+        ]
+        if unknown:
+            raise InvalidFields(tuple(unknown))
 
 
 def _retry_conflicts[T](attempt: Callable[[], T], *, is_conditional: bool) -> T:

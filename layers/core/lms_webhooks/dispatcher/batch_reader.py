@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 
 from lms_webhooks.aws.sqs import QuarantineQueue
 from lms_webhooks.model.deliveries import Delivery
+from lms_webhooks.model.event_types import EVENT_TYPES, EventTypes
 from lms_webhooks.model.events import Event, MalformedEvent, read_event
 from lms_webhooks.model.lanes import Lane
 from lms_webhooks.model.routing import Route, route, route_to_lane
+from lms_webhooks.model.slots import BatchSchedule
 from lms_webhooks.model.webhooks import Tombstone, Webhook
 from lms_webhooks.observability import Metric, count, logger, report
 from lms_webhooks.sending.webhook_client import SendResult
@@ -54,6 +56,8 @@ class WebhookBatch:
     handled: set[str] = field(default_factory=set)
     """Sort keys of those that are delivered, pending or unwanted: SQS need not redeliver them."""
     failed_attempts: int = 0
+    batch_schedule: BatchSchedule | None = None
+    """The webhook's own."""
     failures: int | None = None
     """Endpoint failures in a row, as the webhook's health says; None where it is not known."""
 
@@ -94,11 +98,13 @@ class BatchReader:
         *,
         event_source: str,
         retention_ms: int,
+        event_types: EventTypes = EVENT_TYPES,
     ) -> None:
         self._webhook_cache = webhook_cache
         self._quarantine_queue = quarantine_queue
         self._event_source = event_source
         self._retention_ms = retention_ms
+        self._event_types = event_types
 
     def read(
         self, records: Sequence[dict[str, Any]], threads: ThreadPool
@@ -161,6 +167,7 @@ class BatchReader:
             event = read_event(
                 record["body"],
                 source=self._event_source,
+                event_types=self._event_types,
                 accepted_at_ms=int(record["attributes"]["SentTimestamp"]),
             )
         except MalformedEvent as malformed:
@@ -207,28 +214,31 @@ class BatchReader:
                 report(error, "deleted webhooks not read", accountId=account_id)
                 failed.update(message.id for message in redelivered)
                 messages = [message for message in messages if not message.is_redelivered]
+        schedules = {known.webhook.webhook_id: known.webhook.batch_schedule for known in webhooks}
         for message in messages:
             event = message.event
             routes = {
-                known.webhook.webhook_id: route(*known, event, retention_ms=self._retention_ms)
+                known.webhook.webhook_id: route(
+                    *known, event, retention_ms=self._retention_ms, event_types=self._event_types
+                )
                 for known in webhooks
             }
             for each in unreadable:
-                routes[each.webhook_id] = _route_to_lane_if_wanted(event, each.events or ())
+                routes[each.webhook_id] = self._route_to_lane_if_wanted(event, each.events or ())
             if message.is_redelivered:
                 accepted_at = format_ms(event.accepted_at_ms)
                 for tombstone in deleted:
                     if tombstone.deleted_at >= accepted_at:
-                        routes[tombstone.webhook_id] = _route_to_lane_if_wanted(event, tombstone.events)
+                        routes[tombstone.webhook_id] = self._route_to_lane_if_wanted(event, tombstone.events)
             for webhook_id, its_route in routes.items():
                 # A webhook may have wanted a redelivered event when it came first.
                 if its_route is not Route.SKIP or message.is_redelivered:
                     batch = batches.setdefault(webhook_id, WebhookBatch(account_id, webhook_id))
+                    batch.batch_schedule = schedules.get(webhook_id)
                     batch.add(event, message.id, its_route, is_redelivered=message.is_redelivered)
 
-
-def _route_to_lane_if_wanted(event: Event, wanted_names: Collection[str]) -> Route:
-    return route_to_lane(event) if event.event_name in wanted_names else Route.SKIP
+    def _route_to_lane_if_wanted(self, event: Event, wanted_names: Collection[str]) -> Route:
+        return route_to_lane(event, self._event_types) if event.event_name in wanted_names else Route.SKIP
 
 
 def are_different(text: str, other: str) -> bool:

@@ -20,11 +20,12 @@ from lms_webhooks.model import health as endpoint
 from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.consequences import Consequence, Fate, decide, set_aside
 from lms_webhooks.model.deliveries import Delivery, DeliveryKey, Outcome
+from lms_webhooks.model.event_types import EVENT_TYPES, EventTypes
 from lms_webhooks.model.events import Event
 from lms_webhooks.model.health import Health
 from lms_webhooks.model.lanes import Lane, PendingEvent
 from lms_webhooks.model.routing import Route, route, route_to_lane
-from lms_webhooks.model.slots import next_slot_ms
+from lms_webhooks.model.slots import EveryMinutes, UnknownTimeZone, next_slot_ms
 from lms_webhooks.model.webhooks import MAX_WEBHOOKS_PER_ACCOUNT, WebhookWithHealth
 from lms_webhooks.observability import Metric, count, logger, measure_ms, report
 from lms_webhooks.sending.sender import Timeouts
@@ -77,6 +78,7 @@ class Dispatcher:
         event_source: str,
         retention_days: int,
         batch_every_minutes: int,
+        event_types: EventTypes = EVENT_TYPES,
         clock: Callable[[], float] = time.time,
         clocks: Clocks | None = None,
         jitter: Callable[[], float] = random.random,
@@ -88,10 +90,15 @@ class Dispatcher:
         self._webhook_client = webhook_client
         self._drain_queue = drain_queue
         self._retention_ms = retention_days * 86_400_000
+        self._event_types = event_types
         self._batch_reader = BatchReader(
-            webhook_cache, quarantine, event_source=event_source, retention_ms=self._retention_ms
+            webhook_cache,
+            quarantine,
+            event_source=event_source,
+            retention_ms=self._retention_ms,
+            event_types=event_types,
         )
-        self._batch_every_minutes = batch_every_minutes
+        self._batch_schedule = EveryMinutes(batch_every_minutes)
         self._clock = clock
         self._jitter = jitter
         self._slowness = SlownessDetector(clocks=clocks)
@@ -255,8 +262,10 @@ class Dispatcher:
             if registered is not None:
                 event_route = self._route(registered, event)
                 batch.failures = registered.health.failures
+                batch.batch_schedule = registered.webhook.batch_schedule
             else:  # deleted or unreadable: the drainer discards what is pending, or a newer version reads it
-                event_route = route_to_lane(event) if sort_key in batch.wanted else Route.SKIP
+                is_wanted = sort_key in batch.wanted
+                event_route = route_to_lane(event, self._event_types) if is_wanted else Route.SKIP
             if event_route is Route.SKIP:
                 batch.handled.add(sort_key)
             elif event_route is Route.BATCH_LANE:
@@ -407,7 +416,7 @@ class Dispatcher:
     ) -> None:
         if events:
             pending = [PendingEvent(event) for event in events]
-            due_at_ms = self._due_at_ms(lane)
+            due_at_ms = self._due_at_ms(batch, lane)
             self._append_and_mark(batch, lane, pending, due_at_ms=due_at_ms, delay_seconds=delay_seconds)
 
     def _append_and_mark(
@@ -455,7 +464,7 @@ class Dispatcher:
         if not batch.redelivered:
             return
         accepted_at_ms = min(event.accepted_at_ms for event in batch.redelivered)
-        lanes = {lane: None for event in batch.redelivered for lane in _possible_lanes(event)}
+        lanes = {lane: None for event in batch.redelivered for lane in self._possible_lanes(event)}
         new = [
             lane
             for lane in lanes
@@ -464,7 +473,7 @@ class Dispatcher:
                 batch.webhook_id,
                 lane,
                 accepted_at_ms=accepted_at_ms,
-                due_at_ms=self._due_at_ms(lane),
+                due_at_ms=self._due_at_ms(batch, lane),
             )
         ]
         if new := [lane for lane in new if lane is not Lane.BATCH]:
@@ -477,14 +486,24 @@ class Dispatcher:
         message = DrainMessage(batch.account_id, batch.webhook_id, is_urgent=is_urgent)
         self._drain_queue.schedule(message, delay_seconds=delay_seconds)
 
-    def _due_at_ms(self, lane: Lane) -> int:
+    def _due_at_ms(self, batch: WebhookBatch, lane: Lane) -> int:
         """Return when a lane is due that gets its first event now."""
         if lane is not Lane.BATCH:
             return 0
-        return next_slot_ms(int(self._clock() * 1000), every_minutes=self._batch_every_minutes)
+        now_ms = int(self._clock() * 1000)
+        try:
+            return next_slot_ms(now_ms, batch.batch_schedule or self._batch_schedule)
+        except UnknownTimeZone as error:  # a newer version may know it: the events go out all the same
+            report(error, "slot not computed", accountId=batch.account_id, webhookId=batch.webhook_id)
+            return next_slot_ms(now_ms, self._batch_schedule)
 
     def _route(self, registered: WebhookWithHealth, event: Event) -> Route:
-        return route(*registered, event, retention_ms=self._retention_ms)
+        return route(*registered, event, retention_ms=self._retention_ms, event_types=self._event_types)
+
+    def _possible_lanes(self, event: Event) -> tuple[Lane, ...]:
+        """Return the lanes into which a dispatcher may put an event."""
+        is_for_slot = route_to_lane(event, self._event_types) is Route.BATCH_LANE
+        return (Lane.BATCH,) if is_for_slot else (Lane.REALTIME, Lane.RETRY)
 
 
 def _is_conflicting(event: Event, stored: "AttributeValueTypeDef") -> bool:
@@ -494,11 +513,6 @@ def _is_conflicting(event: Event, stored: "AttributeValueTypeDef") -> bool:
     except Exception as error:  # noqa: BLE001  # a damaged item proves nothing, and costs no other event
         report(error, "stored event not read", accountId=event.account_id)
         return False
-
-
-def _possible_lanes(event: Event) -> tuple[Lane, ...]:
-    """Return the lanes into which a dispatcher may put an event."""
-    return (Lane.BATCH,) if route_to_lane(event) is Route.BATCH_LANE else (Lane.REALTIME, Lane.RETRY)
 
 
 def _count_deliveries(delivered: Sequence[Delivery], *, failed_attempts: int) -> None:

@@ -190,4 +190,34 @@ EVENT_TYPES: dict[str, EventType] = {
     )
     for name, label, sample in rows
 }
-"""By name, in the order that lists show them."""
+"""By name, in the order that lists show them. A deployer's own types come behind: `with_extra_types`."""
+
+type EventTypes = Mapping[str, EventType]
+"""A catalogue, by name."""
+
+_NON_REAL_TIME_SUFFIX = ":non-real-time"
+_GENERIC_SAMPLE = {"sample": True}  # nothing is known of the fields of a type that somebody else made
+
+
+def generic_type(name: str, category: Category = Category.REAL_TIME) -> EventType:
+    """Return a type of which only the name is known, with a label made of it and a generic sample."""
+    label = name.replace("_", " ").replace(":", " ").capitalize()
+    return EventType(name, label, category, _GENERIC_SAMPLE)
+
+
+def with_extra_types(extra: str) -> EventTypes:
+    """Return the catalogue with the types that the parameter ExtraEventTypes adds: names with commas between.
+
+    A name that ends in `:non-real-time` is of that category, without the ending. A type that the catalogue
+    has stays as it is there: a later version may bring a type that a deployer had added.
+    """
+    if not extra:
+        return EVENT_TYPES
+    added = (
+        generic_type(
+            each.removesuffix(_NON_REAL_TIME_SUFFIX),
+            Category.NON_REAL_TIME if each.endswith(_NON_REAL_TIME_SUFFIX) else Category.REAL_TIME,
+        )
+        for each in extra.split(",")
+    )
+    return EVENT_TYPES | {each.name: each for each in added if each.name not in EVENT_TYPES}

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from json.decoder import scanstring  # type: ignore[attr-defined]  # typeshed lacks it
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-from lms_webhooks.model.event_types import EVENT_TYPES
+from lms_webhooks.model.event_types import EVENT_TYPES, EventTypes
 from lms_webhooks.timestamps import read_rfc3339
 
 MAX_DETAIL_BYTES = 240 * 1024  # leaves room for a DynamoDB item (400 KB) and for a POST of 256 KiB
@@ -162,7 +162,9 @@ def is_account_id(text: str) -> bool:
     return _ACCOUNT_ID.fullmatch(text) is not None
 
 
-def read_event(message: str, *, source: str, accepted_at_ms: int) -> Event:
+def read_event(
+    message: str, *, source: str, accepted_at_ms: int, event_types: EventTypes = EVENT_TYPES
+) -> Event:
     """Read an EventBridge message.
 
     Raises:
@@ -191,7 +193,7 @@ def read_event(message: str, *, source: str, accepted_at_ms: int) -> Event:
     if detail_bytes > MAX_DETAIL_BYTES:
         raise MalformedEvent(f"detail has {detail_bytes} bytes; at most {MAX_DETAIL_BYTES} can be delivered")
     event_name = _text(fields, "eventName")
-    if event_name not in EVENT_TYPES:
+    if event_name is None or event_name not in event_types:
         raise MalformedEvent("eventName is {}; it must be one of the catalogue", _shown(fields, "eventName"))
     if _text(envelope, "detail-type") != event_name:
         raise MalformedEvent(

@@ -2,7 +2,7 @@
 
 from enum import Enum, auto
 
-from lms_webhooks.model.event_types import EVENT_TYPES, Category
+from lms_webhooks.model.event_types import EVENT_TYPES, Category, EventTypes
 from lms_webhooks.model.events import Event
 from lms_webhooks.model.health import DisabledReason, Health, Mode
 from lms_webhooks.model.webhooks import Status, Webhook
@@ -17,7 +17,14 @@ class Route(Enum):
     BATCH_LANE = auto()
 
 
-def route(webhook: Webhook, health: Health, event: Event, *, retention_ms: int) -> Route:
+def route(
+    webhook: Webhook,
+    health: Health,
+    event: Event,
+    *,
+    retention_ms: int,
+    event_types: EventTypes = EVENT_TYPES,
+) -> Route:
     """Return where `event` goes now for `webhook`, which is of the same account.
 
     A webhook that was disabled for failing still takes events for one retention period, so that a
@@ -30,7 +37,7 @@ def route(webhook: Webhook, health: Health, event: Event, *, retention_ms: int) 
         taken_for_ms = retention_ms if health.disabled_reason is DisabledReason.FAILING else 0
         if event.accepted_at_ms - health.disabled_at_ms >= taken_for_ms:
             return Route.SKIP
-    lane_route = route_to_lane(event)
+    lane_route = route_to_lane(event, event_types)
     must_wait = (
         webhook.status is Status.PAUSED
         or webhook.ordered
@@ -40,7 +47,7 @@ def route(webhook: Webhook, health: Health, event: Event, *, retention_ms: int) 
     return lane_route if lane_route is Route.BATCH_LANE or must_wait else Route.DIRECT
 
 
-def route_to_lane(event: Event) -> Route:
+def route_to_lane(event: Event, event_types: EventTypes = EVENT_TYPES) -> Route:
     """Return the route of `event` into the backlog, for when no POST carries it at once."""
-    is_real_time = EVENT_TYPES[event.event_name].category is Category.REAL_TIME
+    is_real_time = event_types[event.event_name].category is Category.REAL_TIME
     return Route.REALTIME_LANE if is_real_time else Route.BATCH_LANE

@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from lms_webhooks.model.health import Health
+from lms_webhooks.model.slots import BatchSchedule
 
 MAX_WEBHOOKS_PER_ACCOUNT = 5  # Adobe Learning Manager: "up to five webhooks"
 
@@ -61,6 +62,8 @@ class Webhook:
     description: str = ""
     ordered: bool = False
     headers: dict[str, str] = field(default_factory=dict)
+    batch_schedule: BatchSchedule | None = None
+    """When its non-real-time events go out. None for the slots of the deployment."""
     epoch: int = 1
     """Raised by each change of URL, authentication or status, so that news about the old is
     recognized."""

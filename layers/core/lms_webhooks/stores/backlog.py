@@ -22,8 +22,8 @@ An append writes the events, then sets the lane's marker with a new token. A dra
 clears the marker only if the token is unchanged. An append in between changed it. If a process dies between
 the append and the marker, the redelivered message sets the marker again.
 
-The marker of a batch lane is due at the slot after its first event. Nothing opens a lane: from its due time
-on, any drainer may send its events. Events that arrive during a drain are sent in it.
+The marker of a batch lane is due at the webhook's slot after its first event. Nothing opens a lane: from its
+due time on, any drainer may send its events. Events that arrive during a drain are sent in it.
 """
 
 import secrets
@@ -314,9 +314,13 @@ class Backlog:
             )
         )
 
-    def set_due(self, marker: DueMarker, due_at_ms: int) -> bool:
-        """Set when the first event of the lane is due. Return False if events were appended since."""
-        return self._set(marker, "due_at", {"N": str(due_at_ms)})
+    def set_due(self, marker: DueMarker, due_at_ms: int, *, is_forced: bool = False) -> bool:
+        """Set when the first event of the lane is due.
+
+        Returns:
+            False if events were appended since the marker was read, unless the change `is_forced`.
+        """
+        return self._set(marker, "due_at", {"N": str(due_at_ms)}, is_forced=is_forced)
 
     def set_check(self, marker: DueMarker, check_at_ms: int, *, is_forced: bool = False) -> bool:
         """Set when the first event of the lane may expire, after the lane was searched for expired events.

@@ -28,6 +28,7 @@ from lms_webhooks.errors import (
     WebhookNotFound,
 )
 from lms_webhooks.model.health import Health, Mode
+from lms_webhooks.model.slots import BatchSchedule, DailyAt, EveryMinutes
 from lms_webhooks.model.webhooks import (
     MAX_WEBHOOKS_PER_ACCOUNT,
     Authentication,
@@ -381,6 +382,7 @@ def _item(webhook: Webhook) -> "Item":
         "status": {"S": webhook.status.value},
         "ordered": {"BOOL": webhook.ordered},
         "headers": {"M": {name: {"S": value} for name, value in webhook.headers.items()}},
+        **({"batch_schedule": _schedule_item(webhook.batch_schedule)} if webhook.batch_schedule else {}),
         "created_at": {"S": webhook.created_at},
         "updated_at": {"S": webhook.updated_at},
         "created_by": {"S": webhook.created_by},
@@ -419,6 +421,20 @@ def _authentication_item(authentication: Authentication) -> "Item":
             return item
 
 
+def _schedule_item(schedule: BatchSchedule) -> "AttributeValueTypeDef":
+    match schedule:
+        case EveryMinutes(minutes):
+            return {"M": {"every_minutes": {"N": str(minutes)}}}
+        case DailyAt(times, time_zone):
+            return {"M": {"daily_at": {"SS": list(times)}, "time_zone": {"S": time_zone}}}
+
+
+def _schedule(item: "Mapping[str, AttributeValueTypeDef]") -> BatchSchedule:
+    if "every_minutes" in item:
+        return EveryMinutes(int(item["every_minutes"]["N"]))
+    return DailyAt(tuple(sorted(item["daily_at"]["SS"])), item["time_zone"]["S"])
+
+
 def _webhook(item: "Item") -> Webhook:
     return Webhook(
         account_id=item["account_id"]["S"],
@@ -431,6 +447,7 @@ def _webhook(item: "Item") -> Webhook:
         status=Status(item["status"]["S"]),
         ordered=item["ordered"]["BOOL"],
         headers={name: value["S"] for name, value in item["headers"]["M"].items()},
+        batch_schedule=_schedule(item["batch_schedule"]["M"]) if "batch_schedule" in item else None,
         created_at=item["created_at"]["S"],
         updated_at=item["updated_at"]["S"],
         created_by=item["created_by"]["S"],
