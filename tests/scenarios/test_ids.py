@@ -6,12 +6,13 @@ import pytest
 
 from lms_webhooks.aws.dynamodb import KeyRange
 from lms_webhooks.aws.sqs import DrainMessage, DrainQueue
-from lms_webhooks.model.events import MAX_EVENT_ID_BYTES
+from lms_webhooks.model.events import MAX_EVENT_ID_BYTES, Event
+from lms_webhooks.model.lanes import Lane, PendingEvent
 from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.deliveries import DeliveryStore
 from lms_webhooks.stores.replays import Replay, ReplayStore
 from tests.scenarios.endpoints import DOWN, OK, Reply, Script, always, in_turn, until
-from tests.scenarios.world import ACCOUNT, HOUR, MINUTE, World, event_message
+from tests.scenarios.world import ACCOUNT, HOUR, MINUTE, REAL_TIME, World, event_message
 
 ADDED, REMOVED = (f"RESPONSE:ASYNCAPI_USERGROUP_USER_{done}" for done in ("ADDED", "REMOVED"))
 LONG = "é" * (MAX_EVENT_ID_BYTES // 2 - 1)
@@ -63,6 +64,26 @@ def test_one_id_for_two_types_at_one_time_arrives_for_both(
     replay_all(world, webhook)
     world.run(MINUTE)
     assert sorted(acknowledged(world)) == sorted(emitted)
+    assert world.marks(webhook) == {}
+
+
+@pytest.mark.parametrize("lane", [Lane.REALTIME, Lane.BATCH, Lane.RETRY])
+def test_what_an_earlier_version_left_goes_out_under_its_own_key(world: World, lane: Lane) -> None:
+    """Its keys had no name. Recorded under one of ours, the event would stay pending, or be sent twice."""
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    now_ms = int(world.now * 1000)
+    text = f'{{"eventId":"e1","eventName":"{REAL_TIME}","timestamp":{now_ms}}}'
+    old = Event(ACCOUNT, "e1", REAL_TIME, now_ms, now_ms, text, has_plain_key=True)
+    world.put(webhook, lane, PendingEvent(old, due_at_ms=now_ms * (lane is Lane.RETRY)))
+    world.run(HOUR)
+    assert endpoint.acknowledged == ["e1"]
+    assert world.waiting_ids(webhook) == []
+    replay_all(world, webhook)
+    world.run(MINUTE)
+    assert endpoint.acknowledged == ["e1"] * 2
+    (item,) = world._partition(f"DELIVERY#{webhook}")
+    assert item["sk"]["S"] == f"{now_ms:013d}#e1"
     assert world.marks(webhook) == {}
 
 

@@ -179,6 +179,8 @@ def test_an_event_of_an_earlier_version_is_read_with_its_own_key(kept: Event) ->
     read = read_event_item(event_attributes(kept), kept.plain_key)
     assert read == kept
     assert read.sort_key == kept.plain_key == f"{kept.occurred_at_ms:013d}#{kept.event_id}"
+    # And that version, which takes all behind the time for the id, deletes what we wrote under our key.
+    assert replace(kept, event_id=kept.sort_key.partition("#")[2]).plain_key == kept.sort_key
 
 
 @pytest.mark.parametrize("text", ["short", "long enough to be compressed " * 40])
