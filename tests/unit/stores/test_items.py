@@ -156,10 +156,10 @@ def test_an_attempt_with_the_earlier_name_of_an_error_class_is_read(written: Any
 
 
 @given(st.lists(events, max_size=12))
-def test_sort_keys_order_by_time_and_then_by_id(several: list[Event]) -> None:
+def test_sort_keys_order_by_time_then_by_id_and_then_by_name(several: list[Event]) -> None:
     """As DynamoDB compares them: by their UTF-8 bytes."""
     by_key = sorted(several, key=lambda each: each.sort_key.encode())
-    by_time = sorted(several, key=lambda each: (each.occurred_at_ms, each.event_id))
+    by_time = sorted(several, key=lambda each: (each.occurred_at_ms, each.event_id, each.event_name))
     assert [each.sort_key for each in by_key] == [each.sort_key for each in by_time]
 
 

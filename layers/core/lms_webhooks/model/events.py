@@ -28,9 +28,10 @@ ACCOUNT_ID_CHARACTERS = "A-Za-z0-9._:@-"
 FIRST_MS = 946_684_800_000  # 2000-01-01
 LAST_MS = 4_102_444_800_000  # 2100-01-01
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# A sort key of DynamoDB holds 1,024 bytes: two times take 28, and an event's name up to 128.
-_MAX_ID_BYTES_IN_KEY = 800
-_ID_BYTES_BEFORE_HASH = 700
+_TIME_LENGTH = len("1727414643000#")
+_MAX_KEY_BYTES = 1_024 - 2 * _TIME_LENGTH  # a sort key of DynamoDB; the retry lane puts a time before it
+# An id that does not fit is cut and hashed. A name may have 403 bytes, as template.yaml allows it.
+_ID_BYTES_BEFORE_HASH = 500
 _IN_KEY = "\t"
 """Separates the parts of a key. No id or name has it, and it sorts before every character that they have."""
 _ACCOUNT_ID = re.compile(rf"[{ACCOUNT_ID_CHARACTERS}]{{1,{MAX_ACCOUNT_ID_LENGTH}}}")
@@ -89,8 +90,14 @@ class Event:
         if self.has_plain_key:
             sort_key = self.plain_key
         else:
-            sort_key = f"{self.occurred_at_ms:013d}#{_id_in_key(self.event_id)}{_IN_KEY}{self.event_name}"
+            in_key = _id_in_key(self.event_id, self.event_name)
+            sort_key = f"{self.occurred_at_ms:013d}#{in_key}{_IN_KEY}{self.event_name}"
         object.__setattr__(self, "sort_key", sort_key)
+
+    @property
+    def is_id_in_key(self) -> bool:
+        """Whether its sort key holds its id whole: together with the name it is not too long."""
+        return self.sort_key.startswith(self.event_id, _TIME_LENGTH)
 
     @property
     def plain_key(self) -> str:
@@ -144,13 +151,9 @@ def read_sort_key(sort_key: str) -> tuple[int, str, bool]:
     return int(occurred_at_ms), event_id, not in_key
 
 
-def is_id_whole_in_key(event_id: str) -> bool:
-    """Whether the sort key of an event holds its id whole: it is not so long that the key hashes it."""
-    return len(event_id) <= _MAX_ID_BYTES_IN_KEY // 4 or len(event_id.encode()) <= _MAX_ID_BYTES_IN_KEY
-
-
-def _id_in_key(event_id: str) -> str:
-    if is_id_whole_in_key(event_id):
+def _id_in_key(event_id: str, event_name: str) -> str:
+    most = _MAX_KEY_BYTES - len(_IN_KEY) - len(event_name.encode())
+    if len(event_id) * 4 <= most or len(event_id.encode()) <= most:
         return event_id
     id_bytes = event_id.encode()
     start = id_bytes[:_ID_BYTES_BEFORE_HASH].decode(errors="ignore")  # it may end within a character

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from lms_webhooks.model.attempts import Attempt, ErrorClass
-from lms_webhooks.model.events import Event, is_id_whole_in_key, read_sort_key
+from lms_webhooks.model.events import Event, read_sort_key
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
@@ -36,7 +36,7 @@ def event_attributes(event: Event) -> "Item":
         "accepted_at": {"N": str(event.accepted_at_ms)},
         "event": {"B": event.compressed} if event.compressed else _text_attribute(event.text),
     }
-    if not is_id_whole_in_key(event.event_id):
+    if not event.is_id_in_key:
         attributes["event_id"] = {"S": event.event_id}
     return attributes
 
