@@ -11,6 +11,7 @@ from types import FrameType
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from lms_webhooks.model.event_types import EVENT_TYPES
 from local import deploy, next_steps
 from local.demo import demo
 from local.emit import make_event
@@ -152,8 +153,10 @@ def _up(port: int | None, extra_event_types: str) -> None:
 
 
 def _emit(event_name: str, account_id: str) -> None:
-    stack = _stack()
-    event = make_event(event_name, account_id, stack.event_types)
+    running = current(STATE_DIR)
+    # What is mistyped is named whether the stack is up or not.
+    event = make_event(event_name, account_id, EVENT_TYPES if running is None else running.event_types)
+    stack = running or _stack()
     stack.emit([event])
     print(f"{event['eventName']} {event['eventId']}", flush=True)
     for line in where_it_went(stack, event, account_id):
