@@ -26,6 +26,7 @@ from lms_webhooks.drainer import drain_run
 from lms_webhooks.model.deliveries import Outcome
 from lms_webhooks.model.event_types import EVENT_TYPES
 from lms_webhooks.model.slots import MAX_EVERY_MINUTES, MIN_EVERY_MINUTES
+from lms_webhooks.model.events import MAX_EVENT_ID_BYTES
 from lms_webhooks.timestamps import RFC3339
 from tools.progress import REPOSITORY
 
@@ -125,8 +126,8 @@ TEXTS: dict[str, Text] = {
     "test_webhook": Text(
         "Webhooks",
         "Send a sample to a webhook, whatever its status",
-        "A repeat under the same Idempotency-Key gets the first response without its responseBody."
-        + _COUNTED,
+        "A repeat under the same Idempotency-Key gets the first response without its responseBody and"
+        " responseHeaders." + _COUNTED,
     ),
     "retry_webhook": Text(
         "Webhooks",
@@ -225,6 +226,14 @@ _PARAMETERS: dict[str, Schema] = {
         "schema": {"type": "string", "enum": list(query_parameters.DeliveryStatus)},
     },
     "eventName": {"in": "query", "description": "Deliveries of this event type.", "schema": _EVENT_NAME},
+    "eventId": {
+        "in": "query",
+        "description": (
+            "Deliveries of the events with this id. One call reads about ten thousand. Go on while there is a"
+            " nextCursor, or give from and to."
+        ),
+        "schema": {"type": "string", "minLength": 1, "maxLength": MAX_EVENT_ID_BYTES},
+    },
     "from": {"in": "query", "description": "Events at or after this time.", "schema": _MOMENT},
     "to": {"in": "query", "description": "Events before this time.", "schema": _MOMENT},
     "limit": {

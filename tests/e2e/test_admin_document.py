@@ -74,6 +74,9 @@ class Reader:
             partial = note.removeprefix("only: ").split(" ")
             if note.startswith("only: ") and not at and len(partial) == 1:
                 real = {partial[0]: real[partial[0]]}
+            if note.startswith("without: ") and not at:
+                left_out = note.removeprefix("without: ").split(" ")
+                real = {name: value for name, value in real.items() if name not in left_out}
             assert documented.keys() == real.keys(), at
             for name, value in documented.items():
                 if name in _MEASURED and isinstance(value, int):

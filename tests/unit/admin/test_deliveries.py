@@ -8,6 +8,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
+from lms_webhooks.admin import deliveries
 from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.deliveries import Delivery, Outcome
 from lms_webhooks.model.lanes import Lane, PendingEvent
@@ -104,6 +105,9 @@ def test_history_and_what_waits_are_one_list_newest_first(client: AdminClient, w
         ({"status": "failed"}, ["e1"]),
         ({"status": "expired"}, []),
         ({"eventName": "LEARNER_PROGRESS"}, ["e3"]),
+        ({"eventId": "e2"}, ["e2"]),
+        ({"eventId": "e3", "status": "delivered"}, ["e3"]),
+        ({"eventId": "e3", "status": "failed"}, []),
         ({"from": "2026-11-03T12:00:01Z"}, ["e3", "e2", "e1"]),
         ({"to": "2026-11-03T13:00:02+01:00"}, ["e1", "e0"]),
         ({"from": "2026-11-03T12:00:01Z", "to": "2026-11-03T12:00:01.001Z"}, ["e1"]),
@@ -117,6 +121,23 @@ def test_filters(client: AdminClient, webhook_id: str, query: dict[str, str], ex
     wait(client, webhook_id, Lane.REALTIME, 2)
     record(client, webhook_id, 3, event_name="LEARNER_PROGRESS")
     assert [event_id for event_id, _ in shown(ask(client, webhook_id, **query))] == expected
+
+
+def test_an_event_is_found_by_its_id_in_one_call_though_it_is_far_down(
+    client: AdminClient, webhook_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one call reads is bounded: beyond it the search goes on with the cursor."""
+    monkeypatch.setattr(deliveries, "_COUNTED_PAGE", 3)
+    for second in range(45):
+        record(client, webhook_id, second)
+    answer = ask(client, webhook_id, eventId="e20")
+    assert shown(answer) == [("e20", "delivered")]
+    beyond = ask(client, webhook_id, eventId="e1")
+    assert shown(beyond) == []
+    assert beyond.body["nextCursor"]
+    pages = walk(client, webhook_id, eventId="e1")
+    assert [page for page in pages if page] == [[("e1", "delivered")]]
+    assert list(chain(*walk(client, webhook_id, eventId="never-made"))) == []
 
 
 def test_a_rare_status_is_found_page_by_page_with_bounded_reads(client: AdminClient, webhook_id: str) -> None:

@@ -3,6 +3,7 @@
 import json
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import standardwebhooks
@@ -18,11 +19,17 @@ def shared_client() -> Iterator[AdminClient]:
         yield client
 
 
+def _without_request(body: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in body.items() if name != "request"}
+
+
 def test_a_saved_webhook_gets_a_sample_that_its_secret_verifies(client: AdminClient) -> None:
     created = client.create(authentication={"type": "signature"}, status="paused", headers={"x-team": "hr"})
     answer = client.call("POST", f"{created.headers['Location']}/test")
-    assert (answer.status, answer.body) == (200, {"delivered": True, "statusCode": 204, "latencyMs": 12})
     (message,) = client.posted
+    request = {"url": message.url, "headers": message.headers, "body": message.body.decode()}
+    assert answer.status == 200
+    assert answer.body == {"delivered": True, "statusCode": 204, "latencyMs": 12, "request": request}
     assert message.url == VALID["targetUrl"]
     assert message.headers["x-team"] == "hr"
     (event,) = json.loads(message.body)["events"]
@@ -47,14 +54,17 @@ def test_another_sample_may_be_asked_for(client: AdminClient) -> None:
 
 def test_an_unsaved_webhook_is_tried_and_not_saved(client: AdminClient) -> None:
     basic = {"type": "basic", "username": "ada", "password": "hunter2"}
-    client.answer = PostResult(401, None, 30, body="who are you?")
+    client.answer = PostResult(401, None, 30, body="who are you?", headers={"www-authenticate": "Basic"})
     answer = client.call("POST", "/v1/webhooks/test", {**VALID, "authentication": basic})
-    assert answer.body == {
+    request = answer.body["request"]
+    assert _without_request(answer.body) == {
         "delivered": False,
         "statusCode": 401,
         "latencyMs": 30,
         "responseBody": "who are you?",
+        "responseHeaders": {"www-authenticate": "Basic"},
     }
+    assert request["headers"]["authorization"] == "Basic ***", "a password is never readable again"
     assert client.posted[0].headers["authorization"] == "Basic YWRhOmh1bnRlcjI="
     assert client.call("GET", "/v1/webhooks").body == {"webhooks": []}
 
@@ -62,13 +72,17 @@ def test_an_unsaved_webhook_is_tried_and_not_saved(client: AdminClient) -> None:
 def test_without_an_answer_the_class_of_error_says_why(client: AdminClient) -> None:
     client.answer = PostResult(None, ErrorClass.TIMEOUT, 5000)
     answer = client.call("POST", "/v1/webhooks/test", VALID)
-    assert answer.body == {"delivered": False, "errorClass": "timeout", "latencyMs": 5000}
+    assert _without_request(answer.body) == {
+        "delivered": False,
+        "errorClass": "timeout",
+        "latencyMs": 5000,
+    }
 
 
 def test_without_tls_the_reason_says_what_is_wrong(client: AdminClient) -> None:
     client.answer = PostResult(None, ErrorClass.TLS, 9, tls_fault=TlsFault.EXPIRED)
     answer = client.call("POST", "/v1/webhooks/test", VALID)
-    assert answer.body == {
+    assert _without_request(answer.body) == {
         "delivered": False,
         "errorClass": "tls",
         "reason": "The receiver's certificate has expired",
@@ -81,6 +95,13 @@ def test_a_redirect_is_shown_and_not_followed(client: AdminClient) -> None:
     answer = client.call("POST", "/v1/webhooks/test", VALID)
     assert (answer.body["statusCode"], answer.body["location"]) == (308, "https://example.com/new")
     assert len(client.posted) == 1
+
+
+def test_of_a_flood_of_headers_the_first_are_shown(client: AdminClient) -> None:
+    headers = {f"x-{number}": "v" * 5000 for number in range(500)}
+    client.answer = PostResult(500, None, 9, headers=headers)
+    shown = client.call("POST", "/v1/webhooks/test", VALID).body["responseHeaders"]
+    assert shown == {f"x-{number}": "v" * 1024 for number in range(50)}
 
 
 def test_the_rules_are_those_of_creating(client: AdminClient) -> None:

@@ -4,7 +4,8 @@ The history and the lanes are in the order of the events' time. So a page merges
 them were read. Only the retry lane has another order: a bounded part of it is read and sorted here.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -24,6 +25,7 @@ _READ_OF_FILTERED = 300  # entries of each source, however many of them are show
 _RETRY_PAGES = 2  # megabytes of the retry lane
 _COUNTED_PAGES = 10  # megabytes of the history, as for the stats: ten thousand deliveries and more
 _COUNTED_PAGE = 5_000  # more than a megabyte holds
+_SEARCH_SECONDS = 4.0  # for an event id; with one page more, well within the 15 s that a call may take
 _ORDERED_LANES = (Lane.REALTIME, Lane.BATCH)
 
 
@@ -47,16 +49,32 @@ class DeliveryPage:
     """Some deliveries, newest first."""
 
     deliveries: list[DeliveryView]
-    next_cursor: str | None
+    last_key: str | None
+    """The sort key down to which all was read. None when there is nothing below it."""
+    filters: str
+    """Of the query."""
     is_incomplete: bool
     """Whether the retry lane holds more than was read, so that some may be missing here."""
+
+    @property
+    def next_cursor(self) -> str | None:
+        """The cursor of the next page."""
+        return None if self.last_key is None else write_cursor(self.filters, self.last_key)
 
 
 class Deliveries:
     """The deliveries of every account's webhooks."""
 
-    def __init__(self, store: WebhookStore, deliveries: DeliveryStore, backlog: Backlog) -> None:
+    def __init__(
+        self,
+        store: WebhookStore,
+        deliveries: DeliveryStore,
+        backlog: Backlog,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._store = store
+        self._monotonic = monotonic
         self._deliveries = deliveries
         self._backlog = backlog
 
@@ -67,7 +85,21 @@ class Deliveries:
             WebhookNotFound: the account has no such webhook.
         """
         self._store.get(caller.account_id, webhook_id)
+        ends_at = self._monotonic() + _SEARCH_SECONDS
+        page = self._page(webhook_id, query)
+        for _ in range(_COUNTED_PAGES - 1):
+            is_found = query.event_id is None or bool(page.deliveries)
+            if is_found or page.last_key is None or self._monotonic() > ends_at:
+                break
+            query = replace(query, key_range=KeyRange(query.key_range.start, page.last_key))
+            page = self._page(webhook_id, query)
+        return page
+
+    def _page(self, webhook_id: str, query: DeliveryQuery) -> DeliveryPage:
+        """Read each source once, and return the newest deliveries that match."""
         limit = _READ_OF_FILTERED if query.is_filtered else query.limit
+        if query.event_id is not None:  # an index by event id would double the price of each delivery
+            limit = _COUNTED_PAGE
         pages: list[Page[DeliveryView]] = []
         is_incomplete = False
         # Events move from the lanes to the retry lane and to the history. Read in this order none is missed.
@@ -85,8 +117,7 @@ class Deliveries:
         deliveries = matching[: query.limit]
         if len(matching) > query.limit:
             last_key = deliveries[-1].sort_key
-        cursor = None if last_key is None else write_cursor(query.filters, last_key)
-        return DeliveryPage(deliveries, cursor, is_incomplete)
+        return DeliveryPage(deliveries, last_key, query.filters, is_incomplete)
 
     def find(self, caller: Caller, webhook_id: str, sort_key: str) -> tuple[DeliveryView, PendingEvent]:
         """Return one delivery and its event, which names its lane if it is pending.
@@ -193,8 +224,10 @@ def _merged(pages: list[Page[DeliveryView]]) -> Iterator[DeliveryView]:
 
 
 def _matches(delivery: DeliveryView, query: DeliveryQuery) -> bool:
-    return (query.status is None or delivery.status is query.status) and (
-        query.event_name is None or delivery.event_name == query.event_name
+    return (
+        (query.status is None or delivery.status is query.status)
+        and (query.event_name is None or delivery.event_name == query.event_name)
+        and (query.event_id is None or delivery.event_id == query.event_id)
     )
 
 

@@ -337,7 +337,7 @@ class Handlers:
         Route(
             "GET",
             "/v1/webhooks/<webhook_id>/deliveries",
-            query=("status", "eventName", "from", "to", "limit", "cursor"),
+            query=("status", "eventName", "eventId", "from", "to", "limit", "cursor"),
             gives=DeliveryListOutput,
         )
     )
@@ -549,11 +549,11 @@ class Handlers:
 
 
 def _respond_to_test(claim: Claim | None, result: SampleResultOutput) -> Response[str]:
-    """Return the response to a test. What is stored under its key omits the receiver's response body.
+    """Return the response to a test. What is stored under its key omits the receiver's headers and body.
 
-    That body may be anything, the credentials of the request included.
+    They may be anything, the credentials of the request included.
     """
     if claim is not None:
-        without_body = result.model_copy(update={"response_body": None})
-        claim.finish(stored_response(json_response(HTTPStatus.OK, without_body)))
+        stored = result.model_copy(update={"response_body": None, "response_headers": None})
+        claim.finish(stored_response(json_response(HTTPStatus.OK, stored)))
     return json_response(HTTPStatus.OK, result)

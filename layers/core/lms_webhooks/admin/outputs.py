@@ -142,6 +142,15 @@ class SigningSecretOutput(_Output):
     """Until then the previous secret signs too."""
 
 
+class SampleRequestOutput(_Output):
+    """The POST of a test, as the receiver gets it, but for the password."""
+
+    url: str
+    headers: dict[str, str]
+    """Those of this system and of the webhook. In `authorization`, asterisks stand for the credentials."""
+    body: str
+
+
 class SampleResultOutput(_Output):
     """The result of a test: a status code, or the class of the error."""
 
@@ -157,6 +166,9 @@ class SampleResultOutput(_Output):
     """The target of a redirect (3xx). Redirects are not followed."""
     response_body: str | None = None
     """The first KiB of the response, if the test failed."""
+    response_headers: dict[str, str] | None = None
+    """The first 50 headers of the response, with names in lower case."""
+    request: SampleRequestOutput
 
 
 class AttemptOutput(_Output):

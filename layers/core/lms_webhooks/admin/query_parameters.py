@@ -14,6 +14,7 @@ from lms_webhooks.admin.problems import DeliveryNotFound, InvalidParameters, Par
 from lms_webhooks.aws.dynamodb import KeyRange
 from lms_webhooks.model.deliveries import Outcome
 from lms_webhooks.model.event_types import EVENT_TYPES, EventTypes
+from lms_webhooks.model.events import MAX_EVENT_ID_BYTES
 from lms_webhooks.timestamps import read_rfc3339
 
 MAX_PAGE = 100
@@ -41,6 +42,7 @@ class DeliveryQuery:
     key_range: KeyRange
     status: DeliveryStatus | None
     event_name: str | None
+    event_id: str | None
     limit: int
     filters: str
     """A fingerprint of the query. A cursor is good only for the same one."""
@@ -48,7 +50,7 @@ class DeliveryQuery:
     @property
     def is_filtered(self) -> bool:
         """Whether a page must read more than it shows."""
-        return self.status is not None or self.event_name is not None
+        return self.status is not None or self.event_name is not None or self.event_id is not None
 
 
 def read_delivery_query(
@@ -62,18 +64,21 @@ def read_delivery_query(
     read = _ParameterReader(given)
     status = read.one_of("status", DeliveryStatus)
     event_name = read.event_name("eventName", event_types)
+    event_id = read.event_id("eventId")
     from_ms = read.time("from")
     to_ms = read.time("to")
     if from_ms is not None and to_ms is not None and from_ms >= to_ms:
         read.refuse("to", "must be later than from")
     limit = read.number("limit", default=DEFAULT_PAGE, maximum=MAX_PAGE)
-    filters = _fingerprint(account_id, webhook_id, status, event_name, from_ms, to_ms)
+    # An older version knows no search by id. Without one the fingerprint is as ever, and so are cursors.
+    by_id = () if event_id is None else (event_id,)
+    filters = _fingerprint(account_id, webhook_id, status, event_name, from_ms, to_ms, *by_id)
     low = EVERYTHING.start if from_ms is None else f"{from_ms:013d}"
     high = EVERYTHING.end if to_ms is None else f"{to_ms:013d}"
     position = read.cursor("cursor", filters, KeyRange(low, high))
     read.finish()
     return DeliveryQuery(
-        KeyRange(low, high if position is None else position), status, event_name, limit, filters
+        KeyRange(low, high if position is None else position), status, event_name, event_id, limit, filters
     )
 
 
@@ -183,6 +188,12 @@ class _ParameterReader:
         text = self._left.pop(name, None)
         if text is not None and text not in event_types:
             self.refuse(name, "must be an event name that GET /v1/event-types lists")
+        return text
+
+    def event_id(self, name: str) -> str | None:
+        text = self._left.pop(name, None)
+        if text is not None and not 1 <= len(text.encode()) <= MAX_EVENT_ID_BYTES:
+            self.refuse(name, f"must be the id of an event: 1 to {MAX_EVENT_ID_BYTES} bytes")
         return text
 
     def time(self, name: str) -> int | None:

@@ -6,12 +6,13 @@ Imports the sender. So the first call that needs this module imports it, not the
 import json
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import islice
 
 from lms_webhooks.admin.audit import audit
 from lms_webhooks.admin.caller import Caller
 from lms_webhooks.admin.inputs import WebhookInput
-from lms_webhooks.admin.outputs import SampleResultOutput
+from lms_webhooks.admin.outputs import SampleRequestOutput, SampleResultOutput
 from lms_webhooks.admin.rate_limit import SendRateLimit
 from lms_webhooks.admin.webhooks import WebhookService
 from lms_webhooks.model.event_types import EVENT_TYPES, EventTypes, generic_type
@@ -19,8 +20,11 @@ from lms_webhooks.model.events import Event
 from lms_webhooks.model.webhooks import Webhook
 from lms_webhooks.sending.sender import Timeouts
 from lms_webhooks.sending.webhook_client import WebhookClient
+from lms_webhooks.sending.webhook_request import WebhookRequest
 
 TIMEOUTS = Timeouts(connect_seconds=5, response_seconds=5, total_seconds=5)  # as the dispatcher's
+MAX_RESPONSE_HEADERS = 50
+_MAX_SHOWN_CHARACTERS = 1024  # of a name, and of a value
 
 
 class SampleSender:
@@ -72,6 +76,7 @@ class SampleSender:
             timeouts=TIMEOUTS,
         )
         self._webhook_client.log(webhook.account_id, webhook.webhook_id, [result])
+        assert result.request is not None  # a test's
         response = result.response
         audit(caller, "webhook.test", webhookId=webhook.webhook_id)
         return SampleResultOutput(
@@ -82,6 +87,8 @@ class SampleSender:
             reason=response.violated_rule or result.attempt.reason,
             location=response.location or None,
             response_body=response.body or None,
+            response_headers=_start_of(response.headers) or None,
+            request=_without_credentials(result.request),
         )
 
     def _first_event_name(self, webhook: Webhook) -> str:
@@ -101,3 +108,17 @@ class SampleSender:
             accepted_at_ms=now_ms,
             text=json.dumps({name: value for name, value in sample.items() if name != "accountId"}),
         )
+
+
+def _without_credentials(request: WebhookRequest) -> SampleRequestOutput:
+    """Return the request as its admin may see it: a password is never readable again."""
+    headers = dict(request.headers)
+    if "authorization" in headers:
+        headers["authorization"] = f"{headers['authorization'].partition(' ')[0]} ***"
+    return SampleRequestOutput(url=request.url, headers=headers, body=request.body.decode())
+
+
+def _start_of(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the start of a response's headers: a receiver may send any number, of any length."""
+    shown = islice(headers.items(), MAX_RESPONSE_HEADERS)
+    return {name[:_MAX_SHOWN_CHARACTERS]: value[:_MAX_SHOWN_CHARACTERS] for name, value in shown}

@@ -8,7 +8,8 @@ through our own transport adapter over `connections`.
 import codecs
 import ssl
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import Any, cast
 
@@ -62,6 +63,8 @@ class PostResult:
     tls_fault: TlsFault | None = None
     location: str = ""
     """The target of a redirect, which is not followed."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Of the response, with names in lower case."""
 
     @property
     def is_success(self) -> bool:
@@ -112,7 +115,15 @@ class Sender:
         location = ""
         if 300 <= response.status_code < 400:
             location = response.headers.get("location", "")[:_KEPT_LOCATION_CHARACTERS]
-        return PostResult(response.status_code, None, latency_ms, retry_after, body, location=location)
+        return PostResult(
+            response.status_code,
+            None,
+            latency_ms,
+            retry_after,
+            body,
+            location=location,
+            headers=response.headers,
+        )
 
 
 class _Adapter(BaseAdapter):

@@ -13,7 +13,7 @@ from lms_webhooks.model.events import Event
 from lms_webhooks.model.webhooks import BasicAuthentication, SignatureAuthentication, Webhook
 from lms_webhooks.observability import logger
 from lms_webhooks.sending.sender import PostResult, Sender, Timeouts
-from lms_webhooks.sending.webhook_request import Credentials, build_request
+from lms_webhooks.sending.webhook_request import Credentials, WebhookRequest, build_request
 from lms_webhooks.timestamps import format_ms
 
 
@@ -33,6 +33,8 @@ class SendResult:
     body_bytes: int
     response: PostResult
     attempt: Attempt
+    request: WebhookRequest | None = None
+    """Of a test, whose admin sees it. Any other would only be held in memory."""
 
 
 class WebhookClient:
@@ -82,6 +84,7 @@ class WebhookClient:
             OutOfResources: this process has no socket left, or no thread.
         """
         began_at = self._clock()
+        is_test = self._kind is SendKind.TEST
         request = build_request(
             webhook.target_url,
             events,
@@ -89,7 +92,7 @@ class WebhookClient:
             credentials=credentials,
             headers=webhook.headers,
             timestamp_seconds=int(began_at),
-            is_test=self._kind is SendKind.TEST,
+            is_test=is_test,
         )
         response = self._sender.post(request, timeouts=timeouts)
         attempt = Attempt(
@@ -100,7 +103,7 @@ class WebhookClient:
             if response.tls_fault
             else response.error_class,
         )
-        return SendResult(events, len(request.body), response, attempt)
+        return SendResult(events, len(request.body), response, attempt, request if is_test else None)
 
     def log(self, account_id: str, webhook_id: str, results: Sequence[SendResult]) -> None:
         """Log what was sent to one webhook: one line for attempts in a row with like responses.
