@@ -39,8 +39,15 @@ if TYPE_CHECKING:
 _AT_ONCE = 16
 """Writes in flight: some thousand a second, and the flow of the stack keeps its share."""
 _WEBHOOK, _HEALTH, _TOMBSTONE = "WEBHOOK#", "HEALTH#", "TOMBSTONE#"
-_LASTING = ("TOMBSTONE#", "SUBSCRIPTIONS#")
-"""Of the webhooks table, besides registrations. Rate limits and stored responses have expired by now."""
+_LASTING = {
+    "TOMBSTONE#": "subscriptions and tombstones brought back",
+    "SUBSCRIPTIONS#": "subscriptions and tombstones brought back",
+    "ACTIVITY#": "changes of the activity brought back",
+}
+"""Of the webhooks table, besides registrations: what partitions begin with, and what each is counted as.
+
+Rate limits and stored responses have expired by now.
+"""
 
 type Done = Counter[str]
 """How often something was done, by what it was."""
@@ -77,8 +84,8 @@ def bring_webhooks(system: System, copy: str, *, applying: bool) -> Done:
             done["webhooks brought back"] += 1
             if applying:
                 _register(system, item)
-        elif partition.startswith(_LASTING):
-            done["subscriptions and tombstones brought back"] += 1
+        elif kind := next((kind for start, kind in _LASTING.items() if partition.startswith(start)), None):
+            done[kind] += 1
             if applying:
                 _put_if_missing(system.dynamodb, system.webhooks, item)
     return done

@@ -25,8 +25,8 @@ from lms_webhooks.admin.routes import Route
 from lms_webhooks.drainer import drain_run
 from lms_webhooks.model.deliveries import Outcome
 from lms_webhooks.model.event_types import EVENT_TYPES
-from lms_webhooks.model.slots import MAX_EVERY_MINUTES, MIN_EVERY_MINUTES
 from lms_webhooks.model.events import MAX_EVENT_ID_BYTES
+from lms_webhooks.model.slots import MAX_EVERY_MINUTES, MIN_EVERY_MINUTES
 from lms_webhooks.timestamps import RFC3339
 from tools.progress import REPOSITORY
 
@@ -172,6 +172,11 @@ TEXTS: dict[str, Text] = {
         " later one, it covers events until now." + _COUNTED,
         _REPLAY_LINKS,
     ),
+    "list_activity": Text(
+        "Activity",
+        "List who changed what in the account, newest first",
+        "The last 90 days. A short page need not be the last. Go on while there is a nextCursor.",
+    ),
     "list_notification_subscriptions": Text(
         "Notifications", "List who gets notifications by mail", links=_SUBSCRIPTION_LINKS
     ),
@@ -263,6 +268,14 @@ _PARAMETERS: dict[str, Schema] = {
     },
 }
 _PARAMETERS_OF: dict[str, dict[str, Schema]] = {
+    "list_activity": {
+        "webhookId": {
+            "in": "query",
+            "description": "Changes of this webhook, also of a deleted one.",
+            "schema": _PARAMETERS["webhookId"]["schema"],
+        },
+        "limit": {**_PARAMETERS["limit"], "description": "How many changes a page has at most."},
+    },
     "preview_replay": {
         "from": {**_PARAMETERS["from"], "required": True},
         "status": {
@@ -270,7 +283,7 @@ _PARAMETERS_OF: dict[str, dict[str, Schema]] = {
             "description": "Deliveries with this status.",
             "schema": {"type": "string", "enum": list(Outcome)},
         },
-    }
+    },
 }
 """What differs in one call, by its handler."""
 _HEADERS: dict[str, Schema] = {
@@ -408,7 +421,9 @@ def describe() -> Schema:
         },
         "servers": [{"url": "/", "description": "This deployment"}],
         "security": [{"token": []}],
-        "tags": [{"name": name} for name in ("Event types", "Webhooks", "Deliveries", "Notifications")],
+        "tags": [
+            {"name": name} for name in ("Event types", "Webhooks", "Deliveries", "Activity", "Notifications")
+        ],
         "paths": {
             _path(path): {route.method.lower(): _operation(route) for route in routes}
             for path, routes in ROUTES.by_path().items()

@@ -3,6 +3,7 @@
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from lms_webhooks.admin.activity import ActivityStore
 from lms_webhooks.admin.api import build_api
 from lms_webhooks.admin.batch_schedules import BatchSchedules
 from lms_webhooks.admin.deliveries import Deliveries
@@ -95,6 +96,7 @@ api = build_api(
             backlog,
             schedules,
         ),
+        activity=ActivityStore(webhooks_table),
         idempotency=Idempotency(webhooks_table, secret_cipher),
         sample_sends=sample_sends,
         subscriptions=subscriptions,

@@ -73,6 +73,7 @@ REFUSED = [
             "LIMIT#1010",
             "IDEMPOTENCY#1010",
             "SUBSCRIPTIONS#1010",
+            "ACTIVITY#1010",
         )
     ),
     *(

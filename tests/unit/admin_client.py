@@ -15,6 +15,7 @@ import boto3
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from moto import mock_aws
 
+from lms_webhooks.admin.activity import ActivityStore
 from lms_webhooks.admin.api import build_api
 from lms_webhooks.admin.batch_schedules import BatchSchedules
 from lms_webhooks.admin.deliveries import Deliveries
@@ -222,6 +223,7 @@ class AdminClient:
                     schedules,
                     clock=self._clock,
                 ),
+                activity=ActivityStore(Table(dynamodb, settings.webhooks_table), clock=self._clock),
                 idempotency=Idempotency(
                     Table(dynamodb, settings.webhooks_table), self.secret_box, clock=self._clock
                 ),

@@ -132,6 +132,15 @@ def test_a_change_leaves_one_line(operation: Operation, mine: Mine) -> None:
             assert line[name] == answer.body[name]
     if action == "delivery.redeliver":
         assert line["sortKey"] == f"{NOW_MS:013d}#e1\tCOURSE_ENROLLMENT"
+    newest = mine.client.call("GET", "/v1/activity").body["activity"]
+    if action == "webhook.test":
+        assert action not in [each["action"] for each in newest], "it changed nothing"
+        return
+    expected = {"action": action, "by": line["user"], "changedFields": line["changedFields"]}
+    expected |= {name: line[name] for name in ids if name != "sortKey"}
+    if action == "delivery.redeliver":
+        expected["deliveryId"] = mine.ids["deliveryId"]
+    assert expected in [{name: value for name, value in each.items() if name != "at"} for each in newest]
 
 
 @pytest.mark.parametrize(

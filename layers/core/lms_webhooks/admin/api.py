@@ -78,11 +78,20 @@ def _with_call(
     services: Services,
     settings: AdminApiSettings,
 ) -> _Handler:
-    """Return what Powertools calls: it checks the current event and hands it to `handler`."""
+    """Return what Powertools calls.
+
+    It checks the current event, hands it to `handler`, and keeps what that changed as the account's activity.
+    """
 
     def handle(**ids: str) -> Response[str]:
         event = app.current_event.raw_event
-        return handler(event if route.is_public else _checked(event, route, services, settings), **ids)
+        if route.is_public:
+            return handler(event, **ids)
+        call = _checked(event, route, services, settings)
+        try:
+            return handler(call, **ids)
+        finally:  # a call that fails may have made its change before
+            services.activity.record(call.caller)
 
     return handle
 

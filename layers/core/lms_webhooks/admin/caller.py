@@ -1,7 +1,7 @@
 """Identify the caller: account, person and role, from the claims of a verified token."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lms_webhooks.admin.problems import Forbidden
 from lms_webhooks.model.events import is_account_id
@@ -9,6 +9,15 @@ from lms_webhooks.settings import AdminApiSettings
 
 # The best for people first. The token of a machine (client credentials) has only the last two.
 _USER_CLAIMS = ("email", "cognito:username", "username", "preferred_username", "sub", "client_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a call changed: the action, names of fields without their values, and ids of what it is about."""
+
+    action: str
+    changed: tuple[str, ...]
+    ids: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -20,6 +29,8 @@ class Caller:
     can_write: bool
     subject: str = ""
     """The token's `sub`, which is unique at its issuer; empty if it has none."""
+    changes: list[Change] = field(default_factory=list, compare=False)
+    """What the call has changed so far: `audit` adds to it, and `activity` keeps it."""
 
 
 def identify(claims: Mapping[str, object], settings: AdminApiSettings) -> Caller:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools.event_handler import Response
 
 from lms_webhooks.admin import console_files
+from lms_webhooks.admin.activity import ActivityStore
 from lms_webhooks.admin.batch_schedules import BatchSchedules
 from lms_webhooks.admin.deliveries import Deliveries, DeliveryView
 from lms_webhooks.admin.description import describe_api
@@ -30,6 +31,7 @@ from lms_webhooks.admin.inputs import (
     WebhookPatch,
 )
 from lms_webhooks.admin.outputs import (
+    ActivityListOutput,
     DeliveryDetailOutput,
     DeliveryListOutput,
     DeliveryOutput,
@@ -46,6 +48,7 @@ from lms_webhooks.admin.outputs import (
     WebhookOutput,
 )
 from lms_webhooks.admin.presenters import (
+    present_activity,
     present_deliveries,
     present_delivery,
     present_event_types,
@@ -101,6 +104,7 @@ class Services:
     replays: ReplayService
     retries: RetryService
     stats: StatsReader
+    activity: ActivityStore
     idempotency: Idempotency
     sample_sends: "Callable[[], SampleSender]"
     subscriptions: "Callable[[], Subscriptions]"
@@ -458,6 +462,12 @@ class Handlers:
     def cancel_replay(self, call: Call[None], webhook_id: str) -> Response[str]:
         self._services.replays.cancel(call.caller, webhook_id)
         return no_content()
+
+    @ROUTES.add(
+        Route("GET", "/v1/activity", query=("webhookId", "limit", "cursor"), gives=ActivityListOutput)
+    )
+    def list_activity(self, call: Call[None]) -> Response[str]:
+        return call.respond(present_activity(self._services.activity.page(call.caller, call.query)))
 
     @ROUTES.add(Route("GET", "/v1/notice-subscriptions", gives=SubscriptionList))
     def list_notification_subscriptions(self, call: Call[None]) -> Response[str]:

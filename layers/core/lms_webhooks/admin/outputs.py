@@ -314,6 +314,29 @@ class SubscriptionList(_Output):
     subscriptions: list[SubscriptionOutput]
 
 
+class ActivityOutput(_Output):
+    """One change that an admin made. It names fields, and never has their values."""
+
+    at: str
+    by: str
+    """The admin, as the token names them."""
+    action: str
+    """Such as `webhook.create`: one of the actions of the audit log, except `webhook.test`."""
+    changed_fields: list[str]
+    webhook_id: str | None = None
+    delivery_id: str | None = None
+    replay_id: str | None = None
+    subscription_id: str | None = None
+
+
+class ActivityListOutput(_Output):
+    """Some changes, newest first. With `nextCursor` there may be more, even after a short page."""
+
+    activity: list[ActivityOutput]
+    next_cursor: str | None = None
+    """Send it as `cursor`, with the same filter, to get the next page."""
+
+
 class EventTypeOutput(_Output):
     """One event type. `sample` is an example of the `data` of its events."""
 

@@ -3,9 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lms_webhooks.admin.activity import Activity, ActivityPage
 from lms_webhooks.admin.batch_schedules import NextBatch
 from lms_webhooks.admin.deliveries import DeliveryPage, DeliveryView
 from lms_webhooks.admin.outputs import (
+    ActivityListOutput,
+    ActivityOutput,
     AttemptOutput,
     BasicAuthenticationOutput,
     BatchScheduleOutput,
@@ -270,6 +273,27 @@ def present_subscription(subscription: Subscription) -> SubscriptionOutput:
         status=subscription.status,
         created_at=subscription.created_at,
         created_by=subscription.created_by,
+    )
+
+
+def present_activity(page: ActivityPage) -> ActivityListOutput:
+    """Present a page of changes."""
+    return ActivityListOutput(
+        activity=[_activity(each) for each in page.activities], next_cursor=page.next_cursor
+    )
+
+
+def _activity(activity: Activity) -> ActivityOutput:
+    ids = activity.change.ids
+    return ActivityOutput(
+        at=format_ms(activity.at_ms),
+        by=activity.by,
+        action=activity.change.action,
+        changed_fields=list(activity.change.changed),
+        webhook_id=ids.get("webhookId"),
+        delivery_id=delivery_id(ids["sortKey"]) if "sortKey" in ids else None,
+        replay_id=ids.get("replayId"),
+        subscription_id=ids.get("subscriptionId"),
     )
 
 

@@ -20,7 +20,7 @@ from lms_webhooks.timestamps import read_rfc3339
 MAX_PAGE = 100
 DEFAULT_PAGE = 50
 EVERYTHING = KeyRange("0", ":")  # sort keys begin with a digit; a colon comes after them
-
+WEBHOOK_ID = re.compile(r"wh_[A-Za-z0-9_-]{22}")
 _SORT_KEY = re.compile(r"[0-9]{13}#.{1,1000}", re.DOTALL)
 _MAX_MS = 10**13 - 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -115,6 +115,32 @@ def read_replay_query(
     return ReplayQuery(from_ms or 0, to_ms, status, event_name)
 
 
+@dataclass(frozen=True, slots=True)
+class ActivityQuery:
+    """The changes that a call asks for."""
+
+    key_range: KeyRange
+    webhook_id: str | None
+    limit: int
+    filters: str
+    """As of a `DeliveryQuery`."""
+
+
+def read_activity_query(given: Mapping[str, str], *, account_id: str) -> ActivityQuery:
+    """Return the changes that the parameters ask for.
+
+    Raises:
+        InvalidParameters: with an error for each that breaks its rule.
+    """
+    read = _ParameterReader(given)
+    webhook_id = read.text("webhookId", WEBHOOK_ID, "must be the id of a webhook, which begins with wh_")
+    limit = read.number("limit", default=DEFAULT_PAGE, maximum=MAX_PAGE)
+    filters = _fingerprint("activity", account_id, webhook_id)
+    position = read.cursor("cursor", filters, EVERYTHING)
+    read.finish()
+    return ActivityQuery(KeyRange(EVERYTHING.start, position or EVERYTHING.end), webhook_id, limit, filters)
+
+
 def read_hours(given: Mapping[str, str], *, default: int, maximum: int) -> int:
     """Return how many hours of stats the parameters ask for.
 
@@ -190,9 +216,15 @@ class _ParameterReader:
             self.refuse(name, "must be an event name that GET /v1/event-types lists")
         return text
 
+    def text(self, name: str, pattern: re.Pattern[str], rule: str) -> str | None:
+        text = self._left.pop(name, None)
+        if text is not None and not pattern.fullmatch(text):
+            self.refuse(name, rule)
+        return text
+
     def event_id(self, name: str) -> str | None:
         text = self._left.pop(name, None)
-        if text is not None and not 1 <= len(text.encode()) <= MAX_EVENT_ID_BYTES:
+        if text is not None and not 1 <= len(text.encode(errors="surrogatepass")) <= MAX_EVENT_ID_BYTES:
             self.refuse(name, f"must be the id of an event: 1 to {MAX_EVENT_ID_BYTES} bytes")
         return text
 
