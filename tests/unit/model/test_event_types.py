@@ -47,6 +47,13 @@ def test_a_sample_is_an_event_of_its_type(event_type: EventType) -> None:
     assert {"accountId", "eventId", "timestamp", "eventInfo", "data"} < detail.keys()
 
 
+def test_the_id_of_a_group_event_is_the_one_that_its_caller_gave() -> None:
+    """As in Adobe's samples, which have it as `eventInfo` too."""
+    sample = EVENT_TYPES["RESPONSE:ASYNCAPI_USERGROUP_USER_ADDED"].sample_event("sync-7")
+    assert sample["data"]["request"]["metadata"] == {"event_id": "sync-7"}
+    assert sample["eventInfo"] == sample["eventId"] == "sync-7"
+
+
 def test_no_generated_file_is_left_over() -> None:
     for folder in (DIRECTORY, SCHEMAS):
         assert set(folder.iterdir()) == {path for path in files() if path.parent == folder}

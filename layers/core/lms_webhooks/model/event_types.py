@@ -40,12 +40,16 @@ class EventType:
 
     def sample_event(self, event_id: str = _SAMPLE_EVENT_ID) -> dict[str, Any]:
         """A whole event of this type, as a receiver finds it in `events`. Its timestamp is fixed, in ms."""
+        data, info = dict(self.sample), _SAMPLE_INFO
+        if "request" in data:  # its id is what the caller gave with the request
+            data["request"] = {**data["request"], "metadata": {"event_id": event_id}}
+            info = event_id
         return {
             "eventId": event_id,
             "eventName": self.name,
             "timestamp": _SAMPLE_SECONDS * 1000,
-            "eventInfo": _SAMPLE_INFO,
-            "data": dict(self.sample),
+            "eventInfo": info,
+            "data": data,
         }
 
 
@@ -77,7 +81,7 @@ _PROGRESS = {**_LEARNER, **_COURSE, "dateStarted": _SAMPLE_SECONDS, "progressPer
 _GROUP_ANSWER = {
     "status": "SUCCESS",
     "request": {
-        "metadata": {"event_id": _SAMPLE_EVENT_ID},  # whose caller gave it, and so the event its id
+        "metadata": {"event_id": _SAMPLE_EVENT_ID},
         "data": [{"type": "user", "id": "4279332"}],
     },
 }
