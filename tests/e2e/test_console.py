@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.conformance.certificates import Certificates, Tls
 from tests.e2e.browser import NARROW, Console, browser
-from tests.e2e.system import READER, Account, System, until
+from tests.e2e.system import OWN_REAL_TIME, READER, Account, System, until
 from tests.fakes.receiver import Receiver, answer
 
 PAINT_MS = 1000
@@ -273,6 +273,48 @@ def test_events_are_found_by_their_words_and_chosen_together(console: Console, p
     page.get_by_label("Find events").fill("")
     press(page, "Clear all shown")
     expect(page.get_by_text("0 selected")).to_be_visible()
+
+
+def test_labels_are_those_of_adobe_with_the_category_and_the_name(console: Console, page: Page) -> None:
+    console.open("#/new")
+    rows = page.get_by_role("group", name="Trigger events").get_by_role("listitem")
+    for text in (
+        "Learner enrolls themselves in a course [Real Time]COURSE_ENROLLMENT",
+        "Learner makes progress in a module [Non-real-time]LEARNER_PROGRESS",
+        f"Badge awarded [Real Time]{OWN_REAL_TIME}",
+    ):
+        expect(rows.get_by_text(text, exact=True)).to_have_count(1)
+    page.get_by_label("Language").select_option("it")
+    rows = page.get_by_role("group", name="Eventi").get_by_role("listitem")
+    expect(rows.filter(has_text="si iscrive a un corso [Tempo reale]COURSE_ENROLLMENT")).to_have_count(1)
+
+
+def test_the_defaults_of_adobe_and_a_schedule_are_chosen_saved_and_shown(
+    console: Console, page: Page, account: Account, receiver: Receiver
+) -> None:
+    console.open("#/new")
+    fill_in(page, receiver)
+    press(page, "As Adobe Learning Manager")
+    page.get_by_label("Non-real-time events").select_option("At times of day")
+    page.get_by_label("Times of day").fill("2:00")
+    page.get_by_label("Time zone").fill("Europe/Rome")
+    press(page, "Save")
+    expect(error_of(page.get_by_label("Times of day"))).to_contain_text("must be a time of day such as 02:00")
+    page.get_by_label("Times of day").fill("14:30, 02:00")
+    press(page, "Save")
+    settings = page.get_by_role("region", name="Settings")
+    expect(settings).to_contain_text("Daily at 02:00, 14:30 (Europe/Rome)")
+    (saved,) = account.webhooks()
+    assert (saved["status"], saved["ordered"]) == ("inactive", True)
+    assert saved["batchSchedule"] == {"dailyAt": ["02:00", "14:30"], "timeZone": "Europe/Rome"}
+
+    console.open(f"#/webhooks/{saved['webhookId']}/edit")
+    expect(page.get_by_label("Times of day")).to_have_value("02:00, 14:30")
+    page.get_by_text("More options").click()
+    page.get_by_label("Non-real-time events").select_option("At regular intervals")
+    page.get_by_label("Minutes from batch to batch").fill("60")
+    press(page, "Save")
+    expect(settings).to_contain_text("Every 60 minutes")
 
 
 def test_a_secret_is_generated_downloaded_and_tested_before_the_webhook_is_active(
@@ -653,7 +695,7 @@ def test_a_language_is_chosen_and_stays(console: Console, page: Page) -> None:
     page.get_by_label("Language").select_option("it")
     expect(page.get_by_role("heading", name="Aggiungi webhook")).to_be_visible()
     assert page.evaluate("document.documentElement.lang") == "it"
-    expect(page.get_by_text("Iscrizione a un corso", exact=False).first).to_be_visible()
+    expect(page.get_by_text("allievo si iscrive a un corso", exact=False).first).to_be_visible()
     page.get_by_label("Nome *", exact=True).fill("")
     press(page, "Salva")
     expect(error_of(page.get_by_label("Nome *", exact=True))).to_have_text("non può essere vuoto")

@@ -86,7 +86,7 @@ def test_the_catalogue_is_listed_in_order(client: AdminClient) -> None:
     (shown,) = (one for one in listed if one["eventName"] == "COURSE_ENROLLMENT")
     assert shown == {
         "eventName": "COURSE_ENROLLMENT",
-        "label": "Course enrollment",
+        "label": "Learner enrolls themselves in a course",
         "category": "real-time",
         "sample": dict(EVENT_TYPES["COURSE_ENROLLMENT"].sample),
     }

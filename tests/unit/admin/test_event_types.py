@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from lms_webhooks.model.event_types import EVENT_TYPES
+from tests.contract.template import REPOSITORY
 from tests.unit.admin_client import AdminClient, admin_client
 
 REAL_TIME, NON_REAL_TIME = "BADGE_AWARDED", "ROLE:CHANGED"
@@ -88,3 +89,13 @@ def test_a_webhook_of_nothing_but_a_type_that_was_taken_away_can_be_tested(clien
     take_away(client, webhook_id, events={"GONE"})
     assert client.call("POST", f"/v1/webhooks/{webhook_id}/test").body["delivered"]
     assert json.loads(client.posted[-1].body)["events"][0]["eventName"] == "GONE"
+
+
+def test_the_preset_of_the_page_makes_a_webhook_that_waits_and_keeps_the_order(client: AdminClient) -> None:
+    page = (REPOSITORY / "docs" / "admin-api.md").read_text()
+    body = page.partition("<!-- preset -->\n```json\n")[2].partition("```")[0]
+    created = client.call("POST", "/v1/webhooks", text=body)
+    assert created.status == 201
+    assert (created.body["status"], created.body["ordered"]) == ("inactive", True)
+    active = client.call("PATCH", f"/v1/webhooks/{created.body['webhookId']}", {"status": "active"})
+    assert active.status == 200

@@ -1,5 +1,6 @@
 // Add a webhook, or change one.
 import { announce, button, clearError, eventLabel, field, h, rule, showError, showFieldError, t } from './dom.js';
+import { makeSchedule } from './schedule.js';
 import { call, eventTypes } from './session.js';
 import { confirmOverlapEnd, hasTwoSecrets, sampleResultText, showSecret } from './webhook.js';
 
@@ -22,9 +23,11 @@ export async function draw(screen, webhookId) {
   const active = h('input', { type: 'checkbox', role: 'switch', id: 'active', checked: old ? old.status !== 'inactive' : true });
   const ordered = h('input', { type: 'checkbox', id: 'ordered', checked: old?.ordered ?? false });
   const headers = h('textarea', { rows: 3, spellcheck: 'false', class: 'code', value: Object.entries(old?.headers ?? {}).map((pair) => pair.join(': ')).join('\n') });
+  const schedule = makeSchedule(old?.batchSchedule);
   const result = h('div', { class: 'result', role: 'status' });
   const more = h('details', {}, h('summary', {}, t('more-options')),
     h('p', { class: 'check' }, ordered, h('label', { for: 'ordered' }, t('ordered'))),
+    schedule.element,
     field(t('headers'), headers, { hint: t('headers.hint') }));
 
   const controls = {
@@ -32,6 +35,7 @@ export async function draw(screen, webhookId) {
     description,
     targetUrl,
     headers,
+    ...schedule.controls,
     events: events.search,
     'authentication/type': authentication.type,
     'authentication/username': authentication.username,
@@ -52,6 +56,7 @@ export async function draw(screen, webhookId) {
       events: events.read(),
       ordered: ordered.checked,
       headers: Object.fromEntries(pairs),
+      batchSchedule: schedule.read(),
     };
   }
 
@@ -59,7 +64,7 @@ export async function draw(screen, webhookId) {
   function changes() {
     const wanted = everything();
     const isKept = authentication.isKept();
-    const changed = Object.entries(wanted).filter(([key, value]) => (key === 'authentication' ? !isKept : JSON.stringify(value) !== JSON.stringify(old[key])));
+    const changed = Object.entries(wanted).filter(([key, value]) => (key === 'authentication' ? !isKept : value !== undefined && JSON.stringify(value) !== JSON.stringify(old[key])));
     if (active.checked !== (old.status !== 'inactive')) changed.push(['status', active.checked ? 'active' : 'inactive']);
     return Object.fromEntries(changed);
   }
@@ -84,7 +89,7 @@ export async function draw(screen, webhookId) {
       const line = key === 'headers' ? path.slice('headers/'.length).replaceAll('~1', '/').replaceAll('~0', '~') : '';
       showFieldError(controls[key], (line && `${line}: `) + rule(detail));
     }
-    if (marked.has('headers')) more.open = true;
+    if ([...marked].some((key) => more.contains(controls[key]))) more.open = true;
     const first = Object.keys(controls).sort((one, other) => (controls[one].compareDocumentPosition(controls[other]) & Node.DOCUMENT_POSITION_FOLLOWING ? -1 : 1)).find((key) => marked.has(key));
     controls[first].focus();
     announce(t('see-errors', { n: marked.size }));
@@ -163,10 +168,19 @@ export async function draw(screen, webhookId) {
     return undefined;
   }
 
+  /** Choose what Adobe Learning Manager does: inactive at first, and one request at a time. */
+  function likeAdobe() {
+    active.checked = false;
+    ordered.checked = true;
+    more.open = true;
+    announce(t('preset.done'));
+  }
+
   const form = h(
     'form',
     { novalidate: true, class: 'panel form', onsubmit: (event) => event.preventDefault() },
     h('p', { class: 'hint' }, t('required')),
+    !old && h('p', { class: 'do' }, button(t('preset'), likeAdobe, { class: 'small' }), h('span', { class: 'hint' }, t('preset.hint'))),
     h(
       'div',
       { class: 'columns' },
@@ -227,7 +241,9 @@ function makeAuthentication(old, generate) {
 function makeEvents(types, chosen) {
   const count = h('span', { class: 'hint', role: 'status' });
   const search = h('input', { type: 'search', autocomplete: 'off', placeholder: t('events.search'), oninput: filter });
-  const rows = types.map((type) => {
+  const isListed = (name) => types.some((type) => type.eventName === name);
+  const gone = chosen.filter((name) => !isListed(name)).map((name) => ({ eventName: name, label: name, category: 'events.unlisted' }));
+  const rows = [...types, ...gone].map((type) => {
     const box = h('input', { type: 'checkbox', value: type.eventName, checked: chosen.includes(type.eventName), onchange: showCount });
     const text = `${eventLabel(type)} ${type.label} ${type.eventName} ${t(type.category)}`.toLowerCase();
     const element = h('li', {}, h('label', {}, box, h('span', {}, eventLabel(type), ' ', h('span', { class: `tag ${type.category}` }, `[${t(type.category)}]`), h('code', {}, type.eventName))));

@@ -1,6 +1,7 @@
 // One webhook: its status, settings, deliveries and actions.
 import { announce, button, clearError, confirmed, dialog, download, eventLabel, fullTime, h, milliseconds, number, relative, rule, shortTime, t, time } from './dom.js';
 import { historyOf } from './history.js';
+import { scheduleText } from './schedule.js';
 import { call, eventTypes } from './session.js';
 import { badge, charts, facts, fetchStats, pendingText, problemOf, statusOf, sums } from './status.js';
 
@@ -162,7 +163,16 @@ function describe(webhook, types, rotateButton) {
       t('authentication'),
       [t(`auth.${authentication.type}`), authentication.username && ` (${authentication.username})`, authentication.type === 'signature' && rotateButton && [' ', rotateButton]],
     ],
-    [t('events'), h('ul', { class: 'plain-list' }, chosen.map((type) => h('li', {}, eventLabel(type), ' ', h('span', { class: 'tag' }, t(type.category)))))],
+    [
+      t('events'),
+      h(
+        'ul',
+        { class: 'plain-list' },
+        chosen.map((type) => h('li', {}, eventLabel(type), ' ', h('span', { class: 'tag' }, `[${t(type.category)}]`), ' ', h('code', {}, type.eventName))),
+        (webhook.unlistedEvents ?? []).map((name) => h('li', {}, h('code', {}, name), ' ', h('span', { class: 'tag' }, `[${t('events.unlisted')}]`))),
+      ),
+    ],
+    [t('schedule'), scheduleText(webhook.batchSchedule)],
     [t('order'), t(webhook.ordered ? 'order.kept' : 'order.free')],
     Object.keys(headers).length > 0 && [t('headers'), h('ul', { class: 'plain-list' }, Object.entries(headers).map(([name, value]) => h('li', {}, h('code', {}, `${name}: ${value}`))))],
     [t('created'), [time(webhook.createdAt, shortTime), `, ${webhook.createdBy}`]],
