@@ -21,9 +21,9 @@ PARAMS = "PARAMS"  # of `make`
 
 _OF_THE_EMULATOR = "local"  # an environment of samconfig.toml that only `make up` deploys
 _ASSIGNMENT = re.compile(r"([A-Za-z0-9]+)=(.*)", re.DOTALL)
-# What sam cannot take in a value: it unescapes blanks and quotes only, and reads its own long form anywhere.
+# What sam cannot take in a value. It unescapes blanks and quotes only, and reads its own long form anywhere.
 _LONG_FORM = "ParameterKey"  # sam reads this in place of Name=value where the text has it
-_NOT_IN_A_VALUE = re.compile(r'["\\\x00-\x1f\x7f]|ParameterKey=')
+_NOT_IN_A_VALUE = re.compile(r"[\\\x00-\x1f\x7f]|ParameterKey=")
 
 
 class UnusableInput(Exception):
@@ -117,7 +117,8 @@ def template_parameters(template: Path = TEMPLATE) -> dict[str, str]:
 
 def sam_overrides(parameters: Mapping[str, str]) -> list[str]:
     """Return the arguments of `sam deploy --parameter-overrides`. They replace those of samconfig.toml."""
-    return [f'{name}="{value}"' for name, value in parameters.items()]
+    escaped = {name: value.replace('"', '\\"') for name, value in parameters.items()}
+    return [f'{name}="{value}"' for name, value in escaped.items()]
 
 
 def _is_for_aws(name: str, table: object) -> bool:
@@ -166,7 +167,7 @@ def _assignments(text: str, origin: str) -> dict[str, str]:
             raise UnusableInput(f"{origin} has {word!r}: write Name=value in place of {_LONG_FORM}=.")
         if _NOT_IN_A_VALUE.search(value):
             raise UnusableInput(
-                f"{origin} gives {name} a value that sam cannot take: use no double quote, backslash, control"
+                f"{origin} gives {name} a value that sam cannot take: use no backslash, control"
                 " character or `ParameterKey=` in it."
             )
         values[name] = value

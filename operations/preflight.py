@@ -17,6 +17,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from lms_webhooks.model.event_types import InvalidDetails, with_details, with_extra_types
 from operations.environments import (
     CONFIG_FILE,
     TEMPLATE,
@@ -135,6 +136,11 @@ def check_parameters(plan: Plan) -> Check:
     broken = list(broken_rules(plan.template, plan.effective))
     if broken:
         return Check("parameters", Result.FAILED, f"{'; '.join(broken)}: correct them in PARAMS")
+    try:
+        event_types = with_extra_types(plan.effective.get("ExtraEventTypes", ""))
+        with_details(event_types, plan.effective.get("ExtraEventTypeDetails", ""))
+    except InvalidDetails as error:
+        return Check("parameters", Result.FAILED, f"ExtraEventTypeDetails: {error}; correct it in PARAMS")
     given = ", ".join(f"{name}={value}" for name, value in plan.parameters.items())
     return Check("parameters", Result.OK, f"as the template allows them; given are {given or 'none'}")
 

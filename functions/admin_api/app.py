@@ -7,6 +7,7 @@ from lms_webhooks.admin.activity import ActivityStore
 from lms_webhooks.admin.api import build_api
 from lms_webhooks.admin.batch_schedules import BatchSchedules
 from lms_webhooks.admin.deliveries import Deliveries
+from lms_webhooks.admin.event_types import read_event_types
 from lms_webhooks.admin.handlers import Services
 from lms_webhooks.admin.idempotency import Idempotency
 from lms_webhooks.admin.rate_limit import SendRateLimit
@@ -19,7 +20,6 @@ from lms_webhooks.aws import clients
 from lms_webhooks.aws.dynamodb import Table
 from lms_webhooks.aws.kms import SecretCipher
 from lms_webhooks.aws.sqs import DrainQueue
-from lms_webhooks.model.event_types import with_extra_types
 from lms_webhooks.observability import logger
 from lms_webhooks.settings import AdminApiSettings, read
 from lms_webhooks.stores.backlog import Backlog
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 # Built at cold start: a broken environment fails loudly at once, not on some call later.
 settings = read(AdminApiSettings)
-event_types = with_extra_types(settings.extra_event_types)
+event_types = read_event_types(settings)
 dynamodb = clients.dynamodb()
 secret_cipher = SecretCipher(clients.kms(), settings.kms_key_id)
 store = WebhookStore(dynamodb, settings.webhooks_table)

@@ -19,6 +19,7 @@ from lms_webhooks.admin.activity import ActivityStore
 from lms_webhooks.admin.api import build_api
 from lms_webhooks.admin.batch_schedules import BatchSchedules
 from lms_webhooks.admin.deliveries import Deliveries
+from lms_webhooks.admin.event_types import read_event_types
 from lms_webhooks.admin.handlers import Services
 from lms_webhooks.admin.idempotency import Idempotency
 from lms_webhooks.admin.rate_limit import SendRateLimit
@@ -31,7 +32,6 @@ from lms_webhooks.admin.webhooks import WebhookService
 from lms_webhooks.aws.dynamodb import Table
 from lms_webhooks.aws.kms import SecretCipher
 from lms_webhooks.aws.sqs import DrainQueue
-from lms_webhooks.model.event_types import with_extra_types
 from lms_webhooks.sending.sender import PostResult, Sender, Timeouts
 from lms_webhooks.sending.webhook_client import SendKind, WebhookClient
 from lms_webhooks.sending.webhook_request import WebhookRequest
@@ -76,6 +76,7 @@ def admin_settings(
     notice_topic_arn: str = "unused",
     loopback_targets_allowed: bool = False,
     extra_event_types: str = "",
+    extra_event_type_details: str = "",
 ) -> AdminApiSettings:
     return AdminApiSettings(
         webhooks_table=table_name,
@@ -84,6 +85,7 @@ def admin_settings(
         backlog_retention_days=7,
         batch_every_minutes=15,
         extra_event_types=extra_event_types,
+        extra_event_type_details=extra_event_type_details,
         notice_topic_arn=notice_topic_arn,
         drain_queue_url=drain_queue_url,
         background_drain_queue_url=background_drain_queue_url,
@@ -161,7 +163,7 @@ class AdminClient:
         self.slept_seconds: list[float] = []
         self.now_seconds = NOW.timestamp()
         rate_limit = SendRateLimit(Table(dynamodb, settings.webhooks_table), clock=self._clock)
-        event_types = with_extra_types(settings.extra_event_types)
+        event_types = read_event_types(settings)
         schedules = BatchSchedules(
             self.backlog,
             every_minutes=settings.batch_every_minutes,
@@ -331,6 +333,7 @@ def admin_client(
     dynamodb: Engine = moto,
     loopback_targets_allowed: bool = False,
     extra_event_types: str = "",
+    extra_event_type_details: str = "",
 ) -> Iterator[AdminClient]:
     """An admin of a system of their own. Those that live at the same time need tables of different names."""
     with mock_aws(), dynamodb() as client:
@@ -347,5 +350,6 @@ def admin_client(
             ],
             loopback_targets_allowed=loopback_targets_allowed,
             extra_event_types=extra_event_types,
+            extra_event_type_details=extra_event_type_details,
         )
         yield AdminClient(client, kms, sqs, sns, settings)

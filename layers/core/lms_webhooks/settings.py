@@ -26,6 +26,7 @@ class AdminApiSettings:
     backlog_retention_days: int
     batch_every_minutes: int
     extra_event_types: str
+    extra_event_type_details: str
     notice_topic_arn: str
     account_claim: str
     role_claim: str

@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from lms_webhooks.admin.event_types import read_event_types
 from lms_webhooks.model.event_types import EVENT_TYPES
 from tests.contract.template import REPOSITORY
-from tests.unit.admin_client import AdminClient, admin_client
+from tests.logged import logged_lines
+from tests.unit.admin_client import AdminClient, admin_client, admin_settings
 
 REAL_TIME, NON_REAL_TIME = "BADGE_AWARDED", "ROLE:CHANGED"
 UNKNOWN = "must be an event name that GET /v1/event-types lists"
@@ -16,7 +18,17 @@ UNKNOWN = "must be an event name that GET /v1/event-types lists"
 
 @pytest.fixture(scope="module")
 def shared_client() -> Iterator[AdminClient]:
-    with admin_client(extra_event_types=f"{REAL_TIME},{NON_REAL_TIME}:non-real-time") as client:
+    details = {
+        NON_REAL_TIME: {
+            "label": "A role changes",
+            "translations": {"it": "Un ruolo cambia"},
+            "sample": {"userId": 7},
+        }
+    }
+    with admin_client(
+        extra_event_types=f"{REAL_TIME},{NON_REAL_TIME}:non-real-time",
+        extra_event_type_details=json.dumps(details),
+    ) as client:
         yield client
 
 
@@ -38,9 +50,10 @@ def test_the_catalogue_lists_them_last_with_a_label_and_a_generic_sample(client:
         },
         {
             "eventName": NON_REAL_TIME,
-            "label": "Role changed",
+            "label": "A role changes",
+            "translations": {"it": "Un ruolo cambia"},
             "category": "non-real-time",
-            "sample": {"sample": True},
+            "sample": {"userId": 7},
         },
     ]
 
@@ -60,7 +73,7 @@ def test_a_webhook_takes_them_shows_them_and_is_tested_with_one(client: AdminCli
     path = f"/v1/webhooks/{created.body['webhookId']}"
     assert client.call("POST", f"{path}/test", {"eventName": NON_REAL_TIME}).body["delivered"]
     (event,) = json.loads(client.posted[-1].body)["events"]
-    assert (event["eventName"], event["data"]) == (NON_REAL_TIME, {"sample": True})
+    assert (event["eventName"], event["data"]) == (NON_REAL_TIME, {"userId": 7})
     assert client.call("GET", f"{path}/deliveries?eventName={REAL_TIME}").status == 200
     preview = f"{path}/replay/preview?from=2026-11-01T00:00:00Z&eventName={REAL_TIME}"
     assert client.call("GET", preview).status == 200
@@ -99,3 +112,10 @@ def test_the_preset_of_the_page_makes_a_webhook_that_waits_and_keeps_the_order(c
     assert (created.body["status"], created.body["ordered"]) == ("inactive", True)
     active = client.call("PATCH", f"/v1/webhooks/{created.body['webhookId']}", {"status": "active"})
     assert active.status == 200
+
+
+def test_a_mistake_in_their_labels_costs_the_labels_alone() -> None:
+    settings = admin_settings(extra_event_types=REAL_TIME, extra_event_type_details="{")
+    with logged_lines() as lines:
+        assert read_event_types(settings).keys() == {*EVENT_TYPES, REAL_TIME}
+    assert any("it is not JSON" in line.get("reason", "") for line in lines)

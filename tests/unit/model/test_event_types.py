@@ -13,6 +13,8 @@ from lms_webhooks.model.event_types import (
     REAL_TIME,
     Category,
     EventType,
+    InvalidDetails,
+    with_details,
     with_extra_types,
 )
 from tools.samples import DIRECTORY, SCHEMAS, file_name, files
@@ -87,3 +89,41 @@ def test_a_deployers_own_types_come_behind_and_change_none_of_the_catalogues() -
     own = [(each.label, each.category) for each in list(catalogue.values())[-2:]]
     assert own == [("Role changed", Category.NON_REAL_TIME), ("Badge.awarded", Category.REAL_TIME)]
     assert with_extra_types("") == EVENT_TYPES
+
+
+def test_labels_and_samples_are_given_to_the_deployers_own_types_alone() -> None:
+    catalogue = with_extra_types("BADGE,SYNC:non-real-time")
+    sample = {"userId": 7, "badge": {"id": 4711}}
+    details = {
+        "BADGE": {"label": "Learner gets a badge", "translations": {"it": "Distintivo"}, "sample": sample},
+        "COURSE_ENROLLMENT": {"label": "Mine"},
+        "GONE": {"label": "Gone"},
+    }
+    described = with_details(catalogue, json.dumps(details))
+    assert described["BADGE"].sample_event()["data"] == sample
+    assert (described["BADGE"].label, described["BADGE"].translations) == (
+        "Learner gets a badge",
+        {"it": "Distintivo"},
+    )
+    assert described | {"BADGE": None} == catalogue | {"BADGE": None}
+    assert with_details(catalogue, "") == with_details(catalogue, "{}") == catalogue
+
+
+@pytest.mark.parametrize(
+    ("details", "said"),
+    [
+        ("{", "it is not JSON"),
+        ("[" * 100_000, "it is not JSON"),
+        ("[]", "it must be an object"),
+        ('{"BADGE": "x"}', "'BADGE' must be an object"),
+        ('{"BADGE": {"labels": {}}}', "'BADGE' has 'labels'; it may have label, translations and sample"),
+        ('{"BADGE": {"label": 7}}', "a label of 'BADGE' must be text of 1 to 140 characters"),
+        ('{"BADGE": {"label": ""}}', "a label of 'BADGE' must be text of 1 to 140 characters"),
+        ('{"BADGE": {"translations": {"it": null}}}', "a label of 'BADGE' must be text"),
+        ('{"BADGE": {"translations": "it"}}', "translations of 'BADGE' must be an object"),
+        ('{"BADGE": {"sample": [1]}}', "sample of 'BADGE' must be an object"),
+    ],
+)
+def test_a_mistake_in_labels_and_samples_is_named(details: str, said: str) -> None:
+    with pytest.raises(InvalidDetails, match=said):
+        with_details(with_extra_types("BADGE"), details)

@@ -168,6 +168,14 @@ def test_parameters_that_the_template_refuses_are_named_before_anything_is_built
     assert "OidcAudience" in check.text
 
 
+def test_a_mistake_in_the_details_of_event_types_is_found_before_the_deployment() -> None:
+    check = check_parameters(plan({"ExtraEventTypes": "BADGE", "ExtraEventTypeDetails": '{"BADGE": []}'}))
+    assert (check.result, check.text) == (
+        Result.FAILED,
+        "ExtraEventTypeDetails: 'BADGE' must be an object; correct it in PARAMS",
+    )
+
+
 def test_parameters_that_it_allows_are_listed() -> None:
     check = check_parameters(plan({"LogRetentionDays": "7", "Stage": "dev"}))
     assert check == Check(

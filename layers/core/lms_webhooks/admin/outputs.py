@@ -342,6 +342,8 @@ class EventTypeOutput(_Output):
 
     event_name: str
     label: str
+    translations: dict[str, str] | None = None
+    """The label in other languages, by their codes. Only of types that the deployer added."""
     category: Category
     sample: dict[str, Any]
 

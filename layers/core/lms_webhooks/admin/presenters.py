@@ -304,6 +304,7 @@ def present_event_types(event_types: EventTypes) -> EventTypeList:
             EventTypeOutput(
                 event_name=event_type.name,
                 label=event_type.label,
+                translations=dict(event_type.translations) or None,
                 category=event_type.category,
                 sample=dict(event_type.sample),
             )

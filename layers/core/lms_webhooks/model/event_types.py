@@ -1,7 +1,8 @@
 """Know every event type that a webhook can subscribe to. Pure data, cheap to import."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -37,6 +38,8 @@ class EventType:
     label: str
     category: Category
     sample: Mapping[str, Any]
+    translations: Mapping[str, str] = field(default_factory=dict)
+    """The label in other languages, by their codes. The console has those of the catalogue itself."""
 
     def sample_event(self, event_id: str = _SAMPLE_EVENT_ID) -> dict[str, Any]:
         """A whole event of this type, as a receiver finds it in `events`. Its timestamp is fixed, in ms."""
@@ -228,6 +231,7 @@ type EventTypes = Mapping[str, EventType]
 """A catalogue, by name."""
 
 _NON_REAL_TIME_SUFFIX = ":non-real-time"
+_MAX_LABEL_LENGTH = 140
 _GENERIC_SAMPLE = {"sample": True}  # nothing is known of the fields of a type that somebody else made
 
 
@@ -253,3 +257,46 @@ def with_extra_types(extra: str) -> EventTypes:
         for each in extra.split(",")
     )
     return EVENT_TYPES | {each.name: each for each in added if each.name not in EVENT_TYPES}
+
+
+class InvalidDetails(Exception):
+    """The parameter ExtraEventTypeDetails cannot be read. The text says where, and the rule."""
+
+
+def with_details(event_types: EventTypes, details: str) -> EventTypes:
+    """Return a catalogue with what the parameter ExtraEventTypeDetails says of the deployer's own types.
+
+    It is JSON: `{"<name>": {"label": text, "translations": {"<language>": text}, "sample": object}}`. Each of
+    the three may be absent. What it says of other types is ignored, as their names may be gone or new.
+
+    Raises:
+        InvalidDetails: it is something else.
+    """
+    if not details:
+        return event_types
+    try:
+        parsed = json.loads(details)
+    except (ValueError, RecursionError) as error:
+        raise InvalidDetails(f"it is not JSON: {error}") from None
+    described = dict(event_types)
+    for name, each in _object(parsed, "it").items():
+        where = f"{name!r}"
+        given = _object(each, where)
+        if unknown := given.keys() - {"label", "translations", "sample"}:
+            raise InvalidDetails(f"{where} has {min(unknown)!r}; it may have label, translations and sample")
+        translations = _object(given.get("translations", {}), f"translations of {where}")
+        for label in (given.get("label", " "), *translations.values()):
+            if not isinstance(label, str) or not 1 <= len(label) <= _MAX_LABEL_LENGTH:
+                raise InvalidDetails(
+                    f"a label of {where} must be text of 1 to {_MAX_LABEL_LENGTH} characters"
+                )
+        _object(given.get("sample", {}), f"sample of {where}")
+        if name in event_types and name not in EVENT_TYPES:
+            described[name] = replace(event_types[name], **given)
+    return described
+
+
+def _object(value: object, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidDetails(f"{what} must be an object")
+    return value

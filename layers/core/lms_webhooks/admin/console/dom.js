@@ -156,7 +156,7 @@ export function rule(detail) {
 /** Describe an error class, with the reason, if known. */
 export const errorText = (errorClass, reason) => t(`error.${errorClass}`) + (reason ? `: ${rule(reason)}` : '');
 
-export const eventLabel = (type) => known.events[type.eventName] ?? type.label;
+export const eventLabel = (type) => known.events[type.eventName] ?? type.translations?.[document.documentElement.lang] ?? type.label;
 
 // Numbers and times
 
