@@ -105,7 +105,8 @@ def test_labels_and_samples_are_given_to_the_deployers_own_types_alone() -> None
         "Learner gets a badge",
         {"it": "Distintivo"},
     )
-    assert described | {"BADGE": None} == catalogue | {"BADGE": None}
+    others = described.keys() - {"BADGE"}
+    assert all(described[name] is catalogue[name] for name in others)
     assert with_details(catalogue, "") == with_details(catalogue, "{}") == catalogue
 
 
