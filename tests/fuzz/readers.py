@@ -13,6 +13,7 @@ import json
 import logging
 import math
 import os
+import random
 import sys
 import time
 from collections import Counter
@@ -56,6 +57,13 @@ from lms_webhooks.model.events import (
 )
 from lms_webhooks.model.retry import MAX_PROBE_DELAY_SECONDS, retry_after_seconds
 from lms_webhooks.observability import logger
+from lms_webhooks.sending.response_reader import (
+    MAX_FRAMING_BYTES,
+    MAX_HEADER_BYTES,
+    MAX_HEADERS,
+    InvalidResponse,
+    ResponseReader,
+)
 from lms_webhooks.sending.webhook_request import build_body
 from tests.operations import operations
 from tests.scenarios.world import ACCOUNT, REAL_TIME, World, event_message
@@ -158,6 +166,47 @@ events = changed(event_texts) | event_of_anything() | texts | json_values.map(js
 sort_keys = st.builds(lambda at, id_: f"{at:013d}#{id_}", st.integers(0, 10**13), st.text(max_size=30))
 
 
+_RESPONSES = (
+    b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx: y\r\n\r\nok",
+    b"HTTP/1.1 204 No Content\r\n\r\n",
+    b"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\n2;a\r\nno\r\nA\r\n0123456789\r\n0\r\nx: y\r\n\r\n",
+    b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n",
+    b"HTTP/1.1 429 Slow\r\nretry-after: 120\r\nconnection: close\r\n\r\nlater",
+    b"HTTP/1.1 103 Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 304 Not Modified\r\netag: x\r\n\r\n",
+    b"HTTP/1.1 200 OK\nno colon\n folded\n\n",
+)
+_RESPONSE_TOKENS = (
+    *(b"\r", b"\n", b"\r\n", b"\r\n\r\n", b"\n\n", b" ", b"\t", b"\0", b":", b";", b",", b"\xa0", b"\x0b"),
+    *(b"content-length: ", b"transfer-encoding: ", b"connection: ", b"upgrade: h2c\r\n", b"trailer: x\r\n"),
+    *(b"chunked", b"gzip", b"identity", b"close", b"keep-alive", b"no-keep-alive", b"upgrade"),
+    *(b"0", b"1", b"2", b"-1", b"0x2", b"+2", b"2_0", b"ffffffffffffffff", b"9" * 40, b"100", b"101", b"204"),
+    *(b"HTTP/1.1 ", b"HTTP/1.0 ", b"HTTP/2.0 ", b"HTTP/1.1 100 C\r\n\r\n", b"0\r\n\r\n", b"x: y\r\n" * 101),
+    *(b"z" * 70_000, *_RESPONSES),
+)
+
+
+def damaged_response(seed_: int) -> list[str]:
+    """A response in which up to six places were changed, in pieces. Each character is one byte.
+
+    By a generator of its own: a strategy would take ten times as long for each.
+    """
+    draw = random.Random(seed_)
+    sent = draw.choice(_RESPONSES)
+    for _ in range(draw.randrange(7)):
+        start = draw.randrange(len(sent) + 1)
+        end = min(len(sent), start + draw.choice((0, 0, 1, 2, 5, 20)))
+        put = draw.choice(
+            (draw.choice(_RESPONSE_TOKENS), draw.randbytes(draw.randrange(4)), sent[start:end] * 2)
+        )
+        sent = sent[:start] + put + sent[end:]
+    cuts = sorted(draw.randrange(len(sent) + 1) for _ in range(draw.randrange(5)))
+    pieces = [sent[start:end] for start, end in zip([0, *cuts], [*cuts, len(sent)], strict=True)]
+    return [piece.decode("latin-1") for piece in pieces if piece]
+
+
+responses = st.integers(0, 2**63).map(damaged_response)
+
+
 ##### Checks
 
 
@@ -251,6 +300,39 @@ def check_retry_after(text: str) -> None:
     """What a receiver writes there: from no time at all to what a message can wait."""
     for now in (0.0, NOW_MS / 1000):
         assert 0 <= retry_after_seconds(text, status_code=503, now_seconds=now) <= MAX_PROBE_DELAY_SECONDS
+
+
+def check_response(pieces: list[str]) -> None:
+    """InvalidResponse, or a response that is the same in other pieces; one that is kept is all that came."""
+    sent = "".join(pieces).encode("latin-1")
+    results: list[tuple[int, dict[str, str], bytes, bool]] = []
+    for split in ([piece.encode("latin-1") for piece in pieces], [sent[:1], sent[1:]]):
+        reader = ResponseReader()
+        try:
+            for piece in filter(None, split):
+                assert not reader.is_reusable or reader.is_complete
+                reader.feed(piece)
+        except InvalidResponse:
+            assert not reader.is_reusable
+            results.append((0, {}, b"", False))
+        else:
+            results.append((reader.status_code, reader.headers, bytes(reader.body), reader.is_reusable))
+        reader.close()
+    assert results[0] == results[1]
+    status_code, headers, body, is_reusable = results[0]
+    assert status_code == 0 or (200 <= status_code <= 999 and b"HTTP/1." in sent)
+    assert len(headers) <= MAX_HEADERS
+    assert len(body) <= len(sent) <= len(body) + MAX_HEADER_BYTES + MAX_FRAMING_BYTES or not is_reusable
+    if is_reusable:
+        assert status_code not in {204, 304} or not body
+        assert b"\0" not in sent.removesuffix(body) or "transfer-encoding" in headers
+        if "transfer-encoding" not in headers:
+            assert len(body) == int(headers.get("content-length", "0"))
+            assert sent.endswith(b"\r\n\r\n" + body)
+        again = ResponseReader()
+        again.feed(sent + b"x")
+        assert not again.is_reusable
+        again.close()
 
 
 def check_body(text: str) -> None:
@@ -368,6 +450,7 @@ READERS: dict[str, Reader] = {
         check_retry_after,
         0.03,
     ),
+    "response": Reader(responses, check_response, 1),
     "body": Reader(
         changed(st.sampled_from(good_bodies)) | json_values.map(json.dumps) | texts, check_body, 0.04
     ),
