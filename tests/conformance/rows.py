@@ -78,6 +78,8 @@ class Row:
     """Serves an earlier POST, which leaves a connection behind."""
     after: Behaviour | None = None
     """Serves whatever else the sender asks for during this POST."""
+    reuses: bool | None = None
+    """Whether the POST must come over the connection of the earlier one; None: as the sender likes."""
     requests: tuple[int, ...] = (1,)
     """How many whole requests may come, the earlier POST's not counted."""
     deadline_seconds: float = LONG_SECONDS
@@ -224,10 +226,15 @@ def _odd_headers() -> Iterator[Row]:
         ("both lengths", b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked"),
     ):
         yield Row(_raw(name, head + b"\r\n\r\n", b"x"), lenient)
+    yield Row(
+        _raw("sloppy 429 with a retry-after", b"HTTP/1.1 429 Slow\nretry-after: 120\nno colon\n\n"),
+        (endpoint(429, wait=(120, 120)),),
+        "who asks badly for time asks for it all the same",
+    )
     yield Row(_raw("bare line feeds", b"HTTP/1.1 200 OK\ncontent-length: 0\n\n"), lenient)
     yield Row(
         _raw("two content-lengths", b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n"),
-        (INVALID, delivered()),
+        lenient,
     )
     yield Row(
         _raw("200 headers", b"HTTP/1.1 200 OK" + b"\r\nx: y" * 200 + b"\r\n\r\n"), (INVALID, delivered())
@@ -405,6 +412,43 @@ def _not_http() -> Iterator[Row]:
     )
 
 
+def _kept_framings() -> Iterator[Row]:
+    """What says in two ways where it ends, or in none that all read alike: one reads more, another less."""
+    why = "RFC 9112 6.1, 6.3, 9.3: the rest of such a response would be taken for the next one"
+    one_point_one, one_point_oh = b"HTTP/1.1 200 OK\r\n", b"HTTP/1.0 200 OK\r\nconnection: keep-alive\r\n"
+    empty, last_chunk = b"content-length: 0\r\n\r\n", b"0\r\n\r\n"
+    for name, sent in (
+        ("gzip and a length", one_point_one + b"transfer-encoding: gzip\r\n" + empty),
+        ("folded chunks and a length", one_point_one + b"transfer-encoding:\r\n chunked\r\n" + empty),
+        ("spaced chunks and a length", one_point_one + b"transfer-encoding : chunked\r\n" + empty),
+        ("chunks in HTTP/1.0", one_point_oh + b"transfer-encoding: chunked\r\n\r\n" + last_chunk),
+        (
+            "chunks and a length",
+            one_point_one + b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n" + last_chunk,
+        ),
+        ("a bare CR in a value", one_point_one + b"x: a\rcontent-length: 5\r\n" + empty),
+        ("a NUL in a value", one_point_one + b"x: a\0b\r\n" + empty),
+        ("a blank in a length", one_point_one + b"content-length: \xa00\r\n\r\n"),
+        ("no-keep-alive", b"HTTP/1.0 200 OK\r\nconnection: no-keep-alive\r\n" + empty),
+    ):
+        yield Row(
+            answer(),
+            (delivered(),),
+            why,
+            before=does.raw(sent, keep_alive=True, name=f"answer with {name}"),
+            reuses=False,
+            title=f"answer 200, after one with {name}",
+        )
+    yield Row(
+        answer(),
+        (delivered(),),
+        "RFC 9110 7.8: a server may offer another protocol, and nobody has to take it",
+        before=answer(200, {"upgrade": "h2c", "connection": "Upgrade"}),
+        reuses=True,
+        title="answer 200, after one that offers h2c",
+    )
+
+
 def _early() -> Iterator[Row]:
     """Responds before the body of the request is read."""
     large = 4 * _A_MEBIBYTE
@@ -426,6 +470,14 @@ def _early() -> Iterator[Row]:
         deadline_seconds=DEADLINE_SECONDS,
         is_race=True,
     )
+    yield Row(
+        does.early(413, then="holds"),
+        (event(413),),
+        "RFC 9112 9.5: a client watches for a response while it sends",
+        requests=(0,),
+        body_bytes=32 * _A_MEBIBYTE,
+        title="early 413, and reads no more",
+    )
 
 
 def _kept_connections() -> Iterator[Row]:
@@ -441,6 +493,13 @@ def _kept_connections() -> Iterator[Row]:
             before=answer(),
             requests=(1, 2),
         )
+    yield Row(
+        does.unlike(reused=answer(408, keep_alive=False), fresh=answer()),
+        (delivered(),),
+        "RFC 9110 15.5.9: the receiver gave up an idle connection, and says so on it",
+        before=answer(),
+        requests=(1, 2),
+    )
     yield Row(
         does.unlike(reused=does.truncated_header(), fresh=does.truncated_header()),
         (LOST, INVALID),
@@ -518,6 +577,7 @@ ROWS = (
     *_not_http(),
     *_early(),
     *_kept_connections(),
+    *_kept_framings(),
     *_connecting(),
     *_tls(),
 )

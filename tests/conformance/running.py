@@ -103,7 +103,12 @@ def run(send: Send, row: Row, scheme: str, certificates: Certificates) -> Report
             receiver.wait_for(lambda: keeps or receiver.open_connections == 0, MARGIN_SECONDS)
             receiver.forget()
             receiver.script = row.behaviour
-        return _watch(send, post, row, receiver)
+        report = _watch(send, post, row, receiver)
+        reused = any(request.connection == 0 for request in receiver.requests)
+        if row.reuses in (None, reused):
+            return report
+        flaw = "over a connection that was to be left" if reused else "over a new connection"
+        return Report((*report.flaws, flaw), is_best=False)
 
 
 def _watch(send: Send, post: Post, row: Row, receiver: Receiver[Request]) -> Report:

@@ -278,7 +278,7 @@ _PIECES = st.sampled_from([
 
 @given(st.lists(_PIECES, max_size=10).map(lambda pieces: "https://" + "".join(pieces)))
 def test_what_is_checked_is_what_is_connected_to(url: str) -> None:
-    """The rule reads a URL by Python's parser, the connection is opened by urllib3's."""
+    """One parser decides and connects, Python's. Another, urllib3's, reads the same."""
     try:
         checked = check_url(url, loopback_allowed=False)
     except ForbiddenTarget:

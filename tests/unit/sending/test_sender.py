@@ -428,7 +428,7 @@ def test_what_comes_while_a_connection_is_idle_answers_nothing(
     unasked = fake.raw(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", late, pause_seconds=0.1)
     receiver = receive([unasked, answer(201)])
     assert post(receiver.url()).status_code == 200
-    (idle,) = [each for of_origin in sender._adapter._connections._idle.values() for each in of_origin]
+    (idle,) = [each for of_origin in sender._adapter.connections._idle.values() for each in of_origin]
     assert receiver.wait_for(lambda: not idle.has_no_input(), 10)
     assert post(receiver.url()).status_code == 201
     assert receiver.connections == 2
@@ -490,7 +490,7 @@ def test_no_file_stays_open_over_many_calls_that_fail(receive: Receive, certific
     with ThreadPoolExecutor(20) as pool:
         list(pool.map(one, range(500)))
     assert receiver.connections > 100
-    idle = sender._adapter._connections._idle_count
+    idle = sender._adapter.connections._idle_count
     assert receiver.wait_for(lambda: receiver.open_connections == idle, 20), "only idle ones are open"
     sender._adapter.close()
     gc.collect()

@@ -1,21 +1,18 @@
-"""Send an HTTP/1.1 request over a kept-alive connection, and read its response, within a deadline.
+"""Send one HTTP/1.1 request over a connection that is kept for the next one, and return its response.
 
-Requests to untrusted hosts need what HTTP clients lack. `sockets` gives a total deadline, and checks the
-address rule of `targets` when a socket is opened. This module bounds what is read. It reads only the status,
-the headers and where the response ends, as leniently as browsers do: rejecting a sloppy 200 would deliver the
-event twice.
+Requests to untrusted hosts need what HTTP clients lack: a total deadline, the address rule of `targets` when
+a socket is opened, and a bound on what is read. `sockets` has the first two, `response_reader` the third.
 """
 
-import re
 import ssl
 import threading
 import time
 import weakref
-from collections import defaultdict
 from collections.abc import Callable
 
 from lms_webhooks.clocks import Clocks, Moment
 from lms_webhooks.model.attempts import ErrorClass
+from lms_webhooks.sending.response_reader import InvalidResponse, ResponseReader
 from lms_webhooks.sending.sockets import (
     Deadline,
     DeadlineSocket,
@@ -25,20 +22,15 @@ from lms_webhooks.sending.sockets import (
     connect,
     error_from,
 )
+from lms_webhooks.sending.tls_sessions import TlsSession, TlsSessions
 
 MAX_IDLE_SECONDS = 50  # common load balancers close idle connections after 60
 MAX_LIFE_SECONDS = 60
 """After that a name is resolved again, or a connection in steady use would never see that its server moved. A
 DNS record that is meant to fail over lives at most this long (Route 53's guide)."""
-MAX_LINE_BYTES = 64 * 1024  # of a response's header, as http.client and common servers have it
-_MAX_HEADERS = 100  # as http.client has it
-_MAX_LINES_BYTES = 256 * 1024  # of all lines of a response, interim responses and chunks included
 _STALE_SECONDS = 1  # a connection that was closed while it was idle fails as soon as it is used
 _MAX_IDLE = 200  # connections; a function may have a thousand files open
-
-_STATUS_LINE = re.compile(rb"HTTP/1\.(?P<minor>[0-9]) (?P<status>[1-9][0-9]{2})(?: .*)?", re.DOTALL)
-_LENGTH = re.compile(r"[0-9]{1,18}")
-_CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;.*)?", re.DOTALL)
+_REQUEST_TIMEOUT = 408
 
 
 class ConnectionPool:
@@ -51,8 +43,9 @@ class ConnectionPool:
         self._tls_context = tls_context
         self._loopback_allowed = loopback_allowed
         self._clocks = clocks or Clocks()
+        self._tls_sessions = TlsSessions(self._clocks)
         self._lock = threading.Lock()
-        self._idle: defaultdict[Origin, list[_Connection]] = defaultdict(list)
+        self._idle: dict[Origin, list[_Connection]] = {}
         self._idle_count = 0
         weakref.finalize(self, _close_all, self._idle)
 
@@ -77,19 +70,25 @@ class ConnectionPool:
         """
         connection = self._take_idle(origin)
         if connection is not None:
+            # A server may close a kept connection just as it is used again (RFC 9112 9.3.1), or say by a 408
+            # that it gives it up (RFC 9110 15.5.9). Neither says anything about its health. So the request
+            # goes out once more, on a new connection.
             sent_at = time.monotonic()
             try:
-                return self._request_over(connection, request, deadline, response_seconds)
+                response = self._request_over(connection, request, deadline, response_seconds)
             except TransportError as failed:
-                # A server may close a kept-alive connection just as it is used again (RFC 9112 9.3.1): that
-                # says nothing about its health, so the request goes out once more, on a new one.
                 is_stale = time.monotonic() - sent_at <= _STALE_SECONDS and not connection.has_received
                 if failed.error_class is not ErrorClass.CONNECTION_LOST or not is_stale:
                     raise
+            else:
+                is_stale = time.monotonic() - sent_at <= _STALE_SECONDS
+                if response.status_code != _REQUEST_TIMEOUT or not is_stale:
+                    return response
+                connection.is_request_whole = False  # as the 408 says
+                response.close()
         deadline.restart(connect_seconds)
-        opened_at = self._clocks.now()
-        opened = connect(origin, deadline, self._tls_context, loopback_allowed=self._loopback_allowed)
-        return self._request_over(_Connection(origin, opened, opened_at), request, deadline, response_seconds)
+        connection = self._open(origin, deadline)
+        return self._request_over(connection, request, deadline, response_seconds)
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -98,16 +97,48 @@ class ConnectionPool:
             self._idle.clear()
             self._idle_count = 0
 
+    def _open(self, origin: Origin, deadline: Deadline) -> "_Connection":
+        opened_at = verified_at = self._clocks.now()
+        known = self._tls_sessions.take(origin) if origin.scheme == "https" else None
+        try:
+            opened = connect(
+                origin,
+                deadline,
+                self._tls_context,
+                loopback_allowed=self._loopback_allowed,
+                session=known.session if known else None,
+            )
+        except TransportError as failed:
+            if failed.error_class is ErrorClass.TLS:
+                self._tls_sessions.forget(origin)
+            raise
+        if known and isinstance(opened, TlsSocket) and opened.is_resumed:
+            verified_at = known.verified_at
+        return _Connection(origin, opened, opened_at, verified_at)
+
     def _request_over(
         self, connection: "_Connection", request: bytes, deadline: Deadline, response_seconds: float
     ) -> "HttpResponse":
+        reader = ResponseReader()
         try:
             deadline.restart(response_seconds)
-            connection.send(request, deadline)
-            return HttpResponse(connection, deadline, on_reusable=self._keep)
+            connection.send(request, deadline, reader)
+            while not reader.status_code:
+                data = connection.receive(deadline)
+                if not data:
+                    raise TransportError(ErrorClass.CONNECTION_LOST)
+                reader.feed(data)
+        except InvalidResponse:
+            reader.close()
+            connection.close()
+            raise TransportError(ErrorClass.INVALID_RESPONSE) from None
         except BaseException:
+            reader.close()
+            if connection.has_tls_error:
+                self._tls_sessions.forget(connection.origin)
             connection.close()
             raise
+        return HttpResponse(connection, reader, deadline, release=self._release)
 
     def _take_idle(self, origin: Origin) -> "_Connection | None":
         while True:
@@ -117,6 +148,8 @@ class ConnectionPool:
                     return None
                 connection = idle.pop()
                 self._idle_count -= 1
+                if not idle:
+                    del self._idle[origin]
             if self._is_usable(connection) and connection.has_no_input():
                 return connection
             connection.close()
@@ -127,47 +160,85 @@ class ConnectionPool:
             and self._clocks.seconds_since(connection.opened_at) <= MAX_LIFE_SECONDS
         )
 
+    def _release(self, connection: "_Connection", is_reusable: bool) -> None:
+        """Take a connection back after a response, and its TLS session."""
+        if connection.has_tls_error:
+            self._tls_sessions.forget(connection.origin)
+        elif session := connection.take_session():
+            self._tls_sessions.put(connection.origin, session)
+        if is_reusable:
+            self._keep(connection)
+        else:
+            connection.close()
+
     def _keep(self, connection: "_Connection") -> None:
         connection.mark_idle(self._clocks.now())
         with self._lock:
-            self._idle[connection.origin].append(connection)
+            self._idle.setdefault(connection.origin, []).append(connection)
             self._idle_count += 1
             if self._idle_count <= _MAX_IDLE:
                 return
-            oldest = min((idle for idle in self._idle.values() if idle), key=lambda idle: idle[0].idle_since)
+            oldest = min(self._idle.values(), key=lambda idle: idle[0].idle_since)
             closed = oldest.pop(0)
             self._idle_count -= 1
+            if not oldest:
+                del self._idle[closed.origin]
         closed.close()
 
 
 class _Connection:
     """An open connection. Each wait lasts no longer than the deadline of its present call."""
 
-    def __init__(self, origin: Origin, opened: DeadlineSocket | TlsSocket, opened_at: Moment) -> None:
+    def __init__(
+        self, origin: Origin, opened: DeadlineSocket | TlsSocket, opened_at: Moment, verified_at: Moment
+    ) -> None:
         self.origin = origin
         self.opened_at = opened_at
         """When its name was about to be resolved."""
         self.idle_since = opened_at
         self.has_received = False
         """Whether a byte arrived since the request."""
+        self.is_request_whole = False
+        """Whether all of the request was sent. Else nothing may follow it."""
+        self.has_tls_error = False
+        self._verified_at = verified_at
+        self._has_given_session = False
         self._socket = opened
 
-    def send(self, request: bytes, deadline: Deadline) -> None:
+    def send(self, request: bytes, deadline: Deadline, reader: ResponseReader) -> None:
+        """Send `request`, or as much of it as the server takes before `reader` has its response."""
+
+        def has_response() -> bool:
+            data = self._socket.receive_now()
+            if data:
+                self.has_received = True
+                reader.feed(data)
+            return data == b"" or reader.status_code > 0
+
+        self.is_request_whole = False
         try:
-            self._socket.send(request, deadline)
+            self.is_request_whole = self._socket.send(request, deadline, stop=has_response)
         except (BrokenPipeError, ConnectionResetError):
             pass  # a server may respond and close before it has read the whole request
         except OSError as error:
-            raise error_from(error) from None
+            raise self._failure(error) from None
 
     def receive(self, deadline: Deadline) -> bytes:
         """Return the next bytes; none at the end."""
         try:
             data = self._socket.receive(deadline)
         except OSError as error:
-            raise error_from(error) from None
+            raise self._failure(error) from None
         self.has_received = self.has_received or bool(data)
         return data
+
+    def take_session(self) -> TlsSession | None:
+        """Return the TLS session, once, after the first response: tickets come before it, or with it."""
+        if self._has_given_session or not isinstance(self._socket, TlsSocket):
+            return None
+        self._has_given_session = True
+        session = self._socket.session()
+        return TlsSession(session, self._verified_at) if session else None
 
     def mark_idle(self, now: Moment) -> None:
         """Mark the connection as idle from `now` on."""
@@ -181,6 +252,12 @@ class _Connection:
     def close(self) -> None:
         self._socket.close()
 
+    def _failure(self, error: OSError) -> Exception:
+        failure = error_from(error)
+        if isinstance(failure, TransportError) and failure.error_class is ErrorClass.TLS:
+            self.has_tls_error = True
+        return failure
+
 
 def _close_all(idle: dict[Origin, list[_Connection]]) -> None:
     for connections in idle.values():
@@ -192,133 +269,72 @@ class HttpResponse:
     """A response whose header is complete. Its body is read piece by piece, and the caller closes it."""
 
     def __init__(
-        self, connection: _Connection, deadline: Deadline, *, on_reusable: Callable[[_Connection], None]
+        self,
+        connection: _Connection,
+        reader: ResponseReader,
+        deadline: Deadline,
+        *,
+        release: Callable[[_Connection, bool], None],
     ) -> None:
+        self.status_code = reader.status_code
         self._connection = connection
+        self._reader = reader
         self._deadline = deadline
-        self._keep = on_reusable
-        self._unread = bytearray()
-        self._lines_bytes = 0
-        self._is_closed = False
-        minor, self.status_code = self._read_status()
-        self.headers = self._read_headers()
-        """By lower-case name; the values of several with one name are joined by commas."""
-        tokens = self.headers.get("connection", "").lower()
-        self._is_kept_alive = "close" not in tokens if minor else "keep-alive" in tokens
-        # Where the body ends (RFC 9112 6.3).
-        self._is_chunked = False
-        self._left_bytes: int | None = 0
-        """The rest of the body, or of a chunk; None means until the connection ends."""
-        coding = self.headers.get("transfer-encoding", "").rpartition(",")[2].strip().lower()
-        length = self.headers.get("content-length", "")
-        if self.status_code not in {204, 304}:
-            self._is_chunked = coding == "chunked"
-            if not self._is_chunked:
-                self._left_bytes = _length(length)
-        elif coding or length not in {"", "0"}:
-            self._is_kept_alive = False  # the announced body may still come, like a next response
-        self._is_first_chunk = True
-        self.is_complete = not self._is_chunked and self._left_bytes == 0
-        """Whether the whole body was read."""
+        self._release = release
+        self.is_closed = False
+
+    @property
+    def reason(self) -> str:
+        """The reason phrase of the status line."""
+        return self._reader.reason
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the body ended before its end, or where it ends cannot be said."""
+        return self._reader.is_cut
+
+    @property
+    def header(self) -> bytes:
+        """The header, as it came."""
+        return self._reader.header
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers by lower-case name. Several values of one name are joined by commas."""
+        return self._reader.headers
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of the body was read, or all that will come of it."""
+        return self._reader.is_complete and not self._reader.body
 
     def limit_body_seconds(self, seconds: float) -> None:
         """Limit the time for the rest of the body."""
         self._deadline.restart(seconds)
 
     def read(self, most_bytes: int) -> bytes:
-        """Return the next piece of the body; none at its end, or where it breaks off."""
-        try:
-            if self._is_chunked and not self._left_bytes and not self.is_complete:
-                self._read_chunk_size()
-            if self.is_complete:
-                return b""
-            if not self._unread:
-                self._receive()
-        except TransportError:
-            self._is_kept_alive = False
-            self.is_complete = True
+        """Return the next piece of the body: nothing at its end, or where it breaks off."""
+        reader = self._reader
+        if self.is_closed:
             return b""
-        left_bytes = len(self._unread) if self._left_bytes is None else self._left_bytes
-        piece = self._consume(min(most_bytes, left_bytes, len(self._unread)))
-        if self._left_bytes is not None:
-            self._left_bytes -= len(piece)
-            self.is_complete = not self._is_chunked and self._left_bytes == 0
+        while not reader.body and not reader.is_complete:
+            try:
+                data = self._connection.receive(self._deadline)
+            except TransportError:
+                data = b""
+            if data:
+                reader.feed(data)
+            else:
+                reader.end()
+        piece = bytes(reader.body[:most_bytes])
+        del reader.body[:most_bytes]
         return piece
 
     def close(self) -> None:
-        """Return the connection to the pool, if the whole response was read and the server allows it."""
-        if self._is_closed:
+        """Leave the connection to the next call, if the response was read whole and the server allows it."""
+        if self.is_closed:
             return
-        self._is_closed = True
-        # Bytes beyond the end would look like the next response.
-        if self.is_complete and self._is_kept_alive and not self._unread:
-            self._keep(self._connection)
-        else:
-            self._connection.close()
-
-    def _read_status(self) -> tuple[int, int]:
-        """Read the minor version and the status, after any interim (1xx) responses."""
-        while True:
-            line = _STATUS_LINE.fullmatch(self._read_line())
-            if line is None or line["status"] == b"101":  # another protocol, which we never requested
-                raise TransportError(ErrorClass.INVALID_RESPONSE)
-            if not line["status"].startswith(b"1"):
-                return int(line["minor"]), int(line["status"])
-            self._read_headers()
-
-    def _read_headers(self) -> dict[str, str]:
-        headers: dict[str, str] = {}
-        for _ in range(_MAX_HEADERS + 1):
-            line = self._read_line()
-            if not line:
-                return headers
-            name, colon, value = line.decode("latin-1").partition(":")
-            if colon and name.strip() == name != "":  # the rest of a folded line begins with a space
-                name, value = name.lower(), value.strip()
-                headers[name] = f"{headers[name]}, {value}" if name in headers else value
-        raise TransportError(ErrorClass.INVALID_RESPONSE)
-
-    def _read_chunk_size(self) -> None:
-        if not self._is_first_chunk and self._read_line():
-            raise TransportError(ErrorClass.INVALID_RESPONSE)
-        self._is_first_chunk = False
-        size = _CHUNK_SIZE.fullmatch(self._read_line())
-        if size is None:
-            raise TransportError(ErrorClass.INVALID_RESPONSE)
-        self._left_bytes = int(size[1], 16)
-        if not self._left_bytes:
-            self._read_headers()  # trailers
-            self.is_complete = True
-
-    def _read_line(self) -> bytes:
-        looked_at = 0
-        while (end := self._unread.find(b"\n", looked_at)) < 0:
-            looked_at = len(self._unread)
-            if looked_at > MAX_LINE_BYTES:
-                break
-            self._receive()
-        self._lines_bytes += end
-        if end > MAX_LINE_BYTES or end < 0 or self._lines_bytes > _MAX_LINES_BYTES:
-            raise TransportError(ErrorClass.INVALID_RESPONSE)
-        return self._consume(end + 1)[:-1].removesuffix(b"\r")
-
-    def _consume(self, count: int) -> bytes:
-        taken = bytes(self._unread[:count])
-        del self._unread[:count]
-        return taken
-
-    def _receive(self) -> None:
-        data = self._connection.receive(self._deadline)
-        if not data:
-            raise TransportError(ErrorClass.CONNECTION_LOST)
-        self._unread += data
-
-
-def _length(value: str) -> int | None:
-    """Read a content-length; None when it is invalid, so that the body ends with the connection."""
-    lengths = {each.strip() for each in value.split(",")}
-    if not all(_LENGTH.fullmatch(each) for each in lengths):
-        return None
-    if len(lengths) > 1:  # RFC 9112 6.3: two that differ make the response invalid
-        raise TransportError(ErrorClass.INVALID_RESPONSE)
-    return int(lengths.pop())
+        self.is_closed = True
+        self._reader.close()
+        is_reusable = self._reader.is_reusable and self.is_complete and self._connection.is_request_whole
+        self._release(self._connection, is_reusable)

@@ -40,7 +40,7 @@ class ResponseReader:
         """What arrived of the body. Readers remove what they take."""
         self._received: bytes | bytearray = b""
         """All bytes until the header is complete."""
-        self._header = b""
+        self.header = b""
         """The final header, from its status line to its blank line."""
         self._header_at = 0
         self._line_at = 0
@@ -63,18 +63,12 @@ class ResponseReader:
     @property
     def reason(self) -> str:
         """The reason phrase of the status line."""
-        return self._header.partition(b"\n")[0][len("HTTP/1.1 200 ") :].decode("latin-1").rstrip("\r")
+        return self.header.partition(b"\n")[0][len("HTTP/1.1 200 ") :].decode("latin-1").rstrip("\r")
 
     @property
     def headers(self) -> dict[str, str]:
         """The headers by lower-case name. Several values of one name are joined by commas."""
-        headers: dict[str, str] = {}
-        for line in self._header.decode("latin-1").split("\n")[1:]:
-            name, colon, value = line.partition(":")
-            if colon and name.strip() == name != "":  # the rest of a folded line begins with a blank
-                name, value = name.lower(), value.strip()
-                headers[name] = f"{headers[name]}, {value}" if name in headers else value
-        return headers
+        return parse_headers(self.header)
 
     def feed(self, data: bytes) -> None:
         """Read the next bytes.
@@ -103,7 +97,7 @@ class ResponseReader:
         """Note that no more bytes follow. A body without an end of its own ends here."""
         self._is_reusable = False
         if self.status_code and not self.is_complete:
-            self.is_cut = _is_framed(self._header)
+            self.is_cut = _is_framed(self.header)
             self.is_complete = True
         self.close()
 
@@ -125,7 +119,7 @@ class ResponseReader:
         if not self.status_code and _is_framed(self._received, self._header_at, end):
             raise InvalidResponse  # an interim response has no body, and llhttp would read one
         self._header_at = end
-        header = self._header
+        header = self.header
         if self.status_code in {204, 304}:
             self._is_ambiguous = _is_framed(header)  # what it announces may still come
         elif header[7:8] == b"0":
@@ -188,7 +182,7 @@ class ResponseReader:
         if len(header) > MAX_LINE_BYTES and max(map(len, header.split(b"\n"))) > MAX_LINE_BYTES:
             raise InvalidResponse
         if line[2][0:1] != b"1":
-            self._header = header
+            self.header = header
             self.status_code = int(line[2])
 
     def _refuse(self) -> None:
@@ -228,8 +222,19 @@ class ResponseReader:
         self.close()
         if self._framing_bytes:
             is_whole = self._tail.endswith(b"\r\n\r\n") and self._tail[:1] not in {b"\r", b"\n"}
-            if not is_whole or not _TRANSFER_ENCODING.search(self._header):
+            if not is_whole or not _TRANSFER_ENCODING.search(self.header):
                 self._is_reusable = False
+
+
+def parse_headers(header: bytes) -> dict[str, str]:
+    """Return the headers by lower-case name. Several values of one name are joined by commas."""
+    headers: dict[str, str] = {}
+    for line in header.decode("latin-1").split("\n")[1:]:
+        name, colon, value = line.partition(":")
+        if colon and name.strip() == name != "":  # the rest of a folded line begins with a blank
+            name, value = name.lower(), value.strip()
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
 
 
 def _is_framed(header: bytes | bytearray, start: int = 0, end: int | None = None) -> bool:

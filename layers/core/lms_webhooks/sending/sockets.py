@@ -22,6 +22,7 @@ from lms_webhooks.sending.targets import check_addresses
 
 MAX_ADDRESSES_TRIED = 4  # of a name with many, so that dead ones leave time for the next
 _READ_BYTES = 16 * 1024  # at once: a record of TLS at most
+_ENCRYPTED_BYTES = 64 * 1024  # at once, so that a large request does not outlast its deadline in OpenSSL
 
 
 class TransportError(Exception):
@@ -72,12 +73,17 @@ class Origin(NamedTuple):
 
     scheme: str
     host: str
-    """A name in ASCII, or an address; of IPv6 in brackets."""
+    """A name in ASCII, or an address."""
     port: int
 
 
 def connect(
-    origin: Origin, deadline: Deadline, tls_context: ssl.SSLContext, *, loopback_allowed: bool
+    origin: Origin,
+    deadline: Deadline,
+    tls_context: ssl.SSLContext,
+    *,
+    loopback_allowed: bool,
+    session: ssl.SSLSession | None = None,
 ) -> "DeadlineSocket | TlsSocket":
     """Connect to `origin`, with TLS if its scheme is https.
 
@@ -89,10 +95,8 @@ def connect(
     plain_socket = DeadlineSocket(_connect(origin, deadline, loopback_allowed=loopback_allowed))
     if origin.scheme != "https":
         return plain_socket
-    # A name may end in the root's dot; certificates and SNI leave it out (RFC 6066 3).
-    host = origin.host.strip("[]").removesuffix(".")
     try:
-        return TlsSocket(plain_socket, tls_context, host, deadline)
+        return TlsSocket(plain_socket, tls_context, origin.host, deadline, session)
     except (OSError, ValueError) as error:
         plain_socket.close()
         raise error_from(error) from None
@@ -110,16 +114,23 @@ class DeadlineSocket:
         self._readable = select.poll()
         self._readable.register(sock, select.POLLIN)
 
-    def send(self, data: bytes, deadline: Deadline) -> None:
-        """Send all of `data`."""
+    def send(self, data: bytes, deadline: Deadline, stop: Callable[[], bool] | None = None) -> bool:
+        """Send `data`. While the peer takes no more of it and says something, ask `stop` whether to go on.
+
+        Returns:
+            Whether all was sent.
+        """
         rest = memoryview(data)
         while rest:
             try:
                 rest = rest[self._sock.send(rest) :]
             except BlockingIOError:
-                writable = select.poll()
-                writable.register(self._sock, select.POLLOUT)
-                writable.poll(deadline.remaining_seconds() * 1000)
+                ready = select.poll()
+                ready.register(self._sock, select.POLLOUT | (select.POLLIN if stop else 0))
+                events = ready.poll(deadline.remaining_seconds() * 1000)
+                if stop and any(event & select.POLLIN for _, event in events) and stop():
+                    return False
+        return True
 
     def receive(self, deadline: Deadline) -> bytes:
         """Return the next bytes; none at the end."""
@@ -129,6 +140,13 @@ class DeadlineSocket:
                 return self._sock.recv(_READ_BYTES)
             except BlockingIOError:
                 pass  # the next wait says whether there is time left
+
+    def receive_now(self) -> bytes | None:
+        """Return what is there already: nothing at the end, None if there is nothing yet."""
+        try:
+            return self._sock.recv(_READ_BYTES)
+        except BlockingIOError:
+            return None
 
     def has_no_input(self) -> bool:
         """Return whether there is nothing to receive, not even the end."""
@@ -146,20 +164,39 @@ class TlsSocket:
     """
 
     def __init__(
-        self, plain_socket: DeadlineSocket, context: ssl.SSLContext, host: str, deadline: Deadline
+        self,
+        plain_socket: DeadlineSocket,
+        context: ssl.SSLContext,
+        host: str,
+        deadline: Deadline,
+        session: ssl.SSLSession | None = None,
     ) -> None:
+        """Shake hands, by way of `session` if the server takes it. It must be of this very origin."""
         self._socket = plain_socket
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host, session=session)
         self._run(self._tls.do_handshake, deadline)
         self._flush(deadline)
 
-    def send(self, data: bytes, deadline: Deadline) -> None:
+    @property
+    def is_resumed(self) -> bool:
+        """Whether the server took the session, so that no certificate was verified."""
+        return bool(self._tls.session_reused)
+
+    def session(self) -> ssl.SSLSession | None:
+        """Return a session that the next connection may use, if the server gave one."""
+        session = self._tls.session
+        return session if session and (session.has_ticket or session.id) else None
+
+    def send(self, data: bytes, deadline: Deadline, stop: Callable[[], bool] | None = None) -> bool:
+        """As `DeadlineSocket.send`."""
         sent_bytes = 0
         while sent_bytes < len(data):
-            rest = memoryview(data)[sent_bytes:]
+            rest = memoryview(data)[sent_bytes : sent_bytes + _ENCRYPTED_BYTES]
             sent_bytes += self._run(partial(self._tls.write, rest), deadline)
-            self._flush(deadline)
+            if not self._flush(deadline, stop):
+                return False
+        return True
 
     def receive(self, deadline: Deadline) -> bytes:
         try:
@@ -167,8 +204,43 @@ class TlsSocket:
         except ssl.SSLEOFError:
             return b""  # many servers end without a close_notify; the body's length tells
 
+    def receive_now(self) -> bytes | None:
+        """As `DeadlineSocket.receive_now`. What carries no data, such as a session ticket, is nothing yet."""
+        for is_last in (False, True):
+            try:
+                return self._tls.read(_READ_BYTES)
+            except ssl.SSLWantReadError:
+                pass
+            except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+                return b""
+            # One piece at a time: a server that sends without end must not keep this call.
+            data = None if is_last else self._socket.receive_now()
+            if data:
+                self._incoming.write(data)
+            elif data == b"":
+                self._incoming.write_eof()
+        return None
+
     def has_no_input(self) -> bool:
-        return not self._incoming.pending and not self._tls.pending() and self._socket.has_no_input()
+        """As `DeadlineSocket.has_no_input`. What TLS itself sends, such as a session ticket, is no input.
+
+        It must have come whole: in the rest of a piece there could be a response, to no request.
+        """
+        if self._incoming.pending or self._tls.pending():
+            return False
+        if self._socket.has_no_input():
+            return True
+        try:
+            data = self._socket.receive_now()
+            if not data or not _is_whole_records(data):
+                return False
+            self._incoming.write(data)
+            self._tls.read(1)
+        except ssl.SSLWantReadError:
+            return self._socket.has_no_input()
+        except OSError:
+            pass
+        return False
 
     def close(self) -> None:
         self._socket.close()
@@ -193,9 +265,17 @@ class TlsSocket:
             else:
                 self._incoming.write_eof()
 
-    def _flush(self, deadline: Deadline) -> None:
-        if self._outgoing.pending:
-            self._socket.send(self._outgoing.read(), deadline)
+    def _flush(self, deadline: Deadline, stop: Callable[[], bool] | None = None) -> bool:
+        """Send what TLS has to send. Return whether all of it was sent."""
+        return not self._outgoing.pending or self._socket.send(self._outgoing.read(), deadline, stop)
+
+
+def _is_whole_records(data: bytes) -> bool:
+    """Whether `data`, which begins with a record of TLS, also ends with one (RFC 8446 5.1)."""
+    at = 0
+    while at + 5 <= len(data):
+        at += 5 + int.from_bytes(data[at + 3 : at + 5])
+    return at == len(data)
 
 
 def error_from(error: OSError | ValueError) -> TransportError | OutOfResources:
@@ -288,7 +368,7 @@ def _resolve(origin: Origin, deadline: Deadline) -> list[_Address]:
 
     def look_up() -> None:
         try:
-            found = socket.getaddrinfo(origin.host.strip("[]"), origin.port, type=socket.SOCK_STREAM)
+            found = socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError):
             found = []
         results.put([(family, address) for family, _, _, _, address in found])
