@@ -51,7 +51,7 @@ class Peer:
 
         threading.Thread(target=send, daemon=True).start()
         now = Clocks().now()
-        connection = _Connection(HERE, DeadlineSocket(ours), now, now)
+        connection = _Connection(HERE, DeadlineSocket(ours), now)
         pool = ConnectionPool(ssl.create_default_context(), loopback_allowed=True)
         pool._keep = self.kept.append  # type: ignore[method-assign, assignment]
         return pool._request_over(connection, request, Deadline(seconds), seconds)
@@ -218,7 +218,7 @@ def idle(pool: ConnectionPool, peer: Peer, *, host: str = "example.com") -> _Con
     ours, theirs = socket.socketpair()
     peer.sockets += [ours, theirs]
     now = pool._clocks.now()
-    connection = _Connection(Origin("http", host, 80), DeadlineSocket(ours), now, now)
+    connection = _Connection(Origin("http", host, 80), DeadlineSocket(ours), now)
     pool._keep(connection)
     return connection
 

@@ -22,7 +22,7 @@ from lms_webhooks.sending.sockets import (
     connect,
     error_from,
 )
-from lms_webhooks.sending.tls_sessions import TlsSession, TlsSessions
+from lms_webhooks.sending.tls_sessions import TlsSessions
 
 MAX_IDLE_SECONDS = 50  # common load balancers close idle connections after 60
 MAX_LIFE_SECONDS = 60
@@ -88,7 +88,12 @@ class ConnectionPool:
                 response.close()
         deadline.restart(connect_seconds)
         connection = self._open(origin, deadline)
-        return self._request_over(connection, request, deadline, response_seconds)
+        try:
+            return self._request_over(connection, request, deadline, response_seconds)
+        except TransportError:
+            if connection.is_resumed:
+                self._tls_sessions.stop(origin)
+            raise
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -98,23 +103,27 @@ class ConnectionPool:
             self._idle_count = 0
 
     def _open(self, origin: Origin, deadline: Deadline) -> "_Connection":
-        opened_at = verified_at = self._clocks.now()
-        known = self._tls_sessions.take(origin) if origin.scheme == "https" else None
+        opened_at = self._clocks.now()
+        session = self._tls_sessions.find(origin)
         try:
-            opened = connect(
-                origin,
-                deadline,
-                self._tls_context,
-                loopback_allowed=self._loopback_allowed,
-                session=known.session if known else None,
-            )
+            opened = self._connect(origin, deadline, session)
         except TransportError as failed:
-            if failed.error_class is ErrorClass.TLS:
-                self._tls_sessions.forget(origin)
-            raise
-        if known and isinstance(opened, TlsSocket) and opened.is_resumed:
-            verified_at = known.verified_at
-        return _Connection(origin, opened, opened_at, verified_at)
+            if session is None or failed.error_class not in {ErrorClass.TLS, ErrorClass.CONNECTION_LOST}:
+                raise
+            # A server that cannot resume is no failure of its own: nothing of the request was sent yet.
+            self._tls_sessions.stop(origin)
+            opened = self._connect(origin, deadline, None)
+        connection = _Connection(origin, opened, opened_at)
+        if session and not connection.is_resumed:
+            self._tls_sessions.stop(origin)
+        return connection
+
+    def _connect(
+        self, origin: Origin, deadline: Deadline, session: ssl.SSLSession | None
+    ) -> DeadlineSocket | TlsSocket:
+        return connect(
+            origin, deadline, self._tls_context, loopback_allowed=self._loopback_allowed, session=session
+        )
 
     def _request_over(
         self, connection: "_Connection", request: bytes, deadline: Deadline, response_seconds: float
@@ -135,7 +144,7 @@ class ConnectionPool:
         except BaseException:
             reader.close()
             if connection.has_tls_error:
-                self._tls_sessions.forget(connection.origin)
+                self._tls_sessions.stop(connection.origin)
             connection.close()
             raise
         return HttpResponse(connection, reader, deadline, release=self._release)
@@ -161,11 +170,12 @@ class ConnectionPool:
         )
 
     def _release(self, connection: "_Connection", is_reusable: bool) -> None:
-        """Take a connection back after a response, and its TLS session."""
+        """Take a connection back after a response."""
         if connection.has_tls_error:
-            self._tls_sessions.forget(connection.origin)
-        elif session := connection.take_session():
-            self._tls_sessions.put(connection.origin, session)
+            self._tls_sessions.stop(connection.origin)
+        elif connection.tls and not connection.is_resumed and self._tls_sessions.wants(connection.origin):
+            # Tickets come before the first response, or with it.
+            self._tls_sessions.keep(connection.origin, connection.tls.session(), connection.opened_at)
         if is_reusable:
             self._keep(connection)
         else:
@@ -189,9 +199,7 @@ class ConnectionPool:
 class _Connection:
     """An open connection. Each wait lasts no longer than the deadline of its present call."""
 
-    def __init__(
-        self, origin: Origin, opened: DeadlineSocket | TlsSocket, opened_at: Moment, verified_at: Moment
-    ) -> None:
+    def __init__(self, origin: Origin, opened: DeadlineSocket | TlsSocket, opened_at: Moment) -> None:
         self.origin = origin
         self.opened_at = opened_at
         """When its name was about to be resolved."""
@@ -201,8 +209,9 @@ class _Connection:
         self.is_request_whole = False
         """Whether all of the request was sent. Else nothing may follow it."""
         self.has_tls_error = False
-        self._verified_at = verified_at
-        self._has_given_session = False
+        self.tls = opened if isinstance(opened, TlsSocket) else None
+        self.is_resumed = self.tls is not None and self.tls.is_resumed
+        """Whether a session took the place of a full handshake."""
         self._socket = opened
 
     def send(self, request: bytes, deadline: Deadline, reader: ResponseReader) -> None:
@@ -231,14 +240,6 @@ class _Connection:
             raise self._failure(error) from None
         self.has_received = self.has_received or bool(data)
         return data
-
-    def take_session(self) -> TlsSession | None:
-        """Return the TLS session, once, after the first response: tickets come before it, or with it."""
-        if self._has_given_session or not isinstance(self._socket, TlsSocket):
-            return None
-        self._has_given_session = True
-        session = self._socket.session()
-        return TlsSession(session, self._verified_at) if session else None
 
     def mark_idle(self, now: Moment) -> None:
         """Mark the connection as idle from `now` on."""
