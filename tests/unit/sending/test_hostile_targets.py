@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from urllib3.util import parse_url
 
 from lms_webhooks.model.attempts import ErrorClass
+from lms_webhooks.sending import sockets
 from lms_webhooks.sending.sender import PostResult, Sender, Timeouts
 from lms_webhooks.sending.targets import ForbiddenTarget, check_url
 from lms_webhooks.sending.webhook_request import WebhookRequest
@@ -93,6 +94,8 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:
     issued.private_key_pem.write_to_path(key)
     with ExitStack() as stack:
         network = stack.enter_context(EnclosedNetwork())
+        # Those that are free already would ask the name servers of the machine.
+        stack.enter_context(pytest.MonkeyPatch.context()).setattr(sockets, "_free_threads", [])
 
         def name_server() -> NameServer:
             return NameServer(_NAMES, aliases=_ALIASES)

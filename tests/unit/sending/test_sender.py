@@ -24,7 +24,7 @@ import urllib3
 
 from lms_webhooks.clocks import Clocks
 from lms_webhooks.model.attempts import ErrorClass, TlsFault, describe_tls_fault
-from lms_webhooks.sending import connections
+from lms_webhooks.sending import connections, sockets
 from lms_webhooks.sending.sender import (
     BODY_READ_SECONDS,
     KEPT_RESPONSE_BYTES,
@@ -416,8 +416,9 @@ def test_our_own_lack_of_threads_is_no_fault_of_the_receiver(
 
     with Receiver() as receiver:
         monkeypatch.setattr(threading.Thread, "start", start)
+        monkeypatch.setattr(sockets, "_free_threads", [])
         with pytest.raises(OutOfResources, match="can't start new thread"):
-            post(receiver.url())
+            post(receiver.url(host="localhost"))
 
 
 def test_what_comes_while_a_connection_is_idle_answers_nothing(
@@ -837,6 +838,46 @@ def test_a_name_server_that_does_not_answer_is_cut(post: Post, monkeypatch: pyte
     answered.set()
     assert got.error_class is TIMEOUT
     assert got.latency_ms < (DEADLINE_SECONDS + SLACK_SECONDS) * 1000
+
+
+def test_no_name_waits_for_the_lookup_of_another(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+    look_up = socket.getaddrinfo
+
+    def getaddrinfo(host: str, *args: Any, **more: Any) -> Any:
+        if host == "slow.example":
+            answered.wait(60)
+        return look_up("localhost", *args, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    with Receiver(answer(keep_alive=False)) as receiver:
+        assert post(receiver.url(host="localhost")).is_success
+        for _ in range(3):
+            got = post(f"http://slow.example:{receiver.port}/", deadline_seconds=DEADLINE_SECONDS)
+            assert got.error_class is TIMEOUT
+            assert post(receiver.url(host="localhost")).is_success
+        answered.set()
+
+
+def test_a_thread_that_looked_a_name_up_looks_up_the_next(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockets, "_free_threads", [])
+    started: list[str] = []
+    start = threading.Thread.start
+
+    def note(thread: threading.Thread) -> None:
+        if thread.name == "dns":
+            started.append(thread.name)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", note)
+    with Receiver(answer(keep_alive=False)) as receiver:
+        for _ in range(5):
+            assert post(receiver.url(host="localhost")).is_success
+            assert post(receiver.url()).is_success
+        assert receiver.connections == 10
+    assert len(started) <= 1, "none, if one of another test is free"
 
 
 @pytest.mark.parametrize(

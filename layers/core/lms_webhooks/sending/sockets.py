@@ -6,6 +6,7 @@ checked when a socket is opened.
 
 import encodings.idna  # noqa: F401  # for getaddrinfo: where its own import fails once, it fails for ever
 import errno
+import ipaddress
 import queue
 import select
 import socket
@@ -363,18 +364,12 @@ type _Address = tuple[socket.AddressFamily, tuple[str | int, ...] | tuple[int, b
 
 
 def _resolve(origin: Origin, deadline: Deadline) -> list[_Address]:
-    """Resolve a name. getaddrinfo has no time-out, so it runs in a thread that is abandoned when late."""
+    """Resolve a name. getaddrinfo has no time-out, so it runs in another thread."""
+    if _is_address(origin.host):
+        return _addresses_of(origin)  # no name server is asked
     results: queue.SimpleQueue[list[_Address]] = queue.SimpleQueue()
-
-    def look_up() -> None:
-        try:
-            found = socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError):
-            found = []
-        results.put([(family, address) for family, _, _, _, address in found])
-
     try:
-        threading.Thread(target=look_up, name="dns", daemon=True).start()
+        _look_up(origin, results)
         addresses = results.get(timeout=deadline.remaining_seconds())
     except (queue.Empty, TimeoutError):
         raise TransportError(ErrorClass.TIMEOUT) from None
@@ -384,6 +379,52 @@ def _resolve(origin: Origin, deadline: Deadline) -> list[_Address]:
         _check_descriptors()
         raise TransportError(ErrorClass.DNS)
     return addresses
+
+
+type _LookUp = tuple[Origin, queue.SimpleQueue[list[_Address]]]
+_free_threads: list[queue.SimpleQueue[_LookUp]] = []
+_MAX_FREE_THREADS = 16  # as many as look names up at the same time, but for bursts
+
+
+def _look_up(origin: Origin, results: queue.SimpleQueue[list[_Address]]) -> None:
+    """Have a thread look `origin` up: a free one, or a new one, so that no lookup waits for another.
+
+    To start a thread costs more than most lookups.
+    """
+    try:
+        work = _free_threads.pop()
+    except IndexError:
+        work = queue.SimpleQueue()
+        threading.Thread(target=_look_up_all, args=(work,), name="dns", daemon=True).start()
+    work.put((origin, results))
+
+
+def _look_up_all(work: queue.SimpleQueue[_LookUp]) -> None:
+    while True:
+        origin, results = work.get()
+        addresses = _addresses_of(origin)
+        is_needed = len(_free_threads) < _MAX_FREE_THREADS
+        if is_needed:
+            _free_threads.append(work)
+        results.put(addresses)
+        if not is_needed:
+            return
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _addresses_of(origin: Origin) -> list[_Address]:
+    try:
+        found = socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return []
+    return [(family, address) for family, _, _, _, address in found]
 
 
 def _check_descriptors() -> None:
