@@ -1,8 +1,9 @@
 """One POST over a new TLS connection against the least that makes one, and servers that stall against the
 deadline.
 
-The least is a raw socket with a TLS context that was made once: connect, send, read the response. Both ask
-the same server, which closes after each response.
+The least is a raw socket with a TLS context that was made once: connect, a full handshake, send, read the
+response. Both ask the same server, which closes after each response, and gives session tickets. As with most
+receivers, an intermediate authority signed its certificate. A root's own would cost less to verify.
 """
 
 import socket
@@ -46,7 +47,7 @@ def measure() -> Row:
         *(figure(f"POST over new TLS, {name}", values, "us") for name, values in each.items()),
         *(figure(f"POST over new TLS, {name}, CPU", values, "CPU us") for name, values in cpu.items()),
         ratio("ours / raw TLS", each["ours"], each["raw"], at_most=2.0),
-        ratio("ours / raw TLS, CPU", cpu["ours"], cpu["raw"], is_compared=True),
+        ratio("ours / raw TLS, CPU", cpu["ours"], cpu["raw"], at_most=0.9, is_compared=True),
     ]
     deadline = [TIMEOUTS.total_seconds] * _STALL_ROUNDS
     figures += [
@@ -98,7 +99,8 @@ def _tls_server(folder: Path) -> Server:
     """One whose CA's certificate is `ca.pem` in `folder`."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(folder / "ca.pem")
-    authority.issue_cert(_HOST).private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
+    issued = authority.create_child_ca().issue_cert(_HOST)
+    issued.private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
     return Server(_serve_tls, folder / "server.pem")
 
 
