@@ -2,7 +2,7 @@
 
 import codecs
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import requests
 from urllib3 import HTTPResponse
@@ -26,8 +26,7 @@ _KEPT_LOCATION_CHARACTERS = 1024
 _KEPT_RETRY_AFTER_CHARACTERS = 100  # a date has 29, and a proxy may add its own
 
 
-@dataclass(frozen=True, slots=True)
-class PostResult:
+class PostResult(NamedTuple):
     """The result of one POST: a status code, or the class of the error that prevented one.
 
     It has all that is read of a response. Health and history keep less of it, an `Attempt`.

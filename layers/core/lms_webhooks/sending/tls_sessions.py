@@ -9,31 +9,28 @@ saves (docs/decisions/0025-one-tls-session-for-minutes.md).
 """
 
 import ssl
-from typing import NamedTuple
+from typing import Literal
 
 from lms_webhooks.clocks import Clocks, ExpiringCache, Moment
 from lms_webhooks.sending.sockets import Origin
 
 MAX_AGE_SECONDS = 300
 _MAX_ORIGINS = 200  # some kilobytes each
-
-
-class _Known(NamedTuple):
-    session: ssl.SSLSession | None
+type _None = Literal[False]
+_NONE: _None = False  # an origin to which no session is offered
 
 
 class TlsSessions:
     """The sessions of the last minutes, by origin. Safe to share between threads."""
 
     def __init__(self, clocks: Clocks) -> None:
-        self._known: ExpiringCache[Origin, _Known] = ExpiringCache(
+        self._known: ExpiringCache[Origin, ssl.SSLSession | _None] = ExpiringCache(
             max_age_seconds=MAX_AGE_SECONDS, max_weight=_MAX_ORIGINS, clocks=clocks
         )
 
     def find(self, origin: Origin) -> ssl.SSLSession | None:
         """Return the session to offer to `origin`."""
-        known = self._known.get(origin)
-        return known.session if known else None
+        return self._known.get(origin) or None
 
     def wants(self, origin: Origin) -> bool:
         """Whether nothing is known of `origin`. Then keep what it gives."""
@@ -44,7 +41,7 @@ class TlsSessions:
 
         None, of a server that gives none, asks for none either until then.
         """
-        self._known.put(origin, _Known(session), since=verified_at)
+        self._known.put(origin, session or _NONE, since=verified_at)
 
     def stop(self, origin: Origin) -> None:
         """Drop the session of `origin`, and neither offer nor keep another for as long as one is kept.
@@ -52,4 +49,4 @@ class TlsSessions:
         After an error, or when the server did not take it. Servers that do not know each other's sessions,
         or take each once, would cost more with sessions than without.
         """
-        self._known.put(origin, _Known(None))
+        self._known.put(origin, _NONE)
