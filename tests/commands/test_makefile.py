@@ -1,8 +1,10 @@
 """What is typed for `make` reaches the commands as it was typed, and only `1` means yes."""
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -126,3 +128,30 @@ def test_bytecode_is_kept_whatever_the_shell_says(tmp_path: Path) -> None:
         check=True,
     ).stdout
     assert printed == f"\n{REPOSITORY / '.local' / 'pycache'}\n"
+
+
+@pytest.mark.parametrize("tool", ["pyenv", "uv"])
+def test_the_layer_finds_the_python_that_pyenv_or_uv_has(tool: str, tmp_path: Path) -> None:
+    """sam copies the layer's folder to one without `.python-version`, where pyenv starts another Python."""
+    found = f'exec "{sys.executable}" "$@"' if tool == "pyenv" else "exit 127"
+    for name in ("python3.13", "python3", "python"):
+        _program(tmp_path / name, f'[ "$PYENV_VERSION" = 3.13 ] || exit 127\n{found}')
+    _program(tmp_path / "uv", f'[ "$*" = "python find 3.13" ] && echo "{sys.executable}"')
+    (tmp_path / "more").write_text("shown: ; @echo '$(PYTHON)'")
+    environment = {
+        name: value for name, value in OUTSIDE_MAKE.items() if name not in ("PYTHON", "PYENV_VERSION")
+    }
+    printed = subprocess.run(
+        ["make", "-f", REPOSITORY / "layers" / "core" / "Makefile", "-f", tmp_path / "more", "shown"],
+        cwd=tmp_path,
+        env=environment | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert printed == f"{sys.executable}\n"
+
+
+def _program(path: Path, script: str) -> None:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
