@@ -4,8 +4,9 @@
     make erase ACCOUNT=1010 LEARNER=4279332 STACK=lms-webhooks       counts, on AWS
     make erase ACCOUNT=1010 LEARNER=4279332 STACK=lms-webhooks ERASE=1
 
-Reads the whole deliveries table: what was delivered, and what still waits. A learner is known by a `userId`,
-an `email`, or the `id` of an object whose `type` is `user`, anywhere in an event's `data`.
+Reads the whole deliveries table: what was delivered, what still waits, and bodies of responses. A learner
+is known by a `userId`, an `email`, or the `id` of an object whose `type` is `user`, anywhere in an event's
+`data`.
 """
 
 import argparse
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
     from mypy_boto3_sqs import SQSClient
 
-_HISTORY, _BACKLOG = "DELIVERY#", "BACKLOG#"
+_HISTORY, _BACKLOG, _BODY = "DELIVERY#", "BACKLOG#", "BODY#"
+_NAMED = ""
+"""Among the keys of events, of which none is empty."""
 _ID_KEYS = {"userid", "email"}
 # As JSON writes a number. A text with zeros in front is an id of its own.
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?(e[+-]?[0-9]+)?")
@@ -54,10 +57,18 @@ class Found:
 
     key: "dict[str, AttributeValueTypeDef]"
     event_key: str
+    """Of a body: empty."""
     webhook_id: str
     lane: str | None
     is_read: bool = True
     """Otherwise it may be anybody's."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, in words."""
+        if not self.event_key:
+            return "response bodies"
+        return "history" if self.lane is None else f"waiting ({self.lane})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +85,25 @@ class System:
 
 def find(dynamodb: "DynamoDBClient", table: str, *, account_id: str, learner: str) -> Iterator[Found]:
     """Every item of the deliveries table with an event of the account about the learner; or about whom it
-    cannot be read."""
+    cannot be read.
+
+    First the bodies of responses to requests that carried such an event, or that name the learner. Only the
+    events say which bodies these are, so a run that ends early must leave the events.
+    """
+    events: list[Found] = []
+    bodies: list[tuple[Found, set[str]]] = []
     pages = dynamodb.get_paginator("scan").paginate(
         TableName=table,
         ConsistentRead=True,
         FilterExpression=(
-            "account_id = :account AND (begins_with(pk, :history) OR begins_with(pk, :backlog))"
-            " AND attribute_exists(event)"
+            "account_id = :account AND (begins_with(pk, :body) OR ((begins_with(pk, :history)"
+            " OR begins_with(pk, :backlog)) AND attribute_exists(event)))"
         ),
         ExpressionAttributeValues={
             ":account": {"S": account_id},
             ":history": {"S": _HISTORY},
             ":backlog": {"S": _BACKLOG},
+            ":body": {"S": _BODY},
         },
     )
     for page in pages:
@@ -93,6 +111,10 @@ def find(dynamodb: "DynamoDBClient", table: str, *, account_id: str, learner: st
             partition, sort_key = item["pk"]["S"], item["sk"]["S"]
             kind, _, rest = partition.partition("#")
             webhook_id, _, lane = rest.partition("#")
+            if kind == "BODY":
+                body = Found({"pk": item["pk"], "sk": item["sk"]}, "", webhook_id, None)
+                bodies.append((body, _carried(item, learner)))
+                continue
             # The retry lane has a due time before the event's own.
             event_key = sort_key.partition("#")[2] if lane == Lane.RETRY else sort_key
             found = Found(
@@ -104,10 +126,22 @@ def find(dynamodb: "DynamoDBClient", table: str, *, account_id: str, learner: st
             try:
                 is_theirs = is_about(read_event_item(item, event_key).text, learner)
             except Exception:  # noqa: BLE001  # whatever is in it, it hides no other
-                yield replace(found, is_read=False)
+                events.append(replace(found, is_read=False))
             else:
                 if is_theirs:
-                    yield found
+                    events.append(found)
+    theirs = {(each.webhook_id, each.event_key) for each in events if each.is_read}
+    for body, event_keys in bodies:
+        if _NAMED in event_keys or any((body.webhook_id, key) in theirs for key in event_keys):
+            yield body
+    yield from events
+
+
+def _carried(item: "dict[str, AttributeValueTypeDef]", learner: str) -> set[str]:
+    """The keys of the events that a kept body's request carried, and `_NAMED` if it names the learner."""
+    keys = {each["S"] for each in item.get("event_keys", {"L": []})["L"]}
+    is_named = learner.strip().casefold() in item.get("body", {"S": learner})["S"].casefold()
+    return keys | {_NAMED} if is_named else keys
 
 
 def is_about(event_text: str, learner: str) -> bool:
@@ -132,7 +166,8 @@ def erase(dynamodb: "DynamoDBClient", table: str, found: Found) -> None:
 
     What waits in a lane is not sent; the drainer finds it gone.
     """
-    for key in (found.key, key_item(place_in_retry(found.webhook_id, found.event_key))):
+    places = [key_item(place_in_retry(found.webhook_id, found.event_key))] if found.event_key else []
+    for key in (found.key, *places):
         dynamodb.delete_item(TableName=table, Key=key)
 
 
@@ -179,7 +214,7 @@ def run(system: System, account_id: str, learner: str, *, erasing: bool) -> int:
         if not found.is_read:
             unread.append(found)
             continue
-        counts[found.webhook_id, "history" if found.lane is None else f"waiting ({found.lane})"] += 1
+        counts[found.webhook_id, found.place] += 1
         if erasing:
             erase(dynamodb, table, found)
     for (webhook_id, place), count in sorted(counts.items()):

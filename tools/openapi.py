@@ -341,6 +341,12 @@ _WEBHOOK_RULES: dict[str, Schema] = {
         "items": _EVENT_NAME,
         "description": "The trigger events: names that GET /v1/event-types lists.",
     },
+    "keepResponseBodies": {
+        "description": (
+            "Whether the first KiB of a failure's response is kept with the attempt, for as long as the"
+            " history. A receiver may put personal data there."
+        )
+    },
     "ordered": {"description": "Whether events go through the backlog, in order, one request at a time."},
     "status": {
         "description": (

@@ -62,6 +62,10 @@ REFUSED = [
     ("admin_api", "dynamodb", "BatchWriteItem", put("deliveries", f"BACKLOG#{WEBHOOK}#replay")),
     ("admin_api", "dynamodb", "UpdateItem", at("deliveries", f"DELIVERY#{WEBHOOK}")),
     ("admin_api", "dynamodb", "PutItem", at("deliveries", "NOTICES")),
+    # Bodies of responses are written by what sends, and read by admins alone.
+    ("admin_api", "dynamodb", "PutItem", at("deliveries", f"BODY#{WEBHOOK}")),
+    *((sender, "dynamodb", "Query", query("deliveries", f"BODY#{WEBHOOK}")) for sender in SENDERS[1:]),
+    ("batch", "dynamodb", "PutItem", at("deliveries", f"BODY#{WEBHOOK}")),
     ("admin_api", "dynamodb", "DeleteItem", at("deliveries", f"BACKLOG#{WEBHOOK}#replay")),
     ("admin_api", "dynamodb", "Query", query("deliveries", "NOTICES")),
     # What keeps tenants apart and counts their calls is the API's own.

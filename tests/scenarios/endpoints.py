@@ -19,6 +19,7 @@ class Reply:
     seconds: float = 0.02
     retry_after: str = ""
     error: ErrorClass | None = None
+    body: str = ""
 
 
 OK = Reply()
@@ -145,4 +146,4 @@ def answer_of(reply: Reply) -> PostResult:
     latency_ms = round(reply.seconds * 1000)
     if reply.error is not None:
         return PostResult(None, reply.error, latency_ms)
-    return PostResult(reply.status, None, latency_ms, reply.retry_after)
+    return PostResult(reply.status, None, latency_ms, reply.retry_after, reply.body)

@@ -1,7 +1,9 @@
 """What follows each kind of response, row by row of the table in `retry`, as a receiver sees it."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from typing import Any
 
 import pytest
 
@@ -21,7 +23,7 @@ from tests.scenarios.endpoints import (
     until,
     working,
 )
-from tests.scenarios.world import DAY, HOUR, MINUTE, World
+from tests.scenarios.world import DAY, HOUR, MINUTE, Call, World
 
 ENDPOINT_FAILURES = [
     *(Reply(status) for status in (300, 301, 302, 304, 308, 401, 402, 403, 404, 405, 406, 407, 408)),
@@ -380,3 +382,40 @@ def test_an_event_that_comes_again_after_it_was_rejected_is_set_aside_once(
     assert world.history(webhook)[event].outcome == "failed"
     assert world.history(webhook)[event].statuses == [422] * len(endpoint.posts)
     assert len(endpoint.posts) <= 8 + 5 * 3
+
+
+def test_bodies_of_failures_are_kept_for_a_webhook_that_wants_them_and_no_other(world: World) -> None:
+    """By the dispatcher and by the drainer, of rejections and of failures of the endpoint."""
+    endpoint, other = world.endpoint(), world.endpoint("other")
+    keeps, keeps_not = world.register(endpoint), world.register(other)
+    world.change(keeps, keep_response_bodies=True)
+    endpoint.script = in_turn(Reply(422, body="no"), Reply(422, body="still no"), OK)
+    other.script = in_turn(Reply(422, body="no"), OK)
+    world.emit(1)
+    world.run(5 * MINUTE)
+    endpoint.script = in_turn(Reply(503, body="down"), Reply(503, body="down again"), OK)
+    other.script = in_turn(Reply(503, body="down"), OK)
+    world.emit(1)
+    world.run_until_quiet(at_most=30 * MINUTE)
+    kept = [item["body"]["S"] for item in world._partition(f"BODY#{keeps}")]
+    assert kept == ["no", "still no", "down", "down again"]
+    assert world._partition(f"BODY#{keeps_not}") == []
+    assert world.outcomes(keeps) == world.outcomes(keeps_not) == {"delivered": 2}
+
+
+def test_a_body_that_cannot_be_kept_changes_nothing(world: World) -> None:
+    endpoint = world.endpoint()
+    webhook = world.register(endpoint)
+    world.change(webhook, keep_response_bodies=True)
+    endpoint.script = in_turn(Reply(503, body="down"), Reply(422, body="no"), OK)
+
+    def refuse(call: Call, proceed: Callable[[], Any]) -> Any:
+        if "BODY#" in str(call.params.get("Item", {}).get("pk")):
+            raise world.aws_error("ThrottlingException", call)
+        return proceed()
+
+    world.taps.append(refuse)
+    world.emit(1)
+    world.run_until_quiet(at_most=30 * MINUTE)
+    assert world._partition(f"BODY#{webhook}") == []
+    assert world.outcomes(webhook) == {"delivered": 1}

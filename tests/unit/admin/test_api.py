@@ -52,6 +52,7 @@ def test_a_webhook_is_created_read_listed_and_deleted(client: AdminClient) -> No
         "ordered": False,
         "headers": {},
         "batchSchedule": {"everyMinutes": 15},
+        "keepResponseBodies": False,
         "health": {"mode": "direct", "attempts": []},
         "pending": {"count": 0, "atLeast": False, "lanes": {}},
         "createdAt": "2026-11-03T12:00:00.005Z",

@@ -99,6 +99,18 @@ def test_a_redirect_is_shown_and_not_followed(client: AdminClient) -> None:
     assert len(client.posted) == 1
 
 
+def test_a_password_that_the_receiver_echoes_is_hidden(client: AdminClient) -> None:
+    """Otherwise a test would read it back: from an echo at another path of the same host."""
+    basic = {"type": "basic", "username": "ada", "password": "hunter2"}
+    echoed = "Basic YWRhOmh1bnRlcjI= is hunter2"
+    header = f"HTTP/1.1 400 Bad Request\r\nx-echo: {echoed}\r\n\r\n".encode()
+    client.answer = PostResult(400, None, 30, body=echoed, header=header)
+    path = client.create(authentication=basic).headers["Location"]
+    answer = client.call("POST", f"{path}/test")
+    assert answer.body["responseBody"] == "Basic *** is ***"
+    assert answer.body["responseHeaders"] == {"x-echo": "Basic *** is ***"}
+
+
 def test_of_a_flood_of_headers_the_first_are_shown(client: AdminClient) -> None:
     header = b"".join(b"x-%d: %s\r\n" % (number, b"v" * 5000) for number in range(500))
     client.answer = PostResult(500, None, 9, header=b"HTTP/1.1 500 No\r\n" + header + b"\r\n")

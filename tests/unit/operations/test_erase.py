@@ -221,3 +221,40 @@ def test_what_comes_while_it_erases_is_told(
 
     monkeypatch.setattr("operations.erase.erase", erase_and_record)
     assert run(system, "1010", LEARNER, erasing=True) == 1
+
+
+def test_bodies_of_responses_that_may_be_about_the_learner_go_before_the_events(
+    table: Table, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only the events say which bodies these are."""
+    history = DeliveryStore(table, retention_days=30)
+    theirs, other = (
+        event(f"e{number}", at_ms=NOW_MS + number, text=text_of({"userId": user}))
+        for number, user in enumerate((4279332, 77))
+    )
+    history.record(
+        [Delivery(WEBHOOK, each, Outcome.DELIVERED, (OK,)) for each in (theirs, other)],
+        recorded_at_seconds=NOW_MS // 1000,
+    )
+    bodies = (
+        ("carried it", [other.sort_key, theirs.sort_key], "overloaded"),
+        ("names the learner", [other.sort_key], "no such user: 4279332"),
+        ("another's", [other.sort_key], "no such user: 77"),
+    )
+    for number, (_, keys, body) in enumerate(bodies):
+        attempt = replace(OK, started_at_ms=NOW_MS + number, status_code=503)
+        history.keep_body("1010", WEBHOOK, keys, attempt, body, recorded_at_seconds=NOW_MS // 1000)
+    client: Any = table.client
+    deleted: list[str] = []
+
+    def delete(**call: Any) -> Any:
+        deleted.append(call["Key"]["pk"]["S"].partition("#")[0])
+        return client.behind.delete_item(**call)
+
+    client.answers["delete_item"] = delete
+    system = System(client, boto3.client("sqs", region_name=REGION), table.name, {})
+    assert run(system, "1010", LEARNER, erasing=True) == 0
+    assert "2 in response bodies" in capsys.readouterr().out
+    assert deleted == ["BODY", "BODY", "DELIVERY", "RETRY"]
+    left = history.bodies(WEBHOOK, from_ms=NOW_MS, to_ms=NOW_MS + 9, limit=9)
+    assert left == {NOW_MS + 2: "no such user: 77"}

@@ -5,7 +5,7 @@ them were read. Only the retry lane has another order: a bounded part of it is r
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -25,6 +25,8 @@ _READ_OF_FILTERED = 300  # entries of each source, however many of them are show
 _RETRY_PAGES = 2  # megabytes of the retry lane
 _COUNTED_PAGES = 10  # megabytes of the history, as for the stats: ten thousand deliveries and more
 _COUNTED_PAGE = 5_000  # more than a megabyte holds
+_SHOWN_BODIES = 10  # of a delivery: each is a read of its own
+_READ_BODIES = 100  # of an endpoint: about a hundred kilobytes, for at most twenty attempts
 _SEARCH_SECONDS = 4.0  # for an event id; with one page more, well within the 15 s that a call may take
 _ORDERED_LANES = (Lane.REALTIME, Lane.BATCH)
 
@@ -177,6 +179,37 @@ class Deliveries:
             return None
         health = self._store.find(caller.account_id, webhook_id).health
         return [each for each in health.attempts if each.started_at_ms >= delivery.accepted_at_ms]
+
+    def response_bodies(
+        self,
+        caller: Caller,
+        webhook_id: str,
+        delivery: DeliveryView,
+        endpoint_attempts: Sequence[Attempt] | None,
+    ) -> dict[int, str]:
+        """Return the kept bodies of a delivery's last attempts and of its endpoint's, by the attempts' times.
+
+        Raises:
+            WebhookNotFound: the account has no such webhook.
+        """
+        failed = [each for each in delivery.attempts if not each.is_success and each.status_code is not None]
+        if not failed and not endpoint_attempts:
+            return {}
+        webhook = self._store.get(caller.account_id, webhook_id)
+        if not webhook.keep_response_bodies:
+            return {}
+        of_endpoint = self.endpoint_bodies(webhook, endpoint_attempts or ())
+        own = self._deliveries.find_bodies(webhook_id, delivery.sort_key, failed[-_SHOWN_BODIES:])
+        return of_endpoint | own
+
+    def endpoint_bodies(self, webhook: Webhook, attempts: Sequence[Attempt]) -> dict[int, str]:
+        """Return the kept bodies of the last requests to an endpoint, by the attempts' times."""
+        if not webhook.keep_response_bodies or not attempts:
+            return {}
+        began_at_ms = [each.started_at_ms for each in attempts]
+        return self._deliveries.bodies(
+            webhook.webhook_id, from_ms=min(began_at_ms), to_ms=max(began_at_ms), limit=_READ_BODIES
+        )
 
     def _pending(
         self, webhook_id: str, key_range: KeyRange, limit: int

@@ -364,7 +364,10 @@ class Handlers:
             call.caller, webhook_id, read_delivery_id(delivery_id)
         )
         endpoint_attempts = self._services.deliveries.endpoint_attempts(call.caller, webhook_id, delivery)
-        response = call.respond(present_delivery(delivery, endpoint_attempts))
+        bodies = self._services.deliveries.response_bodies(
+            call.caller, webhook_id, delivery, endpoint_attempts
+        )
+        response = call.respond(present_delivery(delivery, endpoint_attempts, bodies))
         # The event's own text: parsed and written again, 1.10 would become 1.1.
         response.body = f'{(response.body or "")[:-1]},"event":{pending.event.text}}}'
         return response
@@ -553,6 +556,7 @@ class Handlers:
             replay=self._services.replays.running(webhook) if Lane.REPLAY in pending else None,
             event_types=self._services.event_types,
             next_batch=next_batch,
+            response_bodies=self._services.deliveries.endpoint_bodies(webhook, found.health.attempts),
             secret=secret,
             previous_secret_expires_at=self._services.webhooks.previous_secret_expires_at(webhook),
         )

@@ -338,6 +338,7 @@ class WebhookInput(_Input):
     ordered: bool = False
     headers: _Headers = {}
     batch_schedule: BatchScheduleInput | None = None
+    keep_response_bodies: bool = False
 
     @field_validator("batch_schedule", mode="before")
     @classmethod
@@ -363,6 +364,7 @@ class WebhookPatch(_PartialInput):
     ordered: bool | None = None
     headers: _Headers | None = None
     batch_schedule: BatchScheduleInput | None = None
+    keep_response_bodies: bool | None = None
 
 
 class SampleInput(_PartialInput):

@@ -69,6 +69,8 @@ class WebhookOutput(_Output):
     """When non-real-time events go out. The deployment's schedule, if the webhook has none of its own."""
     next_batch_at: str | None = None
     """The next slot: when non-real-time events go out, within a minute. Left out if none are to go out."""
+    keep_response_bodies: bool
+    """Whether the first KiB of a failure's response is kept with the attempt."""
     health: "HealthOutput"
     pending: "PendingOutput"
     last_delivery: "DeliveryOutput | None" = None
@@ -182,6 +184,8 @@ class AttemptOutput(_Output):
     """Why there is no status code, such as `dns`, `connect`, `tls` or `timeout`."""
     reason: str | None = None
     """With `tls`, the fault, where known."""
+    response_body: str | None = None
+    """The first KiB of the response, if the attempt failed and the webhook has `keepResponseBodies`."""
 
 
 class DeliveryOutput(_Output):

@@ -53,6 +53,8 @@ from lms_webhooks.model.webhooks import (
 from lms_webhooks.stores.replays import Replay
 from lms_webhooks.timestamps import format_ms
 
+_NO_BODIES: Mapping[int, str] = {}
+
 
 def present_webhook(
     webhook: Webhook,
@@ -65,8 +67,13 @@ def present_webhook(
     previous_secret_expires_at: str | None = None,
     last_delivery: DeliveryView | None = None,
     replay: Replay | None = None,
+    response_bodies: Mapping[int, str] = _NO_BODIES,
 ) -> WebhookOutput:
-    """Present a webhook. `secret` is its signing secret, if this call made one."""
+    """Present a webhook.
+
+    `secret` is its signing secret, if this call made one. `response_bodies` are those of the last attempts,
+    by the time when each began.
+    """
     unlisted = sorted(webhook.events - event_types.keys())
     return WebhookOutput(
         webhook_id=webhook.webhook_id,
@@ -81,7 +88,8 @@ def present_webhook(
         headers=webhook.headers,
         batch_schedule=_batch_schedule(next_batch.schedule),
         next_batch_at=_time_or_none(next_batch.at_ms),
-        health=_health(health),
+        keep_response_bodies=webhook.keep_response_bodies,
+        health=_health(health, response_bodies),
         pending=present_pending(pending),
         last_delivery=None if last_delivery is None else present_redelivery(last_delivery),
         replay=None if replay is None else present_replay(replay),
@@ -100,7 +108,7 @@ def _batch_schedule(schedule: BatchSchedule) -> BatchScheduleOutput:
             return BatchScheduleOutput(daily_at=list(times), time_zone=time_zone)
 
 
-def _health(health: Health) -> HealthOutput:
+def _health(health: Health, bodies: Mapping[int, str]) -> HealthOutput:
     disabled = None
     if health.disabled_reason is not None:
         disabled = DisabledOutput(reason=health.disabled_reason, at=format_ms(health.disabled_at_ms))
@@ -110,7 +118,7 @@ def _health(health: Health) -> HealthOutput:
         last_error=health.last_error or None,
         next_attempt_at=format_ms(health.next_attempt_at_ms) if health.failures else None,
         disabled=disabled,
-        attempts=[_attempt(each) for each in health.attempts],
+        attempts=[_attempt(each, bodies) for each in health.attempts],
     )
 
 
@@ -137,15 +145,17 @@ def present_deliveries(page: DeliveryPage) -> DeliveryListOutput:
 
 
 def present_delivery(
-    delivery: DeliveryView, endpoint_attempts: Sequence[Attempt] | None
+    delivery: DeliveryView,
+    endpoint_attempts: Sequence[Attempt] | None,
+    response_bodies: Mapping[int, str] = _NO_BODIES,
 ) -> DeliveryDetailOutput:
     """Present one delivery with its attempts, without its event; a pending one with those of its endpoint."""
     return DeliveryDetailOutput(
         **_delivery(delivery),
-        attempts=[_attempt(attempt) for attempt in delivery.attempts],
+        attempts=[_attempt(attempt, response_bodies) for attempt in delivery.attempts],
         endpoint_attempts=None
         if endpoint_attempts is None
-        else [_attempt(attempt) for attempt in endpoint_attempts],
+        else [_attempt(attempt, response_bodies) for attempt in endpoint_attempts],
     )
 
 
@@ -241,13 +251,14 @@ def _delivery(delivery: DeliveryView) -> dict[str, Any]:
     }
 
 
-def _attempt(attempt: Attempt) -> AttemptOutput:
+def _attempt(attempt: Attempt, bodies: Mapping[int, str] = _NO_BODIES) -> AttemptOutput:
     return AttemptOutput(
         at=format_ms(attempt.started_at_ms),
         latency_ms=attempt.latency_ms,
         status_code=attempt.status_code,
         error_class=attempt.plain_error_class,
         reason=attempt.reason,
+        response_body=None if attempt.is_success else bodies.get(attempt.started_at_ms),
     )
 
 

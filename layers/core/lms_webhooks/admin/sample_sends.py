@@ -20,7 +20,7 @@ from lms_webhooks.model.events import Event
 from lms_webhooks.model.webhooks import Webhook
 from lms_webhooks.sending.sender import Timeouts
 from lms_webhooks.sending.webhook_client import WebhookClient
-from lms_webhooks.sending.webhook_request import WebhookRequest
+from lms_webhooks.sending.webhook_request import Credentials, WebhookRequest
 
 TIMEOUTS = Timeouts(connect_seconds=5, response_seconds=5, total_seconds=5)  # as the dispatcher's
 MAX_RESPONSE_HEADERS = 50
@@ -69,10 +69,11 @@ class SampleSender:
     def _send(self, caller: Caller, webhook: Webhook, event_name: str | None) -> SampleResultOutput:
         self._rate_limit.consume(caller.account_id)
         name = event_name or self._first_event_name(webhook)
+        credentials = self._webhook_client.decrypt_credentials(webhook)
         result = self._webhook_client.send(
             webhook,
             [self._sample(caller.account_id, name)],
-            credentials=self._webhook_client.decrypt_credentials(webhook),
+            credentials=credentials,
             timeouts=TIMEOUTS,
         )
         self._webhook_client.log(webhook.account_id, webhook.webhook_id, [result])
@@ -86,8 +87,8 @@ class SampleSender:
             error_class=response.error_class,
             reason=response.violated_rule or result.attempt.reason,
             location=response.location or None,
-            response_body=response.body or None,
-            response_headers=_start_of(response.headers) or None,
+            response_body=credentials.hide_in(response.body) or None,
+            response_headers=_start_of(response.headers, credentials) or None,
             request=_without_credentials(result.request),
         )
 
@@ -118,7 +119,12 @@ def _without_credentials(request: WebhookRequest) -> SampleRequestOutput:
     return SampleRequestOutput(url=request.url, headers=headers, body=request.body.decode())
 
 
-def _start_of(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the start of a response's headers: a receiver may send any number, of any length."""
-    shown = islice(headers.items(), MAX_RESPONSE_HEADERS)
-    return {name[:_MAX_SHOWN_CHARACTERS]: value[:_MAX_SHOWN_CHARACTERS] for name, value in shown}
+def _start_of(headers: Mapping[str, str], credentials: Credentials) -> dict[str, str]:
+    """Return the start of a response's headers: a receiver may send any number, of any length.
+
+    It may also echo the password.
+    """
+    return {
+        name[:_MAX_SHOWN_CHARACTERS]: credentials.hide_in(value[:_MAX_SHOWN_CHARACTERS])
+        for name, value in islice(headers.items(), MAX_RESPONSE_HEADERS)
+    }

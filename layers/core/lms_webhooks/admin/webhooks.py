@@ -130,6 +130,7 @@ class WebhookService:
             ordered=given.ordered,
             headers=given.headers,
             batch_schedule=self._schedule(given.batch_schedule),
+            keep_response_bodies=given.keep_response_bodies,
             created_at=now,
             updated_at=now,
             created_by=caller.user_id,

@@ -347,6 +347,15 @@ class Dispatcher:
             if self._slowness.record_success(webhook.webhook_id, attempt.latency_ms):
                 self._enter_backlog_mode(registered)
             return Consequence(Fate.DELIVERED, health)
+        if webhook.keep_response_bodies and result.response.body:
+            self._deliveries.keep_body(
+                webhook.account_id,
+                webhook.webhook_id,
+                [event.sort_key],
+                attempt,
+                credentials.hide_in(result.response.body),
+                recorded_at_seconds=int(self._clock()),
+            )
         consequence = decide(
             replace(health, rejections=self._slowness.rejections(webhook.webhook_id)),
             attempt,

@@ -13,6 +13,7 @@ from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.consequences import set_aside
 from lms_webhooks.model.deliveries import Delivery, Outcome
 from lms_webhooks.model.lanes import Lane, PendingEvent
+from lms_webhooks.model.webhooks import Webhook
 from lms_webhooks.observability import Metric, count, measure_ms
 from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.deliveries import DeliveryStore
@@ -61,6 +62,20 @@ class OutcomeRecorder:
         count(Metric.DELIVERIES, len(pending))
         measure_ms(Metric.DELIVERY_LATENCY, attempt.latency_ms)
         return not unwritten
+
+    def keep_body(
+        self, webhook: Webhook, pending: Sequence[PendingEvent], attempt: Attempt, body: str
+    ) -> None:
+        """Keep the start of a failure's body, if the webhook wants that."""
+        if webhook.keep_response_bodies and body:
+            self._deliveries.keep_body(
+                webhook.account_id,
+                webhook.webhook_id,
+                [each.event.sort_key for each in pending],
+                attempt,
+                body,
+                recorded_at_seconds=int(self._clock()),
+            )
 
     def set_aside(
         self, account_id: str, webhook_id: str, lane: Lane, pending: PendingEvent, attempt: Attempt

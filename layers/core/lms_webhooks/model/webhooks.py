@@ -64,6 +64,8 @@ class Webhook:
     headers: dict[str, str] = field(default_factory=dict)
     batch_schedule: BatchSchedule | None = None
     """When its non-real-time events go out. None for the slots of the deployment."""
+    keep_response_bodies: bool = False
+    """Whether the start of a failure's body is kept with the attempt."""
     epoch: int = 1
     """Raised by each change of URL, authentication or status, so that news about the old is
     recognized."""

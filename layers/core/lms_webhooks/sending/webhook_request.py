@@ -17,6 +17,9 @@ USER_AGENT = f"lms-webhooks/{__version__}"
 TEST_ID_PREFIX = "test_"
 """The prefix of a test's `webhook-id`. No other request has it, and the signature covers it."""
 
+_HIDDEN = "***"
+_MIN_CUT = 4
+"""Fewer characters at the end of a text than this say nothing of a password."""
 _SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]*")
 
@@ -39,6 +42,23 @@ class Credentials:
 
     def __repr__(self) -> str:
         return "Credentials(...)"
+
+    def hide_in(self, text: str) -> str:
+        """Return a receiver's `text` with asterisks in place of the password, which it may echo.
+
+        A signing secret is never sent, so no receiver can echo it.
+        """
+        if self.basic is None:
+            return text
+        password = self.basic[1]
+        secrets = (_basic_token(self.basic), json.dumps(password)[1:-1], password)
+        for secret in secrets:
+            text = text.replace(secret, _HIDDEN)
+        for secret in secrets:  # the text may have been cut in the middle of one
+            cut = (secret[:length] for length in range(len(secret) - 1, _MIN_CUT - 1, -1))
+            if start := next((each for each in cut if text.endswith(each)), ""):
+                text = text.removesuffix(start) + _HIDDEN
+        return text
 
 
 def build_request(
@@ -66,9 +86,12 @@ def build_request(
             credentials.signing_secrets, message_id=message_id, timestamp_seconds=timestamp_seconds, body=body
         )
     if credentials.basic:
-        user_and_password = ":".join(credentials.basic).encode()  # RFC 7617: UTF-8
-        sent_headers["authorization"] = "Basic " + base64.b64encode(user_and_password).decode()
+        sent_headers["authorization"] = f"Basic {_basic_token(credentials.basic)}"
     return WebhookRequest(url, sent_headers, body)
+
+
+def _basic_token(user_and_password: tuple[str, str]) -> str:
+    return base64.b64encode(":".join(user_and_password).encode()).decode()  # RFC 7617: UTF-8
 
 
 def build_body(events: Sequence[Event]) -> bytes:

@@ -5,6 +5,12 @@
 | DELIVERY#<webhookId> | <13 digits of UTC ms>#<eventId><tab><eventName> | outcome, attempts and event of |
 |                      |                                                 | one delivery (TTL)             |
 
+| BODY#<webhookId>     | <13 digits of UTC ms>#<key of an event>         | the start of a failure's body, |
+|                      |                                                 | if the webhook keeps it (TTL)  |
+
+A body's key has the time when the attempt began, and the key of the first event that it carried. The bodies
+stand apart from attempts, so that they cost webhooks nothing that do not keep them.
+
 The key follows from the event alone, so a redelivered message finds its own record. Earlier
 versions left the name out of it. A long id is cut and hashed there, and then an attribute too.
 """
@@ -266,6 +272,60 @@ class DeliveryStore:
                 self._table.client,
             )
 
+    def keep_body(
+        self,
+        account_id: str,
+        webhook_id: str,
+        sort_keys: Sequence[str],
+        attempt: Attempt,
+        body: str,
+        *,
+        recorded_at_seconds: int,
+    ) -> None:
+        """Keep the start of the body of a failed attempt, which carried the events with these `sort_keys`.
+
+        An error of AWS is only logged: it must change nothing that follows from the response.
+        """
+        item: Item = {
+            **key_item(_body_key(webhook_id, attempt.started_at_ms, sort_keys[0])),
+            "account_id": {"S": account_id},
+            "event_keys": {"L": [{"S": each} for each in sort_keys]},
+            "body": {"S": body},
+            "expires_at": {"N": str(recorded_at_seconds + self._retention_seconds)},
+        }
+        try:
+            self._table.client.put_item(TableName=self._table.name, Item=item)
+        except AWS_ERRORS:
+            logger.exception("response body not kept", webhookId=webhook_id)
+
+    def find_bodies(self, webhook_id: str, sort_key: str, attempts: Sequence[Attempt]) -> dict[int, str]:
+        """Return the kept bodies of attempts that carried one event alone, by the time of the attempt.
+
+        Raises:
+            AWS_ERRORS: the bodies could not be read.
+        """
+        found: dict[int, str] = {}
+        for attempt in attempts:
+            response = self._table.client.get_item(
+                TableName=self._table.name,
+                Key=key_item(_body_key(webhook_id, attempt.started_at_ms, sort_key)),
+            )
+            if "Item" in response:
+                found[attempt.started_at_ms] = response["Item"]["body"]["S"]
+        return found
+
+    def bodies(self, webhook_id: str, *, from_ms: int, to_ms: int, limit: int) -> dict[int, str]:
+        """Return the newest `limit` kept bodies of attempts that began between two times, by that time.
+
+        Raises:
+            AWS_ERRORS: the bodies could not be read.
+        """
+        of = KeyRange(f"{from_ms:013d}", f"{to_ms + 1:013d}")
+        page = self._table.page(
+            f"BODY#{webhook_id}", of, limit=limit, newest_first=True, attributes=("body",)
+        )
+        return {int(item["sk"]["S"][:13]): item["body"]["S"] for item in page.entries}
+
     def _put_unless_delivered(self, item: "Item") -> None:
         self._table.client.put_item(
             TableName=self._table.name,
@@ -277,6 +337,10 @@ class DeliveryStore:
 
 def _key(webhook_id: str, sort_key: str) -> Key:
     return f"DELIVERY#{webhook_id}", sort_key
+
+
+def _body_key(webhook_id: str, started_at_ms: int, sort_key: str) -> Key:
+    return f"BODY#{webhook_id}", f"{started_at_ms:013d}#{sort_key}"
 
 
 def _is_delivered(item: "Item") -> bool:

@@ -389,6 +389,7 @@ def _item(webhook: Webhook) -> "Item":
         "updated_by": {"S": webhook.updated_by},
         "epoch": {"N": str(webhook.epoch)},
         "version": {"N": str(webhook.version)},
+        **({"keep_response_bodies": {"BOOL": True}} if webhook.keep_response_bodies else {}),
     }
 
 
@@ -454,6 +455,7 @@ def _webhook(item: "Item") -> Webhook:
         updated_by=item["updated_by"]["S"],
         epoch=int(item["epoch"]["N"]),
         version=int(item["version"]["N"]),
+        keep_response_bodies="keep_response_bodies" in item,
     )
 
 
