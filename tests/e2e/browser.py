@@ -1,18 +1,22 @@
 """A real Chromium, and the console in it as an admin uses it."""
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from tests.e2e.system import ADMIN, PASSWORD, System
+from tests.fakes.receiver import Receiver
 
 WIDE = {"width": 1280, "height": 860}
 NARROW = {"width": 360, "height": 740}  # the smallest phones that are still about
+
+expect.set_options(timeout=20_000)  # a machine may be busy
 
 _INSTALL = "apt-get update && apt-get install --yes --no-install-recommends chromium"
 _FLAGS = (
@@ -90,3 +94,27 @@ class Console:
 def _is_fault(message: Any) -> bool:
     # Chromium reports each answer of 4xx too; which of them there are is for each test to know.
     return message.type == "error" and "Failed to load resource" not in message.text
+
+
+def press(where: Page | Locator, name: str) -> None:
+    where.get_by_role("button", name=name, exact=True).click()
+
+
+def said(page: Page, text: str | re.Pattern[str]) -> None:
+    """Somebody who sees nothing hears it."""
+    expect(page.locator("#said")).to_contain_text(text)
+
+
+def error_of(control: Locator) -> Locator:
+    """The text beside a field, that belongs to it also for who does not see it."""
+    expect(control).to_have_attribute("aria-invalid", "true")
+    described = (control.get_attribute("aria-describedby") or "").split()
+    return control.page.locator(f"#{described[-1]}")
+
+
+def fill_in(page: Page, receiver: Receiver, **more: str) -> None:
+    """A form that can be saved, without authentication."""
+    page.get_by_label("Name *", exact=True).fill(more.get("name", "Enrollments to HR"))
+    page.get_by_label("Target URL").fill(receiver.url("/hooks"))
+    page.get_by_label("Authentication").select_option(more.get("authentication", "none"))
+    page.get_by_role("checkbox", name="COURSE_ENROLLMENT", exact=False).first.check()

@@ -1,11 +1,15 @@
 """One deployed stack for all end-to-end tests, beside whatever `make up` runs; and receivers."""
 
+import json
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, Page
 
 from local.stack import down, up
+from tests.e2e.browser import Console, browser
 from tests.e2e.system import OWN_NON_REAL_TIME, OWN_REAL_TIME, Account, System
 from tests.fakes.receiver import Receiver
 
@@ -80,3 +84,41 @@ def tls_receiver(system: System) -> Iterator[Receiver]:
     tls = system.stack.description["tls"]
     with Receiver(certificate=(Path(tls["certFile"]), Path(tls["keyFile"]))) as receiver:
         yield receiver
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """One for a module: its event loop would be in the way of other tests."""
+    with browser() as started:
+        yield started
+
+
+@pytest.fixture
+def new_console(system: System, chromium: Browser) -> Iterator[Callable[..., Console]]:
+    """Makes tabs, signed in with a token; after the test nothing must have gone wrong in them."""
+    consoles: list[Console] = []
+
+    def make(token: str | None = None, **context: Any) -> Console:
+        console = Console(system, chromium, **context)
+        consoles.append(console)
+        if token is not None:
+            console.context.add_init_script(f"sessionStorage.setItem('token', {json.dumps(token)})")
+        return console
+
+    yield make
+    faults = [fault for console in consoles for fault in console.faults]
+    for console in consoles:
+        console.close()
+    assert faults == []
+
+
+@pytest.fixture
+def console(new_console: Callable[..., Console], account: Account) -> Console:
+    """The console of the test's account."""
+    return new_console(account.token)
+
+
+@pytest.fixture
+def page(console: Console) -> Page:
+    """Its tab."""
+    return console.page

@@ -51,6 +51,15 @@ def take(system: System) -> None:
                     console = Console(system, chromium, viewport=viewport, color_scheme=theme)
                     _visit(console, webhook_id, f"{theme}-{width}")
                     console.close()
+        with step("picture: hours of a 12-hour clock"):
+            console = Console(system, chromium, locale="en-US", timezone_id="America/New_York")
+            _sign_in(console)
+            console.open(f"#/webhooks/{webhook_id}")
+            page = console.page
+            page.locator(".history tbody tr").nth(5).wait_for()
+            page.get_by_role("slider").first.hover(position={"x": 250, "y": 20})
+            _shoot(console, "webhook-12-hour", keeps_pointer=True)
+            console.close()
 
 
 def _visit(console: Console, webhook_id: str, suffix: str) -> None:
@@ -58,17 +67,13 @@ def _visit(console: Console, webhook_id: str, suffix: str) -> None:
     page.goto(console.url)
     console.settled()
     _shoot(console, f"sign-in-{suffix}")
-    page.get_by_role("button", name="Sign in").click()
-    (admin,) = [
-        each for each in console.system.stack.description["admins"] if each["accountId"] == ACCOUNT_ID
-    ]
-    console.enter(admin["username"], admin["password"])
+    _sign_in(console)
     page.locator(".spark").nth(3).wait_for()
     _shoot(console, f"webhooks-{suffix}")
     console.open("#/new")
     page.get_by_label("Name", exact=False).first.fill("Certificates to payroll")
-    page.get_by_label("Find events").fill("completion")
-    page.get_by_role("checkbox", name="Course completion").first.check()
+    page.get_by_label("Find events").fill("completed")
+    page.get_by_role("checkbox", name="Learner completes a course").first.check()
     _shoot(console, f"form-{suffix}")
     console.open(f"#/webhooks/{webhook_id}")
     page.locator(".history tbody tr").nth(5).wait_for()
@@ -76,15 +81,33 @@ def _visit(console: Console, webhook_id: str, suffix: str) -> None:
     page.locator(".history tbody a").first.click()
     page.locator("pre").wait_for()
     _shoot(console, f"delivery-{suffix}")
+    console.open("#/event-types")
+    page.get_by_label("Find events").fill("course")
+    page.get_by_text("COURSE_COMPLETED", exact=True).click()
+    page.locator("pre").wait_for()
+    _shoot(console, f"event-types-{suffix}")
+    console.open("#/activity")
+    page.locator("tbody tr").nth(1).wait_for()
+    _shoot(console, f"activity-{suffix}")
     console.open("#/notices")
     page.locator("tbody tr").nth(1).wait_for()
     _shoot(console, f"notices-{suffix}")
 
 
-def _shoot(console: Console, name: str) -> None:
+def _sign_in(console: Console) -> None:
+    console.page.goto(console.url)
+    console.page.get_by_role("button", name="Sign in").click()
+    (admin,) = [
+        each for each in console.system.stack.description["admins"] if each["accountId"] == ACCOUNT_ID
+    ]
+    console.enter(admin["username"], admin["password"])
+
+
+def _shoot(console: Console, name: str, *, keeps_pointer: bool = False) -> None:
     target = IMAGES / f"{name}.png"
     page = console.page
-    page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
+    if not keeps_pointer:
+        page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
     size = page.viewport_size
     assert size is not None
     height = max(size["height"], page.evaluate("document.documentElement.scrollHeight"))

@@ -1,5 +1,5 @@
 // What every screen uses: elements, words, times. Text goes in as text, never as HTML.
-import * as en from './en.js';
+import { first, known, load } from './words.js';
 
 // Elements
 
@@ -58,6 +58,13 @@ export function field(label, control, { hint, required, aside } = {}) {
   );
 }
 
+/** Return a part of a screen, with a name for screen readers. */
+export const panel = (name, ...children) => h('section', { class: 'panel', 'aria-label': name }, ...children);
+
+/** Return a table. A column is the key of its word, and may have a class. */
+export const table = (name, columns, body, properties) =>
+  h('table', properties, h('caption', { class: 'unseen' }, name), h('thead', {}, h('tr', {}, columns.map((each) => [each].flat()).map(([key, style]) => h('th', { scope: 'col', class: style }, t(key))))), body);
+
 /** Show an error beside a control, or remove it if there is no text. */
 export function showFieldError(control, text) {
   const error = document.getElementById(`${control.id}-error`);
@@ -67,16 +74,21 @@ export function showFieldError(control, text) {
   error.hidden = !text;
 }
 
-/** Show a modal dialog; returns the value that it was closed with. The browser handles the focus. */
-export function dialog(title, body, buttons) {
+/** Show a modal dialog; returns the value that it was closed with. The browser handles the focus. One that `stays` ends by its buttons only. */
+export function dialog(title, body, buttons, { stays } = {}) {
   const id = newId('dialog');
-  const element = h('dialog', { 'aria-labelledby': id });
+  const element = h('dialog', { 'aria-labelledby': id, class: stays && 'stays', closedby: stays && 'none' });
   const { promise, resolve } = Promise.withResolvers();
   element.append(
     h('h2', { id }, title),
     h('div', { class: 'body' }, body),
     h('div', { class: 'actions' }, buttons((value) => element.close(value))),
   );
+  if (stays) {
+    // A browser without `closedby` closes at Escape; a second one cannot be cancelled as `cancel` can.
+    element.addEventListener('keydown', (event) => event.key === 'Escape' && event.preventDefault());
+    element.addEventListener('cancel', (event) => event.preventDefault());
+  }
   element.addEventListener('close', () => {
     element.remove();
     resolve(element.returnValue);
@@ -95,12 +107,21 @@ export async function confirmed(title, text, action, { danger } = {}) {
 }
 
 let fading;
-/** Announce a success, visibly and to screen readers. */
-export function announce(text) {
+let isForNextScreen = false;
+/** Announce a success, visibly and to screen readers. It ends with the screen, or with the next one. */
+export function announce(text, { onNextScreen = false } = {}) {
   const place = document.getElementById('said');
   clearTimeout(fading);
+  isForNextScreen = onNextScreen;
   place.replaceChildren(h('p', {}, text));
   fading = setTimeout(() => place.replaceChildren(), 8000);
+}
+
+/** Remove what the last screen said. */
+export function clearMessages() {
+  if (!isForNextScreen) document.getElementById('said').replaceChildren();
+  isForNextScreen = false;
+  clearError();
 }
 
 /** Show an error. It stays until the user closes it or something succeeds. */
@@ -118,6 +139,17 @@ export function clearError() {
   document.getElementById('failed').replaceChildren();
 }
 
+/** Return a button that copies a text. */
+export const copyButton = (text, what) => button(t('copy'), () => copy(text), { class: 'small copy', 'aria-label': `${t('copy')}: ${what}` });
+
+export async function copy(text) {
+  await navigator.clipboard.writeText(text);
+  announce(t('copied'));
+}
+
+/** Return a text in the font of code, beside a button that copies it. */
+export const copyable = (text, what) => h('span', { class: 'copyable' }, h('code', {}, text), copyButton(text, what));
+
 export function download(name, content) {
   const url = URL.createObjectURL(new Blob([JSON.stringify(content, null, 2)], { type: 'application/json' }));
   h('a', { href: url, download: name }).click();
@@ -126,37 +158,45 @@ export function download(name, content) {
 
 // Words
 
-export const LANGUAGES = { en: 'English', it: 'Italiano' };
-export let language = 'en';
-let known = en;
-export let locale = 'en';
+export let language = first;
+let words = {};
+let rules = {};
+let labels = {};
+export let locale = first;
 
 export async function setLanguage(code) {
-  language = code in LANGUAGES ? code : 'en';
-  known = language === 'it' ? await import('./it.js') : en;
+  const wanted = known(code);
+  ({ words, rules, events: labels } = await load(wanted));
+  language = wanted;
   // The most specific language of the browser, such as en-GB, which decides how dates are written.
   locale = navigator.languages.find((each) => each.slice(0, 2) === language) ?? language;
   document.documentElement.lang = language;
   document.getElementById('skip').textContent = t('skip');
 }
 
+export const isWord = (key) => key in words;
+
 /** The words for a key, with what stands in braces put in; `n` also chooses between one and many. */
 export function t(key, values = {}) {
-  const chosen = 'n' in values && `${key}.${values.n === 1 ? 'one' : 'many'}` in known.words ? `${key}.${values.n === 1 ? 'one' : 'many'}` : key;
-  const text = known.words[chosen] ?? key;
+  const counted = `${key}.${values.n === 1 ? 'one' : 'many'}`;
+  const text = words[values.n !== undefined && isWord(counted) ? counted : key] ?? key;
   return text.replace(/\{(\w+)\}/g, (_, name) => (name === 'n' ? number(values.n) : values[name]));
 }
 
 /** Translate a rule of the API, which is in English, if the language has it. */
 export function rule(detail) {
-  const [n] = detail.match(/\d+/) ?? [];
-  return known.rules[detail] ?? known.rules[detail.replace(n, '{n}')]?.replace('{n}', n) ?? detail;
+  const begins = Object.keys(rules).find((each) => detail.startsWith(each));
+  return begins ? rules[begins].replace('{n}', detail.match(/\d+/)) : detail;
 }
 
 /** Describe an error class, with the reason, if known. */
 export const errorText = (errorClass, reason) => t(`error.${errorClass}`) + (reason ? `: ${rule(reason)}` : '');
 
-export const eventLabel = (type) => known.events[type.eventName] ?? type.translations?.[document.documentElement.lang] ?? type.label;
+const FIELDS = { targetUrl: 'target-url', ordered: 'order', batchSchedule: 'schedule' };
+/** Name a field of a webhook as the form does. */
+export const fieldLabel = (name) => t(FIELDS[name] ?? name);
+
+export const eventLabel = (type) => labels[type.eventName] ?? type.translations?.[language] ?? type.label;
 
 // Numbers and times
 

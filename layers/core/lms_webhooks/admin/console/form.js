@@ -1,8 +1,9 @@
 // Add a webhook, or change one.
-import { announce, button, clearError, eventLabel, field, h, rule, showError, showFieldError, t } from './dom.js';
-import { makeSchedule } from './schedule.js';
+import { announce, button, clearError, dialog, eventLabel, field, fieldLabel, h, rule, showError, showFieldError, t, table } from './dom.js';
+import { confirmOverlapEnd, hasTwoSecrets, showSecret } from './secret.js';
+import { makeSchedule, scheduleText } from './schedule.js';
 import { call, eventTypes } from './session.js';
-import { confirmOverlapEnd, hasTwoSecrets, sampleResultText, showSecret } from './webhook.js';
+import { sampleResult } from './status.js';
 
 const MAX_DESCRIPTION = 140;
 
@@ -77,7 +78,8 @@ export async function draw(screen, webhookId) {
 
   /** Show each error beside its field, and focus the first. */
   function showErrors(problem) {
-    if (!problem.errors?.length) throw problem.slug === 'version-conflict' ? Object.assign(problem, { detail: t('version-conflict') }) : problem;
+    if (problem.slug === 'version-conflict') return showConflict(screen, old, everything(), types);
+    if (!problem.errors?.length) throw problem;
     const marked = new Set();
     for (const { pointer, detail } of problem.errors) {
       const path = pointer.slice(1);
@@ -93,6 +95,7 @@ export async function draw(screen, webhookId) {
     const first = Object.keys(controls).sort((one, other) => (controls[one].compareDocumentPosition(controls[other]) & Node.DOCUMENT_POSITION_FOLLOWING ? -1 : 1)).find((key) => marked.has(key));
     controls[first].focus();
     announce(t('see-errors', { n: marked.size }));
+    return undefined;
   }
 
   /** Send a sample; returns whether it was delivered. */
@@ -112,14 +115,13 @@ export async function draw(screen, webhookId) {
         ? await call('POST', `webhooks/${webhookId}/test`, { body: wanted.events.length ? { eventName: wanted.events[0] } : {} })
         : await call('POST', 'webhooks/test', { body: wanted });
       result.replaceChildren(
-        h('p', { class: body.delivered ? 'good' : 'bad' }, sampleResultText(body)),
-        body.responseBody ? h('pre', { tabindex: 0, role: 'region', 'aria-label': t('receiver-said') }, body.responseBody) : '',
+        ...sampleResult(body),
         !isSaved && wanted.authentication.type === 'signature' ? h('p', { class: 'hint' }, t('test.unsigned')) : '',
       );
       return body.delivered;
     } catch (problem) {
       result.replaceChildren();
-      showErrors(problem);
+      await showErrors(problem);
       return false;
     }
   }
@@ -127,14 +129,13 @@ export async function draw(screen, webhookId) {
   async function save(status) {
     clearErrors();
     try {
-      if (old) {
-        const changed = changes();
-        if (Object.keys(changed).length) return (await call('PATCH', `webhooks/${webhookId}`, { body: changed, etag })).body;
-        return old;
-      }
-      return (await call('POST', 'webhooks', { body: { ...everything(), status } })).body;
+      let saved = old;
+      if (!old) saved = (await call('POST', 'webhooks', { body: { ...everything(), status } })).body;
+      else if (Object.keys(changes()).length) saved = (await call('PATCH', `webhooks/${webhookId}`, { body: changes(), etag })).body;
+      screen.unsaved = () => undefined;
+      return saved;
     } catch (problem) {
-      showErrors(problem);
+      await showErrors(problem);
       return undefined;
     }
   }
@@ -145,7 +146,7 @@ export async function draw(screen, webhookId) {
     const { secret } = saved.authentication;
     if (secret) await showSecret({ webhookId: saved.webhookId, secret }, saved.name);
     location.hash = `#/webhooks/${saved.webhookId}`;
-    announce(t('saved', { name: saved.name }));
+    announce(t('saved', { name: saved.name }), { onNextScreen: true });
   }
 
   /** Save a new webhook as inactive, so that its receiver can get the secret first. */
@@ -153,8 +154,12 @@ export async function draw(screen, webhookId) {
     if (old && authentication.isKept()) {
       clearErrors();
       if (hasTwoSecrets(old) && !(await confirmOverlapEnd(old))) return undefined;
-      const { body, etag: newTag } = await call('POST', `webhooks/${webhookId}/signature`, { etag });
-      etag = newTag;
+      let body;
+      try {
+        ({ body, etag } = await call('POST', `webhooks/${webhookId}/signature`, { etag }));
+      } catch (problem) {
+        return showErrors(problem);
+      }
       old.authentication.previousSecretExpiresAt = body.previousSecretExpiresAt;
       return showSecret(body, old.name);
     }
@@ -164,7 +169,7 @@ export async function draw(screen, webhookId) {
     const next = `#/webhooks/${saved.webhookId}/edit`;
     if (location.hash === next) return screen.again();
     location.hash = next;
-    announce(t('saved-inactive'));
+    announce(t('saved-inactive'), { onNextScreen: true });
     return undefined;
   }
 
@@ -209,8 +214,53 @@ export async function draw(screen, webhookId) {
       h('a', { class: 'button plain', href: old ? `#/webhooks/${webhookId}` : '#/' }, t('cancel')),
     ),
   );
+  guard(screen, form);
   if (!screen.person.canWrite) showError({ detail: t('reader') });
   return [h('p', { class: 'back' }, h('a', { href: old ? `#/webhooks/${webhookId}` : '#/' }, `← ${old ? old.name : t('webhooks')}`)), h('h1', { tabindex: -1 }, old ? t('edit.title', { name: old.name }) : t('add')), form];
+}
+
+/** Let no change be lost: the page asks before it goes, and has what was typed when it must go. Passwords are not kept. */
+function guard(screen, form) {
+  const controls = [...form.elements].filter((each) => each.matches('input, select, textarea') && !['password', 'search'].includes(each.type));
+  const read = () => controls.map((each) => (each.type === 'checkbox' ? each.checked : each.value));
+  const saved = JSON.stringify(read());
+  screen.unsaved = () => (JSON.stringify(read()) !== saved || form.querySelector('[type=password]').value ? read() : undefined);
+  const draft = screen.draft();
+  if (draft?.length !== controls.length) return;
+  controls.forEach((each, index) => {
+    if (each.type === 'checkbox') each.checked = draft[index];
+    else each.value = draft[index];
+    each.dispatchEvent(new Event(each.tagName === 'TEXTAREA' ? 'input' : 'change'));
+  });
+  announce(t('draft'));
+}
+
+/** Show what somebody else saved meanwhile, beside what this form has. */
+async function showConflict(screen, old, mine, types) {
+  const { body: theirs } = await call('GET', `webhooks/${old.webhookId}`);
+  const label = (name) => eventLabel(types.find((type) => type.eventName === name) ?? { label: name });
+  const write = (value) => {
+    if (Array.isArray(value)) return value.map(label).join(', ');
+    if (value?.dailyAt || value?.everyMinutes) return scheduleText(value);
+    if (value?.type) return t(`auth.${value.type}`) + (value.username ? ` (${value.username})` : '');
+    return typeof value === 'string' ? value : typeof value === 'boolean' ? t(value ? 'order.kept' : 'order.free') : JSON.stringify(value);
+  };
+  const rows = Object.keys(mine).filter((key) => mine[key] !== undefined && write(mine[key]) !== write(theirs[key]));
+  const chosen = await dialog(
+    t('conflict.title'),
+    [
+      h('p', {}, t('conflict.text', { who: theirs.updatedBy })),
+      table(
+        t('conflict.title'),
+        ['conflict.field', 'conflict.theirs', 'conflict.mine'],
+        h('tbody', {}, rows.map((key) => h('tr', {}, h('th', { scope: 'row' }, fieldLabel(key)), h('td', {}, write(theirs[key])), h('td', {}, write(mine[key]))))),
+      ),
+    ],
+    (close) => [button(t('cancel'), () => close('')), button(t('reload'), () => close('reload'), { class: 'primary' })],
+  );
+  if (chosen !== 'reload') return;
+  screen.unsaved = () => undefined;
+  await screen.again();
 }
 
 function makeAuthentication(old, generate) {

@@ -1,16 +1,16 @@
 // Who gets mail when a webhook fails, is disabled, or works again.
-import { announce, button, clearError, confirmed, field, h, rule, shortTime, showFieldError, t, time } from './dom.js';
+import { announce, button, clearError, confirmed, field, h, panel, rule, shortTime, showFieldError, t, table, time } from './dom.js';
 import { call } from './session.js';
 
 export async function draw(screen) {
   const list = h('tbody');
-  const table = h('table', {}, h('caption', { class: 'unseen' }, t('notifications')), h('thead', {}, h('tr', {}, [['mail', ''], ['status', ''], ['since', 'wide'], ['actions', 'end']].map(([key, name]) => h('th', { scope: 'col', class: name }, t(key))))), list);
+  const subscribed = table(t('notifications'), ['mail', 'status', ['since', 'wide'], ['actions', 'end']], list);
   const none = h('p', { class: 'empty', hidden: true }, t('notifications.none'));
   let drawn;
 
   async function load() {
     const { subscriptions } = (await call('GET', 'notice-subscriptions')).body;
-    table.hidden = subscriptions.length === 0;
+    subscribed.hidden = subscriptions.length === 0;
     none.hidden = subscriptions.length > 0;
     if (drawn === JSON.stringify(subscriptions)) return;
     drawn = JSON.stringify(subscriptions);
@@ -66,7 +66,7 @@ export async function draw(screen) {
   return [
     h('h1', { tabindex: -1 }, t('notifications')),
     h('p', { class: 'description' }, t('notifications.text')),
-    h('section', { class: 'panel', 'aria-label': t('notifications') }, screen.person.canWrite && form, table, none),
+    panel(t('notifications'), screen.person.canWrite && form, subscribed, none),
   ];
 }
 

@@ -14,12 +14,12 @@ export async function draw(screen) {
   async function load() {
     const { webhooks } = (await call('GET', 'webhooks')).body;
     const known = webhooks.map(statusOf);
-    const counted = ['healthy', 'catching-up', 'failing', 'disabled', 'paused', 'inactive']
+    const counted = ['healthy', 'catching-up', 'failing', 'disabled', 'new', 'paused', 'inactive']
       .map((name) => [name, known.filter((each) => each === name).length])
       .filter(([, n]) => n);
     summary.replaceChildren(
       h('b', {}, t('used', { n: webhooks.length, most: MOST })),
-      ...counted.map(([name, n]) => h('span', { class: `badge ${name}` }, `${n} ${t(`is.${name}`).toLowerCase()}`)),
+      ...counted.map(([name, n]) => h('span', { class: `badge ${name}` }, `${number(n)} ${t(`is.${name}`, { n }).toLowerCase()}`)),
     );
     if (add) {
       const isFull = webhooks.length >= MOST;
@@ -46,7 +46,14 @@ export async function draw(screen) {
     await Promise.all([...cards].map(async ([id, card]) => card.updateStats(await fetchStats(id))));
   }
 
-  const empty = h('div', { class: 'empty', hidden: true }, h('h2', {}, t('empty')), h('p', {}, t('empty.text')));
+  const empty = h(
+    'div',
+    { class: 'empty', hidden: true },
+    h('h2', {}, t('empty')),
+    h('p', {}, t('empty.text')),
+    h('ol', {}, ['1', '2', '3'].map((step) => h('li', {}, t(`empty.${step}`)))),
+    h('p', {}, h('a', { href: '#/event-types' }, t('types.see'))),
+  );
   await load();
   loadStats().catch(() => {});
   screen.every(5, load);

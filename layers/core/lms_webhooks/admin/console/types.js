@@ -1,0 +1,55 @@
+// The catalogue: every event type, with the fields of its events and a sample.
+import { copyButton, eventLabel, field, h, number, panel, t, table } from './dom.js';
+import { call, eventTypes } from './session.js';
+
+export async function draw(screen) {
+  const [types, { body }] = await Promise.all([eventTypes(), call('GET', 'webhooks')]);
+  const count = h('span', { class: 'hint', role: 'status' });
+  const search = h('input', { type: 'search', autocomplete: 'off', placeholder: t('events.search'), value: screen.query.get('q') ?? '', oninput: filter });
+  const none = h('p', { class: 'empty', hidden: true }, t('events.none'));
+  const rows = types.map((type) => {
+    const users = body.webhooks.filter((each) => each.events.includes(type.eventName));
+    const inside = h('div', {});
+    const summary = h('summary', {}, h('b', {}, eventLabel(type)), ' ', h('span', { class: `tag ${type.category}` }, `[${t(type.category)}]`), h('code', {}, type.eventName));
+    const element = h('details', { class: 'type', ontoggle: () => inside.firstChild || inside.append(...describe(type, users)) }, summary, inside);
+    return { text: `${eventLabel(type)} ${type.label} ${type.eventName} ${t(type.category)}`.toLowerCase(), element };
+  });
+
+  function filter() {
+    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    rows.forEach((row) => {
+      row.element.hidden = !words.every((word) => row.text.includes(word));
+    });
+    const shown = rows.filter((row) => !row.element.hidden).length;
+    count.textContent = t('types.shown', { n: shown, all: number(rows.length) });
+    none.hidden = shown > 0;
+    screen.setQuery(new URLSearchParams(search.value && { q: search.value }));
+  }
+
+  filter();
+  return [
+    h('h1', { tabindex: -1 }, t('types')),
+    h('p', { class: 'description' }, t('types.text')),
+    panel(t('types'), field(t('events.find'), search, { aside: count }), rows.map((row) => row.element), none),
+  ];
+}
+
+function describe(type, users) {
+  const json = JSON.stringify(type.sample, null, 2);
+  return [
+    h('p', { class: 'hint' }, t('types.used'), ' ', users.length ? users.map((each, at) => [at > 0 && ', ', h('a', { href: `#/webhooks/${each.webhookId}` }, each.name)]) : t('types.unused')),
+    table(
+      t('types.fields'),
+      ['types.field', 'types.kind', 'types.example'],
+      h('tbody', {}, fields(type.sample).map(([name, value]) => h('tr', {}, h('th', { scope: 'row' }, h('code', {}, name)), h('td', {}, kindOf(value)), h('td', {}, h('code', {}, JSON.stringify(value)))))),
+    ),
+    h('div', { class: 'head' }, h('h2', {}, t('types.sample')), copyButton(json, t('types.sample'))),
+    h('pre', { tabindex: 0, role: 'region', 'aria-label': `${t('types.sample')}: ${type.eventName}` }, json),
+  ];
+}
+
+/** Return the fields of a sample, those of an object within as `request.metadata`. */
+const fields = (sample, path = '') =>
+  Object.entries(sample).flatMap(([name, value]) => (value && typeof value === 'object' && !Array.isArray(value) ? fields(value, `${path}${name}.`) : [[path + name, value]]));
+
+const kindOf = (value) => t(`kind.${Array.isArray(value) ? 'array' : typeof value}`);
