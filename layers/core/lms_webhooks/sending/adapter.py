@@ -134,21 +134,28 @@ class AdapterResponse(requests.Response):
     For each response that would cost more than to read it, and a delivery asks for none of a 2xx.
     """
 
+    _content = False  # type: ignore[assignment]  # as requests has it: not read yet
+    _content_consumed = False
+    _next = None
+    elapsed = timedelta(0)  # a session sets it
+
     def __init__(
         self, request: requests.PreparedRequest, http_response: HttpResponse, adapter: WebhookAdapter
     ) -> None:
-        # Not that of requests, whose attributes are these and the properties below.
-        self._content = False  # type: ignore[assignment]  # as requests has it: not read yet
-        self._content_consumed = False
-        self._next = None
+        # Not that of requests, whose attributes are these, those of the class and the properties.
         self.http_response = http_response
         self.status_code = http_response.status_code
-        self.raw = _Raw(http_response)
         self.url = request.url or ""
         self.request = request
         self.connection = adapter  # type: ignore[assignment]  # as that of requests does
-        self.history = []
-        self.elapsed = timedelta(0)
+
+    @cached_property
+    def raw(self) -> "_Raw":  # type: ignore[override]
+        return _Raw(self.http_response)
+
+    @cached_property
+    def history(self) -> list[requests.Response]:  # type: ignore[override]
+        return []
 
     @cached_property
     def headers(self) -> CaseInsensitiveDict[str]:  # type: ignore[override]
@@ -260,7 +267,7 @@ def _encode(method: str, target: _Target, headers: CaseInsensitiveDict[str], bod
     if joined.count("\n") > max(0, len(values) - 1) or not _VALUES.fullmatch(joined):
         raise ValueError("a header's value holds a character that no header may have")
     own, asks_for_encoding = _check_names(tuple(headers))
-    lines = [f"{name}: {value}\r\n" for name, value in headers.items() if name not in own]
+    lines = [f"{name}: {value}\r\n" for name, value in headers.items() if not own or name not in own]
     encoding = "" if asks_for_encoding else "accept-encoding: identity\r\n"
     length = f"content-length: {len(body)}\r\n" if body or method not in {"GET", "HEAD"} else ""
     head = f"{method} {target.path} HTTP/1.1\r\nhost: {target.host}\r\n{''.join(lines)}{length}{encoding}\r\n"

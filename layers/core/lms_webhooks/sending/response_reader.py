@@ -18,7 +18,9 @@ MAX_FRAMING_BYTES = 256 * 1024  # of all that is no body and follows the header:
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9]{2})(?= |\r?\n)")
 _BLANK_LINE = re.compile(rb"\n\r?\n")
-_LENGTH = re.compile(rb"\ncontent-length[ \t]*:(?![ \t]*0*[ \t]*\r?\n)", re.IGNORECASE)
+_FRAMED = re.compile(
+    rb"\n(?:content-length[ \t]*:(?![ \t]*0*[ \t]*\r?\n)|transfer-encoding[ \t]*:)", re.IGNORECASE
+)
 _TRANSFER_ENCODING = re.compile(rb"\ntransfer-encoding[ \t]*:", re.IGNORECASE)
 
 
@@ -32,6 +34,8 @@ class ResponseReader:
     def __init__(self) -> None:
         self.status_code = 0
         """Zero until the header is complete."""
+        self.header = b""
+        """The final header, from its status line to its blank line."""
         self.is_complete = False
         """Whether nothing more of this response is expected."""
         self.is_cut = False
@@ -40,8 +44,6 @@ class ResponseReader:
         """What arrived of the body. Readers remove what they take."""
         self._received: bytes | bytearray = b""
         """All bytes until the header is complete."""
-        self.header = b""
-        """The final header, from its status line to its blank line."""
         self._header_at = 0
         self._line_at = 0
         self._scanned = 0
@@ -239,5 +241,4 @@ def parse_headers(header: bytes) -> dict[str, str]:
 
 def _is_framed(header: bytes | bytearray, start: int = 0, end: int | None = None) -> bool:
     """Whether a header announces a body."""
-    end = len(header) if end is None else end
-    return bool(_LENGTH.search(header, start, end) or _TRANSFER_ENCODING.search(header, start, end))
+    return bool(_FRAMED.search(header, start, len(header) if end is None else end))

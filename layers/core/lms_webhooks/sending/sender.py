@@ -108,9 +108,9 @@ def _discard_body(response: HttpResponse) -> None:
     """Read the rest of a 2xx, up to a limit, so that its connection can be used again."""
     if not response.is_complete:
         response.limit_body_seconds(BODY_READ_SECONDS)
-    read_bytes = 0
-    while read_bytes < MAX_RESPONSE_BYTES and (piece := response.read(MAX_RESPONSE_BYTES - read_bytes)):
-        read_bytes += len(piece)
+        read_bytes = 0
+        while read_bytes < MAX_RESPONSE_BYTES and (piece := response.read(MAX_RESPONSE_BYTES - read_bytes)):
+            read_bytes += len(piece)
     response.close()
 
 
