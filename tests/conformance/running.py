@@ -11,6 +11,7 @@ from tests.conformance.certificates import Certificates
 from tests.conformance.receiver import Receiver, Request, Script
 from tests.conformance.rows import MARGIN_SECONDS, Fault, Outcome, Row, Verdict
 
+_PATH = "/hooks"
 BODY = b'{"type":"conformance","data":{"id":"e-1"}}'
 
 
@@ -92,7 +93,7 @@ def serve(row: Row, scheme: str, certificates: Certificates) -> Iterator[Receive
 def run(send: Send, row: Row, scheme: str, certificates: Certificates) -> Report:
     """Have `send` POST to a receiver that does what the row says, and judge all of it."""
     with serve(row, scheme, certificates) as receiver:
-        post = Post(receiver.url("/hooks"), BODY, row.deadline_seconds)
+        post = Post(receiver.url(_PATH), BODY, row.deadline_seconds)
         if row.body_bytes:
             post = replace(post, body=bytes(row.body_bytes))
         if row.before:
@@ -141,6 +142,8 @@ def _watch(send: Send, post: Post, row: Row, receiver: Receiver[Request]) -> Rep
     requests = len(receiver.requests)
     if requests not in row.requests:
         flaws.append(f"{requests} requests")
+        # Whoever else on this machine took the port for another's: an emulator that is awaited, say.
+        flaws += [f"{each.method} {each.path}" for each in receiver.requests if each.path != _PATH]
     if row.max_taken_bytes and receiver.bytes_taken > row.max_taken_bytes:
         flaws.append(f"took {receiver.bytes_taken >> 20} MiB")
     if row.max_memory_bytes and peak_bytes > row.max_memory_bytes:
