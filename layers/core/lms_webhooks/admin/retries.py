@@ -118,7 +118,7 @@ class RetryService:
             raise NotActive("disabled")
         if not found.health.failures:
             raise NothingToRetry(
-                "The endpoint does not fail, so pending events go out by themselves. To send an event that"
+                "The endpoint does not fail, so its events go out by themselves. To send an event that"
                 " was rejected now, redeliver it."
             )
         now_ms = self._now_ms()
