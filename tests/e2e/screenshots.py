@@ -75,6 +75,8 @@ def _visit(console: Console, webhook_id: str, suffix: str) -> None:
     page.get_by_label("Find events").fill("completed")
     page.get_by_role("checkbox", name="Learner completes a course").first.check()
     _shoot(console, f"form-{suffix}")
+    page.get_by_role("link", name="Cancel").click()
+    page.get_by_role("button", name="Discard changes").click()
     console.open(f"#/webhooks/{webhook_id}")
     page.locator(".history tbody tr").nth(5).wait_for()
     _shoot(console, f"webhook-{suffix}")

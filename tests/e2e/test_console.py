@@ -244,11 +244,14 @@ def test_the_defaults_of_adobe_and_a_schedule_are_chosen_saved_and_shown(
     press(page, "Save")
     expect(error_of(page.get_by_label("Times of day"))).to_contain_text("must be a time of day such as 02:00")
     page.get_by_label("Times of day").fill("14:30, 02:00")
+    page.get_by_label("Keep the first KiB of each failed response").check()
     press(page, "Save")
     settings = page.get_by_role("region", name="Settings")
     expect(settings).to_contain_text("Daily at 02:00, 14:30 (Europe/Rome)")
+    expect(settings).to_contain_text("The first KiB is kept")
     (saved,) = account.webhooks()
     assert (saved["status"], saved["ordered"]) == ("inactive", True)
+    assert saved["keepResponseBodies"]
     assert saved["batchSchedule"] == {"dailyAt": ["02:00", "14:30"], "timeZone": "Europe/Rome"}
 
     console.open(f"#/webhooks/{saved['webhookId']}/edit")

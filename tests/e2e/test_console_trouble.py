@@ -235,8 +235,8 @@ def test_the_hours_at_the_axis_can_be_read_in_every_locale(
 def test_a_pending_event_says_why_and_is_not_sent_a_second_time(
     console: Console, page: Page, account: Account
 ) -> None:
-    with Receiver(answer(503)) as failing:
-        webhook = account.create(failing.url("/hooks"))
+    with Receiver(answer(503, body=b"out of order")) as failing:
+        webhook = account.create(failing.url("/hooks"), keepResponseBodies=True)
         account.emit()
         until(lambda: account.webhooks()[0]["health"].get("failingSince"), "the failure")
         console.open(f"#/webhooks/{webhook['webhookId']}?status=pending")
@@ -244,6 +244,8 @@ def test_a_pending_event_says_why_and_is_not_sent_a_second_time(
         attempts = page.get_by_role("table", name="Last requests to the endpoint")
         expect(attempts.locator("tbody tr").first).to_contain_text("503 Service Unavailable")
         expect(attempts).to_contain_text("its log says which")
+        attempts.get_by_text("Response of the receiver").first.click()
+        expect(attempts.locator("pre").first).to_have_text("out of order")
         expect(page.get_by_role("button", name="Redeliver")).to_be_hidden()
         page.get_by_role("link", name="← Enrollments to HR").click()
         press(page, "Retry now")

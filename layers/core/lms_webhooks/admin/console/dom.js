@@ -192,7 +192,7 @@ export function rule(detail) {
 /** Describe an error class, with the reason, if known. */
 export const errorText = (errorClass, reason) => t(`error.${errorClass}`) + (reason ? `: ${rule(reason)}` : '');
 
-const FIELDS = { targetUrl: 'target-url', ordered: 'order', batchSchedule: 'schedule' };
+const FIELDS = { targetUrl: 'target-url', ordered: 'order', batchSchedule: 'schedule', keepResponseBodies: 'bodies' };
 /** Name a field of a webhook as the form does. */
 export const fieldLabel = (name) => t(FIELDS[name] ?? name);
 

@@ -25,11 +25,13 @@ export async function draw(screen, webhookId) {
   const ordered = h('input', { type: 'checkbox', id: 'ordered', checked: old?.ordered ?? false });
   const headers = h('textarea', { rows: 3, spellcheck: 'false', class: 'code', value: Object.entries(old?.headers ?? {}).map((pair) => pair.join(': ')).join('\n') });
   const schedule = makeSchedule(old?.batchSchedule);
+  const keep = h('input', { type: 'checkbox', id: 'keep', checked: old?.keepResponseBodies ?? false });
   const result = h('div', { class: 'result', role: 'status' });
   const more = h('details', {}, h('summary', {}, t('more-options')),
     h('p', { class: 'check' }, ordered, h('label', { for: 'ordered' }, t('ordered'))),
     schedule.element,
-    field(t('headers'), headers, { hint: t('headers.hint') }));
+    field(t('headers'), headers, { hint: t('headers.hint') }),
+    h('p', { class: 'check' }, keep, h('label', { for: 'keep' }, t('keep'))));
 
   const controls = {
     name,
@@ -58,6 +60,7 @@ export async function draw(screen, webhookId) {
       ordered: ordered.checked,
       headers: Object.fromEntries(pairs),
       batchSchedule: schedule.read(),
+      keepResponseBodies: keep.checked,
     };
   }
 
@@ -239,13 +242,13 @@ function guard(screen, form) {
 async function showConflict(screen, old, mine, types) {
   const { body: theirs } = await call('GET', `webhooks/${old.webhookId}`);
   const label = (name) => eventLabel(types.find((type) => type.eventName === name) ?? { label: name });
-  const write = (value) => {
+  const write = (value, key) => {
     if (Array.isArray(value)) return value.map(label).join(', ');
     if (value?.dailyAt || value?.everyMinutes) return scheduleText(value);
     if (value?.type) return t(`auth.${value.type}`) + (value.username ? ` (${value.username})` : '');
-    return typeof value === 'string' ? value : typeof value === 'boolean' ? t(value ? 'order.kept' : 'order.free') : JSON.stringify(value);
+    return typeof value === 'string' ? value : typeof value === 'boolean' ? t(key === 'ordered' ? (value ? 'order.kept' : 'order.free') : value ? 'bodies.kept' : 'bodies.free') : JSON.stringify(value);
   };
-  const rows = Object.keys(mine).filter((key) => mine[key] !== undefined && write(mine[key]) !== write(theirs[key]));
+  const rows = Object.keys(mine).filter((key) => mine[key] !== undefined && write(mine[key], key) !== write(theirs[key], key));
   const chosen = await dialog(
     t('conflict.title'),
     [
@@ -253,7 +256,7 @@ async function showConflict(screen, old, mine, types) {
       table(
         t('conflict.title'),
         ['conflict.field', 'conflict.theirs', 'conflict.mine'],
-        h('tbody', {}, rows.map((key) => h('tr', {}, h('th', { scope: 'row' }, fieldLabel(key)), h('td', {}, write(theirs[key])), h('td', {}, write(mine[key]))))),
+        h('tbody', {}, rows.map((key) => h('tr', {}, h('th', { scope: 'row' }, fieldLabel(key)), h('td', {}, write(theirs[key], key)), h('td', {}, write(mine[key], key))))),
       ),
     ],
     (close) => [button(t('cancel'), () => close('')), button(t('reload'), () => close('reload'), { class: 'primary' })],

@@ -223,6 +223,7 @@ function describe(webhook, types, rotateButton) {
     [t('events'), webhook.events.length > SHOWN_EVENTS ? h('details', {}, h('summary', {}, t('events.chosen', { n: webhook.events.length })), list) : list],
     [t('schedule'), scheduleText(webhook.batchSchedule)],
     [t('order'), t(webhook.ordered ? 'order.kept' : 'order.free')],
+    webhook.keepResponseBodies && [t('bodies'), t('bodies.kept')],
     Object.keys(headers).length > 0 && [t('headers'), h('ul', { class: 'plain-list' }, Object.entries(headers).map(([name, value]) => h('li', {}, h('code', {}, `${name}: ${value}`))))],
     [t('created'), [time(webhook.createdAt, shortTime), `, ${webhook.createdBy}`]],
     [t('updated'), [time(webhook.updatedAt, shortTime), `, ${webhook.updatedBy} `, h('a', { href: `#/activity?webhookId=${webhook.webhookId}` }, t('activity'))]],
