@@ -53,7 +53,7 @@ class EnclosedNetwork:
             said = getattr(error, "stderr", None) or error
             raise RuntimeError(
                 "no network of our own: run these tests as root on Linux, in a container with --privileged,"
-                f" and with iproute2 installed ({said})"
+                f" or by `unshare -r make test`; and with iproute2 installed ({said})"
             ) from error
         return self
 
