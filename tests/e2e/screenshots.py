@@ -57,6 +57,7 @@ def take(system: System) -> None:
             console.open(f"#/webhooks/{webhook_id}")
             page = console.page
             page.locator(".history tbody tr").nth(5).wait_for()
+            page.locator(".chart rect").nth(9).wait_for()
             page.get_by_role("slider").first.hover(position={"x": 250, "y": 20})
             _shoot(console, "webhook-12-hour", keeps_pointer=True)
             console.close()
@@ -79,6 +80,7 @@ def _visit(console: Console, webhook_id: str, suffix: str) -> None:
     page.get_by_role("button", name="Discard changes").click()
     console.open(f"#/webhooks/{webhook_id}")
     page.locator(".history tbody tr").nth(5).wait_for()
+    page.locator(".chart rect").nth(9).wait_for()
     _shoot(console, f"webhook-{suffix}")
     page.locator(".history tbody a").first.click()
     page.locator("pre").wait_for()

@@ -34,7 +34,7 @@ export async function draw(screen) {
     panel(
       t('activity'),
       h('div', { class: 'head' }, h('h2', {}, t('activity.changes')), webhook),
-      table(t('activity'), ['when', 'activity.who', 'activity.what', 'webhook'], list),
+      table(t('activity'), ['when', 'activity.what', 'webhook'], list),
       none,
       h('div', { class: 'foot' }, h('span'), more),
     ),
@@ -47,8 +47,7 @@ function row({ at, by, action, changedFields, webhookId, deliveryId }, names) {
     'tr',
     {},
     h('td', {}, time(at, shortTime)),
-    h('td', {}, by),
-    h('td', {}, deliveryId ? h('a', { href: `#/webhooks/${webhookId}/deliveries/${deliveryId}` }, t(`did.${action}`)) : t(`did.${action}`), isChange && h('small', {}, changedFields.map(fieldLabel).join(', '))),
+    h('td', {}, deliveryId ? h('a', { href: `#/webhooks/${webhookId}/deliveries/${deliveryId}` }, t(`did.${action}`)) : t(`did.${action}`), isChange && h('small', {}, changedFields.map(fieldLabel).join(', ')), h('small', {}, by)),
     h('td', {}, names.has(webhookId) ? h('a', { href: `#/webhooks/${webhookId}` }, names.get(webhookId)) : webhookId ? h('code', {}, webhookId) : '–'),
   );
 }

@@ -10,7 +10,6 @@ export const words = {
   'activity.none': 'No change in the last 90 days.',
   'activity.text': 'Who changed what in this account, in the last 90 days.',
   'activity.what': 'Change',
-  'activity.who': 'Person',
   'add': 'Add webhook',
   'advice.3xx': 'It redirects, and redirects are not followed. Make the final address the target URL.',
   'advice.401': 'Check the secret or password, and the receiver’s firewall.',

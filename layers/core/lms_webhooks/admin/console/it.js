@@ -10,7 +10,6 @@ export const words = {
   'activity.none': 'Nessuna modifica negli ultimi 90 giorni.',
   'activity.text': 'Chi ha modificato che cosa in questo account, negli ultimi 90 giorni.',
   'activity.what': 'Modifica',
-  'activity.who': 'Persona',
   'add': 'Aggiungi webhook',
   'advice.3xx': 'Reindirizza, e i reindirizzamenti non vengono seguiti. Usa l’indirizzo finale come URL di destinazione.',
   'advice.401': 'Controlla il segreto o la password, e il firewall del ricevitore.',
