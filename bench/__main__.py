@@ -4,6 +4,7 @@
     make bench ONLY=delivery,cold
     make bench BASELINE=1         write bench/baseline.json, which later runs are compared with
     make bench ONLY=backlog,admin EVENTS=5000   scenarios on the local stack: a failing endpoint, replays
+    make bench ONLY=console                     how soon the console lists webhooks, in a Chromium
     make bench ONLY=tenancy CALLS=50            whether the time of a response tells accounts apart
 
 Prints a table for each row, with ✓ or ✗ where there is a goal. Prints what got worse than the baseline by
@@ -27,6 +28,7 @@ from bench import (
     backlog,
     clients,
     cold,
+    console,
     cost,
     delivery,
     drain,
@@ -62,6 +64,7 @@ ROWS: dict[str, tuple[str, Callable[[], Row]]] = {
 SCENARIOS = {**backlog.SCENARIOS, **admin.SCENARIOS}
 GROUPS = {"backlog": backlog.SCENARIOS, "admin": admin.SCENARIOS}
 TENANCY = "tenancy"
+CONSOLE = "console"
 BASELINE = Path(__file__).parent / "baseline.json"
 RESULTS = STATE_DIR / "bench.json"
 
@@ -77,14 +80,16 @@ def main() -> int:
     parser.add_argument("--calls", type=int, default=200, help=f"of each kind, in {TENANCY}")
     arguments = parser.parse_args()
     names = [name for each in arguments.only.split(",") for name in GROUPS.get(each, (each,))]
-    if unknown := [name for name in names if name not in {*ROWS, *SCENARIOS, TENANCY}]:
-        known = ", ".join((*ROWS, *GROUPS, *SCENARIOS, TENANCY))
+    if unknown := [name for name in names if name not in {*ROWS, *SCENARIOS, TENANCY, CONSOLE}]:
+        known = ", ".join((*ROWS, *GROUPS, *SCENARIOS, TENANCY, CONSOLE))
         parser.error(f"nothing is named {', '.join(unknown)}; there are {known}")
     holds = True
     if picked := {name: SCENARIOS[name] for name in names if name in SCENARIOS}:
         holds &= scenario.run(picked, events=arguments.events)
     if TENANCY in names:
         holds &= tenancy.measure(calls=arguments.calls)
+    if CONSOLE in names:
+        holds &= console.measure()
     is_good = _measure_rows([name for name in names if name in ROWS], baseline=arguments.baseline)
     return 0 if holds and is_good else 1
 
