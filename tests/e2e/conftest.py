@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page
 
 from local.stack import down, up
 from tests.e2e.browser import Console, browser
-from tests.e2e.system import OWN_NON_REAL_TIME, OWN_REAL_TIME, Account, System
+from tests.e2e.system import EXTRA_EVENT_TYPES, Account, System
 from tests.fakes.receiver import Receiver
 
 BRINGING_UP_SECONDS = 600  # a first build fetches the layer's packages
@@ -43,7 +43,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """The stack, deployed from the real template. At the end no secret of any test may stand in the clear."""
     state_dir = tmp_path_factory.mktemp("stack")
     try:
-        system = System(up(state_dir, extra_event_types=f"{OWN_REAL_TIME},{OWN_NON_REAL_TIME}:non-real-time"))
+        system = System(up(state_dir, extra_event_types=EXTRA_EVENT_TYPES))
         system.listen_to(system.notice_topic)  # from the beginning: whatever is told is searched too
         yield system
         system.check_secrets()

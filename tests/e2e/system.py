@@ -25,7 +25,8 @@ from tests.e2e.leaks import KnownSecrets
 
 ADMIN, READER = "integration-admin", "integration-reader"
 OWN_REAL_TIME, OWN_NON_REAL_TIME = "BADGE_AWARDED", "ROLE:CHANGED"
-"""Event types that the catalogue lacks. The stack has them by its parameter."""
+"""Event types that the catalogue lacks. The stacks have them by a parameter:"""
+EXTRA_EVENT_TYPES = f"{OWN_REAL_TIME},{OWN_NON_REAL_TIME}:non-real-time"
 PASSWORD = "Correct-horse-1"
 """Of every user that tests make."""
 

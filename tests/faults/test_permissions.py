@@ -8,6 +8,7 @@ import pytest
 from tests.contract import privileges
 from tests.faults.faults import FaultWorld
 from tests.faults.stories import STORIES
+from tests.scenarios.endpoints import OK, Reply, in_turn
 from tests.scenarios.world import MINUTE, World
 from tests.unit.admin_client import VALID, admin_client
 
@@ -22,6 +23,7 @@ def test_every_permission_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
             story.play(faulty)
             faulty.settle(at_most=story.settles_within)
     send_with_a_password()
+    keep_bodies_of_failures()
     bury_what_was_on_its_way()
     keep_secrets_and_subscriptions(monkeypatch)
     granted = {each for each in privileges.granted() if each[1].partition(":")[2] not in BY_LAMBDA}
@@ -38,6 +40,18 @@ def send_with_a_password() -> None:
         world.emit(1)
         world.run_until_quiet()
         assert len(world.posts()) == 2
+
+
+def keep_bodies_of_failures() -> None:
+    """Of a direct request, and of one from the backlog."""
+    with World() as world:
+        endpoint = world.endpoint()
+        webhook = world.register(endpoint)
+        world.change(webhook, keep_response_bodies=True)
+        endpoint.script = in_turn(Reply(503, body="down"), Reply(503, body="down again"), OK)
+        world.emit(1)
+        world.run_until_quiet()
+        assert world.outcomes(webhook) == {"delivered": 1}
 
 
 def bury_what_was_on_its_way() -> None:
