@@ -21,7 +21,8 @@ from botocore.exceptions import ClientError
 from moto import mock_aws
 from moto.moto_api._internal import mock_random
 
-from lms_webhooks.admin.caller import Caller
+from lms_webhooks.admin.activity import ActivityStore
+from lms_webhooks.admin.caller import Caller, Change
 from lms_webhooks.admin.idempotency import Claim, Idempotency, StoredResponse
 from lms_webhooks.admin.rate_limit import SendRateLimit
 from lms_webhooks.admin.subscriptions import Subscriptions
@@ -302,6 +303,18 @@ def give_up_claim(stage: Stage) -> None:
     stage.claim().release()
 
 
+def record_activity(stage: Stage) -> None:
+    caller = Caller(
+        "1010", "ada", can_write=True, changes=[Change("webhook.delete", (), {"webhookId": WEBHOOK})]
+    )
+    ActivityStore(stage.webhooks, clock=NOW.timestamp).record(caller)
+
+
+def keep_a_body(stage: Stage) -> None:
+    keys = [event().sort_key]
+    stage.history.keep_body(*IDS, keys, OK, "no", recorded_at_seconds=NOW_MS // 1000)
+
+
 def count_a_send(stage: Stage) -> None:
     SendRateLimit(stage.webhooks, clock=NOW.timestamp).consume("1010")
 
@@ -344,6 +357,7 @@ DRIVERS: dict[str, Callable[[Stage], object]] = {
     "backlog.Backlog.claim": claim_lane,
     "deliveries.DeliveryStore._add_attempt": add_attempt_to_a_delivery,
     "deliveries.DeliveryStore._add_attempt 2": add_the_same_attempt_to_a_delivery,
+    "deliveries.DeliveryStore.keep_body": keep_a_body,
     "deliveries.DeliveryStore._put_unless_delivered": record_a_failure,
     "health.HealthStore.acquire": Stage.acquire,
     "health.HealthStore.release": release,
@@ -354,6 +368,7 @@ DRIVERS: dict[str, Callable[[Stage], object]] = {
     "replays.ReplayStore.cancel": cancel_replay,
     "replays.ReplayStore.advance": advance_replay,
     "replays.ReplayStore.delete": forget_replay,
+    "activity.ActivityStore.record": record_activity,
     "idempotency.Claim.finish": finish_claim,
     "idempotency.Claim.release": give_up_claim,
     "idempotency.Idempotency._put": claim,
@@ -368,11 +383,14 @@ NOT_RAISED: dict[str, object] = {
     "deliveries.DeliveryStore._add_attempt": UNWRITTEN,
     "deliveries.DeliveryStore._add_attempt 2": UNWRITTEN,
     "deliveries.DeliveryStore._put_unless_delivered": UNWRITTEN,
+    "deliveries.DeliveryStore.keep_body": None,
+    "activity.ActivityStore.record": None,
     "idempotency.Claim.finish": None,
     "idempotency.Claim.release": None,
 }
 """Where a fault does not reach the caller: those who write many say which are not written. A response of
-the admin API that could not be kept for a repetition is returned all the same."""
+the admin API that could not be kept for a repetition is returned all the same, and a change is made whose
+activity could not be written."""
 
 
 class Told(NamedTuple):
@@ -388,6 +406,7 @@ def tell(site: Site, *, refusals: int) -> Told:
     numbers = count()
     with pytest.MonkeyPatch.context() as patch, stage() as world:
         patch.setattr(secrets, "token_urlsafe", lambda _=16: f"token-{next(numbers)}")
+        patch.setattr(secrets, "token_hex", lambda _=4: f"{next(numbers):08x}")
         mock_random.seed(0)
         with held_items(refusals=refusals, is_meant=lambda: is_called_from(*site[1:])) as held:
             answer = DRIVERS[site.name](world)
