@@ -17,7 +17,13 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from lms_webhooks.model.event_types import InvalidDetails, with_details, with_extra_types
+from lms_webhooks.model.event_types import (
+    EVENT_TYPES,
+    Category,
+    InvalidDetails,
+    with_details,
+    with_extra_types,
+)
 from operations.environments import (
     CONFIG_FILE,
     TEMPLATE,
@@ -136,13 +142,29 @@ def check_parameters(plan: Plan) -> Check:
     broken = list(broken_rules(plan.template, plan.effective))
     if broken:
         return Check("parameters", Result.FAILED, f"{'; '.join(broken)}: correct them in PARAMS")
+    extra = plan.effective.get("ExtraEventTypes", "")
+    if mistake := _mistake_in_extra_types(extra):
+        return Check("parameters", Result.FAILED, f"ExtraEventTypes: {mistake}; correct it in PARAMS")
     try:
-        event_types = with_extra_types(plan.effective.get("ExtraEventTypes", ""))
+        event_types = with_extra_types(extra)
         with_details(event_types, plan.effective.get("ExtraEventTypeDetails", ""))
     except InvalidDetails as error:
         return Check("parameters", Result.FAILED, f"ExtraEventTypeDetails: {error}; correct it in PARAMS")
     given = ", ".join(f"{name}={value}" for name, value in plan.parameters.items())
     return Check("parameters", Result.OK, f"as the template allows them; given are {given or 'none'}")
+
+
+def _mistake_in_extra_types(extra: str) -> str:
+    """Say where the rules of the bus would take a type for non-real-time, and the code would not."""
+    names = set()
+    for entry in extra.split(","):
+        name = entry.removesuffix(":non-real-time")
+        if name in names:
+            return f"{name} stands there twice"
+        names.add(name)
+        if entry != name and name in EVENT_TYPES and EVENT_TYPES[name].category is Category.REAL_TIME:
+            return f"{name} is real-time in the catalogue, so leave it out"
+    return ""
 
 
 def check_concurrency(client: Client, plan: Plan) -> Check:

@@ -110,11 +110,20 @@ def test_labels_and_samples_are_given_to_the_deployers_own_types_alone() -> None
     assert with_details(catalogue, "") == with_details(catalogue, "{}") == catalogue
 
 
+@pytest.mark.parametrize("request_", ["text", None, {"id": 7}])
+def test_a_deployers_sample_stays_as_it_is_whatever_it_calls_its_fields(request_: object) -> None:
+    details = json.dumps({"BADGE": {"sample": {"request": request_}}})
+    badge = with_details(with_extra_types("BADGE"), details)["BADGE"]
+    assert badge.sample_event("e1")["data"] == {"request": request_}
+
+
 @pytest.mark.parametrize(
     ("details", "said"),
     [
         ("{", "it is not JSON"),
         ("[" * 100_000, "it is not JSON"),
+        ('{"BADGE": {"sample": {"points": NaN}}}', "it is not JSON"),
+        ('{"BADGE": {"sample": {"points": 1e999}}}', "it is not JSON"),
         ("[]", "it must be an object"),
         ('{"BADGE": "x"}', "'BADGE' must be an object"),
         ('{"BADGE": {"labels": {}}}', "'BADGE' has 'labels'; it may have label, translations and sample"),

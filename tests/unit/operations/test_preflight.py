@@ -176,6 +176,31 @@ def test_a_mistake_in_the_details_of_event_types_is_found_before_the_deployment(
     )
 
 
+@pytest.mark.parametrize(
+    ("extra", "mistake"),
+    [
+        ("BADGE:non-real-time,SYNC,BADGE", "BADGE stands there twice"),
+        ("SYNC,SYNC", "SYNC stands there twice"),
+        (
+            "COURSE_ENROLLMENT:non-real-time",
+            "COURSE_ENROLLMENT is real-time in the catalogue, so leave it out",
+        ),
+        ("CI_STATS,LEARNER_PROGRESS:non-real-time,LEARNER", ""),
+    ],
+)
+def test_event_types_that_rules_and_code_would_take_otherwise_are_found_before(
+    extra: str, mistake: str
+) -> None:
+    check = check_parameters(plan({"ExtraEventTypes": extra}))
+    if mistake:
+        assert (check.result, check.text) == (
+            Result.FAILED,
+            f"ExtraEventTypes: {mistake}; correct it in PARAMS",
+        )
+    else:
+        assert check.result is Result.OK
+
+
 def test_parameters_that_it_allows_are_listed() -> None:
     check = check_parameters(plan({"LogRetentionDays": "7", "Stage": "dev"}))
     assert check == Check(

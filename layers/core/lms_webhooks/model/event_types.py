@@ -44,7 +44,8 @@ class EventType:
     def sample_event(self, event_id: str = _SAMPLE_EVENT_ID) -> dict[str, Any]:
         """A whole event of this type, as a receiver finds it in `events`. Its timestamp is fixed, in ms."""
         data, info = dict(self.sample), _SAMPLE_INFO
-        if "request" in data:  # its id is what the caller gave with the request
+        # Its id is what the caller gave with the request. A deployer's sample may have any `request`.
+        if has_id_of_caller(self.name) and isinstance(data.get("request"), dict):
             data["request"] = {**data["request"], "metadata": {"event_id": event_id}}
             info = event_id
         return {
@@ -276,6 +277,7 @@ def with_details(event_types: EventTypes, details: str) -> EventTypes:
         return event_types
     try:
         parsed = json.loads(details)
+        json.dumps(parsed, allow_nan=False)  # Python reads NaN and 1e999, which no receiver can
     except (ValueError, RecursionError) as error:
         raise InvalidDetails(f"it is not JSON: {error}") from None
     described = dict(event_types)

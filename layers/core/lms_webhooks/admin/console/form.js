@@ -115,7 +115,7 @@ export async function draw(screen, webhookId) {
     result.replaceChildren(h('p', {}, t('testing')));
     try {
       const { body } = isSaved
-        ? await call('POST', `webhooks/${webhookId}/test`, { body: wanted.events.length ? { eventName: wanted.events[0] } : {} })
+        ? await call('POST', `webhooks/${webhookId}/test`, { body: { eventName: wanted.events.find((name) => types.some((type) => type.eventName === name)) } })
         : await call('POST', 'webhooks/test', { body: wanted });
       result.replaceChildren(
         ...sampleResult(body),
