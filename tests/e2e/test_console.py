@@ -255,7 +255,10 @@ def test_the_defaults_of_adobe_and_a_schedule_are_chosen_saved_and_shown(
     expect(page.get_by_label("Times of day")).to_have_value("02:00, 14:30")
     page.get_by_text("More options").click()
     page.get_by_label("Non-real-time events").select_option("At regular intervals")
-    page.get_by_label("Minutes from batch to batch").fill("60")
+    minutes = page.get_by_label("Minutes from batch to batch")
+    press(page, "Save")  # with no number, which would leave the times of day as they are
+    expect(error_of(minutes)).to_contain_text("must be a whole number from 5 to 1440")
+    minutes.fill("60")
     press(page, "Save")
     expect(settings).to_contain_text("Every 60 minutes")
 

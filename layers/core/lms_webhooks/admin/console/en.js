@@ -256,6 +256,7 @@ export const words = {
   'schedule.every.one': 'Every minute',
   'schedule.minutes': 'Minutes from batch to batch',
   'schedule.minutes.hint': '5 to 1,440, counted from midnight UTC. Empty for the default of this system.',
+  'schedule.minutes.rule': '5 to 1,440, counted from midnight UTC.',
   'schedule.period': 'At regular intervals',
   'schedule.times': 'Times of day',
   'schedule.times.hint': 'As in 02:00, 14:30.',

@@ -256,6 +256,7 @@ export const words = {
   'schedule.every.one': 'Ogni minuto',
   'schedule.minutes': 'Minuti da un blocco all’altro',
   'schedule.minutes.hint': 'Da 5 a 1440, contati dalla mezzanotte UTC. Vuoto per il valore di questo sistema.',
+  'schedule.minutes.rule': 'Da 5 a 1440, contati dalla mezzanotte UTC.',
   'schedule.period': 'A intervalli regolari',
   'schedule.times': 'Ore del giorno',
   'schedule.times.hint': 'Per esempio 02:00, 14:30.',
