@@ -175,6 +175,11 @@ def test_text_goes_into_the_page_as_text() -> None:
         ), name
 
 
+def test_a_search_for_an_event_cuts_no_id() -> None:
+    """A browser cuts what is pasted into a field without a word, and the search would find nothing."""
+    assert "maxlength" not in SCRIPTS["deliveries.js"]
+
+
 def test_every_file_that_is_named_is_there() -> None:
     named = set(re.findall(r"""(?:href|src)="console/([^"]+)""", FILES["index.html"]))
     for text in SCRIPTS.values():

@@ -75,6 +75,40 @@ def test_they_are_off_by_default_and_can_be_turned_on_and_off(client: AdminClien
     assert client.call("PATCH", path, {"keepResponseBodies": "yes"}).status == 422
 
 
+def test_damaged_items_hide_nothing_else(client: AdminClient) -> None:
+    """The list, and the response to each change, shows the newest delivery, bodies and a replay."""
+    webhook_id = prepared(client, keeps=True)
+    client.history.record(
+        [Delivery(webhook_id, event("damaged"), Outcome.DELIVERED, (OK,))], recorded_at_seconds=NOW_MS // 1000
+    )
+    client.call("POST", f"/v1/webhooks/{webhook_id}/replay", {"from": "2026-01-01T00:00:00Z"})
+    damage(client, f"BODY#{webhook_id}", "body")
+    damage(client, f"DELIVERY#{webhook_id}", "outcome")
+    damage(client, f"REPLAY#{webhook_id}", "state")
+    (listed,) = client.call("GET", "/v1/webhooks").body["webhooks"]
+    assert [each.get("responseBody") for each in listed["health"]["attempts"]] == [None, None]
+    assert "replay" not in listed
+    history = client.call("GET", f"/v1/webhooks/{webhook_id}/deliveries").body["deliveries"]
+    assert [each["eventId"] for each in history] == ["pending", "ended"]
+    assert client.call("PATCH", f"/v1/webhooks/{webhook_id}", {"status": "paused"}).status == 200
+
+
+def damage(client: AdminClient, partition: str, attribute: str) -> None:
+    """Take an attribute from the last item of a partition."""
+    items = client._dynamodb.query(
+        TableName=client.settings.deliveries_table,
+        KeyConditionExpression="pk = :pk",
+        ExpressionAttributeValues={":pk": {"S": partition}},
+    )["Items"]
+    client._dynamodb.update_item(
+        TableName=client.settings.deliveries_table,
+        Key={name: items[-1][name] for name in ("pk", "sk")},
+        UpdateExpression="REMOVE #attribute",
+        ExpressionAttributeNames={"#attribute": attribute},
+        ConditionExpression="attribute_exists(#attribute)",
+    )
+
+
 def test_they_expire_with_the_history(client: AdminClient) -> None:
     webhook_id = prepared(client, keeps=True)
     items = client._dynamodb.scan(TableName=client.settings.deliveries_table)["Items"]

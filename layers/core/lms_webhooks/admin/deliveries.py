@@ -137,7 +137,7 @@ class Deliveries:
         return _of_pending(pending), pending
 
     def newest(self, webhook: Webhook) -> DeliveryView | None:
-        """Return the newest delivery of the history, by the event's time; None when the history is empty."""
+        """Return the newest delivery of the history, by the event's time; None without one."""
         page = self._deliveries.page(webhook.webhook_id, EVERYTHING, limit=1)
         return _of_record(page.entries[0]) if page.entries else None
 

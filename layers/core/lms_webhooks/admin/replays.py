@@ -19,6 +19,7 @@ from lms_webhooks.model.deliveries import Outcome
 from lms_webhooks.model.event_types import EVENT_TYPES, EventTypes
 from lms_webhooks.model.lanes import Count
 from lms_webhooks.model.webhooks import Webhook
+from lms_webhooks.observability import report
 from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.replays import Replay, ReplayState, ReplayStore
 from lms_webhooks.stores.webhooks import WebhookStore
@@ -175,8 +176,12 @@ class ReplayService:
         return ReplayPreview(of, wanted.status, wanted.event_name, matching)
 
     def running(self, webhook: Webhook) -> Replay | None:
-        """Return the replay of `webhook` that has not ended; None without one."""
-        replay = self._replays.find(webhook.webhook_id)
+        """Return the replay of `webhook` that has not ended; None without one, or if it is damaged."""
+        try:
+            replay = self._replays.find(webhook.webhook_id)
+        except (KeyError, ValueError) as error:  # the webhook itself is to be seen, and paused
+            report(error, "replay not read", webhookId=webhook.webhook_id)
+            return None
         return replay if replay is not None and replay.state is ReplayState.RUNNING else None
 
     def progress(self, caller: Caller, webhook_id: str) -> Replay:

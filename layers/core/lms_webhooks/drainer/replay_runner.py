@@ -67,12 +67,10 @@ class ReplayRunner:
         Raises:
             AWS_ERRORS: a read failed.
         """
-        pending = self._backlog.read(webhook_id, Lane.REPLAY, limit=limit)
-        if pending:
+        while pending := self._backlog.read(webhook_id, Lane.REPLAY, limit=limit):
             left = self._without_delivered(webhook_id, pending)
             if left:
                 return ReplayBatch(webhook_id, left)
-            return self.next_batch(webhook_id, limit=limit)
         replay = self._store.find(webhook_id)
         if replay is None or replay.state is not ReplayState.RUNNING:
             return None

@@ -16,7 +16,7 @@ versions left the name out of it. A long id is cut and hashed there, and then an
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ from lms_webhooks.errors import AWS_ERRORS
 from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.deliveries import Delivery, DeliveryKey, DeliveryRecord, Outcome
 from lms_webhooks.model.events import Event
-from lms_webhooks.observability import logger
+from lms_webhooks.observability import logger, report
 from lms_webhooks.stores.items import (
     IS_NEW_ATTEMPT,
     added_attempt,
@@ -99,7 +99,7 @@ class DeliveryStore:
         return {_delivery_key(item_key(item)): (_is_delivered(item), item.get("event")) for item in items}
 
     def page(self, webhook_id: str, of: KeyRange, *, limit: int) -> Page[DeliveryRecord]:
-        """Return at most `limit` deliveries of a range, newest first.
+        """Return at most `limit` deliveries of a range, newest first, except any that is damaged.
 
         Raises:
             AWS_ERRORS: the history could not be read.
@@ -112,7 +112,7 @@ class DeliveryStore:
             attributes=_RECORDED,
             consistent=True,
         )
-        return Page([_recorded(item) for item in page.entries], page.last_key)
+        return Page(list(_readable(page.entries)), page.last_key)
 
     def scan_oldest_first(
         self, webhook_id: str, of: KeyRange, *, limit: int
@@ -310,7 +310,7 @@ class DeliveryStore:
                 TableName=self._table.name,
                 Key=key_item(_body_key(webhook_id, attempt.started_at_ms, sort_key)),
             )
-            if "Item" in response:
+            if "body" in response.get("Item", {}):
                 found[attempt.started_at_ms] = response["Item"]["body"]["S"]
         return found
 
@@ -324,7 +324,7 @@ class DeliveryStore:
         page = self._table.page(
             f"BODY#{webhook_id}", of, limit=limit, newest_first=True, attributes=("body",)
         )
-        return {int(item["sk"]["S"][:13]): item["body"]["S"] for item in page.entries}
+        return {int(item["sk"]["S"][:13]): item["body"]["S"] for item in page.entries if "body" in item}
 
     def _put_unless_delivered(self, item: "Item") -> None:
         self._table.client.put_item(
@@ -350,6 +350,15 @@ def _is_delivered(item: "Item") -> bool:
 
 def _delivery_key(key: Key) -> DeliveryKey:
     return key[0].removeprefix("DELIVERY#"), key[1]
+
+
+def _readable(items: "Iterable[Item]") -> Iterator[DeliveryRecord]:
+    """Read deliveries, except any that is damaged or was written by a newer version."""
+    for item in items:
+        try:
+            yield _recorded(item)
+        except (KeyError, ValueError) as error:
+            report(error, "delivery not read", delivery=item["pk"]["S"], sortKey=item["sk"]["S"])
 
 
 def _recorded(item: "Item") -> DeliveryRecord:

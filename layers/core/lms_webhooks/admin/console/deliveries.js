@@ -32,7 +32,7 @@ export function historyOf(screen, webhookId, types) {
   const path = `webhooks/${webhookId}`;
   const choose = choices(types);
   const [status, eventName, from, to] = [choose.status(STATUSES), choose.event(), choose.time(), choose.time()];
-  const eventId = h('input', { type: 'search', autocomplete: 'off', spellcheck: 'false', maxlength: 240 });
+  const eventId = h('input', { type: 'search', autocomplete: 'off', spellcheck: 'false' });
   const filters = { status, eventName, from, to, eventId };
   for (const [name, control] of Object.entries(filters)) {
     const given = screen.query.get(name) ?? '';
