@@ -389,8 +389,8 @@ NOT_RAISED: dict[str, object] = {
     "idempotency.Claim.release": None,
 }
 """Where a fault does not reach the caller: those who write many say which are not written. A response of
-the admin API that could not be kept for a repetition is returned all the same, and a change is made whose
-activity could not be written."""
+the admin API that could not be kept for a repetition is returned all the same. A change is made
+though its activity could not be written."""
 
 
 class Told(NamedTuple):
