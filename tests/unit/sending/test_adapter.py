@@ -2,8 +2,11 @@
 
 import gzip
 import io
+import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 import requests
@@ -141,6 +144,31 @@ def test_a_body_that_breaks_off_is_no_content(session: requests.Session, head: b
         session.get(receiver.url(), timeout=5)
 
 
+def test_a_body_that_only_the_time_out_ends_is_no_content(session: requests.Session) -> None:
+    """Its length is not announced, so its end would look like any other."""
+    with (
+        Receiver(does.raw(b"HTTP/1.1 200 OK\r\n\r\nhel", keep_alive=True)) as receiver,
+        pytest.raises(requests.exceptions.ChunkedEncodingError),
+    ):
+        session.get(receiver.url(), timeout=0.3)
+
+
+def test_two_lengths_are_no_other_error(session: requests.Session) -> None:
+    lengths = b"content-length: 5\r\ncontent-length: 6\r\n\r\n"
+    with (
+        Receiver(does.raw(b"HTTP/1.1 200 OK\r\n" + lengths + b"hello")) as receiver,
+        pytest.raises(requests.exceptions.ChunkedEncodingError),
+    ):
+        session.get(receiver.url(), timeout=5)
+
+
+def test_a_raw_body_is_as_it_came_unless_asked(session: requests.Session) -> None:
+    compressed = gzip.compress(b"hello")
+    with Receiver(answer(200, {"content-encoding": "gzip"}, compressed)) as receiver:
+        assert session.get(receiver.url(), stream=True, timeout=5).raw.read() == compressed
+        assert session.get(receiver.url(), stream=True, timeout=5).raw.read(decode_content=True) == b"hello"
+
+
 def test_a_response_that_is_closed_early_is_not_read_further(session: requests.Session) -> None:
     with Receiver(does.endless_body()) as receiver:
         response = session.get(receiver.url(), stream=True, timeout=5)
@@ -149,11 +177,48 @@ def test_a_response_that_is_closed_early_is_not_read_further(session: requests.S
         assert receiver.wait_for(lambda: receiver.open_connections == 0, 10)
 
 
+def test_an_early_response_in_two_records_of_tls_is_seen_at_once(
+    session: requests.Session, certificates: Certificates
+) -> None:
+    """Both come in one piece, after which no socket tells of the second. And the server reads no more."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificates.files(Tls.GOOD))
+    tls = context.wrap_bio(incoming, outgoing, server_side=True)
+    is_over = threading.Event()
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            for step in (tls.do_handshake, lambda: tls.read(1)):
+                while True:
+                    with suppress(ssl.SSLWantReadError):
+                        step()
+                        break
+                    connection.sendall(outgoing.read())
+                    incoming.write(connection.recv(65536))
+            tls.write(b"HTTP/1.1 413 Too Large\r\n")
+            tls.write(b"content-length: 0\r\n\r\n")
+            connection.sendall(outgoing.read())
+            is_over.wait(30)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            url = f"https://127.0.0.1:{listener.getsockname()[1]}/"
+            assert session.post(url, data=bytes(32 * 1024 * 1024), timeout=5).status_code == 413
+        finally:
+            is_over.set()
+            thread.join()
+
+
 def test_the_response_to_head_has_no_body(session: requests.Session) -> None:
     with Receiver(does.raw(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n", keep_alive=True)) as receiver:
         response = session.head(receiver.url(), timeout=5)
         assert (response.status_code, response.headers["content-length"]) == (200, "100")
         assert response.content == b""
+        assert session.head(receiver.url(), stream=True, timeout=5).raw.read(10) == b""
 
 
 def test_a_redirect_is_followed_by_the_session_and_held_to_the_rules(session: requests.Session) -> None:
@@ -168,6 +233,15 @@ def test_a_redirect_is_followed_by_the_session_and_held_to_the_rules(session: re
         assert session.get(receiver.url(), allow_redirects=False, timeout=5).status_code == 302
         with pytest.raises(requests.exceptions.InvalidURL, match="must be a public address"):
             session.get(receiver.url("/out"), timeout=5)
+
+
+def test_a_redirect_sends_a_file_again(session: requests.Session) -> None:
+    with Receiver(
+        lambda request: answer(307, {"location": "/there"}) if request.path == "/" else answer()
+    ) as receiver:
+        response = session.post(receiver.url(), data=io.BytesIO(b"a file"), timeout=5)
+        assert response.ok
+        assert [request.body for request in receiver.requests] == [b"a file", b"a file"]
 
 
 def test_a_target_that_is_not_allowed_is_refused() -> None:
@@ -187,6 +261,7 @@ def test_a_target_that_is_not_allowed_is_refused() -> None:
         0.2,
         (5, 0.2),
         urllib3.Timeout(connect=5, read=0.2),
+        urllib3.Timeout(total=0.2),
         Timeouts(connect_seconds=5, response_seconds=0.2, total_seconds=9),
         Timeouts(connect_seconds=5, response_seconds=9, total_seconds=0.2),
     ],
@@ -200,7 +275,7 @@ def test_a_time_out_of_any_kind_ends_a_request(
         session.post(receiver.url(), timeout=timeout)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("timeout", [None, (None, None), (5, None), 5, 5.0])
+@pytest.mark.parametrize("timeout", [None, (None, None), (5, None), 5, 5.0, 1e9, float("inf")])
 def test_a_time_out_that_is_long_or_none_lets_it_be(session: requests.Session, timeout: object) -> None:
     with Receiver(answer(delay_seconds=0.1)) as receiver:
         assert session.post(receiver.url(), timeout=timeout).ok  # type: ignore[arg-type]
@@ -267,6 +342,12 @@ def test_what_it_does_not_support_is_refused(session: requests.Session) -> None:
         for options in ({"verify": False}, {"cert": "client.pem"}):
             with pytest.raises(ValueError, match="verifies every server"):
                 session.post(receiver.url(), timeout=5, **options)
+        with pytest.raises(ValueError, match="when it is made"):
+            session.post(receiver.url(), timeout=5, verify="other.pem")
+        with pytest.raises(ValueError, match="a pair"):
+            session.post(receiver.url(), timeout=(1, 2, 3))  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="the method"):
+            session.request("GET / HTTP/1.1\r\nx: y\r\nz:", receiver.url(), timeout=5)
         with pytest.raises(requests.exceptions.InvalidProxyURL):
             session.post(receiver.url(), timeout=5, proxies={"http": "http://127.0.0.1:1"})
         assert receiver.requests == []

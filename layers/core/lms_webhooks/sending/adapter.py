@@ -11,6 +11,7 @@ The sender uses it without a session. A session looks for cookies, proxies and r
 costs more than the rest of a delivery.
 """
 
+import os
 import re
 import ssl
 from collections.abc import Iterator
@@ -59,6 +60,9 @@ class WebhookAdapter(BaseAdapter):
     def __init__(self, *, loopback_allowed: bool = False, trusted_ca_file: str = "") -> None:
         super().__init__()
         self._loopback_allowed = loopback_allowed
+        self._ca_files = {certifi.where(), trusted_ca_file}
+        # A session passes on what these name for all of a process. That asks nothing of this adapter.
+        self._ca_files |= {os.environ.get(name, "") for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")}
         self.connections = ConnectionPool(_tls_context(trusted_ca_file), loopback_allowed=loopback_allowed)
 
     def send(
@@ -77,18 +81,26 @@ class WebhookAdapter(BaseAdapter):
 
         Raises:
             requests.RequestException: there is no response, or the target or a header is not allowed.
-            ValueError: `verify`, `cert` or `proxies` ask for what this adapter does not do.
+            ValueError: `verify` or `cert` ask for what this adapter does not do, or `timeout` is none.
         """
         if not verify or cert is not None:
             raise ValueError("this adapter verifies every server, and shows no client certificate")
+        if isinstance(verify, str) and verify not in self._ca_files:
+            raise ValueError("this adapter takes its certificate authorities when it is made")
         if select_proxy(request.url or "", proxies):
             raise InvalidProxyURL("this adapter supports no proxies", request=request)
-        request.headers = CaseInsensitiveDict(
+        limits = _timeouts(timeout)
+        if not _TOKEN.fullmatch(request.method or ""):  # another request could hide in it
+            raise ValueError("the method holds a character that no method may have")
+        # Not in place: a redirect sends the body once more, and requests rewinds the file that it was.
+        sent = requests.PreparedRequest()
+        sent.method, sent.url = request.method, request.url
+        sent.headers = CaseInsensitiveDict(
             {_text(name): _text(value) for name, value in request.headers.items()}
         )
-        request.body = _body_bytes(request.body)
+        sent.body = _body_bytes(request.body)
         try:
-            return self.exchange(request, _timeouts(timeout))
+            response = self.exchange(sent, limits)
         except TransportError as failed:
             raise _ERRORS.get(failed.error_class, requests.ConnectionError)(
                 failed.error_class, request=request
@@ -101,6 +113,8 @@ class WebhookAdapter(BaseAdapter):
             raise
         except ValueError as error:
             raise InvalidHeader(error, request=request) from error
+        response.request = request
+        return response
 
     def exchange(self, request: requests.PreparedRequest, timeouts: Timeouts) -> "AdapterResponse":
         """Send `request`, whose body is bytes, and return its response.
@@ -202,11 +216,14 @@ class _Raw:
 
     def _response(self) -> HTTPResponse:
         if self._urllib3_response is None:
+            # Not its length: where it ends is known already, and of two lengths urllib3 makes another error.
+            encoding = self.http_response.headers.get("content-encoding", "")
             self._urllib3_response = HTTPResponse(
                 _Body(self.http_response),  # type: ignore[arg-type]  # has what is used of a file
-                self.http_response.headers,
+                {"content-encoding": encoding},
                 self.http_response.status_code,
                 preload_content=False,
+                decode_content=False,  # unless asked to, as requests has it
             )
         return self._urllib3_response
 
@@ -288,16 +305,28 @@ def _check_names(names: tuple[str, ...]) -> tuple[tuple[str, ...], bool]:
 
 
 def _timeouts(timeout: Any) -> Timeouts:
-    """Read a time-out of requests. None, also in a pair, is no limit: but for a day."""
+    """Read a time-out of requests. None, also in a pair, is no limit: but for a day.
+
+    Raises:
+        ValueError: it is no time-out.
+    """
     if isinstance(timeout, Timeouts):
         return timeout
+    total = None
     if isinstance(timeout, Urllib3Timeout):
-        timeout = (timeout.connect_timeout, timeout.read_timeout)
+        total = timeout.total
+        started = timeout.clone()
+        started.start_connect()  # or it does not say how long a response may take
+        timeout = (started.connect_timeout, started.read_timeout)
     pair = timeout if isinstance(timeout, tuple) else (timeout, timeout)
-    connect, response = (
-        float(each) if isinstance(each, (int, float)) else _UNLIMITED_SECONDS for each in pair
-    )
-    return Timeouts(connect, response, connect + response)
+    if len(pair) != 2:
+        raise ValueError("a time-out is a number, a pair of them, or None")
+    connect, response = map(_seconds, pair)
+    return Timeouts(connect, response, min(connect + response, _seconds(total)))
+
+
+def _seconds(limit: Any) -> float:
+    return min(float(limit), _UNLIMITED_SECONDS) if isinstance(limit, (int, float)) else _UNLIMITED_SECONDS
 
 
 def _text(text: str | bytes) -> str:

@@ -218,11 +218,13 @@ class _Connection:
         """Send `request`, or as much of it as the server takes before `reader` has its response."""
 
         def has_response() -> bool:
-            data = self._socket.receive_now()
-            if data:
+            # All that is there: more of it may be in TLS already, and no socket would tell of that again.
+            while data := self._socket.receive_now():
                 self.has_received = True
                 reader.feed(data)
-            return data == b"" or reader.status_code > 0
+                if reader.status_code:
+                    return True
+            return data == b""
 
         self.is_request_whole = False
         try:
@@ -322,7 +324,8 @@ class HttpResponse:
             try:
                 data = self._connection.receive(self._deadline)
             except TransportError:
-                data = b""
+                reader.end(is_cut=True)
+                break
             if data:
                 reader.feed(data)
             else:

@@ -95,11 +95,11 @@ class ResponseReader:
         elif len(self._received) > MAX_HEADER_BYTES or len(self._received) - self._line_at > MAX_LINE_BYTES:
             raise InvalidResponse
 
-    def end(self) -> None:
-        """Note that no more bytes follow. A body without an end of its own ends here."""
+    def end(self, *, is_cut: bool = False) -> None:
+        """Note that no more bytes follow. A body without an end of its own ends here, unless it `is_cut`."""
         self._is_reusable = False
         if self.status_code and not self.is_complete:
-            self.is_cut = _is_framed(self.header)
+            self.is_cut = is_cut or _is_framed(self.header)
             self.is_complete = True
         self.close()
 
