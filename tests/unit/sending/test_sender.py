@@ -189,6 +189,22 @@ def test_of_a_failure_one_kibibyte_is_kept_and_of_a_success_nothing(
             assert post(receiver.url()).body == ""
 
 
+def test_nor_more_of_what_decompresses_to_nothing(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = connections.HttpResponse.read
+    pieces: list[bytes] = []
+
+    def counted(response: connections.HttpResponse, most_bytes: int) -> bytes:
+        pieces.append(read(response, most_bytes))
+        return pieces[-1]
+
+    monkeypatch.setattr(connections.HttpResponse, "read", counted)
+    empty_blocks = b"\x78\x9c" + b"\x00\x00\x00\xff\xff" * 200_000
+    with Receiver(answer(500, {"content-encoding": "deflate"}, empty_blocks)) as receiver:
+        result = post(receiver.url())
+    assert (result.status_code, result.body) == (500, "")
+    assert sum(map(len, pieces)) == MAX_RESPONSE_BYTES
+
+
 @pytest.mark.parametrize(
     "behaviour",
     [

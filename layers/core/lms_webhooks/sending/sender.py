@@ -114,10 +114,32 @@ def _discard_body(response: HttpResponse) -> None:
     response.close()
 
 
+class _Start:
+    """The first MAX_RESPONSE_BYTES of a body, as urllib3 reads them: there are blocks that hold nothing."""
+
+    def __init__(self, response: HttpResponse) -> None:
+        self._response = response
+        self._left_bytes = MAX_RESPONSE_BYTES
+
+    @property
+    def closed(self) -> bool:
+        return self._response.is_closed
+
+    def read(self, amount: int | None = None) -> bytes:
+        most_bytes = self._left_bytes if amount is None else min(amount, self._left_bytes)
+        piece = self._response.read(most_bytes) if most_bytes else b""
+        self._left_bytes -= len(piece)
+        return piece
+
+    def close(self) -> None:
+        self._response.close()
+
+
 def _read_start(response: HttpResponse) -> str:
-    """Return the start of a body, decompressed. Reads at most MAX_RESPONSE_BYTES."""
+    """Return the start of a body, decompressed. Reads at most MAX_RESPONSE_BYTES, compressed or not."""
     encoding = {"content-encoding": response.headers.get("content-encoding", "")}
-    raw = HTTPResponse(response, encoding, preload_content=False)  # type: ignore[arg-type]  # has read, close
+    start = _Start(response)
+    raw = HTTPResponse(start, encoding, preload_content=False)  # type: ignore[arg-type]  # has read, close
     kept = b""
     read_bytes = 0
     try:
