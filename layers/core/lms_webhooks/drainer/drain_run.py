@@ -353,7 +353,7 @@ class DrainRun:
             count(Metric.WEBHOOKS_DISABLED)
         self.health = consequence.health
         self._has_error = not self._record(found, pending, consequence.fate, result.attempt)
-        self._recorder.keep_body(webhook, pending, result.attempt, credentials.hide_in(result.response.body))
+        self._recorder.keep_body(webhook, pending, result.attempt, result.response.body, credentials)
         return consequence.delay_seconds
 
     def _suspecting(self, webhook: Webhook) -> Health:

@@ -15,6 +15,7 @@ from lms_webhooks.model.deliveries import Delivery, Outcome
 from lms_webhooks.model.lanes import Lane, PendingEvent
 from lms_webhooks.model.webhooks import Webhook
 from lms_webhooks.observability import Metric, count, measure_ms
+from lms_webhooks.sending.webhook_request import Credentials
 from lms_webhooks.stores.backlog import Backlog
 from lms_webhooks.stores.deliveries import DeliveryStore
 
@@ -64,16 +65,21 @@ class OutcomeRecorder:
         return not unwritten
 
     def keep_body(
-        self, webhook: Webhook, pending: Sequence[PendingEvent], attempt: Attempt, body: str
+        self,
+        webhook: Webhook,
+        pending: Sequence[PendingEvent],
+        attempt: Attempt,
+        body: str,
+        credentials: Credentials,
     ) -> None:
-        """Keep the start of a failure's body, if the webhook wants that."""
+        """Keep the start of a failure's body, without `credentials`, if the webhook wants that."""
         if webhook.keep_response_bodies and body:
             self._deliveries.keep_body(
                 webhook.account_id,
                 webhook.webhook_id,
                 [each.event.sort_key for each in pending],
                 attempt,
-                body,
+                credentials.hide_in(body),
                 recorded_at_seconds=int(self._clock()),
             )
 
