@@ -95,13 +95,13 @@ class ReplayRunner:
         if not keys:
             return pending
         delivered = self._deliveries.find_delivered(keys, consistent=True)
-        ended = [
-            each
-            for each in pending
-            if each.lane is not None and (webhook_id, each.event.sort_key) in delivered
-        ]
+        ended: list[PendingEvent] = []
+        left: list[PendingEvent] = []
+        for each in pending:
+            is_ended = each.lane is not None and (webhook_id, each.event.sort_key) in delivered
+            (ended if is_ended else left).append(each)
         self._backlog.remove(webhook_id, Lane.REPLAY, ended)
-        return [each for each in pending if each not in ended]
+        return left
 
     def is_running(self, webhook_id: str) -> bool:
         """Return whether a replay of the webhook has more to send.
