@@ -256,6 +256,12 @@ type _Status = Literal["active", "paused", "inactive"]
 type _Headers = Annotated[dict[str, str], Field(max_length=MAX_HEADERS), AfterValidator(_allowed_headers)]
 
 
+def _not_null(value: object, instead: str) -> object:
+    if value is None:
+        raise _violation(f"must not be null; {instead}")
+    return value
+
+
 class _PartialInput(_Input):
     """A body in which fields may be left out."""
 
@@ -263,9 +269,7 @@ class _PartialInput(_Input):
     @classmethod
     def _given(cls, value: object) -> object:
         """Refuse null: `None` stands for a field that is left out."""
-        if value is None:
-            raise _violation("must not be null; leave out what is to stay")
-        return value
+        return _not_null(value, "leave out what is to stay")
 
 
 def _period(minutes: int, info: ValidationInfo) -> int:
@@ -344,9 +348,7 @@ class WebhookInput(_Input):
     @classmethod
     def _given(cls, value: object) -> object:
         """Refuse null: `None` stands for the slots of the deployment."""
-        if value is None:
-            raise _violation("must not be null; leave it out for the slots of the deployment")
-        return value
+        return _not_null(value, "leave it out for the slots of the deployment")
 
 
 class WebhookPatch(_PartialInput):
