@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import standardwebhooks
 
-from lms_webhooks.admin.description import describe_api
+from lms_webhooks.admin.openapi import describe_api
 from lms_webhooks.model.event_types import REAL_TIME, with_extra_types
 from tests.e2e.system import EXTRA_EVENT_TYPES, Account, System, until
 from tests.fakes.receiver import Receiver

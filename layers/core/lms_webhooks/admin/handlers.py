@@ -12,7 +12,6 @@ from lms_webhooks.admin import console_files
 from lms_webhooks.admin.activity import ActivityStore
 from lms_webhooks.admin.batch_schedules import BatchSchedules
 from lms_webhooks.admin.deliveries import Deliveries, DeliveryView
-from lms_webhooks.admin.description import describe_api
 from lms_webhooks.admin.http_responses import (
     SAFETY_HEADERS,
     etag,
@@ -30,6 +29,7 @@ from lms_webhooks.admin.inputs import (
     WebhookInput,
     WebhookPatch,
 )
+from lms_webhooks.admin.openapi import describe_api
 from lms_webhooks.admin.outputs import (
     ActivityListOutput,
     DeliveryDetailOutput,
