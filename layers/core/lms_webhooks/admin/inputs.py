@@ -256,9 +256,9 @@ type _Status = Literal["active", "paused", "inactive"]
 type _Headers = Annotated[dict[str, str], Field(max_length=MAX_HEADERS), AfterValidator(_allowed_headers)]
 
 
-def _not_null(value: object, instead: str) -> object:
+def _not_null(value: object, rule: str) -> object:
     if value is None:
-        raise _violation(f"must not be null; {instead}")
+        raise _violation(rule)
     return value
 
 
@@ -269,7 +269,7 @@ class _PartialInput(_Input):
     @classmethod
     def _given(cls, value: object) -> object:
         """Refuse null: `None` stands for a field that is left out."""
-        return _not_null(value, "leave out what is to stay")
+        return _not_null(value, "must not be null; leave out what is to stay")
 
 
 def _period(minutes: int, info: ValidationInfo) -> int:
@@ -348,7 +348,7 @@ class WebhookInput(_Input):
     @classmethod
     def _given(cls, value: object) -> object:
         """Refuse null: `None` stands for the slots of the deployment."""
-        return _not_null(value, "leave it out for the slots of the deployment")
+        return _not_null(value, "must not be null; leave it out for the slots of the deployment")
 
 
 class WebhookPatch(_PartialInput):
