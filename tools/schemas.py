@@ -3,14 +3,14 @@
 One file for each event type, since who emits one needs no other, and can hand the file to any tool as it
 is. One file for receivers, since one request may carry several types; there each type is one of `$defs`.
 
-What makes an event malformed is required here. What `data` holds is described by the catalogue's sample
-and required nowhere: the system passes it on as it comes. A schema takes whatever Adobe Learning Manager is
-known to send: several forms of dates, older names, ids of another kind than the type's name.
+What makes an event malformed is required here. What `data` holds is described in `model/data_schemas.py`,
+which the API shows too.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
+from lms_webhooks.model.data_schemas import Schema, describe_data
 from lms_webhooks.model.event_types import EVENT_TYPES, Category, EventType
 from lms_webhooks.model.events import (
     ACCOUNT_ID_CHARACTERS,
@@ -22,8 +22,6 @@ from lms_webhooks.model.events import (
 from lms_webhooks.model.health import MAX_REQUEST_SIZE
 from lms_webhooks.timestamps import AFTER_YEAR
 
-type Schema = dict[str, Any]
-
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _URN = "urn:lms-webhooks:schema"
 _MAX_INTEGER_ON_THE_BUS = 2**63 - 1
@@ -32,40 +30,6 @@ _NO_CONTROL_CHARACTER = {"not": {"pattern": "[\\u0000-\\u001f\\u007f-\\u009f]"}}
 # As RFC 3339, and without an offset, which means UTC. Other forms of ISO 8601 are taken too, for those who
 # have them; nobody should start with them.
 _MOMENT = f"^(20[0-9]{{2}}{AFTER_YEAR}?$"
-
-_FIELDS = {
-    "dateCompleted": "When it was completed",
-    "dateEnrolled": "When the enrollment began",
-    "dateStarted": "When the learner began",
-    "data": "Whom the request was about",
-    "enrollmentCount": "Seats that are taken",
-    "enrollmentSource": "Who enrolled the learner, such as SELF_ENROLL or ADMIN_ENROLL",
-    "hasPassed": "Whether the learner passed",
-    "id": "Its id",
-    "loId": "The learning object, such as course:7374992",
-    "loInstanceId": "The instance of it, such as course:7374992_10250977",
-    "loType": "Its kind, such as course, learningProgram (or learning_program) or certification",
-    "metadata": "What the caller gave with the request, in any form; absent if it was nothing",
-    "progressPercent": "How far the learner is",
-    "request": "The asynchronous request",
-    "seatLimit": "Seats that there are",
-    "status": "How the request ended, such as SUCCESS",
-    "type": "What it is, such as user",
-    "userId": "The learner",
-    "waitlistCount": "Learners who wait for a seat",
-}
-"""What each field of `data` means. Who adds one to the catalogue says it here."""
-
-_DATE: Schema = {
-    "anyOf": [
-        {"type": "number", "minimum": 0},
-        {"type": "string", "pattern": "^[0-9]{4}-?[0-9]{2}-?[0-9]{2}"},
-    ]
-}
-"""A date in `data`, in any form that the platform has."""
-_FORMS_OF_A_DATE = "in epoch seconds, epoch milliseconds or ISO 8601"
-_FREE = {"metadata"}
-"""Fields that hold what a caller chose."""
 
 _WHOLE_NUMBER: Schema = {"type": "integer", "minimum": 0}
 _ACCOUNT_TEXT: Schema = {
@@ -165,40 +129,6 @@ def _event(event_type: EventType, *, timestamp: Schema, event_id: Schema) -> Sch
             "eventName": {"description": "The event's type", "const": event_type.name},
             "timestamp": timestamp,
             "eventInfo": {"description": "Text of the platform, in no fixed form", "type": "string"},
-            "data": {"description": "What happened", **_like(event_type.sample)},
+            "data": describe_data(event_type.sample),
         },
     }
-
-
-def _field(name: str, sample: object) -> Schema:
-    if name.startswith("date"):
-        return {"description": f"{_FIELDS[name]}, {_FORMS_OF_A_DATE}", **_DATE}
-    if name in _FREE:
-        return {"description": _FIELDS[name]}
-    return {"description": _FIELDS[name], **_like(sample)}
-
-
-def _like(sample: object) -> Schema:
-    """The kind of value that a sample is of."""
-    match sample:
-        case Mapping():
-            if unexplained := [name for name in sample if name not in _FIELDS]:
-                raise ValueError(
-                    f"tools/schemas.py: _FIELDS must say what {' and '.join(unexplained)} means, which a"
-                    " sample of the catalogue has"
-                )
-            return {"type": "object", "properties": {name: _field(name, sample[name]) for name in sample}}
-        case [_, *_]:
-            return {"type": "array", "items": _like(sample[0])}
-        case bool():
-            return {"type": "boolean"}
-        case int():
-            return {"type": "integer"}
-        case float():
-            return {"type": "number"}
-        case str():
-            return {"type": "string"}
-    raise ValueError(
-        f"lms_webhooks/model/event_types.py: a sample holds {sample!r}; it may hold objects, lists that are"
-        " not empty, numbers, texts, true and false"
-    )

@@ -680,6 +680,8 @@ def test_the_catalogue_is_searched_and_says_who_sends_a_type(
     fields = page.get_by_role("table", name="Fields of its events")
     expect(fields.locator("tr", has_text="hasPassed")).to_contain_text("true or false")
     console.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    schema = page.get_by_role("region", name="JSON Schema: COURSE_COMPLETED")
+    expect(schema).to_contain_text("Whether the learner passed")
     page.get_by_role("button", name="Copy: Sample of data").click()
     said(page, "Copied.")
     assert json.loads(page.evaluate("navigator.clipboard.readText()"))["loType"] == "course"

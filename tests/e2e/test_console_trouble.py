@@ -5,7 +5,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.e2e.browser import NARROW, WIDE, Console, fill_in, press, said
 from tests.e2e.system import Account, System, until
@@ -15,6 +15,13 @@ AXIS = """svg => [...svg.querySelectorAll('text:not([text-anchor=end])')]
     .map(text => [text.textContent, text.getBoundingClientRect()])
     .filter(([, box]) => box.width).map(([name, box]) => [name, box.left, box.right])"""
 """The names of hours that are shown, each with its left and right edge."""
+
+KEEP_CALLS = """() => {
+    window.calls = [];
+    const real = window.fetch;
+    window.fetch = (url, options) => (calls.push(options.method), real(url, options));
+}"""
+"""Keep the method of each call, at the moment that the page makes it."""
 
 
 ##### No connection
@@ -176,6 +183,39 @@ def test_what_one_screen_said_does_not_stay_for_the_next(
     expect(page.get_by_text("0 of 5 used")).to_be_visible()
     said(page, "is deleted")
     assert [each for each in statuses if each[0] == 404] == []
+
+
+def test_nothing_is_read_beside_a_write(
+    console: Console, page: Page, account: Account, receiver: Receiver
+) -> None:
+    """What is read before a change would be shown after it, and what is deleted would be asked for."""
+    webhook = account.create(receiver.url("/hooks"))
+    console.open(f"#/webhooks/{webhook['webhookId']}")
+    expect(page.locator(".head .badge").first).to_have_text("No deliveries yet")
+    page.evaluate(KEEP_CALLS)
+    beside: list[list[str]] = []
+
+    def while_it_runs(route: Route, act: Callable[[], None]) -> None:
+        """Act when the system has done what was asked, and before the page hears of it."""
+        done = route.fetch()
+        page.evaluate("calls.length = 0")
+        act()
+        beside.append(page.evaluate("calls"))
+        route.fulfill(response=done)
+
+    def read_again() -> None:
+        page.evaluate("dispatchEvent(new Event('online'))")
+
+    its_path = re.compile(rf"/v1/webhooks/{webhook['webhookId']}$")
+    page.route(its_path, lambda route: while_it_runs(route, lambda: press(page, "Pause")), times=1)
+    read_again()
+    said(page, "is paused")
+    expect(page.locator(".head .badge").first).to_have_text("Paused")
+    press(page, "Delete")
+    page.route(its_path, lambda route: while_it_runs(route, read_again), times=1)
+    press(page.get_by_role("dialog"), "Delete")
+    said(page, "is deleted")
+    assert beside == [[], []]
 
 
 def test_italian_agrees_with_the_number(

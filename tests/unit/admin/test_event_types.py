@@ -47,6 +47,11 @@ def test_the_catalogue_lists_them_last_with_a_label_and_a_generic_sample(client:
             "label": "Badge awarded",
             "category": "real-time",
             "sample": {"sample": True},
+            "dataSchema": {
+                "description": "What happened",
+                "type": "object",
+                "properties": {"sample": {"type": "boolean"}},
+            },
         },
         {
             "eventName": NON_REAL_TIME,
@@ -54,6 +59,11 @@ def test_the_catalogue_lists_them_last_with_a_label_and_a_generic_sample(client:
             "translations": {"it": "Un ruolo cambia"},
             "category": "non-real-time",
             "sample": {"userId": 7},
+            "dataSchema": {
+                "description": "What happened",
+                "type": "object",
+                "properties": {"userId": {"description": "The learner", "type": "integer"}},
+            },
         },
     ]
 

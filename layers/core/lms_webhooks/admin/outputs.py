@@ -342,7 +342,7 @@ class ActivityListOutput(_Output):
 
 
 class EventTypeOutput(_Output):
-    """One event type. `sample` is an example of the `data` of its events."""
+    """One event type. `sample` is an example of the `data` of its events, and `dataSchema` describes it."""
 
     event_name: str
     label: str
@@ -350,6 +350,8 @@ class EventTypeOutput(_Output):
     """The label in other languages, by their codes. Only of types that the deployer added."""
     category: Category
     sample: dict[str, Any]
+    data_schema: dict[str, Any]
+    """JSON Schema (2020-12). It requires no field: events are delivered as the LMS emits them."""
 
 
 class EventTypeList(_Output):

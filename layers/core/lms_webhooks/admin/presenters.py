@@ -39,6 +39,7 @@ from lms_webhooks.admin.stats import Hour, Stats, percentile
 from lms_webhooks.admin.subscriptions import Subscription
 from lms_webhooks.model.attempts import Attempt
 from lms_webhooks.model.deliveries import Outcome
+from lms_webhooks.model.data_schemas import describe_data
 from lms_webhooks.model.event_types import EventTypes
 from lms_webhooks.model.health import Health
 from lms_webhooks.model.lanes import Count, Lane
@@ -318,6 +319,7 @@ def present_event_types(event_types: EventTypes) -> EventTypeList:
                 translations=dict(event_type.translations) or None,
                 category=event_type.category,
                 sample=dict(event_type.sample),
+                data_schema=describe_data(event_type.sample),
             )
             for event_type in event_types.values()
         ]

@@ -1,6 +1,6 @@
 // The frame around every screen: who is signed in, which screen the address names, language and theme.
 import { button, clearMessages, confirmed, h, language, relative, rule, setLanguage, showError, t } from './dom.js';
-import { call, currentUser, finishSignIn, forgetToken, onSessionOver, signIn, signOut } from './session.js';
+import { call, currentUser, finishSignIn, forgetToken, isWriting, onSessionOver, poll, signIn, signOut } from './session.js';
 import { first, LANGUAGES } from './words.js';
 
 const WARN_MS = 5 * 60_000; // time to finish a form
@@ -60,15 +60,15 @@ function screenContext() {
     get isCurrent() {
       return isCurrent;
     },
-    /** Repeat `act`, unless the page is hidden or the last run has not ended. Returns a function that stops it. */
+    /** Repeat `act`, unless the page is hidden or left, a write runs, or the last run has not ended. Returns a function that stops it. */
     every(seconds, act) {
       let isBusy = false;
       let workedAt = Date.now();
       const run = async () => {
-        if (document.hidden || isBusy) return;
+        if (document.hidden || isBusy || isWriting() || location.hash !== shown) return;
         isBusy = true;
         try {
-          await act();
+          await poll(act);
           workedAt = Date.now();
           failing.delete(timer);
         } catch (error) {
@@ -87,6 +87,17 @@ function screenContext() {
         timers.delete(timer);
         failing.delete(timer);
       };
+    },
+    /** Repeat `act` each second until it returns a truth, or for a minute. */
+    async until(act) {
+      const stopAt = Date.now() + 60_000;
+      const { promise, resolve } = Promise.withResolvers();
+      const stop = this.every(1, async () => {
+        if (!(await act()) && Date.now() < stopAt) return;
+        stop();
+        resolve();
+      });
+      await promise;
     },
     /** Run every poll now. */
     refresh: () => timers.forEach((run) => run()),

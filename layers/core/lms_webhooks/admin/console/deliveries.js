@@ -5,7 +5,6 @@ import { adviceFor, facts, outcomeBadge, responseOf } from './status.js';
 
 const STATUSES = ['pending', 'delivered', 'failed', 'expired'];
 const PAGE = 25;
-const REDELIVERED_MS = 60_000;
 
 const reasonOf = (attempt) => attempt?.reason && h('small', {}, rule(attempt.reason));
 
@@ -267,16 +266,13 @@ export async function draw(screen, webhookId, deliveryId) {
     const before = delivery.attemptCount;
     await call('POST', `${path}/redeliver`);
     announce(t('redeliver.sent'));
-    const stopAt = Date.now() + REDELIVERED_MS;
-    const { promise, resolve } = Promise.withResolvers();
-    const stop = screen.every(1, async () => {
+    const isDone = () => delivery.attemptCount > before;
+    // Until it ends, the button sends no second one.
+    await screen.until(async () => {
       await load();
-      if (delivery.attemptCount === before && Date.now() < stopAt) return;
-      stop();
-      resolve();
-      announce(delivery.attemptCount > before ? t('redeliver.done', { response: responseOf(delivery.lastAttempt) }) : t('redeliver.pending'));
+      return isDone();
     });
-    await promise; // until then the button sends no second one
+    announce(isDone() ? t('redeliver.done', { response: responseOf(delivery.lastAttempt) }) : t('redeliver.pending'));
   }
 
   const [ownTable, endpointTable] = [attemptTable(t('attempts'), attempts), attemptTable(t('attempts.of-endpoint'), endpoint)];

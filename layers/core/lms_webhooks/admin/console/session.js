@@ -126,8 +126,33 @@ export async function signOut() {
   location.assign(`${endpoints.end}?${new URLSearchParams({ client_id: config.clientId, [endpoints.endsAt]: page })}`);
 }
 
-/** Call the API: returns body, ETag and text. Repeats a POST whose response was lost, which its key makes safe. */
-export async function call(method, path, { body, etag } = {}) {
+// A read beside a write may show what was before it, or ask for what it deletes.
+const polls = new Set();
+let writes = 0;
+
+export const isWriting = () => writes > 0;
+
+/** Read again. A write waits until it ended. */
+export function poll(act) {
+  const running = act().finally(() => polls.delete(running));
+  polls.add(running);
+  return running;
+}
+
+/** Call the API: returns body, ETag and text. */
+export async function call(method, path, options) {
+  if (method === 'GET') return send(method, path);
+  writes += 1;
+  try {
+    await Promise.allSettled(polls);
+    return await send(method, path, options);
+  } finally {
+    writes -= 1;
+  }
+}
+
+/** Repeats a POST whose response was lost, which its key makes safe. */
+async function send(method, path, { body, etag } = {}) {
   const headers = { authorization: `Bearer ${token}` };
   if (body !== undefined) headers['content-type'] = 'application/json';
   if (etag) headers['if-match'] = etag;

@@ -1,4 +1,4 @@
-// The catalogue: every event type, with the fields of its events and a sample.
+// The catalogue: every event type, with the fields of its events, a sample and its JSON Schema.
 import { copyButton, eventLabel, field, h, number, panel, t, table } from './dom.js';
 import { call, eventTypes } from './session.js';
 
@@ -35,7 +35,6 @@ export async function draw(screen) {
 }
 
 function describe(type, users) {
-  const json = JSON.stringify(type.sample, null, 2);
   return [
     h('p', { class: 'hint' }, t('types.used'), ' ', users.length ? users.map((each, at) => [at > 0 && ', ', h('a', { href: `#/webhooks/${each.webhookId}` }, each.name)]) : t('types.unused')),
     table(
@@ -43,8 +42,16 @@ function describe(type, users) {
       ['types.field', 'types.kind', 'types.example'],
       h('tbody', {}, fields(type.sample).map(([name, value]) => h('tr', {}, h('th', { scope: 'row' }, h('code', {}, name)), h('td', {}, kindOf(value)), h('td', {}, h('code', {}, JSON.stringify(value)))))),
     ),
-    h('div', { class: 'head' }, h('h2', {}, t('types.sample')), copyButton(json, t('types.sample'))),
-    h('pre', { tabindex: 0, role: 'region', 'aria-label': `${t('types.sample')}: ${type.eventName}` }, json),
+    json(type, t('types.sample'), type.sample),
+    json(type, 'JSON Schema', type.dataSchema),
+  ].flat();
+}
+
+function json(type, name, value) {
+  const text = JSON.stringify(value, null, 2);
+  return [
+    h('div', { class: 'head' }, h('h2', {}, name), copyButton(text, name)),
+    h('pre', { tabindex: 0, role: 'region', 'aria-label': `${name}: ${type.eventName}` }, text),
   ];
 }
 

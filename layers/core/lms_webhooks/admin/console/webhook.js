@@ -6,7 +6,6 @@ import { scheduleText } from './schedule.js';
 import { call, eventTypes } from './session.js';
 import { badge, bars, everyHour, facts, fetchStats, OUTCOMES, pendingText, problemOf, responseOf, sampleResult, statusOf, sums } from './status.js';
 
-const PROBE_MS = 60_000;
 const SHOWN_EVENTS = 5;
 const RANGES = [24, 48, 168];
 const WIDTH = 720;
@@ -66,18 +65,14 @@ export async function draw(screen, webhookId) {
     const before = newest()?.at;
     await call('POST', `${path}/retry`);
     announce(t('retry.sent'));
-    const stopAt = Date.now() + PROBE_MS;
-    const { promise, resolve } = Promise.withResolvers();
-    const stop = screen.every(1, async () => {
+    let attempt;
+    await screen.until(async () => {
       await load();
-      const attempt = newest();
-      const isNew = attempt && attempt.at !== before;
-      if (!isNew && webhook.health.failingSince && Date.now() < stopAt) return;
-      stop();
-      resolve();
-      announce(isNew ? t(attempt.statusCode >= 200 && attempt.statusCode < 300 ? 'retry.good' : 'retry.bad', { response: responseOf(attempt) }) : t('retry.pending'));
+      attempt = newest();
+      if (attempt?.at === before) attempt = undefined;
+      return attempt || !webhook.health.failingSince;
     });
-    await promise;
+    announce(attempt ? t(attempt.statusCode >= 200 && attempt.statusCode < 300 ? 'retry.good' : 'retry.bad', { response: responseOf(attempt) }) : t('retry.pending'));
   }
 
   async function remove() {
