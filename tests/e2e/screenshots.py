@@ -42,14 +42,14 @@ def take(system: System) -> None:
         good = stack.enter_context(Receiver(answer(204)))
         bad = stack.enter_context(Receiver(answer(503)))
         with step("making webhooks and their history"):
-            webhook_id = _furnish(account, good, bad)
+            webhook_id, failing_id = _furnish(account, good, bad)
         chromium = stack.enter_context(browser())
         stack.callback(account.delete_all)
         for theme in ("light", "dark"):
             for width, viewport in (("wide", WIDE), ("narrow", NARROW)):
                 with step(f"pictures: {theme}, {width}"):
                     console = Console(system, chromium, viewport=viewport, color_scheme=theme)
-                    _visit(console, webhook_id, f"{theme}-{width}")
+                    _visit(console, webhook_id, failing_id, f"{theme}-{width}")
                     console.close()
         with step("picture: hours of a 12-hour clock"):
             console = Console(system, chromium, locale="en-US", timezone_id="America/New_York")
@@ -58,12 +58,14 @@ def take(system: System) -> None:
             page = console.page
             page.locator(".history tbody tr").nth(5).wait_for()
             page.locator(".chart rect").nth(9).wait_for()
-            page.get_by_role("slider").first.hover(position={"x": 250, "y": 20})
-            _shoot(console, "webhook-12-hour", keeps_pointer=True)
+            page.get_by_role("slider").first.focus()
+            for _ in range(9):
+                page.keyboard.press("ArrowLeft")
+            _shoot(console, "webhook-12-hour", keeps_focus=True)
             console.close()
 
 
-def _visit(console: Console, webhook_id: str, suffix: str) -> None:
+def _visit(console: Console, webhook_id: str, failing_id: str, suffix: str) -> None:
     page = console.page
     page.goto(console.url)
     console.settled()
@@ -85,10 +87,15 @@ def _visit(console: Console, webhook_id: str, suffix: str) -> None:
     page.locator(".history tbody a").first.click()
     page.locator("pre").wait_for()
     _shoot(console, f"delivery-{suffix}")
+    console.open(f"#/webhooks/{failing_id}")
+    page.get_by_role("button", name="Send test").click()
+    page.locator(".result .bad").wait_for()
+    page.locator(".chart rect").nth(9).wait_for()
+    _shoot(console, f"failing-{suffix}")
     console.open("#/event-types")
     page.get_by_label("Find events").fill("course")
     page.get_by_text("COURSE_COMPLETED", exact=True).click()
-    page.locator("pre").wait_for()
+    page.locator("pre").last.wait_for()
     _shoot(console, f"event-types-{suffix}")
     console.open("#/activity")
     page.locator("tbody tr").nth(1).wait_for()
@@ -107,10 +114,10 @@ def _sign_in(console: Console) -> None:
     console.enter(admin["username"], admin["password"])
 
 
-def _shoot(console: Console, name: str, *, keeps_pointer: bool = False) -> None:
+def _shoot(console: Console, name: str, *, keeps_focus: bool = False) -> None:
     target = IMAGES / f"{name}.png"
     page = console.page
-    if not keeps_pointer:
+    if not keeps_focus:
         page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
     size = page.viewport_size
     assert size is not None
@@ -142,8 +149,8 @@ def _with_few_colours(picture: Image.Image) -> Image.Image:
     return reduced
 
 
-def _furnish(account: Account, good: Receiver, bad: Receiver) -> str:
-    """Make four webhooks, each with another status; return the id of the one to look at closely."""
+def _furnish(account: Account, good: Receiver, bad: Receiver) -> tuple[str, str]:
+    """Make four webhooks, each with another status; return the ids of a good one and of one that fails."""
     busy = account.create(
         good.url("/lms"),
         name="Enrollments to HR",
@@ -180,7 +187,7 @@ def _furnish(account: Account, good: Receiver, bad: Receiver) -> str:
         ),
         "one to fail and one to wait",
     )
-    return str(busy["webhookId"])
+    return busy["webhookId"], failing["webhookId"]
 
 
 def _of(account: Account, webhook_id: str) -> dict[str, Any]:

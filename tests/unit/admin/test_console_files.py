@@ -13,7 +13,15 @@ from types import ModuleType
 
 import pytest
 
-from lms_webhooks.admin import authentication, console_files, inputs, replays, subscriptions
+from lms_webhooks.admin import (
+    authentication,
+    console_files,
+    inputs,
+    problems,
+    replays,
+    retries,
+    subscriptions,
+)
 from lms_webhooks.admin.request_body import _RULES
 from lms_webhooks.model.attempts import ErrorClass, TlsFault, describe_tls_fault
 from lms_webhooks.model.event_types import EVENT_TYPES
@@ -259,6 +267,32 @@ NOT_TYPED = {
 """What no form of the console can send."""
 
 
+def problems_that_the_console_meets() -> set[str]:
+    """What the API says when it is no field that is wrong; the first number, or the id, is `{n}`.
+
+    Those left out are about paths, headers, bodies and roles, which the console has right, or have words of
+    their own.
+    """
+    met = (
+        problems.WebhookNotFoundProblem(),
+        problems.DeliveryNotFound(),
+        problems.WebhookLimitExceededProblem(5),
+        problems.SubscriptionLimitExceeded(20),
+        problems.ReplayInProgressProblem(),
+        problems.NotActive("paused"),
+        problems.RateLimited(60, 5),
+        problems.MailLimitExceeded(3, 20, 5),
+        problems.CreationLimitExceededProblem(100, 5),
+        problems.ContentionProblem(),
+        problems.InternalError("01234567-89ab-cdef-0123-456789abcdef"),
+    )
+    return {each.detail for each in met} | {
+        str(ast.literal_eval(each.args[0]))
+        for each in ast.walk(ast.parse(inspect.getsource(retries)))
+        if isinstance(each, ast.Call) and ast.unparse(each.func) == problems.NothingToRetry.__name__
+    }
+
+
 def sentences(module: ModuleType) -> Iterator[str]:
     """The rules in a module's code; what only a call knows is `{n}` in them."""
     tree = ast.parse(inspect.getsource(module))
@@ -301,6 +335,11 @@ def test_each_rule_that_a_form_can_break_is_translated_and_no_other() -> None:
     for sentence in (answered - NOT_TYPED) | common | reasons | own:
         (beginning,) = [each for each in beginnings if sentence.startswith(each)] or [sentence]
         assert set(_PLACE.findall(beginnings[beginning])) == set(_PLACE.findall(sentence)), sentence
+        used.add(beginning)
+    for sentence in problems_that_the_console_meets():
+        # The first that fits is shown: `An account has at most` comes before `An account has`.
+        beginning = next((each for each in beginnings if sentence.startswith(each)), sentence)
+        assert "{n}" not in beginnings[beginning] or re.search(r"\d", sentence)
         used.add(beginning)
     assert used == beginnings.keys()
     assert not [each for each in others if each.startswith(tuple(beginnings))]

@@ -38,8 +38,8 @@ from lms_webhooks.admin.retries import Retry
 from lms_webhooks.admin.stats import Hour, Stats, percentile
 from lms_webhooks.admin.subscriptions import Subscription
 from lms_webhooks.model.attempts import Attempt
-from lms_webhooks.model.deliveries import Outcome
 from lms_webhooks.model.data_schemas import describe_data
+from lms_webhooks.model.deliveries import Outcome
 from lms_webhooks.model.event_types import EventTypes
 from lms_webhooks.model.health import Health
 from lms_webhooks.model.lanes import Count, Lane

@@ -223,8 +223,7 @@ class ReplayInProgressProblem(Problem):
 
     def __init__(self) -> None:
         super().__init__(
-            "A webhook has one replay at a time, and one is running. GET this path for its progress. To start"
-            " another now, DELETE it first."
+            "A webhook has one replay at a time, and one is running. To start another now, cancel it first."
         )
 
 

@@ -43,6 +43,7 @@ _DATE: Schema = {
 _FORMS_OF_A_DATE = "in epoch seconds, epoch milliseconds or ISO 8601"
 _FREE = {"metadata"}
 """Fields that hold what a caller chose."""
+_KINDS = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array"}
 
 
 def describe_data(sample: Mapping[str, Any]) -> Schema:
@@ -68,14 +69,5 @@ def _like(sample: object) -> Schema:
             return {"type": "object", "properties": {name: _field(name, sample[name]) for name in sample}}
         case [first, *_]:
             return {"type": "array", "items": _like(first)}
-        case []:
-            return {"type": "array"}
-        case bool():
-            return {"type": "boolean"}
-        case int():
-            return {"type": "integer"}
-        case float():
-            return {"type": "number"}
-        case str():
-            return {"type": "string"}
-    return {}
+    kind = _KINDS.get(type(sample))
+    return {"type": kind} if kind else {}

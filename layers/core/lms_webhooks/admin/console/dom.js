@@ -186,7 +186,7 @@ export function t(key, values = {}) {
 /** Translate a rule of the API, which is in English, if the language has it. */
 export function rule(detail) {
   const begins = Object.keys(rules).find((each) => detail.startsWith(each));
-  return begins ? rules[begins].replace('{n}', detail.match(/\d+/)) : detail;
+  return begins ? rules[begins].replace('{n}', detail.match(/[\w-]{16,}|\d+/)) : detail;
 }
 
 /** Describe an error class, with the reason, if known. */

@@ -1,8 +1,7 @@
 // Add a webhook, or change one.
 import { announce, button, clearError, dialog, eventLabel, field, fieldLabel, h, rule, showError, showFieldError, t, table } from './dom.js';
-import { confirmOverlapEnd, hasTwoSecrets, showSecret } from './secret.js';
-import { makeSchedule, scheduleText } from './schedule.js';
 import { call, eventTypes } from './session.js';
+import { confirmOverlapEnd, hasTwoSecrets, makeSchedule, scheduleText, showSecret } from './settings.js';
 import { sampleResult } from './status.js';
 
 const MAX_DESCRIPTION = 140;

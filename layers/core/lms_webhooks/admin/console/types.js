@@ -1,5 +1,5 @@
-// The catalogue: every event type, with the fields of its events, a sample and its JSON Schema.
-import { copyButton, eventLabel, field, h, number, panel, t, table } from './dom.js';
+// The catalogue: every event type, with a sample of its data and the JSON Schema of it.
+import { copyButton, eventLabel, field, h, number, panel, t } from './dom.js';
 import { call, eventTypes } from './session.js';
 
 export async function draw(screen) {
@@ -37,11 +37,6 @@ export async function draw(screen) {
 function describe(type, users) {
   return [
     h('p', { class: 'hint' }, t('types.used'), ' ', users.length ? users.map((each, at) => [at > 0 && ', ', h('a', { href: `#/webhooks/${each.webhookId}` }, each.name)]) : t('types.unused')),
-    table(
-      t('types.fields'),
-      ['types.field', 'types.kind', 'types.example'],
-      h('tbody', {}, fields(type.sample).map(([name, value]) => h('tr', {}, h('th', { scope: 'row' }, h('code', {}, name)), h('td', {}, kindOf(value)), h('td', {}, h('code', {}, JSON.stringify(value)))))),
-    ),
     json(type, t('types.sample'), type.sample),
     json(type, 'JSON Schema', type.dataSchema),
   ].flat();
@@ -54,9 +49,3 @@ function json(type, name, value) {
     h('pre', { tabindex: 0, role: 'region', 'aria-label': `${name}: ${type.eventName}` }, text),
   ];
 }
-
-/** Return the fields of a sample, those of an object within as `request.metadata`. */
-const fields = (sample, path = '') =>
-  Object.entries(sample).flatMap(([name, value]) => (value && typeof value === 'object' && !Array.isArray(value) ? fields(value, `${path}${name}.`) : [[path + name, value]]));
-
-const kindOf = (value) => t(`kind.${Array.isArray(value) ? 'array' : typeof value}`);

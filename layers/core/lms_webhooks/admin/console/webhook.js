@@ -1,9 +1,8 @@
 // One webhook: its status, settings, deliveries and actions. Its charts are read by pointer, touch and keys, and as a table.
-import { announce, button, clearError, confirmed, copyable, eventLabel, h, locale, milliseconds, number, panel, relative, s, shortTime, showError, t, table, time } from './dom.js';
 import { historyOf } from './deliveries.js';
-import { confirmOverlapEnd, hasTwoSecrets, showSecret } from './secret.js';
-import { scheduleText } from './schedule.js';
+import { announce, button, clearError, confirmed, copyable, eventLabel, h, locale, milliseconds, number, panel, relative, s, shortTime, showError, t, table, time } from './dom.js';
 import { call, eventTypes } from './session.js';
+import { confirmOverlapEnd, hasTwoSecrets, scheduleText, showSecret } from './settings.js';
 import { badge, bars, everyHour, facts, fetchStats, OUTCOMES, pendingText, problemOf, responseOf, sampleResult, statusOf, sums } from './status.js';
 
 const SHOWN_EVENTS = 5;
