@@ -801,7 +801,7 @@ class Furnished(NamedTuple):
 @pytest.fixture
 def furnished(account: Account) -> Iterator[Furnished]:
     """An account with a webhook that delivers, one that fails and one that is paused."""
-    with Receiver() as good, Receiver(answer(503)) as bad:
+    with Receiver() as good, Receiver(answer(503, body=b"out of order")) as bad:
         webhook = account.create(
             good.url("/hooks"), authentication={"type": "signature"}, headers={"x-a": "b"}
         )
@@ -834,6 +834,7 @@ def each_screen(console: Console, account: Account, webhooks: Furnished) -> Iter
     page.get_by_role("dialog", name="Leave this form?").wait_for()
     yield "leave"
     press(page, "Discard changes")
+    page.locator(".spark").nth(2).wait_for()
     its_page = f"#/webhooks/{webhooks.good}"
     console.open(f"{its_page}/edit")
     yield "form, to edit"
@@ -870,7 +871,8 @@ def each_screen(console: Console, account: Account, webhooks: Furnished) -> Iter
     page.get_by_role("button", name="Retry now").wait_for()
     yield "failing webhook, with a test's result"
     page.locator(".history tbody a").first.click()
-    page.get_by_text("Response of the receiver").first.click()
+    attempts = page.get_by_role("table", name="Last requests to the endpoint")
+    attempts.get_by_text("Response of the receiver").first.click()
     yield "pending delivery"
     calls = re.compile("/v1/")
     page.route(calls, lambda route: route.abort())

@@ -90,7 +90,9 @@ def test_the_catalogue_is_listed_in_order(client: AdminClient) -> None:
         "label": "Learner enrolls themselves in a course",
         "category": "real-time",
         "sample": dict(EVENT_TYPES["COURSE_ENROLLMENT"].sample),
+        "dataSchema": shown["dataSchema"],
     }
+    assert shown["dataSchema"]["properties"].keys() == shown["sample"].keys()
     assert {one["category"] for one in listed} == {"real-time", "non-real-time"}
 
 
