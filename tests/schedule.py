@@ -16,16 +16,19 @@ from local import stack
 STACKS = {
     "the second stack": (
         "test_access", "test_claims", "test_erase", "test_leaks", "test_neighbours", "test_restore",
-        "test_secrets", "test_tenants", "test_upgrade",
+        "test_secrets", "test_upgrade",
     ),
     "the third stack": (
-        "test_emitting", "test_generated_client", "test_preflight", "test_quarantine", "test_receivers",
-        "test_recovery", "test_resends", "test_smoke",
+        "test_generated_client", "test_preflight", "test_receivers", "test_recovery", "test_smoke",
+    ),
+    "the fourth stack": (
+        "test_admin_calls", "test_backlog", "test_deliveries", "test_emitting", "test_own_event_types",
+        "test_resends", "test_tenants",
     ),
 }  # fmt: skip
-"""These end-to-end tests have stacks of their own: the three parts are about equally long."""
+"""These end-to-end tests have stacks of their own: the four parts are about equally long."""
 
-_WAITING = 4
+_WAITING = 5
 """Processes that mostly wait: one for each of these stacks, and one for the stack of enforced roles."""
 
 _ORDER = (

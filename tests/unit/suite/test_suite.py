@@ -30,6 +30,7 @@ def test_every_module_of_a_stack_is_there(stack: str) -> None:
         ("tests/e2e/test_new.py::test_b", "the first stack"),
         ("tests/e2e/test_upgrade.py::test_b", "the second stack"),
         ("tests/e2e/test_smoke.py::test_b", "the third stack"),
+        ("tests/e2e/test_backlog.py::test_b", "the fourth stack"),
         ("tests/e2e/enforced/test_roles.py::test_b", "the stack whose roles are enforced"),
     ],
 )
