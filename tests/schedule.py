@@ -68,7 +68,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """For `-n auto`: one a core, and those that wait. Without the stacks, one more fills the pauses."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     is_whole = config.args == config.getini("testpaths")
-    return cores - 1 + _WAITING if is_whole else cores + 1
+    return cores + _WAITING if is_whole else cores + 1
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
