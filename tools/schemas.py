@@ -129,6 +129,6 @@ def _event(event_type: EventType, *, timestamp: Schema, event_id: Schema) -> Sch
             "eventName": {"description": "The event's type", "const": event_type.name},
             "timestamp": timestamp,
             "eventInfo": {"description": "Text of the platform, in no fixed form", "type": "string"},
-            "data": describe_data(event_type.sample),
+            "data": describe_data(event_type),
         },
     }

@@ -850,7 +850,7 @@ def each_screen(console: Console, account: Account, webhooks: Furnished) -> Iter
     page.locator(".history tbody tr").first.wait_for()
     yield "webhook"
     press(page, "Replay")
-    expect(page.get_by_text("No delivery matches.")).to_be_visible()
+    expect(page.get_by_text("No deliveries match.")).to_be_visible()
     yield "replay"
     page.keyboard.press("Escape")
     press(page, "Delete")

@@ -23,6 +23,14 @@ KEEP_CALLS = """() => {
 }"""
 """Keep the method of each call, at the moment that the page makes it."""
 
+COUNT_TIMERS = """
+    window.timers = new Set();
+    const [set, clear] = [window.setInterval, window.clearInterval];
+    window.setInterval = (...given) => (timers.add(set(...given)), [...timers].at(-1));
+    window.clearInterval = (id) => (timers.delete(id), clear(id));
+"""
+"""Keep the timers that run."""
+
 
 ##### No connection
 
@@ -216,6 +224,56 @@ def test_nothing_is_read_beside_a_write(
     press(page.get_by_role("dialog"), "Delete")
     said(page, "is deleted")
     assert beside == [[], []]
+
+
+def test_a_screen_that_was_left_before_it_was_drawn_reads_no_more(
+    console: Console, page: Page, account: Account, receiver: Receiver
+) -> None:
+    account.create(receiver.url("/hooks"))
+    console.context.add_init_script(COUNT_TIMERS)
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route(re.compile("/v1/webhooks$"), hold, times=1)
+    page.goto(console.url)
+    until(lambda: page.evaluate("1") and held, "the call of the list")
+    page.get_by_role("link", name="Event types").click()
+    expect(page.get_by_role("heading", name="Event types")).to_be_visible()
+    with page.expect_response(re.compile("/stats")):
+        held[0].continue_()
+    assert page.evaluate("timers.size") == 1  # that of the screen's own age
+
+
+def test_what_is_kept_of_a_form_does_not_overwrite_a_later_change(
+    console: Console, page: Page, account: Account, receiver: Receiver
+) -> None:
+    webhook = account.create(receiver.url("/hooks"))
+    console.open(f"#/webhooks/{webhook['webhookId']}/edit")
+    page.get_by_label("Name *", exact=True).fill("Mine")
+    account.call("PATCH", f"/v1/webhooks/{webhook['webhookId']}", {"status": "paused", "ordered": True})
+    page.get_by_label("Language").select_option("it")
+    name = page.get_by_label("Nome *", exact=True)
+    expect(name).to_have_value("Mine")
+    press(page, "Salva")
+    dialog = page.get_by_role("dialog", name="Qualcun altro ha modificato questo webhook")
+    expect(dialog).to_be_visible()
+    assert account.webhooks()[0]["ordered"] is True
+
+
+def test_a_replay_is_stopped(console: Console, page: Page, account: Account, receiver: Receiver) -> None:
+    webhook = account.create(receiver.url("/hooks"))
+    account.emit()
+    account.system.wait_for_history(webhook["webhookId"], 1)
+    receiver.script = answer(503)
+    console.open(f"#/webhooks/{webhook['webhookId']}")
+    press(page, "Replay")
+    page.get_by_role("dialog").get_by_label("Status").select_option("delivered")
+    press(page, "Start replay")
+    press(page, "Stop replay")
+    expect(page.locator(".replay")).to_contain_text("Replay stopped:")
+    expect(page.get_by_role("button", name="Stop replay")).to_be_hidden()
 
 
 def test_italian_agrees_with_the_number(

@@ -62,7 +62,7 @@ def test_the_catalogue_lists_them_last_with_a_label_and_a_generic_sample(client:
             "dataSchema": {
                 "description": "What happened",
                 "type": "object",
-                "properties": {"userId": {"description": "The learner", "type": "integer"}},
+                "properties": {"userId": {"type": "number"}},
             },
         },
     ]

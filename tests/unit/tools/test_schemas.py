@@ -308,24 +308,24 @@ def test_every_field_of_the_catalogue_s_samples_is_explained(event_type: EventTy
 @pytest.mark.parametrize(
     ("sample", "schema"),
     [
-        ({"badge": "gold", "dateWon": 1}, {"badge": {"type": "string"}, "dateWon": {"type": "integer"}}),
-        ({"userId": 7}, {"userId": {"description": "The learner", "type": "integer"}}),
+        ({"badge": "gold", "dateWon": 1}, {"badge": {"type": "string"}, "dateWon": {"type": "number"}}),
+        ({"userId": 7, "isNew": True}, {"userId": {"type": "number"}, "isNew": {"type": "boolean"}}),
         (
             {"badges": [], "note": None, "ids": [1]},
-            {"badges": {"type": "array"}, "note": {}, "ids": {"type": "array", "items": {"type": "integer"}}},
+            {"badges": {"type": "array"}, "note": {}, "ids": {"type": "array", "items": {"type": "number"}}},
         ),
     ],
 )
 def test_a_deployer_s_sample_is_described_as_far_as_it_tells(
     sample: dict[str, Any], schema: dict[str, Any]
 ) -> None:
-    described = describe_data(sample)
+    described = describe_data(EventType("BADGE_AWARDED", "Badge awarded", Category.REAL_TIME, sample))
     assert described == {"description": "What happened", "type": "object", "properties": schema}
     Draft202012Validator.check_schema(described)
     assert Draft202012Validator(described).is_valid(sample)
 
 
 def test_a_sample_may_hold_decimals() -> None:
-    made = EventType("BADGE_AWARDED", "Badge awarded", Category.REAL_TIME, {"progressPercent": 0.5})
+    made = EventType("LEARNER_PROGRESS", "Progress", Category.NON_REAL_TIME, {"progressPercent": 0.5})
     data = detail_schema(made)["properties"]["data"]
     assert data["properties"]["progressPercent"]["type"] == "number"

@@ -319,7 +319,7 @@ def present_event_types(event_types: EventTypes) -> EventTypeList:
                 translations=dict(event_type.translations) or None,
                 category=event_type.category,
                 sample=dict(event_type.sample),
-                data_schema=describe_data(event_type.sample),
+                data_schema=describe_data(event_type),
             )
             for event_type in event_types.values()
         ]

@@ -8,6 +8,8 @@ name.
 from collections.abc import Mapping
 from typing import Any
 
+from lms_webhooks.model.event_types import EVENT_TYPES, EventType
+
 type Schema = dict[str, Any]
 
 FIELDS = {
@@ -46,28 +48,34 @@ _FREE = {"metadata"}
 _KINDS = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array"}
 
 
-def describe_data(sample: Mapping[str, Any]) -> Schema:
-    """Return the schema of objects like the sample.
+def describe_data(event_type: EventType) -> Schema:
+    """Return the schema of the `data` of a type.
 
-    A deployer's sample may have fields that are not in `FIELDS`: they get a kind, and no description.
+    The fields of a type that is not in the catalogue have the kinds of its sample, and no meaning: the
+    catalogue's may be another one.
     """
-    return {"description": "What happened", **_like(sample)}
+    is_ours = event_type.name in EVENT_TYPES
+    return {"description": "What happened", **_like(event_type.sample, FIELDS if is_ours else {})}
 
 
-def _field(name: str, sample: object) -> Schema:
-    meaning = FIELDS.get(name)
-    if name.startswith("date") and meaning:
+def _field(name: str, sample: object, meanings: Mapping[str, str]) -> Schema:
+    meaning = meanings.get(name)
+    if meaning is None:
+        return _like(sample, meanings)
+    if name.startswith("date"):
         return {"description": f"{meaning}, {_FORMS_OF_A_DATE}", **_DATE}
-    described: Schema = {"description": meaning} if meaning else {}
-    return described if name in _FREE else described | _like(sample)
+    return {"description": meaning} | ({} if name in _FREE else _like(sample, meanings))
 
 
-def _like(sample: object) -> Schema:
+def _like(sample: object, meanings: Mapping[str, str]) -> Schema:
     """Return the kind of value that a sample is of. An empty list or null tells nothing of it."""
     match sample:
         case Mapping():
-            return {"type": "object", "properties": {name: _field(name, sample[name]) for name in sample}}
+            fields = {name: _field(name, sample[name], meanings) for name in sample}
+            return {"type": "object", "properties": fields}
         case [first, *_]:
-            return {"type": "array", "items": _like(first)}
+            return {"type": "array", "items": _like(first, meanings)}
+        case int() if not meanings and not isinstance(sample, bool):
+            return {"type": "number"}  # a deployer's 5 does not say that there is no 5.5
     kind = _KINDS.get(type(sample))
     return {"type": kind} if kind else {}

@@ -24,7 +24,7 @@ export async function draw(screen) {
     list.append(...body.activity.map((each) => row(each, names)));
     next = body.nextCursor;
     more.hidden = !next;
-    none.hidden = list.children.length > 0;
+    none.hidden = list.children.length > 0 || Boolean(next);
   }
 
   await load();

@@ -62,6 +62,7 @@ function screenContext() {
     },
     /** Repeat `act`, unless the page is hidden or left, a write runs, or the last run has not ended. Returns a function that stops it. */
     every(seconds, act) {
+      if (!isCurrent) return () => {};
       let isBusy = false;
       let workedAt = Date.now();
       const run = async () => {
@@ -277,6 +278,7 @@ function drawBar() {
 const darkness = () => (document.documentElement.dataset.theme ?? (matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light')) === 'dark';
 
 function sessionOver() {
+  if (!person) return;
   person = undefined;
   notes.replaceChildren();
   keepDraft();

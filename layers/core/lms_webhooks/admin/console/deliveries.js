@@ -73,7 +73,7 @@ export function historyOf(screen, webhookId, types) {
     next = page.nextCursor;
     more.hidden = !next;
     if (!rows && next && eventId.value) return load(next); // each call reads a part
-    none.hidden = rows > 0;
+    none.hidden = rows > 0 || Boolean(next);
     none.textContent = t(String(query()) ? 'history.none' : 'history.first');
     count.textContent = rows ? t(next ? 'history.shown' : 'history.all', { n: rows }) : '';
     return undefined;
@@ -143,7 +143,7 @@ async function askForReplay(path, choose, begin) {
     const asked = String(new URLSearchParams(read()));
     const found = await call('GET', `${path}/replay/preview?${asked}`).then(({ body }) => body, () => undefined);
     if (asked !== String(new URLSearchParams(read()))) return;
-    many.textContent = found ? t(found.count ? 'replay.count' : 'replay.none', { n: found.count, count: atLeast(found) }) : '';
+    many.textContent = found ? t(found.count ? 'replay.count' : 'history.none', { n: found.count, count: atLeast(found) }) : '';
   }
   for (const control of Object.values(controls)) control.addEventListener('change', preview);
   preview();
@@ -175,13 +175,15 @@ async function askForReplay(path, choose, begin) {
 function progressOf(screen, path) {
   const bar = h('progress', { max: 1, value: 0, 'aria-label': t('replay') });
   const text = h('p', { role: 'status' });
-  const place = h('div', { class: 'replay', hidden: true }, bar, text);
+  const end = screen.person.canWrite && button(t('replay.stop'), () => call('DELETE', `${path}/replay`), { class: 'small' });
+  const place = h('div', { class: 'replay', hidden: true }, bar, text, end);
 
   function update(replay) {
     const [from, to] = [Date.parse(replay.from), Date.parse(replay.to)];
     const isDone = replay.state === 'done';
     // The number of deliveries is unknown; the time that the replay has reached is known.
     bar.value = isDone ? 1 : replay.processedTo ? (Date.parse(replay.processedTo) - from) / Math.max(1, to - from) : 0;
+    if (end) end.hidden = replay.state !== 'running';
     const isEmpty = isDone && replay.delivered + replay.rejected === 0;
     const counts = { processed: number(replay.processed), delivered: number(replay.delivered), rejected: number(replay.rejected) };
     text.textContent = isEmpty ? t('replay.nothing') : t(`replay.${replay.state}`, counts);
@@ -233,7 +235,7 @@ export async function draw(screen, webhookId, deliveryId) {
           [t('webhook-id'), copyable(webhookId, t('webhook-id'))],
           [t('occurred'), time(delivery.occurredAt, fullTime)],
           [t('accepted'), time(delivery.acceptedAt, fullTime)],
-          delivery.reason && [t('reason'), delivery.reason],
+          delivery.reason && [t('reason'), rule(delivery.reason)],
           delivery.nextAttemptAt && [t('next-attempt'), time(delivery.nextAttemptAt, shortTime)],
         ],
         { class: 'settings' },

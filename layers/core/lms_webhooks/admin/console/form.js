@@ -80,7 +80,7 @@ export async function draw(screen, webhookId) {
 
   /** Show each error beside its field, and focus the first. */
   function showErrors(problem) {
-    if (problem.slug === 'version-conflict') return showConflict(screen, old, everything(), types);
+    if (problem.slug === 'version-conflict') return showConflict(screen, old, { ...everything(), status: active.checked ? old.status.replace('inactive', 'active') : 'inactive' }, types);
     if (!problem.errors?.length) throw problem;
     const marked = new Set();
     for (const { pointer, detail } of problem.errors) {
@@ -147,6 +147,7 @@ export async function draw(screen, webhookId) {
     if (!saved) return;
     const { secret } = saved.authentication;
     if (secret) await showSecret({ webhookId: saved.webhookId, secret }, saved.name);
+    if (!screen.isCurrent) return;
     location.hash = `#/webhooks/${saved.webhookId}`;
     announce(t('saved', { name: saved.name }), { onNextScreen: true });
   }
@@ -165,9 +166,11 @@ export async function draw(screen, webhookId) {
       old.authentication.previousSecretExpiresAt = body.previousSecretExpiresAt;
       return showSecret(body, old.name);
     }
+    active.checked = false;
     const saved = await save('inactive');
     if (!saved) return undefined;
     if (saved.authentication.secret) await showSecret({ webhookId: saved.webhookId, secret: saved.authentication.secret }, saved.name);
+    if (!screen.isCurrent) return undefined;
     const next = `#/webhooks/${saved.webhookId}/edit`;
     if (location.hash === next) return screen.again();
     location.hash = next;
@@ -216,25 +219,26 @@ export async function draw(screen, webhookId) {
       h('a', { class: 'button plain', href: old ? `#/webhooks/${webhookId}` : '#/' }, t('cancel')),
     ),
   );
-  guard(screen, form);
+  etag = guard(screen, form, () => etag);
   if (!screen.person.canWrite) showError({ detail: t('reader') });
   return [h('p', { class: 'back' }, h('a', { href: old ? `#/webhooks/${webhookId}` : '#/' }, `← ${old ? old.name : t('webhooks')}`)), h('h1', { tabindex: -1 }, old ? t('edit.title', { name: old.name }) : t('add')), form];
 }
 
-/** Let no change be lost: the page asks before it goes, and has what was typed when it must go. Passwords are not kept. */
-function guard(screen, form) {
+/** Let no change be lost: the page asks before it goes, and has what was typed when it must go. Passwords are not kept. Returns the ETag that the changes are of. */
+function guard(screen, form, etagNow) {
   const controls = [...form.elements].filter((each) => each.matches('input, select, textarea') && !['password', 'search'].includes(each.type));
   const read = () => controls.map((each) => (each.type === 'checkbox' ? each.checked : each.value));
   const saved = JSON.stringify(read());
-  screen.unsaved = () => (JSON.stringify(read()) !== saved || form.querySelector('[type=password]').value ? read() : undefined);
+  screen.unsaved = () => (JSON.stringify(read()) !== saved || form.querySelector('[type=password]').value ? { etag: etagNow(), values: read() } : undefined);
   const draft = screen.draft();
-  if (draft?.length !== controls.length) return;
+  if (draft?.values.length !== controls.length) return etagNow();
   controls.forEach((each, index) => {
-    if (each.type === 'checkbox') each.checked = draft[index];
-    else each.value = draft[index];
+    if (each.type === 'checkbox') each.checked = draft.values[index];
+    else each.value = draft.values[index];
     each.dispatchEvent(new Event(each.tagName === 'TEXTAREA' ? 'input' : 'change'));
   });
   announce(t('draft'));
+  return draft.etag;
 }
 
 /** Show what somebody else saved meanwhile, beside what this form has. */
@@ -244,6 +248,7 @@ async function showConflict(screen, old, mine, types) {
   const write = (value, key) => {
     if (Array.isArray(value)) return value.map(label).join(', ');
     if (value?.dailyAt || value?.everyMinutes) return scheduleText(value);
+    if (key === 'status') return t(`now.${value}`, { name: old.name });
     if (value?.type) return t(`auth.${value.type}`) + (value.username ? ` (${value.username})` : '');
     return typeof value === 'string' ? value : typeof value === 'boolean' ? t(key === 'ordered' ? (value ? 'order.kept' : 'order.free') : value ? 'bodies.kept' : 'bodies.free') : JSON.stringify(value);
   };

@@ -1,5 +1,6 @@
 // The signed-in user, and calls of the API. The token stays in the session storage of this tab, never in an address.
 
+const MOST_MS = 31_000; // the gateway answers within 30 s
 const base = new URL('./', location.href.split('#')[0]);
 const page = location.href.split(/[?#]/)[0];
 
@@ -126,7 +127,7 @@ export async function signOut() {
   location.assign(`${endpoints.end}?${new URLSearchParams({ client_id: config.clientId, [endpoints.endsAt]: page })}`);
 }
 
-// A read beside a write may show what was before it, or ask for what it deletes.
+// A read beside a write may show what was before it, or ask for what it deletes. One that hangs is not waited for.
 const polls = new Set();
 let writes = 0;
 
@@ -144,7 +145,7 @@ export async function call(method, path, options) {
   if (method === 'GET') return send(method, path);
   writes += 1;
   try {
-    await Promise.allSettled(polls);
+    await Promise.race([Promise.allSettled(polls), new Promise((go) => setTimeout(go, 3000))]);
     return await send(method, path, options);
   } finally {
     writes -= 1;
@@ -157,17 +158,20 @@ async function send(method, path, { body, etag } = {}) {
   if (body !== undefined) headers['content-type'] = 'application/json';
   if (etag) headers['if-match'] = etag;
   if (method === 'POST') headers['idempotency-key'] = crypto.randomUUID();
-  const ask = () => fetch(new URL(`v1/${path}`, base), { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
+  const ask = async () => {
+    const asked = await fetch(new URL(`v1/${path}`, base), { method, headers, body: body === undefined ? undefined : JSON.stringify(body), signal: AbortSignal.timeout(MOST_MS) });
+    return [asked, await asked.text()];
+  };
   let response;
+  let text;
   try {
-    response = await ask().catch((error) => {
+    [response, text] = await ask().catch((error) => {
       if (method !== 'POST') throw error;
       return ask();
     });
   } catch {
     throw new Problem(0, { detail: 'The API cannot be reached.' });
   }
-  const text = await response.text();
   if (!response.ok) {
     let document = {};
     try {

@@ -18,7 +18,7 @@ export async function showSecret(secret, name) {
   const shown = h('input', { readonly: true, value: secret.secret, 'aria-label': t('secret'), class: 'code', onfocus: (event) => event.target.select(), oncopy: stored });
   const warning = h('p', { class: 'error', role: 'alert', hidden: true });
   await dialog(
-    t('secret.title'),
+    t('secret'),
     [
       h('p', {}, t('secret.text', { name })),
       shown,

@@ -72,7 +72,7 @@ export function problemOf(webhook) {
       return [
         t('failing.since'), ' ', time(health.failingSince), ': ', lastError(health.lastError ?? '?'),
         health.nextAttemptAt && [t('failing.next'), ' ', time(health.nextAttemptAt, shortTime), '. '],
-        pending.count ? t('failing.pending', { n: pending.count }) : '',
+        pending.count ? t('failing.pending', { n: pending.count, count: atLeast(pending) }) : '',
       ];
     case 'new':
       return [t('new.note')];

@@ -54,7 +54,7 @@ export async function draw(screen, webhookId) {
     if (!response) return;
     ({ body: webhook, etag } = response);
     update();
-    announce(t(`now.${status}`, { name: webhook.name }));
+    if (screen.isCurrent) announce(t(`now.${status}`, { name: webhook.name }));
   }
 
   /** Probe the endpoint now, and say what it responded. */
@@ -77,6 +77,7 @@ export async function draw(screen, webhookId) {
   async function remove() {
     if (!(await confirmed(t('delete.title', { name: webhook.name }), t('delete.text'), t('delete'), { danger: true }))) return;
     await call('DELETE', path);
+    if (!screen.isCurrent) return;
     location.hash = '#/';
     announce(t('deleted', { name: webhook.name }), { onNextScreen: true });
   }
@@ -141,7 +142,7 @@ export async function draw(screen, webhookId) {
           [t('status.failed'), number(all.failed)],
           [t('status.expired'), number(all.expired)],
           [t('latency'), all.p50 === undefined ? '–' : milliseconds(all.p50), all.p95 !== undefined && `p95 ${milliseconds(all.p95)}`],
-          [t('pending'), pending, lanes],
+          [t('status.pending'), pending, lanes],
           [t('oldest'), stats.oldestPendingAt ? time(stats.oldestPendingAt) : '–'],
           [t('next-expiry'), stats.nextExpiryAt ? time(stats.nextExpiryAt) : '–'],
           [t('next-batch'), stats.nextBatchAt ? time(stats.nextBatchAt, shortTime) : '–', stats.nextBatchAt && relative(stats.nextBatchAt)],
@@ -336,7 +337,7 @@ function makeCharts() {
   const region = h(
     'div',
     { class: 'scroll', role: 'region', tabindex: 0, 'aria-label': t('chart.table') },
-    table(t('traffic'), ['hour', ...OUTCOMES.map((name) => `status.${name}`), 'p50', 'p95'], rows),
+    table(t('traffic'), ['when', ...OUTCOMES.map((name) => `status.${name}`), 'p50', 'p95'], rows),
   );
   return {
     element: h(

@@ -113,11 +113,11 @@ function makeCard(screen, { webhookId }, reload) {
             [t('status.delivered'), number(all.delivered)],
             [t('status.failed'), number(all.failed + all.expired)],
             ['p95', all.p95 === undefined ? '–' : milliseconds(all.p95)],
-            [t('pending'), atLeast(stats.pending)],
+            [t('status.pending'), atLeast(stats.pending)],
           ],
           { class: 'facts' },
         ),
-        h('small', {}, t('last-day')),
+        h('small', {}, t('range.24')),
       );
     },
   };
