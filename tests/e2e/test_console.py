@@ -471,7 +471,7 @@ def test_a_saved_webhook_is_tested_and_its_secret_changed(
             "it-IT",
             "errore TLS",
             "Il certificato del ricevitore è autofirmato, o la sua autorità non è pubblica",
-            "Il ricevitore rimanda a https://hooks.example.org/new. I rinvii non vengono seguiti",
+            "Il ricevitore rimanda a https://hooks.example.org/new. I reindirizzamenti non vengono seguiti",
             "non può usare la porta 25, che appartiene a un altro servizio",
         ),
     ],
