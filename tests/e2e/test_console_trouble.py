@@ -23,6 +23,9 @@ KEEP_CALLS = """() => {
 }"""
 """Keep the method of each call, at the moment that the page makes it."""
 
+READ_AGAIN = "dispatchEvent(new Event('online'))"
+"""Run every poll of the screen, and make its calls before this returns."""
+
 COUNT_TIMERS = """
     window.timers = new Set();
     const [set, clear] = [window.setInterval, window.clearInterval];
@@ -203,24 +206,20 @@ def test_nothing_is_read_beside_a_write(
     page.evaluate(KEEP_CALLS)
     beside: list[list[str]] = []
 
-    def while_it_runs(route: Route, act: Callable[[], None]) -> None:
+    def while_it_runs(route: Route, act: str) -> None:
         """Act when the system has done what was asked, and before the page hears of it."""
         done = route.fetch()
-        page.evaluate("calls.length = 0")
-        act()
-        beside.append(page.evaluate("calls"))
+        beside.append(page.evaluate(f"(() => {{ calls.length = 0; {act}; return [...calls]; }})()"))
         route.fulfill(response=done)
 
-    def read_again() -> None:
-        page.evaluate("dispatchEvent(new Event('online'))")
-
     its_path = re.compile(rf"/v1/webhooks/{webhook['webhookId']}$")
-    page.route(its_path, lambda route: while_it_runs(route, lambda: press(page, "Pause")), times=1)
-    read_again()
+    pause = "[...document.querySelectorAll('button')].find(each => each.textContent === 'Pause').click()"
+    page.route(its_path, lambda route: while_it_runs(route, pause), times=1)
+    page.evaluate(READ_AGAIN)
     said(page, "is paused")
     expect(page.locator(".head .badge").first).to_have_text("Paused")
     press(page, "Delete")
-    page.route(its_path, lambda route: while_it_runs(route, read_again), times=1)
+    page.route(its_path, lambda route: while_it_runs(route, READ_AGAIN), times=1)
     press(page.get_by_role("dialog"), "Delete")
     said(page, "is deleted")
     assert beside == [[], []]

@@ -233,6 +233,7 @@ export async function draw(screen, webhookId, deliveryId) {
         [
           [t('event-id'), copyable(delivery.eventId, t('event-id'))],
           [t('webhook-id'), copyable(webhookId, t('webhook-id'))],
+          [t('delivery-id'), copyable(deliveryId, t('delivery-id'))],
           [t('occurred'), time(delivery.occurredAt, fullTime)],
           [t('accepted'), time(delivery.acceptedAt, fullTime)],
           delivery.reason && [t('reason'), rule(delivery.reason)],

@@ -65,6 +65,7 @@ export const words = {
   'delete.title': 'Delete “{name}”?',
   'deleted': '“{name}” is deleted.',
   'delivery': 'Delivery',
+  'delivery-id': 'Delivery id',
   'description': 'Description',
   'did.delivery.redeliver': 'Event redelivered',
   'did.notice-subscription.create': 'Mail address subscribed',

@@ -166,9 +166,13 @@ export async function draw(screen, webhookId) {
       old.authentication.previousSecretExpiresAt = body.previousSecretExpiresAt;
       return showSecret(body, old.name);
     }
+    const wasActive = active.checked;
     active.checked = false;
     const saved = await save('inactive');
-    if (!saved) return undefined;
+    if (!saved) {
+      active.checked = wasActive;
+      return undefined;
+    }
     if (saved.authentication.secret) await showSecret({ webhookId: saved.webhookId, secret: saved.authentication.secret }, saved.name);
     if (!screen.isCurrent) return undefined;
     const next = `#/webhooks/${saved.webhookId}/edit`;

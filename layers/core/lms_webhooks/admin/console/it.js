@@ -65,6 +65,7 @@ export const words = {
   'delete.title': 'Eliminare «{name}»?',
   'deleted': '«{name}» è stato eliminato.',
   'delivery': 'Consegna',
+  'delivery-id': 'Id della consegna',
   'description': 'Descrizione',
   'did.delivery.redeliver': 'Evento riconsegnato',
   'did.notice-subscription.create': 'Indirizzo e-mail iscritto',
