@@ -292,6 +292,8 @@ def test_where_they_differ_it_is_known(changes: dict[str, Any], is_good: bool) -
 @each_type
 def test_every_field_of_the_catalogue_s_samples_is_explained(event_type: EventType) -> None:
     def names(value: object) -> Iterator[str]:
+        assert value is not None, "model/event_types.py: null tells no kind"
+        assert value != [], "model/event_types.py: an empty list tells no kind of entries"
         if isinstance(value, Mapping):
             for name, inner in value.items():
                 yield name
