@@ -88,8 +88,16 @@ generate: $(READY) ## Write what follows from the code: samples in events/, sche
 	@$(BIN)/python -m tools.samples
 	@$(BIN)/python -m tools.openapi
 
+# Once, by one process: each of seven would otherwise rewrite and compile every module of the tests for itself,
+# 6 s of processor. What cannot be collected is told by the run itself.
+COMPILED := .local/compiled
+$(COMPILED): $(READY)
+	@echo "compiling the tests, this once"
+	@$(BIN)/pytest --collect-only -qq >/dev/null || true
+	@touch $@
+
 FAST_TIERS := tests/unit tests/contract tests/scenarios
-test: $(READY) $(if $(FAST),,$(DYNAMODB)/ready) ## Every test; FAST=1 for unit, contract and scenarios on moto, ARGS='-k dispatcher' picks some
+test: $(COMPILED) $(if $(FAST),,$(DYNAMODB)/ready) ## Every test; FAST=1 for unit, contract and scenarios on moto, ARGS='-k dispatcher' picks some
 	@$(BIN)/pytest $(if $(ARGS),$(ARGS),-n auto) $(if $(FAST),-m "not dynamodb_local" $(FAST_TIERS))
 
 # cdk-nag and the CDK have 190 MB, and read the template only.

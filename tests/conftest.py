@@ -3,22 +3,15 @@ makes one at its own. So moto comes first, whichever test is collected first."""
 
 import gc
 from collections.abc import Iterator
-from functools import cache
 
-import moto.kms.models
 import pytest
 from hypothesis import HealthCheck, settings
-from moto.core.config import default_user_config
 
+from tests.engines import quick_moto
 from tests.engines.dynamodb import DynamoDbLocal, Engine
 from tests.engines.dynamodb import moto as moto_engine
 
-# A session reads botocore's models anew, 65 ms for each client. Moto would take another for each test.
-default_user_config["core"]["reset_boto3_session"] = False
-# Moto makes a pair of RSA keys for a symmetric key too, which has no use for it: 45 ms.
-moto.kms.models.generate_private_key = cache(  # type: ignore[attr-defined]
-    moto.kms.models.generate_private_key  # type: ignore[attr-defined]
-)
+quick_moto.apply()
 
 # Both are timed assertions. Beside other work, an example took 1.5 s to be drawn, and its test failed.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
