@@ -35,7 +35,8 @@ def moto() -> "Iterator[DynamoDBClient]":
     """Open moto's DynamoDB. The other services of moto are there meanwhile."""
     with mock_aws():
         # boto3 would compose its own name twice for each call.
-        yield boto3.client("dynamodb", region_name=REGION, config=Config(user_agent="tests"))
+        client = boto3.client("dynamodb", region_name=REGION, config=Config(user_agent="tests"))
+        yield clients.encode_batches(client)
 
 
 class DynamoDbLocal:
@@ -90,7 +91,7 @@ class DynamoDbLocal:
             # Patient, or a call on a busy machine would be made again, and its condition would not hold.
             config=clients._CONFIG.merge(Config(read_timeout=60)),
         )
-        yield client
+        yield clients.encode_batches(client)
         for name in client.list_tables()["TableNames"]:
             client.delete_table(TableName=name)
         client.close()

@@ -9,7 +9,7 @@ import re
 import sys
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -505,18 +505,21 @@ def _key_item(key: Key) -> Item:
 
 
 def _size(item: Item) -> int:
-    return sum(len(name) + sum(_leaf_sizes(value)) for name, value in item.items())
+    """About what DynamoDB counts: what is in text and bytes, and one for each number and truth."""
+    size = 0
+    for name, value in item.items():
+        for held in value.values():
+            size += len(name) + (len(held) if type(held) is str else _nested_size(held))
+    return size
 
 
-def _leaf_sizes(value: Any) -> Iterator[int]:
+def _nested_size(value: Any) -> int:
     match value:
         case dict():
-            for each in value.values():
-                yield from _leaf_sizes(each)
+            return sum(map(_nested_size, value.values()))
         case list():
-            for each in value:
-                yield from _leaf_sizes(each)
+            return sum(map(_nested_size, value))
         case str() | bytes():
-            yield len(value)
+            return len(value)
         case _:
-            yield 1
+            return 1

@@ -107,12 +107,12 @@ def aws_calls(client: AdminClient) -> Iterator[Calls]:
 
     clients: list[Any] = [client._dynamodb, client._sqs, client.sns, client.secret_box._client]
     for each in clients:
-        each.meta.events.register("before-parameter-build", keep, unique_id="tenancy")
+        each.meta.events.register("provide-client-params", keep, unique_id="tenancy")
     try:
         yield calls
     finally:
         for each in clients:
-            each.meta.events.unregister("before-parameter-build", unique_id="tenancy")
+            each.meta.events.unregister("provide-client-params", unique_id="tenancy")
 
 
 def ask(

@@ -4,6 +4,8 @@ The session is botocore's, not boto3's. The clients are the same, but boto3 woul
 manager and resources, a third of a cold start.
 """
 
+import base64
+import json
 import random
 from typing import TYPE_CHECKING, Any, cast
 
@@ -41,10 +43,15 @@ _CONFLICT_TRIES = 8
 _FIRST_WAIT_SECONDS = 0.025
 _MAX_WAIT_SECONDS = 0.4
 
+_BATCH_OPERATIONS = ("BatchGetItem", "BatchWriteItem")
+_BATCH = "lms_webhooks_batch"  # in the context of a call
+
 
 def dynamodb() -> "DynamoDBClient":
     """Return a DynamoDB client. Safe to share between threads."""
-    return retry_conflicts(cast("DynamoDBClient", _session.create_client("dynamodb", config=_CONFIG)))
+    return retry_conflicts(
+        encode_batches(cast("DynamoDBClient", _session.create_client("dynamodb", config=_CONFIG)))
+    )
 
 
 def sqs() -> "SQSClient":
@@ -80,6 +87,23 @@ def retry_conflicts(client: "DynamoDBClient") -> "DynamoDBClient":
     return client
 
 
+def encode_batches(client: "DynamoDBClient") -> "DynamoDBClient":
+    """Make `client` encode a batch of items as one JSON text.
+
+    botocore visits each value of each item, a seventh of the processor time of a write of ten. But it changes
+    only bytes: DynamoDB's protocol has them in base64, and everything else as it is given. boto3's guide
+    documents the event `provide-client-params` and not `before-call`: `tests/unit/aws/test_clients.py` fails
+    with a version that no longer emits them.
+
+    Returns:
+        The same client.
+    """
+    for operation in _BATCH_OPERATIONS:
+        client.meta.events.register(f"provide-client-params.dynamodb.{operation}", _take_batch)  # type: ignore[arg-type]
+        client.meta.events.register(f"before-call.dynamodb.{operation}", _encode_batch)
+    return client
+
+
 def is_conflict(error: BaseException) -> bool:
     """Return whether a transaction held the item of a write until the last retry."""
     return isinstance(error, ClientError) and error.response["Error"]["Code"] == _CONFLICT
@@ -88,6 +112,22 @@ def is_conflict(error: BaseException) -> bool:
 def conflict_wait_seconds(tried: int) -> float:
     """Draw the wait after `tried` collisions with a transaction. Equal waits would collide again."""
     return random.uniform(0, min(_MAX_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2**tried))
+
+
+def _take_batch(*, params: dict[str, Any], context: dict[str, Any], **_: object) -> dict[str, Any]:
+    """Keep a batch from botocore's serializer, which gets an empty one in its place."""
+    context[_BATCH] = params
+    return {"RequestItems": {}}
+
+
+def _encode_batch(*, params: dict[str, Any], context: dict[str, Any], **_: object) -> None:
+    params["body"] = json.dumps(context[_BATCH], default=_encode_bytes).encode()
+
+
+def _encode_bytes(value: object) -> str:
+    if not isinstance(value, bytes):
+        raise TypeError(f"DynamoDB has no values of type {type(value).__name__}")
+    return base64.b64encode(value).decode()
 
 
 def _wait_for_transaction(
