@@ -256,7 +256,8 @@ def _listen(port: int, check: Check | None, account_id: str | None) -> None:
 def _wait_for_interrupt(receiver: Receiver, *lines: str) -> None:
     print(f"Listening at {receiver.url}/  (Ctrl-C ends)", *lines, sep="\n", flush=True)
     with suppress(KeyboardInterrupt):  # the way to end it, and no error
-        signal.pause()
+        while True:  # not `signal.pause`: it would sleep through a Ctrl-C that comes just before it
+            time.sleep(0.5)
 
 
 if __name__ == "__main__":

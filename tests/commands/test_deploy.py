@@ -159,7 +159,8 @@ INTERRUPTED_SAM = """#!/usr/bin/env python3
 import sys, time
 try:
     print("ready", flush=True)
-    time.sleep(60)
+    while True:  # a signal just before a long sleep would be handled only after it
+        time.sleep(0.05)
 except KeyboardInterrupt:
     time.sleep(1)  # more than subprocess.run leaves a child
     print("stopped in order", flush=True)

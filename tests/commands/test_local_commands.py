@@ -105,16 +105,21 @@ def test_a_port_that_is_taken_is_named_before_anything_is_built(no_stack: Path) 
 
 
 INTERRUPTED = """
-import sys
+import select, sys
 from local import __main__ as local
+
+def wait_for_line():
+    # Not in one call: a signal just before its read would be handled only when that read ends.
+    while not select.select([sys.stdin], [], [], 0.05)[0]:
+        pass
 
 def run(_):
     try:
         print("running", flush=True)
-        sys.stdin.readline()
+        wait_for_line()
     finally:
         print("stopping", flush=True)
-        sys.stdin.readline()
+        wait_for_line()
         print("stopped", flush=True)
 
 local._run = run
