@@ -505,7 +505,7 @@ def _key_item(key: Key) -> Item:
 
 
 def _size(item: Item) -> int:
-    """About what DynamoDB counts: what is in text and bytes, and one for each number and truth."""
+    """About what DynamoDB counts: the names, and what is in the values."""
     size = 0
     for name, value in item.items():
         for held in value.values():
