@@ -20,6 +20,7 @@ from operations.deploy import protect, sam_command
 from operations.environments import Environment
 from tests.commands.surroundings import OWN_CODE
 from tests.commands.test_identity import GOOD, sts
+from tests.patience import PATIENCE_SECONDS
 from tests.unit.operations.test_environments import as_sam_reads
 from tools.progress import REPOSITORY
 
@@ -277,7 +278,7 @@ def test_ctrl_c_is_sams_to_handle_and_its_code_is_returned(
         assert deploying.stdout is not None
         assert deploying.stdout.readline() == "ready\n"
         os.killpg(deploying.pid, signal.SIGINT)  # as a terminal sends Ctrl-C
-        out, err = deploying.communicate(timeout=30)
+        out, err = deploying.communicate(timeout=PATIENCE_SECONDS)
     assert (out, err, deploying.returncode) == ("stopped in order\n", "", 3)
 
 

@@ -21,6 +21,7 @@ from local import deploy, stack
 from local.emit import make_event
 from local.receiver import Received, Receiver, report, signature
 from tests.commands.surroundings import OWN_CODE
+from tests.patience import PATIENCE_SECONDS
 from tools.progress import StepFailedError
 
 SECRET = new_secret()
@@ -148,7 +149,7 @@ def test_a_second_interrupt_leaves_nothing_behind(sign: signal.Signals) -> None:
         process.stdin.write("go\n")
         process.stdin.flush()
         assert process.stdout.readline() == "stopped\n"
-        assert process.wait(10) == 130
+        assert process.wait(PATIENCE_SECONDS) == 130
 
 
 @pytest.mark.parametrize("package", ["local", "operations", "tools"])
@@ -182,7 +183,7 @@ def listener() -> Iterator[tuple[Receiver, list[Received]]]:
 def posted(url: str, body: bytes, headers: dict[str, str]) -> tuple[int, str]:
     request = urllib.request.Request(f"{url}/", data=body, headers=headers)  # noqa: S310  # loopback
     try:
-        with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as response:  # noqa: S310
             return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         with error:

@@ -12,11 +12,14 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from tests.e2e.system import ADMIN, PASSWORD, System
 from tests.fakes.receiver import Receiver
+from tests.patience import PATIENCE_SECONDS
 
 WIDE = {"width": 1280, "height": 860}
 NARROW = {"width": 360, "height": 740}  # the smallest phones that are still about
 
-expect.set_options(timeout=20_000)  # a machine may be busy
+_PATIENCE_MS = PATIENCE_SECONDS * 1000
+
+expect.set_options(timeout=_PATIENCE_MS)
 
 _INSTALL = "apt-get update && apt-get install --yes --no-install-recommends chromium"
 _FLAGS = (
@@ -54,7 +57,7 @@ class Console:
         self.system = system
         self.url = str(system.stack.description["consoleUrl"])
         self.context = browser.new_context(**{"viewport": WIDE, "locale": "en-GB", **context})
-        self.context.set_default_timeout(20_000)
+        self.context.set_default_timeout(_PATIENCE_MS)
         self.page: Page = self.context.new_page()
         self.faults: list[str] = []
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))

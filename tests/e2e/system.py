@@ -22,6 +22,7 @@ from local.emit import make_event
 from local.stack import Stack
 from tests.e2e import leaks
 from tests.e2e.leaks import KnownSecrets
+from tests.patience import PATIENCE_SECONDS
 
 ADMIN, READER = "integration-admin", "integration-reader"
 OWN_REAL_TIME, OWN_NON_REAL_TIME = "BADGE_AWARDED", "ROLE:CHANGED"
@@ -29,10 +30,6 @@ OWN_REAL_TIME, OWN_NON_REAL_TIME = "BADGE_AWARDED", "ROLE:CHANGED"
 EXTRA_EVENT_TYPES = f"{OWN_REAL_TIME},{OWN_NON_REAL_TIME}:non-real-time"
 PASSWORD = "Correct-horse-1"
 """Of every user that tests make."""
-
-
-PATIENCE_SECONDS = 90
-"""For what comes within seconds on a machine with nothing else to do. Costs nothing when it comes."""
 
 
 def until[T](condition: Callable[[], T], what: str, *, seconds: float = PATIENCE_SECONDS) -> T:
@@ -146,7 +143,7 @@ class System:
             headers=sent_headers,
         )
         try:
-            with urllib.request.urlopen(request, timeout=90) as response:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as response:  # noqa: S310
                 answer = _answer(response.status, response.headers, response.read())
         except urllib.error.HTTPError as error:
             with error:

@@ -367,7 +367,7 @@ def test_one_is_paused_and_resumed_without_loss(
     event = account.emit()
     page.get_by_role("link", name="Enrollments to HR", exact=True).click()
     if not receiver.requests:
-        expect(page.locator(".tiles")).to_contain_text("real-time 1", timeout=30_000)
+        expect(page.locator(".tiles")).to_contain_text("real-time 1")
     press(page, "Resume")
     said(page, "is active")
     until(lambda: any(event["eventId"] in each.event_ids for each in receiver.requests), "the event")
@@ -406,21 +406,19 @@ def test_one_that_fails_is_seen_at_a_glance_and_one_that_is_gone_too(
         console.open()
         account.emit()
         card = page.locator(".card", has_text="Failing one")
-        expect(card.locator(".badge")).to_have_text("Failing", timeout=30_000)
+        expect(card.locator(".badge")).to_have_text("Failing")
         expect(card.locator(".note")).to_contain_text(
             "HTTP 503 Service Unavailable. The receiver has an error"
         )
         expect(card.locator(".note")).to_contain_text("Next attempt at")
         other = page.locator(".card", has_text="Gone one")
-        expect(other.locator(".badge")).to_have_text("Disabled", timeout=30_000)
+        expect(other.locator(".badge")).to_have_text("Disabled")
         expect(other.get_by_role("button", name="Activate: Gone one")).to_be_visible()
         expect(page.locator(".summary")).to_contain_text("1 failing")
         page.get_by_role("link", name="Failing one", exact=True).click()
         expect(page.get_by_role("heading", name="Failing one", level=1)).to_be_visible()
         expect(page.locator(".note.bad")).to_contain_text("1 event is pending. Nothing is lost.")
-        expect(page.locator(".tiles")).to_contain_text(
-            re.compile("Next expiry.*in [67] days"), timeout=20_000
-        )
+        expect(page.locator(".tiles")).to_contain_text(re.compile("Next expiry.*in [67] days"))
 
 
 def test_a_saved_webhook_is_tested_and_its_secret_changed(
@@ -512,7 +510,7 @@ def test_a_receiver_that_cannot_be_reached_is_said_to_and_why(
         account.emit("COURSE_ENROLLMENT")
         page.reload()  # nobody asks here about the form: the test has no browser's dialog
         console.open(f"#/webhooks/{webhook['webhookId']}")
-        expect(page.locator(".note.bad")).to_contain_text(f"{answered}: {reason}", timeout=30_000)
+        expect(page.locator(".note.bad")).to_contain_text(f"{answered}: {reason}")
         console.open()
         expect(page.locator(".card .note")).to_contain_text(f"{answered}: {reason}")
 
@@ -557,7 +555,7 @@ def test_deliveries_appear_by_themselves_are_filtered_opened_and_sent_again(
     account.system.put(event)
     account.emit("COURSE_ENROLLMENT")
     rows = page.locator(".history tbody tr")
-    expect(rows).to_have_count(2, timeout=30_000)
+    expect(rows).to_have_count(2)
     expect(rows.first).to_contain_text("Delivered")
 
     page.get_by_label("Event", exact=True).select_option("COURSE_COMPLETED")
@@ -598,7 +596,7 @@ def test_deliveries_appear_by_themselves_are_filtered_opened_and_sent_again(
     expect(attempts).to_have_count(1)
     press(page, "Redeliver")
     said(page, "It goes out after the pending events")
-    expect(attempts).to_have_count(2, timeout=40_000)
+    expect(attempts).to_have_count(2)
     said(page, "Redelivered. The receiver responded: 200")
 
 
@@ -622,13 +620,11 @@ def test_a_part_of_the_history_is_replayed_while_one_looks_on(
     expect(dialog).to_have_count(0)
     progress = page.locator(".replay")
     expect(progress.get_by_role("progressbar")).to_be_visible()
-    expect(progress.get_by_role("status")).to_have_text(
-        "Replay done: 3 processed, 3 delivered, 0 rejected.", timeout=40_000
-    )
+    expect(progress.get_by_role("status")).to_have_text("Replay done: 3 processed, 3 delivered, 0 rejected.")
     until(lambda: sum(len(each.events) for each in receiver.requests) == 6, "all of them again")
     press(page, "Replay")
     press(dialog, "Start replay")
-    expect(progress.get_by_role("status")).to_have_text("Replay done: no delivery matched.", timeout=40_000)
+    expect(progress.get_by_role("status")).to_have_text("Replay done: no delivery matched.")
 
 
 def test_numbers_are_drawn_and_there_as_a_table_too(

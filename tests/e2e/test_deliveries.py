@@ -14,6 +14,7 @@ import trustme
 from lms_webhooks.model.event_types import REAL_TIME
 from tests.e2e.system import Account, System
 from tests.fakes.receiver import Receiver, Request
+from tests.patience import PATIENCE_SECONDS
 
 AUTHENTICATIONS: dict[str, dict[str, str]] = {
     "none": {"type": "none"},
@@ -89,7 +90,7 @@ def test_a_receiver_with_a_certificate_of_somebody_else_gets_no_byte(
         account.create(tls_receiver.url())
         account.emit()
         assert tls_receiver.wait_for_requests(1)
-        assert stranger.wait_for(lambda: stranger.failed_handshakes > 0, 10)
+        assert stranger.wait_for(lambda: stranger.failed_handshakes > 0, PATIENCE_SECONDS)
         assert stranger.requests == []
 
 

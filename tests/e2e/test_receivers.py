@@ -29,6 +29,7 @@ import standardwebhooks
 from lms_webhooks.sending.signing import new_secret
 from local.emulator_process import free_port
 from tests.e2e.system import Account, System, until
+from tests.patience import PATIENCE_SECONDS
 from tools.bootstrap import node_wheel
 from tools.progress import REPOSITORY, STATE_DIR
 
@@ -80,7 +81,7 @@ class Example:
     def refusal(self, secrets: str) -> str:
         """Start it with what it must not take, and give what it printed when it ended."""
         process = self._launch(secrets)
-        assert process.wait(30) != 0
+        assert process.wait(PATIENCE_SECONDS) != 0
         self._process = None
         return self.log
 
@@ -100,7 +101,7 @@ class Example:
     def stop(self) -> None:
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(10)
+            self._process.wait(PATIENCE_SECONDS)
             self._process = None
 
     def post(self, body: bytes, headers: dict[str, str]) -> int:
@@ -111,7 +112,7 @@ class Example:
         """Send it a request that is not the system's; return status code and body."""
         request = urllib.request.Request(self.url, data=body, headers=headers)  # noqa: S310  # loopback
         try:
-            with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as response:  # noqa: S310
                 return int(response.status), response.read().decode()
         except urllib.error.HTTPError as error:
             with error:

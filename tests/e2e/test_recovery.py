@@ -17,6 +17,7 @@ from operations.redrive import Deployed
 from tests.commands.surroundings import OWN_CODE
 from tests.e2e.system import Account, System, until
 from tests.fakes.receiver import Receiver
+from tests.patience import PATIENCE_SECONDS
 from tools.progress import REPOSITORY
 
 type Redrive = Callable[..., str]
@@ -109,7 +110,7 @@ def test_ctrl_c_loses_nothing(
     ):
         assert receiver.wait_for_requests(10)
         running.send_signal(signal.SIGINT)
-        told, _ = running.communicate(timeout=20)
+        told, _ = running.communicate(timeout=PATIENCE_SECONDS)
     assert running.returncode == 130
     assert "Interrupted" in told
     assert "10 sent to RealtimeQueue" in told

@@ -6,8 +6,7 @@ import threading
 import pytest
 
 from lms_webhooks.thread_pool import ThreadPool
-
-PATIENT_SECONDS = 30
+from tests.patience import PATIENCE_SECONDS
 
 
 def threads_named(name: str) -> list[threading.Thread]:
@@ -19,7 +18,7 @@ def test_it_works_on_all_items_at_the_same_time() -> None:
     done: list[int] = []
 
     def work(item: int) -> None:
-        all_there.wait(PATIENT_SECONDS)
+        all_there.wait(PATIENCE_SECONDS)
         done.append(item)
 
     ThreadPool("here", size=50).run_all(work, range(20))
@@ -42,7 +41,7 @@ def test_its_threads_stay_for_the_next_time() -> None:
         all_there = threading.Barrier(4)
 
         def work(_: int, all_there: threading.Barrier = all_there) -> None:
-            all_there.wait(PATIENT_SECONDS)
+            all_there.wait(PATIENCE_SECONDS)
             seen.add(threading.current_thread())
 
         threads.run_all(work, range(4))
@@ -56,7 +55,7 @@ def test_beyond_its_size_items_wait_for_a_thread() -> None:
     done: list[int] = []
 
     def work(item: int) -> None:
-        all_there.wait(PATIENT_SECONDS)
+        all_there.wait(PATIENCE_SECONDS)
         done.append(item)
 
     threads.run_all(work, range(100))
@@ -92,7 +91,7 @@ def test_an_error_is_raised_when_the_other_items_are_done() -> None:
         if item == 1:
             has_failed.set()
             raise ValueError("one")
-        has_failed.wait(PATIENT_SECONDS)
+        has_failed.wait(PATIENCE_SECONDS)
         done.append(item)
 
     threads = ThreadPool("raises", size=50)
@@ -106,11 +105,11 @@ def test_an_error_is_raised_when_the_other_items_are_done() -> None:
 def test_its_threads_end_with_it() -> None:
     threads = ThreadPool("ends", size=50)
     all_there = threading.Barrier(5)
-    threads.run_all(lambda _: all_there.wait(PATIENT_SECONDS), range(5))
+    threads.run_all(lambda _: all_there.wait(PATIENCE_SECONDS), range(5))
     started = threads_named("ends")
     assert len(started) == 4
     del threads
     gc.collect()
     for each in started:
-        each.join(PATIENT_SECONDS)
+        each.join(PATIENCE_SECONDS)
         assert not each.is_alive()

@@ -18,6 +18,7 @@ from lms_webhooks.model.attempts import ErrorClass
 from lms_webhooks.sending import connections
 from lms_webhooks.sending.connections import ConnectionPool, HttpResponse, _Connection
 from lms_webhooks.sending.sockets import Deadline, DeadlineSocket, Origin, TransportError
+from tests.patience import PATIENCE_SECONDS
 
 OK = b"HTTP/1.1 200 OK\r\n"
 KIB = 1024
@@ -45,7 +46,7 @@ class Peer:
                 if closes:
                     theirs.shutdown(socket.SHUT_WR)
                 elif request:
-                    self.is_over.wait(30)  # and takes none of the request
+                    self.is_over.wait(PATIENCE_SECONDS)  # and takes none of the request
                 else:
                     theirs.recv(1)  # until the test has seen enough
 

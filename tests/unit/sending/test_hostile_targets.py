@@ -24,6 +24,7 @@ from lms_webhooks.sending.webhook_request import WebhookRequest
 from tests.fakes.enclosed_network import EnclosedNetwork
 from tests.fakes.name_server import Addresses, NameServer
 from tests.fakes.receiver import Receiver, answer, redirect
+from tests.patience import PATIENCE_SECONDS
 from tests.unit.admin_client import VALID, AdminClient, admin_client
 from tests.unit.hostile_targets import (
     HOSTILE_NAMES,
@@ -37,7 +38,7 @@ from tests.unit.hostile_targets import (
 
 DOMAIN = "hooks.example.com"
 GOOD = f"good.{DOMAIN}"
-PATIENCE = Timeouts(connect_seconds=5, response_seconds=5, total_seconds=5)
+PATIENCE = Timeouts(PATIENCE_SECONDS, PATIENCE_SECONDS, PATIENCE_SECONDS)
 
 _REBINDING: dict[str, Addresses] = {
     f"turns.{DOMAIN}": [[PUBLIC_V4], [METADATA]],
@@ -140,15 +141,15 @@ def saved(admin: AdminClient) -> str:
 def test_every_address_would_answer(wire: Outside, address: str) -> None:
     """Or what follows would prove nothing."""
     before = wire.receiver.connections
-    wire.network.run(lambda: socket.create_connection((address, 443), timeout=5).close())
-    assert wire.receiver.wait_for(lambda: wire.receiver.connections > before, 10)
+    wire.network.run(lambda: socket.create_connection((address, 443), timeout=PATIENCE_SECONDS).close())
+    assert wire.receiver.wait_for(lambda: wire.receiver.connections > before, PATIENCE_SECONDS)
     assert wire.network.connections() == [(address, 443)]
 
 
 @pytest.mark.parametrize("address", ["fd00:ec2::254", "::1", PUBLIC_V6])
 def test_every_address_of_ipv6_has_a_way_there(wire: Outside, address: str) -> None:
     with pytest.raises(ConnectionRefusedError):  # the receiver listens on IPv4 only
-        wire.network.run(lambda: socket.create_connection((address, 443), timeout=5))
+        wire.network.run(lambda: socket.create_connection((address, 443), timeout=PATIENCE_SECONDS))
     assert wire.network.connections() == [(address, 443)]
 
 

@@ -18,8 +18,8 @@ from lms_webhooks.sending.connections import ConnectionPool
 from lms_webhooks.sending.sockets import Deadline, DeadlineSocket, Origin, TlsSocket, TransportError, connect
 from lms_webhooks.sending.tls_sessions import MAX_AGE_SECONDS, TlsSessions
 from tests.conformance.certificates import Certificates, Tls
+from tests.patience import PATIENCE_SECONDS
 
-SECONDS = 20
 REQUEST = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"
 CLOSES = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 NOTHING = b""
@@ -54,7 +54,7 @@ def serving(server: Server) -> Iterator[Server]:
 
     def serve(accepted: socket) -> None:
         with suppress(OSError), accepted, server.context.wrap_socket(accepted, server_side=True) as served:
-            served.settimeout(SECONDS)
+            served.settimeout(PATIENCE_SECONDS)
             received = served.recv(4096)
             server.resumed.append(bool(served.session_reused))
             while received:
@@ -102,7 +102,11 @@ def server(certificates: Certificates) -> Iterator[Server]:
 
 def post(pool: ConnectionPool, origin: Origin) -> int:
     response = pool.request(
-        origin, REQUEST, Deadline(SECONDS), connect_seconds=SECONDS, response_seconds=SECONDS
+        origin,
+        REQUEST,
+        Deadline(PATIENCE_SECONDS),
+        connect_seconds=PATIENCE_SECONDS,
+        response_seconds=PATIENCE_SECONDS,
     )
     while response.read(1000):
         pass
@@ -172,12 +176,16 @@ def test_openssl_resumes_with_a_name_that_the_certificate_is_not_for(
 ) -> None:
     """Why sessions are kept by origin. Should this fail one day, OpenSSL looks at the name itself."""
     context = ssl.create_default_context(cafile=str(certificates.ca_file))
-    first = connect(server.origin(), Deadline(SECONDS), context, loopback_allowed=True)
+    first = connect(server.origin(), Deadline(PATIENCE_SECONDS), context, loopback_allowed=True)
     assert isinstance(first, TlsSocket)
-    first.send(REQUEST, Deadline(SECONDS))
-    assert first.receive(Deadline(SECONDS)) == CLOSES
+    first.send(REQUEST, Deadline(PATIENCE_SECONDS))
+    assert first.receive(Deadline(PATIENCE_SECONDS)) == CLOSES
     other = connect(
-        server.origin("localhost"), Deadline(SECONDS), context, loopback_allowed=True, session=first.session()
+        server.origin("localhost"),
+        Deadline(PATIENCE_SECONDS),
+        context,
+        loopback_allowed=True,
+        session=first.session(),
     )
     assert isinstance(other, TlsSocket)
     assert other.is_resumed
@@ -362,8 +370,10 @@ def held(certificates: Certificates) -> Iterator[HeldTickets]:
     server = certificates.context(Tls.GOOD).wrap_bio(incoming, outgoing, server_side=True)
     context = ssl.create_default_context(cafile=str(certificates.ca_file))
     with ours, theirs, ThreadPoolExecutor(1) as executor:
-        theirs.settimeout(SECONDS)
-        connecting = executor.submit(TlsSocket, DeadlineSocket(ours), context, "127.0.0.1", Deadline(SECONDS))
+        theirs.settimeout(PATIENCE_SECONDS)
+        connecting = executor.submit(
+            TlsSocket, DeadlineSocket(ours), context, "127.0.0.1", Deadline(PATIENCE_SECONDS)
+        )
         while True:
             try:
                 server.do_handshake()
@@ -371,7 +381,7 @@ def held(certificates: Certificates) -> Iterator[HeldTickets]:
             except ssl.SSLWantReadError:
                 theirs.sendall(outgoing.read())
                 incoming.write(theirs.recv(65536))
-        yield HeldTickets(connecting.result(SECONDS), server, outgoing, theirs, outgoing.read())
+        yield HeldTickets(connecting.result(PATIENCE_SECONDS), server, outgoing, theirs, outgoing.read())
 
 
 def test_a_ticket_that_arrives_on_an_idle_connection_does_not_end_it(held: HeldTickets) -> None:
@@ -381,7 +391,7 @@ def test_a_ticket_that_arrives_on_an_idle_connection_does_not_end_it(held: HeldT
     assert held.client.has_no_input()
     assert held.client.session() is not None
     held.say(b"hello")
-    assert held.client.receive(Deadline(SECONDS)) == b"hello"
+    assert held.client.receive(Deadline(PATIENCE_SECONDS)) == b"hello"
 
 
 def test_half_a_ticket_does(held: HeldTickets) -> None:
