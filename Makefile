@@ -97,8 +97,8 @@ $(COMPILED): $(READY)
 	@touch $@
 
 FAST_TIERS := tests/unit tests/contract tests/scenarios
-test: $(COMPILED) $(if $(FAST),,$(DYNAMODB)/ready) ## Every test; FAST=1 for unit, contract and scenarios on moto, ARGS='-k dispatcher' picks some
-	@$(BIN)/pytest $(if $(ARGS),$(ARGS),-n auto) $(if $(FAST),-m "not dynamodb_local" $(FAST_TIERS))
+test: $(READY) $(if $(FAST),,$(COMPILED) $(DYNAMODB)/ready) ## Every test; FAST=1 for the quick ones of unit, contract and scenarios, ARGS='-k dispatcher' picks some
+	@$(BIN)/pytest $(if $(ARGS),$(ARGS),-n auto) $(if $(FAST),-m "not (dynamodb_local or slow)" $(FAST_TIERS))
 
 # cdk-nag and the CDK have 190 MB, and read the template only.
 NAG := .local/nag

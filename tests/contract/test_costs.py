@@ -26,6 +26,7 @@ def found() -> Mapping[str, Bill]:
     return bills()
 
 
+@pytest.mark.slow
 def test_the_table_is_what_the_code_uses(found: Mapping[str, Bill]) -> None:
     documented = (REPOSITORY / "docs" / "deploy.md").read_text()
     assert markdown(found) in documented, f"make bench ONLY=cost prints it:\n{markdown(found)}"

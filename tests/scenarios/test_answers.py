@@ -332,6 +332,7 @@ def test_timeouts_find_the_batch_size_that_an_endpoint_can_take(world: World) ->
     assert world.health(webhook).ceiling_trials == 32
 
 
+@pytest.mark.slow
 def test_one_request_in_forty_that_hangs_does_not_make_requests_small(world: World) -> None:
     """Whatever its size, in front of 8,000 events: 80 requests would do."""
     endpoint = world.endpoint()

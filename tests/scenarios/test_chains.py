@@ -436,6 +436,7 @@ def test_the_harness_sees_a_ticket_that_was_taken_from_its_message(monkeypatch: 
 # Deleted webhooks
 
 
+@pytest.mark.slow
 def test_a_deleted_webhook_has_one_purger(world: World) -> None:
     """Writes are slow, so that it takes several drainers after each other, and sweeps in between. Each event
     is recorded once and taken out once."""

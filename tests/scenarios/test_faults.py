@@ -304,6 +304,7 @@ def test_a_killed_dispatcher_is_replaced_by_the_messages_that_come_again(world: 
     assert world.outcomes(webhook) == {"delivered": 10}
 
 
+@pytest.mark.slow
 def test_kills_at_random_lose_nothing(world: World) -> None:
     """Dispatchers and drainers are killed every second while events come, and ten endpoints flap."""
     endpoints = [world.endpoint(f"hooks{number}") for number in range(10)]

@@ -72,6 +72,7 @@ def test_the_delays_allow_so_many_attempts() -> None:
     assert attempts_within(7 * DAY) == 2021
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reply", [DOWN, HANGS], ids=["down", "hangs"])
 def test_an_endpoint_that_is_down_for_good_costs_one_message_an_attempt(reply: Reply) -> None:
     """Events of both kinds keep coming. Each sweep looks at them, and each slot. Two days are kept."""
@@ -105,6 +106,7 @@ def check_the_chain(world: World, reply: Reply) -> None:
     assert messages.sent_by["drainer"] == sent <= attempts_within(2 * DAY)
 
 
+@pytest.mark.slow
 def test_more_messages_do_not_make_more_of_them(world: World) -> None:
     """One comes every 20 seconds: early, on time, or while a drainer holds the lease."""
     endpoint = world.endpoint()

@@ -1,9 +1,12 @@
 """Five thousand events behind an endpoint that is down, then up."""
 
+import pytest
+
 from tests.scenarios.endpoints import DOWN, Reply, until
 from tests.scenarios.world import MINUTE, World
 
 
+@pytest.mark.slow
 def test_five_thousand_events_behind_a_dead_endpoint(world: World) -> None:
     """They come within ten minutes, the endpoint is up after fifteen, and takes 0.2 s a POST. Once the mode
     has spread there is one probe at a time; about one POST for a hundred events brings them all, in order."""

@@ -20,6 +20,7 @@ def test_a_short_failure_is_nobody_s_concern(world: World) -> None:
     assert told(world) == []
 
 
+@pytest.mark.slow
 def test_a_long_failure_is_told_at_its_beginning_daily_and_at_its_end(world: World) -> None:
     endpoint = world.endpoint()
     world.register(endpoint)

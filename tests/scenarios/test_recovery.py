@@ -31,6 +31,7 @@ def test_back_to_direct_after_the_minimum_stay(world: World) -> None:
     assert world.outcomes(webhook) == {"delivered": 4}
 
 
+@pytest.mark.slow
 def test_flapping_doubles_the_stay_up_to_a_quarter_of_an_hour(world: World) -> None:
     """An endpoint fails a minute after each recovery. It stays in the backlog 60, 120, ... 900, 900 s."""
     endpoint = world.endpoint()

@@ -470,6 +470,7 @@ def run(hit: int, *, after: bool) -> tuple[int, int, bool]:
         return calls, sum(times.values()) - 12, may_repeat
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True])
 def test_a_death_at_each_call_loses_nothing_and_repeats_one_request_at_most(after: bool) -> None:
     """The counts are right whatever happens."""

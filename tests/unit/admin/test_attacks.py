@@ -153,6 +153,7 @@ def with_one_waiting(client: AdminClient, **changes: Any) -> str:
     return f"/v1/webhooks/{webhook_id}"
 
 
+@pytest.mark.slow
 def test_a_change_of_url_probes_no_more_than_ten_ports_a_minute(client: AdminClient) -> None:
     path = with_one_waiting(client)
     refused = have_sent(
@@ -174,6 +175,7 @@ def test_a_change_of_url_probes_no_more_than_ten_ports_a_minute(client: AdminCli
     assert refused[0].headers["Retry-After"] == "50"
 
 
+@pytest.mark.slow
 def test_to_pause_and_go_on_probes_no_more_either(client: AdminClient) -> None:
     """The URL of a paused webhook is changed without a limit; to set it active has one."""
     path = with_one_waiting(client)
@@ -244,6 +246,7 @@ def test_all_of_it_is_one_budget_of_the_account(client: AdminClient) -> None:
     assert client.call("POST", "/v1/webhooks", VALID, claims=others).status == 201
 
 
+@pytest.mark.slow
 def test_what_is_refused_for_another_reason_does_not_count(client: AdminClient) -> None:
     paths = [client.create().headers["Location"] for _ in range(5)]
     replay = {"from": "2026-11-01T00:00:00Z"}
@@ -309,6 +312,7 @@ def test_a_mailbox_is_known_by_each_spelling(
     assert invite(client, spelling, "4040").status == (429 if is_the_same else 201)
 
 
+@pytest.mark.slow
 def test_an_account_mails_twenty_strangers_a_day(client: AdminClient) -> None:
     statuses = [invite(client, f"{number}@example.com").status for number in range(30)]
     assert statuses == [201] * 20 + [429] * 10

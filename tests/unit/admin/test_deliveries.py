@@ -140,6 +140,7 @@ def test_an_event_is_found_by_its_id_in_one_call_though_it_is_far_down(
     assert list(chain(*walk(client, webhook_id, eventId="never-made"))) == []
 
 
+@pytest.mark.slow
 def test_a_rare_status_is_found_page_by_page_with_bounded_reads(client: AdminClient, webhook_id: str) -> None:
     """A page may be short or empty: what is read for it is bounded, not what is found."""
     client.history.record(

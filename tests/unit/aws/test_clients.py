@@ -62,6 +62,7 @@ VALUES = st.recursive(
 ITEMS = st.dictionaries(TEXT, VALUES, min_size=1, max_size=5)
 
 
+@pytest.mark.slow
 @given(st.lists(ITEMS, min_size=1, max_size=3), st.lists(ITEMS, max_size=2))
 def test_items_are_written_as_botocore_writes_them(put: list[Any], deleted: list[Any]) -> None:
     requests = [{"PutRequest": {"Item": item}} for item in put]
@@ -71,6 +72,7 @@ def test_items_are_written_as_botocore_writes_them(put: list[Any], deleted: list
     assert ENCODED.body("batch_write_item", {"table": requests}) == wanted
 
 
+@pytest.mark.slow
 @given(st.lists(ITEMS, min_size=1, max_size=3))
 def test_keys_are_asked_for_as_botocore_asks(keys: list[Any]) -> None:
     asked = {

@@ -173,6 +173,7 @@ def test_the_oldest_is_told_first(table: Table, notifier: Callable[[Topic], Noti
     assert told == ["failing", "still-failing", "recovered"]
 
 
+@pytest.mark.slow
 def test_many_that_cannot_be_told_hide_none(
     table: Table, webhooks: Table, notifier: Callable[[Topic], Notifier]
 ) -> None:
@@ -357,6 +358,7 @@ def test_the_subject_of_the_longest_name_is_as_long_as_sns_takes(
     assert (subject, len(subject)) == ("Webhook " + "x" * 74 + " is still failing", 99)
 
 
+@pytest.mark.slow
 def test_a_sweep_tells_a_hundred_and_the_next_one_the_rest(
     table: Table, notifier: Callable[[Topic], Notifier]
 ) -> None:

@@ -408,6 +408,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(
     data=st.dictionaries(st.text(), json_values, max_size=6),
     is_ascii=st.booleans(),

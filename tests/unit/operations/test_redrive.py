@@ -258,6 +258,7 @@ def test_what_would_be_taken_now_leaves_quarantine_and_the_rest_stays(queues: Qu
     ]
 
 
+@pytest.mark.slow
 @given(
     reason=st.text(),
     event=st.recursive(

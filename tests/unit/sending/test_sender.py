@@ -477,6 +477,7 @@ def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
+@pytest.mark.slow
 def test_no_file_stays_open_over_many_calls_that_fail(receive: Receive, certificates: Certificates) -> None:
     behaviours = [
         answer(),

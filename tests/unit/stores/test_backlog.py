@@ -323,6 +323,7 @@ def test_a_lane_that_an_earlier_version_opened_or_not_goes_out(
     assert [each.lane for each in due_markers(backlog)] == [Lane.BATCH]
 
 
+@pytest.mark.slow
 def test_the_sweep_sees_the_marks_of_every_shard(backlog: Backlog, table: Table) -> None:
     webhook_ids = [f"wh_{number}" for number in range(100)]
     for webhook_id in webhook_ids:
@@ -382,6 +383,7 @@ def test_only_marks_for_which_there_may_be_something_to_do_are_handed_over(backl
     assert sum(counted) == 4, "all of them are counted"
 
 
+@pytest.mark.slow
 def test_whichever_place_a_sweep_begins_at_it_finds_every_mark_once(backlog: Backlog) -> None:
     webhook_ids = [f"wh_{number}" for number in range(60)]
     for webhook_id in webhook_ids:
@@ -508,6 +510,7 @@ class Race:
 actors = st.tuples(st.sampled_from(["append", "drain"]), st.integers(0, 3))
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from([Lane.REALTIME, Lane.RETRY]),
     st.lists(actors, min_size=2, max_size=6),

@@ -135,6 +135,7 @@ def test_what_ended_otherwise_is_not_written_over_a_success(
 webhook_ids = map("wh_{}".format, count())
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from(Outcome), max_size=6))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
 def test_delivered_is_terminal(store: DeliveryStore, outcomes: list[Outcome]) -> None:

@@ -457,6 +457,7 @@ def test_before_the_next_attempt_a_ticket_does_not_help(store: HealthStore, tabl
 examples = count()
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.sampled_from([ME, OTHER]), st.booleans(), st.integers(0, 50)), max_size=25))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
 def test_a_lease_never_has_two_owners(table: Table, steps: list[tuple[str, bool, int]]) -> None:

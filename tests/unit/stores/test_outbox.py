@@ -215,6 +215,7 @@ def test_an_account_s_topic_has_the_name_that_it_always_had() -> None:
     )
 
 
+@pytest.mark.slow
 def test_notices_are_read_a_hundred_at_a_time_and_a_thousand_in_all(table: Table) -> None:
     """Where many cannot be sent, those behind them still can; but a sweep does not read without end."""
     items: list[Any] = [

@@ -543,6 +543,7 @@ def test_a_change_of_what_was_changed_is_told_so_whatever_else_is_refused(store:
             )
 
 
+@pytest.mark.slow
 def test_a_new_id_is_one_that_is_found(store: WebhookStore) -> None:
     ids = {new_webhook_id() for _ in range(200)}
     assert len(ids) == 200

@@ -227,6 +227,7 @@ def test_what_the_system_refuses_a_schema_refuses_and_the_other_way_round(data: 
     assert DETAIL.is_valid(fields) == (read(fields) is not None)
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.dictionaries(st.text(max_size=8).map(lambda name: f"x-{name}"), anything))
 def test_fields_that_nobody_knows_are_welcome(more: dict[str, Any]) -> None:
