@@ -88,16 +88,17 @@ generate: $(READY) ## Write what follows from the code: samples in events/, sche
 	@$(BIN)/python -m tools.samples
 	@$(BIN)/python -m tools.openapi
 
-# Once, by one process: each of seven would otherwise rewrite and compile every module of the tests for itself,
+FAST_TIERS := tests/unit tests/contract tests/scenarios
+
+# Once, by one process: each of several would otherwise rewrite and compile every module of the tests for itself,
 # 6 s of processor. What cannot be collected is told by the run itself.
-COMPILED := .local/compiled
+COMPILED := .local/compiled$(if $(FAST),-fast)
 $(COMPILED): $(READY)
 	@echo "compiling the tests, this once"
-	@$(BIN)/pytest --collect-only -qq >/dev/null || true
+	@$(BIN)/pytest --collect-only -qq $(if $(FAST),$(FAST_TIERS)) >/dev/null || true
 	@touch $@
 
-FAST_TIERS := tests/unit tests/contract tests/scenarios
-test: $(READY) $(if $(FAST),,$(COMPILED) $(DYNAMODB)/ready) ## Every test; FAST=1 for the quick ones of unit, contract and scenarios, ARGS='-k dispatcher' picks some
+test: $(COMPILED) $(if $(FAST),,$(DYNAMODB)/ready) ## Every test; FAST=1 for the quick ones of unit, contract and scenarios, ARGS='-k dispatcher' picks some
 	@$(BIN)/pytest $(if $(ARGS),$(ARGS),-n auto) $(if $(FAST),-m "not (dynamodb_local or slow)" $(FAST_TIERS))
 
 # cdk-nag and the CDK have 190 MB, and read the template only.
