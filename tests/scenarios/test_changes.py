@@ -245,6 +245,7 @@ def test_taking_a_trigger_away_does_not_remove_what_waits(world: World) -> None:
     assert endpoint.acknowledged == waiting
 
 
+@pytest.mark.slow
 def test_nothing_is_sent_more_than_ten_seconds_after_a_pause(world: World) -> None:
     """Fifty pauses while events flow, by dispatcher and drainer, to an endpoint that takes a second."""
     endpoint = world.endpoint()

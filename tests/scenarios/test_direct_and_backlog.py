@@ -302,6 +302,7 @@ def test_twelve_are_delivered_with_tables_in_memory(world: World) -> None:
     deliver_twelve(world)
 
 
+@pytest.mark.slow
 def test_the_same_with_an_engine_s_tables(dynamodb: Engine) -> None:
     """The engines know what the tables in memory do not."""
     with dynamodb() as client, World(tables=make_tables(client)) as world:

@@ -112,6 +112,7 @@ def test_what_waits_for_a_deleted_webhook_is_not_urgent(world: World, sent: list
     assert {queue for _, queue in sent} == {BACKGROUND}
 
 
+@pytest.mark.slow
 def test_many_that_hang_hold_up_no_healthy_one(world: World) -> None:
     """60 webhooks hang, ten more than there are drainers of the background."""
     hanging, healthy = [world.endpoint(f"dead{number}") for number in range(60)], world.endpoint("healthy")

@@ -128,6 +128,7 @@ def test_now_and_then_a_slow_answer_is_nothing(world: World) -> None:
     assert world.health(webhook).revision == 0
 
 
+@pytest.mark.slow
 def test_one_slow_receiver_and_fifty_fast_ones(world: World) -> None:
     """One receiver takes 4 s a response. The other fifty do not notice."""
     slow = world.endpoint("slow")
@@ -156,6 +157,7 @@ def test_one_slow_receiver_and_fifty_fast_ones(world: World) -> None:
     world.run_until_quiet()
 
 
+@pytest.mark.slow
 def test_a_drain_that_takes_longer_than_one_drainer_lives(world: World) -> None:
     """Each response takes 4.5 s. No POST starts with less than 20 s left, nobody is killed, and one drainer
     follows the other."""

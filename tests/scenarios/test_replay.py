@@ -282,6 +282,7 @@ def test_a_paused_webhook_keeps_its_replay_and_a_deleted_one_forgets_it(world: W
     assert world.outcomes(webhook) == {"delivered": 5}
 
 
+@pytest.mark.slow
 def test_a_replay_ends_or_goes_with_its_webhook_in_an_engine_s_tables_too(dynamodb: Engine) -> None:
     with dynamodb() as client, World(tables=make_tables(client), retention_days=RETENTION_DAYS) as world:
         endpoint = world.endpoint()

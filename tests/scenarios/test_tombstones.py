@@ -7,6 +7,7 @@ from tests.scenarios.tombstones import Redelivery
 from tests.scenarios.world import DAY, World
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("over_seconds", "is_old"),
     [(60 * DAY, False), (60 * DAY, True), (10, False)],

@@ -191,6 +191,7 @@ def test_to_pause_and_go_on_probes_no_more_either(client: AdminClient) -> None:
     assert client.call("DELETE", path).status == 204
 
 
+@pytest.mark.slow
 def test_redeliveries_are_no_more_than_ten_a_minute(client: AdminClient) -> None:
     path = with_one_waiting(client)
     (listed,) = client.call("GET", f"{path}/deliveries").body["deliveries"]
@@ -210,6 +211,7 @@ def test_replays_are_no_more_than_ten_a_minute(client: AdminClient) -> None:
     assert len(have_sent(client, replay)) == 10
 
 
+@pytest.mark.slow
 def test_new_webhooks_are_no_more_than_ten_a_minute(client: AdminClient) -> None:
     def make(number: int) -> Answer:
         answer = client.create(targetUrl=f"https://hooks.example.com:{8000 + number}/")
@@ -220,6 +222,7 @@ def test_new_webhooks_are_no_more_than_ten_a_minute(client: AdminClient) -> None
     assert len(have_sent(client, make)) == 10
 
 
+@pytest.mark.slow
 def test_all_of_it_is_one_budget_of_the_account(client: AdminClient) -> None:
     path = with_one_waiting(client)
     (listed,) = client.call("GET", f"{path}/deliveries").body["deliveries"]

@@ -123,6 +123,7 @@ def test_filters(client: AdminClient, webhook_id: str, query: dict[str, str], ex
     assert [event_id for event_id, _ in shown(ask(client, webhook_id, **query))] == expected
 
 
+@pytest.mark.slow
 def test_an_event_is_found_by_its_id_in_one_call_though_it_is_far_down(
     client: AdminClient, webhook_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,6 +50,7 @@ def test_what_waits_is_counted_by_lane_in_the_order_of_service(client: AdminClie
     assert client.call("PATCH", path, {"name": "Payroll"}).body["pending"] == expected
 
 
+@pytest.mark.slow
 def test_a_list_counts_less_far_than_a_single_webhook(client: AdminClient) -> None:
     """An outage may leave millions pending: then the response says how many at least."""
     webhook_id = client.create().body["webhookId"]

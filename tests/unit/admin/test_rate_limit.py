@@ -57,6 +57,7 @@ def taken(limit: SendRateLimit, account_id: str = "1010") -> str:
     return "taken"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("made_before", [0, 4])
 def test_of_thirty_at_once_ten_in_all_are_taken_and_nobody_is_told_to_be_busy(
     table: Table, made_before: int

@@ -102,6 +102,7 @@ def test_a_repeat_under_its_key_probes_once(client: AdminClient, webhook_id: str
     assert len(client.sent_for_drainers()) == 1
 
 
+@pytest.mark.slow
 def test_retries_count_with_the_tests_of_the_account(client: AdminClient, webhook_id: str) -> None:
     statuses = [client.call("POST", f"/v1/webhooks/{webhook_id}/retry").status for _ in range(10)]
     assert statuses == [202] * 9 + [429], "the webhook itself was one of ten"

@@ -130,6 +130,7 @@ def test_what_sns_does_not_mail_is_refused_and_not_listed(
     assert client.call("GET", PATH).body == {"subscriptions": []}
 
 
+@pytest.mark.slow
 def test_an_account_has_ten_and_makes_ten_a_minute(client: AdminClient) -> None:
     for number in range(10):
         assert client.call("POST", PATH, {"email": f"{number}@example.com"}).status == 201
@@ -233,6 +234,7 @@ def test_who_removes_while_another_adds_removes_what_they_meant(
     assert listed(client) == ["other@example.com"]
 
 
+@pytest.mark.slow
 def test_the_eleventh_is_refused_though_ten_came_meanwhile(
     client: AdminClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

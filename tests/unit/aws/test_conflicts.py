@@ -482,6 +482,7 @@ def test_of_all_that_the_product_calls_only_single_writes_collide() -> None:
     assert {around for method, around in called if method == "transact_write_items"} == {"dynamodb.transact"}
 
 
+@pytest.mark.slow
 def test_every_client_of_dynamodb_repeats_them() -> None:
     made = {
         (path.stem, around): ast.unparse(call)

@@ -207,6 +207,7 @@ def test_who_takes_the_ticket_between_the_reading_and_the_sending_is_the_one(wor
     assert world.sent_for() == []
 
 
+@pytest.mark.slow
 def test_those_whose_messages_sqs_takes_not_are_sent_for_by_the_next_sweep(world: World) -> None:
     """Of ten it may take some. A ticket without a message would hold its webhook up."""
     for number, webhook_id in enumerate(register_many(world, 12)):
@@ -454,6 +455,7 @@ def test_a_sweep_that_comes_to_its_end_counts_the_shards_that_it_swept(
     assert counted[Metric.DRAINS_SCHEDULED_BY_SWEEP] == 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["wh_", f"wh_{5000:022d}", "wh_~"])
 def test_each_sweep_begins_elsewhere_and_looks_at_every_mark(world: World, start: str) -> None:
     many = [each for shard in range(SHARDS) for each in register_many(world, 3, shard=shard)]

@@ -421,6 +421,7 @@ def test_any_object_in_data_comes_through_as_its_text(
     assert read_raw("data", text).text.endswith('"data":' + text + "}")
 
 
+@pytest.mark.slow
 @given(st.text() | st.text(string.printable) | st.text('{}[]":,\\ud8e0123.-+EainfNtrls \n\ud800'))
 @example('{"detail":{"timestamp":')
 @example('{"detail":{}}\ud800')

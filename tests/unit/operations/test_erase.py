@@ -115,6 +115,7 @@ def stored(table: Table) -> dict[tuple[str, str], str]:
     return {(item["pk"]["S"], item["sk"]["S"]): str(item) for page in pages for item in page["Items"]}
 
 
+@pytest.mark.slow
 def test_without_the_word_nothing_is_changed(
     system: System, table: Table, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -138,6 +139,7 @@ def test_queues_that_hold_events_are_named_since_they_cannot_be_searched(
     assert "1 on QuarantineQueue, not searched" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("erasing", [False, True])
 def test_an_archive_that_would_bring_them_back_is_named(
     system: System, erasing: bool, capsys: pytest.CaptureFixture[str]
@@ -150,6 +152,7 @@ def test_an_archive_that_would_bring_them_back_is_named(
     assert "a replay of it brings this learner's back" in printed
 
 
+@pytest.mark.slow
 def test_all_of_the_learner_is_erased_and_nothing_else(
     system: System, table: Table, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -163,6 +166,7 @@ def test_all_of_the_learner_is_erased_and_nothing_else(
     assert "0 found" in capsys.readouterr().out.splitlines()[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("erasing", [False, True])
 def test_what_cannot_be_read_is_named_and_hides_nothing_else(
     system: System, table: Table, erasing: bool, capsys: pytest.CaptureFixture[str]
@@ -189,6 +193,7 @@ def test_what_cannot_be_read_is_named_and_hides_nothing_else(
         assert (f"DELIVERY#{WEBHOOK}", sort_key) in stored(table)
 
 
+@pytest.mark.slow
 def test_another_account_s_learner_of_the_same_id_is_somebody_else(system: System, table: Table) -> None:
     run(system, "1010", LEARNER, erasing=True)
     assert run(system, "2020", LEARNER, erasing=False) == 0
@@ -208,6 +213,7 @@ def test_what_it_cannot_search_are_outputs_of_the_template() -> None:
     assert {*_QUEUES, _ARCHIVE} <= TEMPLATE["Outputs"].keys()
 
 
+@pytest.mark.slow
 def test_what_comes_while_it_erases_is_told(
     system: System, table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,6 +69,7 @@ values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(values, values)
 def test_a_change_is_found_where_python_finds_one(put: object, arrived: object) -> None:
     changed = compare(json.dumps(put), json.dumps(arrived)).changed

@@ -125,6 +125,7 @@ def test_what_is_not_there_is_removed_already(backlog: Backlog) -> None:
     assert backlog.remove("wh_1", Lane.REALTIME, [])
 
 
+@pytest.mark.slow
 def test_a_thousand_events_are_written_and_removed(backlog: Backlog) -> None:
     kept = [waiting(f"{number:04d}") for number in range(1000)]
     backlog.append("wh_1", Lane.REALTIME, kept)
@@ -133,6 +134,7 @@ def test_a_thousand_events_are_written_and_removed(backlog: Backlog) -> None:
     assert len(ids(backlog, Lane.REALTIME)) == 10
 
 
+@pytest.mark.slow
 def test_a_lane_of_several_megabytes_is_read_whole_in_pages(backlog: Backlog) -> None:
     """And what is read may be removed on the way."""
     draw = random.Random(7)

@@ -51,6 +51,7 @@ def test_a_change_is_one_that_somebody_could_have_made(
     assert sorted(now for _, now in changes(tmp_path, source)) == sorted(expected)
 
 
+@pytest.mark.slow
 def test_every_mutant_is_python_and_another_module() -> None:
     source = MODULE.read_text()
     mutants = mutants_of(MODULE)

@@ -212,6 +212,7 @@ def test_what_tells_duplicates_is_said_as_receivers_are_told_it() -> None:
         assert schema["eventId"]["description"].endswith("by accountId, eventName and eventId together")
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.data())
 def test_what_the_system_refuses_a_schema_refuses_and_the_other_way_round(data: st.DataObject) -> None:
@@ -239,6 +240,7 @@ def test_fields_that_nobody_knows_are_welcome(more: dict[str, Any]) -> None:
     REQUEST.validate(json.loads(build_body([event])))
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.data())
 def test_what_is_made_of_a_good_detail_is_a_good_request(data: st.DataObject) -> None:
