@@ -227,8 +227,9 @@ def demo(stack: Stack, *, stay: bool) -> bool:
             if stay:
                 print(f"\n{sign_in(stack)}\n\n{commands_to_try()}\n\nCtrl-C ends the demo.\n", flush=True)
                 with suppress(KeyboardInterrupt):  # how it is meant to end
-                    while True:
-                        _show(tally.take(received.get()))
+                    while True:  # without an end to the wait, it would sleep through a Ctrl-C just before it
+                        with suppress(queue.Empty):
+                            _show(tally.take(received.get(timeout=0.5)))
             return all_agree
         finally:
             # The stack may be what failed.
