@@ -13,7 +13,7 @@ from tests.e2e.browser import Console, browser
 from tests.e2e.system import EXTRA_EVENT_TYPES, Account, System
 from tests.fakes.receiver import Receiver
 
-BRINGING_UP_SECONDS = 600  # a first build fetches the layer's packages
+BRINGING_UP_SECONDS = 1_200  # a first build fetches the layer's packages, and beside other work all is slow
 SHOWN_LINES = 200
 
 
