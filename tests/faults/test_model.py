@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, Phase, settings
 
 from tests.faults.model import Model
 
-pytestmark = pytest.mark.timeout(1_200)  # it takes seconds; finding the shortest way to a failure takes minutes
+pytestmark = pytest.mark.timeout(1_200)  # to find the shortest way to a failure takes minutes
 
 TestModel = Model.TestCase
 TestModel.settings = settings(
