@@ -1,11 +1,12 @@
 """Our sender, held against the conformance kit; and the kit, held against senders that are wrong."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from tests.conformance.certificates import Certificates
-from tests.conformance.rows import ROWS, Row, Verdict
+from tests.conformance.rows import LONG_SECONDS, ROWS, TIMEOUT, Row, Verdict
 from tests.conformance.running import Post, Result, Send, judge, run
 from tests.conformance.senders import lms_webhooks_sender, plain_requests
 
@@ -29,6 +30,8 @@ def ours(certificates: Certificates) -> Send:
 def test_our_sender_makes_the_best_of_what_receivers_do(
     ours: Send, row: Row, scheme: str, certificates: Certificates
 ) -> None:
+    if row.outcomes[0] != TIMEOUT:  # ours ends it by itself: half a second may pass before, on a busy machine
+        row = replace(row, deadline_seconds=LONG_SECONDS)
     report = run(ours, row, scheme, certificates)
     assert report.flaws == ()
     assert report.is_best
