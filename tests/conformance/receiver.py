@@ -199,7 +199,7 @@ class Receiver[R: Request]:
         with self._changed:
             return self._changed.wait_for(condition, timeout_seconds)
 
-    def wait_for_requests(self, count: int, timeout_seconds: float = 60) -> bool:
+    def wait_for_requests(self, count: int, timeout_seconds: float = 90) -> bool:
         """Wait until `count` requests, or more, are in."""
         return self.wait_for(lambda: len(self._requests) >= count, timeout_seconds)
 

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import standardwebhooks
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.conformance.certificates import Certificates, Tls
 from tests.e2e.browser import NARROW, Console, error_of, fill_in, press, said
@@ -598,6 +598,31 @@ def test_deliveries_appear_by_themselves_are_filtered_opened_and_sent_again(
     said(page, "It goes out after the pending events")
     expect(attempts).to_have_count(2)
     said(page, "Redelivered. The receiver responded: 200")
+
+
+def test_a_click_is_not_lost_to_what_is_read_meanwhile(
+    console: Console, page: Page, account: Account, receiver: Receiver
+) -> None:
+    """A poll that draws the row again between the two halves of a click would take its link away."""
+    webhook = account.create(receiver.url("/hooks"))
+    account.emit("COURSE_COMPLETED")
+    account.system.wait_for_history(webhook["webhookId"], 1)
+    console.open(f"#/webhooks/{webhook['webhookId']}")
+    link = page.locator(".history tbody tr a")
+    link.hover()
+    held: list[Route] = []
+    deliveries = re.compile("/deliveries[?]")
+    with page.expect_request(deliveries):
+        page.route(deliveries, lambda route: held.append(route))  # noqa: PLW0108  # playwright marks it
+    page.mouse.down()
+    changed = held[0].fetch().json()
+    changed["deliveries"][0]["attemptCount"] = 7
+    with page.expect_response(deliveries):
+        held[0].fulfill(json=changed)
+    page.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+    page.unroute(deliveries)
+    page.mouse.up()
+    expect(page.get_by_role("heading", name="Learner completes a course")).to_be_visible()
 
 
 def test_a_part_of_the_history_is_replayed_while_one_looks_on(

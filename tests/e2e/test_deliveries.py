@@ -247,6 +247,6 @@ def test_what_is_put_after_the_answer_of_a_change_sees_it(
                 if event_id in ids
             }
 
-        receiver.wait_for(lambda: len(arrived()) >= len(ids) * len(paths), 30)  # noqa: B023
+        receiver.wait_for(lambda: len(arrived()) >= len(ids) * len(paths), PATIENCE_SECONDS)  # noqa: B023
         account.system.wait_until_done()
         assert arrived() == {(path, event_id) for path in paths for event_id in ids}

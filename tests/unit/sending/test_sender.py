@@ -448,7 +448,7 @@ def test_what_comes_while_a_connection_is_idle_answers_nothing(
     receiver = receive([unasked, answer(201)])
     assert post(receiver.url()).status_code == 200
     (idle,) = [each for of_origin in sender._adapter.connections._idle.values() for each in of_origin]
-    assert receiver.wait_for(lambda: not idle.has_no_input(), 10)
+    assert receiver.wait_for(lambda: not idle.has_no_input(), PATIENCE_SECONDS)
     assert post(receiver.url()).status_code == 201
     assert receiver.connections == 2
 

@@ -1,6 +1,8 @@
 // The signed-in user, and calls of the API. The token stays in the session storage of this tab, never in an address.
 
 const MOST_MS = 31_000; // the gateway answers within 30 s
+const CLICK_MS = 50; // from the end of a touch to its click
+const MOST_PRESSED_MS = 10_000; // a pointer whose end is never told, as over a menu of the browser
 const base = new URL('./', location.href.split('#')[0]);
 const page = location.href.split(/[?#]/)[0];
 
@@ -140,9 +142,26 @@ export function poll(act) {
   return running;
 }
 
+// A click needs both its halves on one element. What is read while a pointer is down is drawn after it.
+let released;
+addEventListener(
+  'pointerdown',
+  () => {
+    const { promise, resolve } = Promise.withResolvers();
+    released = promise;
+    for (const name of ['pointerup', 'pointercancel']) addEventListener(name, () => setTimeout(resolve, CLICK_MS), { once: true });
+    setTimeout(resolve, MOST_PRESSED_MS);
+  },
+  true,
+);
+
 /** Call the API: returns body, ETag and text. */
 export async function call(method, path, options) {
-  if (method === 'GET') return send(method, path);
+  if (method === 'GET') {
+    const got = await send(method, path);
+    await released;
+    return got;
+  }
   writes += 1;
   try {
     await Promise.race([Promise.allSettled(polls), new Promise((go) => setTimeout(go, 3000))]);
