@@ -223,15 +223,18 @@ class System:
 
     def wait_until_taken(self) -> None:
         """Wait until a dispatcher has every message of the real-time queue."""
-        until(lambda: self._messages("") == 0, "dispatchers to take what is queued")
+        until(lambda: self._in_real_time_queue("") == 0, "dispatchers to take what is queued")
 
     def wait_until_done(self) -> None:
         """Wait until dispatchers have done everything that is to be done with those messages."""
-        until(lambda: self._messages("", "NotVisible") == 0, "dispatchers to be done")
+        until(lambda: self._in_real_time_queue("", "NotVisible") == 0, "dispatchers to be done")
 
-    def _messages(self, *kinds: str) -> int:
-        names = [f"ApproximateNumberOfMessages{kind}" for kind in kinds]
-        url = self.stack.description["queues"]["realtime"]
+    def _in_real_time_queue(self, *kinds: str) -> int:
+        return self.messages_in(self.stack.description["queues"]["realtime"], *kinds)
+
+    def messages_in(self, url: str, *kinds: str) -> int:
+        """How many messages a queue has: `""` counts those that wait, `"NotVisible"` those in flight."""
+        names: Any = [f"ApproximateNumberOfMessages{kind}" for kind in kinds]
         answer = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)
         return sum(int(answer["Attributes"][name]) for name in names)
 

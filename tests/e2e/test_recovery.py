@@ -73,15 +73,6 @@ def dead_letter(deployed: Deployed, queue: str, account: Account, event_name: st
     return event
 
 
-def held(deployed: Deployed, queue: str) -> int:
-    """How many messages the queue holds, those in flight too."""
-    attributes = deployed.sqs.get_queue_attributes(
-        QueueUrl=deployed.urls[queue],
-        AttributeNames=["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"],
-    )["Attributes"]
-    return sum(int(number) for number in attributes.values())
-
-
 def test_real_time_dead_letters_reach_their_webhook(
     deployed: Deployed, redrive: Redrive, account: Account, receiver: Receiver
 ) -> None:
@@ -118,7 +109,8 @@ def test_ctrl_c_loses_nothing(
         ) as running,
     ):
         # Not only received: the command counts ten, and then deletes them. An event may be faster than that.
-        until(lambda: held(deployed, queue) == 2, "ten to be moved")
+        url = deployed.urls[queue]
+        until(lambda: system.messages_in(url, "", "NotVisible") == 2, "ten to be moved")
         running.send_signal(signal.SIGINT)
         told, _ = running.communicate(timeout=PATIENCE_SECONDS)
     assert running.returncode == 130

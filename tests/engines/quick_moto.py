@@ -31,7 +31,7 @@ def apply() -> None:
     )
 
 
-_TEXTS = frozenset({"S", "N", "BOOL", "NULL", "SS", "NS"})
+_PLAIN_TYPES = frozenset({"S", "N", "BOOL", "NULL", "SS", "NS"})
 """DynamoDB's types whose values are in a response what they are in moto; the others are nested or bytes."""
 
 
@@ -41,7 +41,7 @@ def _as_it_is(serialize_structure: Callable[..., None]) -> Callable[..., None]:
     def copy(
         serializer: serialize.JSONSerializer, serialized: dict[str, Any], value: Any, shape: Any, key: str
     ) -> None:
-        if shape.name == "AttributeValue" and type(value) is dict and _TEXTS.issuperset(value):
+        if shape.name == "AttributeValue" and type(value) is dict and _PLAIN_TYPES.issuperset(value):
             serialized[key] = value
         else:
             serialize_structure(serializer, serialized, value, shape, key)

@@ -829,9 +829,8 @@ def test_a_connection_that_is_not_answered_is_cut(post: Post) -> None:
 def test_a_dead_address_leaves_time_for_the_next(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
     with black_hole("127.0.0.2") as port, Receiver(port=port) as receiver:
         resolve_to(monkeypatch, "127.0.0.2", "127.0.0.1")
-        assert post(
-            f"http://several.example:{port}/", deadline_seconds=4
-        ).is_success  # half goes to the dead one
+        # Half of the time goes to the dead one.
+        assert post(f"http://several.example:{port}/", deadline_seconds=4).is_success
         assert len(receiver.requests) == 1
 
 
